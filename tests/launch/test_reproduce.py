@@ -77,6 +77,9 @@ def test_five_shots_are_tested_by_the_training_of_one_whichever_comes_first(shot
     words = {"dataset": "mini", "net": "lite0", "gpus": 0, "models": "pocket", "shot": shots, "folds": "0"}
     found, refused = reproduce.parts_of(Namespace(**words, protocol=None, overrides=[f"run.folder={tmp_path}"]))
     assert [part.source.data.shot for part in found] == trained and not refused
+    asked = {"protocol": None, "overrides": ["test.adapt=encoder"]}
+    _, refused = reproduce.parts_of(Namespace(**words, **asked))  # else a test would say so, after its training
+    assert any("test.adapt" in line for line in refused) == (1 in shots)
 
 
 @pytest.mark.process

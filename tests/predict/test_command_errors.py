@@ -36,6 +36,12 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     return run
 
 
+def test_the_folder_of_results_may_not_be_a_file(refused, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/out"):
+        assert f"{tmp_path / 'file'} is no folder" in refused(out=tmp_path / out)
+
+
 @pytest.mark.parametrize(
     "marks",
     [

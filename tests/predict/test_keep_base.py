@@ -32,9 +32,12 @@ def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, mark
     assert np.array_equal(found.mask, np.where(new & (alone.mask == 0), 7, alone.mask)) and found.presence is None
     numbers = [0.0] * (MARGIN_NUMBERS + 6)  # scores hide new classes alone
     segmenter.calibration = known = Calibration(FORMAT, "", "", "", 2.0, 1.0, numbers, -9.0, 0.5)
+    assert np.array_equal(segmenter.without_classes()(photo).mask, alone.mask)  # there is no score without a new class
     hidden, segmenter.calibration = segmenter(photo), replace(known, bias=99.0)
     assert np.array_equal(segmenter(photo).mask, np.where(new, 7, alone.mask))
-    assert np.array_equal(hidden.mask, alone.mask) and hidden.probability[:6].max() > 0.1
+    inside = alone.mask > 0
+    assert np.array_equal(hidden.mask, alone.mask)
+    assert np.allclose(hidden.probability[:6, inside], alone.probability[:, inside])  # a hidden class takes no share
     assert hidden.shown == [True] * 6 + [False]
     words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out", "--support")
     assert "base" in predict(*words, f"{base[0].upper()}={photo}:box=2,2,9,9").error

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from tests.report.conftest import counts
+from tests.report.conftest import HEADER, counts
+from util.data.lists.manifest import Manifest
 from util.errors import UserError
 from util.evaluate.metrics import episode_scores
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
+from util.report.schema import MANIFEST
 
 
 def miou(episodes: list[dict]) -> float:
@@ -74,6 +76,14 @@ def test_training_runs_are_compared_by_their_mean(leave):
         *_, low, high = compare(*runs[:2] * pairs).rows[-1]
         widths.append(float(high) - float(low))
     assert widths[0] == pytest.approx(widths[1], abs=0.02) and widths[0] > 1
+
+
+def test_the_prediction_alone_has_edges(leave):
+    path, episodes = leave("e"), counts(5, 60, 0.6)
+    (path / MANIFEST).write_text(Manifest({**HEADER, "averaged": "edges, 1 pass"}, episodes).text())
+    of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
+    assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "the noise" in verdict
+    assert "scored differently" in str(compare(path, leave("plain", episodes)))
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):

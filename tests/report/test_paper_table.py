@@ -116,6 +116,11 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
             table([runs], **wrong)
 
 
+def test_the_prediction_alone_has_edges(leave):
+    runs = leave("runs/a", averaged=["edges"]).parent
+    assert "edges, 1 pass" in text(runs) and "edges" not in text(runs, output="meta")
+
+
 def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
     own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
     others.mkdir()

@@ -189,7 +189,7 @@ def _check_generalised(context: RunContext, name: str) -> None:
         kind = f"one class of an episode, {cls.title} base and novel classes at once"
         raise UserError(f"protocol {name} labels {kind}; take --protocol gfss")
     if generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
-        options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse or test.edges"
+        options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
         raise UserError(f"protocol {name} takes no {options}; leave them out")
 
 

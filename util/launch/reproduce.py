@@ -105,6 +105,8 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> li
     folds = cli.words(options.folds or "") or range(first.data.folds)
     places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]
     places = places or [(options.dataset, fold) for fold in folds]
+    if first.test.adapt and 1 in options.shot:
+        raise UserError("--shot 1: test.adapt takes two supports or more; leave one of them out")
     for shot in options.shot:
         trained = [*given, f"data.shot={shot}"]
         tested = [*trained, f"test.protocol={protocol or first.test.protocol}"]

@@ -223,7 +223,7 @@ class Segmenter:
                 photo.evidence.append(numbers)
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
-        margins, calibration = photo.blended(), self.calibration
+        margins, calibration = photo.blended(), self.calibration if self._own else None
         presence: Any = None
         first = len(self.classes) - len(self._own)
         if self.presence_by is not None and calibration is not None:
@@ -246,7 +246,7 @@ class Segmenter:
                 calibration = replace(calibration, scale=1.0, offset=0.0)
             sure = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
             for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), np.minimum(new, 0))
+                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), -np.inf)
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
 from util.report.schema import MANIFEST, find_results
@@ -56,7 +57,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     ]
     if pairs > 1:
         out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
-    if len({*notes}) > 1:
+    if len({*notes}) > 1 and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
         out.notes.append("scored differently: the difference is that of the scoring too, no verdict on the systems")
     else:
         where, contains = ("within", "contains") if low <= 0 <= high else ("beyond", "does not contain")
@@ -83,10 +84,13 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
         if output not in (known := episode.get("outputs", {})):
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
     head = manifest.header
+    steps = head.get("averaged") or ""
+    if output != FINAL:  # the prediction alone has edges
+        steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
     words = [
         head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else ""),
         f"scored on {head.get('scored_on', 'unknown')}",
-        head.get("averaged"),
+        steps,
         "QUICK LOOK" if head.get("quick_look") else "",
     ]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]

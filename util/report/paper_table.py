@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from util.config.settings import EDGES
 from util.errors import UserError, nearest
 from util.report.result_table import (
     AVERAGED,
@@ -53,7 +54,7 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
             a column.
     """
-    results, elsewhere = _chosen(paths, protocol, across)
+    results, elsewhere = _chosen(paths, output, protocol, across)
     first, by = next(iter(results.values())), "dataset" if across else "fold"
     shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
@@ -80,7 +81,7 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
 
 def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = None) -> Table:
     """Return the IoU of each class: rows by fold, a column for each method and shots; errors as ``table``."""
-    results, elsewhere = _chosen(paths, protocol, across=False)
+    results, elsewhere = _chosen(paths, output, protocol, across=False)
     first = next(iter(results.values()))
     rows = _measured_rows(results, output, list(range(first["folds"])), "fold")
     columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
@@ -102,9 +103,11 @@ def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = N
     return out
 
 
-def _chosen(paths: list[Path], protocol: str | None, across: bool) -> tuple[Results, list[str]]:
+def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) -> tuple[Results, list[str]]:
     """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
     found = {path: read_result(path) for path in find_results(paths)}
+    for r in found.values() if output != FINAL else ():
+        r["averaged"] = [words for words in r["averaged"] if words != EDGES]  # which the prediction alone has
     results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
     elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
     full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
