@@ -246,7 +246,7 @@ class Segmenter:
                 calibration = replace(calibration, scale=1.0, offset=0.0)
             sure = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
             for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), -np.inf)
+                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), np.minimum(new, 0))
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
