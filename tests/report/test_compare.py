@@ -83,7 +83,8 @@ def test_the_prediction_alone_has_edges(leave):
     (path / MANIFEST).write_text(Manifest({**HEADER, "averaged": "edges, 1 pass"}, episodes).text())
     of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
     assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "the noise" in verdict
-    assert "scored differently" in str(compare(path, leave("plain", episodes)))
+    assert "scored differently" in str(compare(path, plain := leave("plain", episodes)))
+    assert "the noise" in compare(path, plain, output="meta:network").notes[-1]  # of the plain one it is the prediction
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):

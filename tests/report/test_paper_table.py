@@ -119,6 +119,7 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
 def test_the_prediction_alone_has_edges(leave):
     runs = leave("runs/a", averaged=["edges"]).parent
     assert "edges, 1 pass" in text(runs) and "edges" not in text(runs, output="meta")
+    assert "50.0*" in text(leave("others/b").parent, output="network")  # without edges both are the same
 
 
 def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):

@@ -11,7 +11,7 @@ from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
 from util.report.schema import MANIFEST, find_results
-from util.report.scores import FINAL, counts_of, mean_iou
+from util.report.scores import FINAL, NETWORK, counts_of, mean_iou
 from util.report.table import Table
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
@@ -80,13 +80,15 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
             raise UserError(f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent}")
         path = results[0].parent / MANIFEST
     manifest = read_manifest(path)
+    head = manifest.header
+    steps = head.get("averaged") or ""
+    if output == NETWORK and EDGES not in steps:  # without edges the prediction is the network's
+        output = FINAL
+    if output != FINAL:  # the prediction alone has edges
+        steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
     for line, episode in zip(manifest.lines, manifest.episodes):
         if output not in (known := episode.get("outputs", {})):
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
-    head = manifest.header
-    steps = head.get("averaged") or ""
-    if output != FINAL:  # the prediction alone has edges
-        steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
     words = [
         head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else ""),
         f"scored on {head.get('scored_on', 'unknown')}",

@@ -23,7 +23,7 @@ from util.report.result_table import (
     protocol_title,
 )
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
-from util.report.scores import FINAL
+from util.report.scores import FINAL, NETWORK
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -108,6 +108,8 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
     found = {path: read_result(path) for path in find_results(paths)}
     for r in found.values() if output != FINAL else ():
         r["averaged"] = [words for words in r["averaged"] if words != EDGES]  # which the prediction alone has
+        for scores in (r["mean"], r["deviation"], *r["per_seed"]):  # without edges it is the network's
+            scores.setdefault(NETWORK, scores[FINAL])
     results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
     elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
     full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
