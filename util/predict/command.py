@@ -174,7 +174,8 @@ def _on_presence(segmenter: Segmenter) -> str:
         mend = "" if kept and kept.fits else "; python test.py CONFIG --calibrate makes one for these weights"
         return f"{base}no calibration: every class is shown{mend}"
     least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-    return f"{base}presence: {'new ' * bool(base)}classes with a score of at least {least:g} are shown; calibrated on {known.made_on}"
+    which = f"presence: {'new ' * bool(base)}classes with a score of at least {least:g} are shown"
+    return f"{base}{which}; calibrated on {known.made_on}"
 
 
 def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:

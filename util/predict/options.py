@@ -51,10 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = (
-        f"auto (default): {LEAST} supports of each class shift presence scores, {LEAST_TO_CHOOSE} choose the method; "
-    )
-    adapt += "none; encoder, or no word: an encoder that learns from two or more supports is among the choices"
+    adapt = f"auto (default): {LEAST} supports of each class shift presence scores, {LEAST_TO_CHOOSE} choose the "
+    adapt += "method; none; encoder, or no word: an encoder that learns from two or more supports is among the choices"
     add("--adapt", nargs="?", choices=(AUTO, NONE, ENCODER), default=AUTO, const=ENCODER, help=adapt)
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)
