@@ -140,7 +140,7 @@ class Evidence:
             UserError: all queries or none show their class, or larger margins do not mean the class.
         """
         scale = offset = 0.0
-        if len(set(self.present)) == 2:
+        if self.margins and len(set(self.present)) == 2:
             (scale,), offset = fit_logistic(np.concatenate(self.margins)[:, None], np.concatenate(self.labels))
         if not scale > 0:
             raise UserError(

@@ -15,7 +15,7 @@ from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, evidence_in, presence_scores
-from util.report.scores import BASE, FINAL
+from util.report.scores import BASE, FINAL, NETWORK
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
 from util.run.processes import World
@@ -110,7 +110,8 @@ class Scoreboard:
         if self.calibration is not None:
             score, predictions[UNGATED] = self.calibration.presence(numbers), mask
             if score < self.calibration.threshold:
-                predictions[FINAL] = torch.zeros_like(mask)
+                for name in {FINAL, NETWORK} & predictions.keys():
+                    predictions[name] = torch.zeros_like(mask)
         shown = bool((predictions[FINAL][0] > 0).logical_and(label_hw != IGNORE).any())
         self.presence[number] = bool((label_hw == 1).any()), score, shown
 

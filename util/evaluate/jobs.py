@@ -76,12 +76,15 @@ def is_quick(config: Config, name: str) -> bool:
 def result_folder(config: Config, name: str, replayed: bool = False, quick: bool | None = None) -> Path:
     """Return the folder of a protocol's result: ``test[_5shot]/<protocol>``.
 
-    A result of other weights than the run's best, of another number of episodes, or of several passes per episode goes
-    to a folder beside it whose name says so.
+    A result of other weights than the run's best, of other seeds or another number of episodes, or of several passes
+    per episode goes to a folder beside it whose name says so.
     """
     quick = is_quick(config, name) if quick is None else quick
     averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
-    marks = [*averaged, weights_mark(config), "replay" if replayed else "", "quick" if quick else ""]
+    seeds = config.test.seeds
+    other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
+    kinds = {"replay": replayed, "seeds": other, "quick": quick}
+    marks = [*averaged, weights_mark(config), *(kind for kind, holds in kinds.items() if holds)]
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
 

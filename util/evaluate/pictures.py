@@ -110,7 +110,8 @@ def parse_kinds(text: str) -> dict[str, int]:
     for part in filter(None, text.split(",")):
         kind, _, count = part.partition(":")
         if kind not in KINDS or not count.isdecimal() or not int(count):
-            raise UserError(f"--save-images {part}: write such as worst:20{nearest(kind, KINDS)}")
+            hint = "" if kind in KINDS else nearest(kind, KINDS)
+            raise UserError(f"--save-images {part}: write such as worst:20{hint}")
         out[kind] = int(count)
     return out
 

@@ -60,8 +60,7 @@ def test(
             RunFolder(result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look), world.is_main)
             for j in jobs
         ]
-        for job, folder in zip(jobs, folders, strict=True):
-            folder.describe(to_dict(job.context.config))
+        for job in jobs:
             sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
             log.info(
                 "test %s by %s: %d images, %s, seeds %s",
@@ -145,6 +144,7 @@ def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figure
     remove_pictures(folder.path)
     manifest = _manifest(job, records, passes_in_words(result))
     folder.write_text(MANIFEST, manifest.text())
+    folder.describe(to_dict(job.context.config))
     folder.write_json(RESULT, result)
     if file is not None and job.replayed is None:
         write_atomically(file, manifest.text())

@@ -6,6 +6,7 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,9 @@ def checks_of(path: Path, result: Result) -> Checks:
     check("episodes", lambda: _digest_difference(result, [digest_of_rows(rows) for rows in by_seed()]), DIFFERS)
     try:
         config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
+        run = path.absolute().parents[2]  # which may have another name today
+        if result["weights_mark"] in ("", "last") and path.absolute().parents[1].name.startswith("test"):
+            config = replace(config, run=replace(config.run, folder=str(run.parent), name=run.name))
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
         images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:
@@ -127,7 +131,7 @@ def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     records, further = [], [metric for metric in METRICS if metric in rows[0]]
     for number, row in enumerate(rows):
         sides = row["outputs"][name][-4:]  # foreground and background
-        for i, way in enumerate(counts_of(row, name)):
+        for i, (_, *way) in enumerate(counts_of(row, name)):
             pairs = [count for metric in further for count in row[metric][name][2 * i : 2 * i + 2]]
             records.append((number, *way, *sides[2:], *sides[:2], *pairs))
     return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)

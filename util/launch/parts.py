@@ -3,17 +3,20 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from model.registry import class_of
+from util.checkpoints.checkpoint import read, training_of
 from util.checkpoints.resume import changed_settings, options_of
 from util.checkpoints.weights import OWN, weights_source
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
+from util.evaluate.calibration import calibration_path
 from util.evaluate.jobs import result_folder
 from util.launch.launch import RESUME, claim, run_script, train
 from util.launch.stages import Task, stage_in
@@ -154,8 +157,13 @@ def undone(config: Config, path: Path) -> str:
     source = weights_source(config)
     if result["checkpoint"] != str(source):
         return f"the result there is of {result['checkpoint']}"
-    if isinstance(source, Path) and source.exists() and source.stat().st_mtime > path.stat().st_mtime:
-        return "the result there is older than its weights"
+    decisive = {"weights": source, "calibration": calibration_path(config, str(source))}
+    for name, file in decisive.items():
+        if isinstance(file, Path) and file.exists() and file.stat().st_mtime > path.stat().st_mtime:
+            return f"the result there is older than its {name}"
+    with suppress(UserError):  # no weights that can be read
+        if isinstance(source, Path) and training_of(read(source)) != result["training"]:
+            return "the result there is of another training"
     asked = _deciding(to_dict(config))
     if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
         scored["test"]["metrics"] = asked["test"]["metrics"]

@@ -11,7 +11,7 @@ import numpy as np
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
-from util.report.result_table import class_names, title
+from util.report.result_table import class_ious, class_names, title
 from util.report.schema import MANIFEST, RESULT, read_result
 from util.report.scores import BASE, counts_of, mean_iou
 
@@ -42,12 +42,15 @@ def write_charts(folder: Path, suffix: str = "png") -> list[Path]:
     return [folder / f"{name}.{suffix}" for name in charts]
 
 
-def running_miou(counts: list[list[tuple[int, int, int]]]) -> np.ndarray:
-    """Return the mIoU in percent after each episode, (episodes,), from the class, I and U of each of their ways."""
-    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 3)
-    member = rows[:, :1] == np.unique(rows[:, 0])
-    intersection, union = (np.cumsum(member * rows[:, [column]], axis=0) for column in (1, 2))
-    return mean_iou(intersection, union, np.cumsum(member, axis=0))[np.cumsum([len(ways) for ways in counts]) - 1]
+def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
+    """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
+    rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 4)
+    of_groups = []
+    for group in np.unique(rows[:, 0]):
+        member = (rows[:, :1] == group) & (rows[:, 1:2] == np.unique(rows[:, 1]))
+        intersection, union = (np.cumsum(member * rows[:, [column]], axis=0) for column in (2, 3))
+        of_groups.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
+    return np.mean(of_groups, 0)[np.cumsum([len(ways) for ways in counts]) - 1]
 
 
 @styled()
@@ -71,15 +74,16 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
     outputs = [n for n in result["mean"] if n not in (BASE, HIDDEN)]
-    classes = list(result["per_seed"][0][outputs[0]]["per_class"])
+    found = {name: class_ious(result, name) for name in outputs}
+    classes = [name for name in class_names(result).values() if any(name in ious for ious in found.values())]
     thickness = 0.8 / len(outputs)  # of a class's place
     figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title(result))
     for j, name in enumerate(outputs):
-        values = [np.mean([s[name]["per_class"].get(c, 0.0) for s in result["per_seed"]]) for c in classes]
+        values = [found[name].get(c, 0.0) for c in classes]
         places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
         bars = axes.barh(places, values, thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
-    axes.set_yticks(np.arange(len(classes)), [one_line(class_names(result).get(c, c)) for c in classes])
+    axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])
     axes.set_ylim(len(classes) - 0.5, -0.5)  # the first class on top
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU in % of each class")

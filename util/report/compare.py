@@ -109,7 +109,9 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
         firsts, seconds: of the runs of system A, and of system B, all on the same episodes: as ``_sums_by_query``.
     """
     random = np.random.Generator(np.random.PCG64(SEED))
-    tables = [np.concatenate(side) for side in (firsts, seconds)]
+    most = max(sums.shape[3] for sums in (*firsts, *seconds))  # runs may predict different classes
+    wide = [[np.pad(x, [(0, 0)] * 3 + [(0, most - x.shape[3]), (0, 0)]) for x in side] for side in (firsts, seconds)]
+    tables = [np.concatenate(side) for side in wide]
     queries = tables[0].shape[1]
     draws = []
     for _ in range(0, DRAWS, CHUNK):
@@ -121,13 +123,13 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
 
 
 def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
-    """Return intersections, unions and numbers of episodes, (seeds, queries, 3, classes), summed by query image."""
+    """Return intersections, unions and numbers of episodes, (seeds, queries, groups, classes, 3), by query image."""
     rows = [(e.get("seed", 0), e["query"], *way) for e in episodes for way in counts_of(e, output)]
-    columns = list(zip(*rows))[:3]
-    (seeds, seed), (queries, query), (classes, class_id) = (np.unique(c, return_inverse=True) for c in columns)
-    out = np.zeros((len(seeds), len(queries), len(classes), 3))
-    np.add.at(out, (seed, query, class_id), [(intersection, union, 1) for *_, intersection, union in rows])
-    return out.transpose(0, 1, 3, 2)
+    seed, query, group, class_id, *counts = zip(*rows)
+    (seeds, at_seed), (queries, at_query) = (np.unique(column, return_inverse=True) for column in (seed, query))
+    out = np.zeros((len(seeds), len(queries), max(group) + 1, max(class_id) + 1, 3))
+    np.add.at(out, (at_seed, at_query, group, class_id), np.stack([*counts, np.ones(len(rows))], 1))
+    return out
 
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -137,6 +139,5 @@ def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
         times_bq: how often each query occurs in each sample, (B, queries).
         sums: of ``_sums_by_query``.
     """
-    seeds, queries, _, classes = sums.shape
-    totals = (times_bq @ sums.reshape(seeds, queries, -1)).reshape(seeds, len(times_bq), 3, classes)
-    return mean_iou(totals[:, :, 0], totals[:, :, 1], totals[:, :, 2]).mean(0)
+    totals = (times_bq @ sums.reshape(*sums.shape[:2], -1)).reshape(len(sums), len(times_bq), *sums.shape[2:])
+    return mean_iou(*np.moveaxis(totals, -1, 0)).mean((0, 2))

@@ -23,7 +23,7 @@ from util.report.result_table import (
     protocol_title,
 )
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
-from util.report.scores import FINAL, NETWORK
+from util.report.scores import BASE, FINAL, NETWORK
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -81,6 +81,8 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
 
 def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = None) -> Table:
     """Return the IoU of each class: rows by fold, a column for each method and shots; errors as ``table``."""
+    if output == BASE:
+        raise UserError(f"--output {BASE} --per-class: this output has no novel class; leave out one of them")
     results, elsewhere = _chosen(paths, output, protocol, across=False)
     first = next(iter(results.values()))
     rows = _measured_rows(results, output, list(range(first["folds"])), "fold")
@@ -106,21 +108,23 @@ def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = N
 def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) -> tuple[Results, list[str]]:
     """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
     found = {path: read_result(path) for path in find_results(paths)}
+    rank = {
+        p: (r["quick_look"], r["other_seeds"], output != FINAL and EDGES in r["averaged"]) for p, r in found.items()
+    }
     for r in found.values() if output != FINAL else ():
         r["averaged"] = [words for words in r["averaged"] if words != EDGES]  # which the prediction alone has
         for scores in (r["mean"], r["deviation"], *r["per_seed"]):  # without edges it is the network's
             scores.setdefault(NETWORK, scores[FINAL])
     results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
     elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
-    full = {_cell_of(r) for r in results.values() if not r["quick_look"]}
-    results = {
-        p: r for p, r in results.items() if p not in elsewhere and (not r["quick_look"] or _cell_of(r) not in full)
-    }
+    results = {path: r for path, r in results.items() if path not in elsewhere}
+    best = {_cell_of(results[path]): rank[path] for path in sorted(results, key=rank.__getitem__, reverse=True)}
+    results = {path: r for path, r in results.items() if rank[path] == best[_cell_of(r)]}
     if not results:
-        raise UserError(
-            f"{', '.join(map(str, paths))}: no result to show{f' of protocol {protocol}' if protocol else ''} "
-            "(replayed manifests and weights of another fold are omitted)"
-        )
+        known = {r["protocol"] for r in found.values()}
+        wanted = f" of protocol {protocol}{nearest(protocol, known)}" if protocol else ""
+        omitted = "(replayed manifests and weights of another fold are omitted)"
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show {omitted}{wanted}")
     _check(results, across)
     return results, [f"omitted: {path}, scored with weights of another fold." for path in elsewhere]
 
@@ -175,6 +179,7 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
     """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
     rows: dict[str, Row] = {}
     found: dict[tuple[str, int], list[dict[str, float]]] = {}  # the scores of a row and number of shots
+    trained: dict[tuple[str, int], list] = {}
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
@@ -186,6 +191,8 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
         row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
             row.doubts |= {(shot, c): why for c in (*own, *scores, "mean")}
+        elif trained.setdefault((method, shot), _trained(r)) != _trained(r):
+            row.doubts |= {(shot, c): "trained with different settings" for c in (*scores, "mean")}
         of_row = found.setdefault((method, shot), [])
         of_row.append(scores)
         if len(of_row) == len(places):
@@ -193,6 +200,12 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
             row.cells |= {(shot, key): fmean(s[key] for s in of_row) for key in everywhere}
             row.cells[shot, "mean"] = row.cells[shot, "miou"]
     return list(rows.values())
+
+
+def _trained(result: dict[str, Any]) -> list[tuple]:
+    """Return how a result's weights were trained, but for the fold and the seed."""
+    stages = result["training"]
+    return [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k != "list_file"}) for s in stages]
 
 
 def published_rows(

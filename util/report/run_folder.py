@@ -56,7 +56,8 @@ class RunFolder:
                     entry.unlink()
             self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path}: this folder cannot be written ({error.strerror}); set run.folder") from None
+            mend = "set run.folder, and for a test --checkpoint"
+            raise UserError(f"{path}: this folder cannot be written ({error.strerror}); {mend}") from None
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(self._handler)
 

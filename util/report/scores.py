@@ -24,15 +24,16 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
 
 
-def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int]]:
-    """Return (class id, intersection, union) of each class of a manifest's episode that was scored with that output.
+def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int, int]]:
+    """Return (group, class id, intersection, union) of each class of a manifest's episode, scored with that output.
 
-    In generalised segmentation those are all base and novel classes that occur.
+    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; in generalised segmentation there are two, 0 of
+    base and 1 of novel classes, of which all that occur count.
     """
-    counts = episode["outputs"][output]
+    counts, ways = episode["outputs"][output], [class_id for class_id, _ in ways_of(episode)]
     if isinstance(counts, dict):
-        return [(int(c), *pair) for c, pair in counts.items() if c != "0"]
-    return [(class_id, *counts[2 * i : 2 * i + 2]) for i, (class_id, _) in enumerate(ways_of(episode))]
+        return [(int(int(c) in ways), int(c), *pair) for c, pair in counts.items() if c != "0"]
+    return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
