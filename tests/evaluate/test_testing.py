@@ -13,7 +13,7 @@ from util.evaluate.jobs import result_folder
 from util.evaluate.testing import test as score
 from util.report.compare import compare
 from util.report.result_table import title
-from util.report.schema import read_result
+from util.report.schema import RESULT, read_result
 from util.run.context import run_folder
 from util.run.loading import evaluation_numbers
 
@@ -168,6 +168,7 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     assert one["other_seeds"] and not one["quick_look"] and "1 OF 2 SEEDS" in title(one)
     both = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))[0]
     assert not both["other_seeds"] and "SEEDS" not in title(both)
+    assert len({path.parent.name for path in tmp_path.rglob(RESULT)} & {"bam", "bam_seeds"}) == 2
     folder = tmp_path / "runs/tiny/test"
     play = {"protocols": ["bam"], "manifest": folder / "bam/episodes.jsonl"}
     assert not score(config(PROTOTYPE, "test.episodes=null"), **play)[0]["quick_look"]

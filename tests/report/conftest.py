@@ -75,7 +75,7 @@ def leave(tmp_path: Path):
 
     def write(name: str, counted: list[dict] | None = None, **changes: Any) -> Path:
         folder = tmp_path / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if counted:
             (folder / MANIFEST).write_text(Manifest(HEADER, counted).text())
         (folder / RESULT).write_text(json.dumps(result(**changes)))

@@ -8,7 +8,7 @@ import pytest
 from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
 from util.errors import UserError
-from util.evaluate.metrics import episode_scores
+from util.evaluate.metrics import episode_scores, generalised_scores
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
 from util.report.schema import MANIFEST
@@ -61,6 +61,22 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
     [side] = scored(episodes)
     found = scores["miou"], difference(side, side)[0], running_miou([counts_of(e, "final") for e in episodes])[-1]
     assert found == (pytest.approx(found[0]),) * 3 and list(scores["per_class"]) == ["1", "2", "3"]
+
+
+def test_base_and_novel_classes_weigh_the_same(leave, scored):
+    """Of generalised segmentation, whose runs may predict different classes; 1 and 2 are base classes, 3 is novel."""
+    episodes = [
+        {"query": f"photo{n}", "class": 3, "supports": ["photo9"], "outputs": {"final": {"0": [9, 9], **of_classes}}}
+        for n, of_classes in enumerate(({"1": [8, 10], "3": [1, 10]}, {"2": [6, 10], "3": [3, 10]}, {"1": [2, 10]}))
+    ]
+    [side] = scored(episodes)
+    rows = np.array([(n, int(c), *pair) for n, e in enumerate(episodes) for c, pair in e["outputs"]["final"].items()])
+    scores = generalised_scores(rows, [1, 2], [3])
+    curve = running_miou([counts_of(e, "final") for e in episodes])
+    assert scores["miou"] == pytest.approx((55 + 20) / 2) == curve[-1] == difference(side, side)[0]
+    other = json.loads(json.dumps(episodes))
+    other[0]["outputs"]["final"]["7"] = [0, 50]
+    assert compare(*(leave(name, e) for name, e in (("a", episodes), ("b", other), ("c", other), ("d", episodes))))
 
 
 def test_training_runs_are_compared_by_their_mean(leave):

@@ -120,6 +120,23 @@ def test_the_prediction_alone_has_edges(leave):
     runs = leave("runs/a", averaged=["edges"]).parent
     assert "edges, 1 pass" in text(runs) and "edges" not in text(runs, output="meta")
     assert "50.0*" in text(leave("others/b").parent, output="network")  # without edges both are the same
+    leave("runs/plain", mean={"final": {"miou": 40.0, "fb_iou": 60.0}})
+    assert "40.0*" in text(runs, output="network") and "edges" not in text(runs, output="network")
+    assert "edges, 1 pass" in (both := text(runs)) and "40.0*" in both
+
+
+def test_folds_trained_with_different_settings_are_marked(leave):
+    stage = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8, "list_file": "fold0"}}
+    runs = full(leave, training=[stage | {"seed": 77, "settings": {"epochs": 8, "list_file": "fold1"}}])
+    assert "56.0*" in text(runs) and "?" not in line(text(runs), "Sym-Net")
+    leave("runs/fold3_1", fold=3, training=[stage | {"settings": {"epochs": 1}}])
+    assert "trained with different settings" in (printed := text(runs)) and "51.0*" in printed
+    assert "51.0*?" not in printed and "*?" in line(printed, "Sym-Net")
+
+
+def test_base_classes_are_not_printed_as_novel_ones(leave):
+    with pytest.raises(UserError, match="--output base"):
+        class_table([leave("runs/a")], output="base")
 
 
 def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
