@@ -68,12 +68,8 @@ def network_to_train(
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, model_class = context.config, context.model_class
-    if model_class.reads_base_labels and not has_class_maps(vars(config.data)):
-        raise UserError(
-            f"{config.path}: {model_class.title} learns from maps of at most {MAX_INDEX} base classes; data set "
-            f"{config.data.name} has masks of one class each and no folds, or more classes; take another method, such "
-            "as MODEL=hsnet"
-        )
+    if problem := cannot_train(config):
+        raise UserError(f"{config.path}: {problem}; take another data set or method")
     if model_class.generalised and stage == "meta":
         raise UserError(
             f"{config.path}: {model_class.title} trains a base stage alone: python train_base.py, or train.sh"
@@ -99,6 +95,19 @@ def network_to_train(
                 "--overwrite, or name this file with --checkpoint"
             )
     return network, f"base stage: {start}", before
+
+
+def cannot_train(config: Config) -> str:
+    """Return in words why a method cannot be trained on a data set; '' if it can."""
+    data, cls = config.data, class_of(config.model)
+    if data.train_list is None:
+        return f"data set {data.name} is for tests: data.train_list is null"
+    if cls.reads_base_labels and not has_class_maps(vars(data)):
+        return (
+            f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks of one "
+            "class each and no folds, or more classes"
+        )
+    return ""
 
 
 def how_to_get(path: Path, backbone: str | None) -> str:

@@ -35,6 +35,7 @@ class Photo(NamedTuple):
     height: int
     width: int
     instances: tuple[Instance, ...]
+    is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
 
 
 @dataclass(frozen=True)

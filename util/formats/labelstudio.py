@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -104,8 +104,8 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     parts: list[np.ndarray] = []
     while total > 0:
         repeated, length = number(1), number(sizes[number(2)]) + 1
-        values = [number(word)] if repeated else [number(word) for _ in range(length)]
-        parts.append(np.resize(np.array(values, np.uint8), length))
+        values = number(word) if repeated else [number(word) for _ in range(length)]
+        parts.append(np.full(length, values, np.uint8))
         total -= length
     return np.concatenate(parts).reshape(*size, CHANNELS)[:, :, -1] > 0
 
@@ -121,7 +121,7 @@ def write(folder: Path, found: Found) -> None:
             "score": sum(scores) / len(scores) if scores else 0.0,
             "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
         }
-        tasks.append(json.dumps({"data": {"image": LOCAL_FILES + photo.name}, "predictions": [prediction]}))
+        tasks.append(json.dumps({"data": {"image": LOCAL_FILES + quote(photo.name)}, "predictions": [prediction]}))
     tag = "PolygonLabels" if found.polygons else "BrushLabels"
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'

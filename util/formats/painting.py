@@ -61,7 +61,7 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
     (stored, orientation), stated = header_of(path), (photo.height, photo.width)
     if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory
         raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
-    return fitted_mask(class_mask(photo, table), False, stored, orientation, path)
+    return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
 
 
 def _region(instance: Instance, photo: Photo) -> np.ndarray:

@@ -73,5 +73,5 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         photo = next((place for place in places if place.is_file()), None)
         if photo is None:
             raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos with --photos")
-        photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances)))
+        photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances), True))
     return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)

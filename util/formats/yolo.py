@@ -43,8 +43,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(found)} data files with the class names; name one of them")
         path = found[0]
     names, root = read_data_file(path)
-    files = [file for file in sorted(root.rglob(f"*{ROWS_SUFFIX}")) if LABELS in file.relative_to(root).parts[:-1]]
-    files = files or [file for file in sorted(root.glob(f"*{ROWS_SUFFIX}")) if file.name != CLASS_FILE]
+    rows = [file for file in sorted(root.rglob(f"*{ROWS_SUFFIX}")) if file.name != CLASS_FILE]
+    files = [file for file in rows if LABELS in file.relative_to(root).parts[:-1]]
+    files = files or [file for file in rows if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     photo_files = PhotoFiles(folder or root)

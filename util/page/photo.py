@@ -151,6 +151,13 @@ class Photo:
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
 
+    def lay(self, label: np.ndarray) -> None:
+        """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""
+        write_mask(self.beneath_file, label)
+        self._written = Rule(), None  # no slider's rule
+        self.mark()
+        self.draw([])
+
     def unmark(self) -> None:
         """Make this no marked photo; without a result nothing is left of its mask."""
         for file in (self.mask_file, self.copy, *([] if self.names else [self.beneath_file])):
@@ -209,7 +216,8 @@ class Photo:
         if self.names:
             probability[: len(self.names)] = self._probability()
         if least is not None:
-            presence = [self.presence.get(name) or float(m.any()) for name, m in zip(names, masks, strict=True)]
+            scores = [self.presence.get(name, 0.0) for name in names]  # None of base classes
+            presence = [s if s is None else s or float(m.any()) for s, m in zip(scores, masks, strict=True)]
         mask = (masks * np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]).max(0)
         return Prediction(read_photo(self.path), names, mask, probability, presence, least)
 

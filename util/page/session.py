@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images.read import write_mask
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import kept_json, lock, write_atomically
@@ -28,7 +27,7 @@ from util.page.photo import MARKED, PAGE, Photo, Rule
 from util.predict.command import digest_of_inputs
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN
-from util.predict.results import FORMATS, Results
+from util.predict.results import FORMATS, Results, file_word
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
@@ -146,9 +145,7 @@ class Session:
             whole = photo.label() if photo.is_marked else np.zeros_like(label)
             whole[(label == IGNORE) & (whole == 0)] = IGNORE
             whole[label == 1] = value
-            write_mask(photo.beneath_file, whole)
-            photo.mark()
-            photo.draw([])
+            photo.lay(whole)
         self._save()
         return f"{len({one.photo for one in listed})} marked photo(s)"
 
@@ -177,7 +174,7 @@ class Session:
 
     def _free_name(self, name: str) -> str:
         name = check_class_name(name, "the class name")
-        if name in [*self.classes, "background"]:
+        if file_word(name) in map(file_word, [*self.classes, "background"]):
             raise UserError(f"{name}: is a class already; give another name")
         return name
 
@@ -206,6 +203,8 @@ class Session:
         if before != one.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
         one.draw([Mark(**mark) for mark in marks])
+        if not marks and not one.names and one.is_marked and np.isin(one.label(), (0, IGNORE)).all():
+            one.unmark()  # all is undone
         one.drawn = one.changed = next(self.numbers)
         return "" if one.names or one.is_marked or not marks else self.mark(photo)
 

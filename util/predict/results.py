@@ -75,8 +75,7 @@ class Results:
 
     def paths(self, query: Path) -> list[Path]:
         """Return the paths of a query's JSON, mask and overlay, and of the probabilities of each class."""
-        words = [re.sub(r"[^\w-]+", "_", name) for name in self.names]
-        names = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{word}.png" for word in words)]
+        names = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in self.names)]
         return [self.out / f"{query.stem}{name}" for name in names]
 
     def check(self, queries: Sequence[Path], again: bool) -> None:
@@ -149,7 +148,7 @@ class Results:
         record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
         record["query_file"] = _file_facts(query)
         if PICTURES in self.formats:
-            write_mask(mask, prediction.mask)
+            write_mask(mask, prediction.mask, stated=True)
             picture = prediction.overlay()
             write_picture(overlay, picture)
             scale = min(THUMBNAIL_SIDE / max(height, width), 1)
@@ -253,6 +252,11 @@ class Results:
             page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
             write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
         return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+
+
+def file_word(name: str) -> str:
+    """Return what stands for a class in the names of files."""
+    return re.sub(r"[^\w-]+", "_", name)
 
 
 def _file_facts(query: Path) -> list[int] | None:

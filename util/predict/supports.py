@@ -218,12 +218,14 @@ def _masked(
     pairs: Iterable[tuple[Path, Path]], names: Sequence[str] | None, mask_value: int | None
 ) -> Iterator[Marked]:
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
+    found: set[int] = set()
     for photo, mask in pairs:
         if names is None:
-            if mask_value is None and len(found := indices(mask)) > 1:
+            found |= indices(mask) if mask_value is None else set()
+            if len(found) > 1:
                 raise UserError(
-                    f"{mask}: holds the class indices {sorted(found)[:5]}; name the classes in {masks.NAME_FILES[0]} "
-                    "beside the masks, one per line, or take one by --mask-value"
+                    f"{mask}: this mask and those before hold the class indices {sorted(found)[:5]}; name the classes "
+                    f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
                 )
             if (mask_label(mask, photo, mask_value) == 1).any():
                 yield Marked(None, photo, str(mask), mask_value)

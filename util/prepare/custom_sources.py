@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import opened_mask, read_mask
+from util.data.images.read import header_of, opened_mask, read_mask
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import Annotations, PhotoFiles
@@ -112,6 +112,9 @@ def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """
     with opened_mask(job.source) as stored:
         values = np.asarray(stored if stored.mode in ("1", "L", "P") else stored.convert("L")).astype(np.uint8)
+    if values.shape not in (header_of(job.photo)[0], image.shape[:2]):
+        sizes = f"is {values.shape} (height, width), its photo {image.shape[:2]}"
+        raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
     own, *others = [value for value in np.unique(values) if value] or [0]
     if others and (others != [IGNORE] or own >= THRESHOLD):
         yield from grey(job, image)

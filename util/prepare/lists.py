@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from util.config.folds import LISTS, Fold
+from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList, test_list, train_list
@@ -21,12 +21,12 @@ from util.prepare.datasets.recipe import compare_count
 
 DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 MAKERS = {"train": train_list, "test": test_list}
-# (data set, train list, part) -> published sizes of folds 0..3, for lists with 2048 pixels and exclude_novel.
+# (data set, fold rule, train list, part) -> published sizes of folds 0..3, for lists by 2048 pixels and exclude_novel.
 PUBLISHED = {
-    ("pascal", "train", "train"): (4208, 3726, 2752, 4510),
-    ("pascal", "train", "test"): (364, 445, 592, 336),
-    ("pascal", "trainaug", "test"): (364, 445, 592, 336),
-    ("coco", "train2014", "test"): (26037, None, None, None),
+    ("pascal", "contiguous", "train", "train"): (4208, 3726, 2752, 4510),
+    ("pascal", "contiguous", "train", "test"): (364, 445, 592, 336),
+    ("pascal", "contiguous", "trainaug", "test"): (364, 445, 592, 336),
+    ("coco", "interleaved", "train2014", "test"): (26037, None, None, None),
 }
 
 
@@ -69,10 +69,10 @@ def run(options: argparse.Namespace) -> int:
 
 def published(data: DataSettings, part: str) -> int | None:
     """Return the published size of a fold's list for these settings, None if unknown."""
-    sizes = PUBLISHED.get((data.name, Path(data.train_list or "").stem, part))
+    sizes = PUBLISHED.get((data.name, data.fold_rule, Path(data.train_list or "").stem, part), ())
     known = data.min_pixels == 2048 and (data.exclude_novel or part == "test")
     listed = data.train_fold_list if part == "train" else data.test_fold_list
-    return sizes[data.fold] if sizes and known and data.fold_rule != LISTS and listed is None else None
+    return sizes[data.fold] if len(sizes) == data.folds and known and listed is None else None
 
 
 def export(images: ImageList, root: Path, stem: Path) -> None:

@@ -16,7 +16,7 @@ from model.contract import Trainable
 from model.encoders.registry import downloadable
 from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
-from util.checkpoints.weights import fill_encoder, how_to_get
+from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get
 from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import HELD_OUT, Config, DataSettings, StageSettings
@@ -75,6 +75,8 @@ class Needs:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
             what, mend = f"lists {data.name} fold {data.fold} ({rule})", "change data.min_pixels, data.shot or the list"
             out.append(self.check(what, partial(_lists, data), mend))
+        if trains and (problem := cannot_train(config)):
+            out.append(Finding(f"images to train {method.title} on", False, problem, "take another data set or method"))
         if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
             other = read_data(found(config.meta_stage.validate_on))
             out.append(self.check(f"data {other.root} for validations", partial(_data, other), prepare_command(other)))

@@ -13,6 +13,7 @@ traffic light and wine glass are sums of their words even if the file has the jo
 
 import logging
 import re
+import zipfile
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -121,6 +122,8 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
         UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
             finite.
     """
+    if zipfile.is_zipfile(path):
+        raise UserError(f"{path}: is a zip archive; unpack it and name the file in it")
     try:
         found = _read(path, set(wanted), set(enough))
         odd = [word for word, row in found.items() if not np.isfinite(row).all() or not row.any()]
