@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from model.common.likeness import likeness_to_supports
 from model.common.ops import background_mask, foreground_mask, resize_cells
-from model.common.with_encoder import GiveOf, WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
@@ -42,10 +42,9 @@ LEVELS = 256  # bins of its histogram
 
 
 @dataclass
-class ABCDFSSSettings(ModelSettings):
+class ABCDFSSSettings(WithEncoderSettings):
     """ABCDFSS's settings; ``config/model/abcdfss.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     steps: int = field(default=25, metadata={"low": 0})
     rate: float = field(default=0.01, metadata={"low": 0})
     positions: int = field(default=0, metadata={"low": 0})

@@ -93,6 +93,7 @@ class BAM(WithBaseLearner):
         support = on_one_grid(self.encode_shot(episode, k))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
+        high = high * (resize(mask_b1ss, high.shape[-2:]) > 0)  # beside the object, values depend on the other supports
         prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), seen_object(high, mask_b1ss)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)

@@ -64,7 +64,7 @@ class Probe(OnCells):
         """
         labels = joint_labels(episodes, item)
         seen = [*(x[::KEY_STEP] for x in features), *labels]  # some channels tell the maps of images apart
-        key = b"".join(x.cpu().numpy().tobytes() for x in seen)
+        key = b"".join([bytes([len(episodes)]), *(x.cpu().numpy().tobytes() for x in seen)])
         if key not in self._heads:
             examples = examples_of(list(zip(features, labels, strict=True)), len(episodes))
             self._heads[key] = fit(examples, self.settings.penalty)

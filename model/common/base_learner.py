@@ -5,6 +5,7 @@ Its predictions show where the novel class is not: at positions that belong to a
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import product
 from typing import cast
 
 import torch
@@ -21,8 +22,6 @@ from model.episode import LabelledImages, Output
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
-KERNEL = 3  # side of the classifier's first convolution
-NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))  # offsets of a 3x3 kernel
 
 
 class BaseLearner(nn.Module):
@@ -41,7 +40,7 @@ class BaseLearner(nn.Module):
             for bins in PYRAMID_BINS
         )
         self.classify = nn.Sequential(
-            nn.Conv2d(2 * channels, HEAD_CHANNELS, KERNEL, padding=KERNEL // 2, bias=False),
+            nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
             nn.ReLU(),  # not in place: models read its input
             nn.Dropout2d(HEAD_DROPOUT),
@@ -58,7 +57,7 @@ class BaseLearner(nn.Module):
         The input of the convolution is [f4; upsampled pyramid levels]. It is linear, and the levels have only 50 cells
         in all, so their half is computed on the cells; this saves a quarter of the stage's time.
         """
-        total = F.conv2d(f4_bchw, self._kernels()[0], padding=KERNEL // 2)
+        total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
         for part in self._pyramid_parts(f4_bchw):
             total = total + part
         return self.classify[1](total)
@@ -75,7 +74,8 @@ class BaseLearner(nn.Module):
         image, y, x = chosen_bhw.nonzero(as_tuple=True)
         pyramid = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x]  # (n, 512)
         total = pyramid.float()
-        for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), NEIGHBOURS, strict=True):
+        offsets = product((-1, 0, 1), repeat=2)
+        for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), offsets, strict=True):
             near_y, near_x = y + down, x + right
             inside = (near_y >= 0) & (near_y < height) & (near_x >= 0) & (near_x < width)
             near = rows[(image * height + near_y.clamp(0, height - 1)) * width + near_x.clamp(0, width - 1)]
@@ -108,7 +108,7 @@ def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: Sequence[
     """
     height, width = cells_bchw.shape[2:]
     one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
-    shifted = F.unfold(resize(one_hot, size), KERNEL, padding=KERNEL // 2)  # (cells, offsets, L)
+    shifted = F.unfold(resize(one_hot, size), 3, padding=1)  # (cells, offsets, L)
     mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))
     return (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
 

@@ -4,17 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.layers import Head, Refine
+from model.common.layers import Head, Refine, pointwise
 from model.common.ops import resize
 
 
 def default_scales(grid: int) -> list[int]:
     """Return z_i = ceil(h / 2^i), i = 0..3, the default grid sizes of the decoder."""
     return [-(-grid // 2**i) for i in range(4)]
-
-
-def _project(channels_in: int, channels_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.ReLU(inplace=True))
 
 
 class FeatureEnrichment(nn.Module):
@@ -34,11 +30,11 @@ class FeatureEnrichment(nn.Module):
         super().__init__()
         self.scales = list(scales)
         inputs = 2 * width + map_channels
-        self.enter = nn.ModuleList(_project(inputs, width) for _ in scales)
-        self.descend = nn.ModuleList(_project(2 * width, width) for _ in scales[1:])
+        self.enter = nn.ModuleList(pointwise(inputs, width) for _ in scales)
+        self.descend = nn.ModuleList(pointwise(2 * width, width) for _ in scales[1:])
         self.refine = nn.ModuleList(Refine(width) for _ in scales)
         self.auxiliary = nn.ModuleList(Head(width) for _ in scales)
-        self.merge = _project(len(scales) * width, width)
+        self.merge = pointwise(len(scales) * width, width)
         self.refine_merged = Refine(width)
         self.head = Head(width)
 

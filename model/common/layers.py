@@ -10,9 +10,14 @@ DILATIONS = (6, 12, 18)  # of ASPP's 3x3 convolutions
 BRANCHES = len(DILATIONS) + 2  # with the global average and the 1x1 convolution
 
 
+def pointwise(channels: int, out: int) -> nn.Sequential:
+    """Return a 1x1 convolution without bias and a ReLU."""
+    return nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.ReLU(inplace=True))
+
+
 def projection(channels: int) -> nn.Sequential:
     """Return a 1x1 convolution without bias to ``WIDTH`` channels, ReLU and channel dropout."""
-    return nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), nn.ReLU(inplace=True), nn.Dropout2d(DROPOUT))
+    return nn.Sequential(*pointwise(channels, WIDTH), nn.Dropout2d(DROPOUT))
 
 
 class Fusion(nn.Module):
@@ -34,12 +39,7 @@ class Refine(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.ReLU(inplace=True),
-        )
+        self.body = nn.Sequential(*two_convolutions(width, width, width, bias=False), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined x, of the same shape."""
@@ -92,7 +92,7 @@ class ASPPDecoder(nn.Module):
         return self.head(self.refine(F.relu(self.merge(self.aspp(x_bchw)))))
 
 
-def two_convolutions(channels: int, middle: int, out: int) -> list[nn.Module]:
-    """Return two 3x3 convolutions with a ReLU between them (DCAMA, HSNet)."""
-    first, second = nn.Conv2d(channels, middle, 3, padding=1), nn.Conv2d(middle, out, 3, padding=1)
+def two_convolutions(channels: int, middle: int, out: int, bias: bool = True) -> list[nn.Module]:
+    """Return two 3x3 convolutions with a ReLU between them."""
+    first, second = (nn.Conv2d(*ends, 3, padding=1, bias=bias) for ends in ((channels, middle), (middle, out)))
     return [first, nn.ReLU(inplace=True), second]

@@ -83,6 +83,16 @@ def min_max(x: Tensor, eps: float) -> Tensor:
     return (x - low) / (high - low + eps)
 
 
+def split_heads(x_lc: Tensor, heads: int) -> Tensor:
+    """Return tokens (..., L, C) head by head, (..., heads, L, C / heads)."""
+    return x_lc.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def join_heads(x_hld: Tensor) -> Tensor:
+    """Return the heads' tokens (..., heads, L, C / heads) side by side, (..., L, C)."""
+    return x_hld.transpose(-3, -2).flatten(-2)
+
+
 def linear_over_map(x_blc: Tensor, size: Sequence[int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x weight^T + bias, (B, L, C'), for the L positions of a grid.
 

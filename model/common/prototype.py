@@ -54,9 +54,8 @@ def greatest_cosine(query_bchw: Tensor, foreground_nc: Tensor, inside_bkhw: Tens
 def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
 
-    It is the similarity of each query position to the most similar one of the object. f4 is not negative, so the
-    positions outside the mask, which count as zeros, never have the largest cosine; a mask value between 0 and 1 does
-    not change a cosine.
+    It is the similarity of each query position to the most similar one of the object; positions outside the mask count
+    as zeros. A mask value between 0 and 1 does not change a cosine.
     """
     inside = resize(mask_b1ss, support_f4_bchw.shape[-2:]) > 0  # (B, 1, h, w)
     foreground = rows_inside(support_f4_bchw.permute(0, 2, 3, 1).flatten(0, 2), inside.flatten())

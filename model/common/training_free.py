@@ -9,22 +9,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.ops import in_float32, resize, resize_cells
-from model.common.with_encoder import Shot, WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import Shot, WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 
 unit = in_float32(F.normalize)  # features of length 1
 
 
 @dataclass
-class TrainingFreeSettings(ModelSettings):
+class TrainingFreeSettings(WithEncoderSettings):
     """The settings of every training-free method; ``config/model/prototype.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     # The encoder stages whose features are compared.
     stage: int | list[int] = field(default=3, metadata={"low": 2, "high": 4, "length": (1, 3)})
 

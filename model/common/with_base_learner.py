@@ -12,13 +12,13 @@ from model.common.ensemble import Ensemble, ShotWeights
 from model.common.layers import projection
 from model.common.loss import mask_loss
 from model.common.ops import resize
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task, Trainable
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.contract import ParamGroup, Task, Trainable
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 
 BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
@@ -33,10 +33,9 @@ class BaseSettings:
 
 
 @dataclass
-class WithBaseSettings(ModelSettings):
+class WithBaseSettings(WithEncoderSettings):
     """Settings that every model with a base learner has."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     base: BaseSettings = field(default_factory=BaseSettings)
 
 

@@ -1,6 +1,7 @@
 """The image encoder of a method: its starting weights, an episode's way through it, and features kept for reuse."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
@@ -8,11 +9,11 @@ from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
 from model.common.ops import resize
-from model.contract import FewShotModel, ParamGroup
-from model.encoders.encoder import ENCODER_STRIDE, Encoder
+from model.contract import FewShotModel, ModelSettings, ParamGroup
+from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, Encoder
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
-from model.encoders.registry import ANY_GRIDS, problem_of, spec_of
+from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn
 from model.encoders.vgg import VGGEncoder
@@ -23,6 +24,13 @@ LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, 
 
 Shot = tuple[Tensor, Tensor]  # features (B, C, h, w) and labels (B, H, W)
 GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
+
+
+@dataclass
+class WithEncoderSettings(ModelSettings):
+    """Settings that every model with an encoder has."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
 class WithEncoder(FewShotModel):
@@ -40,7 +48,7 @@ class WithEncoder(FewShotModel):
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
     encoder: Encoder
-    settings: Any  # a ModelSettings with an ``encoder`` section
+    settings: Any  # a WithEncoderSettings
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
@@ -143,6 +151,8 @@ class WithEncoder(FewShotModel):
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
         problem = problem_of(encoder.backbone, cls.families, cls.grids)
+        if problem is None and cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
+            return "output_stride", f"= {encoder.output_stride}: {cls.title} needs {ONE_GRID}; take 8 or 16"
         return encoder.problem() if problem is None else ("backbone", f"= {encoder.backbone!r}: {problem}")
 
     @classmethod

@@ -6,7 +6,7 @@ Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggreg
 2022.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,14 @@ from model.common.likeness import likeness_to_supports
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask
 from model.common.published import Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.dcama.decoder import MaskDecoder
 from model.dcama.mask_aggregation import MaskAggregation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
 from model.episode import Episode, Output
 from model.registry import register
@@ -50,10 +50,8 @@ LAYOUT = Layout(
 
 
 @dataclass
-class DCAMASettings(ModelSettings):
+class DCAMASettings(WithEncoderSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
-
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
 @register("dcama")

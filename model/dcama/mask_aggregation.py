@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.ops import linear_over_map, resize
+from model.common.ops import linear_over_map, resize, split_heads
 
 HEADS = 8
 DROPOUT = 0.5  # of feature plus position encoding, and of the attention
@@ -54,7 +54,7 @@ class MaskAggregation(nn.Module):
         key = linear_over_map(key, size, self.key.weight)
         key = key.reshape(len(value_bm), -1, key.shape[2])  # (B, K L, C), all shots in one row
         dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
-        return attended_mask(_heads(query), _heads(key), value_bm, dropout)
+        return attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value_bm, dropout)
 
 
 def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
@@ -62,10 +62,6 @@ def position_encoding(channels: int, length: int, device: torch.device) -> Tenso
     rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
     angle = torch.arange(length, device=device).unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
-
-
-def _heads(x_blc: Tensor) -> Tensor:
-    return x_blc.unflatten(2, (HEADS, -1)).transpose(1, 2)  # (B, heads, L, C / heads)
 
 
 def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:

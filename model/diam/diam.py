@@ -100,9 +100,8 @@ def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings)
     learnt = slice(None if settings.learn_base else first, None)
     prior = prior_start = _mean(head, x)
     for step in range(1, settings.iterations + 1):
-        p, of_supports = (
-            torch.softmax(cells @ head.weight.T + head.bias, 1) for cells in (x, supports)
-        )  # (L, M), (m, M)
+        # (L, M) and (m, M).
+        p, of_supports = (torch.softmax(cells @ head.weight.T + head.bias, 1) for cells in (x, supports))
         true = torch.where(state.y == 0, of_supports[:, :first].sum(1), of_supports.gather(1, state.y[:, None])[:, 0])
         share = p.sum(0) / count
         as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)

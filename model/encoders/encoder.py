@@ -191,18 +191,16 @@ class Encoder(nn.Module):
 
 def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     """Return kernels and bias of a convolution and a norm with fixed statistics together."""
-    scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.affine:
-        scale = norm.weight * scale
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = -norm.running_mean * scale
     if conv.bias is not None:
         bias = bias + conv.bias * scale
-    return conv.weight * scale.view(-1, 1, 1, 1), bias + norm.bias if norm.affine else bias
+    return conv.weight * scale.view(-1, 1, 1, 1), bias + norm.bias
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
     """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map."""
-    if norm.training or not norm.track_running_stats:
+    if norm.training:
         return norm(conv(x))
     return conv._conv_forward(x, *folded(conv, norm))
 

@@ -10,10 +10,10 @@ from functools import cache
 
 from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
 from model.encoders.resnet import SMALL, ResNetEncoder
-from model.encoders.swin import SWIN_SIDE, SWIN_STRIDE, SwinEncoder
+from model.encoders.swin import SWIN_SIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
 from model.encoders.timm_facts import PREFIX, STRIDES, can_have, facts, unknown
-from model.encoders.vgg import VGG_STRIDE, VGGEncoder
+from model.encoders.vgg import VGGEncoder
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class EncoderSpec:
         return -(-size // (self.stride or stride))
 
 
-RESNETS = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
 ENCODERS = {SMALL: EncoderSpec("ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)}
-for _name, _title in RESNETS.items():
+for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
+    _title = _name.replace("resnet", "ResNet-")
     ENCODERS[_name] = EncoderSpec(_title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=_name)
-ENCODERS["vgg16"] = EncoderSpec("VGG-16", VGGEncoder, stride=VGG_STRIDE, torchvision="vgg16_bn")
-ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=SWIN_STRIDE, sides=(SWIN_SIDE,))
+ENCODERS["vgg16"] = EncoderSpec("VGG-16", VGGEncoder, stride=16, torchvision="vgg16_bn")
+ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=16, sides=(SWIN_SIDE,))
 # What a method may need of stages 2, 3 and 4, in words for messages.
 ANY_GRIDS, ONE_GRID, PYRAMID = "", "stages 3 and 4 on one grid", "maps at strides 8, 16 and 32"
 # How people write networks of timm, by timm's names without the weights' tag.

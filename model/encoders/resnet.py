@@ -20,11 +20,10 @@ from model.encoders.encoder import (
 )
 
 if TYPE_CHECKING:
-    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+    from torchvision.models.resnet import BasicBlock, Bottleneck
 
 # Files with a deep stem call it conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
-DEEP_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1", "conv2": "layer0.3", "bn2": "layer0.4"}
-DEEP_NAMES |= {"conv3": "layer0.6", "bn3": "layer0.7"}
+DEEP_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
 NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
 PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
@@ -40,9 +39,13 @@ class ResNetEncoder(Encoder):
     """
 
     def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
+        from torchvision.models import resnet  # takes seconds, which a process that builds no network saves
+
         super().__init__()
         self.variant = variant
-        net = _residual_network(backbone)
+        net = (
+            resnet.ResNet(resnet.BasicBlock, [1] * 4) if backbone == SMALL else getattr(resnet, backbone)(weights=None)
+        )
         if stem == DEEP:
             self.layer0 = _deep_stem(net.conv1.out_channels, net.maxpool)
             _widen_input(net.layer1[0], 2 * net.conv1.out_channels)
@@ -112,15 +115,6 @@ def residual(block: Block, x: Tensor) -> Tensor:
     if hasattr(block, "conv3"):
         x = conv_norm(block.conv3, block.bn3, F.relu(x, inplace=True))
     return x.add_(shortcut)
-
-
-def _residual_network(backbone: str) -> ResNet:
-    """Return torchvision's network, or ResNet-10, with random weights."""
-    from torchvision.models import resnet  # seconds, which a process that builds no network saves
-
-    if backbone == SMALL:
-        return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
-    return getattr(resnet, backbone)(weights=None)
 
 
 def _deep_stem(width: int, pool: nn.Module) -> nn.Sequential:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from model.encoders.encoder import LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
-SWIN_STRIDE = 16  # of stage 3
 PATCH, WINDOW = 4, 12
 WIDTH, DEPTHS, HEADS = 128, (2, 2, 18, 2), (4, 8, 16, 32)
 # Names in the published weights -> ours, as regular expressions. Their patch merging closes a stage, ours opens none.

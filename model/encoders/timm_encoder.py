@@ -204,12 +204,10 @@ class TimmEncoder(Encoder):
             with suppress(Exception):  # a layout that it does not know
                 state = translate(dict(state), self.net)
         named = self.net.pretrained_cfg.get("classifier") or ()
-        classifiers = (*([named] if isinstance(named, str) else named), "head", "fc", "classifier")
+        classifiers = *([named] if isinstance(named, str) else named), "head", "fc", "classifier"
         unused = {name for name in create(self.backbone, device="meta").state_dict() if NET + name not in own}
-        kept = {
-            k: v for k, v in state.items() if k not in unused and not k.startswith(tuple(f"{c}." for c in classifiers))
-        }
-        return constants | {NET + name: tensor for name, tensor in kept.items()}
+        unused |= {name for name in state if name.startswith(tuple(f"{c}." for c in classifiers))}
+        return constants | {NET + name: tensor for name, tensor in state.items() if name not in unused}
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return the tensors of a file that belong to a network of timm, but not to this encoder."""

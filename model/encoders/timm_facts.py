@@ -24,7 +24,6 @@ SIZE_ARGUMENTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dyna
 PROBE_CELLS = 8  # side of the coarsest grid in the images that the facts are read from
 IMAGENET = "ImageNet-1k"
 NOTHING = "none (random values)"
-SELF_SUPERVISED = "self-supervised"
 # Parts of timm's tags of weights -> the data in words, in the order in which they are named.
 DATA = {
     "lvd1689m": "LVD-1689M",
@@ -42,7 +41,6 @@ DATA = {
     "in12k": "ImageNet-12k",
     "in1k": IMAGENET,
 }
-IMAGE_TEXT = "image-text pairs (CLIP)"
 IMAGE_TEXT_PARTS = ("openai", "laion", "datacomp", "dfn", "merged2b", "metaclip", "webli", "clip", "siglip")
 SELF_SUPERVISED_PARTS = ("lvd", "sat493m", "dino", "mae", "mim", "ijepa", "fcmae", "seer")
 ON_IMAGENET = ("dino", "mae", "fcmae")  # weights of these names have no other part where they saw ImageNet-1k alone
@@ -212,10 +210,10 @@ def pretraining_of_tag(architecture: str, tag: str) -> str | None:
     parts = re.split(r"[_.\-]", tag.lower())
     data = [words for part, words in DATA.items() if part in parts]
     if any(part.startswith(IMAGE_TEXT_PARTS) for part in parts) or "clip" in architecture:
-        data.insert(0, IMAGE_TEXT)
+        data.insert(0, "image-text pairs (CLIP)")
     if architecture.startswith(("samvit", "sam2")):
         data.append(DATA["sa1b"])
     if not data and any(part in ON_IMAGENET for part in parts):
         data.append(IMAGENET)
     alone = any(part.startswith(SELF_SUPERVISED_PARTS) for part in parts) and "ft" not in parts
-    return ", ".join(dict.fromkeys([*data, *([SELF_SUPERVISED] if alone else [])])) or None
+    return ", ".join(dict.fromkeys([*data, *(["self-supervised"] if alone else [])])) or None

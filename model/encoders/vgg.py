@@ -20,7 +20,6 @@ from model.encoders.encoder import (
 ENDS, PLAIN_ENDS = (7, 14, 24, 34, 43), (5, 10, 17, 24, 31)
 CHANNELS = {2: 256, 3: 512, 4: 512}
 INTERMEDIATE_COUNTS = {2: 3, 3: 3, 4: 1}
-VGG_STRIDE = 16  # of stages 3 and 4; pools round up
 PREFIX = "features."  # of torchvision's names
 
 

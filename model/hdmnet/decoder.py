@@ -21,7 +21,7 @@ class FixedNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
-    eps, affine = 1e-5, True
+    eps = 1e-5
 
     def __init__(self, channels: int):
         super().__init__()

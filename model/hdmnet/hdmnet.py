@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import rows_inside
-from model.common.layers import HEAD_DROPOUT, WIDTH
+from model.common.layers import HEAD_DROPOUT, WIDTH, pointwise
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, resize
 from model.common.prototype import greatest_cosine
@@ -113,8 +113,8 @@ class HDMNet(WithBaseLearner):
         # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
         super().__init__(settings, task, weights_in_shot_order=False)
         self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
-        self.merge_query = _merge(2 * WIDTH + SIMILARITIES)
-        self.merge_support = _merge(2 * WIDTH)
+        self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)
+        self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
         self.match = nn.ModuleList(QueryMatching() for _ in LEVELS)
         self.fuse = nn.ModuleList(_fuse(CHANNELS + SIMILARITIES) for _ in LEVELS)
@@ -207,11 +207,6 @@ def _on_grid(mask_bk1hw: Tensor, size: Sequence[int]) -> Tensor:
     """Return masks resized to a grid by their nearest pixels, (B, K, h, w)."""
     small = F.interpolate(mask_bk1hw.flatten(0, 1), size=tuple(size), mode="nearest")[:, 0]
     return small.unflatten(0, mask_bk1hw.shape[:2])
-
-
-def _merge(channels: int) -> nn.Sequential:
-    """Return a 1x1 convolution to the pyramid's channels and a ReLU."""
-    return nn.Sequential(nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.ReLU(inplace=True))
 
 
 def _fuse(channels: int) -> nn.Sequential:

@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import shapes_are_fixed
-from model.common.ops import foreground_mask, in_float32, resize_cells
-from model.hdmnet.token_pyramid import (
-    DROPOUT,
-    FeedForward,
-    TokenProjections,
-    split_heads,
-    to_map,
-    to_tokens,
-    token_norm,
-)
+from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells
+from model.hdmnet.token_pyramid import DROPOUT, FeedForward, TokenProjections, to_map, to_tokens, token_norm
 
 HEADS = 2
 SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
@@ -43,16 +35,12 @@ class QueryMatching(nn.Module):
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, mask_bkhw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
-        size, linear = query_bchw.shape[-2:], self.linear
-        x = to_tokens(query_bchw)
+        size, x = query_bchw.shape[-2:], to_tokens(query_bchw)
         all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
         support, inside = foreground_tokens(all_shots, mask_bkhw.flatten(1))
-        own, support = self.norm(x), self.norm(support)
-        query, key, value = (
-            split_heads(t, HEADS) for t in (linear.query(own), linear.key(support), linear.value(support))
-        )
+        query, key, value = self.linear(self.norm(x), self.norm(support), HEADS)
         collected, correlation = match(query, key, value, inside)
-        x = x + self.dropout(linear.out(collected.transpose(1, 2).flatten(2).to(x.dtype)))
+        x = x + self.dropout(self.linear.out(join_heads(collected).to(x.dtype)))
         return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
 
 

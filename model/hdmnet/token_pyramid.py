@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.ops import join_heads, split_heads
+
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level
 EXPANSION = 4  # factor of the channels inside a feed-forward
 DROPOUT = 0.1
 NORM_EPS = 1e-6
-LEVELS = (  # finest first: kernel and stride of the embedding, heads, reduction of keys and values
-    (1, 1, 2, 4),
-    (3, 2, 4, 2),
-    (3, 2, 8, 1),
-)
+# Finest first: kernel and stride of the embedding, heads, reduction of keys and values.
+LEVELS = ((1, 1, 2, 4), (3, 2, 4, 2), (3, 2, 8, 1))
 MIN_GRID = 4  # least side of the finest grid: the reduction of level 0 needs it
 
 
@@ -37,17 +36,16 @@ def token_norm() -> nn.LayerNorm:
     return nn.LayerNorm(CHANNELS, eps=NORM_EPS)
 
 
-def split_heads(x_blc: Tensor, heads: int) -> Tensor:
-    """Return (B, heads, L, C / heads)."""
-    return x_blc.unflatten(2, (heads, -1)).transpose(1, 2)
-
-
 class TokenProjections(nn.Module):
     """The four linear maps of an attention."""
 
     def __init__(self):
         super().__init__()
         self.query, self.key, self.value, self.out = (nn.Linear(CHANNELS, CHANNELS, bias=False) for _ in range(4))
+
+    def forward(self, own_blc: Tensor, source_bmc: Tensor, heads: int) -> list[Tensor]:
+        """Return the queries of tokens, (B, heads, L, C / heads), and keys and values of others alike."""
+        return [split_heads(x, heads) for x in (self.query(own_blc), self.key(source_bmc), self.value(source_bmc))]
 
 
 class SelfAttention(nn.Module):
@@ -70,12 +68,8 @@ class SelfAttention(nn.Module):
         source = own
         if self.reduce is not None:
             source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
-        linear, heads = self.linear, self.heads
-        query, key, value = (
-            split_heads(x, heads) for x in (linear.query(own), linear.key(source), linear.value(source))
-        )
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return x_blc + self.dropout(linear.out(attended))
+        attended = join_heads(F.scaled_dot_product_attention(*self.linear(own, source, self.heads)))
+        return x_blc + self.dropout(self.linear.out(attended))
 
 
 class FeedForward(nn.Module):

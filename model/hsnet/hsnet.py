@@ -5,7 +5,7 @@ Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, I
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,12 @@ from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
 from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
@@ -60,10 +60,8 @@ LAYOUT = Layout(
 
 
 @dataclass
-class HSNetSettings(ModelSettings):
+class HSNetSettings(WithEncoderSettings):
     """HSNet's own settings; ``config/model/hsnet.yaml`` explains them."""
-
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if VGG's levels squeeze to different grids; a ResNet's never do."""

@@ -5,6 +5,7 @@ dimensions first. A position outside the support's mask correlates with nothing,
 around the object is computed. 4D convolutions reduce the support's dimensions of each level, then mix the levels.
 """
 
+from functools import partial, reduce
 from itertools import pairwise
 from typing import cast
 
@@ -75,20 +76,13 @@ class Squeeze(nn.Module):
         mask = window.crop(mask_b1hw)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            correlation = self.correlate(
-                query, unit(support.float() * mask)
-            )  # cells in part on the object count in full
-            return convolution.convolve(correlation, slice(i, i + 1))
+            masked = unit(support.float() * mask)  # cells in part on the object count in full
+            return convolution.convolve(self.correlate(query, masked), slice(i, i + 1))
 
-        total: Tensor | None = None
-        for i, (query, support) in enumerate(zip(queries, supports, strict=True)):
-            inputs = (i, query, window.crop(support))
-            part = (
-                checkpoint(of_feature, *inputs, use_reentrant=False) if torch.is_grad_enabled() else of_feature(*inputs)
-            )
-            total = part if total is None else total + part
-        bias = convolution.bias()
-        assert total is not None and bias is not None
+        compute = partial(checkpoint, of_feature, use_reentrant=False) if torch.is_grad_enabled() else of_feature
+        pairs = enumerate(zip(queries, supports, strict=True))
+        total = reduce(torch.add, (compute(i, query, window.crop(support)) for i, (query, support) in pairs))
+        bias = cast(Tensor, convolution.bias())
         return window.place(convolution.with_bias(total), bias, mask_b1hw.shape[-2:])
 
 

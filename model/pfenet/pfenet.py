@@ -17,19 +17,18 @@ from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, resize
 from model.common.prototype import shot_prior
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, mid_features
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings, mid_features
+from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
 
 @dataclass
-class PFENetSettings(ModelSettings):
+class PFENetSettings(WithEncoderSettings):
     """PFENet's own settings; ``config/model/pfenet.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     scales: list[int] | None = field(default=None, metadata={"low": 1, "length": (1, 8)})
     aux_weight: float = field(default=1.0, metadata={"low": 0})
 

@@ -44,14 +44,13 @@ class Comparison(nn.Module):
     """Cosines at several levels, with a learnt temperature and learnt weights of the levels.
 
     Args:
-        levels: their number; the last one is the learnt one.
-        nearest: the levels whose cosines to single positions are added to the maps.
+        levels: their number; the last one is the learnt one. Cosines to single positions are of all but the first.
     """
 
-    def __init__(self, levels: int, nearest: Sequence[int]):
+    def __init__(self, levels: int):
         super().__init__()
-        self.nearest, self.learnt = tuple(nearest), levels - 1
-        self.maps = 4 * levels + 2 * len(self.nearest)  # cosines to both prototypes, at first and after self-support
+        self.learnt = levels - 1
+        self.maps = 4 * levels + 2 * (levels - 1)  # cosines to both prototypes, at first and after self-support
         self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
         self.first_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # w
         self.second_weight = nn.Parameter(torch.full((levels,), 1 / levels))  # v
@@ -77,7 +76,7 @@ class Comparison(nn.Module):
             prototypes.append(p_b2c)
             cosines.append(p_b2c @ x_bcl)
             maps.append(cosines[-1])
-            if i in self.nearest:
+            if i > 0:
                 maps.append(self._nearest(i, x_bcl, shots_bkcl, excluded_b2m))
         guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
 

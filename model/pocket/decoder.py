@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.layers import two_convolutions
 from model.common.ops import resize
 from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
@@ -40,20 +41,13 @@ class Decoder(nn.Module):
         super().__init__()
         self.project_query = nn.Conv2d(joint, WIDTH, 1)
         self.project_object = nn.Conv2d(joint, WIDTH, 1)
-        inputs = maps + 2 + extra + 2 * WIDTH
-        self.mix = nn.Sequential(
-            nn.Conv2d(inputs, 2 * WIDTH, 1), nn.ReLU(), nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), nn.ReLU()
-        )
+        gather = nn.Conv2d(maps + 2 + extra + 2 * WIDTH, 2 * WIDTH, 1)
+        self.mix = nn.Sequential(gather, nn.ReLU(), nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), nn.ReLU())
         self.residual = nn.Sequential(*(Residual(WIDTH, dilation) for dilation in DILATIONS))
         self.correct = _small(nn.Conv2d(WIDTH, 1, 1))
         self.project_fine = nn.Conv2d(fine, FINE_WIDTH, 1)
         self.project_coarse = nn.Conv2d(WIDTH + 1, FINE_WIDTH, 1)
-        self.refine = nn.Sequential(
-            nn.Conv2d(2 * FINE_WIDTH, FINE_WIDTH, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(FINE_WIDTH, FINE_WIDTH, 3, padding=1),
-            nn.ReLU(),
-        )
+        self.refine = nn.Sequential(*two_convolutions(2 * FINE_WIDTH, FINE_WIDTH, FINE_WIDTH), nn.ReLU())
         self.outline = _small(nn.Conv2d(FINE_WIDTH, 1, 1))
 
     def forward(self, found: Compared, extra_behw: Tensor, query: Levels, object_bc: Tensor) -> tuple[Tensor, Tensor]:

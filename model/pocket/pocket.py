@@ -20,12 +20,12 @@ from model.common.fixed_shapes import shapes_are_fixed
 from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.with_encoder import HIGH, LOW, WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import IGNORE, Episode, Output
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, shares
@@ -41,10 +41,9 @@ DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED
 
 
 @dataclass
-class PocketSettings(ModelSettings):
+class PocketSettings(WithEncoderSettings):
     """Pocket's own settings; ``config/model/pocket.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     foreground_weight: float = field(default=2.0, metadata={"low": 0})
 
 
@@ -68,7 +67,7 @@ class Pocket(WithEncoder):
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
         self.base_classes = BaseClasses(joint, task.base_classes)
-        self.comparison = Comparison(count + 1, nearest=range(1, count + 1))  # of all levels but stage 3's
+        self.comparison = Comparison(count + 1)
         self.decoder = Decoder(self.comparison.maps, CLAIMS, joint, self.encoder.channels[LOW])
         self.freeze()
 
@@ -172,7 +171,7 @@ class Pocket(WithEncoder):
         coarse, fine = self.decoder(found, claims, query, mean_bc)
         correction = fine - resize(found.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own sure positions are the second photo
-            probed = probe_with_query(query, supports, objects, backs, (coarse + found.match) / 2, coarse)
+            probed = probe_with_query(query, supports, (objects, backs), (coarse + found.match) / 2, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
             fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])

@@ -35,9 +35,7 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
     x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
     weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
-    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(
-        min=MASK_EPS
-    )  # a photo without object counts for none
+    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)  # a photo without object: 0
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)
@@ -52,25 +50,19 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
 
 
 def probe_with_query(
-    query: Levels,
-    views: Sequence[Levels],
-    object_bkhw: Tensor,
-    back_bkhw: Tensor,
-    first_b1hw: Tensor,
-    coarse_b1hw: Tensor,
+    query: Levels, views: Sequence[Levels], shares_bkhw: Sequence[Tensor], first_b1hw: Tensor, coarse_b1hw: Tensor
 ) -> Tensor:
     """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
 
-    The sure positions of ``first_b1hw`` are taken first. The decoder's logits ``coarse_b1hw`` with the first probe's
-    are the prediction after it, whose mean with ``first_b1hw`` has the positions of the second round.
+    ``shares_bkhw`` are the weights of the views' cells as object and as background. The sure positions of
+    ``first_b1hw`` are taken first. The decoder's logits ``coarse_b1hw`` with the first probe's are the prediction after
+    it, whose mean with ``first_b1hw`` has the positions of the second round.
     """
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
         own_b2hw = sure(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
-        of_object, of_back = (
-            torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate((object_bkhw, back_bkhw))
-        )
-        probed_b1hw = probe(query, [*views, query], of_object, of_back)
+        weights = (torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw))
+        probed_b1hw = probe(query, [*views, query], *weights)
         logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
     return probed_b1hw
 

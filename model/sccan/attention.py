@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import SUPPORT_EPS, in_float32
+from model.common.ops import SUPPORT_EPS, in_float32, join_heads, split_heads
 
 WINDOW = 8  # side of a window in tokens
 SHIFT = WINDOW // 2  # rows and columns of zeros around a shifted grid, which then has one more window per axis
@@ -71,19 +71,19 @@ class WindowAttention(nn.Module):
 
         Keys and values of support windows are computed once and selected by index (``aligned_bn``, int64).
         """
+        query, (key, value) = split_heads(self.query(x_bntc), HEADS), self._keys_values(x_bntc)
         if support_bntc is None or aligned_bn is None:
-            return _together(F.scaled_dot_product_attention(_heads(self.query(x_bntc)), *self._keys_values(x_bntc)))
+            return join_heads(F.scaled_dot_product_attention(query, key, value))
         rows = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
-        key, value = self._keys_values(x_bntc)
         support_key, support_value = (x[rows, aligned_bn] for x in self._keys_values(support_bntc))
-        parts = (_heads(self.query(x_bntc)), key, value, support_key, support_value)  # (B, N, heads, T, C / heads) each
+        parts = query, key, value, support_key, support_value  # (B, N, heads, T, C / heads) each
         pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in parts))
-        return _together(torch.cat([_attend(*piece) for piece in pieces], dim=1))
+        return join_heads(torch.cat([_attend(*piece) for piece in pieces], dim=1))
 
     def _keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
         key, value = self.key_value(x_bntc).chunk(2, dim=3)
-        return _heads(key), _heads(value)
+        return split_heads(key, HEADS), split_heads(value, HEADS)
 
 
 @in_float32
@@ -94,16 +94,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, supp
     cosine = query @ support_key.transpose(-1, -2)  # no temperature
     weight = torch.cat([own, cosine], dim=-1).softmax(-1)
     return weight @ torch.cat([value, support_value], dim=-2)
-
-
-def _heads(x_bntc: Tensor) -> Tensor:
-    """Return (B, N, heads, T, C / heads)."""
-    return x_bntc.unflatten(3, (HEADS, -1)).transpose(2, 3)
-
-
-def _together(x_bnhtd: Tensor) -> Tensor:
-    """Return the heads' tokens side by side, (B, N, T, C)."""
-    return x_bnhtd.transpose(2, 3).flatten(3)
 
 
 def _mlp(width: int) -> nn.Sequential:
@@ -128,9 +118,8 @@ class CalibratedBlock(nn.Module):
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return query and support tokens, (B, G, G, C) float32 like the inputs; the mask is (B, G, G, 1)."""
-        of_query, of_support, amount = (
-            to_windows(x, self.shifted) for x in (self.norm1(query), self.norm1(support), mask)
-        )
+        grids = self.norm1(query), self.norm1(support), mask
+        of_query, of_support, amount = (to_windows(x, self.shifted) for x in grids)
         aligned = self.align(of_query, of_support, amount.squeeze(3))
         query = self._finish(query, self.attend_query, self.mlp_query, of_query, of_support, aligned)
         if not self.last:

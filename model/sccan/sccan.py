@@ -18,12 +18,12 @@ from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, mask_loss
 from model.common.ops import foreground_mask, in_float32, masked_mean, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import ModelSettings, ParamGroup, Task
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.contract import ParamGroup, Task
 from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 from model.sccan.attention import WINDOW, SelfCalibratedAttention
@@ -59,10 +59,9 @@ LAYOUT = Layout(
 
 
 @dataclass
-class SCCANSettings(ModelSettings):
+class SCCANSettings(WithEncoderSettings):
     """SCCAN's own settings; ``config/model/sccan.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     grid: int = field(default=64, metadata={"low": WINDOW})
     blocks: int = field(default=8, metadata={"low": 1})
 

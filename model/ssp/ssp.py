@@ -8,7 +8,7 @@ confident background j.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ from model.common.loss import mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, resize
 from model.common.published import Layout
 from model.common.self_support import SelfSupport, Similarity, with_own
-from model.common.with_encoder import WithEncoder
-from model.contract import ModelSettings, Task
+from model.common.with_encoder import WithEncoder, WithEncoderSettings
+from model.contract import Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.settings import Learn, build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
@@ -36,10 +36,9 @@ SUPPORT_LOSS = 0.2  # weight of the loss on the supports
 
 
 @dataclass
-class SSPSettings(ModelSettings):
+class SSPSettings(WithEncoderSettings):
     """SSP's own settings; ``config/model/ssp.yaml`` explains them."""
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     refine: bool = True
 
 

@@ -75,11 +75,8 @@ class PooledCorrelation(nn.Module):
 
     def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
         """Return the mean correlation, (1, h, w) float32; see ``correlation``."""
-
-        def mean_inside(correlation_lm: Tensor, inside_l: Tensor) -> Tensor:
-            return correlation_lm.sum(1, keepdim=True) / inside_l.sum().clamp(min=1)
-
-        return correlation(query_1chw, shots, mean_inside)[..., 0]
+        mean = correlation(query_1chw, shots, lambda c, inside: c.sum(1, keepdim=True) / inside.sum().clamp(min=1))
+        return mean[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
@@ -131,13 +128,11 @@ class CorrelationFusion(nn.Module):
         super().__init__()
         width = 16
         self.enter = nn.ModuleDict({str(stage): nn.Conv2d(n, width, 1) for stage, n in counts.items()})
-        self.top = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True))
-        self.bottom = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(1, width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, OUT_CHANNELS, 3, padding=1),
+        top, bottom = (
+            [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True)] for _ in range(2)
         )
+        self.top = nn.Sequential(*top)
+        self.bottom = nn.Sequential(*bottom, nn.Conv2d(width, OUT_CHANNELS, 3, padding=1))
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
         """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import window_around
 from model.common.ops import in_float32, min_max, resize
 
 KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
@@ -17,27 +17,16 @@ def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
     return F.avg_pool2d(x, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
 
 
-def _window(mask_b1hw: Tensor) -> tuple[slice, slice]:
-    """Return the rows and columns outside which every kernel averages zeros in all images; with fixed shapes all."""
-    if shapes_are_fixed():
-        return slice(None), slice(None)
-    window = []
-    for others in ((0, 1, 3), (0, 1, 2)):
-        inside = mask_b1hw.amax(others).nonzero()[:, 0].tolist() or [0]
-        window.append(slice(max(inside[0] - REACH, 0), inside[-1] + REACH + 1))
-    return window[0], window[1]
-
-
 @torch.no_grad()
 @in_float32
 def object_directions(support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
 
-    The support is 0 outside its object, so only the window around the object is pooled.
+    The support is 0 outside its object, so only the window around the object is pooled: elsewhere all averages are 0.
     """
     mask = resize(mask_b1ss, support_f4_bchw.shape[-2:])
-    rows, columns = _window(mask)
-    support = support_f4_bchw[..., rows, columns] * mask[..., rows, columns]
+    window = window_around(mask, REACH, REACH)
+    support = window.crop(support_f4_bchw) * window.crop(mask)
     units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS) for kernel in KERNELS)
     return torch.stack([unit.sum(2) for unit in units], dim=1)
 

@@ -113,9 +113,8 @@ class SymNetPlus(SymNet):
 
     def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return the cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
-        return mask_loss(
-            logits_b2hw, label_bhw, partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
-        )
+        rule = partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
+        return mask_loss(logits_b2hw, label_bhw, rule)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

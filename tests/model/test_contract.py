@@ -45,6 +45,8 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
     apart = [predict(built(name), chosen(episode, slice(b, b + 1))) for b in range(BATCH)]
     for key, logits in scored_outputs(together).items():
         torch.testing.assert_close(logits, torch.cat([scored_outputs(o)[key] for o in apart]), **CLOSE)
+    if together.evidence is not None:
+        torch.testing.assert_close(together.evidence, torch.cat([o.evidence for o in apart]), **CLOSE)
 
 
 @every_model

@@ -43,9 +43,8 @@ def shot_shares(base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor
     The base learner is evaluated on a lattice, and at every position of an object that the lattice misses.
     """
     images, size = len(label_bhw), support_f4.shape[-2:]
-    inside, background = (
-        resize(mask_of(label_bhw), size)[:, 0] >= 0.5 for mask_of in (foreground_mask, background_mask)
-    )  # (B, h, w)
+    # (B, h, w) each.
+    inside, background = (resize(mask(label_bhw), size)[:, 0] >= 0.5 for mask in (foreground_mask, background_mask))
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True
     missed = ~(inside & lattice).flatten(1).any(1)

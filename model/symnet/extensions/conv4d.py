@@ -53,9 +53,8 @@ class Conv4dCorrelation(PooledCorrelation):
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, WIDTH, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
-        stacked = {
-            stage: torch.stack(x, dim=1).permute(0, 1, 4, 5, 2, 3) for stage, x in kept.items()
-        }  # (B, n, R, R, h, w)
+        # (B, n, R, R, h, w) of each stage.
+        stacked = {stage: torch.stack(x, dim=1).permute(0, 1, 4, 5, 2, 3) for stage, x in kept.items()}
         return {stage: self.stages[str(stage)](x).mean((2, 3)) for stage, x in stacked.items()}
 
 
