@@ -58,13 +58,30 @@ def test_classes_and_shots_choose_among_the_supports(tmp_path: Path) -> None:
 def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp_path: Path) -> None:
     drawn.masks(tmp_path)
     (tmp_path / "names.txt").unlink()
-    with pytest.raises(UserError, match=r"a\.png: holds the class indices \[1, 2\]"):
+    with pytest.raises(UserError, match=r"a\.png: .* hold the class indices \[1, 2\]"):
         supports_in([str(tmp_path)])
     (support,), _ = supports_in([str(tmp_path)], mask_value=2)
     assert np.array_equal(support.read().label == 1, drawn.mask_of("dog"))
     Image.fromarray(255 * drawn.mask_of("cat").astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
     (support,), _ = supports_in([str(tmp_path)])
     assert support.name is None and support.read().label.sum() == drawn.mask_of("cat").sum()
+
+
+def test_masks_without_names_of_different_indices_are_refused(tmp_path: Path) -> None:
+    for number, name in enumerate(drawn.BOXES, 1):
+        drawn.photo(tmp_path).rename(tmp_path / f"{name}.jpg")
+        image = Image.fromarray(number * drawn.mask_of(name).astype(np.uint8))
+        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+        image.save(tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match=r"dog\.png: .* hold the class indices \[1, 2\]"):
+        supports_in([str(tmp_path)])
+
+
+def test_names_of_classes_may_lie_among_labels(tmp_path: Path) -> None:
+    drawn.yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
+    assert [support.name for support in supports_in([str(tmp_path)])[0]] == ["cat", "dog"]
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:

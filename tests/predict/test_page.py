@@ -179,6 +179,24 @@ def test_annotations_become_marked_photos(start: Callable[[], Page], marked: dic
     assert not page.row("marked.png")["marked"]
 
 
+def test_an_import_wins_over_a_slider_and_undo_over_a_mark(start, marked, photos: list[Path], tmp_path: Path) -> None:
+    page, photo = start(), Path(marked["coco"].partition(":")[0])
+    for path in (photo, *photos[:2]):
+        page.do("open", path=str(path))
+    page.do("add_class", name="cat")
+    page.draw(photos[0].name, BOX)
+    assert page.do("segment").startswith("2 of 2")
+    page.do("slide", threshold=0.4, min_score=None)
+    assert "name a file or folder" in page.do("annotations", path=" ")
+    assert "1 marked" in page.do("annotations", path=str(photo.with_name("polygon.json")))
+    with Image.open(photo.with_name("index.png")) as truth:
+        assert np.array_equal(read_mask(tmp_path / "out/marked/masks/marked.png") == 1, np.asarray(truth) == 1)
+    page.do("add_class", name="C+")
+    assert "is a class already" in page.do("add_class", name="C#")  # files of both would have one name
+    page.draw(photos[0].name)
+    assert not page.row(photos[0].name)["marked"]
+
+
 def test_results_of_predict_are_gone_on_with(start, predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
     words = ("--config", baseline, "--support", f"cat={marked['box']}", "--query", photos[0], "--out", tmp_path / "out")
     predict(*words)

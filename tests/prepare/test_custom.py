@@ -214,6 +214,9 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     assert (
         f"{masks.name if masks == photos else masks.parent.name} of" in prepare(*words, "--name", "other").error
     )  # a photo would support itself
+    (masks / "again.png").unlink()
+    Image.new("L", (7, 9), 255).save(odd := next(masks.glob("*.png")))
+    assert f"{odd.name}: is (9, 7)" in prepare(*words, "--name", "other").error
 
 
 def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:

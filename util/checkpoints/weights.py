@@ -100,14 +100,12 @@ def network_to_train(
 def cannot_train(config: Config) -> str:
     """Return in words why a method cannot be trained on a data set; '' if it can."""
     data, cls = config.data, class_of(config.model)
-    if data.train_list is None:
-        return f"data set {data.name} is for tests: data.train_list is null"
     if cls.reads_base_labels and not has_class_maps(vars(data)):
         return (
             f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks of one "
             "class each and no folds, or more classes"
         )
-    return ""
+    return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
 def how_to_get(path: Path, backbone: str | None) -> str:

@@ -44,7 +44,7 @@ def recognise(text: str) -> tuple[str, Path]:
     named = prefix if colon and prefix in FORMATS and not Path(text).exists() else None
     path = Path(rest if named else text)
     if not path.exists():
-        raise UserError(f"--supports {text}: this file or folder does not exist; name {EXPECTED}")
+        raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
     found = _formats_in(path)
     if named is not None:
         return named, found.get(named, path)

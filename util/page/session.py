@@ -130,14 +130,18 @@ class Session:
 
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
-        for folder in (places := [None, *{photo.path.parent for photo in self.photos.values()}]):
+        if not path.strip():
+            raise UserError("Import annotations: name a file or folder on the machine of the server")
+        first: UserError | None = None  # of the folder that the annotations name
+        for folder in [None, *{photo.path.parent for photo in self.photos.values()}]:
             try:
                 listed = supports_in([path.strip()], folder, shots=MAX_SHOTS)[0]
                 check_photo(listed[0].photo)
                 break
-            except UserError:
-                if folder == places[-1]:
-                    raise
+            except UserError as error:
+                first = first or error
+        else:
+            raise first or UserError(path)
         for one in listed:
             label, value = one.read().label, self._value(one.name or UNNAMED)
             self._add([one.photo])
@@ -193,7 +197,8 @@ class Session:
 
     def remove(self, photo: str) -> None:
         """Take a photo out of the session; its file and its result remain."""
-        self.photos.pop(photo).unmark()
+        self.photo(photo).unmark()
+        del self.photos[photo]
         self.renewed = next(self.numbers)
         self._save()
 

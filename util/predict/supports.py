@@ -112,6 +112,9 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
             path, marks = before, f"{kind}={after}"
     if not path or not marks:
         raise UserError(f"--support {text}: {FORM}")
+    kind, drawn, _ = marks.partition("=")
+    if drawn and kind not in DRAWN_KINDS and not Path(marks).exists():
+        raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
     name, equals, rest = path.partition("=")
     if not equals or Path(path).exists():
         return Marked(None, Path(path), marks, mask_value, radius)
@@ -210,8 +213,10 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
-            name = annotations.categories[category]
-            yield Marked(name, annotations.folder / photo.name, str(path), annotated=of_class)
+            name, file = annotations.categories[category], annotations.folder / photo.name
+            if not file.exists():
+                raise UserError(f"{path}: its photo {file} is not there; name the folder of the photos with --photos")
+            yield Marked(name, file, str(path), annotated=of_class)
 
 
 def _masked(

@@ -29,12 +29,12 @@ from util.errors import UserError
 from util.files import fingerprint, kept_json, write_atomically
 from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
 from util.prepare.lists import MAKERS
-from util.prepare.make import STAMP, add_out, refuse_other, run_jobs, write_stamp
+from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
 from util.prepare.staging import alone, made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
-RESERVED = (*PREPARE, "crossdomain", "model", "encoder")  # folders of config/
+RESERVED = (*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc")  # folders of config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 
@@ -111,7 +111,8 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
-    run_jobs(plan, out, options.skip_bad)
+    if empty := run_jobs(plan, out, options.skip_bad)["counts"][EMPTY]:
+        print(f"  {empty} {EMPTY}")
     data = DataSettings(
         name=options.name,
         root=str(out),

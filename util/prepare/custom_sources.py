@@ -34,13 +34,15 @@ def from_masks(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks.
     """
+    if not options.masks.is_dir():
+        raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     if folders := class_folders(options.masks):
         return _from_class_folders(options, folders)
     if options.classes is None:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
-    if lacking := [path for path in PhotoFiles(options.images).paths if path not in masks]:
+    if lacking := [path for path in PhotoFiles(options.images).paths if path not in {*masks, *masks.values()}]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     white = all(_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
     if white:

@@ -21,7 +21,7 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of the chest X-rays: all masks by name."""
     found = (path for path in sorted(options.root.rglob("CXR_png")) if (path.parent / "masks").is_dir())
     folder = next(found, options.root / "CXR_png")
-    files = sorted((folder.parent / "masks").iterdir())
+    files = sorted((folder.parent / "masks").glob("*"))
     masks = by_name((match[1].upper(), path) for path in files if (match := MASK.fullmatch(path.name)))
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
     jobs = [

@@ -10,7 +10,7 @@ import argparse
 from util.files import REPOSITORY
 from util.prepare.datasets.recipe import Job, Plan, classes_of, grey
 
-ROOT = "the unpacked download"
+ROOT = "unpacked download"
 NUMBERS = sorted(map(str, range(1, 11)))  # of a class's photos: 1, 10, 2, ...: the order of the published episodes
 SPLITS = {"train": "trn", "validation": "val", "test": "test"}  # part -> file in lists/fss1000
 PUBLISHED = {"train": 5200, "validation": 2400, "test": 2400}

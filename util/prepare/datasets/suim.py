@@ -38,11 +38,11 @@ def find(options: argparse.Namespace) -> Plan:
     for name, path in masks.items():
         photo = path.parents[2] / f"images/{path.stem}.jpg"
         jobs.append(Job(photo, path, name, ids[path.parent.name], photo.name))
-    if not jobs:
-        coloured = [path for folder in folders for path in sorted((folder / "masks").glob("*.bmp"))]
-        jobs = [Job(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
+    coloured = [path for folder in folders for path in sorted((folder / "masks").glob("*.bmp"))]
+    notes = [f"masks of colours, left out beside those of classes: {len(coloured)}"] if jobs and coloured else []
+    jobs = jobs or [Job(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
     published = {"test": 3859, **dict.fromkeys(classes)}  # masks that are not empty
-    return Plan(jobs, grey if masks else coloured_masks, classes, published)
+    return Plan(jobs, grey if masks else coloured_masks, classes, published, notes)
 
 
 def coloured_masks(job: Job, image: np.ndarray) -> Iterator[Piece]:
