@@ -18,7 +18,7 @@ from tests.model.contract_cases import (
     predict,
     prediction_of,
 )
-from tests.model.small import BASE_CLASSES, small_model
+from tests.model.small import BASE_CLASSES, drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
 
 
@@ -47,6 +47,18 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
         torch.testing.assert_close(logits, torch.cat([scored_outputs(o)[key] for o in apart]), **CLOSE)
     if together.evidence is not None:
         torch.testing.assert_close(together.evidence, torch.cat([o.evidence for o in apart]), **CLOSE)
+
+
+def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
+    """BAM's last stage sees a window as large as the largest object of the batch."""
+    network, episode = small_model("bam", 1), drawn_episode("bam", 1, 2, size=257)
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        torch.nn.init.normal_(norm.bias)  # so that a map of zeros does not remain one
+    for item, side in enumerate((20, 150)):
+        episode.support_label[item] = 0
+        episode.support_label[item, :, 100 : 100 + side, 90 : 90 + side] = 1
+    apart = [predict(network, chosen(episode, slice(b, b + 1))).evidence for b in range(2)]
+    torch.testing.assert_close(predict(network, episode).evidence, torch.cat(apart), **CLOSE)
 
 
 @every_model
