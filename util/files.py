@@ -117,7 +117,7 @@ def fingerprint(files: Iterable[Path], *words: Any) -> str:
         try:
             stat = path.stat()
         except OSError:
-            raise UserError(f"{path}: this file does not exist; restore it, or take it out of its list") from None
+            raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
         digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

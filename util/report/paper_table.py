@@ -122,9 +122,9 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
     results = {path: r for path, r in results.items() if rank[path] == best[_cell_of(r)]}
     if not results:
         known = {r["protocol"] for r in found.values()}
-        wanted = f" of protocol {protocol}{nearest(protocol, known)}" if protocol else ""
+        wanted, hint = (f" of protocol {protocol}", nearest(protocol, known)) if protocol else ("", "")
         omitted = "(replayed manifests and weights of another fold are omitted)"
-        raise UserError(f"{', '.join(map(str, paths))}: no result to show {omitted}{wanted}")
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show{wanted} {omitted}{hint}")
     _check(results, across)
     return results, [f"omitted: {path}, scored with weights of another fold." for path in elsewhere]
 
