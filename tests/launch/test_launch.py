@@ -57,6 +57,8 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
             0,
             expected,
         )
+    with pytest.raises(UserError, match="write --set before"):
+        parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
     assert parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from util.checkpoints import checkpoint
 from util.checkpoints.weights import as_its_training
 from util.config.read import read_config, to_dict
 from util.errors import EXIT_USER_ERROR, UserError
+from util.evaluate.calibration import FILE as CALIBRATION
 from util.evaluate.jobs import own_config
 from util.launch import cost, parts, reproduce
 from util.launch.cost import Case
@@ -117,8 +119,17 @@ def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
     part = Part("symnet", config, [], config, [])
     assert part.result == result and part.learns and not part.trains and not undone(config, result)
+    (meta / CALIBRATION).touch()
+    os.utime(meta / CALIBRATION, (time.time() + 60,) * 2)
+    name = config.test.protocol
+    asking = replace(config, protocols={name: replace(config.protocols[name], absent=0.5)})
+    assert not undone(config, result) and "older than its calibration" in undone(asking, result)
     os.utime(meta / BEST, (time.time() + 60,) * 2)
     assert "older than its weights" in undone(config, result)
+    content = {"stage": "meta", "config": to_dict(config), "weights": {"x": torch.zeros(1)}}
+    checkpoint.save(meta / BEST, content)
+    os.utime(meta / BEST, (0, 0))  # copied from elsewhere with its time
+    assert "another training" in undone(config, result)
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
         assert part.trains

@@ -192,7 +192,7 @@ def test_an_import_wins_over_a_slider_and_undo_over_a_mark(start, marked, photos
     with Image.open(photo.with_name("index.png")) as truth:
         assert np.array_equal(read_mask(tmp_path / "out/marked/masks/marked.png") == 1, np.asarray(truth) == 1)
     page.do("add_class", name="C+")
-    assert "is a class already" in page.do("add_class", name="C#")  # files of both would have one name
+    assert "those of 'C+'" in page.do("add_class", name="C#")
     page.draw(photos[0].name)
     assert not page.row(photos[0].name)["marked"]
 

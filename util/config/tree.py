@@ -89,7 +89,7 @@ def nested(key: str, value: Any) -> Tree:
 
 def with_places(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
-    return {k: with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
+    return {str(k): with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
 
 
 def plain(tree: Tree) -> dict[str, Any]:

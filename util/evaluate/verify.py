@@ -24,7 +24,7 @@ from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import BASE, FINAL, counts_of, over_seeds
 from util.report.table import Table
-from util.run.context import make_run_context
+from util.run.context import make_run_context, run_folder
 from util.run.data import images_for_protocol, protocol_sampler
 from util.run.input_size import view_of
 
@@ -80,9 +80,9 @@ def checks_of(path: Path, result: Result) -> Checks:
     check("episodes", lambda: _digest_difference(result, [digest_of_rows(rows) for rows in by_seed()]), DIFFERS)
     try:
         config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
-        run = path.absolute().parents[2]  # which may have another name today
-        if result["weights_mark"] in ("", "last") and path.absolute().parents[1].name.startswith("test"):
-            config = replace(config, run=replace(config.run, folder=str(run.parent), name=run.name))
+        stage = path.absolute().parent.parent  # of a run, which may have another name today
+        if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
+            config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
         images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:

@@ -56,10 +56,10 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
     method, options = chosen.parse_known_args(arguments[cut:])
     options = ["--set", f"run.device={CUDA if words.gpus else 'cpu'}", *options]
     for word in words.rest:
-        if "=" in word:
-            raise UserError(f"'{word}': write --set before a setting")
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
             options += ["--checkpoint", word]
+        elif "=" in word:
+            raise UserError(f"'{word}': write --set before a setting")
         elif "/" not in word or word.endswith(SUFFIXES):
             options = ["--set", f"data.text={word}", *options]
         else:

@@ -157,7 +157,9 @@ def undone(config: Config, path: Path) -> str:
     source = weights_source(config)
     if result["checkpoint"] != str(source):
         return f"the result there is of {result['checkpoint']}"
-    decisive = {"weights": source, "calibration": calibration_path(config, str(source))}
+    decisive = {"weights": source}
+    if config.protocols[config.test.protocol].absent > 0:
+        decisive["calibration"] = calibration_path(config, str(source))
     for name, file in decisive.items():
         if isinstance(file, Path) and file.exists() and file.stat().st_mtime > path.stat().st_mtime:
             return f"the result there is older than its {name}"

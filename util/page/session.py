@@ -176,15 +176,18 @@ class Session:
         self.classes += [name for name in names if name not in self.classes]
         self._save()
 
-    def _free_name(self, name: str) -> str:
+    def _free_name(self, name: str, old: str = "") -> str:
+        """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
-        if file_word(name) in map(file_word, [*self.classes, "background"]):
-            raise UserError(f"{name}: is a class already; give another name")
+        for known in ("background", *self.classes):
+            if name == known or (known != old and file_word(name) == file_word(known)):
+                raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name
 
     def rename_class(self, value: int, name: str) -> None:
         """Rename a class; results of the old name that have no verdict are to be made again."""
-        old, new = self.classes[value - 1], self._free_name(name)
+        old = self.classes[value - 1]
+        new = self._free_name(name, old)
         if old in self.base["base"] or any(old in photo.names and photo.verdicts for photo in self.photos.values()):
             raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
         self.classes[value - 1], self.renewed = new, next(self.numbers)

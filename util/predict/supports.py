@@ -196,7 +196,11 @@ def supports_in(
                     f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
-            listed += marked[:shots]
+            for one in marked[:shots]:
+                if not one.photo.exists():
+                    mend = "name the folder of the photos with --photos"
+                    raise UserError(f"{path}: its photo {one.photo} is not there; {mend}")
+                listed.append(one)
     declared = {name for names in categories for name in names.values()}
     for name in classes:
         if texts and name not in declared:
@@ -213,10 +217,8 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
-            name, file = annotations.categories[category], annotations.folder / photo.name
-            if not file.exists():
-                raise UserError(f"{path}: its photo {file} is not there; name the folder of the photos with --photos")
-            yield Marked(name, file, str(path), annotated=of_class)
+            name = annotations.categories[category]
+            yield Marked(name, annotations.folder / photo.name, str(path), annotated=of_class)
 
 
 def _masked(

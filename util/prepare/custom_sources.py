@@ -42,7 +42,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
-    if lacking := [path for path in PhotoFiles(options.images).paths if path not in {*masks, *masks.values()}]:
+    known = {*masks, *masks.values()}
+    if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     white = all(_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
     if white:

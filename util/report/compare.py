@@ -126,9 +126,10 @@ def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, groups, classes, 3), by query image."""
     rows = [(e.get("seed", 0), e["query"], *way) for e in episodes for way in counts_of(e, output)]
     seed, query, group, class_id, *counts = zip(*rows)
-    (seeds, at_seed), (queries, at_query) = (np.unique(column, return_inverse=True) for column in (seed, query))
-    out = np.zeros((len(seeds), len(queries), max(group) + 1, max(class_id) + 1, 3))
-    np.add.at(out, (at_seed, at_query, group, class_id), np.stack([*counts, np.ones(len(rows))], 1))
+    columns = (np.unique(column, return_inverse=True) for column in (seed, query, class_id))
+    (seeds, at_seed), (queries, at_query), (classes, at_class) = columns
+    out = np.zeros((len(seeds), len(queries), max(group) + 1, len(classes), 3))
+    np.add.at(out, (at_seed, at_query, group, at_class), np.stack([*counts, np.ones(len(rows))], 1))
     return out
 
 

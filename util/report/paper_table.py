@@ -179,7 +179,7 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
     """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
     rows: dict[str, Row] = {}
     found: dict[tuple[str, int], list[dict[str, float]]] = {}  # the scores of a row and number of shots
-    trained: dict[tuple[str, int], list] = {}
+    trained: dict[tuple[str, int], list] = {}  # and how
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
@@ -191,11 +191,12 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
         row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
             row.doubts |= {(shot, c): why for c in (*own, *scores, "mean")}
-        elif trained.setdefault((method, shot), _trained(r)) != _trained(r):
-            row.doubts |= {(shot, c): "trained with different settings" for c in (*scores, "mean")}
-        of_row = found.setdefault((method, shot), [])
+        of_row, how = found.setdefault((method, shot), []), trained.setdefault((method, shot), [])
         of_row.append(scores)
+        how.append(_trained(r))
         if len(of_row) == len(places):
+            if any(one != how[0] for one in how):
+                row.doubts |= dict.fromkeys([(shot, c) for c in (*scores, "mean")], "trained with different settings")
             everywhere = set(scores).intersection(*of_row)  # scores of all of them
             row.cells |= {(shot, key): fmean(s[key] for s in of_row) for key in everywhere}
             row.cells[shot, "mean"] = row.cells[shot, "miou"]

@@ -5,6 +5,7 @@ import torch
 
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
+from model.encoders.settings import EncoderSettings
 from model.encoders.weights import weights_url
 from model.registry import models
 from tests.model.seeded import takes
@@ -21,6 +22,12 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
                 features = encoder(torch.empty(1, 3, size, size))
                 assert features.stage[3].shape == (1, encoder.channels[3], *[spec.grid(size, ENCODER_STRIDE)] * 2)
         assert isinstance(encoder, spec.family)
+
+
+def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
+    settings = EncoderSettings("resnet10", output_stride=32)
+    problems = {name: models()[name].encoder_problem(settings) for name in ("bam", "hsnet")}
+    assert problems["hsnet"] is None and problems["bam"] is not None and problems["bam"][0] == "output_stride"
 
 
 @pytest.mark.parametrize("name", sorted(models()))
