@@ -72,6 +72,7 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("base=other.yaml", ("unknown key 'base'",)),
         ("test.protocol=symnett", ("did you mean 'symnet'?",)),
         ("test.seeds=[1", ("flow sequence",)),
+        ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],
 )
 def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """A YAML file, or an override, as a tree of values that know where they were written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,23 @@ def parse_file(path: Path) -> Tree:
     text = read_text(path, "this config", "the existing ones are under config/")
     try:
         node = yaml.compose(text, Loader=LOADER)
-        return {} if node is None else _sections(node, path, yaml.SafeLoader(""))
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise ValueError("a config is a mapping of sections, see config/default.yaml")
+        return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
-def _sections(node: yaml.Node, path: Path, loader: yaml.SafeLoader) -> Tree:
+def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
+    """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError("a config is a mapping of sections, see config/default.yaml")
+        return Leaf(None if node is None else yaml.SafeLoader("").construct_object(node, deep=True), where)
     tree: Tree = {}
     for key_node, value in node.value:
-        key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        key, where = str(key_node.value), place_of(key_node)
         if key in tree:
             raise UserError(f"{where}: key '{key}' is written twice; keep one")
-        if isinstance(value, yaml.MappingNode):
-            tree[key] = _sections(value, path, loader)
-        else:
-            tree[key] = Leaf(loader.construct_object(value, deep=True), where)
+        tree[key] = _read(value, where, place_of)
     return tree
 
 
@@ -74,8 +74,8 @@ def override_tree(text: str) -> Tree:
     try:
         if not equals or not key.strip():
             raise ValueError("write it as --set section.key=value")
-        read, where = yaml.load(value, Loader=LOADER), OVERRIDE + text
-        return nested(key.strip(), with_places(read, where) if isinstance(read, dict) else Leaf(read, where))
+        where = OVERRIDE + text
+        return nested(key.strip(), _read(yaml.compose(value, Loader=LOADER), where, lambda _: where))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{OVERRIDE}{text}: {error}") from None
 
@@ -89,7 +89,7 @@ def nested(key: str, value: Any) -> Tree:
 
 def with_places(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
-    return {str(k): with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
+    return {k: with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
 
 
 def plain(tree: Tree) -> dict[str, Any]:
