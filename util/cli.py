@@ -51,8 +51,8 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return the words of a comma-separated list."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """Return the words of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def numbers(text: str) -> tuple[int, ...]:

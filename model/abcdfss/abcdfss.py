@@ -2,7 +2,7 @@
 
 Nothing is trained beforehand. Read ``ABCDFSS.forward`` first.
 Source: Herzog, Adapt Before Comparison: A New Perspective on Cross-Domain Few-Shot Segmentation, CVPR 2024
-(arXiv 2402.17614), without its optional conditional random field.
+(arXiv 2402.17614), without its optional conditional random field; the shears are drawn once, there for each class.
 
 z = w2 relu(norm(w1 x)) is the head of a level, u its output at length 1. Of an image, o is u of the sheared map, t is u
 of the sheared image's map: position i of both shows the same place. A fit minimises, for query and supports,
@@ -33,7 +33,7 @@ from model.registry import register
 ENCODER = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
-SEED = 2  # of the shears, which are the same for all images
+SEED = 2  # of the shears
 WIDTH = 64  # channels of a head
 TEMPERATURE = 0.5  # of the contrast
 EPS = 1e-8  # added to the sum of a mask

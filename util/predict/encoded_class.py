@@ -156,9 +156,11 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
         raise UserError(f"{name}: no supports; give at least one")
     inputs = [model.sized(support.image, support.label) for support in supports]
     for support, (_, label) in zip(supports, inputs, strict=True):
+        if not (support.label == 1).any():
+            raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
         if not (label == 1).any():
             raise UserError(
-                f"{support.source}: marks no pixel at {model.view.side} pixels, the network's input; mark the object, "
+                f"{support.source}: its object is lost at {model.view.side} pixels, the network's input; "
                 "crop the photo closer to it, or give a larger --resize"
             )
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
