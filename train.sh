@@ -17,7 +17,6 @@
 #   --device-speed N     of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
 #   --print-config       print the config and where each value comes from, and end
-#   --write-config FILE  write the same to a file, and end
 #
 # In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50); for several machines
 # NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.

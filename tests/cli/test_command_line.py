@@ -37,10 +37,6 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
     (tmp_path / "copy.yaml").write_text(text)
     config, again = command_line.read(options), read_config(tmp_path / "copy.yaml")
     assert config.run.name == name and again == config and to_dict(again) == to_dict(config)
-    options.write_config = tmp_path / "written.yaml"
-    assert command_line.show(options) and options.write_config.read_text() == text
-    with pytest.raises(UserError, match=r"written\.yaml"):
-        command_line.show(options)
     assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
 
 

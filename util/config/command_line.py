@@ -12,7 +12,6 @@ from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow
 from util.errors import UserError, one_line
-from util.files import write_atomically
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 COLUMN = 56  # of the comments in printed configs
@@ -28,7 +27,6 @@ def parser(description: str | None) -> cli.Parser:
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
-    out.add_argument("--write-config", type=Path, metavar="FILE", help="write the same to a file, and end")
     return out
 
 
@@ -45,23 +43,11 @@ def read(options: argparse.Namespace) -> Config:
 
 
 def show(options: argparse.Namespace) -> bool:
-    """Print or write the config where the command line asks for that; return whether it does.
-
-    Raises:
-        UserError: the words name no config, it cannot be read, or the file to write exists.
-    """
-    target = options.write_config
-    if not options.print_config and target is None:
-        return False
-    config, tree = read_with_sources(named(options, options.config), options.overrides)
-    text = "\n".join(_lines(to_dict(config), tree, config.path, ""))
-    if target is None:
-        print(text)
-    elif target.exists():
-        raise UserError(f"--write-config {target}: exists already; name another file, or remove it")
-    else:
-        write_atomically(target, f"{text}\n")
-    return True
+    """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
+    if options.print_config:
+        config, tree = read_with_sources(named(options, options.config), options.overrides)
+        print("\n".join(_lines(to_dict(config), tree, config.path, "")))
+    return options.print_config
 
 
 def named(options: argparse.Namespace, words: list[str]) -> Path:

@@ -176,7 +176,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     add_planning(parser)
     parser.add_argument("--checkpoint")
     asked = parser.parse_args([str(path), *options])
-    if asked.print_config or asked.write_config:
+    if asked.print_config:
         return run_script("train.py", 0, [str(path), *options])
     config = read_config(path, asked.overrides)
     if not class_of(config.model).learns:
