@@ -106,7 +106,7 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos, tmp_path:
     content = photos[1].read_bytes()
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
     done = run("--query", folder, "--format", "coco")
-    assert done.code == 2 and "1 of 2 photos" in done.output and "2 could not be read" in done.output
+    assert done.code == 2 and "1 of 3 photos" in done.output and "2 could not be read" in done.output
     for name in ("cut.jpg", "no photo.jpg"):
         assert f"error: {folder / name}: " in done.errors
     rows = {Path(row["photo"]).name: row["error"] for row in _rows(tmp_path / "out" / "summary.csv")}

@@ -112,6 +112,7 @@ def _predict(options: argparse.Namespace) -> int:
                 facts.pop("command")  # the same command would give others
         if options.resume:
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
+        asked = len(waiting) + len(failed)
         try:
             if segmenter is not None:
                 written = _write(segmenter, waiting, results, facts, options.batch, failed)
@@ -122,7 +123,7 @@ def _predict(options: argparse.Namespace) -> int:
     if absent:
         print(f"{options.out}: not found: {absent}")
     unread = f"; {len(failed)} could not be read" if failed else ""
-    print(f"{options.out}: {written} of {len(waiting)} photos, {place}{unread}")
+    print(f"{options.out}: {written} of {asked} photos, {place}{unread}")
     return EXIT_USER_ERROR if failed else 0
 
 
