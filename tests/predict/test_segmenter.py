@@ -91,7 +91,7 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
     take, pair = of_kind[kind], (of_kind[kind](photo), masks.get(kind, mask))
     expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={drawn_support.partition('=')[2]}"])
     segmenter = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)
-    found = segmenter.predict(take(photos[1]))
+    found = segmenter(take(photos[1]))
     assert found.names == [CLASS_NAMES[0], "dog"]
     assert np.array_equal(found.probability, expected(photos[1]).probability)
 

@@ -175,8 +175,6 @@ class Segmenter:
         """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    predict = __call__
-
     def many(self, photos: Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
         """Yield the prediction for each photo, in order, with up to ``batch`` views in one forward pass.
 
