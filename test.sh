@@ -12,7 +12,7 @@
 #   --protocol bam,hsnet   rules of evaluation, or all that fit; default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --episodes N           a quick look, marked as such everywhere
-#   --manifest FILE.jsonl  episodes: replayed if the file exists, else written
+#   --manifest FILE.jsonl  replay the episodes of a result's episodes.jsonl
 #   --save-images KINDS    such as worst:20,best:20,random:20: draw episodes and a contact sheet
 #   --figures FORMAT       pdf or svg: curves, bars and pictures in this format too
 #   --format FORMAT        of printed tables: markdown, latex or csv

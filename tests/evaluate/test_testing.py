@@ -75,26 +75,28 @@ def test_numbers_of_shots_have_results_of_their_own(config, tmp_path: Path):
     assert all(len(e["supports"]) == 2 for e in lines(run / "test_2shot/symnet_quick"))
 
 
-def test_a_manifest_is_written_then_replayed(config, tmp_path: Path):
+def test_the_episodes_of_a_result_are_replayed(config, tmp_path: Path):
     """Replayed by the same protocol the counts are the same; by another they are of the same episodes."""
-    file = tmp_path / "episodes.jsonl"
-    score(config(), manifest=file)
-    again, squeezed = score(config(), ("symnet", "hsnet"), manifest=file)
     folder = tmp_path / "runs/tiny/test"
+    file = folder / "symnet_quick/episodes.jsonl"
+    score(config())
+    with pytest.raises(UserError, match=r"episode\.jsonl"):  # its own episodes would be others
+        score(config(), manifest=file.with_name("episode.jsonl"))
+    text = file.read_text()
+    again, squeezed = score(config(), ("symnet", "hsnet"), manifest=file)
     assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
     assert again["replayed"] == str(file) and not again["quick_look"]
     assert again["episode_digests"] == squeezed["episode_digests"]
     assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
-    text = file.read_text()
-    assert text == (folder / "symnet_quick/episodes.jsonl").read_text()  # a replay leaves it alone
+    assert text == file.read_text()  # a replay leaves it alone
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
-    file = tmp_path / "episodes.jsonl"
-    result = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file, save_images={"worst": 1})[0]
+    result = score(config(PROTOTYPE, "data.shot=2"), ("2way",), save_images={"worst": 1})[0]
     folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
+    file = folder / "episodes.jsonl"
     assert read_result(folder / "result.json") == result and "2-way 2-shot" in title(result)
     sums = {1: [0, 0], 2: [0, 0]}
     episodes = [e for e in lines(folder) if e["seed"] == 0]

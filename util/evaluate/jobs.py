@@ -115,18 +115,12 @@ def build_test_jobs(
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    played = manifest if manifest is not None and manifest.exists() else None
-    if manifest is not None and not played and len(names) * len(each_shots) > 1:
-        raise UserError(
-            f"--manifest {manifest}: a new manifest takes one protocol and one number of shots; with several, "
-            "take episodes.jsonl from each result's folder"
-        )
     jobs: list[Job] = []
     lists: Lists = {}
     networks: Networks = {}
     for shot, name in itertools.product(each_shots, names):
         try:
-            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, played, lists, networks))
+            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, manifest, lists, networks))
         except UserError as error:
             if not every:
                 raise

@@ -22,7 +22,6 @@ from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
 from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
 from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
 from util.evaluate.result import result_of
-from util.files import write_atomically
 from util.report.charts import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
@@ -49,7 +48,7 @@ def test(
     Args:
         protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
-        manifest: a file of episodes: replayed if it exists, else written.
+        manifest: a file of episodes to replay.
         save_images: kind (worst, best, random) -> number of episodes to draw.
         figures: the format of every picture: png, or pdf or svg beside it.
         form: of printed tables, one of ``util.report.table.FORMATS``.
@@ -83,7 +82,7 @@ def test(
             _run(members, seed, world, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
-            out.append(_finish(job, folder, world, manifest, figures, form))
+            out.append(_finish(job, folder, world, figures, form))
             folder.close()
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
@@ -131,7 +130,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.seconds += time.monotonic() - started
 
 
-def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figures: str, form: str) -> dict[str, Any]:
+def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed, records = [], {}
     for seed in job.samplers:
@@ -142,13 +141,9 @@ def _finish(job: Job, folder: RunFolder, world: World, file: Path | None, figure
     if not world.is_main:
         return result
     remove_pictures(folder.path)
-    manifest = _manifest(job, records, passes_in_words(result))
-    folder.write_text(MANIFEST, manifest.text())
+    folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
     folder.describe(to_dict(job.context.config))
     folder.write_json(RESULT, result)
-    if file is not None and job.replayed is None:
-        write_atomically(file, manifest.text())
-        log.info("episodes: %s", file)
     write_charts(folder.path, figures)
     save_pictures(job, records, kept, folder.path, title(result), figures)
     log.info(
