@@ -125,13 +125,30 @@ def test_the_prediction_alone_has_edges(leave):
     assert "edges, 1 pass" in (both := text(runs)) and "40.0*" in both
 
 
-def test_folds_trained_with_different_settings_are_marked(leave):
+def test_folds_made_with_different_settings_are_marked(leave):
     stage = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8, "list_file": "fold0"}}
     runs = full(leave, training=[stage | {"seed": 77, "settings": {"epochs": 8, "list_file": "fold1"}}])
     assert "56.0*" in text(runs) and "?" not in line(text(runs), "Sym-Net")
     leave("runs/fold3_1", fold=3, training=[stage | {"settings": {"epochs": 1}}])
-    assert "trained with different settings" in (printed := text(runs)) and "51.0*" in printed
+    assert "made with different settings" in (printed := text(runs)) and "51.0*" in printed
     assert "51.0*?" not in printed and "*?" in line(printed, "Sym-Net")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 353},
+        {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
+        {"trained_with": {"train_list": "train.txt"}},
+    ],
+)
+def test_so_are_folds_of_other_sizes_models_and_lists(leave, change):
+    of_fold = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+    runs = full(leave, config=of_fold)
+    leave("runs/fold3_1", fold=3, config={"model": {"prototypes": 3, "encoder": {"weights": "fold3.pth"}}})
+    assert "?" not in line(text(runs), "Sym-Net")
+    leave("runs/fold3_1", **({"fold": 3, "config": of_fold} | change))
+    assert "made with different settings" in text(runs)
 
 
 def test_base_classes_are_not_printed_as_novel_ones(leave):

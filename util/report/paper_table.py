@@ -179,7 +179,7 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
     """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
     rows: dict[str, Row] = {}
     found: dict[tuple[str, int], list[dict[str, float]]] = {}  # the scores of a row and number of shots
-    trained: dict[tuple[str, int], list] = {}  # and how
+    made: dict[tuple[str, int], list] = {}  # and how
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
@@ -191,22 +191,25 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
         row.tracks[shot] = r["track"]
         if why := ", ".join(why for why in departures(r) if why != AVERAGED):
             row.doubts |= {(shot, c): why for c in (*own, *scores, "mean")}
-        of_row, how = found.setdefault((method, shot), []), trained.setdefault((method, shot), [])
+        of_row, how = found.setdefault((method, shot), []), made.setdefault((method, shot), [])
         of_row.append(scores)
-        how.append(_trained(r))
+        how.append(_made(r))
         if len(of_row) == len(places):
             if any(one != how[0] for one in how):
-                row.doubts |= dict.fromkeys([(shot, c) for c in (*scores, "mean")], "trained with different settings")
+                row.doubts |= dict.fromkeys([(shot, c) for c in (*scores, "mean")], "made with different settings")
             everywhere = set(scores).intersection(*of_row)  # scores of all of them
             row.cells |= {(shot, key): fmean(s[key] for s in of_row) for key in everywhere}
             row.cells[shot, "mean"] = row.cells[shot, "miou"]
     return list(rows.values())
 
 
-def _trained(result: dict[str, Any]) -> list[tuple]:
-    """Return how a result's weights were trained, but for the fold and the seed."""
-    stages = result["training"]
-    return [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k != "list_file"}) for s in stages]
+def _made(result: dict[str, Any]) -> list[Any]:
+    """Return how a result was trained and tested, but for the fold, the seed and the start of the encoder."""
+    stages, trained = result["training"], result["trained_with"] or {}
+    model = (trained or result["config"]).get("model", {})
+    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key != "weights"}
+    of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k != "list_file"}) for s in stages]
+    return [of_stages, trained.get("train_list"), model | {"encoder": encoder}, result["size"], result["text"]]
 
 
 def published_rows(
