@@ -45,12 +45,14 @@ def test_a_test_on_a_prepared_set_and_its_table(
     (result,) = run_test(config)
     assert result["protocol"] == "crossdomain" and result["novel"] == {"1": "lung"} and result["list_images"] == 5
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps({**result, "dataset": "isic", "manifest": "none"}))
-    text = str(table([file, other], across=True))
+    others = [tmp_path / f"{name}.json" for name in ("deepglobe", "fss1000", "isic", "suim")]
+    for other in others:
+        other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
+    text, of_five = (str(table([file, *chosen], across=True)) for chosen in (others[:3], others))
     miou = result["mean"]["final"]["miou"]
     assert "1-shot isic | 1-shot chestxray | 1-shot mean" in text and f"{miou:.1f}*" in text
     assert "whole batches scored as the class of their first item [1]" in text
+    assert "1-shot suim" in of_five and "whole batches" not in of_five  # published means are of the four
 
 
 @pytest.mark.parametrize("name", ["fss1000", "isic", "chestxray", "deepglobe", "suim", "crossdomain"])

@@ -70,7 +70,7 @@ def main() -> int:
     folders = {weights_folder(part.source): None for part in parts if part.learns}
     took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
     each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
-    whole.notes.append(f"Minutes of training: {each}.")
+    whole.notes += [f"Minutes of training: {each}."] if each else []
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))

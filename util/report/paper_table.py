@@ -28,6 +28,7 @@ from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
+CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 Results = dict[Path, dict[str, Any]]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
 
@@ -56,8 +57,9 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     """
     results, elsewhere = _chosen(paths, output, protocol, across)
     first, by = next(iter(results.values())), "dataset" if across else "fold"
-    shots, quoted_from = sorted({r["shot"] for r in results.values()}), "crossdomain" if across else first["dataset"]
+    shots = sorted({r["shot"] for r in results.values()})
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
+    quoted_from = first["dataset"] if not across else "crossdomain" if {*places} == CROSS_DOMAIN else ""
     further = sorted({key for r in results.values() for key in r["mean"].get(output, ())} - set(HELD))
     whole, present = is_generalised(first), {r[by] for r in results.values()}
     scores = [] if across else [key for key in SCORES if key in further] if whole else ["fb_iou", *further]
@@ -76,6 +78,8 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
         *omitted,
         *elsewhere,
     ]
+    if not quoted_from:
+        out.notes.append(f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
 
 
