@@ -153,6 +153,8 @@ def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Pa
         ([], "bam"),
         (["test.checkpoint=last"], "bam_last"),
         (["test.checkpoint=none"], "bam_untrained"),
+        (["test.seeds=[1]"], "bam_seeds-1"),
+        (["test.seeds=[2, 3]", "test.checkpoint=last"], "bam_last_seeds-2-3"),
         (["test.checkpoint=other.pth", "test.episodes=20"], "bam_foreign_quick"),
         (["test.checkpoint={meta}/best.pth"], "bam"),
         (["test.allow_fold_mismatch=true"], "bam_foreign"),
@@ -170,7 +172,7 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     assert one["other_seeds"] and not one["quick_look"] and "1 OF 2 SEEDS" in title(one)
     both = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))[0]
     assert not both["other_seeds"] and "SEEDS" not in title(both)
-    assert len({path.parent.name for path in tmp_path.rglob(RESULT)} & {"bam", "bam_seeds"}) == 2
+    assert len({path.parent.name for path in tmp_path.rglob(RESULT)} & {"bam", "bam_seeds-0"}) == 2
     folder = tmp_path / "runs/tiny/test"
     play = {"protocols": ["bam"], "manifest": folder / "bam/episodes.jsonl"}
     assert not score(config(PROTOTYPE, "test.episodes=null"), **play)[0]["quick_look"]

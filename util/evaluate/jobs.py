@@ -83,7 +83,8 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
     seeds = config.test.seeds
     other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
-    kinds = {"replay": replayed, "seeds": other and not quick, "quick": quick}
+    of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"
+    kinds = {"replay": replayed, of_seeds: other and not quick, "quick": quick}
     marks = [*averaged, weights_mark(config), *(kind for kind, holds in kinds.items() if holds)]
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
