@@ -14,7 +14,7 @@ DEAD = [
     for setting in (
         "base_stage.query=random",
         "meta_stage.images=all",
-        "base_stage.augment.keep_tries=3",
+        "base_stage.augment.keep_target=0.5",
         "meta_stage.optimizers.main.betas=[0.8,0.9]",
         "meta_stage.optimizers.main.milestones=[0.5]",
         "data.fold_classes=[[disc],[ring]]",
@@ -25,6 +25,9 @@ DEAD += [
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.optimizers.main.momentum=0.5"),
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.patience=3"),
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.validate_midway=true"),
+    ("mini_split0_dcama_resnet10.yaml", "meta_stage.views=3"),
+    ("mini_split0_dcama_resnet10.yaml", "meta_stage.augment.rotate=30"),
+    ("mini_split0_bcm_resnet10.yaml", "meta_stage.optimizers.main.lr=0.3"),
 ]
 
 

@@ -9,10 +9,14 @@ from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Tree, find, places
+from util.data.images.views import STRETCH
 from util.errors import nearest
 from util.typecheck import Misfit
 
-OF_META_STAGE = ("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed")
+OF_META_STAGE = (
+    *("query", "supports", "input", "views", "cache_gib", "validate_on", "validate_seed"),
+    *("augment.keep_target", "augment.keep_tries"),
+)
 
 
 def checked(config: Config, tree: Tree) -> Config:
@@ -29,6 +33,10 @@ def checked(config: Config, tree: Tree) -> Config:
     cls = class_of(config.model)
     dead = {"meta_stage.images": "it is a setting of the base stage"}
     dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    if cls.generalised:
+        dead["meta_stage"] = f"{cls.title} trains a base stage alone"
+    elif config.meta_stage.input == STRETCH:
+        dead |= {f"meta_stage.{key}": "meta_stage.input is stretch" for key in ("views", "augment")}
     if not cls.has_base_stage:
         dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if issubclass(cls, WithEncoder) and (config.model.encoder.learn or cls.encoder_learns):
@@ -65,11 +73,13 @@ def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) 
         name, own = f"{key}.{field.name}".lstrip("."), getattr(value, field.name)
         other, wanted = field.metadata.get("only", ("", None))
         given = getattr(value, other) if other else None
-        reason = dead.get(name, f"{name.rpartition('.')[0]}.{other} is {given}")
-        if name not in dead and (bool(given) if wanted is True else given) == wanted:
+        reason = next((words for k, words in dead.items() if f"{name}.".startswith(f"{k}.")), "")
+        if not reason and (bool(given) if wanted is True else given) != wanted:
+            reason = f"{name.rpartition('.')[0]}.{other} is {given}"
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if not reason or default is MISSING:  # a section, all of whose keys may be dead
             changes[field.name] = _alive(own, name, dead, tree, origin)
             continue
-        default = field.default if field.default_factory is MISSING else field.default_factory()
         if own != default and _is_own(tree, name, origin):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
         changes[field.name] = default

@@ -83,10 +83,10 @@ class AugmentSettings:
     rotate_probability: float = bounded(0.5, 0, 1)
     blur_probability: float = bounded(0.5, 0, 1)
     flip_probability: float = bounded(0.5, 0, 1)
-    keep_target: float = bounded(0.0, 0, 1)
+    keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
     keep_tries: int = bounded(30, 1, only=("keep_target", True))
     pad: Literal["mean", "black"] = "mean"
-    pad_at: Literal["around", "end"] = "around"
+    pad_at: Literal["around", "end"] = bounded("around", only=("fit", "crop"))
     fit: Literal["crop", "stretch"] = "crop"
 
 
