@@ -128,6 +128,12 @@ def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(
     assert some.weights(LAST) == never.weights(LAST) != some.weights(BEST)
 
 
+def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:
+    rare = {"epochs": 12, "validate_every": 3, "validate_midway": False, "patience": 2}
+    run = Run(tmp_path, {15: 1, 30: 2, 45: 1}.get, **rare).fit()
+    assert run.validated == [15, 30, 45] and run.record["best"] == {"score": 2, "epoch": 6}
+
+
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
 def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
     scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}

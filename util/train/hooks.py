@@ -140,11 +140,12 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
 
 
 def patience_spent(training: Training) -> bool:
-    """Return whether no validation was better for as many epochs as ``patience`` says."""
+    """Return whether a validation, as many epochs after the best as ``patience`` says or more, was no better."""
     progress, patience, length = training.progress, training.stage.patience, training.schedule.steps_per_epoch
     if not patience or not progress.best_epoch or progress.step % length:
         return False
-    return progress.step // length - progress.best_epoch >= patience
+    newest = max(entry["epoch"] for entry in progress.history if "validation" in entry)
+    return newest - progress.best_epoch >= patience
 
 
 def finish(training: Training) -> None:
