@@ -27,6 +27,11 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=torch.finfo(total.dtype).tiny), total * 0)
 
 
+def image_mean(loss_b: Tensor) -> Tensor:
+    """Return the mean of a loss of each image over the whole batch, as ``batch_mean``."""
+    return batch_mean(loss_b.sum(), loss_b.new_tensor(len(loss_b)))
+
+
 @in_float32
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
     """Return the mean cross-entropy over all pixels of the batch that are not 255.
@@ -72,5 +77,4 @@ def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
     target = (label_bhw == 1).to(probability.dtype)
     both = (probability * target).sum((1, 2))
     total = probability.sum((1, 2)) + target.sum((1, 2))
-    losses = 1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH)
-    return batch_mean(losses.sum(), losses.new_tensor(len(losses)))
+    return image_mean(1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH))

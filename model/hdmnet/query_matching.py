@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import shapes_are_fixed
+from model.common.loss import image_mean
 from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells
 from model.hdmnet.token_pyramid import DROPOUT, FeedForward, TokenProjections, to_map, to_tokens, token_norm
 
@@ -107,4 +108,5 @@ def true_distribution(label_bhw: Tensor, size: Sequence[int], even: bool = False
 @in_float32
 def _divergence(teacher_bl: Tensor, student_bl: Tensor) -> Tensor:
     """Return the mean over episodes of KL(teacher || student), both distributions over positions."""
-    return (teacher_bl * ((teacher_bl + PROBABILITY_EPS).log() - (student_bl + PROBABILITY_EPS).log())).sum(1).mean()
+    ratio = (teacher_bl + PROBABILITY_EPS).log() - (student_bl + PROBABILITY_EPS).log()
+    return image_mean((teacher_bl * ratio).sum(1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.common.layers import WIDTH, ASPPDecoder, Fusion, projection
 from model.common.likeness import likeness, seen_object
-from model.common.loss import dice, mask_loss
+from model.common.loss import dice, image_mean, mask_loss
 from model.common.ops import foreground_mask, in_float32, masked_mean, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
@@ -112,7 +112,8 @@ class SCCAN(WithEncoder):
 
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
-            output.losses = {"main": mask_loss(logits, episode.query_label, lambda *pair: dice(*pair).sum(1).mean())}
+            main = mask_loss(logits, episode.query_label, lambda *pair: image_mean(dice(*pair).sum(1)))
+            output.losses = {"main": main}
         else:
             output.evidence = likeness(query_f4, torch.stack(objects, dim=1))
         return output

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.loss import batch_mean
+from model.common.loss import batch_mean, image_mean
 from model.common.ops import in_float32
 from model.common.prototype import FALLBACK, choose, mean_over
 
@@ -95,7 +95,7 @@ def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor
     """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
     loss_b = F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative))
-    return batch_mean(loss_b.sum(), torch.tensor(float(len(loss_b)), device=loss_b.device))
+    return image_mean(loss_b)
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

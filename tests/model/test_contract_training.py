@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import distributed
 
 from model.episode import LabelledImages
 from tests.model.contract_cases import (
     BATCH,
     BIG_RATE,
+    SHOTS,
     STEPS,
     chosen,
     episode_of,
@@ -17,7 +19,7 @@ from tests.model.contract_cases import (
     losses_of_training,
     state_of,
 )
-from tests.model.small import BASE_CLASSES
+from tests.model.small import BASE_CLASSES, drawn_episode
 
 
 @every_model
@@ -60,6 +62,29 @@ def test_a_few_steps_lower_the_loss(name: str, device: str) -> None:
     torch.manual_seed(0)
     fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen
     assert losses[-1] - fixed < 0.95 * (losses[0] - fixed), (losses, fixed)
+
+
+@pytest.mark.train
+@every_model
+def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_batch(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not learns(name):
+        return
+    network, episodes, counts = fresh_model(name).train(), drawn_episode(name, SHOTS, 3), list[torch.Tensor]()
+    for module in network.modules():
+        module.p = 0.0  # of every dropout
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(distributed, "all_reduce", lambda count: counts.append(count.clone()))
+    whole = loss_of(network, episodes).item()
+    shares = []
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    for rows in (slice(0, 1), slice(1, 3)):
+        left = iter(counts)
+        monkeypatch.setattr(distributed, "all_reduce", lambda count, left=left: count.copy_(next(left)))
+        shares.append(loss_of(network, chosen(episodes, rows)).item())
+    assert sum(shares) / 2 == pytest.approx(whole, rel=1e-4)
 
 
 @every_model
