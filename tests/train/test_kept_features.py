@@ -11,6 +11,7 @@ from util.errors import UserError
 from util.run.context import LAST, make_run_context, run_folder
 from util.run.data import meta_stage_data
 from util.run.processes import World
+from util.train import stages
 from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train
@@ -27,7 +28,7 @@ def config(mini_yaml):
         path = mini_yaml(
             f"mini_split0_{model}_resnet10.yaml",
             model={"encoder": ENCODER},
-            meta_stage={**STAGE, **stage},
+            meta_stage={**STAGE, "input": "crop", **stage},
         )
         return read_config(path, [f"run.name={name}", *overrides])
 
@@ -47,6 +48,13 @@ def test_weights_do_not_depend_on_the_size_of_the_file(config, model: str) -> No
     loaded = weights_after(config("loader", model=model))  # the same views by loader, encoded in batches
     for name, value in whole.items():
         torch.testing.assert_close(loaded[name], value, atol=2e-3, rtol=0.1)
+
+
+def test_features_leave_the_disk_to_the_checkpoints(config, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(stages, "free_bytes", lambda config: 2**20)
+    with caplog.at_level("INFO"):
+        weights_after(config("small_disk", cache_gib=1.0))
+    assert "encoder: 0 views kept" in caplog.text
 
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:

@@ -12,6 +12,7 @@ from util.config.settings import Config
 from util.data.episodes import EpisodeDataset, collate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
+from util.prepare.needs import Stored, free_bytes
 from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
 from util.run.context import base_folder, make_run_context, run_folder
@@ -22,7 +23,7 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.precision import say_faster_precision
 from util.run.processes import World, join
 from util.train import hooks
-from util.train.kept_features import KeptEpisodes, RecordFile
+from util.train.kept_features import GIB, KeptEpisodes, RecordFile
 from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
 from util.train.trainer import train
 
@@ -54,7 +55,8 @@ def train_stage(
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         kept = None
         if stage.cache_gib is not None:
-            file = RecordFile(folder, stage.cache_gib / world.size)
+            room = max(free_bytes(config) - Stored.of(network, stage).most, 0) / GIB  # that checkpoints leave
+            file = RecordFile(folder, min(stage.cache_gib, room / 2) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         images = data.images
         state = {
