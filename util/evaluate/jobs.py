@@ -7,10 +7,11 @@ import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from util.checkpoints.weights import Weights, load_weights, weights_mark
+from util.checkpoints.weights import FOREIGN, Weights, load_weights, weights_mark, weights_source
 from util.config.settings import EDGES, MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.images.views import View
@@ -85,7 +86,10 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
     of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"
     kinds = {"replay": replayed, of_seeds: other and not quick, "quick": quick}
-    marks = [*averaged, weights_mark(config), *(kind for kind, holds in kinds.items() if holds)]
+    weights = weights_mark(config)
+    if weights == FOREIGN:  # by the path, since many such files are called best.pth
+        weights += f"-{sha256(str(Path(weights_source(config)).resolve()).encode()).hexdigest()[:6]}"
+    marks = [*averaged, weights, *(kind for kind, holds in kinds.items() if holds)]
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
 
