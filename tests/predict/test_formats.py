@@ -89,6 +89,19 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     assert len(list((out / "yolo" / "labels").iterdir())) == 2 and (out / "yolo" / "data.yaml").exists()
 
 
+def test_what_a_review_rejects_is_left_out_of_files_that_were_written_before(run, photos, tmp_path: Path) -> None:
+    out, words = tmp_path / "out", ("--query", *photos[:2], "--format", "coco,yolo,labelme")
+    assert run(*words).code == 0
+    corrected = out / "yolo" / "labels" / f"{photos[1].stem}.txt"
+    corrected.write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    rows = "".join(f"{photo},{name},rejected\n" for photo in photos[:2] for name in ("cat", "dog"))
+    (out / "accepted.csv").write_text(f"photo,class,verdict\n{rows}")
+    assert run(*words, "--resume").code == 0
+    assert not json.loads((out / "coco" / "instances.json").read_text())["annotations"]
+    assert not (out / "yolo" / "labels" / f"{photos[0].stem}.txt").read_text() and corrected.read_text()
+    assert not any(json.loads(path.read_text())["shapes"] for path in (out / "labelme").iterdir())
+
+
 def test_yolos_numbers_keep_their_meaning(run, photos, tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "yolo").code == 0
     line = run("--query", photos[1], "--format", "yolo", "--overwrite", supports=drawn.masks(tmp_path / "m")).code

@@ -1,5 +1,6 @@
 """Annotated photos and found objects in one form each, whatever format they are read from or written to."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
+from util.files import write_atomically
 from util.formats.shapes import decoded, polygons_of
 
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
@@ -106,7 +108,7 @@ class FoundObject(NamedTuple):
 class FoundPhoto(NamedTuple):
     """A photo, its name in files of annotations, its upright size, and the objects found on it.
 
-    kept_since: files of this photo are kept, such as corrected ones, if they are not older (ns); None for no files.
+    made: the time of its result (ns), which is that of its files until they are corrected; keep: corrected ones stay.
     """
 
     path: Path
@@ -114,11 +116,14 @@ class FoundPhoto(NamedTuple):
     height: int
     width: int
     objects: tuple[FoundObject, ...]
-    kept_since: int | None = None
+    made: int = 0
+    keep: bool = False
 
-    def keeps(self, path: Path) -> bool:
-        """Return whether a file of the photo is to be kept."""
-        return self.kept_since is not None and path.is_file() and path.stat().st_mtime_ns >= self.kept_since
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the photo, unless it is to be kept."""
+        if not (self.keep and path.is_file() and path.stat().st_mtime_ns > self.made):
+            write_atomically(path, text)
+            os.utime(path, ns=(self.made, self.made))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
-from util.files import read_text, write_atomically
+from util.files import read_text
 from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
 from util.formats.shapes import corners_of, ellipse_of, encoded
 
@@ -98,9 +98,6 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
 def write(folder: Path, found: Found) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
     for photo in found.photos:
-        path = folder / f"{photo.path.stem}{SUFFIX}"
-        if photo.keeps(path):
-            continue
         shapes = [
             {
                 "label": one.name,
@@ -124,4 +121,4 @@ def write(folder: Path, found: Found) -> None:
             "imageHeight": photo.height,
             "imageWidth": photo.width,
         }
-        write_atomically(path, json.dumps(content, indent=1) + "\n")
+        photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")

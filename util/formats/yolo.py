@@ -134,14 +134,11 @@ def write(folder: Path, found: Found) -> None:
     names = list(found.categories.values())
     for photo in found.photos:
         link(photo.path, folder / IMAGES / photo.path.name, relative=True)
-        path = folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}"
-        if photo.keeps(path):
-            continue
         rows = []
         for one in photo.objects:
             for polygon in one.polygons():
                 shares = (polygon / (photo.width, photo.height)).reshape(-1)
                 rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
-        write_atomically(path, "".join(f"{row}\n" for row in rows))
+        photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(f"{row}\n" for row in rows))
     content: dict[str, Any] = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

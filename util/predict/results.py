@@ -176,7 +176,7 @@ class Results:
         """Write the other formats for queries whose results are complete.
 
         Args:
-            keep: keep files of single photos that are newer than their results, such as corrected ones.
+            keep: keep files of single photos that were corrected since they were written.
 
         Raises:
             UserError: the disk is full, or a folder cannot be written.
@@ -202,8 +202,8 @@ class Results:
                 if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            since = path.stat().st_mtime_ns if keep else None
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, since)
+            size, made = (record["height"], record["width"]), path.stat().st_mtime_ns
+            yield FoundPhoto(query, name, *size, objects, made, keep)
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them; errors as ``write``."""
