@@ -98,6 +98,7 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
 
 def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None:
     image = read_photo(photos[0])
+    assert Segmenter([(image, "box=9,9,50,50")], config=baseline).classes[0].name == "object"
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)

@@ -43,7 +43,7 @@ class Segmenter:
 
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
-            out: ``Segmenter({"cup": [...]})``.
+            out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
         supports: by the name of each class, or of one class, a list of pairs (photo, marks). Both may be files, then as
             ``--support``; see ``support_from_arrays`` for others. Texts ``[class=]photo:marks`` and marked photos of
             ``util/predict/supports.py`` are taken, too.
@@ -64,7 +64,7 @@ class Segmenter:
 
     def __init__(
         self,
-        checkpoint: str | Path | Mapping[str, Sequence[GivenSupport]] | None = None,
+        checkpoint: str | Path | Supports | None = None,
         supports: Supports = (),
         name: str | None = None,
         *,
@@ -78,7 +78,7 @@ class Segmenter:
         decision: Decision | None = None,
         keep_base: bool = False,
     ):
-        if isinstance(checkpoint, Mapping):
+        if not isinstance(checkpoint, str | Path | None):
             if supports:
                 raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
             supports, checkpoint = checkpoint, None
