@@ -132,6 +132,7 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
     assert {path.name for path in (out / "review").iterdir()} == shown
     assert all(name in (out / "review.html").read_text() for name in shown)
     assert [Results(out, [name]).is_reviewed(photos[0]) for name in ("object", "dog")] == [True, False]
+    assert Results(out, ["object"]).is_reviewed(photos[0].parent / ".." / photos[0].parent.name / photos[0].name)
     assert predict(*words, marked["box"], "--overwrite").code == 0
     assert _columns(out, "review") == [[""], [""]]  # the verdict was on the earlier result
 

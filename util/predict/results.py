@@ -127,7 +127,7 @@ class Results:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
         record = kept_json(self.paths(query)[0])
         rows = record["classes"] if record.get("query_file") == _file_facts(query) else []
-        judged = [row["name"] for row in rows if (str(query), row["name"]) in self.verdicts]
+        judged = [row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts]
         is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
         return is_judged and [row["name"] for row in rows] == [*self.names]
 
