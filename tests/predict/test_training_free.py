@@ -39,6 +39,10 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
     line, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
     assert line.startswith("no --checkpoint: takes Pocket on timm/tf_efficientnet_lite0, trained on the 20 classes")
-    assert "insid3" in line.rpartition("--config ")[2] and read_config(REPOSITORY / line.rpartition("--config ")[2])
+    config = line.rpartition("--config ")[2]
+    assert "insid3" in config and read_config(REPOSITORY / config)
+    config = config.replace("insid3", "prototype")
+    done = predict(*small[:2], "--device", "cpu", "--config", config, "--query", photos[0], "--out", "other")
+    assert done.code == 0, done.errors  # this project's configs are found from every folder
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")

@@ -22,7 +22,7 @@ from util.export.export import export
 from util.export.publish import publish
 from util.files import fingerprint
 from util.predict.adapt import ENCODER, INTERRUPTED
-from util.predict.load_model import SHIPPED, load_model
+from util.predict.load_model import SHIPPED, config_file, load_model
 from util.predict.options import HOST, PORT, SESSION, marked_by, parser, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results
@@ -185,7 +185,7 @@ def _digest_of(options: argparse.Namespace, marked: Sequence[Marked]) -> str:
     Results of the same digest are those of ``digest_of_inputs`` too, and it needs no network.
     """
     words = {name: value for name, value in vars(options).items() if name not in BESIDE_RESULTS}
-    config = None if options.config is None else read_config(options.config, options.overrides)
+    config = None if options.config is None else read_config(config_file(options.config), options.overrides)
     weights = options.checkpoint or (SHIPPED if config is None else config.test.checkpoint)
     own = Path(weights).parent / CALIBRATION if config is None else calibration_path(config, TRAINING_FREE)
     paths = [own, weights, options.vectors, *(one.photo for one in marked)]

@@ -57,6 +57,12 @@ class LoadedModel:
         return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
 
 
+def config_file(config: str | Path) -> Path:
+    """Return the path of a config from the working folder; those of this project are found from every folder."""
+    path = Path(config)
+    return path if path.parent.exists() else REPOSITORY / path
+
+
 def load_model(
     weights: str | Path | None,
     config: str | Path | None = None,
@@ -94,8 +100,7 @@ def load_model(
             data = replace(settings.data, text=NO_TEXT)
             settings = replace(settings, data=data, model=BCM.Settings(encoder=settings.model.encoder))
     else:
-        path = Path(config)  # those of this project are found from every folder
-        settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
+        settings = read_config(config_file(config), list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))
