@@ -37,6 +37,7 @@ class MultiPrototype(OnCells):
 
     Settings = MultiPrototypeSettings
     title = "multi-prototype baseline"
+    cannot_export = "the points that it clusters depend on the supports' content"
     settings: MultiPrototypeSettings
 
     @torch.no_grad()
