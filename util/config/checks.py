@@ -33,9 +33,10 @@ def checked(config: Config, tree: Tree) -> Config:
     cls = class_of(config.model)
     dead = {"meta_stage.images": "it is a setting of the base stage"}
     dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
-    if cls.generalised:
-        dead["meta_stage"] = f"{cls.title} trains a base stage alone"
-    elif config.meta_stage.input == STRETCH:
+    for key in (text.partition("=")[0].strip() for text in config.given if cls.generalised):
+        if key.startswith("meta_stage"):  # of an override alone: checkpoints and configs hold the whole section
+            raise Misfit(key, f"{key} has no effect: {cls.title} trains a base stage alone")
+    if config.meta_stage.input == STRETCH:
         dead |= {f"meta_stage.{key}": "meta_stage.input is stretch" for key in ("views", "augment")}
     if not cls.has_base_stage:
         dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
