@@ -163,7 +163,7 @@ def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Pa
 )
 def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
     meta = run_folder(read_config(mini_yaml(SYMNET)), "meta")
-    config = read_config(mini_yaml(SYMNET), [text.format(meta=meta) for text in overrides])
+    config = read_config(mini_yaml(SYMNET), overrides := [text.format(meta=meta) for text in overrides])
     folder = result_folder(config, "bam")
     assert folder.parent == meta.parent / "test" and fnmatch(folder.name, name)
     other = read_config(mini_yaml(SYMNET), [*overrides, "test.checkpoint=another.pth"])
