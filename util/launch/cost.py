@@ -18,9 +18,9 @@ from model.common.fixed_shapes import fixed_shapes
 from model.contract import Trainable
 from model.episode import Episode, LabelledImages
 from model.registry import class_of
+from util.checkpoints.space import Stored
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.prepare.needs import Stored
 from util.run.device import CUDA, autocast
 from util.run.network import build_model
 

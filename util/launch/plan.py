@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from model.registry import class_of
+from util.checkpoints.space import free_bytes
 from util.config.folds import Fold
 from util.config.settings import Config, StageSettings
 from util.data.lists.files import read_fold_list
@@ -24,7 +25,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.cost import Case, Machine
 from util.launch.stages import Task
 from util.prepare.lists import published
-from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs, free_bytes
+from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table
 from util.run.context import RunContext, with_data
 from util.run.data import epoch_length, images_for_training

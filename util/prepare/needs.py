@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import NamedTuple
 import torch
 import torchvision
 
-from model.contract import Trainable
 from model.encoders.registry import downloadable
 from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
+from util.checkpoints.space import Stored, free_bytes
 from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get
 from util.config.folds import Fold
 from util.config.read import read_data
-from util.config.settings import HELD_OUT, Config, DataSettings, StageSettings
+from util.config.settings import HELD_OUT, Config, DataSettings
 from util.data.lists.files import found
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index, prepare_command
@@ -34,7 +33,6 @@ from util.run.device import gpu_count
 from util.run.network import build_model
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 VECTORS = "python prepare.py embeddings --dataset {} --vectors <GoogleNews-vectors-negative300.bin.gz>"
 
 
@@ -166,33 +164,3 @@ def _disk(config: Config) -> Iterator[str]:
     if free < need - there:
         raise UserError(says)
     yield says
-
-
-def free_bytes(config: Config) -> int:
-    """Return the bytes that are free on the disk of the run folders."""
-    root = Path(config.run.folder).absolute()
-    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
-
-
-class Stored(NamedTuple):
-    """The bytes of a network in training: of its weights, and of what optimisers and EMA keep beside them."""
-
-    weights: int
-    beside: int
-
-    @classmethod
-    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
-        """Return those of a stage's network."""
-        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-        numbers = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0) + (stage.ema_decay > 0)
-        return cls(sum(t.nbytes for t in network.state_dict().values()), numbers * learning)
-
-    @property
-    def remain(self) -> int:
-        """The bytes of a finished stage's checkpoints: best and last."""
-        return 2 * self.weights
-
-    @property
-    def most(self) -> int:
-        """The most that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
-        return 4 * self.weights + 3 * self.beside

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any, cast
 
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
+from util.checkpoints.space import Stored, free_bytes
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset, collate
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
-from util.prepare.needs import Stored, free_bytes
 from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
 from util.run.context import base_folder, make_run_context, run_folder
