@@ -89,6 +89,8 @@ def test_folders_of_photos_are_queries(predict, baseline: Path, marked: dict, ph
     assert "2 of 2 photos" in predict(*words, "--recursive", "--out", tmp_path / "all").output
     (tmp_path / "empty").mkdir()
     assert "holds no photo" in predict(*words[:-1], tmp_path / "empty", "--out", tmp_path / "none").error
+    for again in ((), ("--overwrite",)):  # results among the photos are no photos
+        assert "1 of 1 photos" in predict(*words, "--out", folder, *again).output
 
 
 def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Photos are upright as their EXIF data say, RGB, of bounded size.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from util.data.images.read import header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 
+OF_RESULTS = re.compile(r"(.+)_(?:mask|overlay|probability_.+)")  # stems of the pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
 
 
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
-    """Return the photos among paths and in folders, each once, those of a folder sorted by name.
+    """Return the photos among paths and in folders, each once, those of a folder by name, without pictures of results.
 
     Args:
         recursive: whether photos in sub-folders count.
@@ -30,11 +32,18 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     out: dict[Path, None] = {}
     for path in paths:
         inside = path.rglob("*") if recursive else path.glob("*")
-        found = sorted(p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        photos = (p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        found = sorted(p for p in photos if not _of_result(p))
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
         out.update(dict.fromkeys(found or [path]))
     return list(out)
+
+
+def _of_result(path: Path) -> bool:
+    """Return whether a file is a picture of a result."""
+    match = OF_RESULTS.fullmatch(path.stem)
+    return match is not None and path.with_name(f"{match[1]}.json").exists()
 
 
 def check_photo(path: Path) -> None:
