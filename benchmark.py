@@ -64,7 +64,7 @@ def command() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
     add_format(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)  # which the report names
     measured_under = {
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "device": describe(pick_device(options.device)),

@@ -27,7 +27,6 @@ DEAD += [
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.validate_midway=true"),
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.views=3"),
     ("mini_split0_dcama_resnet10.yaml", "meta_stage.augment.rotate=30"),
-    ("mini_split0_bcm_resnet10.yaml", "meta_stage.optimizers.main.lr=0.3"),
 ]
 
 

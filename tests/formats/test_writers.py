@@ -42,7 +42,7 @@ def photos(tmp_path: Path) -> list[FoundPhoto]:
     out = []
     for name, objects in (("a.jpg", [found("cat", left, 0.75), found(NAMES[44], right, 0.5)]), ("b.jpg", [])):
         Image.new("RGB", (W, H)).save(tmp_path / "photos" / name)
-        out.append(FoundPhoto(tmp_path / "photos" / name, name, H, W, tuple(objects)))
+        out.append(FoundPhoto(tmp_path / "photos" / name, name, H, W, tuple(objects), 0))
     return out
 
 

@@ -151,6 +151,12 @@ def test_so_are_folds_of_other_sizes_models_and_lists(leave, change):
     assert "made with different settings" in text(runs)
 
 
+def test_best_weights_of_two_other_runs_have_a_row_each(leave):
+    facts = [{"weights_mark": "foreign", "checkpoint": f"runs/{name}/meta/best.pth"} for name in ("a", "b")]
+    runs = [leave(f"runs/{i}", **one) for i, one in enumerate(facts)]
+    assert "(a/meta/best.pth)" in (printed := str(table(runs))) and "(b/meta/best.pth)" in printed
+
+
 def test_base_classes_are_not_printed_as_novel_ones(leave):
     with pytest.raises(UserError, match="--output base"):
         class_table([leave("runs/a")], output="base")

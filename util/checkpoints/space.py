@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,12 @@ def free_bytes(config: Config) -> int:
     """Return the bytes that are free on the disk of the run folders."""
     root = Path(config.run.folder).absolute()
     return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+
+
+def taken(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
+    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
+    return sum({stat.st_ino: stat.st_size for stat in stats}.values())
 
 
 class Stored(NamedTuple):

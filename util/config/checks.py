@@ -9,7 +9,6 @@ from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Tree, find, places
-from util.data.images.views import STRETCH
 from util.errors import nearest
 from util.typecheck import Misfit
 
@@ -33,11 +32,8 @@ def checked(config: Config, tree: Tree) -> Config:
     cls = class_of(config.model)
     dead = {"meta_stage.images": "it is a setting of the base stage"}
     dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
-    for key in (text.partition("=")[0].strip() for text in config.given if cls.generalised):
-        if key.startswith("meta_stage"):  # of an override alone: checkpoints and configs hold the whole section
-            raise Misfit(key, f"{key} has no effect: {cls.title} trains a base stage alone")
-    if config.meta_stage.input == STRETCH:
-        dead |= {f"meta_stage.{key}": "meta_stage.input is stretch" for key in ("views", "augment")}
+    if config.meta_stage.input == "stretch":
+        dead["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
         dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if issubclass(cls, WithEncoder) and (config.model.encoder.learn or cls.encoder_learns):

@@ -124,7 +124,7 @@ class StageSettings:
     accumulate: int = bounded(1, 1)
     ema_decay: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
-    views: int | None = bounded(None, 1)
+    views: int | None = bounded(None, 1, only=("input", "crop"))
     cache_gib: float | None = bounded(None, 0)
     validate_every: float = bounded(1.0, 0)
     validate_midway: bool = bounded(False, only=("validate_every", True))

@@ -5,6 +5,7 @@ Every mistake that a user can make is found here, before any episode is scored.
 
 import itertools
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -84,11 +85,12 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
     seeds = config.test.seeds
     other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
-    of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"
+    of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"[:80]  # file systems limit names
     kinds = {"replay": replayed, of_seeds: other and not quick, "quick": quick}
     weights = weights_mark(config)
-    if weights == FOREIGN:  # by the path, since many such files are called best.pth
-        weights += f"-{sha256(str(Path(weights_source(config)).resolve()).encode()).hexdigest()[:6]}"
+    if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
+        place = os.path.relpath(weights_source(config), config.run.folder)
+        weights += f"-{sha256(place.encode()).hexdigest()[:6]}"
     marks = [*averaged, weights, *(kind for kind, holds in kinds.items() if holds)]
     return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
 
@@ -118,6 +120,8 @@ def build_test_jobs(
     for name in names:
         if name not in config.protocols:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
+    if manifest is not None and not manifest.is_file():
+        raise UserError(f"--manifest {manifest}: this file does not exist; give the episodes.jsonl of a result")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     jobs: list[Job] = []

@@ -116,7 +116,7 @@ class FoundPhoto(NamedTuple):
     height: int
     width: int
     objects: tuple[FoundObject, ...]
-    made: int = 0
+    made: int
     keep: bool = False
 
     def write(self, path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from util.data.images.read import header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.errors import UserError
 
-OF_RESULTS = re.compile(r"(.+)_(?:mask|overlay|probability_.+)")  # stems of the pictures of a result beside its JSON
+OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -42,7 +42,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
 
 def _of_result(path: Path) -> bool:
     """Return whether a file is a picture of a result."""
-    match = OF_RESULTS.fullmatch(path.stem)
+    match = OF_RESULTS.fullmatch(path.name)
     return match is not None and path.with_name(f"{match[1]}.json").exists()
 
 

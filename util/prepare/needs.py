@@ -14,7 +14,7 @@ import torchvision
 from model.encoders.registry import downloadable
 from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
-from util.checkpoints.space import Stored, free_bytes
+from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get
 from util.config.folds import Fold
 from util.config.read import read_data
@@ -157,9 +157,7 @@ def _disk(config: Config) -> Iterator[str]:
         base = Stored.of(network.base_stage(), config.base_stage)
         need = max(base.most, need + base.remain)
         folders.append(base_folder(config))
-    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
-    there = sum({stat.st_ino: stat.st_size for stat in stats}.values())  # each file once, whatever its names
-    free = free_bytes(config)
+    free, there = free_bytes(config), taken(folders)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
     if free < need - there:
         raise UserError(says)

@@ -147,7 +147,7 @@ def _method(result: dict[str, Any]) -> str:
     mark = result["weights_mark"]
     if mark == "foreign":
         trained_elsewhere = result["config"].get("test", {}).get("trained_on")
-        mark = "" if trained_elsewhere else Path(result["checkpoint"]).name
+        mark = "" if trained_elsewhere else "/".join(Path(result["checkpoint"]).parts[-3:])
     return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
@@ -209,11 +209,12 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
 
 def _made(result: dict[str, Any]) -> list[Any]:
     """Return how a result was trained and tested, but for the fold, the seed and the start of the encoder."""
-    stages, trained = result["training"], result["trained_with"] or {}
-    model = (trained or result["config"]).get("model", {})
-    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key != "weights"}
+    stages, model = result["training"], result["config"].get("model", {})
+    start = ("weights", "partial", "pretraining")
+    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
     of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k != "list_file"}) for s in stages]
-    return [of_stages, trained.get("train_list"), model | {"encoder": encoder}, result["size"], result["text"]]
+    train_list = (result["trained_with"] or {}).get("train_list")
+    return [of_stages, train_list, model | {"encoder": encoder}, result["size"], result["text"]]
 
 
 def published_rows(

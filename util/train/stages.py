@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
-from util.checkpoints.space import Stored, free_bytes
+from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
@@ -55,8 +55,8 @@ def train_stage(
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         kept = None
         if stage.cache_gib is not None:
-            room = max(free_bytes(config) - Stored.of(network, stage).most, 0) / GIB  # that checkpoints leave
-            file = RecordFile(folder, min(stage.cache_gib, room / 2) / world.size)
+            left = free_bytes(config) - Stored.of(network, stage).most + (0 if overwrite else taken([folder]))
+            file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         images = data.images
         state = {
