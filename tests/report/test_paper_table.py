@@ -157,6 +157,12 @@ def test_best_weights_of_two_other_runs_have_a_row_each(leave):
     assert "(a/meta/best.pth)" in (printed := str(table(runs))) and "(b/meta/best.pth)" in printed
 
 
+def test_folds_of_weights_from_elsewhere_share_a_row(leave):
+    weights = [f"x_split{fold}/meta/best.pth" for fold in range(4)]
+    runs = [leave(f"runs/{i}", fold=i, weights_mark="foreign", checkpoint=one) for i, one in enumerate(weights)]
+    assert sum("(x_split/meta/best.pth)" in row[0] for row in table(runs).rows) == 1
+
+
 def test_base_classes_are_not_printed_as_novel_ones(leave):
     with pytest.raises(UserError, match="--output base"):
         class_table([leave("runs/a")], output="base")

@@ -147,7 +147,8 @@ def _method(result: dict[str, Any]) -> str:
     mark = result["weights_mark"]
     if mark == "foreign":
         trained_elsewhere = result["config"].get("test", {}).get("trained_on")
-        mark = "" if trained_elsewhere else "/".join(Path(result["checkpoint"]).parts[-3:])
+        place = re.sub(r"split\d+", "split", "/".join(Path(result["checkpoint"]).parts[-3:]))  # folds share a row
+        mark = "" if trained_elsewhere else place
     return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
