@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
+from timm.layers.norm_act import SyncBatchNormAct
 from timm.models import _efficientnet_blocks as blocks
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,8 +43,18 @@ def fold_frozen_norms(net: nn.Module) -> None:
             conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
 
 
+class SyncNormAfterFolded(SyncBatchNormAct):
+    """``NormAfterFolded`` with statistics over all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation of x, and of the normalised x while the norm learns."""
+        return super().forward(x) if self.training else self.act(self.drop(x))
+
+
 class NormAfterFolded(BatchNormAct2d):
     """A norm whose convolution computes it while it is frozen; the activation is left."""
+
+    synchronised = SyncNormAfterFolded  # its class where processes train together
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of x, and of the normalised x while the norm learns."""

@@ -1,7 +1,7 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
 
 A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
-``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
+``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
 (``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the encoder's
 ``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the
 training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, for
@@ -35,12 +35,12 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
+OF_TRAINING = ("optimizers", "ema", "scaler", "progress", "schedule")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
-    """Write a checkpoint atomically: ``path`` holds either the old file or the complete new one.
+    """Write a checkpoint of CPU tensors atomically: ``path`` holds either the old file or the complete new one.
 
     ``previous`` then holds the old one.
 
@@ -51,11 +51,20 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     def write(temporary: Path) -> None:
         try:
             with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
-                torch.save({"format": FORMAT, **content}, file)
+                torch.save({"format": FORMAT, **on_cpu(content)}, file)
         except RuntimeError as error:  # of torch's writer
             raise OSError(str(error)) from None
 
     write_atomically(path, write, durable=True, previous=previous)
+
+
+def on_cpu(value: Any) -> Any:
+    """Return nested dictionaries and lists with their tensors on the CPU."""
+    if isinstance(value, dict):
+        return {key: on_cpu(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [on_cpu(entry) for entry in value]
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:

@@ -122,6 +122,7 @@ class StageSettings:
     batch: int = bounded(8, 1)
     batch_per: Literal["run", "process"] = "run"
     accumulate: int = bounded(1, 1)
+    clip_grad_norm: float | None = bounded(None, 1e-6)
     ema_decay: float = bounded(0.0, 0, 0.99999)
     size: int | None = bounded(None, 33)
     views: int | None = bounded(None, 1, only=("input", "crop"))
@@ -225,8 +226,9 @@ class RunSettings:
     name: str | None = bounded(None, problem=_leads_away)
     base_folder: str | None = None
     device: str = "auto"
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
     compile: bool = False
+    deterministic: bool = False
     seed: int = bounded(321, 0)
 
 

@@ -74,7 +74,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         **over_seeds(per_seed),
         "device": describe(world.device),
         "processes": world.size,
-        "precision": config.run.precision,
+        "precision": job.prepared.precision,
         "batch": config.test.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": job.seconds / 60,

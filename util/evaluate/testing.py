@@ -27,8 +27,7 @@ from util.report.result_table import class_table, passes_in_words, protocol_tabl
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
-from util.run.device import describe
-from util.run.precision import say_faster_precision
+from util.run.device import compute_in_fixed_order, describe
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
@@ -54,6 +53,8 @@ def test(
         form: of printed tables, one of ``util.report.table.FORMATS``.
     """
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        if config.run.deterministic:
+            compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
         folders = [
             RunFolder(result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look), world.is_main)
@@ -75,10 +76,7 @@ def test(
         for job in jobs:
             if job.protocol.generalised:
                 run_generalised(job, world)
-        groups = passes([job for job in jobs if not job.protocol.generalised])
-        if groups and not config.test.adapt:
-            _compare_precisions(config, groups, world)
-        for seed, members in groups:
+        for seed, members in passes([job for job in jobs if not job.protocol.generalised]):
             _run(members, seed, world, cache)
         out = []
         for job, folder in zip(jobs, folders, strict=True):
@@ -87,21 +85,6 @@ def test(
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
     return out
-
-
-def _compare_precisions(config: Config, groups: list[tuple[int, list[Job]]], world: World) -> None:
-    """Say whether the first episode, its images encoded, is faster in the other precision."""
-    seed, (job, *_) = groups[0]
-    data = trials(job.context, job.samplers[seed], job.view, (job.scored_on,))
-    say_faster_precision(
-        config,
-        world,
-        job.prepared,
-        "an episode whose images are encoded",
-        sum(max(job.episodes[seed] for job in jobs) for seed, jobs in groups),
-        load=lambda: collate([data[0]]),
-        do=torch.inference_mode()(lambda network, trial: network.eval().forward_classes(trial.ways)),
-    )
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
@@ -120,7 +103,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.shared_with = sorted({*job.shared_with, *names} - {job.name})
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
-        cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, config.run.precision)
+        cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
     observers: list[Observer] = [job.boards[seed] for job in jobs]
     longest, batch = max(job.episodes[seed] for job in jobs), 1 if config.test.adapt else config.test.batch
     run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)

@@ -21,7 +21,7 @@ from model.registry import class_of
 from util.checkpoints.space import Stored
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.run.device import CUDA, autocast
+from util.run.device import CUDA, autocast, resolved
 from util.run.network import build_model
 
 UNIT_SIDE, UNIT_FLOPS, HOUR = 224, 8.18e9, 3600  # ResNet-50's, a multiplication and an addition being two
@@ -135,7 +135,7 @@ class Machine:
 
     def __init__(self, device: torch.device, speed: float | None, precision: str):
         self.device, self.gpu = device, device.type == CUDA
-        self.precision = "float32" if speed else precision
+        self.precision = "float32" if speed else resolved(precision, device)
         self.threads = 1 if self.gpu else torch.get_num_threads()
         unit = self._rate(resnet50(), UNIT_SIDE)
         self.speed = speed or unit / UNIT_FLOPS

@@ -32,9 +32,15 @@ with loaded():
     from util.files import REPOSITORY, lock
     from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
     from util.run.context import BEST, base_folder, begun, is_finished, run_folder
-    from util.run.device import CUDA, gpu_count
+    from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
+# Why the system ends a process.
+CAUSES = {
+    "SIGKILL": "perhaps for lack of memory",
+    "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
+    "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
+}
 SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 
 
@@ -68,8 +74,11 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
 
 def check_gpus(gpus: int) -> None:
-    """Refuse (UserError) more GPUs than this machine has."""
-    if gpus > (have := gpu_count()):
+    """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use."""
+    have = gpu_count()
+    if gpus and (problem := gpu_problem()):
+        raise UserError(f"{gpus} GPUs were asked for: {problem}")
+    if gpus > have:
         raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 
 
@@ -102,10 +111,10 @@ def _exit_code(error: ChildFailedError) -> int:
     """Return the exit code of the process that failed first."""
     for rank, failure in error.failures.items():
         if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
-            raise UserError(
-                f"process {rank} was killed ({signal.Signals(-failure.exitcode).name}), perhaps for lack of memory; "
-                "a training continues from its last checkpoint with --resume"
-            ) from None
+            name = signal.Signals(-failure.exitcode).name
+            why = CAUSES.get(name, "see the lines above")
+            mend = "a training continues from its last checkpoint with --resume"
+            raise UserError(f"process {rank} was killed ({name}), {why}; {mend}") from None
     code = error.get_first_failure()[1].exitcode
     return EXIT_INTERRUPTED if -code in cli.STOPS else code
 

@@ -23,7 +23,7 @@ from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import RunContext, make_run_context
-from util.run.device import autocast, pick_device
+from util.run.device import autocast, pick_device, resolved
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
@@ -48,7 +48,7 @@ class LoadedModel:
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Enclose a forward pass: in ``run.precision``, one thread at a time, since encoders keep what a pass needs."""
-        with self.lock, autocast(self.device, self.context.config.run.precision):
+        with self.lock, autocast(self.device, resolved(self.context.config.run.precision, self.device)):
             yield
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from model.contract import FewShotModel, Task
@@ -12,7 +13,7 @@ from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.device import autocast
+from util.run.device import autocast, take_precision
 
 
 def build_model(
@@ -44,6 +45,7 @@ class PreparedNetwork:
     Attributes:
         network: the network itself, whose state dict a checkpoint holds.
         learner: the module that a training step calls: the network, or its DistributedDataParallel wrapper.
+        precision: float32, tf32, bf16 or fp16.
     """
 
     network: nn.Module
@@ -65,13 +67,13 @@ def prepare_network(
     DistributedDataParallel. State-dict names do not change.
 
     Args:
-        precision: ``run.precision``, float32 or bf16 (automatic mixed precision).
+        precision: ``run.precision``; float32's arithmetic, full or TF32, then is that of the whole process.
         compile: whether calls go through ``torch.compile``, which compiles at the first call.
         processes: that train the network together; 1 for evaluation, where each process has its own batches.
     """
-    network = network.to(device)
-    if processes > 1 and device.type != "cpu":  # the CPU has no SyncBatchNorm
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    precision, network, on_gpu = take_precision(precision, device), network.to(device), device.type != "cpu"
+    if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
+        synchronise_norms(network)
     if compile:
         for module in network.modules():  # the model may be inside a wrapper
             for name in getattr(module, "never_compiled", ()):
@@ -79,5 +81,22 @@ def prepare_network(
         network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
     learner = network
     if processes > 1:
-        learner = DistributedDataParallel(network, device_ids=None if device.type == "cpu" else [device])
+        # Statistics of norms differ between processes where they are not synchronised: the first one's count.
+        ids = [device] if on_gpu else None
+        learner = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=not on_gpu)
     return PreparedNetwork(network, learner, device, precision)
+
+
+def synchronise_norms(network: nn.Module) -> None:
+    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are."""
+    from timm.layers import BatchNormAct2d  # takes a second
+    from timm.layers.norm_act import SyncBatchNormAct
+
+    was_training = network.training
+    network.train()  # frozen norms stay in evaluation
+    for norm in network.modules():
+        if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
+            usual = SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
+            norm.__class__ = getattr(norm, "synchronised", usual)
+            norm.process_group = None
+    network.train(was_training)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor, distributed
 from util.errors import PeerLost, UserError
 from util.run.device import CUDA, pick_device
 
-# Words in the messages of torch's CPU allocator, of cuDNN and of OpenCV when there is no memory, and of gloo when a
-# connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
-NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
-NO_PEER = ("gloo", "Connection closed by peer", "Connection reset by peer", "client socket", "wait timeout")
-LOST = (TimeoutError, ConnectionError, distributed.DistError)
+# Words in the messages of torch's CPU allocator, of cuDNN, cuBLAS and of OpenCV when there is no memory, of gloo and of
+# NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.
+NO_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "Insufficient memory", "out of memory")
+NO_PEER = (
+    *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
+    *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),
+)
+LOST = (TimeoutError, ConnectionError)
 SHOWN = 120  # characters of the original message that are shown
+PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,16 @@ class World:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Run the block in the main process first, which may fill a cache, and then in the others."""
-        if self.size > 1 and not self.is_main:
-            distributed.barrier()
+        if not self.is_main:
+            self.wait()
         yield
-        if self.size > 1 and self.is_main:
-            distributed.barrier()
+        if self.is_main:
+            self.wait()
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
-        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
 
 
 @contextmanager
@@ -69,15 +75,18 @@ def join(device_name: str, lower: str) -> Iterator[World]:
         lower: as in ``as_user_error``.
 
     Raises:
-        UserError: no such device; in the block, no memory left, or another process has ended or did not come.
+        UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error``.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if local > 1 and device_name.startswith(f"{CUDA}:"):
+        raise UserError(f"run.device = {device_name} is one GPU for {local} processes; set run.device: {CUDA}")
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
     with as_user_error(lower):
         if size == 1:
             yield World(0, 1, device)
             return
-        distributed.init_process_group("nccl" if device.type == CUDA else "gloo")
+        kind, own = ("nccl", device) if device.type == CUDA else ("gloo", None)
+        distributed.init_process_group(kind, timeout=PATIENCE, device_id=own)
         yield World(distributed.get_rank(), size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 
@@ -90,7 +99,7 @@ def as_user_error(lower: str) -> Iterator[None]:
         lower: the settings that decide how much memory is needed, the most effective first.
 
     Raises:
-        UserError: out of memory.
+        UserError: out of memory, or the GPUs cannot communicate.
         PeerLost: another process of the run has ended.
     """
     try:
@@ -104,4 +113,8 @@ def as_user_error(lower: str) -> Iterator[None]:
             raise UserError(f"out of memory ({said[:SHOWN].rstrip('. ')}); lower {lower}", local=True) from None
         if isinstance(error, LOST) or any(words in text for words in NO_PEER):
             raise PeerLost("another process of this run has ended, so this one cannot go on") from None
+        if isinstance(error, distributed.DistError):
+            said = text[max(text.find("Last error:"), 0) :][: 2 * SHOWN]
+            mend = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
+            raise UserError(f"the processes cannot communicate ({said}): {mend} NCCL_DEBUG=WARN tells more") from None
         raise

@@ -57,6 +57,7 @@ class Training:
     Attributes:
         state: entries of the checkpoints beside weights, optimisers, EMA and progress.
         folder: of checkpoints, records and curves; only the main process writes.
+        scaler: of the losses in fp16, whose gradients would be too small; it does nothing in other precisions.
     """
 
     prepared: PreparedNetwork
@@ -69,16 +70,30 @@ class Training:
     world: World
     progress: Progress = field(default_factory=Progress)
     saved_at: float = field(default_factory=time.monotonic)
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        prepared = self.prepared
+        self.scaler = torch.amp.GradScaler(prepared.device.type, enabled=prepared.precision == "fp16")
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
-def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
-    """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves."""
-    progress, world, names = training.progress, training.world, list(losses)
-    values = world.sum(torch.stack([losses[n].float() for n in names])).cpu().double() / world.size
-    of_step = dict(zip(names, values.tolist(), strict=True))
+def record(
+    training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm, stops: bool = False
+) -> bool:
+    """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves.
+
+    The flag travels with the losses, so that a step waits once for the GPU.
+
+    Returns:
+        whether ``stops`` is set in any process.
+    """
+    progress, world, values = training.progress, training.world, [loss.float() for loss in losses.values()]
+    values.append(torch.full_like(values[0], float(stops)))
+    *means, asked = (world.sum(torch.stack(values)).cpu().double() / world.size).tolist()
+    of_step = dict(zip(losses, means, strict=True))
     of_step["total"] = sum(of_step.values())
     check_finite(math.isfinite(of_step["total"]), progress.step, f"the loss {of_step}")
     for name, value in of_step.items():
@@ -89,6 +104,7 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
     if progress.step % training.stage.log_steps == 0 or progress.step == 1:
         training.folder.scalars("loss", of_step, progress.step)
         training.folder.scalars("lr", rates, progress.step)
+    return asked > 0
 
 
 def check_finite(finite: bool, step: int, what: str) -> None:
@@ -180,13 +196,13 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     training.saved_at = now
     if not training.world.is_main:
         return
-    weights = training.prepared.network.state_dict()
+    weights = checkpoint.on_cpu(training.prepared.network.state_dict())
     for tensor, values in weights.items():  # the loss may still be finite, its gradients not
         check_finite(not values.is_floating_point() or bool(values.isfinite().all()), progress.step, tensor)
     content = {**training.state, "weights": weights, "progress": asdict(progress)}
     if resumable:
         content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
-        content["ema"] = training.ema.average
+        content |= {"ema": training.ema.average, "scaler": training.scaler.state_dict()}
     checkpoint.save(path / name, content, path / PREVIOUS if resumable else None)
 
 
@@ -205,6 +221,8 @@ def resume(training: Training, allow_changes: bool) -> None:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])
             copy_tensors(content.get("ema", {}), training.ema.average)
+            if content.get("scaler") and training.scaler.is_enabled():
+                training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "

@@ -10,21 +10,20 @@ from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.episodes import EpisodeDataset, collate
+from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
 from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
 from util.run.context import base_folder, make_run_context, run_folder
 from util.run.data import StageData, base_stage_data, meta_stage_data
-from util.run.device import describe
+from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
-from util.run.precision import say_faster_precision
 from util.run.processes import World, join
 from util.train import hooks
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
-from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
+from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
@@ -39,6 +38,8 @@ def train_stage(
         base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
     """
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
+        if config.run.deterministic:
+            compute_in_fixed_order()
         is_base, key = name == "base", f"{name}_stage"
         if resume and not (is_base and config.run.base_folder):  # other runs share that one
             config = as_trained(config, run_folder(config, name))
@@ -77,7 +78,7 @@ def train_stage(
                 hooks.resume(training, allow_changes)
             device, length = describe(world.device), len(images.queries)
             facts = {"list": images.digest, "list_source": images.source, "list_note": images.note}
-            out.describe(to_dict(config), images=length, **facts, device=device, **{OPTIONS: config.given})
+            out.describe(to_dict(config), images=length, **facts, device=device, precision=prepared.precision, **{OPTIONS: config.given})
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
@@ -85,16 +86,6 @@ def train_stage(
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
             stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
-            few = list(range(least_batch(stage, key) // stage.accumulate))
-            say_faster_precision(
-                config,
-                world,
-                prepared,
-                f"forward and backward of {len(few)} example(s)",
-                (schedule.steps - training.progress.step) * schedule.batch // len(few),
-                load=lambda: next(kept.batches([few])) if kept else collate([data.training[i] for i in few]),
-                do=lambda network, batch: sum(network.train()(batch).losses.values()).backward(),
-            )
             validate = partial(_validate, config, data, out, world) if stage.validate_every else None
             if validate and data.held_out is None:
                 validate = None

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
@@ -37,10 +37,9 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
             progress.step += 1
             training.ema.update(progress.step)
-            hooks.record(training, losses, rates, bar)
-            if world.any(interrupt.requested):
+            if hooks.record(training, losses, rates, bar, interrupt.requested):
                 hooks.save(training)
-                world.any(False)  # no process ends before the checkpoint is written: its end may end all others
+                world.wait()  # no process ends before the checkpoint is written: its end may end all others
                 log.info("interrupted after step %d; continue with --resume", progress.step)
                 return False
             hooks.end_epoch(training, validate)
@@ -53,7 +52,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
 def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
     """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
     learner: Any = training.prepared.learner
-    optimizers = training.optimizers.values()
+    optimizers, scaler = training.optimizers.values(), training.scaler
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
@@ -63,9 +62,15 @@ def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tens
         with learner.no_sync() if alone else nullcontext():
             with training.prepared.autocast():
                 losses = learner(batch).losses
-            (sum(losses.values()) / len(parts)).backward()
+            scaler.scale(sum(losses.values()) / len(parts)).backward()
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach() / len(parts)
+    if training.stage.clip_grad_norm is not None:
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        learnt = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(learnt, training.stage.clip_grad_norm)
     for optimizer in optimizers:
-        optimizer.step()
+        scaler.step(optimizer)
+    scaler.update()
     return means
