@@ -1,5 +1,6 @@
 """Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from model.registry import class_of
 from tests import spawned
 from tests.narrow import NARROW
 from tests.paths import REPOSITORY, SHARED
+from tests.pretend import pretend_cuda
 from util.config.read import read_config
 from util.data.mini import generate
 
@@ -19,14 +21,20 @@ MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the device of the tests of numbers: golden files, measured cases, a training step, two processes."""
-    parser.addoption("--device", default="cpu", help="of golden files, measured cases, training steps: cpu or cuda")
+    """Add the device of the tests of numbers: golden files, measured cases, the contract, two processes."""
+    text = "of golden files, measured cases and the contract: cpu, cuda, or pretend (a GPU that is not there)"
+    parser.addoption("--device", default="cpu", help=text)
 
 
-@pytest.fixture(scope="session")
-def device(request: pytest.FixtureRequest) -> str:
-    """Return the device that ``--device`` names."""
-    return request.config.getoption("--device")
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the device that ``--device`` names; cuda, pretended during the test, for ``pretend``."""
+    named = request.config.getoption("--device")
+    if named != "pretend":
+        yield named
+        return
+    with pretend_cuda():
+        yield "cuda"
 
 
 @pytest.fixture(autouse=True)

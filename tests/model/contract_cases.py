@@ -1,4 +1,4 @@
-"""Small models, their episodes and predictions, made once for all tests of the contract."""
+"""Small models, their episodes and predictions, made once for all tests of the contract, which run on ``device``."""
 
 import copy
 import functools
@@ -18,20 +18,26 @@ RATE, BIG_RATE = 1e-3, 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 NAMES = sorted(models())
 every_model = pytest.mark.parametrize("name", NAMES)
+device = torch.device("cpu")  # that of ``--device``: tests/model/conftest.py
 
 
 @functools.cache
 def built(name: str) -> FewShotModel:
-    return small_model(name, SHOTS)
+    return small_model(name, SHOTS).to(device)
 
 
 def fresh_model(name: str) -> FewShotModel:
     return copy.deepcopy(built(name))
 
 
+def other_model(name: str) -> FewShotModel:
+    """Return one of other weights."""
+    return small_model(name, SHOTS, seed=1).to(device)
+
+
 @functools.cache
 def episode_of(name: str) -> Episode:
-    return drawn_episode(name, SHOTS, BATCH)
+    return drawn_episode(name, SHOTS, BATCH).to(device)
 
 
 @torch.no_grad()

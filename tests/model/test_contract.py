@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.model.contract_cases import (
@@ -15,11 +16,14 @@ from tests.model.contract_cases import (
     fresh_model,
     learns,
     loss_of,
+    other_model,
     predict,
     prediction_of,
 )
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
+
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 @every_model
@@ -95,7 +99,7 @@ def test_empty_and_full_supports_give_finite_outputs_and_losses(name: str) -> No
 @every_model
 def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -> None:
     episode, full = episode_of(name), prediction_of(name).logits
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(episode_of(name).query.device.type, torch.bfloat16):
         output = predict(built(name), episode)  # slow where bf16 is emulated
     for logits in scored_outputs(output).values():
         assert logits.dtype == torch.float32
@@ -107,7 +111,7 @@ def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -
 @every_model
 def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_path: Path) -> None:
     torch.save(built(name).state_dict(), tmp_path / "state.pth")
-    other = small_model(name, SHOTS, seed=1)
+    other = other_model(name)
     assert not torch.equal(predict(other, episode_of(name)).logits, prediction_of(name).logits)
     other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
     given = predict(other, episode_of(name))
@@ -117,7 +121,7 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
 
 @every_model
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
-    network, other = fresh_model(name), small_model(name, SHOTS, seed=1)
+    network, other = fresh_model(name), other_model(name)
     state = other.encoder.state_dict()
     assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())

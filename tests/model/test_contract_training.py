@@ -5,6 +5,7 @@ import torch
 from torch import distributed
 
 from model.episode import LabelledImages
+from tests.model import contract_cases
 from tests.model.contract_cases import (
     BATCH,
     BIG_RATE,
@@ -20,6 +21,8 @@ from tests.model.contract_cases import (
     state_of,
 )
 from tests.model.small import BASE_CLASSES, drawn_episode
+
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 @every_model
@@ -54,10 +57,10 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
 
 @pytest.mark.train
 @every_model
-def test_a_few_steps_lower_the_loss(name: str, device: str) -> None:
+def test_a_few_steps_lower_the_loss(name: str) -> None:
     if not learns(name):
         return
-    network, episode = fresh_model(name).to(device), episode_of(name).to(torch.device(device))
+    network, episode = fresh_model(name), episode_of(name)
     losses = losses_of_training(network, episode, STEPS)
     torch.manual_seed(0)
     fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen
@@ -71,7 +74,11 @@ def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_b
 ) -> None:
     if not learns(name):
         return
-    network, episodes, counts = fresh_model(name).train(), drawn_episode(name, SHOTS, 3), list[torch.Tensor]()
+    network, episodes, counts = (
+        fresh_model(name).train(),
+        drawn_episode(name, SHOTS, 3).to(contract_cases.device),
+        list[torch.Tensor](),
+    )
     for module in network.modules():
         module.p = 0.0  # of every dropout
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
@@ -126,7 +133,7 @@ def test_training_works_under_bf16_autocast(name: str) -> None:
     if not learns(name):
         return
     network = fresh_model(name).train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(episode_of(name).query.device.type, torch.bfloat16):
         loss = loss_of(network, chosen(episode_of(name), slice(0, 1)))  # slow where bf16 is emulated
     assert loss.dtype == torch.float32
     loss.backward()
