@@ -46,6 +46,9 @@ def fold_frozen_norms(net: nn.Module) -> None:
 class SyncNormAfterFolded(SyncBatchNormAct):
     """``NormAfterFolded`` with statistics over all processes."""
 
+    act: nn.Module
+    drop: nn.Module
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of x, and of the normalised x while the norm learns."""
         return super().forward(x) if self.training else self.act(self.drop(x))

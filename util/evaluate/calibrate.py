@@ -121,9 +121,10 @@ class Evidence:
         """Collect one batch."""
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
-            shown = bool((labels[item] == 1).any())
-            self.evidence.append(calibration.evidence_in(output, item, batch.shown[item]).cpu().numpy())
-            self.present.append(shown)
+            evidence = calibration.evidence_in(output, item, batch.shown[item])
+            *values, shown = torch.cat([evidence, (labels[item] == 1).any()[None]]).tolist()
+            self.evidence.append(np.array(values, np.float32))
+            self.present.append(bool(shown))
             if shown and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
                 margin, label = (x.cpu().numpy().ravel() for x in (logits[1] - logits[0], labels[item]))

@@ -45,7 +45,7 @@ def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
     shrink = min(GRID / max(height, width), 1)
     size = (max(round(height * shrink), 1), max(round(width * shrink), 1))
     values = resize(margin_hw[None, None].float(), size).flatten()
-    quantiles = values.quantile(torch.tensor(QUANTILES, device=values.device))
+    quantiles = torch.stack([values.quantile(share) for share in QUANTILES])
     rest = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
     return torch.cat([quantiles, rest] if own is None else [quantiles, rest, own.float()])
 

@@ -22,6 +22,7 @@ from util.run.processes import World
 
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
+CHECKED = 100  # predictions from one look at their values to the next
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
@@ -105,15 +106,18 @@ class Scoreboard:
 
         Pixels of the mask in the padding do not count as shown.
         """
-        mask, numbers = predictions[FINAL], evidence.cpu().numpy()
-        score = float(numbers[0])  # without a calibration: the largest quantile of the margin
+        mask = predictions[FINAL]
+        shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()
+        *evidence_f, present, visible = torch.cat([evidence, torch.stack([(label_hw == 1).any(), shown])]).tolist()
+        numbers = np.array(evidence_f, np.float32)
+        score = evidence_f[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
             score, predictions[UNGATED] = self.calibration.presence(numbers), mask
             if score < self.calibration.threshold:
                 for name in {FINAL, NETWORK} & predictions.keys():
                     predictions[name] = torch.zeros_like(mask)
-        shown = bool((predictions[FINAL][0] > 0).logical_and(label_hw != IGNORE).any())
-        self.presence[number] = bool((label_hw == 1).any()), score, shown
+                visible = 0.0
+        self.presence[number] = bool(present), score, bool(visible)
 
     def _add_base(self, prediction_bhw: Tensor, label_bhw: Tensor, channels: int) -> None:
         counts = metrics.class_counts(prediction_bhw, label_bhw, channels)
@@ -185,6 +189,8 @@ def run_pass(
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
+    The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
+
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
     that share images follow each other; their order affects no count.
 
@@ -208,7 +214,8 @@ def run_pass(
             with prepared.autocast():
                 seen = inputs if cache is None else cache.fill(item)
                 output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
-            check_finite(output)
+            if these[0] % CHECKED == 0 or these is numbers[-1] or these is numbers[0]:
+                check_finite(output)
             if cache is not None:
                 cache.settle()
             for observer in observers:

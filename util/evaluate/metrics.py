@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -74,8 +75,9 @@ def episode_records(
     sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
     columns = [torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides]
     if further:
-        masks = [[mask.byte().cpu().numpy() for mask in (*pair, valid)] for pair in pairs]
-        columns += [torch.tensor([METRICS[name](*three) for three in masks]).to(sides) for name in further]
+        *masks, scored = torch.stack([*chain(*pairs), valid]).byte().cpu().numpy()
+        three = [(mask, true, scored) for mask, true in zip(masks[::2], masks[1::2])]
+        columns += [torch.tensor([METRICS[name](*of_class) for of_class in three]).to(sides) for name in further]
     return torch.cat(columns, 1)
 
 
@@ -118,7 +120,8 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
     Pixels labelled 255 are ignored.
     """
     # pixels by predicted class, in 256 columns by the label's byte; one histogram is faster than three
-    pairs = torch.bincount((prediction.long() << 8).add_(label).flatten(), minlength=channels << 8)
+    codes = (prediction.long() << 8).add_(label).flatten()
+    pairs = codes.new_zeros(channels << 8).scatter_add_(0, codes, torch.ones_like(codes))
     pairs = pairs.view(channels, 256)[:, :channels]
     hit, true = pairs.diagonal(), pairs.sum(0)
     return torch.stack([hit, pairs.sum(1) + true - hit, true])

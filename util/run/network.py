@@ -83,7 +83,8 @@ def prepare_network(
     if processes > 1:
         # Statistics of norms differ between processes where they are not synchronised: the first one's count.
         ids = [device] if on_gpu else None
-        learner = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=not on_gpu)
+        learner = DistributedDataParallel(network, device_ids=ids)
+        learner.broadcast_buffers = not on_gpu
     return PreparedNetwork(network, learner, device, precision)
 
 
@@ -98,5 +99,5 @@ def synchronise_norms(network: nn.Module) -> None:
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
             usual = SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
             norm.__class__ = getattr(norm, "synchronised", usual)
-            norm.process_group = None
+            vars(norm)["process_group"] = None
     network.train(was_training)

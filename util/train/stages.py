@@ -78,7 +78,14 @@ def train_stage(
                 hooks.resume(training, allow_changes)
             device, length = describe(world.device), len(images.queries)
             facts = {"list": images.digest, "list_source": images.source, "list_note": images.note}
-            out.describe(to_dict(config), images=length, **facts, device=device, precision=prepared.precision, **{OPTIONS: config.given})
+            out.describe(
+                to_dict(config),
+                images=length,
+                **facts,
+                device=device,
+                precision=prepared.precision,
+                **{OPTIONS: config.given},
+            )
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
