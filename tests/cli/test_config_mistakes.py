@@ -85,7 +85,7 @@ def test_unknown_model_is_named_with_the_nearest(tmp_path: Path) -> None:
         ("data: {root: {a: b}}\n", "data.root", "text"),
         ("data: {classes: [cat, [dog]]}\n", "data.classes[1]", "text"),
         ("test: {seeds: [1, 2.5]}\n", "test.seeds[1]", "a whole number"),
-        ("run: {precision: float16}\n", "run.precision", "float32, bf16"),
+        ("run: {precision: float16}\n", "run.precision", "float32, tf32"),
     ],
 )
 def test_wrong_type_is_named_with_place_and_expected_type(tmp_path: Path, text: str, key: str, wanted: str) -> None:

@@ -1,0 +1,120 @@
+"""The commands on a GPU: one that is not there, or with ``--device cuda`` a real one."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.narrow import NARROW
+from tests.pretend import pretend_cuda
+from util.checkpoints import checkpoint
+from util.config.read import read_config
+from util.errors import UserError
+from util.evaluate.calibrate import calibrate
+from util.evaluate.testing import test as run_test
+from util.predict import Segmenter
+from util.train import hooks
+from util.train.stages import train_stage
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def gpu(request):
+    """Give the counts of a pretended GPU; None on a real one."""
+    if request.config.getoption("--device") == "cuda":
+        yield None
+        return
+    with pretend_cuda() as counts:
+        yield counts
+
+
+def interrupt_at_once(monkeypatch) -> None:
+    enter = hooks.Interrupt.__enter__
+
+    def at_once(self):
+        enter(self)
+        self.requested = True
+        return self
+
+    monkeypatch.setattr(hooks.Interrupt, "__enter__", at_once)
+
+
+def on_cpu(path: Path) -> bool:
+    """Return whether a checkpoint's tensors are on the CPU, as its file says."""
+    tags = []
+    torch.load(path, map_location=lambda storage, tag: tags.append(tag) or storage, weights_only=True)
+    return set(tags) == {"cpu"}
+
+
+def test_both_stages_their_resumption_tests_and_predictions(
+    mini_yaml, tmp_path: Path, mini_root: Path, gpu, monkeypatch
+):
+    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "save_minutes": 0, "validate_episodes": 2}
+    path = mini_yaml(
+        run={"device": "cuda"}, meta_stage=meta, base_stage={"epoch_length": 8, "validate_episodes": 2},
+        test={"episodes": 3, "batch": 2, "pictures": 2},
+    )  # fmt: skip
+
+    def config(*changes: str):
+        return read_config(path, list(changes))
+
+    assert train_stage("base", config(), False, False) == 0
+    with monkeypatch.context() as patched:
+        interrupt_at_once(patched)
+        assert train_stage("meta", config(), False, False) == 130
+    if gpu:
+        gpu.waits.clear()
+    assert train_stage("meta", config(), True, False) == 0
+    folder = tmp_path / "runs/tiny/meta"
+    assert on_cpu(folder / "best.pth") and checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
+    if gpu:  # one wait for the one step that was left
+        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith(("util/train/trainer", "util/train/hooks"))}
+        assert sum(frame.values()) == 1, frame
+        gpu.waits.clear()
+    (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    assert result["precision"] == "float32" and result["per_seed"]
+    if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
+        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith("util/evaluate/evaluate")}
+        assert sum(frame.values()) <= 6, frame
+    run_test(config("test.cache_gib=0.1"))
+    run_test(config("test.flip=true", "test.scales=[1.0,1.25]", "run.precision=bf16"))
+    run_test(config("test.edges=true"), protocols=["presence"])
+    run_test(config(), protocols=["2way"])
+    photos = sorted((mini_root / "JPEGImages").iterdir())[:4]
+    pairs = [(np.asarray(Image.open(p).convert("RGB")), mask_of(mini_root, p)) for p in photos]
+    found = Segmenter(folder / "best.pth", {"thing": [pair for pair in pairs if pair[1].any()]}, device="cuda")
+    assert found(photos[0]).mask.shape == mask_of(mini_root, photos[0]).shape
+
+
+def mask_of(root: Path, photo: Path) -> np.ndarray:
+    mask = np.asarray(Image.open(root / "SegmentationClassAug" / f"{photo.stem}.png"))
+    return ((mask > 0) & (mask < 255)).astype(np.uint8)
+
+
+SHORT = {"epoch_length": 8, "validate_every": 0}
+
+
+@pytest.mark.parametrize("name", ["pocket", "bcm", "diam"])
+def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
+    is_base, encoder = name != "pocket", {"backbone": NARROW, "weights": None}
+    stage = {"base_stage" if is_base else "meta_stage": SHORT}
+    run, test = {"device": "cuda", "precision": "auto"}, {"episodes": 4, "pictures": 1}
+    run["base_folder"] = str(tmp_path / "base")
+    path = mini_yaml(f"mini_split0_{name}_resnet10.yaml", run=run, test=test, model={"encoder": encoder}, **stage)
+    assert train_stage("base" if is_base else "meta", read_config(path), False, False) == 0
+    (result,) = run_test(read_config(path))
+    assert result["precision"] == ("bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32")
+
+
+def test_adaptation_and_calibration(mini_yaml, gpu) -> None:
+    run, model = {"device": "cuda", "precision": "fp16"}, {"encoder": {"backbone": "timm/test_resnet", "weights": None}}
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", run=run, meta_stage=SHORT, model=model, data={"shot": 2})
+    assert train_stage("meta", read_config(path), False, False) == 0
+    (result,) = run_test(read_config(path, ["test.episodes=2", "test.adapt=encoder", "run.precision=float32"]))
+    assert result["averaged"]
+    with contextlib.suppress(UserError):  # a network of two steps tells nothing apart
+        calibrate(read_config(path, ["test.episodes=6"]))
