@@ -26,6 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help=text)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that no device changes, where another than the CPU is named."""
+    if config.getoption("--device") != "cpu":
+        kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected([item for item in items if item not in kept])
+        items[:] = kept
+
+
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the device that ``--device`` names; cuda, pretended during the test, for ``pretend``."""

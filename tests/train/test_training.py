@@ -3,20 +3,29 @@
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
+from torch import nn
 
+from model.episode import Output
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import network_to_train
 from util.cli import STOPS
 from util.config.read import read_config, to_dict
+from util.config.settings import AugmentSettings, StageSettings
 from util.errors import UserError
 from util.run.context import BEST, base_folder, make_run_context
 from util.run.loading import training_numbers
-from util.run.network import build_model
+from util.run.network import build_model, prepare_network
+from util.run.processes import World
+from util.train import hooks
+from util.train.optim import EMA, StepSchedule
+from util.train.stages import train_stage
+from util.train.trainer import optimiser_step
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -68,15 +77,19 @@ def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini
     assert records[0]["epochs"] == records[1]["epochs"] and records[0]["finished"]
 
 
+POCKET = "mini_split0_pocket_resnet10.yaml", {"model": {"encoder": {"backbone": "timm/test_efficientnet"}}}
+
+
 @pytest.mark.process
 @pytest.mark.train
-def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
+@pytest.mark.parametrize(("base", "sections"), [("mini_split0_resnet10.yaml", {}), POCKET], ids=["symnet", "pocket"])
+def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str, base: str, sections: dict):
     if device != "cpu" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
-    path = mini_yaml(meta_stage=stage, run={"device": device})
+    path = mini_yaml(base, meta_stage=stage, run={"device": device, "precision": "float32"}, **sections)
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
     spawned.run(driver, path)
     one = (tmp_path / "runs" / "tiny" / "meta").rename(tmp_path / "one")
@@ -103,3 +116,54 @@ def test_accumulated_parts_cover_the_same_episodes():
     assert [n for step in zip(*uneven) for batch in step for n in batch] == list(range(14))
     resumed = [n for batch in training_numbers(3, 5, 8, 0, 1, 1) for n in batch]
     assert resumed == whole[24:]
+
+
+@pytest.mark.train
+def test_a_training_in_fp16_resumes_with_its_scale_to_the_same_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
+    stage = {"epoch_length": 12, "validate_every": 0, "clip_grad_norm": 1.0}
+    encoder = {"encoder": {"weights": None}}
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", run={"precision": "fp16"}, meta_stage=stage, model=encoder)
+    config, folder = read_config(path), tmp_path / "runs/tiny/meta"
+    assert train_stage("meta", config, False, False) == 0
+    unbroken = folder.rename(tmp_path / "unbroken")
+    with monkeypatch.context() as patched:
+        note = hooks.Interrupt.__enter__
+        patched.setattr(hooks.Interrupt, "__enter__", lambda self: vars(note(self)).update(requested=True) or self)
+        assert train_stage("meta", config, False, False) == 130
+    assert checkpoint.read(folder / "last.pth")["scaler"]["scale"] > 1
+    assert train_stage("meta", config, True, False) == 0
+    assert same(folder / "last.pth", unbroken / "last.pth")
+
+
+def a_training(precision: str, clip: float | None) -> hooks.Training:
+    """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the input."""
+    network = TwoWeights()
+    prepared = prepare_network(network, torch.device("cpu"), precision)
+    stage = StageSettings({}, AugmentSettings(), clip_grad_norm=clip)
+    optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
+    folder, world = cast(Any, None), World(0, 1, torch.device("cpu"))
+    return hooks.Training(prepared, optimizers, EMA(network, 0), stage, StepSchedule(1, 1, 1), {}, folder, world)
+
+
+class TwoWeights(nn.Module):
+    """Its loss is 3 a x + 4 b x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> Output:
+        return Output(x, losses={"main": (3 * self.a + 4 * self.b) * x})
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+@pytest.mark.parametrize(("clip", "want"), [(None, (-6.0, -8.0)), (1.0, (-0.6, -0.8)), (20.0, (-6.0, -8.0))])
+def test_gradients_are_clipped_over_all_optimisers(precision: str, clip: float | None, want: tuple) -> None:
+    training = a_training(precision, clip)
+    network = training.prepared.network
+    optimiser_step(training, [torch.tensor(2.0)])
+    assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
+    before = training.scaler.get_scale()
+    optimiser_step(training, [torch.tensor(float("inf"))])  # fp16 leaves this step out, at half the scale from now on
+    if precision == "fp16":
+        assert network.a.item() == pytest.approx(want[0], rel=1e-3) and training.scaler.get_scale() == before / 2
