@@ -22,7 +22,7 @@ def gpu_count() -> int:
 
 
 def gpu_problem(index: int = 0) -> str:
-    """Return in words why the GPU of that number cannot be used; '' if it can, or if the machine has none."""
+    """Return in words why the GPU of that number cannot be used; '' if it can, or if the machine has no such GPU."""
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             return f"torch {torch.__version__} is built without CUDA" if Path("/proc/driver/nvidia").exists() else ""
@@ -31,6 +31,8 @@ def gpu_problem(index: int = 0) -> str:
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())
             return "" if NO_DRIVER in reason else reason
+        return ""
+    if index >= gpu_count():
         return ""
     built = [re.match(r"(sm|compute)_(\d+)(\d)", arch) for arch in torch.cuda.get_arch_list() if torch.version.cuda]
     card = torch.cuda.get_device_capability(index)
@@ -62,7 +64,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     except RuntimeError:
         raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
     index = local_rank if device.index is None else device.index
-    if device.type == CUDA and (problem := gpu_problem(index) if index < gpu_count() else gpu_problem()):
+    if device.type == CUDA and (problem := gpu_problem(index)):
         raise UserError(f"run.device = {name}: {problem}")
     if (device.type == CUDA and index >= gpu_count()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
