@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the tests that no device changes, where another than the CPU is named."""
     if config.getoption("--device") != "cpu":
         kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
-        config.hook.pytest_deselected([item for item in items if item not in kept])
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
 
