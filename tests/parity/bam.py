@@ -25,7 +25,7 @@ def watch(network: BAM, shots: int) -> Seen:
 
 def collect(case: Case, network: BAM, output: Output, seen: Seen) -> Seen:
     out = {name: value for name, value in seen.items() if name.startswith("mid_") and not name.endswith(" in")}
-    mask = foreground_mask(torch.from_numpy(case["support_label"]))
+    mask = foreground_mask(torch.from_numpy(case["support_label"]).to(output.logits.device))
     features, high = [], []
     for k, (both, feature) in enumerate(seen["supports"]):
         f3 = both[:, : network.encoder.channels[3]]

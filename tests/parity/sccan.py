@@ -39,6 +39,6 @@ def watch(network: SCCAN, shots: int) -> Seen:
 def collect(case: Case, network: SCCAN, output: Output, seen: Seen) -> Seen:
     out = seen | {"final": output.logits, "pred": output.logits.argmax(1).to(torch.uint8)}
     if network.training:
-        label = torch.from_numpy(case["query_label"])
+        label = torch.from_numpy(case["query_label"]).to(output.logits.device)
         out |= {"loss_main": output.losses["main"], "dice": dice(output.logits, label)}
     return out
