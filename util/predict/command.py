@@ -27,7 +27,6 @@ from util.predict.options import HOST, PORT, SESSION, marked_by, parser, segment
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.results import Results
 from util.predict.segmenter import Segmenter
-from util.predict.suggest import suggest
 from util.predict.supports import UNNAMED, Marked, by_class
 from util.run.device import describe
 from util.run.processes import as_user_error
@@ -47,8 +46,6 @@ def command(arguments: list[str]) -> int:
         return export(arguments[1:])
     if arguments[:1] == ["publish"]:
         return _publish(arguments[1:])
-    if arguments[:1] == ["suggest"]:
-        return suggest(arguments[1:])
     options = parser().parse_args(arguments)
     return _serve(options) if options.serve else _predict(options)
 

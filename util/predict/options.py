@@ -28,8 +28,7 @@ def parser() -> argparse.ArgumentParser:
     out = Parser(
         prog="predict.py",
         description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
-        "how to export the network, 'predict.py publish --help' how to publish it, 'predict.py "
-        "suggest --help' which photos to mark.",
+        "how to export the network, 'predict.py publish --help' how to publish it.",
     )
     add_model_and_supports(out)
     add = out.add_argument
