@@ -20,7 +20,8 @@ with loaded():
     from util.errors import EXIT_INTERRUPTED
     from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
     from util.evaluate.testing import test
-    from util.predict.command import command as predict
+    from util.predict.command import predict
+    from util.predict.options import parser as predict_parser
     from util.report.table import Table, add_format
     from util.run.context import BEST, run_folder
     from util.train.stages import train_base, train_meta
@@ -72,7 +73,7 @@ def command() -> int:
     print("\n== one picture, as you would do it with your own ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
-    predict(words)
+    predict(predict_parser().parse_args(words))
     return 0
 
 

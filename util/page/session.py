@@ -24,10 +24,9 @@ from util.formats.results import REJECTED
 from util.page.background import Background, Work
 from util.page.marks import OUTLINE, Mark, outline_of_part
 from util.page.photo import MARKED, PAGE, Photo, Rule
-from util.predict.command import digest_of_inputs
 from util.predict.photos import check_photo, photos_in, read_photo
-from util.predict.prediction import EVEN
-from util.predict.results import FORMATS, Results, file_word
+from util.predict.prediction import EVEN, file_word
+from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
@@ -272,7 +271,7 @@ class Session:
             segmenter, base = self.segmenter.without_classes(), [known.name for known in self.segmenter.classes]
             for name in (name for name in marked if name not in base):
                 segmenter.add(name, marked[name])
-            facts = {**segmenter.facts, "instances": False, "inputs": digest_of_inputs(segmenter)}
+            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
             def segment_one(one: Photo) -> None:
                 found = segmenter(one.path)
