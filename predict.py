@@ -2,14 +2,11 @@
 
 import sys
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.export.export import export
-    from util.page.server import serve
-    from util.predict.command import predict, publish
-    from util.predict.options import parser
+from util import cli
+from util.export.export import export
+from util.page.server import serve
+from util.predict.command import predict, publish
+from util.predict.options import parser
 
 COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or the page
 
