@@ -57,7 +57,9 @@ def test_supports_given_the_others_shift_the_presence_scores(segmenter: Segmente
 
 def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
-    monkeypatch.setattr(sys.modules[along_border.__module__], "left_out", lambda *_: (iou, np.full_like(iou, np.nan)))
+    monkeypatch.setattr(
+        sys.modules[along_border.__module__], "given_the_others", lambda *_: (iou, np.full_like(iou, np.nan))
+    )
     named = adapted(segmenter)
     assert named.adaptation["doubtful"] == ["photo2"] and named.adaptation["iou"] == 63.0
     assert "photo2: not found given the others" in named.notes[-1]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 PAGE, MARKED = "page", "marked"
 PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
-QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88]
 FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries that ``Results`` writes
 
 
@@ -243,7 +242,7 @@ class Photo:
 
 def jpeg(picture: np.ndarray) -> bytes:
     """Return an RGB picture (h, w, 3) uint8 as a JPEG."""
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), QUALITY)[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
 
 
 def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:

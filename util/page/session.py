@@ -33,7 +33,6 @@ from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-EXAMPLE = Path(__file__).with_name("example")  # four parts of a photo of coins, and a portrait (docs/predict.md)
 COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
 ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack "
 ACTIONS += "keep_base"
@@ -121,7 +120,7 @@ class Session:
 
     def example(self) -> str:
         """Add photos of coins, one of which is marked, and a photo without coins."""
-        for photo in EXAMPLE.iterdir():
+        for photo in Path(__file__).with_name("example").iterdir():
             if not (copy := self.out / UPLOADS / photo.name).exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))

@@ -37,7 +37,7 @@ AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it be
 
 
 @dataclass
-class Photo:
+class SupportPhoto:
     """A photo among the supports, sized for the network.
 
     Attributes:
@@ -75,7 +75,7 @@ def _checked(segmenter: Segmenter, progress: bool) -> Segmenter:
     """Return the segmenter with shifted presence scores, and notes on doubtful supports."""
     photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
-    iou, presence = left_out(segmenter, photos, scored, progress)
+    iou, presence = given_the_others(segmenter, photos, scored, progress)
     out, kept, doubtful = copy.copy(segmenter), len(segmenter.classes) - len(segmenter.own), doubtful_in(iou)
     shifts = [0.0] * len(segmenter.own)
     if segmenter.calibration is not None:
@@ -98,17 +98,17 @@ def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: 
     return out
 
 
-def photos_of(segmenter: Segmenter) -> list[Photo]:
+def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
     model = segmenter.model
-    photos: list[Photo] = []
+    photos: list[SupportPhoto] = []
     for number, known in enumerate(segmenter.own):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
             if photo is None:
                 with model.forward_pass(), torch.inference_mode():
                     cached = model.network.cache_query(image[None])
-                photo = Photo(image, torch.zeros_like(label), {}, cached)
+                photo = SupportPhoto(image, torch.zeros_like(label), {}, cached)
                 photos.append(photo)
             photo.shots[number] = shot
             photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
@@ -121,8 +121,8 @@ def photos_of(segmenter: Segmenter) -> list[Photo]:
     return photos
 
 
-def left_out(
-    segmenter: Segmenter, photos: list[Photo], scored: list[Photo], progress: bool
+def given_the_others(
+    segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return IoU in percent and presence in logits, (scored, classes), given the supports of the other folds.
 
@@ -148,7 +148,7 @@ def left_out(
     return iou, presence
 
 
-def _with_some(segmenter: Segmenter, photos: list[Photo]) -> Segmenter:
+def _with_some(segmenter: Segmenter, photos: list[SupportPhoto]) -> Segmenter:
     """Return a segmenter that has the supports of some photos."""
     out = segmenter.without_classes()
     for number, known in enumerate(segmenter.own):

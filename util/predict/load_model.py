@@ -56,12 +56,6 @@ class LoadedModel:
         return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
 
 
-def config_file(config: str | Path) -> Path:
-    """Return the path of a config from the working folder; those of this project are found from every folder."""
-    path = Path(config)
-    return path if path.parent.exists() else REPOSITORY / path
-
-
 def load_model(
     weights: str | Path | None,
     config: str | Path | None = None,
@@ -90,9 +84,7 @@ def load_model(
     if config is None:
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
-            mend = (
-                "to predict with it or export it, name its own, --config config/pascal/X.yaml; it cannot be published"
-            )
+            mend = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
         if keep_base and content["stage"] == "base":
@@ -101,7 +93,8 @@ def load_model(
             of_method = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
             settings = replace(settings, data=data, model=of_method)
     else:
-        settings = read_config(config_file(config), list(overrides))
+        path = Path(config)
+        settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))

@@ -32,7 +32,6 @@ PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
 SUMMARY_COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
-REVIEW_PAGE = Path(__file__).with_name("review.html")
 
 
 class Results:
@@ -209,7 +208,7 @@ class Results:
         write_atomically(self.out / "summary.csv", text.getvalue())
         if entries:
             content = json.dumps(entries).replace("<", "\\u003c")
-            page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+            page = Template(Path(__file__).with_name("review.html").read_text(encoding="utf-8"))
             write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
         return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
 

@@ -245,9 +245,9 @@ class Segmenter:
                 least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
                 scores, presence = [p * (p >= least) for p in presence], [*[None] * first, *presence]
                 calibration = replace(calibration, scale=1.0, offset=0.0)
-            sure = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
+            of_base = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
             for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), np.minimum(new, 0))
+                new[:] = np.where((top <= 0) | (score > of_base), new + np.maximum(top, 0), np.minimum(new, 0))
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
