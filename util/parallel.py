@@ -41,7 +41,7 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for every item, in order; the first error ends it.
 
-    ``function`` can be pickled, for other processes.
+    ``function`` can be pickled, for other processes. (tqdm's ``process_map`` counts chunks as items.)
     """
     from tqdm import tqdm  # commands without bars need none
 
