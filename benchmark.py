@@ -19,25 +19,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from util.packages import loaded
+import torch
+from torch import Tensor, nn
 
-with loaded():
-    import torch
-    from torch import Tensor, nn
-
-    from model.common.ops import normalise
-    from model.contract import Trainable
-    from model.encoders.resnet import ResNetEncoder
-    from model.episode import Episode
-    from model.registry import class_of, models
-    from util import cli
-    from util.config.compose import config_path
-    from util.config.read import read_config
-    from util.errors import UserError, nearest
-    from util.files import write_atomically
-    from util.launch.cost import Case
-    from util.report.table import Table, add_format
-    from util.run.device import describe, pick_device
+from model.common.ops import normalise
+from model.contract import Trainable
+from model.encoders.resnet import ResNetEncoder
+from model.episode import Episode
+from model.registry import class_of, models
+from util import cli
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.errors import UserError, nearest
+from util.files import write_atomically
+from util.launch.cost import Case
+from util.report.table import Table, add_format
+from util.run.device import describe, pick_device
 
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}

@@ -5,25 +5,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from util.packages import loaded
+from tqdm import tqdm
 
-with loaded():
-    from tqdm import tqdm
-
-    from util import cli
-    from util.config.read import read_config, to_dict
-    from util.config.settings import Config
-    from util.config.tree import override
-    from util.data.images.read import read_mask
-    from util.data.lists.index import list_of
-    from util.data.mini import generate
-    from util.errors import EXIT_INTERRUPTED
-    from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
-    from util.evaluate.testing import test
-    from util.predict.command import command as predict
-    from util.report.table import Table, add_format
-    from util.run.context import BEST, run_folder
-    from util.train.stages import train_base, train_meta
+from util import cli
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
+from util.config.tree import override
+from util.data.images.read import read_mask
+from util.data.lists.index import list_of
+from util.data.mini import generate
+from util.errors import EXIT_INTERRUPTED
+from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
+from util.evaluate.testing import test
+from util.predict.command import predict
+from util.predict.options import parser as predict_parser
+from util.report.table import Table, add_format
+from util.run.context import BEST, run_folder
+from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
 BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"
@@ -72,7 +70,7 @@ def command() -> int:
     print("\n== one picture, as you would do it with your own ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
-    predict(words)
+    predict(predict_parser().parse_args(words))
     return 0
 
 

@@ -2,11 +2,22 @@
 
 import sys
 
-from util.packages import loaded
+from util import cli
+from util.export.export import export
+from util.page.server import serve
+from util.predict.command import predict, publish
+from util.predict.options import parser
 
-with loaded():
-    from util import cli
-    from util.predict.command import command
+COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or the page
+
+
+def command(arguments: list[str]) -> int:
+    """Run a command line and return the exit code."""
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
+    options = parser().parse_args(arguments)
+    return serve(options) if options.serve else predict(options)
+
 
 if __name__ == "__main__":
     cli.main(lambda: command(sys.argv[1:]))

@@ -1,11 +1,8 @@
 """Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.prepare import check, custom, embeddings, lists, mini, weights
-    from util.prepare.make import recipes
+from util import cli
+from util.prepare import check, custom, embeddings, lists, mini, weights
+from util.prepare.make import recipes
 
 COMMANDS = {
     **{recipe.name: recipe for recipe in recipes()},

@@ -2,19 +2,16 @@
 
 from pathlib import Path
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.checkpoints.weights import as_its_training
-    from util.config import command_line
-    from util.config.tree import override
-    from util.errors import UserError
-    from util.evaluate.calibrate import calibrate
-    from util.evaluate.pictures import parse_kinds
-    from util.evaluate.testing import test
-    from util.report.figure import SUFFIXES
-    from util.report.table import add_format
+from util import cli
+from util.checkpoints.weights import as_its_training
+from util.config import command_line
+from util.config.tree import override
+from util.errors import UserError
+from util.evaluate.calibrate import calibrate
+from util.evaluate.pictures import parse_kinds
+from util.evaluate.testing import test
+from util.report.figure import SUFFIXES
+from util.report.table import add_format
 
 
 def command() -> None:

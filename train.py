@@ -1,11 +1,8 @@
 """Meta-train a model in episodes of the fold's base classes: ``python train.py config/<dataset>/<file>.yaml``."""
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.config import command_line
-    from util.train.stages import train_meta
+from util import cli
+from util.config import command_line
+from util.train.stages import train_meta
 
 
 def command() -> int:

@@ -1,11 +1,8 @@
 """Train encoder and base learner on the fold's base classes: ``python train_base.py config/<dataset>/<file>.yaml``."""
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.config import command_line
-    from util.train.stages import train_base
+from util import cli
+from util.config import command_line
+from util.train.stages import train_base
 
 
 def command() -> int:

@@ -111,6 +111,8 @@ class FewShotModel(Trainable):
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
+    for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
+    for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):

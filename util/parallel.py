@@ -41,7 +41,7 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for every item, in order; the first error ends it.
 
-    ``function`` can be pickled, for other processes.
+    ``function`` can be pickled, for other processes. (tqdm's ``process_map`` counts chunks as items.)
     """
     from tqdm import tqdm  # commands without bars need none
 
@@ -49,27 +49,11 @@ def parallel_map(
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
         if processes > 1 and len(items) >= FEW:
-            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=_ignore_interrupts))
+            ignore = signal.SIGINT, signal.SIG_IGN  # Ctrl-C, which this process handles
+            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=signal.signal, initargs=ignore))
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
-            with interrupts_held_back():  # the processes start here
-                results = pool.map(function, items, chunksize=CHUNK)
+            results = pool.map(function, items, chunksize=CHUNK)
         yield from tqdm(results, total=len(items), desc=title, unit="image", disable=not progress)
-
-
-@contextlib.contextmanager
-def interrupts_held_back() -> Iterator[None]:
-    """Let processes that are started in this block begin with Ctrl-C blocked, until they are ready to ignore it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C, which the main process handles."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:

@@ -39,6 +39,7 @@ class Probe(OnCells):
 
     Settings = ProbeSettings
     title = "linear probe"
+    for_materials = True
     never_compiled = ("_head",)
     cannot_export = "it is fitted to the supports by an optimiser"
     settings: ProbeSettings

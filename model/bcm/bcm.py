@@ -50,6 +50,7 @@ class BCM(GeneralisedModel):
 
     Settings = BCMSettings
     title = "BCM"
+    for_base_stages = True
     settings: BCMSettings
 
     @torch.no_grad()

@@ -1,11 +1,8 @@
 """The commands' choice of a config, and ``--print-config``: every value with where it comes from, to be read again."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -103,14 +100,3 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("script", ["train.py", "test.sh"])
-def test_an_interrupt_while_packages_load_is_one_line(script: str) -> None:
-    words = ["sh" if script.endswith("sh") else sys.executable, script, "split0", "pascal", "0"]
-    started = subprocess.Popen(words, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while "site-packages" not in Path(f"/proc/{started.pid}/maps").read_text():  # a library of a package
-        time.sleep(0.01)
-    os.killpg(started.pid, signal.SIGINT)
-    assert (started.communicate()[1], started.returncode) == ("interrupted\n", 130)

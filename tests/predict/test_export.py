@@ -93,10 +93,10 @@ def test_every_method_equals_its_files(
 
 @pytest.mark.compile
 def test_a_file_that_differs_is_removed(
-    predict, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict, baseline: Path, marked: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
-    error = predict("export", "--config", baseline, "--out", tmp_path / "out").error
+    error = predict("export", "--config", baseline, "--support", marked["box"], "--out", tmp_path / "out").error
     assert "removed" in error and not list(tmp_path.glob("*out*"))
 
 
@@ -117,14 +117,16 @@ def test_a_method_that_cannot_be_exported_says_so(
         (("--out", "{full}"), "not empty"),
         (("--out", "{full}", "--overwrite"), "holds other files"),
         (("--out", "{file}/out"), "Not a directory"),
+        (("--out", "{file}2"), "no supports"),
     ],
 )
-def test_refusals(predict, baseline: Path, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_refusals(predict, baseline: Path, marked: dict, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
     file, full = tmp_path / "file", tmp_path / "full"
     full.mkdir()
     for path in (file, full / "photo.jpg"):
         path.write_text("")
     before = sorted(tmp_path.rglob("*"))
     given = [word.replace("{file}", str(file)).replace("{full}", str(full)) for word in words]
-    assert reason in predict("export", "--config", baseline, *given).error
+    supports = () if reason == "no supports" else ("--support", marked["box"])
+    assert reason in predict("export", "--config", baseline, *supports, *given).error
     assert sorted(tmp_path.rglob("*")) == before

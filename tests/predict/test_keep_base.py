@@ -61,11 +61,11 @@ def test_a_base_stage_is_enough(predict, make_checkpoint, marked, tmp_path: Path
     assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()
 
 
-def test_what_the_supports_choose_finds_the_new_classes(make_checkpoint, marked):
+def test_a_material_is_found_beside_base_classes(make_checkpoint, marked):
     photo = marked["box"].rpartition(":")[0]
     floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
     plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
     new, chosen = adapted(plain)(photo).mask == 1, adapted(beside)
-    assert new.any() and chosen.adaptation == {"chosen": "linear probe"}
+    assert new.any() and chosen.adaptation == {"method": "linear probe"}
     alone = beside.without_classes()(photo).mask
     assert np.array_equal(chosen(photo).mask, np.where(new & (alone == 0), 7, alone))

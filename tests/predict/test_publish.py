@@ -1,8 +1,6 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -35,17 +33,12 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
         checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
 
 
-def test_torch_hub_has_every_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    hub = torch.hub._import_module("hubconf", str(REPOSITORY / "hubconf.py"))
-    assert {k for k, v in vars(hub).items() if callable(v) and not k.startswith("_")} == {*models(), "segmenter"}
-    network = torch.hub.load(str(REPOSITORY), "prototype", source="local", net="resnet10", dataset="mini")
-    assert isinstance(network, models()["prototype"]) and not network.training
-    pocket = torch.hub.load(str(REPOSITORY), "pocket", source="local", pretrained=True)
+    hub = {"repo_or_dir": str(REPOSITORY), "model": "segmenter", "source": "local"}
     shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
-    assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.state_dict().items())
-    with pytest.raises(UserError, match="ssp"):
-        hub.ssp(pretrained=True)
-    monkeypatch.setitem(sys.modules, "util", ModuleType("util"))
-    with pytest.raises(ImportError, match="util"):
-        torch.hub.load(str(REPOSITORY), "pocket", source="local")
+    pocket = torch.hub.load(**hub).model.network.state_dict()
+    assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
+    config, none = "config/mini/mini_split0_ssp_resnet10.yaml", ["test.checkpoint=none", "model.encoder.weights=null"]
+    network = torch.hub.load(**hub, config=config, overrides=none).model.network
+    assert isinstance(network, models()["ssp"]) and not network.training

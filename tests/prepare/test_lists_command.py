@@ -1,4 +1,4 @@
-"""Tests of ``prepare.py lists``: counts compared with published ones, export and comparison of list files."""
+"""Tests of ``prepare.py lists``: counts compared with published ones, and list files of other projects."""
 
 from pathlib import Path
 
@@ -16,29 +16,21 @@ def test_counts_of_all_folds(prepare, config: Path, mini_root: Path) -> None:
     assert outcome.code == 0 and sum(line.startswith("fold ") for line in lines) == 8
 
 
-def test_export_is_read_back_as_the_same_list(prepare, config: Path, tmp_path: Path) -> None:
-    assert prepare("lists", config, "--export", tmp_path / "lists", "--fold", 0).code == 0
-    path = tmp_path / "lists/fold0_test.txt"
-    first = path.read_text().splitlines()[0].split()
-    assert first[0].startswith("JPEGImages/mini_") and first[1].startswith("SegmentationClassAug/mini_")
-    outcome = prepare("lists", config, "--import", path)
-    assert f"images: the same {len(path.read_text().splitlines())} as the list" in outcome.output
-    assert f"data.test_fold_list={path}" in outcome.output
-
-
-def test_differences_are_counted(prepare, config: Path, tmp_path: Path) -> None:
-    prepare("lists", config, "--export", tmp_path)
-    path = tmp_path / "fold1_train.txt"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(lines[2:]))
-    outcome = prepare("lists", config, "--import", path, "--part", "train", "--fold", 1)
-    assert f"{len(lines) - 2}, the list made from the masks has {len(lines)}\n    2 not in the file" in outcome.output
+def test_a_list_file_of_another_project_replaces_the_list(prepare, config: Path, mini_root: Path, tmp_path) -> None:
+    names = sorted((mini_root / "ImageSets/Segmentation/val.txt").read_text().split())
+    lines = [f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png" for name in names]
+    (tmp_path / "list.txt").write_text("\n".join(lines[:1]))
+    words = ("--set", f"data.test_fold_list={tmp_path / 'list.txt'}")
+    found = [prepare("lists", config, *words, "--fold", fold) for fold in range(4)]
+    assert any("fold" in one.output and ": 1\n" in one.output for one in found), found
 
 
 def test_wrong_fold_and_wrong_list(prepare, config: Path, tmp_path: Path) -> None:
     assert "allowed: 0..3" in prepare("lists", config, "--fold", 4).error
     (tmp_path / "list.txt").write_text("2007_000033__01\n")
-    assert "not in the data set" in prepare("lists", config, "--import", tmp_path / "list.txt").error
+    assert (
+        "not in the data set" in prepare("lists", config, "--set", f"data.test_fold_list={tmp_path / 'list.txt'}").error
+    )
 
 
 @pytest.mark.parity

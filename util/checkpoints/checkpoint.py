@@ -4,7 +4,7 @@ A ``.pth`` file is a dictionary of everything that a training needs to continue:
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
 photos (``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the
 encoder's ``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the
-state of the training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as
+state of the training, as JSON in its header. A published folder (``util/predict/publish.py``) holds such a file as
 ``MODEL``, for which it stands wherever a checkpoint is named.
 """
 

@@ -60,7 +60,8 @@ class FeatureCache:
     """Cached features of images by their row of the index, and by class too if the model masks its supports.
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
-    the image that is needed again last, of the episodes that ``expect`` names (Belady's rule).
+    the image that is needed again last, of the episodes that ``expect`` names (Belady's rule). Dropping the one used
+    longest ago takes a fifth to a half more encodings where 16 to 64 images of PASCAL's fold 0 fit.
 
     Args:
         gib: its maximal size in GiB; the images of the current episodes come on top.

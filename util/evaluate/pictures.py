@@ -38,11 +38,10 @@ FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}
 <figcaption><b>{iou:.1f} %</b> {name}, {query} ({kinds})</figcaption>
 <a href="{file}"><img loading="lazy" alt="{name}, {query}" src="{file}"></a>
 </figure>"""
-BASE_NAMES = 2  # base classes named in a caption
 PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
 Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
 Episode = tuple[int, int]  # seed, number
-Photo = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
+Shown = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
     names, index = job.context.config.data.classes, job.images.index
 
     @lru_cache(maxsize=PHOTOS)
-    def photo(row: int) -> Photo:
+    def photo(row: int) -> Shown:
         image, classes = index.pair(row)
         return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
 
@@ -175,7 +174,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         write_atomically(folder / FOLDER / SHEET, text)
 
 
-def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, float]) -> Panels:
+def _query(job: Job, key: EpisodeKey, query: Shown, kept: Kept, ious: dict[str, float]) -> Panels:
     """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
     image, classes, stored = query
     truth = numbered(classes, [job.images.index.value_of(class_id) for class_id in key.classes]).numpy()
@@ -200,7 +199,7 @@ def _query(job: Job, key: EpisodeKey, query: Photo, kept: Kept, ious: dict[str, 
     if BASE in predictions:
         ids = on_photo(predictions.pop(BASE))
         found, counts = np.unique(ids[ids > 0], return_counts=True)
-        base = [job.context.fold.base[int(found[i]) - 1] for i in np.argsort(-counts)[:BASE_NAMES]]
+        base = [job.context.fold.base[int(found[i]) - 1] for i in np.argsort(-counts)[:2]]
         largest = ", ".join(job.context.config.data.classes[class_id - 1] for class_id in base)
         panels.append((f"base: {largest or 'nothing'}", class_map(image, ids)))
     for name, mask in predictions.items():

@@ -1,1 +1,1 @@
-"""Export of a network as graphs that run without this project."""
+"""Export of a network with its supports as a graph that runs without this project."""

@@ -1,6 +1,6 @@
-"""Segment photos with the graphs beside this file: ``python run.py photo.jpg ... --out found``.
+"""Segment photos with the graph beside this file: ``python run.py photo.jpg ... --out found``.
 
-It needs numpy, pillow, and torch or, for graphs of onnx, onnxruntime; no other file of the project that wrote it.
+It needs numpy, pillow, and torch or, for a graph of onnx, onnxruntime; no other file of the project that wrote it.
 ``mask, presence = Exported()(image)`` is the same in Python.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-FACTS, STATE = "export.json", "state.npz"
+FACTS = "export.json"
 MAX_PIXELS = 2**26  # of a photo
 
 
@@ -63,13 +63,11 @@ def resized(values: np.ndarray, size: Sequence[int], corners: bool = False) -> n
 
 
 class Exported:
-    """The graph of queries with the state of its supports, in the folder that the export wrote."""
+    """The graph in the folder that the export wrote."""
 
     def __init__(self, folder: Path = Path(__file__).parent):
         self.facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        self.query = graph(folder / self.facts["files"]["query"])
-        with np.load(folder / STATE) as state:
-            self.state = [*state.values()]
+        self.query = graph(folder / self.facts["file"])
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, list[float] | None]:
         """Return the mask (H, W) uint8 of a photo (H, W, 3) uint8, and the presence score of each class if it has any.
@@ -82,7 +80,7 @@ class Exported:
         query = np.zeros((1, 3, side, side), np.float32)
         for channel in range(3):
             query[0, channel, :rows, :columns] = resized(image[:, :, channel], (rows, columns))
-        _, (of_classes,), *evidence = self.query(query, *self.state)
+        _, (of_classes,), *evidence = self.query(query)
         margins = np.stack([resized(margin[:rows, :columns], size) for margin in of_classes])
         presence = None
         if known is not None:
@@ -102,7 +100,7 @@ class Exported:
 
 def main() -> int:
     """Write a mask of each photo and a table of all; return the exit code, 2 if a photo could not be read."""
-    parser = argparse.ArgumentParser(description="Segment photos with the graphs beside this file.")
+    parser = argparse.ArgumentParser(description="Segment photos with the graph beside this file.")
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="new folder of masks and summary.csv")
     options = parser.parse_args()

@@ -13,26 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from util.packages import loaded
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-with loaded():
-    from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    from model.registry import class_of
-    from util import cli
-    from util.checkpoints import checkpoint
-    from util.checkpoints.resume import as_trained
-    from util.config import command_line
-    from util.config.compose import config_path
-    from util.config.read import read_config
-    from util.data.words.text import SUFFIXES
-    from util.errors import EXIT_INTERRUPTED, UserError
-    from util.files import REPOSITORY, lock
-    from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
-    from util.run.context import BEST, base_folder, begun, is_finished, run_folder
-    from util.run.device import CUDA, gpu_count, gpu_problem
+from model.registry import class_of
+from util import cli
+from util.checkpoints import checkpoint
+from util.checkpoints.resume import as_trained
+from util.config import command_line
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.data.words.text import SUFFIXES
+from util.errors import EXIT_INTERRUPTED, UserError
+from util.files import REPOSITORY, lock
+from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
+from util.run.context import BEST, base_folder, begun, is_finished, run_folder
+from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
 # Why the system ends a process.

@@ -10,29 +10,26 @@ import os
 from multiprocessing import get_context
 from pathlib import Path
 
-from util.packages import loaded
-
-with loaded():
-    from model.registry import class_of
-    from util import cli
-    from util.checkpoints.weights import weights_source
-    from util.config.compose import MAIN_METHOD, config_path, in_names
-    from util.config.read import read_config
-    from util.config.settings import Config
-    from util.errors import UserError
-    from util.files import kept_json, write_atomically
-    from util.launch.cost import Case
-    from util.launch.launch import add_planning, check_gpus
-    from util.launch.parts import Part, run_all, run_in_two, undone
-    from util.launch.plan import described, in_words, plan, refuse
-    from util.launch.stages import Task
-    from util.prepare.needs import Finding, Needs
-    from util.report.compare import compare
-    from util.report.paper_table import table
-    from util.report.table import FORMATS, add_format
-    from util.run.context import BEST, METRICS, base_folder, run_folder, weights_folder
-    from util.run.device import CUDA, pick_device
-    from util.run.processes import as_user_error
+from model.registry import class_of
+from util import cli
+from util.checkpoints.weights import weights_source
+from util.config.compose import MAIN_METHOD, config_path, in_names
+from util.config.read import read_config
+from util.config.settings import Config
+from util.errors import UserError
+from util.files import kept_json, write_atomically
+from util.launch.cost import Case
+from util.launch.launch import add_planning, check_gpus
+from util.launch.parts import Part, run_all, run_in_two, undone
+from util.launch.plan import described, in_words, plan, refuse
+from util.launch.stages import Task
+from util.prepare.needs import Finding, Needs
+from util.report.compare import compare
+from util.report.paper_table import table
+from util.report.table import FORMATS, add_format
+from util.run.context import BEST, METRICS, base_folder, run_folder, weights_folder
+from util.run.device import CUDA, pick_device
+from util.run.processes import as_user_error
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -25,14 +25,11 @@ from util.formats.results import REJECTED
 from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
 from util.predict.prediction import EVEN, Prediction
+from util.predict.results import Results
 from util.report.overlay import class_colour, class_map
-
-if TYPE_CHECKING:
-    from util.page.session import Session
 
 PAGE, MARKED = "page", "marked"
 PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
-QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88]
 FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries that ``Results`` writes
 
 
@@ -46,6 +43,15 @@ class Rule(NamedTuple):
     min_score: float | None = None
 
 
+class Host(Protocol):
+    """What a photo asks of its session: the folder of results, the classes, and the rules of masks."""
+
+    results: Results
+    classes: list[str]
+    own: Rule
+    rule: Rule
+
+
 class Photo:
     """A photo of a session.
 
@@ -56,7 +62,7 @@ class Photo:
         error: why it could not be read.
     """
 
-    def __init__(self, path: Path, session: Session):
+    def __init__(self, path: Path, session: Host):
         self.path, self.session, self.results, self.error = path, session, session.results, ""
         self.changed = self.drawn = 0
         own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
@@ -243,7 +249,7 @@ class Photo:
 
 def jpeg(picture: np.ndarray) -> bytes:
     """Return an RGB picture (h, w, 3) uint8 as a JPEG."""
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), QUALITY)[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
 
 
 def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:

@@ -4,6 +4,7 @@ It has one user, who may open the page in several windows. Other pages in the us
 browsers let them send no JSON, nor read answers through a name of their own for this address.
 """
 
+import argparse
 import json
 import mimetypes
 import signal
@@ -16,7 +17,7 @@ from util.errors import UserError
 from util.page.background import line_of
 from util.page.photo import PREVIEW, jpeg
 from util.page.session import ACTIONS, Session
-from util.predict.segmenter import Segmenter
+from util.predict.options import HOST, PORT, SESSION, segmenter_of
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
 JSON, BYTES = "application/json", "application/octet-stream"
@@ -93,8 +94,18 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing about requests."""
 
 
-def serve(segmenter: Segmenter, out: Path, host: str, port: int) -> int:
-    """Serve the page until it is interrupted, and return the exit code 0; errors as ``Session``, or of the address."""
+def serve(options: argparse.Namespace) -> int:
+    """Serve the page of a command line until it is interrupted, and return the exit code 0.
+
+    Raises:
+        UserError: the options, the address, or as ``Session``.
+    """
+    opened = (options.supports, "--support"), (options.support_files, "--supports"), (options.queries, "--query")
+    for given, name in opened:
+        if given:
+            raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
+    segmenter, out = segmenter_of(options, []), options.out or SESSION
+    host, port = options.host or HOST, options.port or PORT
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server = Server((host, port), Handler)

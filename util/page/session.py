@@ -24,17 +24,15 @@ from util.formats.results import REJECTED
 from util.page.background import Background, Work
 from util.page.marks import OUTLINE, Mark, outline_of_part
 from util.page.photo import MARKED, PAGE, Photo, Rule
-from util.predict.command import digest_of_inputs
 from util.predict.photos import check_photo, photos_in, read_photo
-from util.predict.prediction import EVEN
-from util.predict.results import FORMATS, Results, file_word
+from util.predict.prediction import EVEN, file_word
+from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-EXAMPLE = Path(__file__).with_name("example")  # four parts of a photo of coins, and a portrait (docs/predict.md)
 COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
 ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack "
 ACTIONS += "keep_base"
@@ -122,7 +120,7 @@ class Session:
 
     def example(self) -> str:
         """Add photos of coins, one of which is marked, and a photo without coins."""
-        for photo in EXAMPLE.iterdir():
+        for photo in Path(__file__).with_name("example").iterdir():
             if not (copy := self.out / UPLOADS / photo.name).exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
@@ -272,7 +270,7 @@ class Session:
             segmenter, base = self.segmenter.without_classes(), [known.name for known in self.segmenter.classes]
             for name in (name for name in marked if name not in base):
                 segmenter.add(name, marked[name])
-            facts = {**segmenter.facts, "instances": False, "inputs": digest_of_inputs(segmenter)}
+            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
             def segment_one(one: Photo) -> None:
                 found = segmenter(one.path)

@@ -1,23 +1,15 @@
-"""``--adapt``: the supports choose the method, and how presence scores count.
+"""What the supports say: which marks are doubtful, how presence scores count, and whether they are of a material.
 
-Every support is segmented given the others (with more than five, in five folds), by the network and by candidates in
-its place. The best of them is used if its IoU gains at least ``GAIN`` points over the network's on average, and more
-photos gain than lose; it then has all supports. Smaller gains of five supports are not those of other photos. A support
-that the network does not find, while it finds the others, is named, and a candidate does without it. The presence
-scores of the supports given the others shift those of their class: half of the way to where they lie ``AHEAD`` of the
-threshold on average. If it is asked for, the network whose encoder is adapted to two supports or more (TaP, arXiv
-2512.10521; ``TAUGHT_GAIN``) competes, and the probe on that encoder; they segment a fold by an encoder that learnt from
-the others.
+With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
+support that is not found while the others are is named. The presence scores of the supports given the others shift
+those of their class: half of the way to where they lie ``AHEAD`` of the threshold on average.
 
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
-and not of an object, and the linear probe has it.
+and not of an object, and the method ``for_materials`` segments it on the network's encoder.
 """
 
 import copy
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from functools import cache, partial
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -25,130 +17,159 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.baselines.probe import Probe, ProbeSettings
-from model.common.adaptation import SETTINGS, adaptable, fit
+from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
-from model.mismatch import Mismatch
-from util.evaluate.calibration import logit
+from model.episode import IGNORE, CachedFeatures
+from model.registry import models
+from util.evaluate.calibration import evidence_of, logit
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import SupportBatch, encode_shots
-from util.predict.left_out import Candidate, LeftOut, doubtful_in, left_out, photos_of, unpadded
-from util.predict.load_model import LoadedModel
+from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import Segmenter
 from util.run.network import build_model
 
-AUTO, NONE, ENCODER = "auto", "none", "encoder"  # the words of --adapt
-INTERRUPTED = "interrupted"
 FOLDS = 5
-LEAST, LEAST_TO_CHOOSE = 3, 5  # supports of each class: for presence scores, for the rest
+LEAST = 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
-GAIN, TAUGHT_GAIN = 10.0, 1.0  # points of IoU over the network; of the network with an adapted encoder
 AHEAD = 1.0  # in logits
 MATERIAL = 1 / 3  # share of the photo's border
-A_STEP = 5.0  # time of a step of the encoder's learning, in encodings of a photo
+STEP = 4  # between the pixels that are compared
+AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
 
 
-def adapted(segmenter: Segmenter, progress: bool = False, encoder: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say which and why.
+@dataclass
+class SupportPhoto:
+    """A photo among the supports, sized for the network.
+
+    Attributes:
+        image: (3, S, S).
+        label: (S, S) int64, 0 background, the number of a class, 255 unknown.
+        shots: class index -> index of its support.
+        cached: what the network keeps of it as a query.
+        fold: 0 .. ``FOLDS`` - 1.
+    """
+
+    image: Tensor
+    label: Tensor
+    shots: dict[int, int]
+    cached: CachedFeatures | None
+    fold: int = 0
+
+
+def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
+    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say what the supports said.
 
     It is the segmenter itself with two supports of a class, for networks without an encoder or for one number of
-    supports above one. Kept base classes stay as they are. ``progress`` shows a bar. With ``encoder`` the network
-    whose encoder is adapted competes, from two supports on; an interrupt of its learning leaves the others.
+    supports above one. ``progress`` shows a bar.
     """
-    if (kept_base := segmenter.kept) is not None and kept_base.fits is None:
-        new = copy.copy(segmenter)
-        new.kept, new.classes = None, segmenter.classes[len(kept_base.classes) :]
-        out = copy.copy(adapted(new, progress, encoder))
-        out.kept, out.classes = kept_base, [*kept_base.classes, *out.classes]
-        return out
-    network, counts = segmenter.model.network, [len(known.sources) for known in segmenter.classes]
+    network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
     exactly = network.shots_of(network.state_dict())
-    fixed = not counts or segmenter.kept or not isinstance(network, WithEncoder) or exactly not in (None, 1)
-    if encoder and counts and (fixed or min(counts) == 1):
-        encoder, why = False, "takes two supports or more of each class, and few-shot weights for any number"
-        segmenter = _noted(copy.copy(segmenter), segmenter, {"encoder": why}, f"an adapted encoder {why}")
-    if fixed:
+    if not shots or not isinstance(network, WithEncoder) or exactly not in (None, 1):
         return segmenter
-    along = min(along_border(known.labels[0, 0]) for known in segmenter.classes)
-    if max(counts) == 1 and network.learns and along >= MATERIAL:
-        note = f"a mark along {along:.0%} of the photo's border is of a material; uses {Probe.title}, not"
-        return _noted(_probe_of(segmenter), segmenter, {"chosen": Probe.title}, f"{note} {network.title}")
-    return _chosen(segmenter, min(counts), progress, encoder) if encoder or min(counts) >= LEAST else segmenter
+    if max(shots) == 1 and network.learns:
+        along = min(along_border(known.labels[0, 0]) for known in segmenter.own)
+        return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
+    return _checked(segmenter, progress) if min(shots) >= LEAST else segmenter
 
 
-def _chosen(segmenter: Segmenter, shots: int, progress: bool, encoder: bool) -> Segmenter:
-    """Return the best candidate's segmenter; ``shots`` is the least number of supports of a class."""
-    began, title, chooses = time.monotonic(), segmenter.model.network.title, shots >= LEAST_TO_CHOOSE
-    photos = photos_of(segmenter, FOLDS)
+def _checked(segmenter: Segmenter, progress: bool) -> Segmenter:
+    """Return the segmenter with shifted presence scores, and notes on doubtful supports."""
+    photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
-    a_step = A_STEP * (time.monotonic() - began) / len(photos)
-    steps = encoder * SETTINGS.steps * (1 + len({photo.fold for photo in scored}))
-    total = (1 + chooses) * (1 + encoder) * len(scored) + steps
-    with tqdm(desc="choose", leave=False, disable=not progress, total=total) as bar:
-        trial_of = partial(left_out, photos=photos, scored=scored, bar=bar)
-        trials = [trial_of(Candidate(title, partial(_of_some, segmenter), GAIN))]
-        doubtful = doubtful_in(trials[0].iou) if shots >= LEAST else []
-        without = {(scored[p].shots[n], n) for p, n in doubtful}
-        kept = [p for p in range(len(scored)) if p not in dict(doubtful)]
-        if chooses:
-            trials.append(trial_of(Candidate(Probe.title, partial(_of_some, _probe_of(segmenter)), GAIN)))
-        if chooses and doubtful:
-            some = partial(_of_some, segmenter, without=without)
-            trials.append(trial_of(Candidate(f"{title} without doubtful", some, GAIN)))
-        (out, facts), refused = _best(segmenter, trials, kept), ""
-        if encoder:
-            try:
-                adaptable(segmenter.model.network)
-                if progress:
-                    tqdm.write(f"--adapt: an encoder learns, about {steps * a_step:.0f} s; Ctrl-C does without")
-                learnt = cache(partial(_of_encoder, segmenter, without, bar))
-                learning = [Candidate(f"{title}, adapted", learnt, TAUGHT_GAIN, own_encoder=True)]
-                learning.append(
-                    Candidate(f"{Probe.title}, adapted", lambda shots: _probe_of(learnt(shots)), GAIN, own_encoder=True)
-                )
-                out, facts = _best(segmenter, [*trials, *map(trial_of, learning[: 1 + chooses])], kept)
-            except (KeyboardInterrupt, Mismatch) as reason:
-                refused = str(reason) or INTERRUPTED
-    if segmenter.calibration is not None and shots >= LEAST:
+    iou, presence = given_the_others(segmenter, photos, scored, progress)
+    out, kept, doubtful = copy.copy(segmenter), len(segmenter.classes) - len(segmenter.own), doubtful_in(iou)
+    shifts = [0.0] * len(segmenter.own)
+    if segmenter.calibration is not None:
         ahead = logit(segmenter.calibration.threshold) + AHEAD
-        for known, presence in zip(out.classes, np.nanmean(trials[0].presence, 0)):
-            known.presence_shift = float((ahead - presence) / 2)
-    facts["presence_shift"] = {known.name: round(known.presence_shift, 3) for known in out.classes}
-    facts["doubtful"] = [segmenter.classes[n].sources[scored[p].shots[n]] for p, n in doubtful]
-    facts |= {"encoder": refused or f"{SETTINGS}, after the last step"} if encoder else segmenter.adaptation or {}
-    facts["seconds"] = round(time.monotonic() - began, 1)
-    scores = ", ".join(f"{name} {score:.1f}" for name, score in facts["iou"].items())
-    note = f"without an adapted encoder: {refused}; " if refused else ""
-    note += f"mean IoU % of {len(kept)} supports given the others: {scores}; uses {facts['chosen']}, "
-    note += f"{facts['gain']:+.1f} ({facts['predictions']} predictions, {facts['seconds']:.0f} s)"
+        shifts = ((ahead - np.nanmean(presence, 0)) / 2).tolist()
+    own = [replace(known, presence_shift=shift) for known, shift in zip(segmenter.own, shifts, strict=True)]
+    out.classes = [*segmenter.classes[:kept], *own]
+    sources = [segmenter.own[n].sources[scored[p].shots[n]] for p, n in doubtful]
+    counted = np.nanmean(np.delete(iou, [p for p, _ in doubtful], 0), 1)
+    facts = {"iou": round(float(counted.mean()), 2), "predictions": len(scored), "doubtful": sources}
+    facts["presence_shift"] = {known.name: round(known.presence_shift, 3) for known in own}
+    note = f"mean IoU {facts['iou']:.1f} % of {len(counted)} supports given the others"
     doubt = "not found given the others, which find each other; is its mark right?"
-    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in facts["doubtful"]))
-
-
-def _best(segmenter: Segmenter, trials: list[LeftOut], kept: list[int]) -> tuple[Segmenter, dict]:
-    """Return the segmenter of the best candidate, which has all supports, and facts; the first is the network itself.
-
-    ``kept`` are the photos that count.
-    """
-    best, most, ious = trials[0].candidate, 0.0, dict[str, float]()
-    plain = np.nanmean(trials[0].iou[kept], 1)
-    for one, iou, _ in trials:
-        score = np.nanmean(iou[kept], 1)
-        gain, ious[one.title] = score - plain, round(float(score.mean()), 2)
-        if gain.mean() >= max(one.gain, most) and (gain > 0).sum() > (gain < 0).sum():
-            best, most = one, gain.mean()
-    return best.of(tuple(tuple(range(len(known.sources))) for known in segmenter.classes)), {
-        "chosen": best.title,
-        "iou": ious,
-        "gain": round(ious[best.title] - ious[trials[0].candidate.title], 2),
-        "predictions": sum(len(trial.iou) for trial in trials),
-    }
+    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in sources))
 
 
 def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
-    """Return a segmenter with the notes of another, further ones, and the facts of the choice."""
-    out.notes, out.adaptation = [*segmenter.notes, *(f"--adapt: {note}" for note in notes)], facts
+    """Return a segmenter with the notes of another, further ones, and the facts."""
+    out.notes, out.adaptation = [*segmenter.notes, *(f"supports: {note}" for note in notes)], facts
     return out
+
+
+def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
+    """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
+    model = segmenter.model
+    photos: list[SupportPhoto] = []
+    for number, known in enumerate(segmenter.own):
+        for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
+            photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
+            if photo is None:
+                with model.forward_pass(), torch.inference_mode():
+                    cached = model.network.cache_query(image[None])
+                photo = SupportPhoto(image, torch.zeros_like(label), {}, cached)
+                photos.append(photo)
+            photo.shots[number] = shot
+            photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
+            photo.label[label == 1] = number + 1
+    for index, photo in enumerate(photos):
+        crowding = np.zeros((FOLDS, 2), int)  # photos that show a class of this one, and all, in each fold
+        for earlier in photos[:index]:
+            crowding[earlier.fold] += bool(earlier.shots.keys() & photo.shots.keys()), 1
+        photo.fold = min(range(FOLDS), key=crowding.tolist().__getitem__)
+    return photos
+
+
+def given_the_others(
+    segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return IoU in percent and presence in logits, (scored, classes), given the supports of the other folds.
+
+    They are NaN where a photo does not support a class, presence without a calibration too.
+    """
+    iou, presence = np.full((2, len(scored), len(segmenter.own)), np.nan)
+    pairs = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
+    trial, fold, calibration = segmenter, -1, segmenter.calibration
+    for index, photo in tqdm(pairs, desc="supports", leave=False, disable=not progress):
+        if photo.fold != fold:
+            fold = photo.fold
+            trial = _with_some(segmenter, [other for other in photos if other.fold != fold])
+        seen, own = trial.scores(photo.image[None], photo.cached)
+        margins, label = seen[0, :, ::STEP, ::STEP], photo.label[::STEP, ::STEP]
+        for number in photo.shots:
+            inside, margin = label == number + 1, margins[number]
+            found = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
+            iou[index, number] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
+            if calibration is not None:
+                numbers = None if own is None else own[0, number]
+                evidence = evidence_of(unpadded(seen[0, number], photo.label), numbers).cpu().numpy()
+                presence[index, number] = logit(calibration.presence(evidence))
+    return iou, presence
+
+
+def _with_some(segmenter: Segmenter, photos: list[SupportPhoto]) -> Segmenter:
+    """Return a segmenter that has the supports of some photos."""
+    out = segmenter.without_classes()
+    for number, known in enumerate(segmenter.own):
+        out.classes.append(known.some([p.shots[number] for p in photos if number in p.shots], out.model))
+    return out
+
+
+def doubtful_in(iou: np.ndarray) -> list[tuple[int, int]]:
+    """Return (photo, class) of the supports that the others contradict, from the IoU (photos, classes)."""
+    out = []
+    for photo, number in np.argwhere(~np.isnan(iou)).tolist():
+        others = np.nanmedian(np.delete(iou[:, number], photo))
+        if others >= AGREED and iou[photo, number] < DOUBTFUL * others:
+            out.append((photo, number))
+    return out
+
+
+def unpadded(values: Tensor, label: Tensor) -> Tensor:
+    """Return the part of a map (S, S) that shows the photo, whose label is unknown beside it."""
+    known = label != IGNORE
+    return values[known.any(1)][:, known.any(0)]
 
 
 def along_border(label: Tensor) -> float:
@@ -157,52 +178,25 @@ def along_border(label: Tensor) -> float:
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
 
 
-def _of_some(
-    segmenter: Segmenter, shots: Sequence[Sequence[int]], without: Collection[tuple[int, int]] = ()
-) -> Segmenter:
-    """Return a segmenter that has some supports of each class, by index, without pairs of a support and its class."""
-    out = segmenter.without_classes()
-    for number, (known, own) in enumerate(zip(segmenter.classes, shots, strict=True)):
-        out.classes.append(known.some([shot for shot in own if (shot, number) not in without], out.model))
-    return out
-
-
-def _of_encoder(segmenter: Segmenter, without: Collection, bar: tqdm, shots: Sequence[Sequence[int]]) -> Segmenter:
-    """Return a segmenter that has some of the supports, whose encoder is adapted to them; errors as ``fit``.
-
-    A support that is alone in its class has its mirror image beside it to learn from.
-    """
-    out, network, ways = _of_some(segmenter, shots, without), segmenter.model.network, []
-    for known in out.classes:
-        images, labels = (torch.cat([x, x.flip(-1)], 1) if x.shape[1] == 1 else x for x in (known.images, known.labels))
-        ways.append(known.episode(images[:, 0], SupportBatch(images, labels, None), network.reads_base_labels))
-    with segmenter.model.forward_pass():
-        network = fit(network, ways, SETTINGS, segmenter.model.context.config.run.seed, bar.update)
-    return _by(replace(segmenter.model, network=network), out, segmenter, encode=True)
-
-
-def _probe_of(segmenter: Segmenter) -> Segmenter:
-    """Return a segmenter of the same classes by a probe on the encoder of a segmenter's network."""
+def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
+    """Return a segmenter of the same classes by the method ``for_materials``, on the encoder of the network."""
     model, network = segmenter.model, cast(WithEncoder, segmenter.model.network)
-    settings = ProbeSettings(encoder=network.settings.encoder)
+    method = next(cls for cls in models().values() if cls.for_materials)
+    settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
     config = replace(model.context.config, model=settings)
-    context = replace(model.context, config=config, model_class=Probe, vectors=None)
-    probe = build_model(config, context.text_width, model.view.side)
-    probe.encoder = network.encoder
-    model = replace(model, context=context, network=probe.to(model.device).eval())
-    out = _by(model, segmenter, segmenter.presence_by or segmenter, encode=network.masks_supports)
-    out.output = FINAL
-    return out
-
-
-def _by(model: LoadedModel, segmenter: Segmenter, presence_by: Segmenter, encode: bool) -> Segmenter:
-    """Return a segmenter of the same classes by another model; ``encode``: it keeps other things of supports."""
+    context = replace(model.context, config=config, model_class=method, vectors=None)
+    own = cast(WithEncoder, build_model(config, context.text_width, model.view.side))
+    own.encoder = network.encoder
     out = segmenter.without_classes()
-    out.model, out.presence_by = model, presence_by
+    out.model, out.output, out.presence_by = replace(model, context=context, network=own), FINAL, segmenter
+    own.to(model.device).eval()
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
-    for known in segmenter.classes:
-        batches = encode_shots(known.name, known.images, known.labels, model) if encode else known.support_batches
+    for known in segmenter.own:
+        batches = known.support_batches
+        if network.masks_supports:  # it keeps other things of supports
+            batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    return out
+    note = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
+    return _noted(out, segmenter, {"method": own.title}, note)

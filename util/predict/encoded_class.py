@@ -107,9 +107,25 @@ class EncodedClass:
         return torch.cat([batch.label for batch in self.support_batches], 1)
 
     def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
-        """Return an episode of B queries (B, 3, S, S) that share one batch of supports; see ``episode_of``."""
-        text = None if self.vector is None else torch.from_numpy(self.vector).to(query.device)
-        return episode_of(query, supports, text, self.class_id, base_labels)
+        """Return an episode of B queries (B, 3, S, S) that share one batch of supports.
+
+        Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
+        """
+        count, device = len(query), query.device
+        unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
+        zero = torch.zeros(count, dtype=torch.int64, device=device)
+        return Episode(
+            query=query,
+            query_label=unknown,
+            support=supports.image.expand(count, -1, -1, -1, -1),
+            support_label=supports.label.expand(count, -1, -1, -1),
+            class_id=zero + self.class_id,
+            base_id=zero,
+            number=zero,
+            query_base_label=unknown if base_labels else None,
+            text=None if self.vector is None else torch.from_numpy(self.vector).to(device).expand(count, -1),
+            cached_support=None if supports.cached is None else [supports.cached],
+        )
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
@@ -121,28 +137,6 @@ class EncodedClass:
             cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
             batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
         return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
-
-
-def episode_of(query: Tensor, supports: SupportBatch, text: Tensor | None, class_id: int, base_labels: bool) -> Episode:
-    """Return an episode of B queries (B, 3, S, S) that share supports and a text vector (T,).
-
-    Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
-    """
-    count, device = len(query), query.device
-    unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
-    zero = torch.zeros(count, dtype=torch.int64, device=device)
-    return Episode(
-        query=query,
-        query_label=unknown,
-        support=supports.image.expand(count, -1, -1, -1, -1),
-        support_label=supports.label.expand(count, -1, -1, -1),
-        class_id=zero + class_id,
-        base_id=zero,
-        number=zero,
-        query_base_label=unknown if base_labels else None,
-        text=None if text is None else text.expand(count, -1),
-        cached_support=None if supports.cached is None else [supports.cached],
-    )
 
 
 def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> list[SupportBatch]:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.bcm.bcm import BCM
 from model.contract import FewShotModel
-from model.registry import class_of
+from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import Weights, load_weights
 from util.config.compose import config_path
@@ -57,12 +56,6 @@ class LoadedModel:
         return channels_first(image), torch.from_numpy(np.ascontiguousarray(label))
 
 
-def config_file(config: str | Path) -> Path:
-    """Return the path of a config from the working folder; those of this project are found from every folder."""
-    path = Path(config)
-    return path if path.parent.exists() else REPOSITORY / path
-
-
 def load_model(
     weights: str | Path | None,
     config: str | Path | None = None,
@@ -80,7 +73,7 @@ def load_model(
         overrides: settings to change, ``section.key=value``.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
-        keep_base: take the checkpoint of a base stage too, as a network of BCM.
+        keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
 
     Raises:
         UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
@@ -91,16 +84,17 @@ def load_model(
     if config is None:
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
-            mend = (
-                "to predict with it or export it, name its own, --config config/pascal/X.yaml; it cannot be published"
-            )
+            mend = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
         settings = from_dict(content["config"], str(weights), list(overrides))
         if keep_base and content["stage"] == "base":
             data = replace(settings.data, text=NO_TEXT)
-            settings = replace(settings, data=data, model=BCM.Settings(encoder=settings.model.encoder))
+            method = next(cls for cls in every_model().values() if cls.for_base_stages)
+            of_method = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
+            settings = replace(settings, data=data, model=of_method)
     else:
-        settings = read_config(config_file(config), list(overrides))
+        path = Path(config)
+        settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
     test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
     if weights is not None:
         test = replace(test, checkpoint=str(weights))

@@ -10,7 +10,7 @@ from util.data.marks import POINTS, SCRIBBLE
 from util.errors import UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
-from util.predict.adapt import AUTO, ENCODER, LEAST, LEAST_TO_CHOOSE, NONE, adapted
+from util.predict.adapt import adapted
 from util.predict.load_model import MAX_SIDE
 from util.predict.prediction import Decision
 from util.predict.regions import NOT
@@ -28,8 +28,7 @@ def parser() -> argparse.ArgumentParser:
     out = Parser(
         prog="predict.py",
         description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
-        "how to export the network, 'predict.py publish --help' how to publish it, 'predict.py "
-        "suggest --help' which photos to mark.",
+        "how to export the network, 'predict.py publish --help' how to publish it.",
     )
     add_model_and_supports(out)
     add = out.add_argument
@@ -51,9 +50,8 @@ def parser() -> argparse.ArgumentParser:
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = f"auto (default): {LEAST} supports of each class shift presence scores, {LEAST_TO_CHOOSE} choose the "
-    adapt += "method; none; encoder, or no word: an encoder that learns from two or more supports is among the choices"
-    add("--adapt", nargs="?", choices=(AUTO, NONE, ENCODER), default=AUTO, const=ENCODER, help=adapt)
+    as_they_are = "neither shift presence scores by the supports nor take marks along the border for materials"
+    add("--no-adapt", dest="adapt", action="store_false", default=True, help=as_they_are)
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
@@ -66,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
-    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
+    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False, refine=True)
     out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
     checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
@@ -142,4 +140,4 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return segmenter if options.adapt == NONE else adapted(segmenter, True, options.adapt == ENCODER)
+    return adapted(segmenter, progress=True) if options.adapt else segmenter

@@ -1,7 +1,10 @@
-"""The result for one photo: a mask, a probability map and a presence score for each class, and a summary of them."""
+"""The result for one photo: a mask, a probability map and a presence score for each class, and its files."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,15 @@ from typing import Any
 import cv2
 import numpy as np
 
+from util.data.images.read import write_mask
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
-from util.report.overlay import PREDICTION_COLOUR, class_map, overlay
+from util.files import write_atomically
+from util.formats.shapes import encoded
+from util.predict.supports import check_class_name
+from util.report.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
 
+THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 EVEN = 0.5  # share of a class beside the background at which both are equally probable
 DIGITS = 6  # after the decimal point, of shares and confidences
 
@@ -154,16 +162,56 @@ class Prediction:
         Raises:
             UserError: neither the photo nor ``name`` names the files, or they cannot be written.
         """
-        from util.predict.results import Results  # which imports this module
-        from util.predict.supports import check_class_name
-
         if name is None and self.photo is None:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
-        results, named = Results(Path(folder), self.names), self.photo
-        if named is None or name is not None:
-            named = Path(f"{check_class_name(str(name), 'save:')}.png")
-        results.write(named, self, {**self.facts, "query": str(self.photo or name)})
-        return results.paths(named)
+        stem = self.photo.stem if self.photo is not None and name is None else check_class_name(str(name), "save:")
+        paths = paths_of(Path(folder), stem, self.names)
+        self.write(paths, self.photo or Path(str(name)), self.facts)
+        return paths
+
+    def write(
+        self, paths: list[Path], query: Path, facts: dict[str, Any], pictures: bool = True, instances: bool = False
+    ) -> None:
+        """Write the files of this photo, the JSON last, so that it never is there without the others.
+
+        Args:
+            paths: of ``paths_of``.
+            query: the photo's file, or what names a photo without one.
+            facts: entries of the JSON that say how it was made.
+            pictures: whether the files beside the JSON are written.
+            instances: whether the JSON lists the connected parts of each class.
+
+        Raises:
+            WriteError: the disk is full or the folder cannot be written.
+        """
+        path, mask, picture, *probabilities = paths
+        path.unlink(missing_ok=True)
+        height, width = self.mask.shape
+        record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
+        record["query_file"] = file_facts(query)
+        if pictures:
+            write_mask(mask, self.mask, stated=True)
+            shown = self.overlay()
+            write_picture(picture, shown)
+            scale = min(THUMBNAIL_SIDE / max(height, width), 1)
+            size = max(round(scale * width), 1), max(round(scale * height), 1)
+            small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
+            write_picture(path.parent / THUMBNAILS / picture.name, small)
+            record |= {"mask": mask.name, "overlay": picture.name}
+        rows, parts = self.summary(), self.instances() if instances else []
+        for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
+            row["runs"] = encoded(self.mask == row["value"])
+            if instances:
+                row["instances"] = [
+                    {"pixels": one.area, "box": one.box, "confidence": one.score, "runs": encoded(one.mask)}
+                    for one in parts
+                    if one.name == row["name"]
+                ]
+            if pictures:
+                _, content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))
+                write_atomically(file, content.tobytes())
+                row["probability"] = file.name
+        write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
 
     def to_supervision(self) -> Any:
         """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id.
@@ -217,3 +265,19 @@ class Prediction:
                 }
             )
         return out
+
+
+def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
+    """Return the paths of a photo's JSON, mask and overlay, and of the probabilities of each class."""
+    endings = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in names)]
+    return [folder / f"{stem}{ending}" for ending in endings]
+
+
+def file_word(name: str) -> str:
+    """Return what stands for a class in the names of files."""
+    return re.sub(r"[^\w-]+", "_", name)
+
+
+def file_facts(query: Path) -> list[int] | None:
+    """Return bytes and time of change in ns of a photo's file; None for a photo without one."""
+    return [query.stat().st_size, query.stat().st_mtime_ns] if query.is_file() else None

@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,22 +20,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from util.data.images.read import write_mask
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
-from util.formats.shapes import encoded
-from util.predict.prediction import Prediction
-from util.report.overlay import PREDICTION_COLOUR, class_colour, write_picture
+from util.predict.prediction import THUMBNAILS, Prediction, file_facts, paths_of
+from util.report.overlay import PREDICTION_COLOUR, class_colour
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
 SUMMARY_COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
-REVIEW_PAGE = Path(__file__).with_name("review.html")
-THUMBNAILS, THUMBNAIL_SIDE = "review", 320  # their folder; pixels of the longer side
 
 
 class Results:
@@ -74,9 +69,8 @@ class Results:
         self.verdicts = verdicts_in(out)
 
     def paths(self, query: Path) -> list[Path]:
-        """Return the paths of a query's JSON, mask and overlay, and of the probabilities of each class."""
-        names = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in self.names)]
-        return [self.out / f"{query.stem}{name}" for name in names]
+        """Return the paths of a query's files; see ``paths_of``."""
+        return paths_of(self.out, query.stem, self.names)
 
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
@@ -117,7 +111,7 @@ class Results:
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
         path, *pictures = self.paths(query)
-        record, wanted = kept_json(path), {**facts, "query": str(query), "query_file": _file_facts(query)}
+        record, wanted = kept_json(path), {**facts, "query": str(query), "query_file": file_facts(query)}
         if any(key not in record or record[key] != value for key, value in wanted.items()):
             return False
         size = record["height"], record["width"]
@@ -126,51 +120,16 @@ class Results:
     def is_reviewed(self, query: Path) -> bool:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
         record = kept_json(self.paths(query)[0])
-        rows = record["classes"] if record.get("query_file") == _file_facts(query) else []
+        rows = record["classes"] if record.get("query_file") == file_facts(query) else []
         judged = [row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts]
         is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
         return is_judged and [row["name"] for row in rows] == [*self.names]
 
     def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write a query's files.
-
-        Args:
-            facts: entries of the JSON that are the same for every query.
-
-        Raises:
-            UserError: the disk is full or the folder cannot be written.
-        """
-        path, mask, overlay, *probabilities = self.paths(query)
-        path.unlink(missing_ok=True)  # a JSON without all other files must not exist
+        """Write a query's files; errors and ``facts`` as ``Prediction.write``."""
         for name in self.names:
             self.verdicts.pop((str(query), name), None)  # it was on the earlier result
-        height, width = prediction.mask.shape
-        record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
-        record["query_file"] = _file_facts(query)
-        if PICTURES in self.formats:
-            write_mask(mask, prediction.mask, stated=True)
-            picture = prediction.overlay()
-            write_picture(overlay, picture)
-            scale = min(THUMBNAIL_SIDE / max(height, width), 1)
-            size = max(round(scale * width), 1), max(round(scale * height), 1)
-            write_picture(self.out / THUMBNAILS / overlay.name, cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-            record |= {"mask": mask.name, "overlay": overlay.name}
-        rows = prediction.summary()
-        instances = prediction.instances() if self.instances else []
-        for row, probability, file in zip(rows, prediction.probability, probabilities, strict=True):
-            inside = prediction.mask == row["value"]
-            row["runs"] = encoded(inside)
-            if self.instances:
-                row["instances"] = [
-                    {"pixels": one.area, "box": one.box, "confidence": one.score, "runs": encoded(one.mask)}
-                    for one in instances
-                    if one.name == row["name"]
-                ]
-            if PICTURES in self.formats:
-                _, content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))
-                write_atomically(file, content.tobytes())
-                row["probability"] = file.name
-        write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+        prediction.write(self.paths(query), query, facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete.
@@ -249,19 +208,9 @@ class Results:
         write_atomically(self.out / "summary.csv", text.getvalue())
         if entries:
             content = json.dumps(entries).replace("<", "\\u003c")
-            page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+            page = Template(Path(__file__).with_name("review.html").read_text(encoding="utf-8"))
             write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
         return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
-
-
-def file_word(name: str) -> str:
-    """Return what stands for a class in the names of files."""
-    return re.sub(r"[^\w-]+", "_", name)
-
-
-def _file_facts(query: Path) -> list[int] | None:
-    """Return bytes and time of change in ns of a photo's file; None for a photo without one."""
-    return [query.stat().st_size, query.stat().st_mtime_ns] if query.is_file() else None
 
 
 def _is_whole(path: Path, size: tuple[int, int]) -> bool:

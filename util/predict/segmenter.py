@@ -7,6 +7,8 @@ pixels, where classes and background compete.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,17 +19,18 @@ import torch
 from torch import Tensor
 
 from model.encoders.weights import hub
-from model.episode import IGNORE, CachedFeatures, Output
+from model.episode import IGNORE, CachedFeatures, Episode, Output
+from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import evidence_of, find_calibration, logit, sigmoid
 from util.evaluate.evaluate import FINAL
-from util.export.publish import publish
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.keep_base import KeptBase
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, read_photo
 from util.predict.prediction import Decision, Prediction
+from util.predict.publish import publish
 from util.predict.supports import UNNAMED, GivenSupport, check_class_name, supports_of
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
@@ -100,7 +103,7 @@ class Segmenter:
             )
         self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: the models that were compared
+        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: what the supports said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         named = supports if isinstance(supports, Mapping) else supports_of(supports, name)
         for class_name, of_class in named.items():
@@ -210,7 +213,7 @@ class Segmenter:
         if self.kept is not None:
             new = self.classes[len(self.kept.classes) :]
             margins.append(self.kept.margins(inputs, labels < IGNORE, new))
-        if self._own:
+        if self.own:
             of_own, evidence = self.scores(inputs)
             margins.append(of_own)
         view = self.model.view
@@ -221,36 +224,36 @@ class Segmenter:
                 photo.evidence.append(numbers)
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
-        margins, calibration = photo.blended(), self.calibration if self._own else None
+        margins, calibration = photo.blended(), self.calibration if self.own else None
         presence: Any = None
-        first = len(self.classes) - len(self._own)
+        first = len(self.classes) - len(self.own)
         if self.presence_by is not None and calibration is not None:
-            presence = self.presence_by(photo.image).presence
+            presence = (self.presence_by(photo.image).presence or [])[first:]
         elif calibration is not None:  # the largest over the windows of the photo
             windows: Sequence = photo.evidence or [[None] * len(margins)]
             presence = [
                 max(calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins[first:])
             ]
-        if self.decision.refine and self._own:  # it was measured for classes against the background alone
+        if self.decision.refine and self.own:  # it was measured for classes against the background alone
             margins = photo.refine(first)
-        if presence is not None and any(known.presence_shift for known in self._own):
-            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self._own)]
-        if first and self._own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
-            top, scores = margins[:first].max(0), [0.0] * len(self._own)
+        if presence is not None and any(known.presence_shift for known in self.own):
+            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self.own)]
+        if first and self.own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
+            top, scores = margins[:first].max(0), [0.0] * len(self.own)
             if presence is not None and calibration is not None:
                 least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
                 scores, presence = [p * (p >= least) for p in presence], [*[None] * first, *presence]
                 calibration = replace(calibration, scale=1.0, offset=0.0)
-            sure = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
+            of_base = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
             for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > sure), new + np.maximum(top, 0), np.minimum(new, 0))
+                new[:] = np.where((top <= 0) | (score > of_base), new + np.maximum(top, 0), np.minimum(new, 0))
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
 
     @property
-    def _own(self) -> list[EncodedClass]:
+    def own(self) -> list[EncodedClass]:
         """The classes that the network finds by their supports alone, which are the last ones."""
         kept = self.kept
         return self.classes if kept is None else [] if kept.fits else self.classes[len(kept.classes) :]
@@ -273,6 +276,20 @@ class Segmenter:
             "text": {known.name: known.note for known in self.classes if known.note},
         }
 
+    def digest(self) -> str:
+        """Return a digest of what decides results beside the queries: all settings, weights, supports and vectors.
+
+        The supports count as the network sees them, so that photos, marks and the options that read them are included.
+        """
+        decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
+        decisive += [] if self.kept is None else ["keep_base"]
+        out = hashlib.sha256(json.dumps(decisive).encode())
+        for known in self.classes:
+            tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
+            for array in [*(t.cpu().numpy() for t in tensors), known.vector, np.array(known.presence_shift)]:
+                out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        return out.hexdigest()
+
     @torch.inference_mode()
     def scores(self, query: Tensor, cached: CachedFeatures | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
@@ -280,14 +297,19 @@ class Segmenter:
         Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
         None for a model without any. ``cached`` is the network's ``cache_query`` of the inputs, where it is known.
         """
-        network, base_labels = self.model.network, self.model.network.reads_base_labels
-        episodes = [known.episode(query, some, base_labels) for known in self._own for some in known.support_batches]
+        episodes, counts = self.episodes(query)
         if cached is not None:
             episodes = [replace(episode, cached_query=[cached]) for episode in episodes]
         with self.model.forward_pass():
-            output = network.forward_classes(episodes)
+            output = self.model.network.forward_classes(episodes)
         check_finite(output)
-        return self.scores_of(output, [len(known.support_batches) for known in self._own])
+        return self.scores_of(output, counts)
+
+    def episodes(self, query: Tensor) -> tuple[list[Episode], list[int]]:
+        """Return the episodes of queries (B, 3, S, S), of all batches of all classes in a row, and their numbers."""
+        base_labels = self.model.network.reads_base_labels
+        each = [known.episode(query, some, base_labels) for known in self.own for some in known.support_batches]
+        return each, [len(known.support_batches) for known in self.own]
 
     def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return the scores of n classes as ``scores`` does, each the mean over its batches of supports.

@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-from util.packages import loaded
-
-with loaded():
-    from util import cli
-    from util.report.charts import write_charts
-    from util.report.compare import compare
-    from util.report.figure import SUFFIXES
-    from util.report.paper_table import class_table, table
-    from util.report.schema import find_results
-    from util.report.scores import FINAL
-    from util.report.table import add_format
+from util import cli
+from util.report.charts import write_charts
+from util.report.compare import compare
+from util.report.figure import SUFFIXES
+from util.report.paper_table import class_table, table
+from util.report.schema import find_results
+from util.report.scores import FINAL
+from util.report.table import add_format
 
 
 def command() -> int:

@@ -33,7 +33,6 @@ COLOURS = {  # in the order of the class ids
     "barren": (255, 255, 255),
 }
 PUBLISHED = {"test": 5666, **dict.fromkeys(COLOURS)}
-NOTE = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
 RAW_PHOTO, RAW_MASK = re.compile(r"(\d+)_sat\.jpg", re.I), re.compile(r"(\d+)_mask\.png", re.I)
 TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 
@@ -42,7 +41,8 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of DeepGlobe, from whole images or from tiles; errors as ``by_name``."""
     files = sorted(options.root.rglob("*"))
     raw = find_raw(files)
-    return Plan(raw or find_tiles(files, options.root), cut if raw else grey, list(COLOURS), PUBLISHED, [NOTE])
+    note = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
+    return Plan(raw or find_tiles(files, options.root), cut if raw else grey, list(COLOURS), PUBLISHED, [note])
 
 
 def find_raw(files: list[Path]) -> list[Job]:
