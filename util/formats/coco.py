@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from util.errors import UserError
 from util.files import read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.formats.shapes import decoded, encoded
+
+EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -25,7 +28,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     try:
-        return _collected(json.loads(text, object_hook=_compact), folder or path.parent)
+        return _collected(json.loads(text, object_hook=_compact), path, folder)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path}: holds no instances in COCO's format ({reason_of(error)}); export or download it again"
@@ -36,34 +39,55 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
     if isinstance(entry.get("counts"), list):
         return entry | {"counts": np.array(entry["counts"], np.uint32)}
-    if "segmentation" not in entry:
+    if not {"segmentation", "bbox"} & entry.keys() or "image_id" not in entry:
         return entry
-    shape = entry["segmentation"]
-    if not isinstance(shape, dict):
-        shape = tuple(np.array(polygon, np.float64).reshape(len(polygon)) for polygon in shape)
-    return Instance(int(entry["image_id"]), int(entry["category_id"]), bool(int(entry.get("iscrowd", 0))), shape)
+    try:
+        shape = _shape(entry.get("segmentation") or ())
+        box = (
+            ()
+            if isinstance(shape, dict) or any(len(p) > 4 for p in shape)
+            else tuple(map(float, entry.get("bbox") or ()))
+        )
+        crowd = bool(int(entry.get("iscrowd") or 0))
+        return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"annotation {entry.get('id')}: {reason_of(error, EXPECTED)}") from None
 
 
-def _collected(content: dict[str, list], folder: Path) -> Annotations:
+def _shape(given: Any) -> Shape:
+    """Return a segmentation: outlines, one without the list around it or of pairs, run lengths or a list of them."""
+    if not given:
+        return ()
+    if isinstance(given, dict):
+        if not (isinstance(given["counts"], str | np.ndarray) and len(given["size"]) == 2):
+            raise ValueError(EXPECTED)
+        return given
+    if isinstance(given[0], dict):
+        return encoded(np.any([decoded(one) for one in map(_shape, given) if isinstance(one, dict)], axis=0))
+    is_one = not isinstance(given[0], list) or (len(given) > 2 and all(len(point) == 2 for point in given))
+    outlines = tuple(np.array(outline, np.float64).reshape(-1) for outline in ([given] if is_one else given))
+    if any(len(outline) % 2 for outline in outlines):
+        raise ValueError("an outline has an odd number of numbers; x and y come in pairs")
+    return outlines
+
+
+def _collected(content: dict[str, list], path: Path, folder: Path | None) -> Annotations:
     categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
     of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
     if len({*categories.values()}) < len(content["categories"]) or len(of_image) < len(content["images"]):
         raise ValueError("two images have the same id, or two categories the same id or name")
     for instance in content["annotations"]:
         if not isinstance(instance, Instance):
-            raise KeyError("segmentation")
+            raise KeyError("segmentation" if "image_id" in instance else "image_id")
         if instance.category not in categories:
             raise ValueError(f"category_id {instance.category} is not among the categories")
         if instance.image in of_image:
             of_image[instance.image].append(instance)
-    for name in (PurePosixPath(str(image["file_name"])) for image in content["images"]):
-        if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"file_name '{name}' is not in the folder of photos")
     photos = [
         Photo(number, str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
         for number, image in sorted((int(image["id"]), image) for image in content["images"])
     ]
-    return Annotations(tuple(photos), categories, folder)
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or path.parent, folder is not None), path)
 
 
 def class_table(categories: Iterable[int]) -> dict[int, int]:

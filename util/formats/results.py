@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from util.data.images.read import read_mask
 from util.errors import UserError
-from util.files import read_json, read_text
+from util.files import read_json, read_text, visible
 from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, reason_of
 from util.formats.shapes import decoded, encoded
 
@@ -53,7 +53,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Raises:
         UserError: a file is unreadable, or a photo or its mask is missing; the message names the file.
     """
-    files, within = (sorted(path.glob("*.json")), path) if path.is_dir() else ([path], path.parent)
+    files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
     photo_files, verdicts = None if folder is None else PhotoFiles(folder), verdicts_in(within)
     root, ids, photos = folder or within, dict[str, int](), []
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
@@ -69,9 +69,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     instances.append(Instance(number, category, False, encoded(inside)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}: is no result of this project ({reason_of(error)}); make it again") from None
-        places = [stated, within.parent / stated] if photo_files is None else [photo_files.named(stated.name, file)]
+        places = [stated, within.parent / stated] if photo_files is None else [photo_files.find(str(stated), file)]
         photo = next((place for place in places if place.is_file()), None)
         if photo is None:
-            raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos with --photos")
+            raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos")
         photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances), True))
-    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
+    categories = {number: name for name, number in ids.items()}
+    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path)

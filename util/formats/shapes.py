@@ -4,14 +4,21 @@ The corners of polygons lie on the corners of pixels, so that an outline that is
 pixels of its mask. These polygons have no holes; a hole is joined to its outline by a line that is walked both ways.
 """
 
+import base64
+from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle
+
+from util.data.images.read import read_region
+from util.errors import UserError
 
 TOLERANCE = 0.75  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
+MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
 
@@ -24,6 +31,40 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarr
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Return a rectangle as a polygon, (8,) float64."""
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
+
+
+def region_in(text: str) -> np.ndarray:
+    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with Image.open(BytesIO(base64.b64decode(text.rpartition(",")[2])), formats=("PNG",)) as image:
+            return read_region(image)[0] == 1
+    except (OSError, SyntaxError, ValueError, UserError) as error:
+        raise ValueError(f"a mask is damaged ({error})") from None
+
+
+def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
+    """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
+    if isinstance(shape, dict):
+        counts = shape["counts"]
+        return bool(counts[1::2].any() if isinstance(counts, np.ndarray) else rle.area(shape))
+    for polygon in shape:
+        points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
+        if len(points) > 2:
+            longest = points[(points**2).sum(1).argmax()]
+            if not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all():
+                return True
+    return False
+
+
+def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> tuple[float, float]:
+    """Return height and width of the photo that a shape needs."""
+    if isinstance(shape, dict):
+        return shape["size"][0], shape["size"][1]
+    return max(float(p[1::2].max()) for p in shape if len(p)), max(float(p[::2].max()) for p in shape if len(p))
 
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:

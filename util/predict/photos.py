@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from util.data.images.read import header_of, read_image
-from util.data.lists.files import IMAGE_SUFFIXES
+from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
 
 OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
@@ -31,9 +31,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     """
     out: dict[Path, None] = {}
     for path in paths:
-        inside = path.rglob("*") if recursive else path.glob("*")
-        photos = (p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        found = sorted(p for p in photos if not _of_result(p))
+        found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
         out.update(dict.fromkeys(found or [path]))

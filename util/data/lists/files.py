@@ -11,16 +11,20 @@ Four forms are supported, those of text also compressed (``.gz``):
 import gzip
 import io
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.data.lists.index import Index
 from util.errors import UserError
-from util.files import REPOSITORY, read_bytes
+from util.files import REPOSITORY, read_bytes, visible
 from util.unpickle import RestrictedUnpickler
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic")
+UNREAD = re.compile(
+    r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|nii|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I
+)  # other pictures
 OTHERS_MARK = "{others}"
 COCO_IMAGE = re.compile(r"([tv])(\d{1,12})")
 COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
@@ -38,6 +42,14 @@ class ListFile(NamedTuple):
     path: Path
     stems: tuple[str, ...]
     classes: tuple[int, ...] | None
+
+
+def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
+    """Return the photos of a folder, and of its sub-folders, in order; say which pictures are of other kinds."""
+    files = visible(folder.rglob("*") if recursive else folder.glob("*"), folder)
+    if unread := [path for path in files if UNREAD.fullmatch(path.suffix)]:
+        print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}", file=sys.stderr)
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:
