@@ -52,8 +52,8 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
         counts = shape["counts"]
         return bool(counts[1::2].any() if isinstance(counts, np.ndarray) else rle.area(shape))
     for polygon in shape:
-        points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
-        if len(points) > 2:
+        if len(polygon) >= 6:  # three points
+            points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
             longest = points[(points**2).sum(1).argmax()]
             if not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all():
                 return True

@@ -41,10 +41,11 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
     """
     is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
     own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
-    annotations = own or recognise.read(str(path), photo.parent)
-    key, photos = name_key(photo.name), () if annotations is None else annotations.photos
-    listed = [one for one in photos if key in {name_key(PureWindowsPath(s).name) for s in spellings(one.name)}]
-    if annotations is None or len(listed) != 1:
+    annotations, key = own or recognise.read(str(path), photo.parent)[1], name_key(photo.name)
+    listed = [
+        one for one in annotations.photos if key in {name_key(PureWindowsPath(s).name) for s in spellings(one.name)}
+    ]
+    if len(listed) != 1:
         raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
     labels = {annotations.categories[instance.category] for instance in listed[0].instances}
     chosen = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)

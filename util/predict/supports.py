@@ -186,7 +186,8 @@ def supports_in(
     categories: list[dict[int, str]] = []
     found: Iterator[Marked]
     for text in texts:
-        annotations, path = recognise.read(text, photos, say), recognise.recognise(text)[1]
+        kind, path = recognise.recognise(text)
+        annotations = None if kind == recognise.MASKS else recognise.read(text, photos, say)[1]
         if annotations is None:
             of_photos, of_masks = masks.folders_in(path, photos)
             pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)

@@ -153,9 +153,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     Raises:
         UserError: a class name is no category, or two categories or photos have one name.
     """
-    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)
-    if annotations is None:
-        raise UserError(f"--annotations {source}: is a folder of masks; name it with --masks")
+    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
     named = list(read_class_names(options.classes).of_value.values()) if options.classes else None
