@@ -39,8 +39,7 @@ MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
 COMPILED = "_orig_mod."  # torch.compile puts it before names
-BLOCKED = re.compile(r"unsupported GLOBAL (\S+) whose module")  # in torch's refusals, as below
-UNKNOWN_TYPE = re.compile(r"GLOBAL (\S+) was not an allowed global")
+OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
@@ -97,11 +96,8 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_archive(path)
     except Exception as error:  # torch raises many kinds for damaged files
-        blocked = BLOCKED.search(str(error))
-        said = (
-            f"it would load {blocked[1]}" if blocked else str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-        )
-        said = (said or type(error).__name__).splitlines()[0]
+        found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
+        said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None
     if not isinstance(content, dict) or not (is_own(content) or weights_of(content)):
         entries = content.items() if isinstance(content, dict) else [("the file", content)]
@@ -119,8 +115,7 @@ class _Foreign:
     def __init__(self, *_: Any, **__: Any):
         pass
 
-    def __setstate__(self, _: Any) -> None:
-        pass
+    __setstate__ = __init__
 
 
 def _read_archive(path: Path) -> Any:
@@ -138,8 +133,8 @@ def _read_archive(path: Path) -> Any:
             with torch.serialization.safe_globals([*kinds.values()]):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            found = UNKNOWN_TYPE.search(str(error))
-            if found is None or found[1] in kinds:
+            found = OF_TYPE.search(str(error))
+            if found is None or not found[2] or found[1] in kinds:
                 raise
             module, _, name = found[1].rpartition(".")
             kinds[found[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
@@ -164,14 +159,12 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     held = content
     while inner := next((held[key] for key in HELD_BY if isinstance(held.get(key), dict)), None):
         held = inner
-    state = {k: v for k, v in held.items() if isinstance(v, Tensor)}
-    while not is_own(content) and published_layout(state) is None:
-        named = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
-        most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in named) > len(named)), "")
-        named = {name.removeprefix(most): tensor for name, tensor in named.items()}
-        if named.keys() == state.keys():
+    state = {k.replace(COMPILED, ""): v for k, v in held.items() if isinstance(v, Tensor)}
+    while published_layout(state) is None:
+        most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
+        if most is None:
             break
-        state = named
+        state = {name.removeprefix(most): tensor for name, tensor in state.items()}
     return state
 
 

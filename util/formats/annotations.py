@@ -5,7 +5,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -88,24 +88,26 @@ class PhotoFiles:
         return out
 
     def find(self, stated: str, source: Path) -> Path:
-        """Return the photo that a file states: the place, else the only photo, or the one in like folders, of its name.
+        """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
 
         Case, and how accents are composed, count only among several.
 
         Raises:
             UserError: there is none, or there are several; begins with the file that states it, ``source``.
         """
-        for text in spellings(stated):
-            path = PureWindowsPath(text)
+        for path in map(PureWindowsPath, spellings(stated)):
             place, within = self.folder / path.as_posix(), not (path.root or path.drive or ".." in path.parts)
             if (within or not self.is_named) and place.is_file():
                 return place
-            wanted = [*map(name_key, path.parts)]
-            found = self._by_name.get(wanted[-1] if wanted else "", [])
-            if within and len(wanted) > 1 and place.parent.is_dir():  # of another folder it would be another photo
-                found = [one for one in found if one.parent == place.parent]
-            ranks = [_likeness(one.relative_to(self.folder), path, wanted) for one in found]
-            best = [one for one, rank in zip(found, ranks, strict=True) if rank == max(ranks)]
+            *folders, name = [*map(name_key, path.parts)] or [""]
+            ranks: dict[Path, tuple] = {}
+            for one in self._by_name.get(name, ()):
+                if within and folders and place.parent.is_dir() and one.parent != place.parent:
+                    continue  # another photo of this name
+                *own, last = map(name_key, one.relative_to(self.folder).parts)
+                alike = [a == b for a, b in zip(own[::-1], folders[::-1])]
+                ranks[one] = last == name, [*alike, False].index(False), len(own) == len(folders), one.name == path.name
+            best = [one for one, rank in ranks.items() if rank == max(ranks.values())]
             if len(best) > 1:
                 raise UserError(f"{source}: {len(best)} photos in {self.folder} are named '{best[0].name}'; rename one")
             if best:
@@ -117,20 +119,12 @@ class PhotoFiles:
 def spellings(stated: str) -> list[str]:
     """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
     address = unquote(stated.partition(LOCAL_FILES)[2] or stated.partition("?")[0]).removeprefix("file://")
-    plain = [text for text in (stated, address) if text]
-    return [*dict.fromkeys((*plain, *(UPLOADED.sub(r"\1", text) for text in plain)))]
+    return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]
 
 
 def name_key(name: str) -> str:
     """Return a file's name without case, and composed as other systems may not write it."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _likeness(path: Path, stated: PureWindowsPath, wanted: Sequence[str]) -> tuple[bool, int, bool, bool]:
-    """Return how well a photo, relative to its folder, fits a stated one, whose parts have the keys ``wanted``."""
-    keys = [*map(name_key, path.parts)]
-    same = [a == b for a, b in zip(keys[-2::-1], wanted[-2::-1])]  # of their folders, from the photo's on
-    return keys[-1] == wanted[-1], [*same, False].index(False), len(keys) == len(wanted), path.name == stated.name
 
 
 @dataclass(frozen=True)
@@ -163,8 +157,7 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     """Return what has a meaning in annotations; lines say what has none, and what was decided.
 
     A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
-    ``BACKGROUND`` are left out. Outlines beyond their photo's stated size tell whether sizes and outlines are of the
-    stored photos or of the upright ones.
+    ``BACKGROUND`` are left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
     Args:
         say: of each line; default to the error output.
@@ -175,69 +168,62 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     left, photos, boxes = Counter(given.left_out), list[Photo](), 0
     special = {c: name.casefold() for c, name in given.categories.items() if name.casefold() in (*BACKGROUND, *IGNORED)}
     for photo in given.photos:
-        kept = list[Instance]()
+        kept, unknown = list[Instance](), list[Instance]()
         for one in photo.instances:
-            is_box = not has_area(one.shape) and len(one.box) == 4 and min(one.box[2:]) > 0
-            if is_box:
+            if not has_area(one.shape) and len(one.box) == 4 and min(one.box[2:]) > 0:
                 x, y, width, height = one.box
                 one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
-            if not (is_box or has_area(one.shape)):
+            if not has_area(one.shape):
                 left["objects without outline or box"] += 1
             elif special.get(one.category) in BACKGROUND:
                 left[f"regions of {given.categories[one.category]}"] += 1
             else:
-                kept.append(one)
-        classes = dict.fromkeys(one.category for one in kept if one.category not in special)
-        beside = (one for one in kept if one.category in special)
-        unknown = [one._replace(category=c, crowd=True) for one in beside for c in classes]
-        kept = [one for one in kept if one.category not in special]
-        photos.append(photo._replace(instances=(*unknown, *kept)))
-    categories = {number: name for number, name in given.categories.items() if number not in special}
+                (unknown if one.category in special else kept).append(one)
+        classes = dict.fromkeys(one.category for one in kept)
+        beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
+        photos.append(photo._replace(instances=(*beside, *kept)))
     counts = ", ".join(f"{count} {kind}" for kind, count in left.items())
     if left and not any(photo.instances for photo in photos):
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
-    out = replace(given, photos=tuple(photos), categories=categories)
-    swapped, beyond = _swapped(out)
-    for line in (
-        f"left out: {counts}" if left else "",
-        f"{boxes} objects have a box without an outline; all of the box counts as the object" if boxes else "",
-        f"on {len(beyond)} photos, such as {beyond[0]}, outlines beyond the stated size are cut" if beyond else "",
-        "heights and widths of photos with an EXIF orientation are exchanged, since outlines reach beyond them"
-        * bool(swapped),
-    ):
-        if line:
-            say(f"{given.source}: {line}") if say else print(f"note: {given.source}: {line}", file=sys.stderr)
-    return replace(out, photos=swapped or out.photos)
+    categories = {number: name for number, name in given.categories.items() if number not in special}
+    turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
+    lines = {
+        f"left out: {counts}": left,
+        f"{boxes} objects have a box without an outline; all of the box counts as the object": boxes,
+        f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}": beyond,
+        "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged": turned,
+    }
+    for line in (line for line, holds in lines.items() if holds):
+        say(f"{given.source}: {line}") if say else print(f"note: {given.source}: {line}", file=sys.stderr)
+    return replace(given, photos=turned or tuple(photos), categories=categories)
 
 
-def _swapped(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
-    """Return all photos if outlines tell that those with an EXIF orientation have the other side up, else none.
+def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
+    """Return all photos, those turned by EXIF data with the other size, if outlines tell so, else none.
 
-    And the names of the photos beyond whose stated size outlines reach without that.
+    And the names of the photos beyond whose size outlines reach.
     """
 
     def fits(photo: Photo) -> bool:
         reach = np.array([extent_of(one.shape) for one in photo.instances] or [(0, 0)]).max(0)
         return bool((reach <= (photo.height + CUT, photo.width + CUT)).all())
 
-    def exchanged(photo: Photo) -> Photo | None:
+    def exchanged(photo: Photo) -> Photo:
         header = attempt(lambda one: header_of(given.path_of(one)), photo)
         if isinstance(header, UserError) or header[1] < 5:  # upright, or upside down
-            return None
+            return photo
         size = photo.width, photo.height
         return photo._replace(height=size[0], width=size[1], is_upright=size == upright_size(*header))
 
     beyond = [photo for photo in given.photos if not fits(photo)]
-    tell = [photo for photo in beyond if (other := exchanged(photo)) and fits(other)]
-    if not tell:
+    tell = next((photo for photo in beyond if fits(exchanged(photo))), None)
+    if tell is None:
         return (), [photo.name for photo in beyond]
-    out = tuple(exchanged(photo) or photo for photo in given.photos)
-    for before, after in zip(given.photos, out, strict=True):
-        if before is not after and not fits(after):
-            sizes = f"{tell[0].name} is not {tell[0].width} x {tell[0].height}, and {before.name} not {after.width} x"
-            raise UserError(
-                f"{given.source}: by its outlines {sizes} {after.height}; export it anew from upright photos"
-            )
+    out = tuple(map(exchanged, given.photos))
+    for photo in out:
+        if photo not in beyond and not fits(photo):
+            form = f"{photo.name} is not {photo.width} x {photo.height}, {tell.name} not {tell.width} x {tell.height}"
+            raise UserError(f"{given.source}: by the outlines {form}; export it anew, from upright photos")
     return out, [photo.name for photo in beyond if photo in out]
 
 

@@ -1,7 +1,7 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -37,34 +37,34 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
-    if isinstance(entry.get("counts"), list):
-        return entry | {"counts": np.array(entry["counts"], np.uint32)}
-    if not {"segmentation", "bbox"} & entry.keys() or "image_id" not in entry:
+    if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
     try:
-        shape = _shape(entry.get("segmentation") or ())
-        box = (
-            ()
-            if isinstance(shape, dict) or any(len(p) > 4 for p in shape)
-            else tuple(map(float, entry.get("bbox") or ()))
-        )
+        shape = shape_of(entry.get("segmentation"))
+        has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
+        box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
         crowd = bool(int(entry.get("iscrowd") or 0))
         return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"annotation {entry.get('id')}: {reason_of(error, EXPECTED)}") from None
 
 
-def _shape(given: Any) -> Shape:
-    """Return a segmentation: outlines, one without the list around it or of pairs, run lengths or a list of them."""
-    if not given:
-        return ()
+def shape_of(given: Any) -> Shape:
+    """Return a segmentation as a shape: outlines, also one alone or of pairs; run lengths, also a list of them.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is neither.
+    """
     if isinstance(given, dict):
-        if not (isinstance(given["counts"], str | np.ndarray) and len(given["size"]) == 2):
-            raise ValueError(EXPECTED)
-        return given
+        counts, (height, width) = given["counts"], given["size"]
+        counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
+        counts = counts if isinstance(counts, str) else np.array(counts, np.uint32)
+        return {"size": [int(height), int(width)], "counts": counts}
+    if given is None or not len(given):
+        return ()
     if isinstance(given[0], dict):
-        return encoded(np.any([decoded(one) for one in map(_shape, given) if isinstance(one, dict)], axis=0))
-    is_one = not isinstance(given[0], list) or (len(given) > 2 and all(len(point) == 2 for point in given))
+        return encoded(np.any([decoded(one) for one in map(shape_of, given) if isinstance(one, dict)], axis=0))
+    is_one = not isinstance(given[0], Sized) or (len(given) > 2 and all(len(point) == 2 for point in given))
     outlines = tuple(np.array(outline, np.float64).reshape(-1) for outline in ([given] if is_one else given))
     if any(len(outline) % 2 for outline in outlines):
         raise ValueError("an outline has an odd number of numbers; x and y come in pairs")
@@ -78,7 +78,7 @@ def _collected(content: dict[str, list], path: Path, folder: Path | None) -> Ann
         raise ValueError("two images have the same id, or two categories the same id or name")
     for instance in content["annotations"]:
         if not isinstance(instance, Instance):
-            raise KeyError("segmentation" if "image_id" in instance else "image_id")
+            raise KeyError("segmentation")
         if instance.category not in categories:
             raise ValueError(f"category_id {instance.category} is not among the categories")
         if instance.image in of_image:

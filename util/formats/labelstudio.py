@@ -73,13 +73,14 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
 def _photo_of(entry: dict[str, Any], data: dict[str, Any]) -> str:
     """Return how a task states the photo of an entry of ``result``."""
-    lists = {key: value if isinstance(value, list) else [value] for key, value in data.items()}
-    of_text = {key: values for key, values in lists.items() if values and all(isinstance(v, str) for v in values)}
-    images = {k: v for k, v in of_text.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
-    known, name = images or of_text, str(entry.get("to_name"))
-    if len(known) > 1 and name not in known:
-        raise ValueError(f"of its several photos, {', '.join(known)}, none is '{name}', the to_name of a region")
-    return (known[name] if len(known) > 1 else next(iter(known.values())))[entry.get("item_index") or 0]
+    lists = {key: value if isinstance(value, list) else [value] for key, value in data.items() if value}
+    texts = {key: values for key, values in lists.items() if all(isinstance(text, str) for text in values)}
+    images = {k: v for k, v in texts.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
+    known, name = images or texts, str(entry.get("to_name"))
+    if name not in known and len(known) != 1:
+        several = f"of its {len(known)} photos, {', '.join(known)}," if known else "of its data"
+        raise ValueError(f"{several} none is '{name}', the to_name of a region")
+    return known.get(name, next(iter(known.values())))[entry.get("item_index") or 0]
 
 
 def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator[tuple[list[str], dict[str, Any]]]:
@@ -87,15 +88,16 @@ def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator
 
     A tool and its labels may be two entries of one region.
     """
-    regions = [({k: v for k, v in e["value"].items() if not k.endswith("labels")}, e["type"], e) for e in entries]
+    regions = [{k: v for k, v in entry["value"].items() if not k.endswith("labels")} for entry in entries]
     labels = [
-        e["value"].get(kind, e["value"].get("labels")) if kind.endswith("labels") else [] for _, kind, e in regions
+        value.get(kind) or value.get("labels") if kind.endswith("labels") else None
+        for kind, value in ((entry["type"], entry["value"]) for entry in entries)
     ]
-    known = [region for (region, *_), names in zip(regions, labels, strict=True) if names]
-    for (region, kind, entry), names in zip(regions, labels, strict=True):
+    known = [region for region, names in zip(regions, labels, strict=True) if names]
+    for region, names, entry in zip(regions, labels, entries, strict=True):
         if names:
             yield names, entry
-        elif kind.removesuffix("labels") in TOOLS and region not in known:
+        elif entry["type"].removesuffix("labels") in TOOLS and region not in known:
             left_out["regions without a label"] += 1
 
 

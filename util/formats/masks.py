@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from util.data.lists.files import photos_below
 from util.errors import UserError
@@ -13,13 +12,6 @@ NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # on
 PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
 MASK_SUFFIXES = ((".png",), (".tif", ".tiff", ".bmp", ".gif"))
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
-
-
-class ClassNames(NamedTuple):
-    """The classes that a file of names gives to the values of masks: value -> name, and the values that are unknown."""
-
-    of_value: dict[int, str]
-    unknown: tuple[int, ...]
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -77,17 +69,16 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     return list(out.values())
 
 
-def names_beside(masks: Path) -> ClassNames | None:
+def names_beside(masks: Path) -> dict[int, str] | None:
     """Return the class names in a file beside or above masks, None if there is none; errors as ``read_class_names``."""
     files = [folder / name for folder in (masks, masks.parent) for name in NAME_FILES if (folder / name).is_file()]
     return read_class_names(files[0]) if files else None
 
 
-def read_class_names(path: Path) -> ClassNames:
-    """Return the class names of a file, one per line, for the values 1, 2, ...
+def read_class_names(path: Path) -> dict[int, str]:
+    """Return value -> class name of a file, one per line from 1 on; "" of unknown values, whose names are ``IGNORED``.
 
     First lines of ``IGNORED``, then of ``BACKGROUND``, do not count: labelme's -1 and 0, which masks hold as 255 and 0.
-    A later one of ``IGNORED`` names an unknown value.
 
     Raises:
         UserError: the file cannot be read, or names a class twice.
@@ -97,8 +88,7 @@ def read_class_names(path: Path) -> ClassNames:
     for kinds in (IGNORED, BACKGROUND):
         names = names[1:] if names and names[0].casefold() in kinds else names
     check_unique(names, path)
-    of_value = {value: name for value, name in enumerate(names, 1) if name.casefold() not in IGNORED}
-    return ClassNames(of_value, tuple(n for n in range(1, len(names) + 1) if n not in of_value))
+    return {value: "" if name.casefold() in IGNORED else name for value, name in enumerate(names, 1)}
 
 
 def check_unique(names: list[str], path: Path) -> None:

@@ -34,11 +34,7 @@ def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarr
 
 
 def region_in(text: str) -> np.ndarray:
-    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool; ValueError: damaged."""
     try:
         with Image.open(BytesIO(base64.b64decode(text.rpartition(",")[2])), formats=("PNG",)) as image:
             return read_region(image)[0] == 1
@@ -49,8 +45,8 @@ def region_in(text: str) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        counts = shape["counts"]
-        return bool(counts[1::2].any() if isinstance(counts, np.ndarray) else rle.area(shape))
+        counts, pixels = shape["counts"], shape["size"][0] * shape["size"][1]
+        return bool(rle.area(shape)) if isinstance(counts, str) else len(counts) > 1 or counts.sum() != pixels
     for polygon in shape:
         if len(polygon) >= 6:  # three points
             points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, visible, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, name_key, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, reason_of
 from util.formats.masks import check_unique
 from util.formats.shapes import corners_of
 
@@ -32,7 +32,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Category ids are the classes' numbers plus 1.
 
     Args:
-        folder: of the photos; default ``images`` in place of ``labels``, or the folder of the text files.
+        folder: of the photos; default ``images`` in place of ``labels``, where that exists.
 
     Raises:
         UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
@@ -49,15 +49,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     photo_files = PhotoFiles(folder or root)
-    stems = {str(photo.with_suffix("")): photo for photo in (photo_files.paths if folder is None else ())}
-    beside = {name_key(stem): photo for stem, photo in stems.items()} | stems
     photos = []
     for number, file in enumerate(tqdm(files, str(root), unit="file", leave=False, delay=1), 1):
-        if folder is None:
-            photo = _photo_of(file, beside)
-        else:
-            places = [part for part in file.relative_to(root).parts[:-1] if part != LABELS]
-            photo = photo_files.find("/".join([*places, file.stem]), file)
+        places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
+        photo = photo_files.find("/".join(places), file)
         size = upright_size(*header_of(photo))
         instances = tuple(Instance(number, n + 1, False, *shape) for n, *shape in _rows_of(file, size, len(names)))
         photos.append(Photo(number, os.path.relpath(photo, folder or root), *size, instances))
@@ -95,18 +90,6 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
         root = stated if "path" in content and stated.is_dir() else root
     check_unique(names, path)
     return names, root
-
-
-def _photo_of(file: Path, photos: dict[str, Path]) -> Path:
-    """Return the photo of a text file: in the folder ``images`` in place of the last ``labels``, or beside it."""
-    parts = list(file.with_suffix("").parts)
-    if LABELS in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index(LABELS)] = IMAGES
-    stems = [str(place) for place in (Path(*parts), file.with_suffix(""))]
-    found = (photos.get(stem) or photos.get(name_key(stem)) for stem in stems)
-    if (photo := next(filter(None, found), None)) is None:
-        raise UserError(f"{file}: its photo is not in {Path(*parts).parent}; name the folder of the photos")
-    return photo
 
 
 def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int, tuple, tuple]]:

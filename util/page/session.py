@@ -133,9 +133,10 @@ class Session:
         if not path.strip():
             raise UserError("Import annotations: name a file or folder on the machine of the server")
         first: UserError | None = None  # of the folder that the annotations name
+        said: dict[str, None] = {}  # of the annotations, each line once
         for folder in [None, *{photo.path.parent for photo in self.photos.values()}]:
             try:
-                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS)[0]
+                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))[0]
                 check_photo(listed[0].photo)
                 break
             except UserError as error:
@@ -151,7 +152,7 @@ class Session:
             whole[label == 1] = value
             photo.lay(whole)
         self._save()
-        return f"{len({one.photo for one in listed})} marked photo(s)"
+        return "; ".join((f"{len({one.photo for one in listed})} marked photo(s)", *said))
 
     def _value(self, name: str) -> int:
         """Return the value of a class, which is added where it is new."""

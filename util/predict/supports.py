@@ -191,7 +191,7 @@ def supports_in(
         if annotations is None:
             of_photos, of_masks = masks.folders_in(path, photos)
             pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)
-            names = {} if known is None else known.of_value
+            names = {value: name for value, name in (known or {}).items() if name}
             found = islice(_masked(pairs, known, mask_value), None if names else shots)
         else:
             names, found = annotations.categories, _annotated(annotations, path)
@@ -231,7 +231,7 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
 
 
 def _masked(
-    pairs: Iterable[tuple[Path, Path]], names: masks.ClassNames | None, mask_value: int | None
+    pairs: Iterable[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None
 ) -> Iterator[Marked]:
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     found: set[int] = set()
@@ -247,11 +247,11 @@ def _masked(
                 yield Marked(None, photo, str(mask), mask_value)
             continue
         for value in np.unique(read_mask_of(photo, mask)).tolist():
-            if value in (0, IGNORE, *names.unknown):
-                continue
-            if value not in names.of_value:
-                raise UserError(f"{mask}: holds the value {value}, but the file of names ends at {max(names.of_value)}")
-            yield Marked(names.of_value[value], photo, str(mask), value, names.unknown)
+            if value not in (0, IGNORE, *names):
+                raise UserError(f"{mask}: holds the value {value}, but the file of names has {len(names)} classes")
+            if names.get(value):
+                unknown = tuple(number for number, name in names.items() if not name)
+                yield Marked(names[value], photo, str(mask), value, unknown)
 
 
 def indices(mask: Path) -> set[int]:

@@ -20,7 +20,7 @@ from util.errors import UserError, nearest
 from util.files import visible
 from util.formats import recognise
 from util.formats.annotations import Annotations, PhotoFiles, name_key
-from util.formats.masks import ClassNames, check_unique, class_folders, masks_in, pairs, read_class_names
+from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
 from util.formats.painting import label_of
 from util.parallel import attempt
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
@@ -43,7 +43,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     names, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
-    classes = list(names.of_value.values())
+    classes = [*filter(None, names.values())]
     known = {*masks, *masks.values()}
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
@@ -53,20 +53,21 @@ def from_masks(options: argparse.Namespace) -> Plan:
     return _plan(masks.items(), one_class if white else partial(_of_values, names=names), classes)
 
 
-def _of_values(job: Job, image: np.ndarray, names: ClassNames) -> Iterator[Piece]:
-    """Yield a mask of class ids; one of values that the names change, and of one class without values, is written anew.
+def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[Piece]:
+    """Yield a mask of class ids, anew where it has unknown values or shows its only class by colours or opacity.
 
     Raises:
         UserError: as ``labels`` and ``one_class``; or a value has no name.
     """
-    given, ids = attempt(partial(read_mask_of, job.photo), job.source), [*names.of_value]
-    if isinstance(given, UserError) and len(ids) == 1:
+    given = attempt(partial(read_mask_of, job.photo), job.source)
+    if isinstance(given, UserError) and len(names) == 1:
         yield from one_class(job, image)
-    elif isinstance(given, UserError) or not names.unknown:
-        yield from labels(job, image, len(ids))
-    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *ids, *names.unknown}:
+    elif isinstance(given, UserError) or all(names.values()):
+        yield from labels(job, image, len(names))
+    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *names}:
         raise UserError(f"{job.source}: holds the value {min(missing)}, which the file of names does not have")
     else:
+        ids = [value for value, name in names.items() if name]
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
         table[[0, *ids]] = range(len(ids) + 1)
         yield Piece(job.line, table[given])
@@ -100,7 +101,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     Raises:
         UserError: a class has no folder, no mask has a photo, or one photo has two masks of a class.
     """
-    classes = list(read_class_names(options.classes).of_value.values()) if options.classes else list(folders)
+    classes = [*filter(None, read_class_names(options.classes).values())] if options.classes else list(folders)
     for name in classes:
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
@@ -156,8 +157,8 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
-    named = list(read_class_names(options.classes).of_value.values()) if options.classes else None
-    classes = _annotated_names(annotations) if named is None else named
+    named = read_class_names(options.classes).values() if options.classes else _annotated_names(annotations)
+    classes = [*filter(None, named)]
     for name in classes:
         if name not in by_category:
             raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")

@@ -187,82 +187,70 @@ def _is_sorted(image: Image.Image, indices: np.ndarray) -> bool:
 def read_region(
     mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,), several: bool = True
 ) -> tuple[np.ndarray, bool]:
-    """Return what a mask marks, (H, W) uint8, upright, and whether its own EXIF data turned it, or it is an array.
+    """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
 
-    It is 1 on the object, 255 where that is unknown. Without ``value`` the object is what is not 0 or black, or not
-    transparent where colours say nothing. A palette counts by its colours where black is not the first of them; of soft
-    edges the brighter half is inside; 255 beside smaller numbers is unknown.
+    The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
+    brighter half. 255 beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
         mask: a file, an image of Pillow, an array or tensor (H, W), (1, H, W) or with 3 or 4 channels.
-        value: of the object's pixels.
-        unknown: values that are unknown where ``value`` is given.
+        unknown: values that are unknown beside ``value``.
         several: whether several small numbers are one object.
 
     Raises:
-        UserError: the mask is unreadable or of another form, or says nothing of an object.
+        UserError: the mask is unreadable, of another form, or says nothing of an object.
     """
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as image:
             return read_region(image, value, unknown, several)
-    source = getattr(mask, "filename", "") or "a support's mask"
-    tag: int | None = UPRIGHT
+    source, tag = getattr(mask, "filename", "") or "a support's mask", None
     if isinstance(mask, Image.Image):
         if value is not None and not mask.mode.startswith(("P", "L", "1", "I")):
             raise UserError(f"{source}: this mask is stored as {mask.mode}, so it has no value {value}")
         tag, values = stated_orientation(mask), _painted(mask, source) if value is None else np.asarray(mask)
     else:
-        values = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+        values, tag = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask), UPRIGHT
         values = np.moveaxis(values, 0, -1) if values.ndim == 3 and len(values) in (1, 3, 4) else values
         if values.dtype == np.uint8 and values.shape[2:] in ((3,), (4,)):
             values = _painted(Image.fromarray(values), source)
         values = values[..., 0] if values.shape[2:] == (1,) else values
     if values.ndim != 2 or values.dtype.kind not in "buif" or not values.size or not np.isfinite(values).all():
-        form = "must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo"
-        raise UserError(f"{source}: {form}, not {values.dtype} {values.shape}")
-    if value is None:
-        label = _object_in(values, source, several)
-    else:
-        label = np.where(np.isin(values, unknown), IGNORE, 0).astype(np.uint8)
-        label[values == value] = 1
-    return turned(label, tag or UPRIGHT), tag is not None
+        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    inside, top = (values != 0) if value is None else values == value, values.max()
+    shades = np.unique(values[inside])
+    void = (values < 0) | np.isin(values, () if value is None else unknown)  # torch has negative numbers
+    if value is None and len(shades) > 1:
+        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
+            void, shades = values == top, shades[:-1]
+        elif (top >= 2 * SMALL or values.dtype.kind == "f") and (
+            not several or (len(shades) > SOFT and (values[inside] < 0.75 * top).mean() < 0.25)
+        ):
+            inside, shades = values >= top / 2, shades[-1:]
+        if not several and len(shades) > 1:
+            raise UserError(f"{source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+    return turned(np.where(void & ~(values == value), IGNORE, inside).astype(np.uint8), tag or UPRIGHT), tag is not None
 
 
 def _painted(image: Image.Image, source: str) -> np.ndarray:
-    """Return what a mask of one class shows, (H, W) of any numbers that are 0 beside the object; errors as above."""
-    indices = np.asarray(image) if image.mode == "P" else np.zeros((1, 1), np.uint8)
+    """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object; errors as ``read_region``."""
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         return np.asarray(image)
     rgba = np.asarray(image.convert("RGBA"))
     opacity, brightness = rgba[..., 3], rgba[..., :3].max(2)
     if opacity.min() < opacity.max():
         inside = opacity > opacity.max() // 2
-        colours = np.unique(rgba[inside], axis=0)
-        drawn = len(colours) == 2 and colours[:, :3].max(1).min() < DARK <= colours[:, :3].max(1).max()
-        return np.where(inside, brightness, 0) if drawn else inside
-    if image.mode == "P" and not _is_sorted(image, indices):
-        return indices
+        shades = np.unique(rgba[inside], axis=0)[:, :3].max(1)  # two, one of them black, are a drawing; more a cut-out
+        return np.where(inside, brightness, 0) if len(shades) == 2 and min(shades) < DARK <= max(shades) else inside
+    if image.mode == "P" and not _is_sorted(image, np.asarray(image)):
+        return np.asarray(image)
     if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
-        raise UserError(f"{source}: this mask has several colours, and none is black, the background; paint that black")
+        raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
     return brightness
 
 
-def _object_in(values: np.ndarray, source: str, several: bool) -> np.ndarray:
-    """Return the label {0, 1, 255} of a mask of one class by its values, (H, W); errors as ``read_region``."""
-    label, top, is_float = (values != 0).astype(np.uint8), values.max(), values.dtype.kind == "f"
-    if values.dtype.kind == "b" or not label.any():
-        return label
-    shades = np.unique(values[label == 1])
-    label[values < 0] = IGNORE  # labelme's and torch's number of what is ignored
-    if len(shades) > 1 and top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
-        label[values == top] = IGNORE
-        shades = shades[:-1]
-    elif not several or (len(shades) > SOFT and (values[label == 1] < 0.75 * top).mean() < 0.25):  # soft edges
-        label = (values >= top / 2).astype(np.uint8) if is_float or top >= 2 * SMALL else label
-        shades = shades[-1:] if is_float or top >= 2 * SMALL else shades
-    if not several and len(shades) > 1:
-        raise UserError(f"{source}: holds the values {shades[:5].tolist()} and not one beside 0; is it of class ids?")
-    return label
+def read_region_of(image: Path, mask: Path, *arguments: Any) -> np.ndarray:
+    """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
+    return fitted_mask(*read_region(mask, *arguments), *header_of(image), mask)
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
@@ -294,11 +282,6 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8, upright; its header alone is read. Errors as ``read_stacked``."""
     indices, tagged = _read_own(mask)
     return fitted_mask(indices, tagged, *header_of(image), mask)
-
-
-def read_region_of(image: Path, mask: Path, *arguments: Any) -> np.ndarray:
-    """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
-    return fitted_mask(*read_region(mask, *arguments), *header_of(image), mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
