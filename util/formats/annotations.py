@@ -112,8 +112,11 @@ class PhotoFiles:
                 raise UserError(f"{source}: {len(best)} photos in {self.folder} are named '{best[0].name}'; rename one")
             if best:
                 return best[0]
-        near = nearest(path.name, (one.name for one in self.paths))
-        raise UserError(f"{source}: its photo '{path.name}' is not in the folder of photos, {self.folder}{near}")
+        there = {p.relative_to(self.folder).as_posix() if p.name == path.name else p.name for p in self.paths}
+        lost = path.as_posix() if within else path.name
+        raise UserError(
+            f"{source}: its photo '{lost}' is not in the folder of photos, {self.folder}{nearest(lost, there)}"
+        )
 
 
 def spellings(stated: str) -> list[str]:
@@ -182,14 +185,14 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
         classes = dict.fromkeys(one.category for one in kept)
         beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
         photos.append(photo._replace(instances=(*beside, *kept)))
-    counts = ", ".join(f"{count} {kind}" for kind, count in left.items())
+    counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
     if left and not any(photo.instances for photo in photos):
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
     categories = {number: name for number, name in given.categories.items() if number not in special}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     lines = {
         f"left out: {counts}": left,
-        f"{boxes} objects have a box without an outline; all of the box counts as the object": boxes,
+        f"all of the box counts as the object where there is no outline ({boxes} objects)": boxes,
         f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}": beyond,
         "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged": turned,
     }

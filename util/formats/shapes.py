@@ -39,7 +39,8 @@ def region_in(text: str) -> np.ndarray:
         with Image.open(BytesIO(base64.b64decode(text.rpartition(",")[2])), formats=("PNG",)) as image:
             return read_region(image)[0] == 1
     except (OSError, SyntaxError, ValueError, UserError) as error:
-        raise ValueError(f"a mask is damaged ({error})") from None
+        reason = str(error) if isinstance(error, UserError) else "no PNG"
+        raise ValueError(f"a mask is damaged ({reason})") from None
 
 
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import kept_json, lock, write_atomically
+from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
 from util.page.background import Background, Work
@@ -180,7 +181,7 @@ class Session:
     def _free_name(self, name: str, old: str = "") -> str:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
-        for known in ("background", *self.classes):
+        for known in (*BACKGROUND, *IGNORED, *self.classes):
             if name == known or (known != old and file_word(name) == file_word(known)):
                 raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from util.data.images.read import header_of, read_image
+from util.data.images.read import eight_bits, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
 
@@ -68,7 +68,9 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         check_photo(Path(photo))
         return read_image(Path(photo))
     if isinstance(photo, Image.Image):
-        if photo.mode.startswith(("I", "F")):
+        if photo.mode.startswith("I;16"):
+            photo = Image.fromarray(eight_bits(np.asarray(photo), Path("an image")))
+        if photo.mode in ("I", "F"):
             raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
         return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
     if isinstance(photo, Tensor):

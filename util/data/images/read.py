@@ -35,7 +35,7 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes f
 BITS = 258  # TIFF's tag of the bits of each channel
 FAINT = 2**14  # of 16-bit values; of a photo whose values are all smaller, the camera has fewer bits
 DARK, SMALL = 64, 64  # grey values below are black in masks; values below are numbers of classes
-SOFT = 8  # a mask with more values than these may have soft edges
+SOFT = 3  # a mask with more values than these, most of them bright, has soft edges
 STRETCHED: set[Path] = set()  # folders of photos with few bits, which are printed once
 CLASS_CHANNEL = 3  # of a stacked image
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
@@ -223,7 +223,7 @@ def read_region(
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void, shades = values == top, shades[:-1]
         elif (top >= 2 * SMALL or values.dtype.kind == "f") and (
-            not several or (len(shades) > SOFT and (values[inside] < 0.75 * top).mean() < 0.25)
+            not several or (len(shades) > SOFT and (values[inside] < 0.75 * top).mean() < 0.5)
         ):
             inside, shades = values >= top / 2, shades[-1:]
         if not several and len(shades) > 1:
