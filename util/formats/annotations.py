@@ -18,7 +18,7 @@ from util.data.images.read import header_of, upright_size
 from util.data.lists.files import photos_below
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.formats.shapes import corners_of, decoded, extent_of, has_area, polygons_of
+from util.formats.shapes import corners_of, decoded, has_area, polygons_of
 from util.parallel import attempt
 
 BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
@@ -208,8 +208,10 @@ def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
     """
 
     def fits(photo: Photo) -> bool:
-        reach = np.array([extent_of(one.shape) for one in photo.instances] or [(0, 0)]).max(0)
-        return bool((reach <= (photo.height + CUT, photo.width + CUT)).all())
+        shapes, size = [one.shape for one in photo.instances], (photo.height + CUT, photo.width + CUT)
+        corners = [outline.reshape(-1, 2)[:, ::-1] for shape in shapes if isinstance(shape, tuple) for outline in shape]
+        corners += [np.array([shape["size"]]) for shape in shapes if isinstance(shape, dict)]
+        return not corners or bool((np.concatenate(corners).max(0) <= size).all())
 
     def exchanged(photo: Photo) -> Photo:
         header = attempt(lambda one: header_of(given.path_of(one)), photo)

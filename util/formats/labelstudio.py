@@ -109,9 +109,7 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, An
     if "rle" in value:
         return [(False, encoded(brush_mask(value["rle"], size)))]
     if "imageDataURL" in value:
-        if (mask := region_in(value["imageDataURL"])).shape != size:
-            raise ValueError(f"a bitmask is {mask.shape} (height, width), its photo {size}")
-        return [(False, encoded(mask))]
+        return [(False, encoded(region_in(value["imageDataURL"])))]
     if "points" in value:
         return [(False, ((np.array(value["points"], np.float64) / 100 * (width, height)).reshape(-1),))]
     if "x" not in value:

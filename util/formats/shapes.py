@@ -57,13 +57,6 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     return False
 
 
-def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> tuple[float, float]:
-    """Return height and width of the photo that a shape needs."""
-    if isinstance(shape, dict):
-        return shape["size"][0], shape["size"][1]
-    return max(float(p[1::2].max()) for p in shape if len(p)), max(float(p[::2].max()) for p in shape if len(p))
-
-
 def encoded(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask (H, W) bool in COCO's text form: {"size": [H, W], "counts": text}."""
     runs = rle.encode(np.asfortranarray(mask, np.uint8))

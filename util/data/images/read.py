@@ -130,8 +130,8 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
         return (values // 256).astype(np.uint8)
     if path.parent not in STRETCHED:
         STRETCHED.add(path.parent)
-        which = f"of its 16 bits the values {low:.0f} to {high:.0f} are stretched to 0..255, as in photos like it"
-        print(f"note: {path}: {which}", file=sys.stderr)
+        what = f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255, in photos like it too"
+        print(f"note: {path}: {what}", file=sys.stderr)
     return np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
 
 
@@ -239,7 +239,8 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
     opacity, brightness = rgba[..., 3], rgba[..., :3].max(2)
     if opacity.min() < opacity.max():
         inside = opacity > opacity.max() // 2
-        shades = np.unique(rgba[inside], axis=0)[:, :3].max(1)  # two, one of them black, are a drawing; more a cut-out
+        colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
+        shades = colours[:, :3].max(1)  # two, one of them black, are a drawing; more are of a cut-out
         return np.where(inside, brightness, 0) if len(shades) == 2 and min(shades) < DARK <= max(shades) else inside
     if image.mode == "P" and not _is_sorted(image, np.asarray(image)):
         return np.asarray(image)
