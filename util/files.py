@@ -31,7 +31,8 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
     try:
         return parse(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or f"cut short or damaged: {error}"
+        damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        reason = getattr(error, "strerror", None) or damage
         raise UserError(f"{path}: cannot read {what} ({reason}); {mend}") from None
 
 

@@ -173,10 +173,11 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     for photo in given.photos:
         kept, unknown = list[Instance](), list[Instance]()
         for one in photo.instances:
-            if not has_area(one.shape) and len(one.box) == 4 and min(one.box[2:]) > 0:
+            is_box = not (is_shape := has_area(one.shape)) and len(one.box) == 4 and min(one.box[2:]) > 0
+            if is_box:
                 x, y, width, height = one.box
                 one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
-            if not has_area(one.shape):
+            if not (is_shape or is_box):
                 left["objects without outline or box"] += 1
             elif special.get(one.category) in BACKGROUND:
                 left[f"regions of {given.categories[one.category]}"] += 1

@@ -62,7 +62,7 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     if not out:
         raise UserError(
             f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
-            "photo.png"
+            "photo.png (no JPEG, which changes values)"
         )
     if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
         print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)

@@ -50,6 +50,9 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
         return bool(rle.area(shape)) if isinstance(counts, str) else len(counts) > 1 or counts.sum() != pixels
     for polygon in shape:
         if len(polygon) >= 6:  # three points
+            a, b, c, d, e, f = polygon[:6].tolist()
+            if abs((c - a) * (f - b) - (d - b) * (e - a)) > MIN_AREA:  # the first three, which is quick
+                return True
             points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
             longest = points[(points**2).sum(1).argmax()]
             if not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all():

@@ -81,6 +81,8 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
         try:
             content = yaml.safe_load(text)
             names = content["names"]
+            if "kpt_shape" in content:
+                raise ValueError("is of key points, whose rows are no outlines")
             if not isinstance(names, (list, dict)):
                 raise ValueError("names must list the classes, or map 0, 1, ... to them")
             names = [str(names[number]) for number in range(len(names))]

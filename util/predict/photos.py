@@ -14,6 +14,7 @@ from torch import Tensor
 from util.data.images.read import eight_bits, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
+from util.files import OF_SYSTEMS
 
 OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
@@ -34,7 +35,8 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
-        out.update(dict.fromkeys(found or [path]))
+        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # as a pattern of the shell names it
+        out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
 
 
