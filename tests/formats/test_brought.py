@@ -221,9 +221,13 @@ def test_a_photo_of_another_folder_is_another_photo(tmp_path: Path) -> None:
     for place in ("train/p0.jpg", "val/p0.jpg", "val/p1.jpg", "p2.jpg", "sub/p2.jpg"):
         photo(tmp_path / place)
     files = PhotoFiles(tmp_path)
-    assert files.find("x/val/p0.jpg", tmp_path) == tmp_path / "val/p0.jpg"
+    assert files.find("x/val/p0.jpg", tmp_path) == files.find("/x/val/p0.jpg", tmp_path) == tmp_path / "val/p0.jpg"
     assert files.find("p2.jpg", tmp_path) == tmp_path / "p2.jpg"
-    for stated, hint in (("train/p1.jpg", "did you mean 'val/p1.jpg'"), ("p0.jpg", "2 photos"), ("q2.jpg", "'p2.jpg'")):
+    for stated, hint in (
+        ("images/train/p1.jpg", "did you mean 'val/p1.jpg'"),
+        ("p0.jpg", "2 photos"),
+        ("q2.jpg", "'p2.jpg'"),
+    ):
         with pytest.raises(UserError, match=hint):
             files.find(stated, tmp_path)
 

@@ -100,9 +100,10 @@ class PhotoFiles:
             if (within or not self.is_named) and place.is_file():
                 return place
             *folders, name = [*map(name_key, path.parts)] or [""]
-            ranks: dict[Path, tuple] = {}
+            homes = (self.folder.joinpath(*path.parts[n:-1]) for n in range(len(folders) if within else 0))
+            home, ranks = next((folder for folder in homes if folder.is_dir()), None), dict[Path, tuple]()
             for one in self._by_name.get(name, ()):
-                if within and folders and place.parent.is_dir() and one.parent != place.parent:
+                if home not in (None, one.parent):
                     continue  # another photo of this name
                 *own, last = map(name_key, one.relative_to(self.folder).parts)
                 alike = [a == b for a, b in zip(own[::-1], folders[::-1])]

@@ -10,15 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images.read import (
-    UPRIGHT,
-    fitted_mask,
-    header_of,
-    opened_mask,
-    read_mask_of,
-    read_region,
-    read_region_of,
-)
+from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo, Say
@@ -270,13 +262,10 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     Raises:
         UserError: one of them has another form, or their sizes differ.
     """
-    header = header_of(Path(image)) if isinstance(image, str | Path) else None
-    image = read_photo(image)
+    given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
         return Support(image, union(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
-    label, is_upright = read_region(mask)
-    of = Path(mask) if isinstance(mask, str | Path) else Path("a support's mask")
-    return Support(image, fitted_mask(label, is_upright, *(header or (image.shape[:2], UPRIGHT)), of), "array")
+    return Support(image, read_region_of(given if isinstance(given, str | Path) else image, mask), "array")
 
 
 def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:

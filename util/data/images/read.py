@@ -249,9 +249,11 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
     return brightness
 
 
-def read_region_of(image: Path, mask: Path, *arguments: Any) -> np.ndarray:
+def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
-    return fitted_mask(*read_region(mask, *arguments), *header_of(image), mask)
+    header = (image.shape[:2], UPRIGHT) if isinstance(image, np.ndarray) else header_of(Path(image))
+    source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
+    return fitted_mask(*read_region(mask, *arguments), *header, source)
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
