@@ -47,7 +47,7 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
         {"epoch": 3, "state_dict": wrapped("module."), **BESIDE},
         wrapped("_orig_mod."),
         {"model_state_dict": wrapped("module._orig_mod."), "args": BESIDE["args"]},
-        {"net": wrapped("")},
+        {"net": wrapped(""), "model": {"name": "unet"}, "best": torch.tensor(0.5)},
         {"state_dict": wrapped("model."), "hyper_parameters": BESIDE, "pytorch-lightning_version": "2.4"},
         {"model": {"state_dict": wrapped("net.")}},
     ],

@@ -156,10 +156,10 @@ def is_own(content: dict[str, Any]) -> bool:
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers."""
-    held = content
-    while inner := next((held[key] for key in HELD_BY if isinstance(held.get(key), dict)), None):
-        held = inner
-    state = {k.replace(COMPILED, ""): v for k, v in held.items() if isinstance(v, Tensor)}
+    for key in HELD_BY:
+        if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
+            return held
+    state = {str(k).replace(COMPILED, ""): v for k, v in content.items() if isinstance(v, Tensor)}
     while published_layout(state) is None:
         most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
         if most is None:
