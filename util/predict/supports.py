@@ -48,7 +48,7 @@ class Marked:
         name: of the class; None where the marks name none.
         marks: ``box=...``, ``points=...``, ``scribble=...``, ``not=...`` with spaces between them, or the path of a
             mask or of a file of annotations.
-        mask_value: the object's value in a mask; None for every value but 0.
+        mask_value: the object's value in a mask; None for what ``read_region`` says.
         unknown: values of a mask beside 255 that are unknown where ``mask_value`` is given.
         radius: of points in pixels; None for 2 % of the photo's longer side.
         annotated: the class's instances on the photo, where a file of annotations has been read.
