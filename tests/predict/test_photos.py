@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.formats.brought import photo
 from util.data.images import read
+from util.data.lists import files
 from util.errors import UserError
 from util.predict.photos import photos_in, read_photo
 
@@ -29,10 +30,13 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
     assert {read_photo(path).shape for path in photos_in([tmp_path], recursive=True)} == {(40, 60, 3)}
 
 
-def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    monkeypatch.setattr(read, "find_spec", lambda name: None)
-    assert photos_in([tmp_path]) == [tmp_path / "a.HEIC"]
+    photo(tmp_path / "a.jpg")
+    for module in (read, files):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
+    assert "1 pictures are not read, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"a\.HEIC: .*pip install pillow-heif"):
         read_photo(tmp_path / "a.HEIC")
 

@@ -30,7 +30,7 @@ TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1
 VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
-HEIF = (".heic", ".heif")  # suffixes of what the package pillow-heif reads
+HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # suffixes, and how to have them read
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
 BITS = 258  # TIFF's tag of the bits of each channel
 FAINT = 2**14  # of 16-bit values; of a photo whose values are all smaller, the camera has fewer bits
@@ -58,7 +58,7 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
         raise
     except Exception as error:  # a damaged file can raise any exception
         missing = isinstance(error, FileNotFoundError)
-        mend = "; HEIC needs pip install pillow-heif" if is_heif and not find_spec("pillow_heif") else ""
+        mend = f"; {NEEDS_HEIF}" if is_heif and not find_spec("pillow_heif") else ""
         problem = "does not exist" if missing else f"is damaged or not an image ({error}{mend})"
         raise UserError(f"{path}: this {what} {problem}; restore it or leave it out") from None
 
