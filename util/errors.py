@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 2, 130, 141
+MAX_KNOWN = 20  # names that a message lists
 MAX_LINE = 4000  # characters of a message
 
 
@@ -39,4 +40,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    more = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
+    return f"; known: {', '.join(known[:MAX_KNOWN])}{more}" if known else ""

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from util.errors import Busy, UserError, WriteError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 
 
@@ -30,7 +31,8 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
     try:
         return parse(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or f"cut short or damaged: {error}"
+        damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        reason = getattr(error, "strerror", None) or damage
         raise UserError(f"{path}: cannot read {what} ({reason}); {mend}") from None
 
 
@@ -108,6 +110,12 @@ def lock(path: Path, refusal: str) -> TextIO:
     except OSError:
         print(f"{path}: no locks on this file system; start nothing twice", file=sys.stderr)
     return file
+
+
+def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
+    hidden = (".", *OF_SYSTEMS)
+    return sorted(p for p in paths if not any(part.lower().startswith(hidden) for part in p.relative_to(folder).parts))
 
 
 def fingerprint(files: Iterable[Path], *words: Any) -> str:

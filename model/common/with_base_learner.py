@@ -78,7 +78,7 @@ class OverBaseStage(WithEncoder):
         """Return the encoder and the number of base classes of a state dict in words."""
         classifier = state.get("base_learner.classify.4.weight")
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{describe(state)} and {classes}"
+        return f"{describe(state, self.settings.encoder.backbone)} and {classes}"
 
 
 class WithBaseLearner(OverBaseStage):

@@ -185,7 +185,7 @@ class WithEncoder(FewShotModel):
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""
-        return describe(state)
+        return describe(state, self.settings.encoder.backbone)
 
 
 def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Features:

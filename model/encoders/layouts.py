@@ -9,6 +9,7 @@ from torch import Tensor
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, in_words, spec_of
 from model.encoders.timm_encoder import CONSTANTS
+from model.encoders.timm_facts import PREFIX as TIMM
 from model.mismatch import Mismatch
 
 PREFIXES = ("module.", "encoder.", "backbone.")
@@ -64,10 +65,11 @@ def _bare(backbone: str, stem: str) -> Encoder:
         return build(backbone, stem)
 
 
-def describe(state: dict[str, Tensor]) -> str:
-    """Return the encoder of a state dict in words, for messages."""
-    found = recognise(state)
-    return "no encoder known here" if found is None else in_words(*found[:2])
+def describe(state: dict[str, Tensor], named: str = "") -> str:
+    """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
+    found = recognise(state, named if named.startswith(TIMM) else None)
+    unknown = f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
+    return unknown if found is None else in_words(*found[:2])
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:

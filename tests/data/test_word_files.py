@@ -29,6 +29,16 @@ def test_words_with_spaces_in_them_are_passed_over(tmp_path: Path) -> None:
     assert read_words(tmp_path / "glove.txt", ["cat"], ["cat"])["cat"].tolist() == [4, 5, 6]
 
 
+@pytest.mark.parametrize("start", ["\ufeff", "new york city ", "\ufeff4 3\n", " 4 3 \n"])
+def test_the_width_is_that_of_most_rows(tmp_path: Path, start: str) -> None:
+    first = "1 2 3\n" if "new" in start else "the 1 2 3\n"
+    (tmp_path / "some.vec").write_text(f"{start}{first}cat 4 5 6\ndog 7 8 9\na cat 9 9 9\n", encoding="utf-8")
+    words = {
+        name: row.tolist() for name, row in read_words(tmp_path / "some.vec", ["the", "cat", "dog"], ["?"]).items()
+    }
+    assert words == {"cat": [4, 5, 6], "dog": [7, 8, 9]} | ({} if "new" in start else {"the": [1, 2, 3]})
+
+
 def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)))

@@ -117,7 +117,7 @@ def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: s
     assert found_kind == kind and [Path(p.name).name for p in again.photos] == ["a.jpg", "b.jpg"]
     assert list(again.categories.values()) == list(NAMES.values())
     for category, want in zip(again.categories, photos[0].objects, strict=True):
-        label = label_of(again.photos[0], again.folder / again.photos[0].name, {category: 1})
+        label = label_of(again.photos[0], again.path_of(again.photos[0]), {category: 1})
         assert iou(label == 1, decoded(want.runs)) > SIMILAR
 
 

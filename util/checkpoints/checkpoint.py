@@ -10,7 +10,10 @@ state of the training, as JSON in its header. A published folder (``util/predict
 
 import hashlib
 import json
+import pickle
+import re
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,10 @@ FORMAT = "sym-net/1"
 SAFETENSORS = ".safetensors"
 ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
-HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
+HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
+WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
+COMPILED = "_orig_mod."  # torch.compile puts it before names
+OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 OF_TRAINING = ("optimizers", "ema", "scaler", "progress", "schedule")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
@@ -98,21 +104,49 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
         content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_archive(path)
-        if not isinstance(content, dict) or not content:
-            raise ValueError("it holds no named tensors")
     except Exception as error:  # torch raises many kinds for damaged files
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said})") from None
+        found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
+        said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None
+    if not isinstance(content, dict) or not (is_own(content) or weights_of(content)):
+        entries = content.items() if isinstance(content, dict) else [("the file", content)]
+        kinds = ", ".join(f"{key}: {type(value).__module__}.{type(value).__qualname__}" for key, value in entries)
+        raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
     return content
 
 
+class _Foreign:
+    """Stands for an object of any type but tensors and plain data, of which nothing is loaded or executed."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return {"defaultdict": dict, "deque": list}.get(cls.__name__, partial(object.__new__, cls))()
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    __setstate__ = __init__
+
+
 def _read_archive(path: Path) -> Any:
-    """Return what torch reads, after the checksums of the archive's members, which torch does not compare."""
+    """Return what torch reads, after the checksums of the archive's members, which torch does not compare.
+
+    Objects of types that torch refuses, such as NumPy's numbers, are passed over: a ``_Foreign`` takes their place.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of its member {damaged} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    kinds: dict[str, type] = {}
+    while True:
+        try:
+            with torch.serialization.safe_globals([*kinds.values()]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            found = OF_TYPE.search(str(error))
+            if found is None or not found[2] or found[1] in kinds:
+                raise
+            module, _, name = found[1].rpartition(".")
+            kinds[found[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -130,9 +164,17 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned."""
-    held = next((content[key] for key in HELD_BY if isinstance(content.get(key), dict)), content)
-    return {k: v for k, v in held.items() if isinstance(v, Tensor)}
+    """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers."""
+    for key in HELD_BY:
+        if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
+            return held
+    state = {str(k).replace(COMPILED, ""): v for k, v in content.items() if isinstance(v, Tensor)}
+    while published_layout(state) is None:
+        most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
+        if most is None:
+            break
+        state = {name.removeprefix(most): tensor for name, tensor in state.items()}
+    return state
 
 
 def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,90 +1,237 @@
 """Annotated photos and found objects in one form each, whatever format they are read from or written to."""
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import re
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
-from util.data.lists.files import IMAGE_SUFFIXES
-from util.errors import UserError
+from util.data.images.read import header_of, upright_size
+from util.data.lists.files import photos_below
+from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.formats.shapes import decoded, polygons_of
+from util.formats.shapes import corners_of, decoded, has_area, polygons_of
+from util.parallel import attempt
 
+BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
+IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
+LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
+UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
+CUT = 2  # pixels by which outlines may reach beyond a photo without a word
+
+Say = Callable[[str], None]  # to whom remarks on annotations are told
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
 class Instance(NamedTuple):
     """One annotation.
 
-    shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}.
+    shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}. box: x, y, width, height
+    of an object without outline.
     """
 
     image: int
     category: int
     crowd: bool
     shape: Shape
+    box: tuple[float, ...] = ()
 
 
 class Photo(NamedTuple):
     """One annotated photo and its instances, in the file's order."""
 
     id: int
-    name: str  # of its file, relative to the folder of photos
+    name: str  # of its file, as ``PhotoFiles`` finds it
     height: int
     width: int
     instances: tuple[Instance, ...]
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
 
 
+class PhotoFiles:
+    """The photos of a folder and its sub-folders, in the order of their paths, and the one rule that finds them.
+
+    Files state photos as programs write them: with the folders of another machine, backslashes, as an address with
+    a query, or with what Label Studio puts before a name.
+
+    Args:
+        is_named: the user has named the folder; else a file may state any place from there.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+
+    def __init__(self, folder: Path, is_named: bool = True):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: this folder of photos does not exist; check its name")
+        self.folder, self.is_named = folder, is_named
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """All photos."""
+        return photos_below(self.folder)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        out = defaultdict(list)
+        for path in self.paths:
+            for key in {name_key(path.name), name_key(path.stem)}:
+                out[key].append(path)
+        return out
+
+    def find(self, stated: str, source: Path) -> Path:
+        """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
+
+        Case, and how accents are composed, count only among several.
+
+        Raises:
+            UserError: there is none, or there are several; begins with the file that states it, ``source``.
+        """
+        for path in map(PureWindowsPath, spellings(stated)):
+            place, within = self.folder / path.as_posix(), not (path.root or path.drive or ".." in path.parts)
+            if (within or not self.is_named) and place.is_file():
+                return place
+            *folders, name = [*map(name_key, path.parts)] or [""]
+            homes = (self.folder.joinpath(*path.parts[n:-1]) for n in range(len(folders) if within else 0))
+            home, ranks = next((folder for folder in homes if folder.is_dir()), None), dict[Path, tuple]()
+            for one in self._by_name.get(name, ()):
+                if home not in (None, one.parent):
+                    continue  # another photo of this name
+                *own, last = map(name_key, one.relative_to(self.folder).parts)
+                alike = [a == b for a, b in zip(own[::-1], folders[::-1])]
+                ranks[one] = last == name, [*alike, False].index(False), len(own) == len(folders), one.name == path.name
+            best = [one for one, rank in ranks.items() if rank == max(ranks.values())]
+            if len(best) > 1:
+                raise UserError(f"{source}: {len(best)} photos in {self.folder} are named '{best[0].name}'; rename one")
+            if best:
+                return best[0]
+        there = {p.relative_to(self.folder).as_posix() if p.name == path.name else p.name for p in self.paths}
+        lost = path.as_posix() if within else path.name
+        raise UserError(
+            f"{source}: its photo '{lost}' is not in the folder of photos, {self.folder}{nearest(lost, there)}"
+        )
+
+
+def spellings(stated: str) -> list[str]:
+    """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
+    address = unquote(stated.partition(LOCAL_FILES)[2] or stated.partition("?")[0]).removeprefix("file://")
+    return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]
+
+
+def name_key(name: str) -> str:
+    """Return a file's name without case, and composed as other systems may not write it."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated photos by ascending id, category id -> name by ascending id, and the folder of the photos."""
+    """Annotated photos by ascending id, and category id -> name by ascending id.
+
+    Attributes:
+        files: the photos among which they are found.
+        source: the file or folder that was read.
+        left_out: what the reader did not understand, in words, and how often.
+    """
 
     photos: tuple[Photo, ...]
     categories: dict[int, str]
-    folder: Path = Path()
+    files: PhotoFiles
+    source: Path
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def annotated(self) -> tuple[Photo, ...]:
         """The photos that have at least one annotation."""
         return tuple(p for p in self.photos if p.instances)
 
+    def path_of(self, photo: Photo) -> Path:
+        """Return the file of a photo; errors as ``PhotoFiles.find``."""
+        return self.files.find(photo.name, self.source)
 
-class PhotoFiles:
-    """The photos of a folder and its sub-folders, in the order of their paths.
+
+def understood(given: Annotations, say: Say | None = None) -> Annotations:
+    """Return what has a meaning in annotations; lines say what has none, and what was decided.
+
+    A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
+    ``BACKGROUND`` are left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
+
+    Args:
+        say: of each line; default to the error output.
 
     Raises:
-        UserError: the folder does not exist.
+        UserError: nothing has a meaning, or the outlines contradict each other in what they are of.
+    """
+    left, photos, boxes = Counter(given.left_out), list[Photo](), 0
+    special = {c: name.casefold() for c, name in given.categories.items() if name.casefold() in (*BACKGROUND, *IGNORED)}
+    for photo in given.photos:
+        kept, unknown = list[Instance](), list[Instance]()
+        for one in photo.instances:
+            is_box = not (is_shape := has_area(one.shape)) and len(one.box) == 4 and min(one.box[2:]) > 0
+            if is_box:
+                x, y, width, height = one.box
+                one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
+            if not (is_shape or is_box):
+                left["objects without outline or box"] += 1
+            elif special.get(one.category) in BACKGROUND:
+                left[f"regions of {given.categories[one.category]}"] += 1
+            else:
+                (unknown if one.category in special else kept).append(one)
+        classes = dict.fromkeys(one.category for one in kept)
+        beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
+        photos.append(photo._replace(instances=(*beside, *kept)))
+    counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
+    if left and not any(photo.instances for photo in photos):
+        raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
+    categories = {number: name for number, name in given.categories.items() if number not in special}
+    turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
+    lines = {
+        f"left out: {counts}": left,
+        f"all of the box counts as the object where there is no outline ({boxes} objects)": boxes,
+        f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}": beyond,
+        "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged": turned,
+    }
+    for line in (line for line, holds in lines.items() if holds):
+        say(f"{given.source}: {line}") if say else print(f"note: {given.source}: {line}", file=sys.stderr)
+    return replace(given, photos=turned or tuple(photos), categories=categories)
+
+
+def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
+    """Return all photos, those turned by EXIF data with the other size, if outlines tell so, else none.
+
+    And the names of the photos beyond whose size outlines reach.
     """
 
-    def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: this folder of photos does not exist; check its name")
-        self.folder = folder
-        self.paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        self._by_name = defaultdict(list)
-        for path in self.paths:
-            for key in (path.name, path.stem):
-                self._by_name[key].append(path)
+    def fits(photo: Photo) -> bool:
+        shapes, size = [one.shape for one in photo.instances], (photo.height + CUT, photo.width + CUT)
+        corners = [outline.reshape(-1, 2)[:, ::-1] for shape in shapes if isinstance(shape, tuple) for outline in shape]
+        corners += [np.array([shape["size"]]) for shape in shapes if isinstance(shape, dict)]
+        return not corners or bool((np.concatenate(corners).max(0) <= size).all())
 
-    def __contains__(self, name: str) -> bool:
-        """Return whether a photo has a file name or stem."""
-        return name in self._by_name
+    def exchanged(photo: Photo) -> Photo:
+        header = attempt(lambda one: header_of(given.path_of(one)), photo)
+        if isinstance(header, UserError) or header[1] < 5:  # upright, or upside down
+            return photo
+        size = photo.width, photo.height
+        return photo._replace(height=size[0], width=size[1], is_upright=size == upright_size(*header))
 
-    def named(self, name: str, source: Path) -> Path:
-        """Return the only photo with a file name, or with a stem.
-
-        Raises:
-            UserError: there is none, or there are several; begins with the file that names it, ``source``.
-        """
-        found = self._by_name[name]
-        if len(found) != 1:
-            raise UserError(f"{source}: {len(found)} photos in {self.folder} are named '{name}'; name its --photos")
-        return found[0]
+    beyond = [photo for photo in given.photos if not fits(photo)]
+    tell = next((photo for photo in beyond if fits(exchanged(photo))), None)
+    if tell is None:
+        return (), [photo.name for photo in beyond]
+    out = tuple(map(exchanged, given.photos))
+    for photo in out:
+        if photo not in beyond and not fits(photo):
+            form = f"{photo.name} is not {photo.width} x {photo.height}, {tell.name} not {tell.width} x {tell.height}"
+            raise UserError(f"{given.source}: by the outlines {form}; export it anew, from upright photos")
+    return out, [photo.name for photo in beyond if photo in out]
 
 
 class FoundObject(NamedTuple):
@@ -143,6 +290,20 @@ class Found:
     polygons: bool = False
 
 
-def reason_of(error: Exception) -> str:
-    """Return an error of reading a file in words."""
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+WORDS = (  # what Python and NumPy say of a value, and what it means
+    (r"invalid literal for int.*: (.*)", r"\1 is no whole number"),
+    (r"could not convert string to float: (.*)", r"\1 is no number"),
+    (r"(?s).*(?:reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled).*", None),
+)
+
+
+def reason_of(error: Exception, expected: str = "a value is of another kind than expected") -> str:
+    """Return an error of reading a file in words; those of Python give way to what was expected."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, TypeError | AttributeError | IndexError | OverflowError):
+        return expected
+    for pattern, words in WORDS:
+        if re.fullmatch(pattern, str(error)):
+            return expected if words is None else re.sub(pattern, words, str(error))
+    return str(error) or type(error).__name__

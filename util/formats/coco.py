@@ -1,15 +1,18 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
 import json
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sized
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from util.errors import UserError
 from util.files import read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.formats.shapes import decoded, encoded
+
+EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -25,7 +28,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     try:
-        return _collected(json.loads(text, object_hook=_compact), folder or path.parent)
+        return _collected(json.loads(text, object_hook=_compact), path, folder)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path}: holds no instances in COCO's format ({reason_of(error)}); export or download it again"
@@ -34,17 +37,41 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
-    if isinstance(entry.get("counts"), list):
-        return entry | {"counts": np.array(entry["counts"], np.uint32)}
-    if "segmentation" not in entry:
+    if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
-    shape = entry["segmentation"]
-    if not isinstance(shape, dict):
-        shape = tuple(np.array(polygon, np.float64).reshape(len(polygon)) for polygon in shape)
-    return Instance(int(entry["image_id"]), int(entry["category_id"]), bool(int(entry.get("iscrowd", 0))), shape)
+    try:
+        shape = shape_of(entry.get("segmentation"))
+        has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
+        box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
+        crowd = bool(int(entry.get("iscrowd") or 0))
+        return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"annotation {entry.get('id')}: {reason_of(error, EXPECTED)}") from None
 
 
-def _collected(content: dict[str, list], folder: Path) -> Annotations:
+def shape_of(given: Any) -> Shape:
+    """Return a segmentation as a shape: outlines, also one alone or of pairs; run lengths, also a list of them.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is neither.
+    """
+    if isinstance(given, dict):
+        counts, (height, width) = given["counts"], given["size"]
+        counts = counts.decode("ascii") if isinstance(counts, bytes) else counts
+        counts = counts if isinstance(counts, str) else np.array(counts, np.uint32)
+        return {"size": [int(height), int(width)], "counts": counts}
+    if given is None or not len(given):
+        return ()
+    if isinstance(given[0], dict):
+        return encoded(np.any([decoded(one) for one in map(shape_of, given) if isinstance(one, dict)], axis=0))
+    is_one = not isinstance(given[0], Sized) or (len(given) > 2 and all(len(point) == 2 for point in given))
+    outlines = tuple(np.array(outline, np.float64).reshape(-1) for outline in ([given] if is_one else given))
+    if any(len(outline) % 2 for outline in outlines):
+        raise ValueError("an outline has an odd number of numbers; x and y come in pairs")
+    return outlines
+
+
+def _collected(content: dict[str, list], path: Path, folder: Path | None) -> Annotations:
     categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
     of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
     if len({*categories.values()}) < len(content["categories"]) or len(of_image) < len(content["images"]):
@@ -56,14 +83,11 @@ def _collected(content: dict[str, list], folder: Path) -> Annotations:
             raise ValueError(f"category_id {instance.category} is not among the categories")
         if instance.image in of_image:
             of_image[instance.image].append(instance)
-    for name in (PurePosixPath(str(image["file_name"])) for image in content["images"]):
-        if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"file_name '{name}' is not in the folder of photos")
     photos = [
         Photo(number, str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
         for number, image in sorted((int(image["id"]), image) for image in content["images"])
     ]
-    return Annotations(tuple(photos), categories, folder)
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or path.parent, folder is not None), path)
 
 
 def class_table(categories: Iterable[int]) -> dict[int, int]:

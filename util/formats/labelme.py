@@ -1,32 +1,32 @@
 """LabelMe's JSON format, which X-AnyLabeling shares, one file for each photo: it is read, and predictions written."""
 
-import base64
 import json
 import os
-import sys
-from pathlib import Path, PureWindowsPath
+from collections import Counter
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
-from util.files import read_text
+from util.files import read_text, visible
 from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
-from util.formats.shapes import corners_of, ellipse_of, encoded
+from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 
 SUFFIX = ".json"
 POLYGON = "polygon"
-POLYGONS = (POLYGON, "rotation", "oriented_rectangle")  # turned rectangles have their four corners as points
+POLYGONS = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # the corners of all are points
+EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
 
 def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
-    Shapes without area, such as stray points and lines, are left out, which a line says.
+    Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted.
 
     Args:
         folder: of the photos, which are found there by name; default the place that each file states, or its own.
@@ -35,48 +35,37 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     Raises:
         UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
     """
-    files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
-    photo_files = None if folder is None else PhotoFiles(folder)
+    photo_files = cache(PhotoFiles)
     ids: dict[str, int] = {}
-    photos, without_area = [], list[Path]()
+    photos, left_out = [], Counter[str]()
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
         try:
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            image = photo or _photo_of(content["imagePath"], file, photo_files)
+            files_there = photo_files(folder or file.parent, folder is not None)
+            image = photo or files_there.find(content["imagePath"], file)
             stated = content.get("imageHeight"), content.get("imageWidth")
             size = upright_size(*header_of(image)) if None in stated else (int(stated[0]), int(stated[1]))
-            shapes = [(str(entry["label"]), _shape(entry, size)) for entry in content["shapes"]]
-            without_area += [file for _, shape in shapes if not shape]
+            instances = []
+            for place, entry in enumerate(content["shapes"], 1):
+                kind = str(entry.get("shape_type") or POLYGON)
+                try:
+                    if (shape := _shape(entry, kind, size)) is None:
+                        left_out[f"shapes of the kind '{kind}'"] += 1
+                        continue
+                except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+                    raise ValueError(f"shape {place}: {reason_of(error, EXPECTED)}") from None
+                instances.append(Instance(number, ids.setdefault(str(entry["label"]), len(ids) + 1), False, shape))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise UserError(f"{file}: not in labelme's form ({reason_of(error)}); export it again") from None
-        instances = tuple(
-            Instance(number, ids.setdefault(name, len(ids) + 1), False, shape) for name, shape in shapes if shape
-        )
-        photos.append(Photo(number, os.path.relpath(image, root), *size, instances))
-    if without_area:
-        left_out = f"{len(without_area)} points or lines, here or in later files, are left out"
-        print(f"note: {without_area[0]}: {left_out}", file=sys.stderr)
-    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
+        photos.append(Photo(number, os.path.relpath(image, root), *size, tuple(instances)))
+    categories = {number: name for name, number in ids.items()}
+    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path, left_out)
 
 
-def _photo_of(stated: str, file: Path, photos: PhotoFiles | None) -> Path:
-    """Return the photo of a file: among some photos by its name, else where the file states it, else beside the file.
-
-    Programs on Windows write backslashes.
-    """
-    image = PureWindowsPath(stated)
-    if photos is not None:
-        return photos.named(image.name, file)
-    for candidate in (file.parent / image.as_posix(), file.parent / image.name):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos with --photos")
-
-
-def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
-    """Return the shape of one entry of ``shapes`` on a photo of a size (height, width); () of a kind without area."""
-    kind = entry.get("shape_type") or POLYGON
+def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | None:
+    """Return the shape of one entry of ``shapes`` on a photo of a size (height, width); None of other kinds."""
     points = np.array(entry["points"], np.float64).reshape(-1, 2)
     if kind == "rectangle":
         return (corners_of(*points.min(0), *points.max(0)),)
@@ -84,15 +73,14 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape:
         (x, y), radius = points[0].tolist(), float(np.linalg.norm(points[1] - points[0]))
         return (ellipse_of(x, y, radius, radius),)
     if kind == "mask":  # a PNG in base64, whose first point is its upper left pixel
-        content = np.frombuffer(base64.b64decode(entry["mask"]), np.uint8)
-        part = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if content.size else None
-        if part is None:
-            raise ValueError("a mask is damaged")
+        part = region_in(entry["mask"])
         left, top = points.min(0).round().astype(int)
         mask = np.zeros(size, bool)
-        mask[top : top + part.shape[0], left : left + part.shape[1]] = part > 0
+        if min(left, top) < 0 or top + part.shape[0] > size[0] or left + part.shape[1] > size[1]:
+            raise ValueError("its mask reaches beyond the photo")
+        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
         return encoded(mask)
-    return (points.reshape(-1),) if kind in POLYGONS else ()
+    return (points.reshape(-1),) if kind in POLYGONS else None
 
 
 def write(folder: Path, found: Found) -> None:

@@ -1,11 +1,11 @@
 """Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
 import json
-import os
-import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -15,52 +15,90 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.marks import point_label
 from util.errors import UserError
 from util.files import read_json, write_atomically
+from util.formats import annotations as form
 from util.formats.annotations import Annotations, Found, FoundObject, FoundPhoto, Instance, Photo, PhotoFiles, reason_of
 from util.formats.coco import json_list
-from util.formats.shapes import corners_of, decoded, ellipse_of, encoded
+from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 
-PHOTO_NAME = re.compile(r"[/\\]|\?d=")  # begins after it
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # put before the name of an uploaded file
-LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files on its own machine
+TOOLS = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the annotations of a JSON export, of each task the first; where nothing is annotated, the predictions.
+    """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
 
-    Of a keypoint, as of ``points=``, pixels up to three radii away are unknown; shapes of other tools are left out.
+    It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
+    ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
+    Regions of other tools, and those without a label, are left out and counted.
 
     Args:
         folder: of the photos, which are found there by name; default the file's own.
 
     Raises:
-        UserError: the file is unreadable or in another format, or a photo is missing; the message names the file.
+        UserError: the file is unreadable or in another format; the message names the file.
     """
-    photo_files, ids, photos = PhotoFiles(folder or path.parent), dict[str, int](), []
+    ids, photos, left_out, where = dict[str, int](), list[Photo](), Counter[str](), ""
     try:
         tasks = read_json(path, "these annotations", "export them again")
+        if not any("annotations" in task or "predictions" in task for task in tasks) and "annotation_id" in tasks[0]:
+            raise ValueError("this is JSON-MIN, which does not say what regions are; choose JSON")
         kept = [[one for one in task.get("annotations", ()) if not one.get("was_cancelled")] for task in tasks]
         kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
-            entries = [entry for one in annotations[:1] for entry in one["result"] if "original_width" in entry]
-            if not entries:
-                continue
-            size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-            instances = [
-                Instance(number, ids.setdefault(name, len(ids) + 1), crowd, shape)
-                for entry in entries
-                for name in entry["value"].get(entry["type"], entry["value"].get("labels", ()))
-                for crowd, shape in _shapes(entry, size)
-            ]
-            names = [PHOTO_NAME.split(unquote(str(text)))[-1].partition("?")[0] for text in task["data"].values()]
-            stated = next((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), "")
-            photo = photo_files.named(stated if stated in photo_files else UPLOADED.sub("", stated), path)
-            photos.append(Photo(number, os.path.relpath(photo, photo_files.folder), *size, tuple(instances)))
+            where = f"task {task.get('id', number)}: "
+            found = (
+                [entry for entry in one["result"] if "original_width" in entry]
+                for one in sorted(annotations, key=lambda one: not one.get("ground_truth"))
+            )
+            of_photo: dict[str, list[dict[str, Any]]] = {}
+            for entry in next(filter(None, found), []):
+                of_photo.setdefault(_photo_of(entry, task["data"]), []).append(entry)
+            for stated, entries in of_photo.items():
+                size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
+                instances = [
+                    Instance(one, ids.setdefault(name, len(ids) + 1), crowd, shape)
+                    for names, entry in _labelled(entries, left_out)
+                    for name in names
+                    for crowd, shape in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
+                ]
+                photos.append(Photo(one, stated, *size, tuple(instances)))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: not in Label Studio's JSON form ({reason_of(error)}); export it again") from None
-    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, photo_files.folder)
+        reason = f"{where}{reason_of(error)}"
+        raise UserError(f"{path}: not in Label Studio's JSON form ({reason}); export it again") from None
+    files, categories = PhotoFiles(folder or path.parent, folder is not None), {n: name for name, n in ids.items()}
+    return Annotations(tuple(photos), categories, files, path, left_out)
+
+
+def _photo_of(entry: dict[str, Any], data: dict[str, Any]) -> str:
+    """Return how a task states the photo of an entry of ``result``."""
+    lists = {key: value if isinstance(value, list) else [value] for key, value in data.items() if value}
+    texts = {key: values for key, values in lists.items() if all(isinstance(text, str) for text in values)}
+    images = {k: v for k, v in texts.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
+    known, name = images or texts, str(entry.get("to_name"))
+    if name not in known and len(known) != 1:
+        several = f"of its {len(known)} photos, {', '.join(known)}," if known else "of its data"
+        raise ValueError(f"{several} none is '{name}', the to_name of a region")
+    return known.get(name, next(iter(known.values())))[entry.get("item_index") or 0]
+
+
+def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield the labels of each entry of ``result`` that has some, and the entry; count regions that have none.
+
+    A tool and its labels may be two entries of one region.
+    """
+    regions = [{k: v for k, v in entry["value"].items() if not k.endswith("labels")} for entry in entries]
+    labels = [
+        value.get(kind) or value.get("labels") if kind.endswith("labels") else None
+        for kind, value in ((entry["type"], entry["value"]) for entry in entries)
+    ]
+    known = [region for region, names in zip(regions, labels, strict=True) if names]
+    for region, names, entry in zip(regions, labels, entries, strict=True):
+        if names:
+            yield names, entry
+        elif entry["type"].removesuffix("labels") in TOOLS and region not in known:
+            left_out["regions without a label"] += 1
 
 
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, Any]]:
@@ -70,6 +108,8 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, An
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
     if "rle" in value:
         return [(False, encoded(brush_mask(value["rle"], size)))]
+    if "imageDataURL" in value:
+        return [(False, encoded(region_in(value["imageDataURL"])))]
     if "points" in value:
         return [(False, ((np.array(value["points"], np.float64) / 100 * (width, height)).reshape(-1),))]
     if "x" not in value:
@@ -97,6 +137,8 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     def number(length: int) -> int:
         nonlocal at
         at += length
+        if at > len(bits):
+            raise ValueError("run lengths of a brush are cut short")
         return int(bits[at - length : at], 2)
 
     total, word = number(32), number(5) + 1
@@ -121,7 +163,14 @@ def write(folder: Path, found: Found) -> None:
             "score": sum(scores) / len(scores) if scores else 0.0,
             "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
         }
-        tasks.append(json.dumps({"data": {"image": LOCAL_FILES + quote(photo.name)}, "predictions": [prediction]}))
+        tasks.append(
+            json.dumps(
+                {
+                    "data": {"image": f"/data/local-files/{form.LOCAL_FILES}{quote(photo.name)}"},
+                    "predictions": [prediction],
+                }
+            )
+        )
     tag = "PolygonLabels" if found.polygons else "BrushLabels"
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'

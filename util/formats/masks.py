@@ -1,13 +1,16 @@
-"""Masks as PNGs with the same stems as their photos, in the folder of the photos or in one of their own."""
+"""Masks with the same stems as their photos, in the folder of the photos or in one of their own, and class names."""
 
+import sys
 from pathlib import Path
 
+from util.data.lists.files import photos_below
 from util.errors import UserError
-from util.files import read_text
-from util.formats.annotations import PhotoFiles
+from util.files import read_text, visible
+from util.formats.annotations import BACKGROUND, IGNORED, PhotoFiles, name_key
 
-NAME_FILES = ("names.txt", "classes.txt", "labels.txt")  # one class per line, the first is value 1
+NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
+MASK_SUFFIXES = ((".png",), (".tif", ".tiff", ".bmp", ".gif"))
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
 
@@ -17,60 +20,75 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     Args:
         photos: the folder of photos; then ``path`` is that of the masks.
     """
-    inside = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
+    inside = {p.name.lower(): p for p in visible(path.iterdir(), path) if p.is_dir()}
     of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
     of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
     return (of_photos[0], of_masks[0]) if of_photos and of_masks and photos is None else (photos or path, path)
 
 
+def masks_in(folder: Path) -> list[Path]:
+    """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
+    found = photos_below(folder, recursive=False)
+    by_rank = ([path for path in found if path.suffix.lower() in kinds] for kinds in MASK_SUFFIXES)
+    return next(filter(None, by_rank), [])
+
+
 def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
     """Return the folders of photos and of masks of each class, by its name, the folder's; none if it holds masks."""
-    if not masks.is_dir() or any(masks.glob("*.png")):
+    if not masks.is_dir() or masks_in(masks):
         return {}
-    found = {path.name: folders_in(path) for path in sorted(masks.iterdir()) if path.is_dir()}
-    return {name: folders for name, folders in found.items() if any(folders[1].glob("*.png"))}
+    inside = [path for path in visible(masks.iterdir(), masks) if path.is_dir()]
+    found = {path.name: folders_in(path) for path in inside if path.name.lower() not in BACKGROUND}
+    return {name: folders for name, folders in found.items() if masks_in(folders[1])}
 
 
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Return photos with their masks, in the order of the photos' paths; photos without a mask are left out.
+    """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
+
+    A line says how many masks that are.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
     """
-    named = {path.name for path in masks.iterdir()} if masks.is_dir() else set()
-    out: dict[str, tuple[Path, Path]] = {}
+    named = {name_key(path.stem): path for path in (masks_in(masks) if masks.is_dir() else ())}
+    out, there = dict[str, tuple[Path, Path]](), {*named.values()}
     for photo in PhotoFiles(photos).paths:
-        name = f"{photo.stem}.png"
-        if name not in named or photo == masks / name:
+        mask = named.get(key := name_key(photo.stem))
+        if mask is None or photo in there:
             continue
-        if name in out:
-            raise UserError(f"{photo} and {out[name][0]} have the same name; rename one")
-        out[name] = (photo, masks / name)
+        if key in out:
+            raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
+        out[key] = (photo, mask)
     if not out:
         raise UserError(
             f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
-            "photo.png"
+            "photo.png (no JPEG, which changes values)"
         )
+    if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
+        print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)
     return list(out.values())
 
 
-def names_beside(masks: Path) -> list[str] | None:
+def names_beside(masks: Path) -> dict[int, str] | None:
     """Return the class names in a file beside or above masks, None if there is none; errors as ``read_class_names``."""
     files = [folder / name for folder in (masks, masks.parent) for name in NAME_FILES if (folder / name).is_file()]
     return read_class_names(files[0]) if files else None
 
 
-def read_class_names(path: Path) -> list[str]:
-    """Return the class names of a file, one per line; a first line 'background' is ignored.
+def read_class_names(path: Path) -> dict[int, str]:
+    """Return value -> class name of a file, one per line from 1 on; "" of unknown values, whose names are ``IGNORED``.
+
+    First lines of ``IGNORED``, then of ``BACKGROUND``, do not count: labelme's -1 and 0, which masks hold as 255 and 0.
 
     Raises:
         UserError: the file cannot be read, or names a class twice.
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
-    names = names[1:] if names and names[0].lower() == "background" else names
+    for kinds in (IGNORED, BACKGROUND):
+        names = names[1:] if names and names[0].casefold() in kinds else names
     check_unique(names, path)
-    return names
+    return {value: "" if name.casefold() in IGNORED else name for value, name in enumerate(names, 1)}
 
 
 def check_unique(names: list[str], path: Path) -> None:

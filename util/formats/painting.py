@@ -15,10 +15,9 @@ from model.episode import IGNORE
 from util.data.images.read import fitted_mask, header_of, upright_size
 from util.errors import UserError
 from util.formats.annotations import Instance, Photo, reason_of
-from util.formats.shapes import decoded
+from util.formats.shapes import decoded, has_area
 
 FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an outline
-MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
 def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
@@ -71,18 +70,9 @@ def _region(instance: Instance, photo: Photo) -> np.ndarray:
         if instance.shape["size"] != size:
             raise ValueError(f"its size is {instance.shape['size']}, the image's {size}")
         return decoded(instance.shape)
-    polygons = [polygon for polygon in instance.shape if _has_area(polygon)]
+    polygons = [polygon for polygon in instance.shape if has_area((polygon,))]
     if not all((np.abs(polygon) < FARTHEST).all() for polygon in polygons):  # also where one is not a number
         raise ValueError("its outlines reach far beyond the photo")
     if not polygons:
         return np.zeros(size, bool)
     return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
-
-
-def _has_area(polygon: np.ndarray) -> bool:
-    """Return whether a polygon (2 x points,) has at least three points that are not on one line."""
-    if len(polygon) < 6:  # three points
-        return False
-    points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
-    longest = points[(points**2).sum(1).argmax()]
-    return not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all()

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
-from util.files import read_bytes
+from util.files import read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
-from util.formats.annotations import Annotations, Found
+from util.formats.annotations import Annotations, Found, Say, understood
 
 COCO, YOLO, LABELME, LABELSTUDIO, RESULTS, MASKS = "coco", "yolo", "labelme", "labelstudio", "results", "masks"
 READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {  # of a path, and the folder of photos where named
@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder; they raise
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
 KEYS = {  # of JSON files; the first that is found tells
-    LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"result"\s*:', re.DOTALL),
+    LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"(?:result|annotation_id)"\s*:', re.DOTALL),
     RESULTS: re.compile(rb'"query_file"\s*:'),
     COCO: re.compile(rb'"annotations"\s*:'),
     LABELME: re.compile(rb'"shapes"\s*:'),
@@ -54,12 +54,12 @@ def recognise(text: str) -> tuple[str, Path]:
     return next(iter(found.items()))
 
 
-def read(text: str, photos: Path | None = None) -> tuple[str, Annotations]:
-    """Return format and content of ``[format:]path`` but for ``masks``; errors as ``recognise`` and the reader."""
+def read(text: str, photos: Path | None = None, say: Say | None = None) -> tuple[str, Annotations]:
+    """Return format and meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``understood``."""
     kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: is a folder of masks; name a file or folder of another format")
-    return kind, READERS[kind](path, photos)
+    return kind, understood(READERS[kind](path, photos), say)
 
 
 def _formats_in(path: Path) -> dict[str, Path]:
@@ -70,12 +70,12 @@ def _formats_in(path: Path) -> dict[str, Path]:
             return dict([(kind, path) for kind, key in KEYS.items() if key.search(content)][:1])
         return {YOLO: path} if path.suffix.lower() in yolo.YAML_SUFFIXES or path.name == yolo.CLASS_FILE else {}
     found: dict[str, Path] = {}
-    for file in sorted(path.glob(f"*{labelme.SUFFIX}"))[:20]:  # readers refuse other files
+    for file in visible(path.glob(f"*{labelme.SUFFIX}"), path)[:20]:  # readers refuse other files
         for kind in _formats_in(file):
             if kind not in OF_PHOTOS and kind in found:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")
             found[kind] = path if kind in OF_PHOTOS else file
     data = yolo.data_files_in(path)
-    if data and (data[0].name != yolo.CLASS_FILE or any(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"))):
+    if data and (data[0].name != yolo.CLASS_FILE or visible(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"), path)):
         found[YOLO] = path
     return found or {MASKS: path}

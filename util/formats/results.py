@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from util.data.images.read import read_mask
 from util.errors import UserError
-from util.files import read_json, read_text
+from util.files import read_json, read_text, visible
 from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, reason_of
 from util.formats.shapes import decoded, encoded
 
@@ -53,13 +53,14 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Raises:
         UserError: a file is unreadable, or a photo or its mask is missing; the message names the file.
     """
-    files, within = (sorted(path.glob("*.json")), path) if path.is_dir() else ([path], path.parent)
-    photo_files, verdicts = None if folder is None else PhotoFiles(folder), verdicts_in(within)
+    files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
+    verdicts = verdicts_in(within)
+    photo_files = PhotoFiles(folder or within.parent, folder is not None)
     root, ids, photos = folder or within, dict[str, int](), []
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
         record = read_json(file, "this result", "make it again")
         try:
-            stated, size = Path(record["query"]), (int(record["height"]), int(record["width"]))
+            stated, size = str(record["query"]), (int(record["height"]), int(record["width"]))
             mask = read_mask(within / record["mask"]) if "mask" in record else None
             instances = []
             for entry in record["classes"]:
@@ -69,9 +70,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     instances.append(Instance(number, category, False, encoded(inside)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{file}: is no result of this project ({reason_of(error)}); make it again") from None
-        places = [stated, within.parent / stated] if photo_files is None else [photo_files.named(stated.name, file)]
-        photo = next((place for place in places if place.is_file()), None)
-        if photo is None:
-            raise UserError(f"{file}: its photo '{stated}' is not there; name the folder of the photos with --photos")
+        here = folder is None and Path(stated).is_file()
+        photo = Path(stated) if here else photo_files.find(stated, file)
         photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances), True))
-    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, root)
+    categories = {number: name for name, number in ids.items()}
+    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path)

@@ -4,14 +4,21 @@ The corners of polygons lie on the corners of pixels, so that an outline that is
 pixels of its mask. These polygons have no holes; a hole is joined to its outline by a line that is walked both ways.
 """
 
+import base64
+from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle
+
+from util.data.images.read import read_region
+from util.errors import UserError
 
 TOLERANCE = 0.75  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
+MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
 
@@ -24,6 +31,33 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarr
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Return a rectangle as a polygon, (8,) float64."""
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
+
+
+def region_in(text: str) -> np.ndarray:
+    """Return the mask in the text of a PNG, in base64 or as an address of data, (H, W) bool; ValueError: damaged."""
+    try:
+        with Image.open(BytesIO(base64.b64decode(text.rpartition(",")[2])), formats=("PNG",)) as image:
+            return read_region(image)[0] == 1
+    except (OSError, SyntaxError, ValueError, UserError) as error:
+        reason = str(error) if isinstance(error, UserError) else "no PNG"
+        raise ValueError(f"a mask is damaged ({reason})") from None
+
+
+def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
+    """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
+    if isinstance(shape, dict):
+        counts, pixels = shape["counts"], shape["size"][0] * shape["size"][1]
+        return bool(rle.area(shape)) if isinstance(counts, str) else len(counts) > 1 or counts.sum() != pixels
+    for polygon in shape:
+        if len(polygon) >= 6:  # three points
+            a, b, c, d, e, f = polygon[:6].tolist()
+            if abs((c - a) * (f - b) - (d - b) * (e - a)) > MIN_AREA:  # the first three, which is quick
+                return True
+            points = polygon[: len(polygon) // 2 * 2].reshape(-1, 2) - polygon[:2]
+            longest = points[(points**2).sum(1).argmax()]
+            if not (np.abs(points[:, 0] * longest[1] - points[:, 1] * longest[0]) <= MIN_AREA).all():
+                return True
+    return False
 
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:

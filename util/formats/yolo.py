@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
-from util.files import link, read_text, write_atomically
+from util.files import link, read_text, visible, write_atomically
 from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, reason_of
 from util.formats.masks import check_unique
 from util.formats.shapes import corners_of
@@ -32,7 +32,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Category ids are the classes' numbers plus 1.
 
     Args:
-        folder: of the photos; default ``images`` in place of ``labels``, or the folder of the text files.
+        folder: of the photos; default ``images`` in place of ``labels``, where that exists.
 
     Raises:
         UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
@@ -43,25 +43,25 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(found)} data files with the class names; name one of them")
         path = found[0]
     names, root = read_data_file(path)
-    rows = [file for file in sorted(root.rglob(f"*{ROWS_SUFFIX}")) if file.name != CLASS_FILE]
+    rows = [file for file in visible(root.rglob(f"*{ROWS_SUFFIX}"), root) if file.name != CLASS_FILE]
     files = [file for file in rows if LABELS in file.relative_to(root).parts[:-1]]
     files = files or [file for file in rows if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     photo_files = PhotoFiles(folder or root)
-    beside = {photo.with_suffix(""): photo for photo in photo_files.paths}
     photos = []
     for number, file in enumerate(tqdm(files, str(root), unit="file", leave=False, delay=1), 1):
-        photo = _photo_of(file, beside) if folder is None else photo_files.named(file.stem, file)
+        places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
+        photo = photo_files.find("/".join(places), file)
         size = upright_size(*header_of(photo))
-        instances = tuple(Instance(number, n + 1, False, (points,)) for n, points in _rows_of(file, size, len(names)))
+        instances = tuple(Instance(number, n + 1, False, *shape) for n, *shape in _rows_of(file, size, len(names)))
         photos.append(Photo(number, os.path.relpath(photo, folder or root), *size, instances))
-    return Annotations(tuple(photos), dict(enumerate(names, 1)), folder or root)
+    return Annotations(tuple(photos), dict(enumerate(names, 1)), PhotoFiles(folder or root, False), path)
 
 
 def data_files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that may be data files: YAML files, else ``classes.txt`` there or in ``labels``."""
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in YAML_SUFFIXES and p.is_file())
+    found = [p for p in visible(folder.iterdir(), folder) if p.suffix.lower() in YAML_SUFFIXES and p.is_file()]
     return found or [p for p in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if p.is_file()][:1]
 
 
@@ -81,8 +81,10 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
         try:
             content = yaml.safe_load(text)
             names = content["names"]
+            if "kpt_shape" in content:
+                raise ValueError("is of key points, whose rows are no outlines")
             if not isinstance(names, (list, dict)):
-                raise TypeError("names must list the classes, or map 0, 1, ... to them")
+                raise ValueError("names must list the classes, or map 0, 1, ... to them")
             names = [str(names[number]) for number in range(len(names))]
         except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: {reason_of(error)}; write names: [cat, dog]") from None
@@ -92,37 +94,33 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
     return names, root
 
 
-def _photo_of(file: Path, photos: dict[Path, Path]) -> Path:
-    """Return the photo of a text file: in the folder ``images`` in place of the last ``labels``, or beside it."""
-    parts = list(file.with_suffix("").parts)
-    if LABELS in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index(LABELS)] = IMAGES
-    photo = photos.get(Path(*parts)) or photos.get(file.with_suffix(""))
-    if photo is None:
-        raise UserError(f"{file}: its photo is not in {Path(*parts).parent}; name its folder with --photos")
-    return photo
-
-
-def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int, np.ndarray]]:
-    """Return class number and polygon, (2 x points,) float64, of each row of a text file."""
+def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int, tuple, tuple]]:
+    """Return class number, shape and box of each row of a text file, one of both empty."""
     out = []
     for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if not line.strip():
             continue
         try:
-            category, shares = int(line.split()[0]), np.array(line.split()[1:], np.float64)
+            numbers = np.array(line.split(), np.float64)
+            category, shares = numbers[0], numbers[1:]
             if category not in range(classes):
-                raise ValueError(f"class {category} is not among the classes 0..{classes - 1}")
-            if len(shares) == 4:  # a box
+                raise ValueError(f"class {category:g} is not among the classes 0..{classes - 1}")
+            is_box = len(shares) == 4
+            if len(shares) % 2 and len(shares) > 4:
+                raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
+            if is_box:
                 x, y, width, height = shares
                 shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             if len(shares) < 6:
                 raise ValueError("an outline has at least three corners x y")
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
-            out.append((category, (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)))
+            corners = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
+            box = (*corners[:2], *(corners[4:6] - corners[:2])) if is_box else ()
+            out.append((int(category), () if is_box else (corners,), box))
         except ValueError as error:
-            raise UserError(f"{path}: line {number} is not in YOLO's form for segmentation ({error})") from None
+            line = f"line {number} is not in YOLO's form for segmentation ({reason_of(error)})"
+            raise UserError(f"{path}: {line}") from None
     return out
 
 

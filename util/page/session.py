@@ -19,6 +19,7 @@ from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import kept_json, lock, write_atomically
+from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
 from util.page.background import Background, Work
@@ -131,9 +132,10 @@ class Session:
         if not path.strip():
             raise UserError("Import annotations: name a file or folder on the machine of the server")
         first: UserError | None = None  # of the folder that the annotations name
+        said: dict[str, None] = {}  # of the annotations, each line once
         for folder in [None, *{photo.path.parent for photo in self.photos.values()}]:
             try:
-                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS)[0]
+                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))[0]
                 check_photo(listed[0].photo)
                 break
             except UserError as error:
@@ -149,7 +151,7 @@ class Session:
             whole[label == 1] = value
             photo.lay(whole)
         self._save()
-        return f"{len({one.photo for one in listed})} marked photo(s)"
+        return "; ".join((f"{len({one.photo for one in listed})} marked photo(s)", *said))
 
     def _value(self, name: str) -> int:
         """Return the value of a class, which is added where it is new."""
@@ -177,7 +179,7 @@ class Session:
     def _free_name(self, name: str, old: str = "") -> str:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
-        for known in ("background", *self.classes):
+        for known in (*BACKGROUND, *IGNORED, *self.classes):
             if name == known or (known != old and file_word(name) == file_word(known)):
                 raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name

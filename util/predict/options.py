@@ -87,7 +87,7 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     shots = "supports of each class to take of each of --supports"
     add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
     add("--name", help="the class of supports that name none")
-    value = "the object's value in masks; default every value but 0"
+    value = "the object's value in masks; default all that is not 0, black or transparent"
     add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
     radius = "of points; default 2 %% of the photo's longer side"
     add("--radius", type=within(float, 0.5), metavar="PIXELS", help=radius)

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from util.data.images.read import header_of, read_image
-from util.data.lists.files import IMAGE_SUFFIXES
+from util.data.images.read import eight_bits, header_of, read_image
+from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
+from util.files import OF_SYSTEMS
 
 OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
@@ -31,12 +32,11 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     """
     out: dict[Path, None] = {}
     for path in paths:
-        inside = path.rglob("*") if recursive else path.glob("*")
-        photos = (p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        found = sorted(p for p in photos if not _of_result(p))
+        found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
-        out.update(dict.fromkeys(found or [path]))
+        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # as a pattern of the shell names it
+        out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
 
 
@@ -70,7 +70,9 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         check_photo(Path(photo))
         return read_image(Path(photo))
     if isinstance(photo, Image.Image):
-        if photo.mode.startswith(("I", "F")):
+        if photo.mode.startswith("I;16"):
+            photo = Image.fromarray(eight_bits(np.asarray(photo), Path("an image")))
+        if photo.mode in ("I", "F"):
             raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
         return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
     if isinstance(photo, Tensor):

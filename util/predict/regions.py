@@ -2,7 +2,7 @@
 
 Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown.
 
-- A mask image marks every value but 0, or one given value; then 255 is unknown, as in VOC's masks.
+- A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
 - A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several.
 - Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
   pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
@@ -12,46 +12,21 @@ Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images.read import UPRIGHT, fitted_mask, header_of, opened_mask, stated_orientation, turned
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise
+from util.formats.annotations import name_key, spellings, understood
 from util.formats.painting import label_of
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 DENIED = 254  # in the label of a mark: not of the object
-INDEX_MODES = ("P", "L", "1")  # Pillow's modes with one 8-bit value per pixel
-VALUE_MODES = (*INDEX_MODES, "I", "I;16", "F")  # Pillow's modes with one value per pixel
-
-
-def mask_label(path: Path, photo: Path, mask_value: int | None) -> np.ndarray:
-    """Return the label of a mask image for the upright photo.
-
-    Without ``mask_value`` it is 1 where a pixel is opaque and not 0 in any channel.
-
-    Raises:
-        UserError: the mask is unreadable, does not fit the photo, or has no values where one is asked for.
-    """
-    with opened_mask(path) as image:
-        if mask_value is None:
-            values = np.asarray(image if image.mode in VALUE_MODES else image.convert("RGBA"))
-            inside = values != 0 if values.ndim == 2 else values[..., :3].any(2) & (values[..., 3] > 0)
-            label = inside.astype(np.uint8)
-        elif image.mode in INDEX_MODES:
-            values = np.asarray(image).astype(np.uint8)
-            label = (values == mask_value).astype(np.uint8)
-            label[(values == IGNORE) & (mask_value != IGNORE)] = IGNORE
-        else:
-            raise UserError(f"{path}: this mask is stored as {image.mode}, so it has no value {mask_value}")
-        stated = stated_orientation(image)
-    return fitted_mask(turned(label, stated or UPRIGHT), stated is not None, *header_of(photo), path)
 
 
 def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
@@ -64,11 +39,12 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
         UserError: the file is unreadable, in no known format, lacks the photo, or has several labels, none of which
             is the class name.
     """
-    if recognise.recognise(str(path))[0] == recognise.LABELME:
-        annotations = labelme.read_annotations(path, photo=photo)
-    else:
-        annotations = recognise.read(str(path), photo.parent)[1]
-    listed = [one for one in annotations.photos if Path(one.name).name == photo.name]
+    is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
+    own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
+    annotations, key = own or recognise.read(str(path), photo.parent)[1], name_key(photo.name)
+    listed = [
+        one for one in annotations.photos if key in {name_key(PureWindowsPath(s).name) for s in spellings(one.name)}
+    ]
     if len(listed) != 1:
         raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
     labels = {annotations.categories[instance.category] for instance in listed[0].instances}

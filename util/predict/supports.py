@@ -8,16 +8,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from model.episode import IGNORE
-from util.data.images.read import opened_mask, read_mask_of
+from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import Annotations, Photo
+from util.formats.annotations import Annotations, Photo, Say
 from util.formats.painting import label_of
 from util.predict.photos import GivenPhoto, read_photo
-from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, mask_label, outlined_label, union
+from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, outlined_label, union
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
@@ -49,7 +48,8 @@ class Marked:
         name: of the class; None where the marks name none.
         marks: ``box=...``, ``points=...``, ``scribble=...``, ``not=...`` with spaces between them, or the path of a
             mask or of a file of annotations.
-        mask_value: the object's value in a mask; None for every value but 0.
+        mask_value: the object's value in a mask; None for what ``read_region`` says.
+        unknown: values of a mask beside 255 that are unknown where ``mask_value`` is given.
         radius: of points in pixels; None for 2 % of the photo's longer side.
         annotated: the class's instances on the photo, where a file of annotations has been read.
         others: further marks of the class on the photo.
@@ -59,6 +59,7 @@ class Marked:
     photo: Path
     marks: str
     mask_value: int | None = None
+    unknown: tuple[int, ...] = ()
     radius: float | None = None
     annotated: Photo | None = None
     others: tuple[Marked, ...] = ()
@@ -90,7 +91,7 @@ class Marked:
             table = {instance.category: 1 for instance in self.annotated.instances}
             return [label_of(self.annotated, self.photo, table)]
         if "mask" in self.kinds:
-            return [mask_label(path, self.photo, self.mask_value)]
+            return [read_region_of(self.photo, path, self.mask_value, (IGNORE, *self.unknown))]
         if "outlines" in self.kinds:
             return [outlined_label(path, self.photo, self.name or name)]
         return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
@@ -117,8 +118,8 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
         raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
     name, equals, rest = path.partition("=")
     if not equals or Path(path).exists():
-        return Marked(None, Path(path), marks, mask_value, radius)
-    return Marked(check_class_name(name, f"--support {text}:"), Path(rest), marks, mask_value, radius)
+        return Marked(None, Path(path), marks, mask_value, radius=radius)
+    return Marked(check_class_name(name, f"--support {text}:"), Path(rest), marks, mask_value, radius=radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -158,6 +159,7 @@ def supports_in(
     classes: Sequence[str] = (),
     shots: int | None = None,
     mask_value: int | None = None,
+    say: Say | None = None,
 ) -> tuple[list[Marked], dict[int, str]]:
     """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
 
@@ -167,6 +169,7 @@ def supports_in(
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
         mask_value: of the object in masks that have no file of class names.
+        say: of each line on what has no meaning in annotations; default to the error output.
 
     Raises:
         UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
@@ -176,13 +179,13 @@ def supports_in(
     found: Iterator[Marked]
     for text in texts:
         kind, path = recognise.recognise(text)
-        if kind == recognise.MASKS:
+        annotations = None if kind == recognise.MASKS else recognise.read(text, photos, say)[1]
+        if annotations is None:
             of_photos, of_masks = masks.folders_in(path, photos)
             pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)
-            names = dict(enumerate(known or [], 1))
+            names = {value: name for value, name in (known or {}).items() if name}
             found = islice(_masked(pairs, known, mask_value), None if names else shots)
         else:
-            annotations = recognise.READERS[kind](path, photos)
             names, found = annotations.categories, _annotated(annotations, path)
         categories.append(names)
         of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
@@ -197,9 +200,8 @@ def supports_in(
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
             for one in marked[:shots]:
-                if not one.photo.exists():
-                    mend = "name the folder of the photos with --photos"
-                    raise UserError(f"{path}: its photo {one.photo} is not there; {mend}")
+                if annotations is not None and one.annotated is not None:
+                    one = replace(one, photo=annotations.path_of(one.annotated))
                 listed.append(one)
     declared = {name for names in categories for name in names.values()}
     for name in classes:
@@ -217,12 +219,11 @@ def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
-            name = annotations.categories[category]
-            yield Marked(name, annotations.folder / photo.name, str(path), annotated=of_class)
+            yield Marked(annotations.categories[category], Path(photo.name), str(path), annotated=of_class)
 
 
 def _masked(
-    pairs: Iterable[tuple[Path, Path]], names: Sequence[str] | None, mask_value: int | None
+    pairs: Iterable[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None
 ) -> Iterator[Marked]:
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     found: set[int] = set()
@@ -234,15 +235,15 @@ def _masked(
                     f"{mask}: this mask and those before hold the class indices {sorted(found)[:5]}; name the classes "
                     f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
                 )
-            if (mask_label(mask, photo, mask_value) == 1).any():
+            if (read_region_of(photo, mask, mask_value) == 1).any():
                 yield Marked(None, photo, str(mask), mask_value)
             continue
         for value in np.unique(read_mask_of(photo, mask)).tolist():
-            if value in (0, IGNORE):
-                continue
-            if value > len(names):
+            if value not in (0, IGNORE, *names):
                 raise UserError(f"{mask}: holds the value {value}, but the file of names has {len(names)} classes")
-            yield Marked(names[value - 1], photo, str(mask), value)
+            if names.get(value):
+                unknown = tuple(number for number, name in names.items() if not name)
+                yield Marked(names[value], photo, str(mask), value, unknown)
 
 
 def indices(mask: Path) -> set[int]:
@@ -255,26 +256,16 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
 
     Args:
-        mask: an array, tensor (H, W) or (1, H, W) or image of Pillow, of booleans or of 0, 1 and 255, which is
-            unknown, or the object where nothing is 1; a file, whose values but 0 are the object; or ``box=...``,
+        mask: a file, an image of Pillow, an array or tensor as ``read_region`` takes it; or ``box=...``,
             ``points=...``, ``scribble=...``.
 
     Raises:
         UserError: one of them has another form, or their sizes differ.
     """
-    image = read_photo(image)
+    given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
         return Support(image, union(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
-    if isinstance(mask, str | Path):
-        with opened_mask(Path(mask)) as opened:
-            label = np.asarray(opened) != 0
-    else:
-        label = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
-    label = label[0] if label.ndim == 3 and len(label) == 1 else label
-    if label.shape != image.shape[:2] or not np.isin(label, (0, 1, IGNORE)).all():
-        raise UserError("a support's mask: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
-    label = label.astype(np.uint8)
-    return Support(image, label if (label == 1).any() else label // IGNORE, "array")
+    return Support(image, read_region_of(given if isinstance(given, str | Path) else image, mask), "array")
 
 
 def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:

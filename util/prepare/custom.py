@@ -130,7 +130,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     index = load_index(data, "train")
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:
-        raise UserError(f"class '{absent[0]}' occurs in no image; take it out of --classes names.txt")
+        mend = "mark it" if options.classes is None else f"take it out of {options.classes}"
+        raise UserError(f"class '{absent[0]}' occurs in no image; {mend}")
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)

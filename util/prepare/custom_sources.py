@@ -15,14 +15,15 @@ from tqdm import tqdm
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import header_of, opened_mask, read_mask
+from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of, read_region
 from util.errors import UserError, nearest
+from util.files import visible
 from util.formats import recognise
-from util.formats.annotations import Annotations, PhotoFiles
-from util.formats.masks import check_unique, class_folders, pairs, read_class_names
+from util.formats.annotations import Annotations, PhotoFiles, name_key
+from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
 from util.formats.painting import label_of
 from util.parallel import attempt
-from util.prepare.datasets.recipe import THRESHOLD, Job, Piece, Plan, by_name, fitted, grey, labels
+from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
 
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
@@ -41,20 +42,41 @@ def from_masks(options: argparse.Namespace) -> Plan:
     if options.classes is None:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
-    classes, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
+    names, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
+    classes = [*filter(None, names.values())]
     known = {*masks, *masks.values()}
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    white = all(_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
-    if white:
+    kinds = {_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False)}
+    if white := True in kinds and False not in kinds:
         _confirm_white(options, classes)
-    return _plan(masks.items(), one_class if white else partial(labels, classes=len(classes)), classes)
+    return _plan(masks.items(), one_class if white else partial(_of_values, names=names), classes)
 
 
-def _is_white(mask: Path) -> bool:
-    """Return whether a mask holds 0 and 255 alone; the error of a damaged one is its job's."""
+def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[Piece]:
+    """Yield a mask of class ids, anew where it has unknown values or shows its only class by colours or opacity.
+
+    Raises:
+        UserError: as ``labels`` and ``one_class``; or a value has no name.
+    """
+    given = attempt(partial(read_mask_of, job.photo), job.source)
+    if isinstance(given, UserError) and len(names) == 1:
+        yield from one_class(job, image)
+    elif isinstance(given, UserError) or all(names.values()):
+        yield from labels(job, image, len(names))
+    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *names}:
+        raise UserError(f"{job.source}: holds the value {min(missing)}, which the file of names does not have")
+    else:
+        ids = [value for value, name in names.items() if name]
+        table = np.full(IGNORE + 1, IGNORE, np.uint8)
+        table[[0, *ids]] = range(len(ids) + 1)
+        yield Piece(job.line, table[given])
+
+
+def _is_white(mask: Path) -> bool | None:
+    """Return whether a mask holds 0 and 255 alone; None: it holds no class ids, or is damaged, as its job will say."""
     values = attempt(read_mask, mask)
-    return isinstance(values, np.ndarray) and not (values % IGNORE).any()
+    return None if isinstance(values, UserError) else not (values % IGNORE).any()
 
 
 def _confirm_white(options: argparse.Namespace, classes: list[str]) -> None:
@@ -79,15 +101,16 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     Raises:
         UserError: a class has no folder, no mask has a photo, or one photo has two masks of a class.
     """
-    classes = read_class_names(options.classes) if options.classes else list(folders)
+    classes = [*filter(None, read_class_names(options.classes).values())] if options.classes else list(folders)
     for name in classes:
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
-    masks = {mask: name for name in classes for mask in sorted(folders[name][1].glob("*.png"))}
-    photos = {path.with_suffix(""): path for path in PhotoFiles(options.images).paths if path not in masks}
+    masks = {mask: name for name in classes for mask in masks_in(folders[name][1])}
+    photos = {_place(path): path for path in PhotoFiles(options.images).paths if path not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
     for mask, name in masks.items():
-        places = (folder / mask.stem for folder in (options.images / name, options.images, folders[name][0]))
+        inside = (options.images / name, options.images, folders[name][0])
+        places = (_place(folder / mask.name) for folder in inside)
         if (photo := next((photos[place] for place in places if place in photos), None)) is None:
             continue
         used |= {mask, photo}
@@ -107,23 +130,20 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
-def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield a mask of one class, whose pixels have one value; 255 beside a small one is ignored, as in class ids.
+def _place(path: Path) -> str:
+    """Return a file's folder and the key of its stem."""
+    return str(path.parent / name_key(path.stem))
 
-    Raises:
-        UserError: as ``grey``, which reads masks of several values.
-    """
-    with opened_mask(job.source) as stored:
-        values = np.asarray(stored if stored.mode in ("1", "L", "P") else stored.convert("L")).astype(np.uint8)
-    if values.shape not in (header_of(job.photo)[0], image.shape[:2]):
-        sizes = f"is {values.shape} (height, width), its photo {image.shape[:2]}"
+
+def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
+    label, is_upright = read_region(job.source, several=False)
+    stored, orientation = header_of(job.photo)
+    if label.shape not in (stored, image.shape[:2]):
+        sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
         raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
-    own, *others = [value for value in np.unique(values) if value] or [0]
-    if others and (others != [IGNORE] or own >= THRESHOLD):
-        yield from grey(job, image)
-    elif own:
-        mask = np.where(values == own, 1, IGNORE * (values == IGNORE)).astype(np.uint8)
-        yield Piece(job.line, fitted(job, image, mask))
+    if (label == 1).any():
+        yield Piece(job.line, fitted_mask(label, is_upright, stored, orientation, job.source))
 
 
 def from_annotations(options: argparse.Namespace) -> Plan:
@@ -137,13 +157,18 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
-    classes = read_class_names(options.classes) if options.classes else _annotated_names(annotations)
+    named = read_class_names(options.classes).values() if options.classes else _annotated_names(annotations)
+    classes = [*filter(None, named)]
     for name in classes:
         if name not in by_category:
             raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
     table = {by_category[name]: number for number, name in enumerate(classes, 1)}
     photos = [p for p in annotations.annotated if any(instance.category in table for instance in p.instances)]
-    return _plan(((options.images / p.name, p) for p in photos), partial(draw, table=table), classes)
+    found = [attempt(annotations.path_of, photo) for photo in photos]
+    if not options.skip_bad and (lost := next((one for one in found if isinstance(one, UserError)), None)):
+        raise lost
+    places = [options.images / p.name if isinstance(f, UserError) else f for f, p in zip(found, photos, strict=True)]
+    return _plan(zip(places, photos, strict=True), partial(draw, table=table), classes)
 
 
 def draw(job: Job, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
@@ -160,7 +185,7 @@ def annotation_files(options: argparse.Namespace) -> list[Path]:
     if options.annotations is None:
         return []
     path = recognise.recognise(options.annotations)[1]
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [p for p in visible(path.rglob("*"), path) if p.is_file()] if path.is_dir() else [path]
 
 
 def _annotated_names(annotations: Annotations) -> list[str]:

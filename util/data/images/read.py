@@ -8,14 +8,19 @@ tells how it was drawn, and it is refused.
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
+from torch import Tensor
 
 from model.episode import IGNORE
 from util.errors import UserError
@@ -24,8 +29,14 @@ from util.files import write_atomically
 TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1
 VALUE = 1  # of the class in a mask of one class
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none that Pillow hands to another program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
+HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # suffixes, and how to have them read
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
+BITS = 258  # TIFF's tag of the bits of each channel
+FAINT = 2**14  # of 16-bit values; of a photo whose values are all smaller, the camera has fewer bits
+DARK, SMALL = 64, 64  # grey values below are black in masks; values below are numbers of classes
+SOFT = 3  # a mask with more values than these, most of them bright, has soft edges
+STRETCHED: set[Path] = set()  # folders of photos with few bits, which are printed once
 CLASS_CHANNEL = 3  # of a stacked image
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
 
@@ -38,13 +49,17 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
         UserError: the file is missing, damaged or no image.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        if (is_heif := path.suffix.lower() in HEIF) and find_spec("pillow_heif"):
+            import_module("pillow_heif").register_heif_opener()
+        Image.init()
+        with Image.open(path, formats=[name for name in (*FORMATS, "HEIF") if name in Image.OPEN]) as image:
             yield image
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any exception
         missing = isinstance(error, FileNotFoundError)
-        problem = "does not exist" if missing else f"is damaged or not an image ({error})"
+        mend = f"; {NEEDS_HEIF}" if is_heif and not find_spec("pillow_heif") else ""
+        problem = "does not exist" if missing else f"is damaged or not an image ({error}{mend})"
         raise UserError(f"{path}: this {what} {problem}; restore it or leave it out") from None
 
 
@@ -89,15 +104,35 @@ def _read_stored(path: Path) -> tuple[np.ndarray, int]:
                 kind = simplejpeg.decode_jpeg_header(content, strict=True)[2]
                 colours = "CMYK" if kind in ("CMYK", "YCCK") else "GRAY"
                 simplejpeg.decode_jpeg(content, colours, fastdct=True, min_height=1, min_width=1, min_factor=8)
-            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if stored is None:
-                raise ValueError("no pixels can be decoded")
-            return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), orientation
+            return _decoded(content, path), orientation
         if photo.mode in ("I", "F"):
             raise ValueError("32-bit values, whose white is unknown: save it with 8 or 16 bits")
         if photo.mode.startswith("I;16"):
-            return cv2.cvtColor((np.asarray(photo) // 256).astype(np.uint8), cv2.COLOR_GRAY2RGB), orientation
+            return cv2.cvtColor(eight_bits(np.asarray(photo), path), cv2.COLOR_GRAY2RGB), orientation
+        if photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(BITS, (8,))) == 16:
+            return _decoded(content, path), orientation
         return np.array(photo.convert("RGB")), orientation
+
+
+def _decoded(content: bytes, path: Path) -> np.ndarray:
+    """Return what OpenCV decodes, as RGB, (H, W, 3) uint8."""
+    how = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), how)
+    if stored is None:
+        raise ValueError("no pixels can be decoded")
+    return cv2.cvtColor(stored if stored.dtype == np.uint8 else eight_bits(stored, path), cv2.COLOR_BGR2RGB)
+
+
+def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return values of 16 bits in 8: the upper half; those of a camera of fewer bits are stretched, which is said."""
+    low, high = np.percentile(values, (0.1, 99.9))
+    if high >= FAINT or high <= low:
+        return (values // 256).astype(np.uint8)
+    if path.parent not in STRETCHED:
+        STRETCHED.add(path.parent)
+        what = f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255, in photos like it too"
+        print(f"note: {path}: {what}", file=sys.stderr)
+    return np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
@@ -124,6 +159,11 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
                 "convert it to a palette or 8-bit grey PNG whose values are class ids"
             )
         indices, orientation = np.asarray(image), stated_orientation(image)
+        if image.mode == "P" and _is_sorted(image, indices[indices != IGNORE]):
+            raise UserError(
+                f"{path}: a program has sorted the palette of this mask, and black is not its first colour, so that "
+                "its indices are no class ids; save it with palette or grey values that are class ids"
+            )
     return turned(indices, orientation or UPRIGHT), orientation is not None
 
 
@@ -134,6 +174,86 @@ def opened_mask(path: Path) -> Iterator[Image.Image]:
         if image.format == "JPEG":
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
         yield image
+
+
+def _is_sorted(image: Image.Image, indices: np.ndarray) -> bool:
+    """Return whether a mask uses black, but not as the first colour of its palette: then its indices say nothing."""
+    brightness = np.array(image.getpalette(), np.uint8).reshape(-1, 3).max(1)
+    used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)])
+    dark = brightness[used] < DARK
+    return dark.any() and not dark.all() and not (used[0] == 0 and dark[0])
+
+
+def read_region(
+    mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,), several: bool = True
+) -> tuple[np.ndarray, bool]:
+    """Return a mask of one class, {0, 1, 255} (H, W) uint8, upright, and whether its EXIF data or its form say so.
+
+    The object is ``value``, else all but 0, black or what is transparent where that alone tells; of soft edges the
+    brighter half. 255 beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
+
+    Args:
+        mask: a file, an image of Pillow, an array or tensor (H, W), (1, H, W) or with 3 or 4 channels.
+        unknown: values that are unknown beside ``value``.
+        several: whether several small numbers are one object.
+
+    Raises:
+        UserError: the mask is unreadable, of another form, or says nothing of an object.
+    """
+    if isinstance(mask, str | Path):
+        with opened_mask(Path(mask)) as image:
+            return read_region(image, value, unknown, several)
+    source, tag = getattr(mask, "filename", "") or "a support's mask", None
+    if isinstance(mask, Image.Image):
+        if value is not None and not mask.mode.startswith(("P", "L", "1", "I")):
+            raise UserError(f"{source}: this mask is stored as {mask.mode}, so it has no value {value}")
+        tag, values = stated_orientation(mask), _painted(mask, source) if value is None else np.asarray(mask)
+    else:
+        values, tag = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask), UPRIGHT
+        values = np.moveaxis(values, 0, -1) if values.ndim == 3 and len(values) in (1, 3, 4) else values
+        if values.dtype == np.uint8 and values.shape[2:] in ((3,), (4,)):
+            values = _painted(Image.fromarray(values), source)
+        values = values[..., 0] if values.shape[2:] == (1,) else values
+    if values.ndim != 2 or values.dtype.kind not in "buif" or not values.size or not np.isfinite(values).all():
+        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    inside, top = (values != 0) if value is None else values == value, values.max()
+    shades = np.unique(values[inside])
+    void = (values < 0) | np.isin(values, () if value is None else unknown)  # torch has negative numbers
+    if value is None and len(shades) > 1:
+        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
+            void, shades = values == top, shades[:-1]
+        elif (top >= 2 * SMALL or values.dtype.kind == "f") and (
+            not several or (len(shades) > SOFT and (values[inside] < 0.75 * top).mean() < 0.5)
+        ):
+            inside, shades = values >= top / 2, shades[-1:]
+        if not several and len(shades) > 1:
+            raise UserError(f"{source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+    return turned(np.where(void & ~(values == value), IGNORE, inside).astype(np.uint8), tag or UPRIGHT), tag is not None
+
+
+def _painted(image: Image.Image, source: str) -> np.ndarray:
+    """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object; errors as ``read_region``."""
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    rgba = np.asarray(image.convert("RGBA"))
+    opacity, brightness = rgba[..., 3], rgba[..., :3].max(2)
+    if opacity.min() < opacity.max():
+        inside = opacity > opacity.max() // 2
+        colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
+        shades = colours[:, :3].max(1)  # two, one of them black, are a drawing; more are of a cut-out
+        return np.where(inside, brightness, 0) if len(shades) == 2 and min(shades) < DARK <= max(shades) else inside
+    if image.mode == "P" and not _is_sorted(image, np.asarray(image)):
+        return np.asarray(image)
+    if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
+        raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
+    return brightness
+
+
+def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -> np.ndarray:
+    """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
+    header = (image.shape[:2], UPRIGHT) if isinstance(image, np.ndarray) else header_of(Path(image))
+    source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
+    return fitted_mask(*read_region(mask, *arguments), *header, source)
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:

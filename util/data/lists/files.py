@@ -11,16 +11,20 @@ Four forms are supported, those of text also compressed (``.gz``):
 import gzip
 import io
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from util.config.folds import Fold
+from util.data.images.read import HEIF, NEEDS_HEIF
 from util.data.lists.index import Index
 from util.errors import UserError
-from util.files import REPOSITORY, read_bytes
+from util.files import REPOSITORY, read_bytes, visible
 from util.unpickle import RestrictedUnpickler
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
+UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
 OTHERS_MARK = "{others}"
 COCO_IMAGE = re.compile(r"([tv])(\d{1,12})")
 COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
@@ -38,6 +42,16 @@ class ListFile(NamedTuple):
     path: Path
     stems: tuple[str, ...]
     classes: tuple[int, ...] | None
+
+
+def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
+    """Return the photos of a folder, and of its sub-folders, in order; say which pictures are of other kinds."""
+    files = visible(folder.rglob("*") if recursive else folder.glob("*"), folder)
+    lacking = () if find_spec("pillow_heif") else HEIF
+    if unread := [p for p in files if UNREAD.fullmatch(p.suffix) or p.suffix.lower() in lacking]:
+        mend = f" ({NEEDS_HEIF})" if any(p.suffix.lower() in lacking for p in unread) else ""
+        print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{mend}", file=sys.stderr)
+    return [p for p in files if p.suffix.lower() in {*IMAGE_SUFFIXES} - {*lacking} and p.is_file()]
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:

@@ -14,9 +14,11 @@ traffic light and wine glass are sums of their words even if the file has the jo
 import logging
 import re
 import zipfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 
@@ -141,17 +143,20 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarra
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
     with utils.open(str(path), "rb") as file:
-        head, sample = file.readline(2**18), file.read(2**12)
+        head, sample = file.readline(2**18).removeprefix(BOM_UTF8), file.read(2**17)
     fields = head.split()
     header = len(fields) == 2 and all(text.isdigit() for text in fields)
     if head.startswith(FASTTEXT):
         table = load_facebook_vectors(str(path))
-    elif header and any(byte < 9 or 13 < byte < 32 for byte in sample):
+    elif header and any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12]):
         table = KeyedVectors.load_word2vec_format(str(path), binary=True, limit=COMMON, unicode_errors="replace")
         if int(fields[0]) > COMMON and not enough <= table.key_to_index.keys():
             table = KeyedVectors.load_word2vec_format(str(path), binary=True, unicode_errors="replace")
     else:
-        rows, width = (int(fields[0]), int(fields[1])) if header else (1, len(fields) - 1)
+        lengths = [len(line.split()) - 1 for line in (head, *sample.split(b"\n")[:-1]) if line.strip()]
+        rows, width = (
+            (int(fields[0]), int(fields[1])) if header else (1, mode(sorted(lengths) or [0]))
+        )  # words may have spaces
         with utils.open(str(path), "rb") as file:
             return _of_text(islice(file, int(header), None), rows, width, wanted, enough)
     there = wanted & table.key_to_index.keys()
@@ -164,8 +169,8 @@ def _of_text(
     """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``."""
     words, found = {word.encode(): word for word in wanted}, {}
     count, numbers = 0, b""
-    for count, line in enumerate(lines, 1):  # noqa: B007
-        name, _, numbers = line.partition(b" ")
+    for count, line in enumerate(lines, 1):
+        name, _, numbers = (line.removeprefix(BOM_UTF8) if count == 1 else line).partition(b" ")
         word = words.get(name)
         if word is None or word in found:
             continue

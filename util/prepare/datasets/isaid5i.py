@@ -12,6 +12,7 @@ import argparse
 from functools import partial
 from itertools import product
 
+from util.files import visible
 from util.prepare.datasets.recipe import Job, Plan, labels
 
 ROOT = "folder of the patches in one of the forms above"
@@ -23,7 +24,7 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of iSAID-5i: patches by name."""
     jobs, published = [], {"train": None, "test": 6363}
     for (part, folder), (photos, masks) in product(PARTS.items(), FORMS):
-        for path in sorted((options.root / photos.format(folder)).glob("*.png")):
+        for path in visible((options.root / photos.format(folder)).glob("*.png"), options.root):
             mask = options.root / masks.format(folder) / f"{path.stem}_instance_color_RGB.png"
             same = mask.with_name(path.name)
             jobs.append(Job(path, same if same.exists() else mask, f"{folder}/{path.stem}", parts=(part,)))

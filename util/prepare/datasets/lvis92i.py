@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from util.files import read_json
+from util.formats.coco import shape_of
 from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
 
@@ -29,7 +30,7 @@ def find(options: argparse.Namespace) -> Plan:
         classes = valid[: len(valid) // FOLDS * FOLDS]
         for class_id, name in enumerate(classes, 1):
             for photo, segmentations in sorted(found[name].items()):
-                path, shapes = regions.coco_photo(options.root, photo), tuple(map(regions.shape_of, segmentations))
+                path, shapes = regions.coco_photo(options.root, photo), tuple(map(shape_of, segmentations))
                 jobs.append(Job(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
     return regions.plan_of(options, jobs, [source], {"classes": classes}, RULE, 920)
 

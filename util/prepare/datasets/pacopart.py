@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from util.formats.coco import shape_of
 from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
 
@@ -43,5 +44,5 @@ def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
     largest = max(objects.values(), key=lambda parts: sum(float(part.get("area") or 0) for part in parts))
     left, top, width, height = largest[0]["obj_bbox"]
     box = int(left), int(top), int(left + width), int(top + height)
-    shapes, name = tuple(regions.shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
+    shapes, name = tuple(shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
     return Job(photo, (shapes, box), name, class_id, f"{name}.png")

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from util.files import read_json
+from util.formats.coco import shape_of
 from util.formats.shapes import decoded
 from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import find_file, plan_of, published_form, region, shape_of
+from util.prepare.datasets.regions import find_file, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds

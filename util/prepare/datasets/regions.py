@@ -15,7 +15,7 @@ import yaml
 
 from util.data.images.read import header_of, turned
 from util.errors import UserError
-from util.formats.annotations import Instance, Photo, Shape
+from util.formats.annotations import Instance, Photo
 from util.formats.painting import class_mask
 from util.prepare.datasets.recipe import Job, Piece, Plan
 from util.unpickle import RestrictedUnpickler
@@ -44,18 +44,6 @@ def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
         mask, part = np.ascontiguousarray(mask[top:bottom, left:right]), image[top:bottom, left:right]
     if mask.any():
         yield Piece(job.line, mask, part)
-
-
-def shape_of(segmentation: Any) -> Shape:
-    """Return a segmentation of COCO's kinds, polygons or run lengths, as a shape."""
-    if not isinstance(segmentation, dict):
-        return tuple(np.array(polygon, np.float64).reshape(-1) for polygon in segmentation)
-    counts = segmentation["counts"]
-    if isinstance(counts, bytes):
-        counts = counts.decode("ascii")
-    elif isinstance(counts, list):
-        counts = np.array(counts, np.uint32)
-    return {"size": [int(side) for side in segmentation["size"]], "counts": counts}
 
 
 @contextmanager

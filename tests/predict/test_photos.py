@@ -1,0 +1,61 @@
+"""The photos of a folder: all kinds that can be read, none that a system put there; few bits are stretched."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.formats.brought import photo
+from util.data.images import read
+from util.data.lists import files
+from util.errors import UserError
+from util.predict.photos import photos_in, read_photo
+
+NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
+
+
+def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_path: Path, capsys) -> None:
+    kinds = ("a.jpg", "b.jfif", "c.gif", "d.avif", "e.TIF", "f.webp", "sub/g.JPEG")
+    (tmp_path / "sub").mkdir()
+    for name in kinds:
+        Image.fromarray(NOISE.astype(np.uint8)).save(tmp_path / name, "JPEG" if "jf" in name else None)
+    for name in ("h.cr2", "i.svg", "j.txt", "k.json"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    for name in ("._a.jpg", ".a.jpg", "Thumbs.db", ".ipynb_checkpoints/a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg"):
+        photo(tmp_path / name)
+    assert [str(path.relative_to(tmp_path)) for path in photos_in([tmp_path], recursive=True)] == [*kinds]
+    assert "2 pictures are not read, such as h.cr2" in capsys.readouterr().err
+    assert {read_photo(path).shape for path in photos_in([tmp_path], recursive=True)} == {(40, 60, 3)}
+
+
+def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    photo(tmp_path / "a.jpg")
+    for module in (read, files):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
+    assert "1 pictures are not read, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"a\.HEIC: .*pip install pillow-heif"):
+        read_photo(tmp_path / "a.HEIC")
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colours.png", "colours.tif"])
+def test_the_bits_of_a_camera_are_stretched_and_that_is_said_once(tmp_path: Path, capsys, name: str) -> None:
+    pixels = NOISE if "grey" in name else np.dstack([NOISE // 2, NOISE, NOISE])  # blue, green, red
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}{name}"), pixels)
+        image = read_photo(tmp_path / f"{number}{name}").astype(int)
+        assert np.percentile(image, 99) - np.percentile(image, 1) > 200
+        red, _, blue = image.mean((0, 1))
+        assert (red == blue) if "grey" in name else blue < red - 50
+    assert capsys.readouterr().err.count("are stretched to 0..255") == 1
+
+
+def test_sixteen_bits_that_are_used_are_halved(tmp_path: Path, capsys) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), NOISE * 30)
+    assert np.array_equal(read_photo(tmp_path / "a.png")[..., 0], NOISE * 30 // 256)
+    assert not capsys.readouterr().err
+    stretched = read_photo(Image.fromarray(NOISE))  # in memory
+    assert stretched.min() == 0 and stretched.max() == 255 and stretched.shape == (40, 60, 3)
