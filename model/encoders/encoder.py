@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import shapes_are_fixed, window_around
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
 
@@ -114,15 +114,12 @@ class Encoder(nn.Module):
         """Add the outputs of the stages to ``out``; ``give`` gets the intermediate features."""
         raise NotImplementedError
 
-    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
         The output of ``stage`` is multiplied by the mask before the next stage, which runs on the window that decides
         its output on the object: the object, with the reach of the stage's kernels around it; it is 0 elsewhere. The
         encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
-
-        Args:
-            mask_b1hw: 1 on the object.
         """
         out, x = Features({}, {}), image_b3hw
         for i in range(stage + 1):
@@ -131,9 +128,9 @@ class Encoder(nn.Module):
                 out.stage[i] = x
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        mask = resize(mask_b1hw, x.shape[-2:])
-        window = window_around(mask, reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x * mask))
+        found = objects.on(x.shape[-2:])
+        window = found.window(reach, reach)
+        high = self.run_stage(stage + 1, window.crop(x * found.mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
 

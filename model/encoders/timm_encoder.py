@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import Objects
 from model.common.ops import resize
 from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
@@ -87,9 +88,9 @@ class TimmEncoder(Encoder):
             if stage is not None:
                 out[stage] = feature
 
-    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
         """See :class:`Encoder`."""
-        self._mask = stage, self._padded(mask_b1hw)
+        self._mask = stage, self._padded(objects.mask)
         try:
             out = self(image_b3hw)
             assert self._unmasked is not None
