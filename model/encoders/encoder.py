@@ -75,7 +75,7 @@ class Encoder(nn.Module):
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any) -> None:
         super().__init__()
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 

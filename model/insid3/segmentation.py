@@ -134,7 +134,7 @@ def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
 class Clusters(NamedTuple):
     """The clusters of n patches: their number M, and the cluster of each patch, (n,) int64."""
 
-    count: int
+    total: int
     of_patch: Tensor
 
 
@@ -193,8 +193,8 @@ def score_clusters(clusters: Clusters, target: Target, found: Candidates) -> Clu
 def _means(x_nc: Tensor, clusters: Clusters) -> Tensor:
     """Return the mean of x over each cluster, (M, C)."""
     of_patch = clusters.of_patch
-    count = x_nc.new_zeros(clusters.count).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
-    total = x_nc.new_zeros(clusters.count, x_nc.shape[1]).index_add_(0, of_patch, x_nc)
+    count = x_nc.new_zeros(clusters.total).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
+    total = x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc)
     return total / count[:, None]
 
 
@@ -271,7 +271,7 @@ def segment_each(
         clusters = clusters._replace(of_patch=sent(clusters.of_patch, target.plain.device))
         pairs = zip(own, present)
         scores = [score_clusters(clusters, target, one) if one is not None and there else None for one, there in pairs]
-        nothing = target.plain.new_full((clusters.count,), merge)
+        nothing = target.plain.new_full((clusters.total,), merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
         classes = of_class.argmax(0)[clusters.of_patch].unflatten(0, target.grid)
         out.append(Segmentation(seen, clusters.of_patch, scores, classes))
