@@ -202,7 +202,7 @@ class Encoder(nn.Module):
 # --- the one folding of batch norms ----------------------------------------------------------------------------------
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where seven small kernels a
+# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a
 # convolution cost as much as the convolution, what is frozen is folded once.
 
 
@@ -249,10 +249,8 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    bias = -norm.running_mean * scale
-    if conv.bias is not None:
-        bias = bias + conv.bias * scale
-    return conv.weight * scale.view(-1, 1, 1, 1), bias + norm.bias
+    bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
+    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
