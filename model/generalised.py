@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.linear import Head
-from model.common.ops import resize
+from model.common.ops import on_host, resize
 from model.common.with_base_learner import OverBaseStage, WithBaseSettings
 from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
@@ -24,7 +24,7 @@ LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
 
 def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
     """Return labels (..., S, S) on a grid (..., h, w): cell i has row floor(i S / h)."""
-    rows, columns = (torch.arange(n) * side // n for n, side in zip(grid, label.shape[-2:]))
+    rows, columns = (torch.arange(n, device=label.device) * side // n for n, side in zip(grid, label.shape[-2:]))
     return label[..., rows[:, None], columns]
 
 
@@ -62,17 +62,19 @@ class GeneralisedModel(OverBaseStage):
         Raises:
             Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
         """
-        features = []
-        for own, (name, images, label) in enumerate(zip(names, supports, labels, strict=True), len(self.base.bias)):
+        features, counts = [], []
+        for own, (images, label) in enumerate(zip(supports, labels, strict=True), len(self.base.bias)):
             maps = [self.base_features(image[None]) for image in images]
-            found = [int((on_cells(y, x.shape[-2:]) == own).sum()) for x, y in zip(maps, label)]
+            counts.append(torch.stack([(on_cells(y, x.shape[-2:]) == own).sum() for x, y in zip(maps, label)]))
+            features.append(torch.cat(maps))
+        for name, count in zip(names, on_host(counts), strict=True):
+            found = count.tolist()
             if 0 in found or sum(found) < LEAST_CELLS:
                 what = f"support {found.index(0) + 1} covers no" if 0 in found else f"supports cover {sum(found)}"
                 raise Mismatch(
                     f"{name}: {what} cell(s) of the network's grid; each support needs one, all together "
                     f"{LEAST_CELLS}: give photos that show it larger, or larger images"
                 )
-            features.append(torch.cat(maps))
         with torch.autocast(features[0].device.type, enabled=False):
             return self.fit_features(features, labels)
 

@@ -15,13 +15,14 @@ and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.likeness import likeness_to_supports
-from model.common.ops import background_mask, foreground_mask, resize_cells
+from model.common.ops import background_mask, foreground_mask, on_host, resize_cells, sent
 from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
 from model.contract import Task
 from model.encoders.encoder import EncoderVariant
@@ -91,21 +92,19 @@ class ABCDFSS(WithEncoder):
         evidence = likeness_to_supports(query.stage[last], support.stage[last], masks[:, :, :1])
         margins = []
         with torch.autocast(masks.device.type, enabled=False):
-            for item, (sides, class_id) in enumerate(zip(masks, episode.class_id.tolist())):
+            labels, classes = on_host([episode.support_label, episode.class_id])
+            seeds = [_seed(*own) for own in zip(labels, classes.tolist())]
+            for item, (sides, seed) in enumerate(zip(masks, seeds)):
                 own = query.rows(slice(item, item + 1)), support.rows(slice(item * shots, (item + 1) * shots))
                 images = own[0].each(lambda x: x.float()), own[1].each(lambda x: x.float())
-                score_hw = resize_cells(self._score(*images, sides, class_id), size)[0, 0]
+                score_hw = resize_cells(self._score(*images, sides, seed), size)[0, 0]
                 margins.append(score_hw - threshold(score_hw))
         margin = torch.stack(margins)
         return Output(torch.stack([torch.zeros_like(margin), margin], dim=1), evidence=evidence)
 
-    def _score(self, query: Features, support: Features, sides_k2ss: Tensor, class_id: int) -> Tensor:
-        """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w).
-
-        Everything random depends on the class and the supports' masks alone.
-        """
-        contents = (zlib.crc32(side.cpu().numpy().tobytes()) for side in sides_k2ss)
-        random = torch.Generator().manual_seed(sum(contents) + class_id)
+    def _score(self, query: Features, support: Features, sides_k2ss: Tensor, seed: int) -> Tensor:
+        """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w)."""
+        random = torch.Generator().manual_seed(seed)
         viewed = torch.stack([_sheared(sides_k2ss, by) for by in self.shears])  # (V, K, 2, S, S)
         scores = []
         for stage in sorted(stage for stage in query.intermediate if stage < 10):
@@ -136,18 +135,23 @@ class ABCDFSS(WithEncoder):
         """
         pairs, masks = pairs.clone(), masks.clone()
         channels, positions = pairs.shape[3], pairs[0, 0, 0, 0].numel()
-        head = [p.to(pairs.device).requires_grad_() for p in _started(channels, random)]
+        started = _started(channels, random)
+        parts = sent(torch.cat([p.flatten() for p in started]), pairs.device).split([p.numel() for p in started])
+        head = [part.view(p.shape).clone().requires_grad_() for part, p in zip(parts, started)]
         optimizer = torch.optim.SGD(head, self.settings.rate)
         views, shots = masks.shape[:2]
-        for _ in range(self.settings.steps):
-            chosen = torch.arange(positions)
-            if 0 < self.settings.positions < positions:
-                chosen = torch.randperm(positions, generator=random)[: self.settings.positions]
+        steps, count = self.settings.steps, self.settings.positions
+        if 0 < count < positions:
+            drawn = [torch.randperm(positions, generator=random)[:count] for _ in range(steps)]
+            of_steps = list(sent(torch.stack(drawn), pairs.device)) if drawn else []
+        else:
+            of_steps = [torch.arange(positions, device=pairs.device)] * steps
+        for chosen in of_steps:
             loss = pairs.new_zeros(())
             for images in (slice(0, 1), slice(1, None)):
                 maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
                 o, t = (F.normalize(_head(x, head).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
-                loss = loss + _contrast(o, t, chosen.to(o.device)) + _change_of_statistics(o, t)
+                loss = loss + _contrast(o, t, chosen) + _change_of_statistics(o, t)
             of_o, of_t = (x.unflatten(0, (views, shots)) for x in (o, t))  # the supports' are the last
             loss = loss + _prototype_loss(of_o, of_t, masks.flatten(3))
             optimizer.zero_grad()
@@ -156,11 +160,27 @@ class ABCDFSS(WithEncoder):
         return [p.detach() for p in head]
 
 
+def _seed(label_kss: Tensor, class_id: int) -> int:
+    """Return the seed of everything random in an episode; it depends on the class and the supports' masks alone."""
+    sides = torch.cat([foreground_mask(label_kss), background_mask(label_kss)], dim=1)
+    return sum(zlib.crc32(side.numpy().tobytes()) for side in sides) + class_id
+
+
 def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
     """Return maps (n, C, H, W) sheared along x and y, by the nearest position; 0 comes in from outside."""
+    source = _sources(*x.shape[-2:], *degrees, x.device)
+    return F.pad(x.flatten(2), (1, 0)).index_select(2, source).view_as(x)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _sources(height: int, width: int, along_x: float, along_y: float, device: torch.device) -> Tensor:
+    """Return the position, from 1 on, that every position of a sheared map has its value from, (H W,); 0: outside."""
     from torchvision.transforms.functional import affine
 
-    return affine(x, angle=0, translate=[0, 0], scale=1, shear=degrees)
+    number = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
+    shear = [along_x, along_y]
+    return sent(affine(number, angle=0, translate=[0, 0], scale=1, shear=shear).flatten().long(), device)
 
 
 def _started(channels: int, random: torch.Generator) -> list[Tensor]:
@@ -208,12 +228,13 @@ def threshold(score_hw: Tensor) -> Tensor:
     A constant map is its own threshold.
     """
     low, high = score_hw.min(), score_hw.max()
-    if low == high:
-        return high
-    count = torch.bincount(((score_hw - low) / (high - low) * (LEVELS - 1)).long().flatten(), minlength=LEVELS).double()
+    spread = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # 0 for a constant map, which is level 0 everywhere
+    level = ((score_hw - low) / spread * (LEVELS - 1)).long().flatten()
+    count = score_hw.new_zeros(LEVELS, dtype=torch.float64).scatter_add_(0, level, torch.ones_like(level).double())
     count[:LOWEST] = 0
     share = count / count.sum()
     below = share.cumsum(0)
     moment = (share * torch.arange(LEVELS, device=share.device)).cumsum(0)
     between = (moment[-1] * below - moment).square() / (below * (1 - below)).clamp(min=EPS)  # variance of two parts
-    return torch.maximum(between.argmax() / (LEVELS - 1) * (high - low) + low, score_hw.mean())
+    found = torch.maximum(between.argmax() / (LEVELS - 1) * (high - low) + low, score_hw.mean())
+    return torch.where(low == high, high, found)

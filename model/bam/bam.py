@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ensemble import Ensemble, gram, gram_distance
+from model.common.fixed_shapes import Objects, shot_objects
 from model.common.layers import HEAD_DROPOUT, WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.prototype import shot_prior
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots
+from model.common.prototype import shot_prior, touched
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
@@ -57,7 +58,7 @@ class BAM(WithBaseLearner):
 
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+        objects = shot_objects(foreground_mask(episode.support_label), inside=touched)  # of M_k
 
         # The base learner, on the query.
         with self.encoder_grad():
@@ -67,8 +68,8 @@ class BAM(WithBaseLearner):
             query_gram = gram(query.stage[LOW])
 
         # Every shot: its scene's distance to the query's, its prior, its prototype; and its weight by the distance.
-        shots = [self._shot(episode, k, query, query_gram, mask[:, k]) for k in range(mask.shape[1])]
-        distance, priors, prototypes, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        shots = [self._shot(episode, k, query, query_gram, own) for k, own in enumerate(objects)]
+        distance, priors, prototypes, seen = (torch.stack(kind, dim=1) for kind in zip(*shots))
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
@@ -80,27 +81,30 @@ class BAM(WithBaseLearner):
         output = self.corrected(episode, meta, base_logits, scene)
         output.maps["prior"] = prior[:, 0].detach()
         if not self.training:
-            output.evidence = likeness(query.stage[HIGH], objects)
+            output.evidence = likeness(query.stage[HIGH], seen)
         return output
 
     def _shot(
-        self, episode: Episode, k: int, query: Features, query_gram: Tensor, mask_b1ss: Tensor
+        self, episode: Episode, k: int, query: Features, query_gram: Tensor, objects: Objects
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C + 3) of one shot.
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
-        support = on_one_grid(self.encode_shot(episode, k))
+        support = on_one_grid(self.encode_shot(episode, k, objects=objects))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
-        high = high * (resize(mask_b1ss, high.shape[-2:]) > 0)  # beside the object, values depend on the other supports
-        prior, seen = shot_prior(query.stage[HIGH], high, mask_b1ss), seen_object(high, mask_b1ss)
+        mask = objects.on(high.shape[-2:]).mask
+        high = high * (mask > 0)  # beside the object, values depend on the other supports
+        prior, seen = shot_prior(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
-        return distance, prior, masked_mean(feature, resize(mask_b1ss, feature.shape[-2:])), seen
+        return distance, prior, masked_mean(feature, objects.on(feature.shape[-2:]).mask), seen
 
-    def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
+    def encode_supports(
+        self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None
+    ) -> Features:
         """Return the features of B supports; the last stage sees the object alone: f4_k = stage 4 of (f3_k m_k)."""
         with self.encoder_grad():
             image = self.encoder.normalise(support_b3hw)
-            return self.encoder.forward_masked(image, foreground_mask(label_bhw), MID)
+            return self.encoder.forward_masked(image, objects or Objects(foreground_mask(label_bhw)), MID)

@@ -3,7 +3,7 @@
 The idea is FSSDINO's (arXiv:2602.07550); the start of k-means and the rules are defined here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import chosen
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_grid
 from model.episode import Episode, Output
@@ -49,9 +50,10 @@ class MultiPrototype(OnCells):
         query, shots = self.encode_classes(episodes)
         classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
         with torch.autocast(query.device.type, enabled=False):
-            for item, features in enumerate(query):
-                supports = [(f[item], label[item]) for f, label in shots]
-                centres = [spherical_kmeans(points_of_class(supports, c), self.settings.k) for c in classes]
+            supports = [[(f[item], label[item]) for f, label in shots] for item in range(len(query))]
+            points = points_of(supports, classes)
+            for features, own in zip(query, points):
+                centres = [spherical_kmeans(of_class, self.settings.k) for of_class in own]
                 scores.append(class_scores(features, centres, size, self.settings.rule))
         logits = torch.stack(scores)
         return Output(logits, evidence=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
@@ -73,20 +75,28 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
     return torch.stack(scores)
 
 
+def points_of(supports: Sequence[Sequence[tuple[Tensor, Tensor]]], classes: Iterable[int]) -> list[list[Tensor]]:
+    """Return, of the supports of every query, what ``points_of_class`` returns of every class."""
+    shots = [(f.flatten(1).T[None], label, f.shape[-2:]) for own in supports for f, label in own]
+    masks = [[mask_on_grid(label == c, size).flatten()[None] for c in classes] for _, label, size in shots]
+    found = iter(chosen(*(mask for of_shot in masks for mask in of_shot)))
+    rows = iter([[next(found).rows(f)[0] for _ in of_shot] for (f, *_), of_shot in zip(shots, masks)])
+    return [[torch.cat(parts) for parts in zip(*(next(rows) for _ in own))] for own in supports]
+
+
 def points_of_class(supports: Sequence[tuple[Tensor, Tensor]], class_index: int) -> Tensor:
     """Return the unit features of a class's cells over all supports, shot-major, then row-major, (n, C); n may be 0.
 
     Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class.
     """
-    points = [f.flatten(1).T[mask_on_grid(label == class_index, f.shape[-2:]).flatten()] for f, label in supports]
-    return torch.cat(points)
+    return points_of([supports], [class_index])[0][0]
 
 
 def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
     """Return at most k centres (k', C) of unit vectors (n, C) by cosine; all points if there are at most k.
 
     Ties go to the lowest index, so that the result depends on the order of points only there. A centre without points
-    stays where it is.
+    stays where it is. Rounds after the last change alter nothing; a CPU leaves them out, a GPU is not waited for.
     """
     if len(points_nc) <= k:
         return points_nc
@@ -94,20 +104,21 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
     assigned = None
     for _ in range(MAX_ROUNDS):
         nearest = (points_nc @ centres.T).argmax(1)
-        if assigned is not None and torch.equal(nearest, assigned):
+        if assigned is not None and nearest.is_cpu and torch.equal(nearest, assigned):
             break
         assigned = nearest
         total = torch.zeros_like(centres).index_add_(0, assigned, points_nc)
-        occupied = assigned.bincount(minlength=k) > 0
+        occupied = (assigned[:, None] == torch.arange(k, device=assigned.device)).any(0)
         centres = torch.where(occupied[:, None], F.normalize(total, dim=1), centres)
     return centres
 
 
 def _farthest_first(points_nc: Tensor, k: int) -> Tensor:
     """Return k of the points: the one nearest to the mean, then each time the one farthest from those chosen."""
-    chosen = [int((points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax())]
-    largest = points_nc @ points_nc[chosen[0]]  # cosine to the nearest centre so far
-    while len(chosen) < k:
-        chosen.append(int(largest.clamp(max=1 - SAME).argmin()))
-        largest = torch.maximum(largest, points_nc @ points_nc[chosen[-1]])
-    return points_nc[chosen]
+    first = (points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax()
+    found = [points_nc.index_select(0, first[None])[0]]
+    largest = points_nc @ found[0]  # cosine to the nearest centre so far
+    while len(found) < k:
+        found.append(points_nc.index_select(0, largest.clamp(max=1 - SAME).argmin()[None])[0])
+        largest = torch.maximum(largest, points_nc @ found[-1])
+    return torch.stack(found)

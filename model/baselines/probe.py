@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.linear import Head, logistic
-from model.common.ops import resize_cells
+from model.common.ops import on_host, resize_cells, sent
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Task
 from model.episode import IGNORE, Episode, Output
@@ -54,24 +54,33 @@ class Probe(OnCells):
         encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
         query, shots = encoded[0][0], [feature for _, own in encoded for feature, _ in own]
         with torch.autocast(query.device.type, enabled=False):
-            heads = [self._head(episodes, [f[item] for f in shots], item) for item in range(len(query))]
+            heads = self._head(episodes, [[f[item] for f in shots] for item in range(len(query))])
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    def _head(self, episodes: Sequence[Episode], features: Sequence[Tensor], item: int) -> Head:
-        """Return the head of one query of the batch, by the features (C, h, w) of all its supports.
+    def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[Head]:
+        """Return the heads of the queries of a batch, by the features (C, h, w) of all supports of each.
 
-        Queries that share supports, one call after the other too, share it.
+        Queries that share supports, one call after the other too, share it. What tells supports apart comes in one
+        transfer from the device, and in another one the features that no head is known for.
         """
-        labels = joint_labels(episodes, item)
-        seen = [*(x[::KEY_STEP] for x in features), *labels]  # some channels tell the maps of images apart
-        key = b"".join([bytes([len(episodes)]), *(x.cpu().numpy().tobytes() for x in seen)])
-        if key not in self._heads:
-            examples = examples_of(list(zip(features, labels, strict=True)), len(episodes))
+        shots = [_shots(episodes, item) for item in range(len(features))]
+        some = [x[::KEY_STEP] for own in features for x in own]  # some channels tell the maps of images apart
+        host = iter(on_host([*(x for own in shots for _, *pair in own for x in pair), *some]))
+        labels = [_joint([(number, next(host), next(host)) for number, *_ in own]) for own in shots]
+        keys = []
+        for own in labels:
+            seen = [*(next(host) for _ in own), *own]
+            keys.append(b"".join([bytes([len(episodes)]), *(x.contiguous().numpy().tobytes() for x in seen)]))
+        new = {key: item for item, key in enumerate(keys) if key not in self._heads}
+        maps = iter(on_host([x for item in new.values() for x in features[item]]))
+        for key, item in new.items():
+            examples = examples_of([(next(maps), label) for label in labels[item]], len(episodes))
             self._heads[key] = fit(examples, self.settings.penalty)
-            for old in list(self._heads)[:-HEADS_KEPT]:
-                del self._heads[old]
-        return self._heads[key]
+        heads = [self._heads[key] for key in keys]
+        for old in list(self._heads)[:-HEADS_KEPT]:
+            del self._heads[old]
+        return [Head(*(sent(part, features[0][0].device) for part in head)) for head in heads]
 
 
 def joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
@@ -79,20 +88,26 @@ def joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
 
     Where an image supports several classes, the objects of the others are unknown to each: they are not background.
     """
+    return _joint(_shots(episodes, item))
+
+
+def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Tensor]]:
+    """Return class, some pixels by which images are told apart, and label (H, W) of every shot of N classes."""
+    shots = [(number, x, y) for number, e in enumerate(episodes, 1) for x, y in e.shots(item)]
+    return [(number, x[..., ::KEY_STEP, ::KEY_STEP].float(), y) for number, x, y in shots]
+
+
+def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
+    """See ``joint_labels``; the shots are on the CPU."""
+    keys = [pixels.contiguous().numpy().tobytes() for _, pixels, _ in shots]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
-    shots = [(number, _key(x), y) for number, e in enumerate(episodes, 1) for x, y in e.shots(item)]
-    for _, key, label in shots:
+    for key, (*_, label) in zip(keys, shots):
         inside = label == 1
         objects[key] = objects[key] | inside if key in objects else inside
     return [
         label.masked_fill((label == 0) & objects[key], IGNORE).masked_fill(label == 1, number)
-        for number, key, label in shots
+        for key, (number, _, label) in zip(keys, shots)
     ]
-
-
-def _key(image: Tensor) -> bytes:
-    """Return some of an image's pixels, by which images are told apart."""
-    return image[..., ::KEY_STEP, ::KEY_STEP].float().cpu().numpy().tobytes()
 
 
 class Examples(NamedTuple):

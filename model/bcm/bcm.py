@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.bcm.regression import Regression, regress
-from model.common.ops import resize
+from model.common.ops import on_host, resize
 from model.common.with_base_learner import WithBaseSettings
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel, on_cells
@@ -57,26 +57,29 @@ class BCM(GeneralisedModel):
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
         """Return the regressions; samples are drawn base classes ascending, single shots, then all."""
         settings, random = self.settings, np.random.RandomState(self.settings.seed)
-        first, cells = len(self.base.bias), [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
-        counts = torch.zeros(first, len(cells), dtype=torch.int64)
-        for j, (x, y) in enumerate(zip(features, cells)):
-            counts[:, j] = torch.bincount(self.base.logits(x).argmax(1)[y == first + j].cpu(), minlength=first)
+        first, classes = len(self.base.bias), len(features)
+        cells = [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
+        powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
+        host = on_host([*cells, *(self.base.logits(x).argmax(1) for x in features), *powers])  # regressions are there
+        cells, called, powers = (host[i * classes : (i + 1) * classes] for i in range(3))
+        counts = torch.zeros(first, classes, dtype=torch.int64)
+        for j, (x, y) in enumerate(zip(called, cells)):
+            counts[:, j] = torch.bincount(x[y == first + j], minlength=first)
         top_k = settings.top_k if settings.top_k >= 0 else None
         most = counts.sort(dim=0, descending=True, stable=True).indices[:top_k]
         table = torch.zeros_like(counts, dtype=torch.bool).scatter(0, most, True) & (counts > 0)
         shots = range(max(map(len, features))) if settings.ensemble and max(map(len, features)) > 1 else ()
-        powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
         votes = {}
         for k in table.any(1).nonzero().flatten().tolist():
-            own = torch.zeros(IGNORE + 1, dtype=torch.int64, device=cells[0].device)  # channel -> target
-            own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1).to(own)
+            own = torch.zeros(IGNORE + 1, dtype=torch.int64)  # channel -> target
+            own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1)
             found = []
             for shot in (*(slice(s, s + 1) for s in shots), slice(None)):
                 x, y = (torch.cat([part[shot].flatten(0, 2) for part in parts]) for parts in (powers, cells))
                 known = y != IGNORE
                 found.append(regress(x[known], own[y[known].long()], int(own.max()) + 1, settings.sampling, random))
             if found[-1] is not None:
-                votes[k] = [vote for vote in found if vote is not None]
+                votes[k] = [vote.on(features[0].device) for vote in found if vote is not None]
         return State(counts, table, votes)
 
     @torch.no_grad()
@@ -97,15 +100,19 @@ class BCM(GeneralisedModel):
         """Return q_j / q_0 of novel classes, (B, n, S, S), where the base map says their k; else the least."""
         out = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *claimed_bss.shape[1:]), EPS)
         x = features_bchw.pow(self.settings.beta)
-        for k, votes in state.votes.items():
-            if (inside := (claimed_bss == k)[:, None]).any():
+        inside = {k: claimed_bss == k for k in state.votes}
+        claimed = torch.stack([where.any() for where in inside.values()]).tolist() if inside else []
+        for (k, votes), there in zip(state.votes.items(), claimed):
+            if there:
                 found = resize(voted(votes, x), claimed_bss.shape[1:]).clamp(min=EPS)
-                out[:, state.table[k]] = torch.where(inside, found[:, 1:] / found[:, :1], out[:, state.table[k]])
+                for target, novel in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
+                    out[:, novel] = torch.where(inside[k], found[:, target] / found[:, 0], out[:, novel])
         return out
 
 
 def voted(votes: Sequence[Regression], x_bchw: Tensor) -> Tensor:
     """Return the mean probabilities (B, r + 1, h, w) of regressions; a target's mean is over those that know it."""
-    weight = torch.tensor([1.0] * (len(votes) - 1) + [JOINT], device=x_bchw.device)
+    weight = x_bchw.new_ones(len(votes))
+    weight[-1] = JOINT
     total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x_bchw) for vote in votes]))
     return total / (weight @ torch.stack([vote.known for vote in votes]).float())[:, None, None]

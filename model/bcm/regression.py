@@ -1,12 +1,15 @@
 """BCM's regressions: balanced samples, the choice of the penalty on five folds, L2 logistic regression."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.common.linear import Head, logistic
+from model.common.ops import sent
 
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5
@@ -28,12 +31,15 @@ class Regression:
     scores: np.ndarray
     chosen: int
 
+    def on(self, device: torch.device) -> Regression:
+        """Return the regression on a device."""
+        return replace(self, head=Head(*(sent(part, device) for part in self.head)), known=sent(self.known, device))
+
     def probability(self, x_bchw: Tensor) -> Tensor:
         """Return probabilities (B, r + 1, h, w); of a target that it does not know 0."""
         found = self.head.logits(x_bchw).softmax(1)
-        out = found.new_zeros(len(found), len(self.known), *found.shape[2:])
-        out[:, self.known] = found
-        return out
+        known = self.known.byte().argsort(descending=True, stable=True)[: found.shape[1]]
+        return found.new_zeros(len(found), len(self.known), *found.shape[2:]).index_copy_(1, known, found)
 
 
 def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.random.RandomState) -> Regression | None:
@@ -41,7 +47,7 @@ def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.r
 
     ``sampling`` is as in ``sample``; folds without a known target have no score.
     """
-    x, y = x_mc.cpu().numpy(), y_m.cpu().numpy()
+    x, y = x_mc.numpy(), y_m.numpy()
     fold, scores = stratified_folds(y), []
     for number in range(FOLDS):
         training, test = np.flatnonzero(fold != number), fold == number
@@ -52,9 +58,9 @@ def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.r
     chosen = int(mean.argmax())
     if not (final := _fits(x, y, sample(y, sampling, random), PENALTIES[chosen : chosen + 1])):
         return None
-    (head, classes), known = final[0], torch.zeros(targets, dtype=torch.bool, device=x_mc.device)
+    (head, classes), known = final[0], torch.zeros(targets, dtype=torch.bool)
     known[classes] = True
-    return Regression(Head(*(part.to(x_mc) for part in head)), known, mean, chosen)
+    return Regression(head, known, mean, chosen)
 
 
 def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]) -> list[tuple[Head, np.ndarray]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import rows_inside, shapes_are_fixed
+from model.common.fixed_shapes import Chosen, shapes_are_fixed
 from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
 from model.common.ops import resize
@@ -62,16 +62,17 @@ class BaseLearner(nn.Module):
             total = total + part
         return self.classify[1](total)
 
-    def hidden_at(self, f4_bchw: Tensor, chosen_bhw: Tensor) -> Tensor:
-        """Return h5 at the chosen positions only, (n, 512), as ``rows_inside`` gives them.
+    def hidden_at(self, f4_bchw: Tensor, chosen: Chosen) -> Tensor:
+        """Return h5 at the chosen positions only, (n, 512), image by image.
 
         The convolution is nine products with the chosen positions' neighbours; the cost is proportional to n.
         """
         if shapes_are_fixed():
-            return rows_inside(self.hidden(f4_bchw).permute(0, 2, 3, 1).flatten(0, 2), chosen_bhw.flatten())
-        height, width = chosen_bhw.shape[1:]
+            return torch.cat(chosen.rows(self.hidden(f4_bchw).flatten(2).transpose(1, 2)))
+        height, width = f4_bchw.shape[-2:]
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
-        image, y, x = chosen_bhw.nonzero(as_tuple=True)
+        image, position = chosen.flat // (height * width), chosen.flat % (height * width)
+        y, x = position // width, position % width
         pyramid = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x]  # (n, 512)
         total = pyramid.float()
         offsets = product((-1, 0, 1), repeat=2)

@@ -1,18 +1,27 @@
 """Positions chosen by a mask, and windows around them: what is 0 outside an object is computed only where it reaches.
 
-Such tensors have sizes that depend on values. An exported graph has fixed sizes: while a network is traced, rows of
-positions outside the mask are zeros, which leave sums over positions and the greatest of clamped cosines as they are,
-and a window is the whole grid.
+Such tensors have sizes that depend on values, which the host must know, and each time it asks a GPU it waits until the
+GPU has done all that it was told before. So the sizes of all shots and episodes come in one transfer.
+
+An exported graph has fixed sizes: while a network is traced, rows of positions outside the mask are zeros, which leave
+sums over positions and the greatest of clamped cosines as they are, and a window is the whole grid.
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from model.common.ops import resize
+
+Choice = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 
 _FIXED: ContextVar[bool] = ContextVar("fixed_shapes", default=False)
 
@@ -30,13 +39,6 @@ def fixed_shapes() -> Iterator[None]:
 def shapes_are_fixed() -> bool:
     """Return whether no shape may depend on the values of a tensor."""
     return _FIXED.get()
-
-
-def rows_inside(rows: Tensor, inside_l: Tensor) -> Tensor:
-    """Return the rows (L, ...) inside a mask (L,) bool, (n, ...); with fixed shapes all L, 0 outside."""
-    if shapes_are_fixed():
-        return rows * inside_l.view(-1, *[1] * (rows.ndim - 1)).to(rows.dtype)
-    return rows[inside_l]
 
 
 @dataclass(frozen=True)
@@ -72,26 +74,138 @@ class Window:
         return out
 
 
+@dataclass
+class Chosen:
+    """Positions chosen on N grids of L positions each."""
+
+    inside: Tensor  # (N, L) bool
+    counts: list[int]  # of every grid; with fixed shapes L
+
+    def __getitem__(self, which: slice) -> Chosen:
+        return Chosen(self.inside[which], self.counts[which])
+
+    @cached_property
+    def index(self) -> list[Tensor]:
+        """The positions chosen on every grid, N of (n,) int64, ascending."""
+        order = self.inside.byte().argsort(dim=1, descending=True, stable=True)
+        return [own[:count] for own, count in zip(order, self.counts)]
+
+    def amount(self) -> Tensor | int:
+        """Return how many positions are chosen in all, at least 1; where the shapes are fixed it is the device's."""
+        return self.inside.sum().clamp(min=1) if shapes_are_fixed() else max(sum(self.counts), 1)
+
+    @property
+    def flat(self) -> Tensor:
+        """The positions of all grids after each other, as numbers below N L; with fixed shapes all."""
+        return torch.cat([own + i * self.inside.shape[1] for i, own in enumerate(self.index)])
+
+    def rows(self, x_nl: Tensor) -> list[Tensor]:
+        """Return the rows (n, ...) of the positions of every grid, from (N, L, ...); with fixed shapes L, 0 outside."""
+        if shapes_are_fixed():
+            return list((x_nl * self.inside.view(*x_nl.shape[:2], *[1] * (x_nl.ndim - 2)).to(x_nl.dtype)).unbind())
+        return [own.index_select(0, index) for own, index in zip(x_nl, self.index)]
+
+
+def chosen(*inside_nl: Tensor) -> list[Chosen]:
+    """Return several choices of positions, (N, L) bool each, whose counts come in one transfer."""
+    if shapes_are_fixed():
+        return [Chosen(inside, [inside.shape[1]] * len(inside)) for inside in inside_nl]
+    counts = torch.stack([inside.sum(1) for inside in inside_nl]).tolist()
+    return [Chosen(inside, own) for inside, own in zip(inside_nl, counts)]
+
+
+@dataclass
+class OnGrid:
+    """The objects of N supports on a grid."""
+
+    mask: Tensor  # (N, 1, h, w) in 0..1
+    chosen: dict[str, Chosen]  # of the names that a method asked for
+    spans: list[list[int]]  # of each object: first row, last row, first column and last column
+
+    def __getitem__(self, which: slice) -> OnGrid:
+        return OnGrid(self.mask[which], {k: c[which] for k, c in self.chosen.items()}, self.spans[which])
+
+    def window(self, before: int, after: int, stride: int = 1) -> Window:
+        """See ``window_around``."""
+        return _window(self.spans, self.mask.shape[-2:], before, after, stride)
+
+
+class Objects:
+    """The objects of N supports on the grids that a network has; their sizes come in one transfer for each grid."""
+
+    def __init__(self, mask_n1ss: Tensor, **choices: Choice):
+        self.mask, self._choices = mask_n1ss, choices
+        self._grids: dict[tuple[int, ...], OnGrid] = {}
+        self._part: tuple[Objects, slice] | None = None
+
+    def __getitem__(self, which: slice) -> Objects:
+        """Return some of the objects; a transfer serves them all."""
+        part = Objects(self.mask[which])
+        part._part = self, which
+        return part
+
+    def on(self, size: Sequence[int]) -> OnGrid:
+        """Return the objects on a grid; masks are resized bilinearly."""
+        return self.on_all([size])[0]
+
+    @torch.no_grad()
+    def on_all(self, sizes: Sequence[Sequence[int]]) -> list[OnGrid]:
+        """Return the objects on several grids, in one transfer."""
+        if self._part is not None:
+            whole, which = self._part
+            return [found[which] for found in whole.on_all(sizes)]
+        new = [size for size in {tuple(size): None for size in sizes} if size not in self._grids]
+        masks = [resize(self.mask, size) for size in new]
+        inside = [{name: choose(mask).flatten(1) for name, choose in self._choices.items()} for mask in masks]
+        if shapes_are_fixed():
+            facts = [[[0] * 4 + [x.shape[1] for x in own.values()]] * len(self.mask) for own in inside]
+        elif new:
+            sums = ([x.sum(1, keepdim=True) for x in own.values()] for own in inside)
+            facts = torch.stack([torch.cat([_spans(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
+        for i, size in enumerate(new):
+            spans, *counts = [row[:4] for row in facts[i]], *map(list, zip(*(row[4:] for row in facts[i])))
+            found = {name: Chosen(x, own) for (name, x), own in zip(inside[i].items(), counts)}
+            self._grids[size] = OnGrid(masks[i], found, spans)
+        return [self._grids[tuple(size)] for size in sizes]
+
+
+def shot_objects(mask_bk1ss: Tensor, **choices: Choice) -> list[Objects]:
+    """Return the objects of each of K shots, B supports each."""
+    batch, shots = mask_bk1ss.shape[:2]
+    whole = Objects(mask_bk1ss.transpose(0, 1).flatten(0, 1), **choices)
+    return [whole[k * batch : (k + 1) * batch] for k in range(shots)]
+
+
 def window_around(mask_b1hw: Tensor, before: int, after: int, stride: int = 1) -> Window:
     """Return the windows of the positions where a mask is not 0, with a margin of positions on both sides.
 
     The margin ends at the edges of the grid. All windows have the size of the largest; one cell if there is no object.
     """
-    cells = [-(-side // stride) for side in mask_b1hw.shape[-2:]]
+    spans = [[0, 0, 0, 0]] * len(mask_b1hw) if shapes_are_fixed() else _spans(mask_b1hw).tolist()
+    return _window(spans, mask_b1hw.shape[-2:], before, after, stride)
+
+
+def _spans(mask_n1hw: Tensor) -> Tensor:
+    """Return the first and the last row and column where a mask is not 0, (N, 4) int64; last < first for none."""
+    occupied, out = mask_n1hw[:, 0] != 0, []
+    for line in (occupied.any(2), occupied.any(1)):
+        position = torch.arange(line.shape[1], device=line.device)
+        out += [position.where(line, line.shape[1]).amin(1), position.where(line, -1).amax(1)]
+    return torch.stack(out, dim=1)
+
+
+def _window(spans: list[list[int]], size: Sequence[int], before: int, after: int, stride: int) -> Window:
+    cells = [-(-side // stride) for side in size]
     if shapes_are_fixed():
-        return Window([(0, 0)] * len(mask_b1hw), cells[0], cells[1], stride)
-    occupied = mask_b1hw[:, 0] != 0
-    spans = [[_span(line, before, after, stride) for line in occupied.any(other)] for other in (2, 1)]
-    rows, columns = (max(end - begin for begin, end in of_all) for of_all in spans)
-    limits = cells[0] - rows, cells[1] - columns
-    tops, lefts = ([min(begin, limit) for begin, _ in of_all] for of_all, limit in zip(spans, limits))
-    return Window(list(zip(tops, lefts)), rows, columns, stride)
-
-
-def _span(occupied: Tensor, before: int, after: int, stride: int) -> tuple[int, int]:
-    """Return the first cell and the one after the last along one dimension."""
-    positions = occupied.nonzero()[:, 0].tolist()
-    if not positions:
-        return 0, 1
-    first, last = max(positions[0] - before, 0), min(positions[-1] + after, len(occupied) - 1)
-    return first // stride, last // stride + 1
+        return Window([(0, 0)] * len(spans), cells[0], cells[1], stride)
+    edges: list[list[int]] = [[], []]  # of rows and of columns: the first cell of every object
+    extent = [1, 1]
+    for own in spans:
+        for axis, side in enumerate(size):
+            first, last = own[2 * axis : 2 * axis + 2]
+            begin = max(first - before, 0) // stride if last >= 0 else 0
+            end = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
+            edges[axis].append(begin)
+            extent[axis] = max(extent[axis], end - begin)
+    tops, lefts = ([min(begin, cells[axis] - extent[axis]) for begin in edges[axis]] for axis in (0, 1))
+    return Window(list(zip(tops, lefts)), extent[0], extent[1], stride)

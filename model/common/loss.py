@@ -29,7 +29,7 @@ def batch_mean(total: Tensor, count: Tensor) -> Tensor:
 
 def image_mean(loss_b: Tensor) -> Tensor:
     """Return the mean of a loss of each image over the whole batch, as ``batch_mean``."""
-    return batch_mean(loss_b.sum(), loss_b.new_tensor(len(loss_b)))
+    return batch_mean(loss_b.sum(), loss_b.new_full((), len(loss_b)))
 
 
 @in_float32

@@ -56,6 +56,21 @@ def _as_float32(value: object) -> object:
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
+def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of one device on the CPU, in one transfer: each makes Python wait for a GPU."""
+    if all(x.is_cpu for x in tensors):
+        return list(tensors)
+    parts = [x.contiguous().flatten().view(torch.uint8) for x in tensors]
+    sizes = [len(part) for part in parts]
+    each = zip(torch.cat(parts).cpu().split(sizes), tensors)
+    return [part.clone().view(x.dtype).view(x.shape) for part, x in each]
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; a GPU fetches it from pinned memory, while Python goes on."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
 def foreground_mask(label: Tensor) -> Tensor:
     """Return the binary float32 mask (..., 1, H, W) of a label map (..., H, W); ignored pixels count as 0."""
     return (label == 1).float().unsqueeze(-3)

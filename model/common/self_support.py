@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.fixed_shapes import rows_inside, shapes_are_fixed
+from model.common.fixed_shapes import Chosen, chosen, shapes_are_fixed
 from model.common.ops import in_float32
 from model.common.prototype import choose, mean_over
 
@@ -47,7 +47,7 @@ def _length(vectors: Tensor) -> Tensor:
 class Attended(NamedTuple):
     """One episode's attention over its confident background, unnormalised: sum_j w_ij F_j and sum_j w_ij."""
 
-    chosen: Tensor  # the confident background N, (L,) bool
+    inside: Tensor  # the confident background N, (L,) bool
     values: Tensor  # (L, C)
     weights: Tensor  # (L, 1)
 
@@ -76,9 +76,7 @@ class SelfSupport(nn.Module):
         probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
         foreground = _sure(probability[:, FOREGROUND_CHANNEL], SURE_FOREGROUND)  # A, (B, L)
         background = _sure(probability[:, BACKGROUND_CHANNEL], SURE_BACKGROUND)  # N, (B, L)
-        earlier: Sequence[Attended | None] = [None] * len(feature) if before is None else before.attended
-        episodes = zip(feature.transpose(1, 2), background.bool(), earlier)
-        attended = [_attend(position_feature, chosen, known) for position_feature, chosen, known in episodes]
+        attended = _attend(feature.transpose(1, 2), background.bool(), before and before.attended)
         adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
         return SelfPrototypes(
             mean_over(feature, foreground),
@@ -100,29 +98,37 @@ def _sure(probability_bl: Tensor, threshold: float) -> Tensor:
     return choose(probability_bl > threshold, ranking)
 
 
-def _attend(feature_lc: Tensor, chosen: Tensor, before: Attended | None) -> Attended:
+def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] | None) -> list[Attended]:
     """Return the attention of all positions over the chosen ones.
 
     The weight of a pair of positions is the same in every step; only the set of positions changes. Where fewer
     positions entered or left than the set has, only their sums are computed.
     """
-    unit = F.normalize(feature_lc, dim=1)
+    changes = []
     if before is not None and not shapes_are_fixed():
-        entered, left = chosen & ~before.chosen, before.chosen & ~chosen
-        if entered.sum() + left.sum() < chosen.sum():
-            plus, minus = (_sums(unit, feature_lc, changed) for changed in (entered, left))
-            return Attended(chosen, *(b + p - m for b, p, m in zip(before[1:], plus, minus)))
-    return Attended(chosen, *_sums(unit, feature_lc, chosen))
+        known_bl = torch.stack([each.inside for each in before])
+        changes = [inside_bl & ~known_bl, known_bl & ~inside_bl]
+    sets, out = chosen(inside_bl, *changes), []
+    for i, feature in enumerate(feature_blc):
+        unit = F.normalize(feature, dim=1)
+        now, *changed = (own[i : i + 1] for own in sets)
+        if before is not None and changed and sum(own.counts[0] for own in changed) < now.counts[0]:
+            plus, minus = (_sums(unit, feature, own) for own in changed)
+            sums = tuple(b + p - m for b, p, m in zip(before[i][1:], plus, minus))
+        else:
+            sums = _sums(unit, feature, now)
+        out.append(Attended(inside_bl[i], *sums))
+    return out
 
 
-def _sums(unit_lc: Tensor, feature_lc: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
     Exponents lie within +-2, so a softmax needs no subtraction of the maximum. Positions are processed in pieces, and
     recomputed in the backward pass of training, so the matrix over all pairs is never in memory.
     """
-    key, value = rows_inside(unit_lc, chosen), rows_inside(feature_lc, chosen)
-    counted = chosen.to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
+    [key], [value] = own.rows(unit_lc[None]), own.rows(feature_lc[None])
+    counted = own.inside[0].to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
     pieces = []
     for piece in unit_lc.split(ROWS):
         if torch.is_grad_enabled() and unit_lc.requires_grad:

@@ -96,13 +96,16 @@ def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:
     pixel of each cell decides; if none does either, the cell that holds the mean position of the mask's pixels counts.
     """
     mask = mask_hw.bool()
+    sides = list(zip(size, mask.shape))
+    rows, columns = (torch.arange(n, device=mask.device) * full // n for n, full in sides)
+    nearest = mask[rows[:, None], columns]
     cells = resize_cells(mask[None, None].float(), size)[0, 0] > 0.5
-    if cells.any() or not mask.any():
-        return cells
-    rows, columns = (torch.arange(n, device=mask.device) * full // n for n, full in zip(size, mask.shape))
-    cells = mask[rows[:, None], columns]
-    if not cells.any():
-        centre = mask.nonzero().double().mean(0).tolist()  # (y, x)
-        row, column = (int(at * n / full) for at, n, full in zip(centre, size, mask.shape))
-        cells[row, column] = True
-    return cells
+    # Nothing branches on a value, for which Python would wait for a GPU.
+    counts = [mask.sum(other).double() for other in (1, 0)]  # of rows, of columns
+    places = [torch.arange(full, device=mask.device).double() for _, full in sides]
+    means = [(count @ place) / count.sum().clamp(min=1) for count, place in zip(counts, places)]  # y, x
+    row, column = (
+        torch.arange(n, device=mask.device) == (mean * n / full).long() for mean, (n, full) in zip(means, sides)
+    )
+    centre = row[:, None] & column & mask.any()
+    return torch.where(cells.any(), cells, torch.where(nearest.any(), nearest, centre))

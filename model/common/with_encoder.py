@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import resize
 from model.contract import FewShotModel, ModelSettings, ParamGroup
 from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, Encoder
@@ -72,10 +72,12 @@ class WithEncoder(FewShotModel):
             return _joined(episode.cached_query, give)
         return self.encode_images(self.encoder.normalise(episode.query), give)
 
-    def encode_shot(self, episode: Episode, shot: int, give: GiveOf | None = None) -> Features:
+    def encode_shot(
+        self, episode: Episode, shot: int, give: GiveOf | None = None, objects: Objects | None = None
+    ) -> Features:
         """Return the features of one shot of each of the B episodes, for models that process shots one at a time.
 
-        ``give`` gets the intermediate ones: of B images, or of one that all queries share.
+        ``give`` gets the intermediate ones: of B images, or of one that all queries share. ``objects`` are the shot's.
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
@@ -83,9 +85,11 @@ class WithEncoder(FewShotModel):
             each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
             known = _joined(each[shot::shots], give)
             return known.repeat(batch // len(known))
-        return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give)
+        return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give, objects)
 
-    def encode_supports(self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None) -> Features:
+    def encode_supports(
+        self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None
+    ) -> Features:
         """Return the features of B supports; ``give`` gets the intermediate ones."""
         return self.encode_images(self.support_input(support_b3hw, label_bhw), give)
 

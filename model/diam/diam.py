@@ -66,17 +66,19 @@ class DIaM(GeneralisedModel):
     title = "DIaM"
     settings: DIaMSettings
 
+    @torch.inference_mode(False)  # what it returns enters the graph of every query
     @torch.no_grad()
     def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
         """Return supports and start; a novel class without a cell is never predicted."""
         base, x = self.base, torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in features])
         y = torch.cat([on_cells(y, x.shape[-2:]).flatten() for y, x in zip(labels, features, strict=True)])
-        x, y = x[y != IGNORE].float(), y[y != IGNORE].long()
+        known = (y != IGNORE).nonzero()[:, 0]
+        x, y = x[known].float(), y[known].long()
         first, rows, bias = len(base.bias), [base.weight], [base.bias]
         for channel in range(first, first + len(features)):
-            prototype = x[y == channel].sum(0)
+            prototype = (x * (y == channel)[:, None]).sum(0)
             rows.append((prototype / (prototype.norm() + EPS))[None])
-            bias.append(base.bias.new_full((1,), 0.0 if (y == channel).any() else float("-inf")))
+            bias.append(base.bias.new_zeros(1).masked_fill(~(y == channel).any(), float("-inf")))
         background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
         return State(Head(torch.cat(rows), torch.cat(bias)), base, x, y, torch.where(y == 0, background, 1.0))
 
@@ -96,7 +98,7 @@ def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings)
     supports, count, first = state.x.clone(), len(x) + EPS, len(state.base.bias)
     own = torch.softmax(x @ state.base.weight.T + state.base.bias, 1)  # of the base learner, (L, N + 1)
     head = Head(*(part.clone().requires_grad_() for part in state.start))
-    weights, losses = x.new_tensor(settings.loss_weights), []
+    weights, losses = torch.stack([x.new_full((), weight) for weight in settings.loss_weights]), []
     learnt = slice(None if settings.learn_base else first, None)
     prior = prior_start = _mean(head, x)
     for step in range(1, settings.iterations + 1):

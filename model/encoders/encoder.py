@@ -3,20 +3,26 @@
 Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import window_around
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
@@ -66,6 +72,20 @@ class Encoder(nn.Module):
     title: str = "an encoder"  # in messages
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
+    mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
+    std: Tensor
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the constants along with the weights; unless they are buffers, no state dict holds them."""
+        super()._apply(fn, recurse)
+        for name in ("mean", "std"):
+            if name not in self._buffers:
+                setattr(self, name, fn(getattr(self, name)))
+        return self
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
@@ -94,15 +114,12 @@ class Encoder(nn.Module):
         """Add the outputs of the stages to ``out``; ``give`` gets the intermediate features."""
         raise NotImplementedError
 
-    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
         The output of ``stage`` is multiplied by the mask before the next stage, which runs on the window that decides
         its output on the object: the object, with the reach of the stage's kernels around it; it is 0 elsewhere. The
         encoder is in evaluation mode; the returned map of ``stage`` is the unmasked one.
-
-        Args:
-            mask_b1hw: 1 on the object.
         """
         out, x = Features({}, {}), image_b3hw
         for i in range(stage + 1):
@@ -111,9 +128,9 @@ class Encoder(nn.Module):
                 out.stage[i] = x
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        mask = resize(mask_b1hw, x.shape[-2:])
-        window = window_around(mask, reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x * mask))
+        found = objects.on(x.shape[-2:])
+        window = found.window(reach, reach)
+        high = self.run_stage(stage + 1, window.crop(x * found.mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
 
@@ -129,13 +146,12 @@ class Encoder(nn.Module):
 
     def normalise(self, image: Tensor) -> Tensor:
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
-        return normalise(image, getattr(self, "mean", None), getattr(self, "std", None))
+        return normalise(image, self.mean, self.std)
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        own = [getattr(self, name, None) for name in ("mean", "std")]
-        mean, std = (None if x is None else x.flatten().tolist() for x in own)
-        return mean or list(IMAGENET_MEAN), std or list(IMAGENET_STD)
+        mean, std = ([round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std))
+        return mean, std
 
     def identity(self) -> tuple[tuple[int, int], ...]:
         """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
@@ -186,16 +202,55 @@ class Encoder(nn.Module):
 # --- the one folding of batch norms ----------------------------------------------------------------------------------
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: every pass scales them anew, and gradients flow through the scale.
+# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a
+# convolution cost as much as the convolution, what is frozen is folded once.
+
+
+class _Fold(NamedTuple):
+    """Folded kernels and bias, and what they are made of: tensors that share memory and version with the originals."""
+
+    sources: list[Tensor]
+    versions: list[int]
+    eps: float
+    result: tuple[Tensor, Tensor]
+
+
+_FOLDS: WeakKeyDictionary[nn.Module, _Fold] = WeakKeyDictionary()  # of convolutions; copies of a network have none
 
 
 def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return kernels and bias of a convolution and a norm with fixed statistics together."""
+    """Return kernels and bias of a convolution and a norm with fixed statistics together.
+
+    On a GPU they are kept as long as nothing that they are made of learns, is written to or is another tensor. Kept
+    sources hold their memory, so no other tensor can have their address. A norm in training writes its statistics
+    without a new version, but counts its batches.
+    """
+    sources = [conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    sources = [x for x in (*sources, getattr(norm, "num_batches_tracked", None)) if x is not None]
+    fixed = not any(x.requires_grad or x.is_cpu or x.is_inference() for x in sources)
+    if not fixed or torch.compiler.is_compiling() or shapes_are_fixed():
+        _FOLDS.pop(conv, None)
+        return _fold(conv, norm)
+    kept = _FOLDS.get(conv)
+    if kept is not None and kept.eps == norm.eps and len(kept.sources) == len(sources):
+        pairs = zip(sources, kept.sources, kept.versions)
+        if all(x._version == version and _same(x, source) for x, source, version in pairs):
+            return kept.result
+    with torch.inference_mode(False), torch.no_grad():
+        kept = _Fold([x.detach() for x in sources], [x._version for x in sources], norm.eps, _fold(conv, norm))
+    _FOLDS[conv] = kept
+    return kept.result
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors are the same numbers in the same memory."""
+    return a.data_ptr() == b.data_ptr() and (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
+
+
+def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    bias = -norm.running_mean * scale
-    if conv.bias is not None:
-        bias = bias + conv.bias * scale
-    return conv.weight * scale.view(-1, 1, 1, 1), bias + norm.bias
+    bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
+    return conv.weight * scale.view(-1, 1, 1, 1), torch.addcmul(bias, norm.running_mean, scale, value=-1)
 
 
 def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:

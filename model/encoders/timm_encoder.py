@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import Objects
 from model.common.ops import resize
 from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
@@ -49,6 +50,7 @@ class TimmEncoder(Encoder):
         self.pretraining = pretraining_of_tag(bare_name(backbone).partition(".")[0], str(config.get("tag") or ""))
         self.patch = stride if pyramid else self.facts.patch
         for name in CONSTANTS:
+            delattr(self, name)
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
         self.returned_stages = variant.returned_stages(last_stage)
         self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
@@ -86,9 +88,9 @@ class TimmEncoder(Encoder):
             if stage is not None:
                 out[stage] = feature
 
-    def forward_masked(self, image_b3hw: Tensor, mask_b1hw: Tensor, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
         """See :class:`Encoder`."""
-        self._mask = stage, self._padded(mask_b1hw)
+        self._mask = stage, self._padded(objects.mask)
         try:
             out = self(image_b3hw)
             assert self._unmasked is not None

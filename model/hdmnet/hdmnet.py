@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ensemble import Ensemble, gram, gram_distance
-from model.common.fixed_shapes import rows_inside
+from model.common.fixed_shapes import chosen
 from model.common.layers import HEAD_DROPOUT, WIDTH, pointwise
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, resize
@@ -167,11 +167,11 @@ class HDMNet(WithBaseLearner):
     def _similarity(self, query: Features, support: Features, hidden_bchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return A = [A_5; A_4]: the query's similarity to the supports in h5 and in f4, (B, 2, h, w) float32."""
         inside = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0  # (B, K, h, w)
-        flat = inside.flatten(0, 1)
-        support_hidden = self.base_learner.hidden_at(support.stage[HIGH], flat)
-        support_high = rows_inside(support.stage[HIGH].permute(0, 2, 3, 1).flatten(0, 2), flat.flatten())
+        [flat] = chosen(inside.flatten(0, 1).flatten(1))
+        support_hidden = self.base_learner.hidden_at(support.stage[HIGH], flat).split(flat.counts)
+        support_high = flat.rows(support.stage[HIGH].flatten(2).transpose(1, 2))
         pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
-        return torch.stack([greatest_cosine(*pair, inside).mean(1) for pair in pairs], dim=1)
+        return torch.stack([greatest_cosine(*pair).mean(1) for pair in pairs], dim=1)
 
     def _match(
         self, levels: list[Tensor], mask_bk1hw: Tensor, similarity_b2hw: Tensor
@@ -179,10 +179,11 @@ class HDMNet(WithBaseLearner):
         """Return the fused map z_i, (B, 64, h_i, w_i), and the correlation map c_i, (B, h_i, w_i), of every level."""
         batch, shots = mask_bk1hw.shape[:2]
         fused, correlation = [], []
-        for level, match, fuse in zip(levels, self.match, self.fuse, strict=True):
+        inside = chosen(*(_on_grid(mask_bk1hw, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
+        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
             size = level.shape[-2:]
             support = level[batch:].unflatten(0, (batch, shots))
-            matched, logits = match(level[:batch], support, _on_grid(mask_bk1hw, size))
+            matched, logits = match(level[:batch], support, own)
             fused.append(fuse(torch.cat([matched, resize(similarity_b2hw, size).to(matched.dtype)], dim=1)))
             correlation.append(logits)
         return fused, correlation

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import Chosen, shapes_are_fixed
 from model.common.loss import image_mean
 from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells
 from model.hdmnet.token_pyramid import DROPOUT, FeedForward, TokenProjections, to_map, to_tokens, token_norm
@@ -34,26 +34,26 @@ class QueryMatching(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.feed_forward = FeedForward()
 
-    def forward(self, query_bchw: Tensor, support_bkchw: Tensor, mask_bkhw: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
         size, x = query_bchw.shape[-2:], to_tokens(query_bchw)
         all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
-        support, inside = foreground_tokens(all_shots, mask_bkhw.flatten(1))
+        support, counted = foreground_tokens(all_shots, inside)
         query, key, value = self.linear(self.norm(x), self.norm(support), HEADS)
-        collected, correlation = match(query, key, value, inside)
+        collected, correlation = match(query, key, value, counted)
         x = x + self.dropout(self.linear.out(join_heads(collected).to(x.dtype)))
         return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
 
 
-def foreground_tokens(support_bmc: Tensor, mask_bm: Tensor) -> tuple[Tensor, Tensor]:
+def foreground_tokens(support_bmc: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
     """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
 
     n is the largest count of the batch, at least 1; episodes with fewer are filled up by other tokens, marked 0. With
     fixed shapes n counts all tokens.
     """
     if shapes_are_fixed():
-        return support_bmc, mask_bm
-    count = max(int(mask_bm.sum(1).max()), 1)
+        return support_bmc, inside.inside.float()
+    mask_bm, count = inside.inside.float(), max(*inside.counts, 1)
     order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
     chosen = support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2]))
     return chosen, mask_bm.gather(1, order)

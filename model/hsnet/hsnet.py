@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.common.fixed_shapes import shot_objects
 from model.common.layers import two_convolutions
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
@@ -108,16 +109,16 @@ class HSNet(WithEncoder):
         With K > 1 the logits express the vote (``vote``) and the map ``votes`` shows its share of the K shots.
         """
         shots = episode.support.shape[1]
-        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+        objects = shot_objects(foreground_mask(episode.support_label))  # of M_k
         with self.encoder_grad():
             query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
 
-        each, objects = [], []  # K of (B, 2, S, S) float32 and of (B, C + 3)
-        for k in range(shots):  # one at a time: the encoder's features of K shots take the memory of one
+        each, seen = [], []  # K of (B, 2, S, S) float32 and of (B, C + 3)
+        for k, own in enumerate(objects):  # one at a time: the encoder's features of K shots take the memory of one
             with self.encoder_grad():
                 support = dict(_intermediate(self.encode_shot(episode, k)))
-                objects.append(seen_object(support[HIGH][-1], mask[:, k]))
-            squeezed = self.squeeze(query, support, mask[:, k])
+                seen.append(seen_object(support[HIGH][-1], own.mask))
+            squeezed = self.squeeze(query, support, own)
             each.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
         logits, maps = each[0], {}
         if shots > 1:
@@ -128,7 +129,7 @@ class HSNet(WithEncoder):
             target = (episode.query_label == 1).repeat(shots, 1, 1)
             output.losses = {"main": mask_loss(torch.cat(each), target)}
         else:
-            output.evidence = likeness(query[HIGH][-1], torch.stack(objects, dim=1))
+            output.evidence = likeness(query[HIGH][-1], torch.stack(seen, dim=1))
         return output
 
     def download_encoder(self, name: str) -> dict[str, Tensor]:

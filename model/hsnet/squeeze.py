@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.fixed_shapes import window_around
+from model.common.fixed_shapes import Objects, OnGrid
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, LOW, MID
 
@@ -57,14 +57,14 @@ class Squeeze(nn.Module):
         steps = zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level])
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
-    def forward(self, queries: list[Tensor], supports: list[Tensor], mask_b1ss: Tensor) -> Tensor:
+    def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
         """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each."""
-        x = self._first(queries, supports, resize(mask_b1ss, supports[0].shape[-2:]))
+        x = self._first(queries, supports, objects)
         for layer in list(self.blocks)[1:]:
             x = layer(x)
         return x
 
-    def _first(self, queries: list[Tensor], supports: list[Tensor], mask_b1hw: Tensor) -> Tensor:
+    def _first(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
         """Return the first convolution of C_l.
 
         It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward
@@ -72,8 +72,8 @@ class Squeeze(nn.Module):
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
-        window = window_around(mask_b1hw, 0, reach, convolution.stride)
-        mask = window.crop(mask_b1hw)
+        window = objects.window(0, reach, convolution.stride)
+        mask = window.crop(objects.mask)
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
             masked = unit(support.float() * mask)  # cells in part on the object count in full
@@ -83,7 +83,7 @@ class Squeeze(nn.Module):
         pairs = enumerate(zip(queries, supports, strict=True))
         total = reduce(torch.add, (compute(i, query, window.crop(support)) for i, (query, support) in pairs))
         bias = cast(Tensor, convolution.bias())
-        return window.place(convolution.with_bias(total), bias, mask_b1hw.shape[-2:])
+        return window.place(convolution.with_bias(total), bias, objects.mask.shape[-2:])
 
 
 class Mix(nn.Sequential):
@@ -107,15 +107,17 @@ class HypercorrelationSqueeze(nn.Module):
         self.levels = nn.ModuleDict({str(level): Squeeze(level, counts[level]) for level in (HIGH, MID, LOW)})
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
-    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask_b1ss: Tensor) -> Tensor:
+    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], objects: Objects) -> Tensor:
         """Return the mean over the support's positions, (B, 128, h_2, w_2).
 
         ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they
         are squeezed.
         """
 
+        found = dict(zip(support, objects.on_all([maps[0].shape[-2:] for maps in support.values()])))
+
         def squeezed(level: int) -> Tensor:
-            return self.levels[str(level)](query[level], support.pop(level), mask_b1ss)
+            return self.levels[str(level)](query[level], support.pop(level), found[level])
 
         x = squeezed(HIGH)  # Z_4
         for level in (MID, LOW):

@@ -20,14 +20,15 @@ from model.insid3.segmentation import (
     Target,
     class_logits,
     positional_basis,
-    segment,
+    segment_each,
 )
 from model.mismatch import Mismatch
 from model.registry import register
 
 BASES_KEPT = 16  # one for each size of images
 
-Support = tuple[Tensor, Tensor, PositionalBasis | None]  # features (C, h, w), label (H, W), basis of the image's size
+# Class, features (C, h, w), label (H, W) and basis of the image's size.
+Support = tuple[int, Tensor, Tensor, PositionalBasis | None]
 
 
 @dataclass
@@ -74,25 +75,31 @@ class INSID3(OnCells):
         count, size = len(episodes), episodes[0].query.shape[-2:]
         basis = self._basis(size)
         of_shot = [self._basis(image.shape[-2:]) for episode in episodes for image, _ in episode.shots(0)]
-        found = []
+        number = [c for c, episode in enumerate(episodes, 1) for _ in episode.shots(0)]  # class of each shot
         with torch.autocast(query.device.type, enabled=False):
-            for item, features in enumerate(query):
-                supports = [(f[item], label[item], own) for (f, label), own in zip(shots, of_shot)]
-                found.append(self._segment(Target.of(features, basis), supports, count))
+            targets = [Target.of(features, basis) for features in query]
+            each = [
+                [(c, f[item], label[item], own) for c, (f, label), own in zip(number, shots, of_shot)]
+                for item in range(len(query))
+            ]
+            found = self._segment(targets, each, count)
         logits = torch.stack([class_logits(one.classes, count, size) for one in found])
         maps = [one.pictures(0) for one in found]
         evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
         return Output(logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, evidence=evidence)
 
-    def _segment(self, target: Target, supports: list[Support], count: int) -> Segmentation:
-        """Return the segmentation of a query for so many classes; a class's supports are those that show it."""
-        if len(target.plain) > MAX_PATCHES:
-            raise Mismatch(f"an image gives {len(target.plain)} patches, more than {MAX_PATCHES}; give smaller images")
+    def _segment(self, targets: list[Target], supports: Sequence[Sequence[Support]], count: int) -> list[Segmentation]:
+        """Return the segmentations of queries for so many classes, with the supports of each."""
+        if (patches := len(targets[0].plain)) > MAX_PATCHES:
+            raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
         references = [
-            [one for f, label, basis in supports if (one := Reference.of(f, label == c, basis)) is not None]
-            for c in range(1, count + 1)
+            [
+                [Reference.maybe_empty(f, y == c, basis) for own, f, y, basis in of_item if own == c]
+                for c in range(1, count + 1)
+            ]
+            for of_item in supports
         ]
-        return segment(target, references, self.settings.tau, self.settings.merge)
+        return segment_each(targets, references, self.settings.tau, self.settings.merge)
 
     def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
         """Return the positional basis of images of a size (H, W) with the weights as they are; None for r = 0.

@@ -6,7 +6,7 @@ resemble each other. A black image has no content, so the directions in which it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import resize_cells
+from model.common.ops import on_host, resize_cells, sent
 from model.common.training_free import mask_on_grid
 from model.mismatch import Mismatch
 
@@ -55,7 +55,7 @@ def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
     values, vectors = torch.linalg.eigh(centred @ centred.T)  # ascending
     leading = slice(-components, None)
     singular = values[leading].flip(0).clamp(min=0).sqrt()
-    return PositionalBasis(vectors[:, leading].flip(1).float().to(blank_chw.device), singular.float())
+    return PositionalBasis(sent(vectors[:, leading].flip(1).float(), blank_chw.device), singular.float())
 
 
 class Target(NamedTuple):
@@ -81,12 +81,18 @@ class Reference(NamedTuple):
     @staticmethod
     def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference | None:
         """Return a support with unit features (C, h, w) and a mask (H, W); None if the mask is empty."""
+        one = Reference.maybe_empty(features_chw, mask_hw, basis)
+        return one if one.mask.any() else None
+
+    @staticmethod
+    def maybe_empty(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference:
+        """Return the same without a look at the mask, for which Python would wait for a GPU."""
         mask, features = mask_on_grid(mask_hw, features_chw.shape[1:]), features_chw.flatten(1).T
-        return Reference(basis.removed(features) if basis else features, mask.flatten()) if mask.any() else None
+        return Reference(basis.removed(features) if basis else features, mask.flatten())
 
 
 class Candidates(NamedTuple):
-    """How the target's n patches match K references."""
+    """How the target's n patches match K references; those whose mask is empty do not count."""
 
     prototype: Tensor  # (C,), the mean over references of the mean over their masks, of length 1
     sim_forward: Tensor  # (n,), cosine of each patch to the prototype
@@ -94,20 +100,23 @@ class Candidates(NamedTuple):
     best_ref: list[Tensor]  # K of (n,), int64: the most similar patch of each reference, row-major
     votes: Tensor  # (n,), int64: references whose most similar patch lies inside their mask
     candidates: Tensor  # bool (n,): forward, and voted for by at least half of the references
+    facts: Tensor  # bool (2,): whether a reference has a mask, and whether there are candidates
 
 
 def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
     """Return the candidates among the target's debiased features (n, C), from at least one reference."""
-    means = torch.stack([r.features[r.mask].mean(0) for r in references])
-    prototype = F.normalize(means.mean(0), dim=0)
+    cells = torch.stack([r.mask.sum() for r in references])  # (K,)
+    shown = (cells > 0).sum()
+    means = [r.mask.to(r.features) @ r.features / count.clamp(min=1) for r, count in zip(references, cells)]
+    prototype = F.normalize(torch.stack(means).sum(0) / shown.clamp(min=1), dim=0)
     sim_forward = target_nc @ prototype
     forward = sim_forward > 0
-    if not forward.any():
-        forward = sim_forward > sim_forward.quantile(FORWARD_QUANTILE)
+    forward = torch.where(forward.any(), forward, sim_forward > sim_forward.quantile(FORWARD_QUANTILE))
     best_ref = [_most_similar(target_nc, r.features) for r in references]
     votes = torch.stack([r.mask[best] for r, best in zip(references, best_ref)]).sum(0)
-    candidates = forward & (votes >= (len(references) + 1) // 2)
-    return Candidates(prototype, sim_forward, forward, best_ref, votes, candidates)
+    candidates = forward & (votes >= (shown + 1) // 2) & (shown > 0)
+    facts = torch.stack([shown > 0, candidates.any()])
+    return Candidates(prototype, sim_forward, forward, best_ref, votes, candidates, facts)
 
 
 def _most_similar(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
@@ -116,20 +125,34 @@ def _most_similar(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
     return torch.cat([(block @ reference_mc.T).argmax(1) for block in target_nc.split(rows)])
 
 
-def clusters_of(target_nc: Tensor, tau: float) -> Tensor:
-    """Return the cluster of each patch of T (n, C), (n,) int64, numbered by first appearance, by average linkage.
+def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
+    """Yield the cosines of blocks of patches to themselves and all later ones."""
+    for start in range(0, len(target_nc), BLOCK_ROWS):
+        yield (target_nc[start : start + BLOCK_ROWS] @ target_nc[start:].T).clamp(-1, 1)
+
+
+class Clusters(NamedTuple):
+    """The clusters of n patches: their number M, and the cluster of each patch, (n,) int64."""
+
+    total: int
+    of_patch: Tensor
+
+
+def clusters_of(cosines: Iterable[Tensor], count: int, tau: float) -> Clusters:
+    """Return the clusters of so many patches, numbered by first appearance, by average linkage.
 
     All merges at an average distance 1 - cosine below 1 - tau are carried out.
+
+    Args:
+        cosines: as ``_cosines`` yields them, on the CPU.
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 
-    count = len(target_nc)
     if count == 1:
-        return torch.zeros(1, dtype=torch.int64, device=target_nc.device)
+        return Clusters(1, torch.zeros(1, dtype=torch.int64))
     distances, filled = np.empty(count * (count - 1) // 2), 0  # of all pairs i < j, row by row, float64
-    for start in range(0, count, BLOCK_ROWS):
-        cosines = (target_nc[start : start + BLOCK_ROWS] @ target_nc[start:].T).clamp(-1, 1).cpu().numpy()
-        for row, values in enumerate(cosines):
+    for block in cosines:
+        for row, values in enumerate(block.numpy()):
             others = values[row + 1 :]
             distances[filled : filled + len(others)] = 1 - others.astype(np.float64)
             filled += len(others)
@@ -137,7 +160,7 @@ def clusters_of(target_nc: Tensor, tau: float) -> Tensor:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     number = np.empty_like(first)
     number[first.argsort()] = np.arange(len(first))
-    return torch.from_numpy(number[inverse]).to(target_nc.device)
+    return Clusters(len(first), torch.from_numpy(number[inverse]))
 
 
 class ClusterScores(NamedTuple):
@@ -148,26 +171,30 @@ class ClusterScores(NamedTuple):
     intra: Tensor  # cosine of the cluster's mean plain feature to the seed's
     fraction: Tensor  # share of candidates among the cluster's patches
     score: Tensor  # cross * intra * fraction, where the seed's fraction counts as 1
-    seed: int  # the cluster of largest ``seed_sim`` among those that hold a candidate
+    seed_1: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
+
+    @property
+    def seed(self) -> int:
+        """The seed's number; a GPU is waited for."""
+        return int(self.seed_1)
 
 
-def score_clusters(clusters_n: Tensor, target: Target, found: Candidates) -> ClusterScores:
-    """Return the clusters' scores for a class with at least one candidate; ``clusters_n`` are those of the patches."""
-    fraction = _means(found.candidates[:, None].float(), clusters_n)[:, 0]
-    cross = _means(found.sim_forward[:, None], clusters_n)[:, 0]
-    seed_sim = F.normalize(_means(target.debiased, clusters_n), dim=1) @ found.prototype
-    seed = int(seed_sim.masked_fill(fraction == 0, -torch.inf).argmax())
-    plain = F.normalize(_means(target.plain, clusters_n), dim=1)
-    intra = plain @ plain[seed]
-    counted = fraction.clone()
-    counted[seed] = 1
-    return ClusterScores(seed_sim, cross, intra, fraction, cross * intra * counted, seed)
+def score_clusters(clusters: Clusters, target: Target, found: Candidates) -> ClusterScores:
+    """Return the clusters' scores for a class with at least one candidate."""
+    fraction = _means(found.candidates[:, None].float(), clusters)[:, 0]
+    cross = _means(found.sim_forward[:, None], clusters)[:, 0]
+    seed_sim = F.normalize(_means(target.debiased, clusters), dim=1) @ found.prototype
+    seed = seed_sim.masked_fill(fraction == 0, -torch.inf).argmax(0, keepdim=True)
+    plain = F.normalize(_means(target.plain, clusters), dim=1)
+    intra = plain @ plain.index_select(0, seed)[0]
+    return ClusterScores(seed_sim, cross, intra, fraction, cross * intra * fraction.index_fill(0, seed, 1), seed)
 
 
-def _means(x_nc: Tensor, clusters_n: Tensor) -> Tensor:
+def _means(x_nc: Tensor, clusters: Clusters) -> Tensor:
     """Return the mean of x over each cluster, (M, C)."""
-    count = clusters_n.bincount()
-    total = x_nc.new_zeros(len(count), x_nc.shape[1]).index_add_(0, clusters_n, x_nc)
+    of_patch = clusters.of_patch
+    count = x_nc.new_zeros(clusters.total).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
+    total = x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc)
     return total / count[:, None]
 
 
@@ -190,7 +217,9 @@ class Segmentation(NamedTuple):
             sim = found.sim_forward
             out[:3] = torch.stack([sim.max(), sim.quantile(FORWARD_QUANTILE), found.candidates.float().mean()])
         if scores is not None:
-            out[3:] = torch.stack([scores.seed_sim[scores.seed], scores.score.max(), scores.score[scores.seed]])
+            of_seed = (x.index_select(0, scores.seed_1)[0] for x in (scores.seed_sim, scores.score))
+            seed_sim, score = of_seed
+            out[3:] = torch.stack([seed_sim, scores.score.max(), score])
         return out
 
     def pictures(self, index: int) -> dict[str, Tensor]:
@@ -216,16 +245,37 @@ def segment(target: Target, references: Sequence[Sequence[Reference]], tau: floa
         tau: cosine from which on clusters are merged.
         merge: score from which on a cluster belongs to a class.
     """
-    found = [find_candidates(target.debiased, own) if own else None for own in references]
-    present = [one if one is not None and bool(one.candidates.any()) else None for one in found]
-    if not any(present):
-        empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
-        return Segmentation(found, None, [None] * len(found), empty)
-    clusters = clusters_of(target.plain, tau)
-    scores = [score_clusters(clusters, target, one) if one else None for one in present]
-    nothing = target.plain.new_full((int(clusters.max()) + 1,), merge)
-    of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
-    return Segmentation(found, clusters, scores, of_class.argmax(0)[clusters].unflatten(0, target.grid))
+    return segment_each([target], [references], tau, merge)[0]
+
+
+def segment_each(
+    targets: Sequence[Target], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
+) -> list[Segmentation]:
+    """Return the same for several targets; masks may be empty. A GPU is waited for once."""
+    found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
+    facts = [one.facts for own in found for one in own if one is not None]
+    cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
+    if not targets[0].plain.is_cpu:
+        blocks = [list(own) for own in cosines]
+        host = iter(on_host([*facts, *(block for own in blocks for block in own)]))
+        facts, cosines = [next(host) for _ in facts], [[next(host) for _ in own] for own in blocks]
+    known, out = iter([fact.tolist() for fact in facts]), []
+    for target, own, of_target in zip(targets, found, cosines):
+        shown, present = zip(*((False, False) if one is None else next(known) for one in own))
+        seen = [one if there else None for one, there in zip(own, shown)]
+        if not any(present):
+            empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
+            out.append(Segmentation(seen, None, [None] * len(own), empty))
+            continue
+        clusters = clusters_of(of_target, len(target.plain), tau)
+        clusters = clusters._replace(of_patch=sent(clusters.of_patch, target.plain.device))
+        pairs = zip(own, present)
+        scores = [score_clusters(clusters, target, one) if one is not None and there else None for one, there in pairs]
+        nothing = target.plain.new_full((clusters.total,), merge)
+        of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
+        classes = of_class.argmax(0)[clusters.of_patch].unflatten(0, target.grid)
+        out.append(Segmentation(seen, clusters.of_patch, scores, classes))
+    return out
 
 
 def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tensor:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from model.common.enrichment import FeatureEnrichment, default_scales
+from model.common.fixed_shapes import Objects, shot_objects
 from model.common.layers import WIDTH, projection
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, resize
-from model.common.prototype import shot_prior
+from model.common.prototype import shot_prior, touched
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings, mid_features
 from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
@@ -58,8 +59,9 @@ class PFENet(WithEncoder):
         # The encoder, frozen unless a part of it learns, and what is read of each shot.
         with self.encoder_grad():
             query = self.encode_query(episode)
-        shots = [self._shot(episode, k, query.stage[HIGH]) for k in range(episode.support.shape[1])]
-        prototypes, priors, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        objects = shot_objects(foreground_mask(episode.support_label), inside=touched)
+        shots = [self._shot(episode, k, query.stage[HIGH], own) for k, own in enumerate(objects)]
+        prototypes, priors, seen = (torch.stack(kind, dim=1) for kind in zip(*shots))
         prior = priors.mean(1, keepdim=True)  # Y_Q, (B, 1, h, w)
 
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
@@ -72,17 +74,16 @@ class PFENet(WithEncoder):
             main = mask_loss(output.logits, episode.query_label)
             output.losses = {"main": main, "inner": self.settings.aux_weight * inner}
         else:
-            output.evidence = likeness(query.stage[HIGH], objects)
+            output.evidence = likeness(query.stage[HIGH], seen)
         return output
 
-    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _shot(self, episode: Episode, k: int, query_f4: Tensor, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
         """Return the prototype (B, 256), the prior (B, h, w) and the object (B, C + 3) of one shot.
 
         One shot is encoded at a time: the encoder's features of K shots take the memory of one.
         """
-        mask = foreground_mask(episode.support_label[:, k])  # (B, 1, S, S)
         with self.encoder_grad():
             support = self.encode_shot(episode, k)
         feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]
-        prototype = masked_mean(feature, resize(mask, feature.shape[-2:]))
-        return prototype, shot_prior(query_f4, f4, mask), seen_object(f4, mask)
+        prototype = masked_mean(feature, objects.on(feature.shape[-2:]).mask)
+        return prototype, shot_prior(query_f4, f4, objects), seen_object(f4, objects.mask)

@@ -23,6 +23,7 @@ class Closeup(NamedTuple):
     image: Tensor  # (B, 3, S, S) float32, RGB 0..255
     label: Tensor  # (B, S, S) uint8; IGNORE everywhere if the object is not small: the close-up counts for nothing
     box: Tensor  # (B, 4) float32: first row, last row, first column, last column of the support's pixels
+    first: tuple[float, ...]  # the first support's box; empty in an export, whose support has one label, and so one box
 
 
 def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
@@ -32,9 +33,14 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     spans = [_span(inside_bss.any(dim)) for dim in (2, 1)]  # of rows, of columns
     wanted_b = (CONTEXT * torch.maximum(*(last - first + 1 for first, last in spans))).clamp(min=side / MOST)
     small_b = inside_bss.any(2).any(1) & (wanted_b * LEAST <= side)
-    if not shapes_are_fixed() and not small_b.any():
-        return None
     rows_bs, columns_bs = (_positions(*span, wanted_b.clamp(max=side), side) for span in spans)
+    box_b4 = torch.stack([rows_bs[:, 0], rows_bs[:, -1], columns_bs[:, 0], columns_bs[:, -1]], dim=1)
+    first: tuple[float, ...] = ()
+    if not shapes_are_fixed():
+        *edges, small = torch.cat([box_b4[0], small_b.any()[None]]).tolist()  # one transfer
+        if not small:
+            return None
+        first = tuple(edges)
 
     at_bs, down_bs = (2 * x / (side - 1) - 1 for x in (columns_bs, rows_bs))
     shape = len(at_bs), side, side
@@ -43,8 +49,7 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     item = torch.arange(len(label_bss), device=label_bss.device)[:, None, None]
     label = label_bss[item, rows_bs.round().long()[:, :, None], columns_bs.round().long()[:, None, :]]
     label = torch.where(small_b[:, None, None], label, torch.full_like(label, IGNORE))
-    box_b4 = torch.stack([rows_bs[:, 0], rows_bs[:, -1], columns_bs[:, 0], columns_bs[:, -1]], dim=1)
-    return Closeup(image, label, box_b4)
+    return Closeup(image, label, box_b4, first)
 
 
 def _span(inside_bs: Tensor) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,7 @@ def _mostly(share: Tensor) -> Tensor:
 def sure(logits_b1l: Tensor) -> Tensor:
     """Return weights (B, 2, L) of the positions that are surely object, or background; they sum to 1."""
     both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
-    enough = both.new_tensor([SURE_FOREGROUND, SURE_BACKGROUND])[:, None]
+    enough = torch.stack([both.new_full((1,), least) for least in (SURE_FOREGROUND, SURE_BACKGROUND)])
     threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
     weight = both * (both >= threshold)
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.common.fixed_shapes import shapes_are_fixed
 from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
-from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, on_host, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
 from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
@@ -122,11 +122,10 @@ class Pocket(WithEncoder):
         shared = _shared_support(episode)
         if shared is None:
             return self.encode_supports(close.image, close.label)
-        # An export's box is no number; there a support has one label, and so one box.
-        kept, box = shared.closeups, () if shapes_are_fixed() else tuple(close.box[0].tolist())
-        if box not in kept:
-            kept[box] = self.encode_supports(close.image[:1], close.label[:1])
-        return kept[box].repeat(len(close.image))
+        kept = shared.closeups
+        if close.first not in kept:
+            kept[close.first] = self.encode_supports(close.image[:1], close.label[:1])
+        return kept[close.first].repeat(len(close.image))
 
     def _decoder_helps(self, supports: Sequence[Levels], label_bkss: Tensor, shared: Features | None) -> Tensor:
         """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
@@ -136,8 +135,9 @@ class Pocket(WithEncoder):
         is kept with the first, ``shared``.
         """
         if shared is not None and not shapes_are_fixed():
-            seen = [float(support.joint[0].sum()) for support in supports]  # others may have the same labels
-            key = f"decoder helps {seen} {zlib.crc32(label_bkss[0].cpu().numpy().tobytes())}"
+            sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
+            seen, labels = on_host([sums, label_bkss[0]])
+            key = f"decoder helps {seen.tolist()} {zlib.crc32(labels.numpy().tobytes())}"
             if key not in shared.derived:
                 one = [support.rows(slice(1)) for support in supports]
                 shared.derived[key] = self._decoder_helps(one, label_bkss[:1], None)

@@ -13,34 +13,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import rows_inside
+from model.common.fixed_shapes import Chosen, Objects
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import GiveOf
 
 OUT_CHANNELS = 48
 NORM_EPS = 1e-5
 INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
-# (c_ij (L, m), bool (L,) with the m positions inside) -> (L, cells); with fixed shapes m = L and c_ij is 0 outside
-Reduce = Callable[[Tensor, Tensor], Tensor]
+# (c_ij (L, m), the m positions inside) -> (L, cells); with fixed shapes m = L and c_ij is 0 outside
+Reduce = Callable[[Tensor, Chosen], Tensor]
 
 
 class ObjectMap(NamedTuple):
     """A support's intermediate feature at the positions inside its object."""
 
     direction_mc: Tensor  # s_j / |s_j|, float32
-    inside_l: Tensor  # bool, the m positions
+    inside: Chosen  # the m positions, of one grid
+
+
+def wholly_inside(mask_n1hw: Tensor) -> Tensor:
+    """Return the positions (N, h, w) of a mask that lie inside the object."""
+    return mask_n1hw[:, 0] >= INSIDE
 
 
 @torch.no_grad()
 @in_float32
-def object_maps(support_nchw: Tensor, mask_n1ss: Tensor) -> list[ObjectMap]:
-    """Return what the correlation reads of an intermediate feature of N supports."""
-    inside_nl = resize(mask_n1ss, support_nchw.shape[-2:]).flatten(1) >= INSIDE
-    out = []
-    for support_lc, inside_l in zip(support_nchw.flatten(2).transpose(1, 2), inside_nl):
-        chosen_mc = rows_inside(support_lc, inside_l)
-        out.append(ObjectMap(chosen_mc / (chosen_mc.norm(dim=1, keepdim=True) + NORM_EPS), inside_l))
-    return out
+def object_maps(support_nchw: Tensor, objects: Objects) -> list[ObjectMap]:
+    """Return what the correlation reads of an intermediate feature of N supports; ``objects`` choose ``inside``."""
+    inside = objects.on(support_nchw.shape[-2:]).chosen["inside"]
+    rows = inside.rows(support_nchw.flatten(2).transpose(1, 2))
+    units = (chosen_mc / (chosen_mc.norm(dim=1, keepdim=True) + NORM_EPS) for chosen_mc in rows)
+    return [ObjectMap(unit, inside[i : i + 1]) for i, unit in enumerate(units)]
 
 
 @torch.no_grad()
@@ -53,11 +56,11 @@ def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, 
     """
     length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
     out = torch.zeros(len(length_l1), cells, device=length_l1.device)
-    for direction_mc, inside_l in shots:
+    for direction_mc, inside in shots:
         if len(direction_mc):
             # A convolution: on channels-last maps, a multi-core CPU needs half the time of a matrix product.
             correlation_mhw = F.conv2d(query_1chw, direction_mc[:, :, None, None])[0].clamp_(min=0)
-            out += reduce(correlation_mhw.flatten(1).T, inside_l) / len(shots)
+            out += reduce(correlation_mhw.flatten(1).T, inside) / len(shots)
     return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)
 
 
@@ -75,8 +78,7 @@ class PooledCorrelation(nn.Module):
 
     def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
         """Return the mean correlation, (1, h, w) float32; see ``correlation``."""
-        mean = correlation(query_1chw, shots, lambda c, inside: c.sum(1, keepdim=True) / inside.sum().clamp(min=1))
-        return mean[..., 0]
+        return correlation(query_1chw, shots, lambda c, inside: c.sum(1, keepdim=True) / inside.amount())[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
@@ -91,17 +93,17 @@ class Correlations:
         self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
         self._kept: dict[tuple[int, int], list[Tensor]] = defaultdict(list)  # (stage, query) -> parts
 
-    def shot(self, mask_b1ss: Tensor) -> GiveOf:
+    def shot(self, objects: Objects) -> GiveOf:
         """Begin the next shot, and return the function that receives the features of its supports.
 
         It keeps what the head reads of them; the shot has B supports, or one that the queries share.
         """
-        objects: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
-        self._shots.append(objects)
+        found: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
+        self._shots.append(found)
 
         def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
-            for image, found in enumerate(object_maps(maps_nchw, mask_b1ss[first : first + len(maps_nchw)]), first):
-                objects[stage, image].append(found)
+            for image, own in enumerate(object_maps(maps_nchw, objects[first : first + len(maps_nchw)]), first):
+                found[stage, image].append(own)
 
         return keep
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import window_around
-from model.common.ops import in_float32, min_max, resize
+from model.common.fixed_shapes import Objects
+from model.common.ops import in_float32, min_max
 
 KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
 REACH = 3  # largest half-width of a kernel
@@ -19,14 +19,14 @@ def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def object_directions(support_f4_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
     """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
 
     The support is 0 outside its object, so only the window around the object is pooled: elsewhere all averages are 0.
     """
-    mask = resize(mask_b1ss, support_f4_bchw.shape[-2:])
-    window = window_around(mask, REACH, REACH)
-    support = window.crop(support_f4_bchw) * window.crop(mask)
+    found = objects.on(support_f4_bchw.shape[-2:])
+    window = found.window(REACH, REACH)
+    support = window.crop(support_f4_bchw) * window.crop(found.mask)
     units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=EPS) for kernel in KERNELS)
     return torch.stack([unit.sum(2) for unit in units], dim=1)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.common.enrichment import FeatureEnrichment, default_scales
 from model.common.ensemble import Ensemble, gram, gram_distance
+from model.common.fixed_shapes import Choice, Objects, shot_objects
 from model.common.layers import WIDTH
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
@@ -27,7 +28,7 @@ from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
-from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation
+from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
 from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
 from model.symnet.prior import object_directions, self_activation_priors
 
@@ -102,12 +103,13 @@ class SymNet(WithBaseLearner):
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
+        objects = shot_objects(mask, inside=wholly_inside, **self._choices(episode))
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
         correlations = Correlations(self.correlation)
-        shots = [self._shot(episode, k, mask[:, k], text, correlations) for k in range(mask.shape[1])]
-        grams, directions, aligned, objects, features, more = zip(*shots)
+        shots = [self._shot(episode, k, own, text, correlations) for k, own in enumerate(objects)]
+        grams, directions, aligned, seen, features, more = zip(*shots)
         with self.encoder_grad():
             query = self.encode_query(episode, correlations.query)
             correlation = correlations.take()
@@ -145,31 +147,35 @@ class SymNet(WithBaseLearner):
             triplet = support_loss + query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness(query.stage[HIGH], torch.stack(objects, dim=1))
+            output.evidence = likeness(query.stage[HIGH], torch.stack(seen, dim=1))
         return output
 
     def _shot(
-        self, episode: Episode, k: int, mask: Tensor, text: Tensor, correlations: Correlations
+        self, episode: Episode, k: int, objects: Objects, text: Tensor, correlations: Correlations
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Any]:
-        """Return of one shot with M_k (B, 1, S, S) what is read later; its features would take the memory of K shots.
+        """Return of one shot with M_k, its objects, what is read later; its features would take the memory of K shots.
 
         That is G_k (B, C_2, C_2), the object's directions for the prior (B, 3, C_4), r_k aligned with the class name
         (B, 256), in evaluation the object for the presence score (B, C_4 + 3), in training X_k for the triplet loss
         (B, 256, h, w), and what steps beyond the paper read.
         """
         with self.encoder_grad():
-            support = self.encode_shot(episode, k, correlations.shot(mask))
-        more, f4 = self._read_more(episode, k, support), support.stage.pop(HIGH)
-        directions = object_directions(f4, mask)
-        seen = None if self.training else seen_object(f4, mask)
+            support = self.encode_shot(episode, k, correlations.shot(objects))
+        more, f4 = self._read_more(episode, k, support, objects), support.stage.pop(HIGH)
+        directions = object_directions(f4, objects)
+        seen = None if self.training else seen_object(f4, objects.mask)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
-        small_mask = resize(mask, feature.shape[-2:])  # m_k, (B, 1, h, w)
+        small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (B, 1, h, w)
         prototype = masked_mean(feature, small_mask)  # p_k, (B, 256)
         aligned = self.align(feature * small_mask, text, prototype)
         return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
 
-    def _read_more(self, episode: Episode, k: int, support: Features) -> Any:
+    def _choices(self, episode: Episode) -> dict[str, Choice]:
+        """Return further positions of the supports that a step beyond the paper reads."""
+        return {}
+
+    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> Any:
         """Return what a step beyond the paper reads of one shot's features."""
         return None
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.enrichment import FeatureEnrichment
+from model.common.fixed_shapes import Choice, Objects
 from model.common.layers import WIDTH
 from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, resize
@@ -21,7 +22,7 @@ from model.encoders.features import Features
 from model.episode import Episode
 from model.registry import register
 from model.symnet.correlation import PooledCorrelation
-from model.symnet.extensions.calibration import Shares, claimed_shares, shot_shares, with_likelihood
+from model.symnet.extensions.calibration import Shares, claimed_shares, positions, shot_shares, with_likelihood
 from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.extensions.match import Match
 from model.symnet.symnet import MAPS, SymNet, SymNetSettings
@@ -79,7 +80,14 @@ class SymNetPlus(SymNet):
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
         return FeatureEnrichment(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
 
-    def _read_more(self, episode: Episode, k: int, support: Features) -> ReadMore:
+    def _choices(self, episode: Episode) -> dict[str, Choice]:
+        """Return the positions at which the base learner's claims are read."""
+        if self.settings.calibration == "none":
+            return {}
+        label = episode.support_label.transpose(0, 1).flatten(0, 1)
+        return {"sampled": lambda mask: positions(label, mask.shape[-2:]).sampled}
+
+    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> ReadMore:
         """Return the prototypes of the match and the claims of the base learner, of the steps that are on."""
         label, prototypes, shares = episode.support_label[:, k], None, None
         if self.match is not None:
@@ -88,7 +96,7 @@ class SymNetPlus(SymNet):
             prototypes = self.match.prototypes(mid_features(support), masks)
         if self.settings.calibration != "none":
             own_class = episode.own_class(self.training)
-            shares = shot_shares(self.base_learner, support.stage[HIGH], label, own_class)
+            shares = shot_shares(self.base_learner, support.stage[HIGH], label, own_class, objects)
         return ReadMore(prototypes, shares)
 
     def _decode(

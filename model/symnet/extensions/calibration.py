@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from model.common.base_learner import BaseLearner
-from model.common.fixed_shapes import rows_inside
+from model.common.fixed_shapes import Objects
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.self_support import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
 
@@ -36,29 +36,41 @@ class Shares(NamedTuple):
     background: Tensor  # of their images, d
 
 
-@torch.no_grad()
-def shot_shares(base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, unknown_b: Tensor | None) -> Shares:
-    """Return the mean claims inside the objects and in the background of one shot, without ignored pixels.
+class Positions(NamedTuple):
+    """The positions of supports' maps whose claims are read, (B, h, w) bool each."""
 
-    The base learner is evaluated on a lattice, and at every position of an object that the lattice misses.
-    """
-    images, size = len(label_bhw), support_f4.shape[-2:]
-    # (B, h, w) each.
+    inside: Tensor
+    sampled: Tensor
+
+
+def positions(label_bhw: Tensor, size: Sequence[int]) -> Positions:
+    """Return the positions of a lattice without ignored ones, and every position of an object that it misses."""
     inside, background = (resize(mask(label_bhw), size)[:, 0] >= 0.5 for mask in (foreground_mask, background_mask))
     lattice = torch.zeros_like(inside)
     lattice[:, ::LATTICE, ::LATTICE] = True
     missed = ~(inside & lattice).flatten(1).any(1)
-    sampled = lattice & (inside | background) | inside & missed[:, None, None]
+    return Positions(inside, lattice & (inside | background) | inside & missed[:, None, None])
+
+
+@torch.no_grad()
+def shot_shares(
+    base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, unknown_b: Tensor | None, objects: Objects
+) -> Shares:
+    """Return the mean claims inside the objects and in the background of one shot, without ignored pixels.
+
+    ``objects`` choose what the base learner sees, ``sampled`` (see ``positions``).
+    """
+    images, size = len(label_bhw), support_f4.shape[-2:]
+    sampled, inside = objects.on(size).chosen["sampled"], positions(label_bhw, size).inside
     hidden = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
     logits = base_learner.logits(hidden[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
-    number = torch.arange(images, device=logits.device).view(-1, 1, 1).expand_as(sampled)
-    image = rows_inside(number.flatten(), sampled.flatten())  # of every row
+    image = sampled.flat // sampled.inside.shape[1]  # of every row
     claimed = claims(logits, None if unknown_b is None else unknown_b[image])
 
     def share(mask: Tensor) -> Tensor:
         """Return the mean claims over the sampled positions of a mask (B, h, w)."""
-        chosen, count = mask & sampled, (mask & sampled).flatten(1).sum(1)
-        counted = claimed * rows_inside(chosen.flatten(), sampled.flatten()).unsqueeze(1)
+        chosen, count = mask.flatten(1) & sampled.inside, (mask.flatten(1) & sampled.inside).sum(1)
+        counted = claimed * torch.cat(sampled.rows(chosen)).unsqueeze(1)
         total = claimed.new_zeros(images, claimed.shape[1]).index_add_(0, image, counted)
         return total / count.clamp(min=1).unsqueeze(1)
 

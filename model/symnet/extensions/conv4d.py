@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.fixed_shapes import rows_inside
 from model.symnet.correlation import ObjectMap, PooledCorrelation, correlation
 
 SUPPORT_GRID = 8  # default of R
@@ -48,7 +47,7 @@ class Conv4dCorrelation(PooledCorrelation):
         """
         weight_lr = _cell_weights(query_1chw.shape[-2:], self.support_grid, query_1chw.device)
         cells = self.support_grid**2
-        out = correlation(query_1chw, shots, lambda c, inside: c @ rows_inside(weight_lr, inside), cells)
+        out = correlation(query_1chw, shots, lambda c, inside: c @ inside.rows(weight_lr[None])[0], cells)
         return out.unflatten(3, (self.support_grid, self.support_grid))
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:

@@ -1,0 +1,154 @@
+"""How often Python waits for a GPU and uploads to it in a call of every method, and what keeps a folded norm true."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.bcm import regression
+from model.common.fixed_shapes import shot_objects
+from model.encoders.encoder import EncoderVariant, folded
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.registry import every_model
+from tests.model.small import drawn_episode, small_model, task_of
+from tests.model.varied import vary_norms
+from tests.narrow import NARROW
+from tests.pretend import GPU, PretendCuda, on_gpu, pretend_cuda
+
+WAITS = {  # of an evaluation, whatever the number of episodes and shots
+    "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 2, "hsnet": 1, "insid3": 1, "multiprototype": 1, "pfenet": 1,
+    "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1, "symnet_plus": 2,
+}  # fmt: skip
+FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
+GENERALISED = {"bcm": 1, "diam": 2}  # of a prediction for two photos; DIaM is fitted to each
+GENERALISED_FIT = {"bcm": 2, "diam": 2}  # of all supports, once
+
+
+def counted(gpu: PretendCuda, call: Callable[[], object]) -> tuple[int, int]:
+    gpu.waits.clear(), gpu.uploads.clear()
+    call()
+    return sum(gpu.waits.values()), sum(gpu.uploads.values())
+
+
+def test_every_method_has_its_ceiling() -> None:
+    assert set(every_model()) == {*WAITS, *GENERALISED}
+
+
+@pytest.mark.parametrize("name", sorted(WAITS))
+def test_an_evaluation_and_a_training_step_wait_no_more_often(name: str) -> None:
+    for shots, batch in ((1, 1), (2, 2)):
+        with pretend_cuda() as gpu:
+            network, episode = small_model(name, shots).to(GPU), drawn_episode(name, shots, batch).to(GPU)
+            with torch.inference_mode():
+                waits, uploads = counted(gpu, lambda: network(episode))  # noqa: B023  # called at once
+                assert waits <= WAITS[name] + FIRST.get(name, 0) and not uploads, (gpu.waits, gpu.uploads)
+                waits, uploads = counted(gpu, lambda: network(episode))  # noqa: B023
+                assert waits <= WAITS[name] and not uploads, (gpu.waits, gpu.uploads)
+            if network.learns:
+                network.train()
+                waits, uploads = counted(gpu, lambda: sum(network(episode).losses.values()).backward())  # noqa: B023
+                assert waits <= WAITS[name] and not uploads, (gpu.waits, gpu.uploads)
+
+
+@pytest.mark.parametrize("name", sorted(GENERALISED))
+def test_a_method_of_base_and_novel_classes_waits_no_more_often_and_is_fitted_in_inference_mode(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regression, "PENALTIES", [1.0])
+    kind = every_model()[name]
+    torch.manual_seed(0)
+    network = kind(kind.Settings(EncoderSettings(NARROW, "plain")), task_of("bam", 1, 33)).eval()
+    photos, own = 255 * torch.rand(2, 2, 3, 33, 33), len(network.base.bias)
+    labels, valid = torch.zeros(2, 2, 33, 33, dtype=torch.uint8), torch.ones(2, 33, 33, dtype=torch.bool)
+    labels[0, :, :16], labels[1, :, 16:] = own, own + 1
+
+    @torch.inference_mode()
+    def predicted(photos: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        return network.predict(photos[0], valid, network.fit(photos, labels, ["cup", "jar"]))
+
+    want = predicted(photos, labels, valid)
+    with pretend_cuda() as gpu:
+        network.to(GPU)
+        given: Sequence[Tensor] = [x.to(GPU) for x in (photos, labels, valid)]
+        found: list[Tensor] = []
+        waits, uploads = counted(gpu, lambda: found.append(predicted(*given)))
+        assert waits <= GENERALISED[name] + GENERALISED_FIT[name] and not uploads, (gpu.waits, gpu.uploads)
+        torch.testing.assert_close(found[0].cpu(), want)
+
+
+def test_a_wait_and_an_upload_are_seen() -> None:
+    with pretend_cuda() as gpu:
+        x = torch.arange(6.0).to(GPU)
+        assert on_gpu(x) and counted(gpu, lambda: (x.sum().item(), x[x > 2], x.tolist())) == (3, 0)
+        assert counted(gpu, lambda: (torch.tensor([1.0], device=x.device), x.new_tensor([1.0]))) == (0, 2)
+        with pytest.raises(RuntimeError, match="two devices"):
+            x + torch.ones(6)
+        with pytest.raises(TypeError, match="numpy"):
+            x.numpy()
+
+
+def test_the_objects_of_all_shots_and_grids_are_those_of_each() -> None:
+    mask = torch.zeros(2, 3, 1, 33, 33)
+    for i, shot in enumerate(mask.flatten(0, 1)[:-1]):  # the last is empty
+        shot[:, 3 + 2 * i : 12 + 3 * i, 5 : 9 + 4 * i] = 1
+    together = shot_objects(mask, inside=lambda m: m[:, 0] > 0.5)
+    for k, objects in enumerate(together):
+        [alone] = shot_objects(mask[:, k : k + 1], inside=lambda m: m[:, 0] > 0.5)
+        for size in ((9, 9), (5, 5)):
+            one, other = objects.on(size), alone.on(size)
+            assert one.window(1, 2, 2) == other.window(1, 2, 2)
+            x = torch.randn(2, size[0] * size[1], 4)
+            rows, inside = one.chosen["inside"].rows(x), one.mask[:, 0].flatten(1) > 0.5
+            assert all(torch.equal(row, own[where]) for row, own, where in zip(rows, x, inside))
+            assert torch.equal(torch.cat(rows), x.flatten(0, 1)[one.chosen["inside"].flat])
+
+
+def test_frozen_norms_are_folded_once_on_a_gpu_and_anew_after_every_change() -> None:
+    with pretend_cuda():
+        torch.manual_seed(0)
+        encoder = build_encoder(EncoderSettings(NARROW, "plain"), variant=EncoderVariant()).eval()
+        vary_norms(encoder)
+        encoder.requires_grad_(False).to(GPU)
+        image = torch.rand(1, 3, 33, 33).to(GPU)
+
+        def right(net: nn.Module = encoder) -> bool:
+            """Say whether the encoder does what a copy on the CPU does, which folds in every pass."""
+            with torch.no_grad():
+                want = copy.deepcopy(net).cpu()(image.cpu()).stage[4]
+                return torch.allclose(net(image).stage[4].cpu(), want, atol=1e-4)
+
+        with torch.inference_mode():
+            encoder(image)  # a fold that is made here serves training, too
+        [first, second] = [encoder.layer1[0].conv1, encoder.layer1[0].bn1]
+        before = encoder.state_dict()
+        assert right() and folded(first, second)[0] is folded(first, second)[0]
+        with torch.no_grad():
+            first.weight.mul_(2)
+            assert right()
+            second.running_var.mul_(3)
+            assert right()
+        with torch.inference_mode():
+            second.bias.add_(1)
+        assert right()
+        encoder.load_state_dict({name: 0.5 * x if x.is_floating_point() else x for name, x in before.items()})
+        assert right()
+        encoder.load_state_dict({name: x.clone() for name, x in before.items()}, assign=True)
+        assert right()
+        other = copy.deepcopy(encoder)
+        with torch.no_grad():
+            other.layer1[0].conv1.weight.mul_(3)
+        assert right(other) and right()
+        encoder.to(torch.bfloat16).to(torch.float32)
+        assert right()
+        second.train()
+        encoder(image)  # changes the statistics
+        second.eval()
+        assert right()
+        first.weight.requires_grad_(True)
+        encoder(image).stage[4].sum().backward()
+        assert first.weight.grad is not None and first.weight.grad.abs().sum() > 0
+        torch.optim.SGD([first.weight], lr=0.1, fused=True).step()
+        first.weight.requires_grad_(False)
+        assert right()
