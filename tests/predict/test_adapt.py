@@ -117,4 +117,4 @@ def test_three_supports_speak_unless_told_not_to(predict, baseline: Path, photos
     record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
     assert record["adapt"]["predictions"] == 3
     assert "1 of 1 results are complete" in predict(*words, "--resume", "--name", "object").output
-    assert "given the others" not in predict(*words, "--no-adapt", "--overwrite").output
+    assert "given the others" not in predict(*words, "--adapt", "none", "--overwrite").output

@@ -35,10 +35,9 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
 
 def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    hub = {"repo_or_dir": str(REPOSITORY), "model": "segmenter", "source": "local"}
+    hub = {"repo_or_dir": str(REPOSITORY), "source": "local"}
     shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
-    pocket = torch.hub.load(**hub).model.network.state_dict()
+    pocket = torch.hub.load(**hub, model="segmenter").model.network.state_dict()
     assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
-    config, none = "config/mini/mini_split0_ssp_resnet10.yaml", ["test.checkpoint=none", "model.encoder.weights=null"]
-    network = torch.hub.load(**hub, config=config, overrides=none).model.network
+    network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
     assert isinstance(network, models()["ssp"]) and not network.training

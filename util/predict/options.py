@@ -20,6 +20,7 @@ from util.predict.supports import MAX_SHOTS, Marked, indices, parse_support, sup
 from util.predict.tiles import MIN_TILE
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
+NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 
 
@@ -50,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    as_they_are = "neither shift presence scores by the supports nor take marks along the border for materials"
-    add("--no-adapt", dest="adapt", action="store_false", default=True, help=as_they_are)
+    adapt = "auto (default): supports shift presence scores, marks along the border are of materials; none: neither"
+    add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
-    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=False, refine=True)
+    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
     out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
     checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
@@ -140,4 +141,4 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter, progress=True) if options.adapt else segmenter
+    return adapted(segmenter, progress=True) if options.adapt != NONE else segmenter

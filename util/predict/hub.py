@@ -1,0 +1,32 @@
+"""The methods as functions that return their networks, for ``torch.hub``."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from model.contract import FewShotModel
+from model.registry import models
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.files import REPOSITORY
+from util.run.context import make_run_context
+from util.run.network import build_model
+
+
+def networks() -> dict[str, Callable[..., FewShotModel]]:
+    """Return a function for each method by its name."""
+    return {name: partial(_network, name) for name in models()}
+
+
+def _network(
+    method: str, net: str | None = None, dataset: str = "pascal", overrides: Sequence[str] = ()
+) -> FewShotModel:
+    """Return a method's network with random weights in evaluation mode; its forward takes an Episode.
+
+    Args:
+        net: the encoder, as NET of train.sh.
+        dataset: the data set whose config of fold 0 is taken.
+        overrides: settings to change, section.key=value. Vectors of class names are made from the names.
+    """
+    text = ["data.text=names"] if models()[method].reads_text else []
+    config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])
+    return build_model(config, make_run_context(config).text_width).eval()
