@@ -169,7 +169,12 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
 def test_annotations_become_marked_photos(start: Callable[[], Page], marked: dict[str, str], tmp_path: Path) -> None:
     page, photo = start(), Path(marked["coco"].partition(":")[0])
     shutil.copy(photo, tmp_path / "marked.png")
-    assert "1 marked" in page.do("annotations", path=str(photo.with_name("polygon.json")))
+    content = json.loads(photo.with_name("polygon.json").read_text())
+    content["shapes"].append({"label": "stray", "shape_type": "point", "points": [[1, 1]]})
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    assert page.do("annotations", path=str(tmp_path / "own.json")) == (
+        f"1 marked photo(s); {tmp_path / 'own.json'}: left out: shapes of the kind 'point' (1)"
+    )
     assert page.row("marked.png")["marked"] and page.get("state?since=-1")["classes"][0][0] == "cat"
     page.do("rename_class", value=1, name="dog")
     assert (tmp_path / "out/marked/names.txt").read_text() == "dog\n"
