@@ -2,10 +2,12 @@
 
 A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
-(``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the encoder's
-``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the
-training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, for
-which it stands wherever a checkpoint is named.
+(``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), whether the
+training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone, ``last.pth``
+the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads. A
+``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the training, as
+JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, for which it stands
+wherever a checkpoint is named.
 """
 
 import hashlib
@@ -35,7 +37,7 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model")  # keys under which files hold their named tensors
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-OF_TRAINING = ("optimizers", "ema", "progress", "schedule")  # what only a training that continues needs
+OF_TRAINING = ("optimizers", "ema")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
@@ -60,8 +62,9 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
-    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in content["weights"].items()}
+    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights_of(content).items()}
     rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
+    rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
 
@@ -121,9 +124,10 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned."""
+    """Return the named tensors of the content that ``read`` returned; those of our own with their moving average."""
     held = next((content[key] for key in HELD_BY if isinstance(content.get(key), dict)), content)
-    return {k: v for k, v in held.items() if isinstance(v, Tensor)}
+    average = content.get("ema", {}) if is_own(content) else {}
+    return {k: v for k, v in {**held, **average}.items() if isinstance(v, Tensor)}
 
 
 def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -199,8 +199,10 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             for stage in training:
                 before = {**trained, f"{stage['stage']}_stage": stage["settings"]}
                 otherwise += training_differences(before, to_dict(config), stage["stage"])
-            if training and not is_finished(weights_folder(config)):
-                otherwise.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
+        if training and not content.get("finished") and not is_finished(source.parent):
+            step, steps = training[-1]["step"], training[-1]["steps"]
+            if step != steps or weights_mark(config) != FOREIGN:
+                otherwise.append(f"not finished (step {step} of {steps})")
         if otherwise:
             note = f"the training had other settings: {'; '.join(otherwise)}"
     encoder = getattr(network, "encoder", None)

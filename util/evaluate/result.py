@@ -64,6 +64,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "fold_mismatch": other_fold and config.test.trained_on is None,
         "list": job.images.digest,
         "list_images": len(job.images.queries),
+        "photos": job.images.files_digest,
         "list_source": job.images.source or MADE_FROM_MASKS,
         "list_note": job.images.note,
         "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean

@@ -9,12 +9,10 @@ import argparse
 import math
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from model.registry import class_of
 from util.checkpoints.space import free_bytes
 from util.config.folds import Fold
 from util.config.settings import Config, StageSettings
@@ -23,12 +21,12 @@ from util.data.lists.index import load_index
 from util.data.sampling import SHUFFLED_PAIRS
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.cost import Case, Machine
-from util.launch.stages import Task
+from util.launch.stages import Task, training_images
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table
-from util.run.context import RunContext, with_data
-from util.run.data import epoch_length, images_for_training
+from util.run.context import with_data
+from util.run.data import epoch_length
 from util.run.device import CUDA, gpu_count, pick_device
 from util.run.input_size import view_of
 from util.train.optim import StepSchedule
@@ -132,12 +130,11 @@ def _figure(value: float) -> str:
 
 def _length(config: Config, stage: StageSettings) -> int:
     """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
-    data = replace(config.data, decoded_gib=0)
+    data = config.data
     if stage.epoch_length:
         return stage.epoch_length
     with suppress(UserError):
-        context = RunContext(replace(config, data=data), Fold.of(data), class_of(config.model), None)
-        return epoch_length(stage, images_for_training(context, False, stage))
+        return epoch_length(stage, training_images(config, stage))
     if stage.list_file and stage.images != "all":
         stems = read_fold_list(stage.list_file, Fold.of(data)).stems
         return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))

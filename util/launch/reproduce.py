@@ -23,7 +23,7 @@ with loaded():
     from util.files import kept_json, write_atomically
     from util.launch.cost import Case
     from util.launch.launch import add_planning, check_gpus
-    from util.launch.parts import Part, run_all, run_in_two, undone
+    from util.launch.parts import Part, run_all, run_in_two
     from util.launch.plan import described, in_words, plan, refuse
     from util.launch.stages import Task
     from util.prepare.needs import Finding, Needs
@@ -59,7 +59,7 @@ def main() -> int:
     if code := refuse(refused):
         return code
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
-    several = not options.gpus and sum(bool(undone(part.config, part.result)) for part in parts) > 1
+    several = not options.gpus and sum(bool(part.undone) for part in parts) > 1
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
@@ -125,7 +125,7 @@ def lacking(parts: list[Part]) -> list[str]:
     """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
-        found += needs.of(part.config, trains=False) if undone(part.config, part.result) else []
+        found += needs.of(part.config, trains=False) if part.undone else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
             folders = base_folder(part.source), weights_folder(part.source)

@@ -58,6 +58,8 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
         return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
 
 

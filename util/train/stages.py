@@ -21,7 +21,7 @@ from util.run.device import describe
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.precision import say_faster_precision
-from util.run.processes import World, join
+from util.run.processes import join
 from util.train import hooks
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
 from util.train.optim import EMA, StepSchedule, build_optimizers, least_batch
@@ -95,7 +95,7 @@ def train_stage(
                 load=lambda: next(kept.batches([few])) if kept else collate([data.training[i] for i in few]),
                 do=lambda network, batch: sum(network.train()(batch).losses.values()).backward(),
             )
-            validate = partial(_validate, config, data, out, world) if stage.validate_every else None
+            validate = partial(_validate, config, data, training) if stage.validate_every else None
             if validate and data.held_out is None:
                 validate = None
                 log.info("no validations: the test list has too few images of the training list's classes")
@@ -111,16 +111,17 @@ train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "met
 
 
 def _validate(
-    config: Config, data: StageData, out: RunFolder, world: World, network: PreparedNetwork, step: int
+    config: Config, data: StageData, training: hooks.Training, network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
-    board = Scoreboard(len(data.held_out_classes))
-    examples = Examples(8)
+    board, examples, out, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.folder, training.world
+    together = 1 if getattr(data.held_out, "one_by_one", False) else config.test.batch
+    watch = hooks.Watch(training, data.validation_length // world.size // together)
     run_pass(
         network,
         data.held_out,
         data.validation_length,
-        [board, examples],
+        [board, examples, watch],
         world,
         title="validate",
         batch=config.test.batch,
