@@ -13,6 +13,7 @@ PLAIN_SCALES = [1.0]
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
+IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from util.checkpoints.weights import FOREIGN, Weights, load_weights, weights_mark, weights_source
 from util.config.checks import protocol_problem
 from util.config.read import to_dict
-from util.config.settings import EDGES, MASKS, Config, ProtocolSettings
+from util.config.settings import EDGES, IRRELEVANT, MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
@@ -35,7 +35,6 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
 
 log = logging.getLogger("symnet")
-IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 Lists = dict[tuple[int, str | None], ImageList]  # by number of shots and published list
 Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]  # by number of shots and image side
 

@@ -12,9 +12,9 @@ from model.registry import class_of
 from util.checkpoints.resume import changed_settings, options_of
 from util.checkpoints.weights import OWN, weights_source
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import IRRELEVANT, Config
 from util.errors import Busy, UserError
-from util.evaluate.jobs import IRRELEVANT, deciding, result_folder
+from util.evaluate.jobs import deciding, result_folder
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, claim, run_script, train
 from util.launch.stages import Task, stage_in
