@@ -135,6 +135,12 @@ class StageSettings:
     patience: int = bounded(0, 0, only=("validate_every", True))
     save_minutes: float = bounded(10.0, 0)
     log_steps: int = bounded(20, 1)
+    typical_epochs: int | None = bounded(None, 1)
+
+    @property
+    def counted(self) -> int:
+        """The epochs that a dry run counts."""
+        return min(self.epochs, self.typical_epochs or self.epochs)
 
 
 @dataclass(frozen=True)

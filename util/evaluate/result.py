@@ -27,7 +27,7 @@ OF_DATA = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")  
 
 
 def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
-    """Return what of a result the config of a test by ``test.protocol`` says, and its list, None where there is none."""
+    """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
     data, merged, cls = config.data, to_dict(config), class_of(config.model)
     out = {
         "protocol": config.test.protocol,

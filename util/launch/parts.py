@@ -3,10 +3,12 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from model.registry import class_of
 from util.checkpoints.resume import changed_settings, options_of
@@ -15,11 +17,21 @@ from util.config.read import read_config, to_dict
 from util.config.settings import IRRELEVANT, Config
 from util.errors import Busy, UserError
 from util.evaluate.jobs import deciding, result_folder
+from util.evaluate.result import of_config
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, claim, run_script, train
 from util.launch.stages import Task, stage_in
 from util.report.schema import RESULT, read_result
-from util.run.context import base_folder, begun, is_finished, network_config, run_folder, weights_folder
+from util.run.context import (
+    base_folder,
+    begun,
+    is_finished,
+    make_run_context,
+    network_config,
+    run_folder,
+    weights_folder,
+)
+from util.run.data import images_for_protocol
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,14 @@ class Part:
     def trains(self) -> bool:
         """Whether its training is to be run."""
         return self.learns and not is_finished(weights_folder(self.source))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of its result before its test."""
+        config, images = self.config, None
+        with suppress(UserError):  # no data, which is told elsewhere
+            context, protocol = make_run_context(config), config.protocols[config.test.protocol]
+            images = images_for_protocol(context, False, protocol, False)
+        return of_config(config, images)
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another job does."""

@@ -9,12 +9,15 @@ import argparse
 import math
 import sys
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 
 from tqdm import tqdm
 
+from model.registry import class_of
 from util.checkpoints.space import free_bytes
 from util.config.folds import Fold
+from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.data.lists.files import read_fold_list
 from util.data.lists.index import load_index
@@ -59,7 +62,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     device = pick_device(CUDA if gpus and gpu_count() else "cpu")
     machine = Machine(device, speed, tasks[0].config.run.precision)
     refused = [*(task.refusal for task in tasks), *refused]
-    rows, hours, stay, most = list[list[str]](), list[float](), 0, 0
+    rows, stay, most = list[list[str]](), 0, 0
+    methods: dict[str, list[tuple[Task, float]]] = {}  # each task with its hours
     first = {(task.stage, task.folder): task for task in reversed(tasks)}
     for task in tqdm([t for t in tasks if t is first[t.stage, t.folder]], "counting", unit="stage", leave=False):
         try:
@@ -68,15 +72,19 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             refused.append(str(error))
             continue
         costs = [machine.cost(case) for case, _ in passes]
-        hours.append(sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0)
+        took = sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0
+        name = f"{class_of(task.config.model).title} {task.config.model.backbone() or ''}"
+        methods.setdefault(name, []).append((task, 0.0 if math.isnan(took) else took))
         stored, trains = costs[0].stored, passes[0][0].trains
         if trains and task.left:
             stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-        figures = hours[-1], max(cost.memory for cost in costs) / GIB, stored.remain * trains / GB
+        figures = took, max(cost.memory for cost in costs) / GIB, stored.remain * trains / GB
         rows.append([*cells, *map(_figure, figures)])
     print(Table(COLUMNS, rows))
     source = "of --device-speed" if speed else "of a GPU here" if machine.gpu else "of this machine's processor"
-    known, beside = sum(h for h in hours if not math.isnan(h)), " beside ?" if any("?" in row for row in rows) else ""
+    for line in dict.fromkeys([*(task.note for task in tasks if task.left), *starmap(_summary, methods.items())]):
+        print(line, end="\n" * bool(line))
+    known, beside = sum(h for of in methods.values() for _, h in of), " beside ?" if any("?" in r for r in rows) else ""
     print(f"in all {known:.1f} hours{beside} at {machine.speed:.4g} images a second, {source}")
     config, free = tasks[0].config, free_bytes(tasks[0].config)
     print(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
@@ -84,6 +92,18 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         mend = "free some space, or --set run.folder=<DIR> on another one"
         refused.append(f"{config.run.folder}: the disk is too small; {mend}")
     return refuse(refused)
+
+
+def _summary(name: str, tasks: list[tuple[Task, float]]) -> str:
+    """Return a line about a method: hours, what its trainings may be shorter by, the protocol that scores it."""
+    told, config = [f"{name}: {sum(hours for _, hours in tasks):.1f} hours"], tasks[0][0].config
+    trained = [task.settings for task, _ in tasks if task.stage != "test" and task.left]
+    told += [f"to epoch {s.counted} of {s.epochs}, where it was published" for s in trained if s.counted < s.epochs]
+    told += ["at most, since patience may end its trainings" for s in trained if s.patience]
+    own = read_config(config.path).test.protocol
+    scored = (task.config.test.protocol for task, _ in tasks if task.stage == "test")
+    told += [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "") for by in scored]
+    return "; ".join(dict.fromkeys(told))
 
 
 def refuse(lines: list[str]) -> int:
@@ -113,13 +133,14 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
         schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
         name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
         share = f"{each:g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:g}"
-        sized, trained = with_data(config, size=side), schedule.steps * each if length else math.nan
+        counted = stage.counted / stage.epochs
+        sized, trained = with_data(config, size=side), schedule.steps * each * counted if length else math.nan
         passes = [(Case(sized, math.ceil(each / stage.accumulate), is_base, True), trained)]
         if stage.validate_every:
             validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
             seen = Case(sized if is_base else config, test.batch, is_base, False)
-            passes.append((seen, float(validations * math.ceil(held_out / count))))
+            passes.append((seen, counted * float(validations * math.ceil(held_out / count))))
     where = config.path if task.stage == "base" else f"{config.path}, {config.data.shot}-shot"
     return [where, name, task.there, steps, str(side), f"{share} x {count}"], passes
 

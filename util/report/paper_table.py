@@ -376,7 +376,8 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
 def _heading(place: Any) -> str:
     if isinstance(place, tuple):
         return f"fold {place[0]} {_heading(place[1])}"
-    return f"fold {place}" if isinstance(place, int) else SCORES.get(place, place).removesuffix(" %")
+    names = SCORES | {"seconds": "s / episode"}
+    return f"fold {place}" if isinstance(place, int) else names.get(place, place).removesuffix(" %")
 
 
 def _cell(row: Row, column: Column) -> str:
