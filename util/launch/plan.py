@@ -98,8 +98,12 @@ def _summary(name: str, tasks: list[tuple[Task, float]]) -> str:
     """Return a line about a method: hours, what its trainings may be shorter by, the protocol that scores it."""
     told, config = [f"{name}: {sum(hours for _, hours in tasks):.1f} hours"], tasks[0][0].config
     trained = [task.settings for task, _ in tasks if task.stage != "test" and task.left]
-    told += [f"to epoch {s.counted} of {s.epochs}, where it was published" for s in trained if s.counted < s.epochs]
-    told += ["at most, since patience may end its trainings" for s in trained if s.patience]
+    told += [
+        f"trainings counted to epoch {s.counted} of {s.epochs}, about where published ones were stopped"
+        for s in trained
+        if s.counted < s.epochs
+    ]
+    told += ["at most: patience may end its trainings before" for s in trained if s.patience]
     own = read_config(config.path).test.protocol
     scored = (task.config.test.protocol for task, _ in tasks if task.stage == "test")
     told += [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "") for by in scored]
@@ -132,7 +136,7 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
         length = _length(config, stage)
         schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
         name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
-        share = f"{each:g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:g}"
+        share = f"{each:.3g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:.3g}"
         counted = stage.counted / stage.epochs
         sized, trained = with_data(config, size=side), schedule.steps * each * counted if length else math.nan
         passes = [(Case(sized, math.ceil(each / stage.accumulate), is_base, True), trained)]

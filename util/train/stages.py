@@ -84,7 +84,7 @@ def train_stage(
             place = schedule.batch, world.rank, world.size, stage.accumulate
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
-            stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
+            stream = kept.batches(numbers, workers) if kept else batches(data.training, numbers, workers, world.device)
             few = list(range(least_batch(stage, key) // stage.accumulate))
             say_faster_precision(
                 config,
@@ -92,7 +92,7 @@ def train_stage(
                 prepared,
                 f"forward and backward of {len(few)} example(s)",
                 (schedule.steps - training.progress.step) * schedule.batch // len(few),
-                load=lambda: next(kept.batches([few])) if kept else collate([data.training[i] for i in few]),
+                load=lambda: next(kept.batches([few], 0)) if kept else collate([data.training[i] for i in few]),
                 do=lambda network, batch: sum(network.train()(batch).losses.values()).backward(),
             )
             validate = partial(_validate, config, data, training) if stage.validate_every else None
