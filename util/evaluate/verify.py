@@ -82,10 +82,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     check("scores", lambda: _score_difference(result, by_seed()), DIFFERS)
     check("episodes", lambda: _digest_difference(result, [digest_of_rows(rows) for rows in by_seed()]), DIFFERS)
     try:
-        config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
-        stage = path.absolute().parent.parent  # of a run, which may have another name today
-        if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
-            config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
+        config = config_of(path, result)
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
         images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:
@@ -102,6 +99,15 @@ def checks_of(path: Path, result: Result) -> Checks:
         out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
     check("weights", lambda: _weights_difference(result, context, side), UNCHECKED)
     return out
+
+
+def config_of(path: Path, result: Result) -> Config:
+    """Return the config that repeats a result of this file, whose run may have another name today."""
+    config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
+    stage = path.absolute().parent.parent
+    if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
+        config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
+    return config
 
 
 def changed_since(config: Config, result: Result) -> str:

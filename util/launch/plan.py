@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.space import free_bytes
 from util.config.folds import Fold
@@ -73,7 +74,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             continue
         costs = [machine.cost(case) for case, _ in passes]
         took = sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0
-        name = f"{class_of(task.config.model).title} {task.config.model.backbone() or ''}"
+        name = f"{class_of(task.config.model).title} {title_of(task.config.model.backbone())}".strip()
         methods.setdefault(name, []).append((task, 0.0 if math.isnan(took) else took))
         stored, trains = costs[0].stored, passes[0][0].trains
         if trains and task.left:
@@ -145,7 +146,8 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
             seen = Case(sized if is_base else config, test.batch, is_base, False)
             passes.append((seen, counted * float(validations * math.ceil(held_out / count))))
-    where = config.path if task.stage == "base" else f"{config.path}, {config.data.shot}-shot"
+    where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
+    where += f", {config.data.shot}-shot" if task.stage != "base" else ""
     return [where, name, task.there, steps, str(side), f"{share} x {count}"], passes
 
 

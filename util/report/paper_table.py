@@ -151,7 +151,7 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
 def _cell_of(result: dict[str, Any]) -> tuple:
     """Return the key of a result's cell in the table, with its training's seed."""
     keys = "protocol", "shot", "dataset", "fold"
-    return _method(result), *(result[key] for key in keys), _training_seed(result)
+    return row_name(result), *(result[key] for key in keys), _training_seed(result)
 
 
 def _training_seed(result: dict[str, Any]) -> int | None:
@@ -160,7 +160,7 @@ def _training_seed(result: dict[str, Any]) -> int | None:
     return stages[-1].get("seed") if stages else None
 
 
-def _method(result: dict[str, Any]) -> str:
+def row_name(result: dict[str, Any]) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
     backbone = str(result["backbone"])
     known = re.split("[_/]", f"{result['dataset']}_{result['model']}_{backbone}_{backbone.replace('/', '-')}")
@@ -216,7 +216,7 @@ def _measured_rows(results: Results, output: str, places: list[Any], by: str) ->
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
-        groups.setdefault((_method(r), r["shot"]), []).append(r)
+        groups.setdefault((row_name(r), r["shot"]), []).append(r)
     for (method, shot), found in groups.items():
         first, seeds = found[0], sorted({_training_seed(r) or 0 for r in found})
         if several := len(found) > len({r[by] for r in found}):  # trainings of one place
@@ -418,7 +418,7 @@ def _note(path: Path, result: dict[str, Any], output: str) -> str:
     spread = result["deviation"][output]["miou"]
     several = f", deviation over seeds {spread:.2f}" if len(result["seeds"]) > 1 else ""
     return (
-        f"{_method(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
+        f"{row_name(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
         f"{result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}{several}; {result['input']}; "
         f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
         f"{result['date'][:10]}, {result['device']}: {path}"
