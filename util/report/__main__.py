@@ -38,7 +38,7 @@ def command() -> int:
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
-    beside.add_argument("--episodes", type=episode_numbers, required=True, help="their numbers, such as 3,8,12: a row each")
+    beside.add_argument("--episodes", type=episode_numbers, required=True, help="numbers, such as 3,8,12: a row each")
     beside.add_argument("--protocol", help="only results of this protocol")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     beside.add_argument("--figures", choices=SUFFIXES, default="pdf", help="its format; a PNG is beside it")
