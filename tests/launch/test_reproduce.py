@@ -191,14 +191,17 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
 def test_a_finished_training_on_other_photos_is_refused(mini_yaml, tmp_path: Path):
     stage = {"epochs": 1, "epoch_length": 4, "batch": 4, "validate_every": 0}
     generate(tmp_path / "own", 24, 16, 64)
-    path = mini_yaml(
-        "mini_split0_ssp_resnet10.yaml", model={"encoder": {"backbone": NARROW, "weights": None}}, meta_stage=stage
-    )
+    encoder = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None))
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pth")
+    model = {"encoder": {"backbone": NARROW, "stem": "plain", "weights": str(tmp_path / "encoder.pth")}}
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=model, meta_stage=stage)
     config = read_config(path, [f"data.root={tmp_path}/own"])
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = run_folder(config, "meta")
     assert stage_in(folder, config, "meta", 0).refusal == ""
     assert checkpoint.read(folder / BEST)["finished"]
+    torch.save({n: t + 1 for n, t in torch.load(tmp_path / "encoder.pth").items()}, tmp_path / "encoder.pth")
+    assert "other initial weights" in stage_in(folder, config, "meta", 0).refusal
     shutil.rmtree(tmp_path / "own")
     generate(tmp_path / "own", 24, 16, 64, 9)
     assert "other photos, masks or lists" in stage_in(folder, config, "meta", 0).refusal

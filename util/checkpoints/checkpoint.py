@@ -2,12 +2,12 @@
 
 A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its photos
-(``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), whether the
-training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone, ``last.pth``
-the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads. A
-``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state of the training, as
-JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``, for which it stands
-wherever a checkpoint is named.
+(``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base stage before
+it (``base``), whether the training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the
+average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a
+prediction loads. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state
+of the training, as JSON in its header. A published folder (``util/export/publish.py``) holds such a file as ``MODEL``,
+for which it stands wherever a checkpoint is named.
 """
 
 import hashlib

@@ -99,6 +99,15 @@ def network_to_train(
     return network, f"base stage: {start}", before
 
 
+def start_of(network: FewShotModel, stage: str) -> str | None:
+    """Return the digest of the weights that a stage's training loads at its start; None: it starts from random ones."""
+    has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
+    if not has_base and (start is None or start.weights is None):
+        return None
+    part: Any = network.base_stage() if has_base else network.encoder
+    return checkpoint.digest_of(part.state_dict())
+
+
 def cannot_train(config: Config) -> str:
     """Return in words why a method cannot be trained on a data set; '' if it can."""
     data, cls = config.data, class_of(config.model)

@@ -9,12 +9,13 @@ from pathlib import Path
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import ALLOW, check_free, newest, training_differences
+from util.checkpoints.weights import network_to_train, start_of
 from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.lists.image_list import ImageList
 from util.errors import UserError
-from util.run.context import BEST, RunContext, begun, is_finished, with_data
+from util.run.context import BEST, RunContext, begun, is_finished, make_run_context, with_data
 from util.run.data import images_for_training
 from util.train.optim import least_batch
 
@@ -112,6 +113,10 @@ def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
         digests = {"data": images.digest, "photos": images.files_digest} if images else {}
         if any(content.get(key, digest) != digest for key, digest in digests.items()):
             differences.append("other photos, masks or lists than those there today")
+    with suppress(UserError):  # no weights here to compare
+        if finished and (start := content.get("start")):
+            network = network_to_train(make_run_context(config), stage, False)[0]
+            differences += ["other initial weights than those there today"] * (start_of(network, stage) != start)
     if not differences:
         return task
     mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"

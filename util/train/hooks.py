@@ -216,7 +216,7 @@ def resume(training: Training, allow_changes: bool) -> None:
             f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "
             "with --overwrite"
         ) from None
-    training.state["base"] = content.get("base", [])
+    training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
 from util.checkpoints.space import Stored, free_bytes, taken
-from util.checkpoints.weights import encoder_licence, network_to_train
+from util.checkpoints.weights import encoder_licence, network_to_train, start_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset, collate
@@ -67,6 +67,7 @@ def train_stage(
             "text": context.text_digest,
             "photos": images.files_digest,
             "base": before,
+            "start": None if resume or base else start_of(model, name),
             "schedule": asdict(schedule),
         }
         out = RunFolder(folder, world.is_main, fresh=overwrite)
