@@ -169,3 +169,19 @@ def test_a_file_of_a_composed_name_lies_on_top_of_its_parts(configs: Path) -> No
     (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("data: {shot: 5}")
     config = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
     assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
+
+
+def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) -> None:
+    """BCM and DIaM inherit BAM's file; a key of BAM's own is none of theirs."""
+    path = configs / "pascal/pascal_split0_bcm_resnet50.yaml"
+    before, bam = read_config(path).model, configs / "model/bam.yaml"
+    bam.write_text(bam.read_text().replace("  name: bam\n", "  name: bam\n  alpha: 0.5\n"))
+    assert read_config(path).model == before
+    with pytest.raises(UserError, match=r"bam.yaml:\d+: unknown key 'model.alpha'"):
+        read_config(configs / "pascal/pascal_split0_bam_resnet50.yaml")
+
+
+@pytest.mark.parametrize(("method", "protocol"), [("ssp", "gfss"), ("bam", "gfss"), ("bcm", "symnet")])
+def test_a_protocol_of_the_other_kind_is_refused_with_the_config(method: str, protocol: str) -> None:
+    with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
+        read_config(config_path("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])

@@ -17,7 +17,7 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
     assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
     assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, "float32")
     assert config.model.encoder.backbone == net
-    assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 8, "process")
+    assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 32, "run")
     for stage in (base, meta):
         main = stage.optimizers["main"]
         assert (main.kind, main.momentum, main.weight_decay) == ("sgd", 0.9, 1e-4)
@@ -59,12 +59,12 @@ def test_published_settings_of_coco() -> None:
     assert [config.data.classes[c - 1] for c in (1, 12, 80)] == ["person", "stop sign", "toothbrush"]
 
 
-@pytest.mark.parametrize(("dataset", "size", "batch", "epochs"), [("pascal", 473, 4, 200), ("coco", 633, 6, 50)])
+@pytest.mark.parametrize(("dataset", "size", "batch", "epochs"), [("pascal", 473, 16, 200), ("coco", 633, 24, 50)])
 def test_published_settings_of_hdmnet(dataset: str, size: int, batch: int, epochs: int) -> None:
     config = read_config(CONFIGS / f"{dataset}/{dataset}_split3_hdmnet_vgg16.yaml")
     symnet = read_config(CONFIGS / f"{dataset}/{dataset}_split3_vgg16.yaml")
     assert config.base_stage == symnet.base_stage and config.model.base == symnet.model.base  # they may share it
     meta, main = config.meta_stage, config.meta_stage.optimizers["main"]
-    assert (config.data.size, meta.batch, meta.batch_per, meta.epochs) == (size, batch, "process", epochs)
+    assert (config.data.size, meta.batch, meta.batch_per, meta.epochs) == (size, batch, "run", epochs)
     assert (main.kind, main.lr, main.weight_decay, meta.augment.fit) == ("adamw", 1e-3, 0.01, "stretch")
     assert config.protocols[config.test.protocol].seeds == [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]

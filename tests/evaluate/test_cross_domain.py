@@ -1,6 +1,7 @@
 """Tests on data sets with a mask per photo and class."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def test_a_test_on_a_prepared_set_and_its_table(
         other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
     text, of_five = (str(table([file, *chosen], across=True)) for chosen in (others[:3], others))
     miou = result["mean"]["final"]["miou"]
-    assert "1-shot isic | 1-shot chestxray | 1-shot mean" in text and f"{miou:.1f}*" in text
+    spread = result["deviation"]["final"]["miou"]
+    assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", text)
+    assert f"{miou:.1f} +- {spread:.1f}*" in text and "test seeds 0, 1, 2, 3, 4" in text
     assert "whole batches scored as the class of their first item [1]" in text
     assert "1-shot suim" in of_five and "whole batches" not in of_five  # published means are of the four
 

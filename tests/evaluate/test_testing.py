@@ -8,8 +8,10 @@ import pytest
 
 from tests import spawned
 from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
+from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.errors import UserError
+from util.evaluate import testing
 from util.evaluate.jobs import result_folder
 from util.evaluate.testing import test as score
 from util.report.compare import compare
@@ -91,6 +93,53 @@ def test_the_episodes_of_a_result_are_replayed(config, tmp_path: Path):
     assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
     assert text == file.read_text()  # a replay leaves it alone
+
+
+@pytest.mark.parametrize("fails", ["write_charts", "save_pictures"])
+def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch, fails: str):
+    """Neither the old one nor a new one beside files that are not its own."""
+    score(config())
+    path = result_folder(config(), "symnet") / RESULT
+    assert path.exists()
+
+    def full(*_: object) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(testing, fails, full)
+    with pytest.raises(UserError, match="full"):
+        score(config())
+    assert not path.exists()
+
+
+def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
+    looks = [("run.seed=2",), ("data.min_pixels=60",), ("run.seed=2", "test.episodes=6"), ()]
+    results = [score(config(PROTOTYPE, *look))[0] for look in looks]
+    places = [result_folder(config(PROTOTYPE, *look), "symnet") for look in looks]
+    assert len({*places}) == len(looks) and places[0].name == "symnet_quick"
+    assert [read_result(place / RESULT) for place in places] == results
+
+
+@pytest.mark.parametrize("name", ["best.pth", "last.pth"])
+def test_an_unfinished_training_of_another_run_is_marked(config, tmp_path: Path, name: str):
+    path = new_checkpoint(config(SYMNET), tmp_path / "half" / name)
+    content = checkpoint.read(path) | {"schedule": {"steps": 8}, "progress": {"step": 2}}
+    checkpoint.save(path, content)
+    other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
+    (result,) = score(other)
+    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"] and "not finished" in title(result)
+    checkpoint.save(path, content | {"finished": True})
+    assert score(other)[0]["trained_otherwise"] == []
+
+
+def test_weights_with_a_moving_average_are_the_average(config, tmp_path: Path):
+    """Of ``last.pth``, which holds both."""
+    path = new_checkpoint(config(SYMNET), tmp_path / "last.pth")
+    content = checkpoint.read(path)
+    name = next(name for name in content["weights"] if name.endswith("weight"))
+    average = {name: content["weights"][name] + 1}
+    checkpoint.save(path, content | {"ema": average})
+    (result,) = score(config(SYMNET, f"test.checkpoint={path}", *FEW))
+    assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):

@@ -3,36 +3,46 @@
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from model.encoders.settings import EncoderSettings, build_encoder
 from tests import spawned
+from tests.narrow import NARROW
 from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import as_its_training
+from util.config.compose import config_path
 from util.config.read import read_config, to_dict
+from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR, UserError
-from util.evaluate.calibration import FILE as CALIBRATION
-from util.evaluate.jobs import own_config
+from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
+from util.evaluate.jobs import own_config, result_folder
+from util.evaluate.testing import test as score
 from util.launch import cost, parts, reproduce
 from util.launch.cost import Case
 from util.launch.launch import claim
 from util.launch.parts import Part, undone
 from util.launch.plan import described
 from util.launch.reproduce import main, tried
-from util.launch.stages import Task
+from util.launch.stages import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
-from util.report.schema import RESULT
-from util.run.context import BEST, LAST, METRICS, run_folder
+from util.report.schema import RESULT, read_result
+from util.run.context import BEST, LAST, METRICS, make_run_context, run_folder
+from util.run.data import images_for_protocol
+from util.train.optim import StepSchedule
+from util.train.stages import train_meta
 
 
 @pytest.mark.process
@@ -76,7 +86,15 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
 @pytest.mark.parametrize(("shots", "trained"), [((1, 5), [1, 1]), ((5,), [5])])
 def test_five_shots_are_tested_by_the_training_of_one_whichever_comes_first(shots, trained, tmp_path: Path):
     """Methods whose weights serve any number of shots train once; with 5 shots alone, for 5."""
-    words = {"dataset": "mini", "net": "lite0", "gpus": 0, "models": "pocket", "shot": shots, "folds": "0"}
+    words = {
+        "dataset": "mini",
+        "net": "lite0",
+        "gpus": 0,
+        "models": "pocket",
+        "shot": shots,
+        "folds": "0",
+        "seeds": (None,),
+    }
     found, refused = reproduce.parts_of(Namespace(**words, protocol=None, overrides=[f"run.folder={tmp_path}"]))
     assert [part.source.data.shot for part in found] == trained and not refused
     asked = {"protocol": None, "overrides": ["test.adapt=encoder"]}
@@ -111,7 +129,9 @@ def done_run(mini_yaml, tmp_path: Path):
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST))))
+    images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
+    facts = {"config": to_dict(config), "checkpoint": str(meta / BEST), "list": images.digest}
+    result.write_text(json.dumps(drawn(**facts)))
     return config, meta, result
 
 
@@ -119,17 +139,6 @@ def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
     part = Part("symnet", config, [], config, [])
     assert part.result == result and part.learns and not part.trains and not undone(config, result)
-    (meta / CALIBRATION).touch()
-    os.utime(meta / CALIBRATION, (time.time() + 60,) * 2)
-    name = config.test.protocol
-    asking = replace(config, protocols={name: replace(config.protocols[name], absent=0.5)})
-    assert not undone(config, result) and "older than its calibration" in undone(asking, result)
-    os.utime(meta / BEST, (time.time() + 60,) * 2)
-    assert "older than its weights" in undone(config, result)
-    content = {"stage": "meta", "config": to_dict(config), "weights": {"x": torch.zeros(1)}}
-    checkpoint.save(meta / BEST, content)
-    os.utime(meta / BEST, (0, 0))  # copied from elsewhere with its time
-    assert "another training" in undone(config, result)
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
         assert part.trains
@@ -137,6 +146,136 @@ def test_what_is_done_is_recognised(done_run):
     assert undone(config, result) and undone(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
     assert "other.pth" in undone(config, result)
+
+
+@pytest.mark.train
+def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, tmp_path: Path):
+    """Names, times and settings are the same: the content decides."""
+    names = {"data.root": tmp_path / "own", "model.encoder.weights": tmp_path / "encoder.pth", "test.episodes": 4}
+    generate(tmp_path / "own", 12, 16, 64)
+
+    def draw(seed: int) -> None:
+        torch.manual_seed(seed)
+        encoder = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None))
+        torch.save(encoder.state_dict(), tmp_path / "encoder.pth")
+        os.utime(tmp_path / "encoder.pth", (0, 0))
+
+    draw(1)
+    overrides = [f"{key}={value}" for key, value in names.items()]
+    config = read_config(
+        mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": NARROW}}), overrides
+    )
+    config = own_config(config, "presence", 1)
+    path = result_folder(config, "presence") / RESULT
+    score(config, ["presence"])
+    assert undone(config, path) == ""
+    draw(2)
+    assert "training-free holds" in undone(config, path)
+    score(config, ["presence"])
+    made = Calibration(
+        FORMAT, "x", key_of(config, read_result(path)["weights"]), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5
+    )
+    calibration_path(config, "training-free").write_text(yaml.safe_dump(asdict(made), sort_keys=False))
+    assert "calibration" in undone(config, path)
+    score(config, ["presence"])
+    assert undone(config, path) == ""
+    for image in (tmp_path / "own/JPEGImages").iterdir():  # as before, but for a comment
+        image.write_bytes(image.read_bytes() + b" ")
+    assert "other sizes" in undone(config, path)
+    shutil.rmtree(tmp_path / "own")
+    generate(tmp_path / "own", 12, 16, 64, 9)
+    assert "its list is" in undone(config, path)
+
+
+@pytest.mark.train
+def test_a_finished_training_on_other_photos_is_refused(mini_yaml, tmp_path: Path):
+    stage = {"epochs": 1, "epoch_length": 4, "batch": 4, "validate_every": 0}
+    generate(tmp_path / "own", 24, 16, 64)
+    encoder = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None))
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pth")
+    model = {"encoder": {"backbone": NARROW, "stem": "plain", "weights": str(tmp_path / "encoder.pth")}}
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=model, meta_stage=stage)
+    config = read_config(path, [f"data.root={tmp_path}/own"])
+    assert train_meta(config, resume=False, overwrite=False) == 0
+    folder = run_folder(config, "meta")
+    assert stage_in(folder, config, "meta", 0).refusal == ""
+    assert checkpoint.read(folder / BEST)["finished"]
+    torch.save({n: t + 1 for n, t in torch.load(tmp_path / "encoder.pth").items()}, tmp_path / "encoder.pth")
+    assert "other initial weights" in stage_in(folder, config, "meta", 0).refusal
+    shutil.rmtree(tmp_path / "own")
+    generate(tmp_path / "own", 24, 16, 64, 9)
+    assert "other photos, masks or lists" in stage_in(folder, config, "meta", 0).refusal
+
+
+def test_a_mixture_that_no_table_prints_is_refused_first(monkeypatch: pytest.MonkeyPatch, capsys):
+    """SSP's folds of COCO are contiguous, Sym-Net's interleaved; an unknown paper would stop the table as well."""
+    words = ["coco", "resnet50", "0", "--models", "symnet,ssp", "--folds", "0", "--shot", "1", "--published", "BAN"]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words])
+    assert main() == EXIT_USER_ERROR
+    said = capsys.readouterr().err
+    assert "differ in protocol (symnet (interleaved folds); symnet (contiguous folds))" in said
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--set", "data.fold_rule=contiguous"])
+    assert main() == EXIT_USER_ERROR
+    said = capsys.readouterr().err
+    assert "differ in" not in said and "--published ban: no such paper" in said
+
+
+@pytest.mark.parametrize(
+    ("dataset", "method", "total"),
+    [
+        ("pascal", "symnet", 32),
+        ("coco", "symnet", 32),
+        ("pascal", "hdmnet", 16),
+        ("coco", "hdmnet", 24),
+        ("pascal", "dcama", 48),
+    ],
+)
+@pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
+def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: str, total: int, gpus: int):
+    config = read_config(config_path("split0", dataset, method, "resnet50"))
+    task = Task(config, "meta", gpus, Path(), "nothing", 1.0)
+    schedule = StepSchedule.from_settings(config.meta_stage, 3200, task.processes, "meta_stage")
+    assert (schedule.batch, schedule.steps_per_epoch, task.note) == (total, 3200 // total, "")
+
+
+def test_what_the_number_of_gpus_changes_is_said():
+    config = read_config(config_path("split0", "pascal", "hdmnet", "resnet50"), ["meta_stage.batch_per=process"])
+    task = Task(config, "meta", 8, Path(), "nothing", 1.0)
+    assert "16 for each of 8 processes: 128 in all, the steps 1/8" in task.note
+    few = read_config(config_path("split0", "pascal", "ssp", "resnet50"))
+    assert "4 of 8 GPUs" in replace(task, config=few).note
+
+
+def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(tmp_path: Path):
+    words = {"dataset": "mini", "net": "resnet10", "gpus": 0, "models": "bam,prototype", "shot": (1,), "folds": "0"}
+    asked = Namespace(**words, protocol=None, overrides=[f"run.folder={tmp_path}"], seeds=(1, 2))
+    first, second, third = reproduce.parts_of(asked)[0]
+    assert [part.config.run.seed for part in (first, second)] == [1, 2] and third.method == "prototype"
+    assert second.config.run.name == second.source.run.name == "mini_split0_bam_resnet10_seed2"
+    assert second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base" and "run.seed=2" in second.given
+
+
+def test_the_plan_sums_up_each_method(mini_root: Path, tmp_path: Path, monkeypatch, capsys):
+    settings = [f"data.root={mini_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs", "data.size=33"]
+    settings += [
+        "data.min_pixels=100",
+        "meta_stage.typical_epochs=1",
+        "meta_stage.epochs=8",
+        "model.encoder.weights=null",
+    ]
+    options = [word for text in settings for word in ("--set", text)]
+    words = ["mini", "resnet10", "0", "--folds", "0", "--shot", "1", "--models", "ssp,prototype", "--protocol", "bam"]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.01"])
+    with pytest.raises(UserError):  # below the least speed
+        main()
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.1"])
+    assert main() == 0
+    said = capsys.readouterr().out.splitlines()
+    (of_ssp,), (other,) = ([line for line in said if line.startswith(name)] for name in ("SSP", "prototype"))
+    assert "to epoch 1 of 8" in of_ssp and "; scored by bam, its own protocol is symnet" in of_ssp
+    totals = [float(re.search(r": ([\d.]+) hours", line)[1]) for line in (of_ssp, other)]
+    (whole,) = (line for line in said if line.startswith("in all"))
+    assert float(whole.split()[2]) == pytest.approx(sum(totals), abs=0.11)
 
 
 @pytest.mark.process

@@ -1,5 +1,6 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import from_dict, read_config, to_dict
 from util.errors import UserError
+from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
 from util.predict import Segmenter
 
 
@@ -29,6 +31,10 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     for name, tensor in small.network.state_dict().items():
         own = before["weights"][name]
         assert torch.equal(tensor, own.half().float() if own.is_floating_point() else own)
+    made = Calibration(FORMAT, "x", key_of(again, after.weights.digest), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
+    (weights.parent / FILE).write_text(yaml.safe_dump(asdict(made), sort_keys=False))
+    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "calibrated").code == 0
+    assert Segmenter(tmp_path / "calibrated", device="cpu").calibration is not None
     with pytest.raises(UserError, match=r"best.pth: decoder.bias"):
         checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
 

@@ -13,6 +13,8 @@ from util.errors import UserError
 from util.report.__main__ import command
 from util.report.paper_table import PUBLISHED, class_table, table
 
+OF_FOLD_0 = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+
 
 def full(leave, shots=(1,), **changes) -> Path:
     """Leave the results of four folds and return the folder above them."""
@@ -96,6 +98,7 @@ def test_a_mean_needs_every_fold_and_a_quick_look_is_marked(leave):
         ({"dataset": "coco"}, "data set"),
         ({"min_pixels": 1}, "data.min_pixels"),
         ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol settings"),
+        ({"config": {"data": {"fold_classes": [["cat"], ["dog"]]}}}, "data.fold_classes"),
         ({"fold": 0}, "both Sym-Net ResNet-50, 1-shot, fold 0"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_mine"}, "test list"),
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
@@ -140,15 +143,84 @@ def test_folds_made_with_different_settings_are_marked(leave):
         {"size": 353},
         {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
         {"trained_with": {"train_list": "train.txt"}},
+        {"trained_with": {"precision": "bf16"}},
+        {"precision": "bf16"},
+        {"input": "letterbox 401 x 401"},
+        {"calibration": {"made_on": "base classes", "digest": "ab", "threshold": 0.5}},
+        {"config": {**OF_FOLD_0, "data": {"test_list": "lists/few.txt"}}},
     ],
 )
 def test_so_are_folds_of_other_sizes_models_and_lists(leave, change):
-    of_fold = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+    of_fold = OF_FOLD_0
     runs = full(leave, config=of_fold)
     leave("runs/fold3_1", fold=3, config={"model": {"prototypes": 3, "encoder": {"weights": "fold3.pth"}}})
     assert "?" not in line(text(runs), "Sym-Net")
     leave("runs/fold3_1", **({"fold": 3, "config": of_fold} | change))
     assert "made with different settings" in text(runs)
+
+
+def test_lists_of_a_fold_each_are_no_mixture_and_other_weights_of_what_learns_nothing_are(leave):
+    for fold in range(4):
+        own = {"data": {"fold": fold, "test_fold_list": f"lists/val_{fold}.txt"}}
+        runs = leave(f"runs/fold{fold}_1", fold=fold, config=own, checkpoint="training-free").parent
+    assert "?" not in line(text(runs), "Sym-Net")
+    leave("runs/fold3_1", fold=3, config=own, checkpoint="training-free", weights="cd" * 32)
+    assert "made with different settings" in text(runs)
+
+
+def of_seeds(leave, *seeds: int, folds: int = 4) -> Path:
+    for seed in seeds:
+        for fold in range(folds):
+            stage = {"batch": 8, "size": 473, "seed": seed, "settings": {"epochs": 8}}
+            facts = {"run": f"pascal_split{fold}_resnet50_seed{seed}", "training": [stage], "fold": fold}
+            scores = {"final": {"miou": 40.0 + 10 * fold + seed, "fb_iou": 60.0}}
+            runs = leave(f"seeds/{fold}_{seed}", mean=scores, **facts).parent
+    return runs
+
+
+def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
+    runs = of_seeds(leave, 1, 2, 6)
+    printed, ours = text(runs), cells(runs, "Sym-Net ResNet-50")
+    assert "43.0 +- 2.2*" in printed and "58.0 +- 2.2*" in printed and "?" not in line(printed, "Sym-Net")
+    assert "over 1-shot: training seeds 1, 2, 6." in printed and r"58.0 $\pm$ 2.2" in text(runs, "latex")
+    assert ours["1-shot mean"] == "58.0" and "1-shot mean 2.16" in ours["standard deviation"]
+    (runs / "3_6" / "result.json").unlink()
+    assert (
+        "not every training has all folds" in text(runs) and cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
+    )
+
+
+def test_of_one_training_the_deviation_is_that_of_the_tests_seeds(leave):
+    for fold in range(4):
+        seeds = [{"final": {"miou": 50.0 + s, "per_class": {"1": 50.0 + s}}} for s in (fold, -fold)]
+        runs = leave(f"runs/{fold}", fold=fold, per_seed=seeds, seeds=[0, 1]).parent
+    printed = text(runs)
+    assert "50.0 +- 3.0*" in printed and "50.0 +- 1.5*" in printed and "test seeds 0, 1" in printed
+
+
+def test_a_row_has_its_parameters_and_seconds(leave):
+    facts = {"parameters": 23_400_000, "learnt_parameters": 4_560_000, "minutes": 10.0, "processes": 2}
+    ours = cells(full(leave, **facts), "Sym-Net ResNet-50")
+    assert ours["parameters M (learnt)"] == "23.4 (4.6)" and ours["1-shot s / episode"] == "1.2"
+    assert cells(full(leave, **facts), "BAM ResNet-50")["parameters M (learnt)"] == "-"
+
+
+def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):
+    for run, miou, hd95, encoder in (("a", 40, 9, "ResNet-50"), ("b", 50, 20, "ResNet-50"), ("c", 90, 1, "VGG-16")):
+        scores = {"final": {"miou": float(miou), "fb_iou": 70.0, "hd95": float(hd95)}}
+        facts = {"run": f"other_split0_resnet50_{run}", "encoder": encoder, "dataset": "other"}
+        runs = leave(f"runs/{run}", mean=scores, **facts).parent
+    latex = text(runs, "latex")
+    assert r"\textbf{50.0*}" in latex and r"\textbf{9.0*}" in latex
+    assert not any(rf"\textbf{{{other}*}}" in latex for other in ("40.0", "20.0", "90.0", "1.0"))
+
+
+def test_published_rows_can_be_chosen(leave):
+    runs = full(leave)
+    assert "BAM ResNet-50" in (chosen := text(runs, published="bam,HDMNet")) and "SSP" not in chosen
+    assert "BAM" not in text(runs, published="none")
+    with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):
+        table([runs], published="bamm")
 
 
 def test_best_weights_of_two_other_runs_have_a_row_each(leave):

@@ -6,8 +6,9 @@ from torch import nn
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from util.config.read import read_config
 from util.errors import UserError
-from util.run.network import PreparedNetwork, check_finite, prepare_network
+from util.run.network import PreparedNetwork, build_model, check_finite, prepare_network
 
 CPU = torch.device("cpu")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -26,6 +27,17 @@ class Tiny(Trainable):
     def forward(self, batch: LabelledImages) -> Output:
         logits = self.last(self.first(batch.image).relu())
         return Output(logits, losses={"main": logits.square().mean()} if self.training else {})
+
+
+def test_a_network_leaves_the_callers_random_numbers_alone(mini_yaml) -> None:
+    config = read_config(mini_yaml())
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(build_model(config, 300).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(*(weights.values() for weights in drawn), strict=True))
 
 
 @pytest.fixture

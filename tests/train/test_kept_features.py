@@ -1,11 +1,14 @@
 """Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 
+from model.episode import Episode
 from util.checkpoints import checkpoint
 from util.config.read import read_config
+from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.errors import UserError
 from util.run.context import LAST, make_run_context, run_folder
@@ -61,14 +64,24 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     context = make_run_context(config("views", model="sccan"))
     dataset = meta_stage_data(context, WORLD).training
     key = dataset.sampler(0)
-    first = dataset.view_key(key.query, key, 0)
-    assert first == dataset.view_key(key.query, key, 0)
-    views = [first._replace(view=v) for v in (0, 1)]
-    images = [dataset.fixed_view(v) for v in (*views, views[0])]
-    assert torch.equal(images[0][0], images[2][0]) and np.array_equal(images[0][1], images[2][1])
-    assert not torch.equal(images[0][0], images[1][0])
     others = (EpisodeKey(n, key.query, key.class_id, key.supports) for n in range(20))
-    assert {dataset.view_key(key.query, other, 0).view for other in others} == {0, 1}
+    drawn = [dataset._view(key.query, other, 0) for other in others]
+    assert len({(image.numpy().tobytes(), classes.tobytes()) for image, classes in drawn}) == 2
+
+
+@pytest.mark.parametrize("gib", [1.0, None])
+def test_an_augmentation_of_the_episodes_has_its_effect(config, gib: float | None, monkeypatch) -> None:
+    """Wherever the features of images are kept."""
+    made = EpisodeDataset.__getitem__
+
+    def inverted(dataset: EpisodeDataset, number: int) -> Episode:
+        episode = made(dataset, number)
+        return replace(episode, query=255 - episode.query)
+
+    plain = weights_after(config("plain", cache_gib=gib))
+    monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)
+    changed = weights_after(config("inverted", cache_gib=gib))
+    assert any(not torch.equal(plain[name], changed[name]) for name in plain)
 
 
 @pytest.mark.parametrize(

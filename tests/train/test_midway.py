@@ -134,6 +134,38 @@ def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:
     assert run.validated == [15, 30, 45] and run.record["best"] == {"score": 2, "epoch": 6}
 
 
+@pytest.mark.parametrize(("batches_left", "heard"), [(3, True), (0, False)])
+def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, batches_left: int, heard: bool) -> None:
+    """Only in those that every process has; the continued run validates again, to the same end."""
+    seen = list[int]()
+
+    def score(step: int) -> float:
+        watch = hooks.Watch(run.training, batches_left)
+        for batch in range(5 if step == 12 else 0):
+            seen.append(batch)
+            if batch == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            watch.add([batch], None, None)
+        return -step
+
+    run = Run(tmp_path / "run", score)
+    run.fit()
+    assert seen == ([0, 1] if heard else [0, 1, 2, 3, 4])
+    assert checkpoint.read(run.folder / LAST)["progress"]["step"] == 12 + (not heard)
+    second = Run(tmp_path / "run", lambda step: -step).resume()
+    assert second.validated[0] == (12 if heard else 15)
+    unbroken = Run(tmp_path / "unbroken", lambda step: -step).fit()
+    assert second.record == unbroken.record and second.weights(LAST) == unbroken.weights(LAST)
+
+
+def test_the_last_checkpoint_holds_the_moving_average_too(tmp_path: Path) -> None:
+    run = Run(tmp_path, float).fit()
+    content, average = checkpoint.read(run.folder / LAST), run.training.ema.average
+    assert not torch.equal(content["weights"]["layer.weight"], average["layer.weight"])
+    assert torch.equal(checkpoint.weights_of(content)["layer.weight"], average["layer.weight"])
+    assert checkpoint.read(run.folder / BEST)["finished"] and "ema" not in checkpoint.read(run.folder / BEST)
+
+
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
 def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
     scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}

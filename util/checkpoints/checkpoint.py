@@ -2,10 +2,12 @@
 
 A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos (``photos``) and of the text vectors (``text``), the training of the base stage before it (``base``), and the
-encoder's ``licence``. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the
-state of the training, as JSON in its header. A published folder (``util/predict/publish.py``) holds such a file as
-``MODEL``, for which it stands wherever a checkpoint is named.
+photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base stage
+before it (``base``), whether the training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds
+the average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or
+a prediction loads. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state
+of the training, as JSON in its header. A published folder (``util/predict/publish.py``) holds such a file as ``MODEL``,
+for which it stands wherever a checkpoint is named.
 """
 
 import hashlib
@@ -41,7 +43,7 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 COMPILED = "_orig_mod."  # torch.compile puts it before names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-OF_TRAINING = ("optimizers", "ema", "scaler", "progress", "schedule")  # what only a training that continues needs
+OF_TRAINING = ("optimizers", "ema", "scaler")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
@@ -75,8 +77,9 @@ def on_cpu(value: Any) -> Any:
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
-    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in content["weights"].items()}
+    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights_of(content).items()}
     rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
+    rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
 
@@ -164,10 +167,13 @@ def is_own(content: dict[str, Any]) -> bool:
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers."""
+    """Return the named tensors of the content that ``read`` returned, without the names of others' wrappers.
+
+    Those of our own come with their moving average.
+    """
     for key in HELD_BY:
         if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
-            return held
+            return {**held, **content.get("ema", {})} if is_own(content) else held
     state = {str(k).replace(COMPILED, ""): v for k, v in content.items() if isinstance(v, Tensor)}
     while published_layout(state) is None:
         most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)

@@ -29,7 +29,7 @@ HARMLESS = (
 )
 OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
-    *("save_minutes", "log_steps"),
+    *("save_minutes", "log_steps", "typical_epochs"),
 )
 # Entries of a checkpoint that a run which continues must share: what is wrong if it does not.
 SAME = {

@@ -26,22 +26,24 @@ def taken(folders: Iterable[Path]) -> int:
 
 
 class Stored(NamedTuple):
-    """The bytes of a network in training: of its weights, and of what optimisers and EMA keep beside them."""
+    """The bytes of a network in training: of its weights, of what optimisers and EMA keep beside them, of the EMA."""
 
     weights: int
     beside: int
+    average: int = 0
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:
         """Return those of a stage's network."""
         learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-        numbers = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0) + (stage.ema_decay > 0)
-        return cls(sum(t.nbytes for t in network.state_dict().values()), numbers * learning)
+        numbers, average = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0), stage.ema_decay > 0
+        weights = sum(t.nbytes for t in network.state_dict().values())
+        return cls(weights, (numbers + average) * learning, average * learning)
 
     @property
     def remain(self) -> int:
         """The bytes of a finished stage's checkpoints: best and last."""
-        return 2 * self.weights
+        return 2 * self.weights + self.average
 
     @property
     def most(self) -> int:

@@ -30,8 +30,9 @@ class Weights:
 
     Attributes:
         source: the path of a checkpoint, or ``training-free`` or ``untrained``.
-        trained_with: the data settings of the training and its ``model`` section, None if the file does not say.
+        trained_with: the data settings of the training, its ``model`` section and precision, None if not known.
         digest: of all named tensors.
+        parameters: the number of the network's, and of those that its last training stage learnt.
         note: a line for the log, such as the tensors of the encoder that stayed random.
         encoder_licence: of the weights that the encoder started from, where it is known.
         encoder_data: the data that those weights were trained on, where it is known.
@@ -42,6 +43,7 @@ class Weights:
     source: str
     trained_with: dict[str, Any] | None
     digest: str
+    parameters: tuple[int, int]
     note: str
     encoder_licence: str | None
     encoder_data: str | None
@@ -95,6 +97,15 @@ def network_to_train(
                 "--overwrite, or name this file with --checkpoint"
             )
     return network, f"base stage: {start}", before
+
+
+def start_of(network: FewShotModel, stage: str) -> str | None:
+    """Return the digest of the weights that a stage's training loads at its start; None: it starts from random ones."""
+    has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
+    if not has_base and (start is None or start.weights is None):
+        return None
+    part: Any = network.base_stage() if has_base else network.encoder
+    return checkpoint.digest_of(part.state_dict())
 
 
 def cannot_train(config: Config) -> str:
@@ -191,7 +202,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained and whole else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
         if trained:
-            trained_with = {**trained["data"], "model": trained["model"]}
+            trained_with = {**trained["data"], "model": trained["model"], "precision": trained["run"].get("precision")}
             given = trained["model"].get("encoder") or {}
             if "weights" in given:
                 start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
@@ -199,15 +210,19 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             for stage in training:
                 before = {**trained, f"{stage['stage']}_stage": stage["settings"]}
                 otherwise += training_differences(before, to_dict(config), stage["stage"])
-            if training and not is_finished(weights_folder(config)):
-                otherwise.append(f"not finished (step {training[-1]['step']} of {training[-1]['steps']})")
+        if training and not content.get("finished") and not is_finished(source.parent):
+            step, steps = training[-1]["step"], training[-1]["steps"]
+            if step != steps or weights_mark(config) != FOREIGN:
+                otherwise.append(f"not finished (step {step} of {steps})")
         if otherwise:
             note = f"the training had other settings: {'; '.join(otherwise)}"
-    encoder = getattr(network, "encoder", None)
+    encoder, parameters = getattr(network, "encoder", None), [*network.parameters()]
+    learns = source not in (TRAINING_FREE, UNTRAINED)
     return network, Weights(
         str(source),
         trained_with,
         checkpoint.digest_of(network.state_dict()),
+        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and learns)),
         note,
         encoder_licence(config, network),
         None if start is None or encoder is None else pretraining_of(start.weights, encoder, start.pretraining),

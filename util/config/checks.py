@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from model.common.with_encoder import WithEncoder
+from model.contract import FewShotModel
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
@@ -41,6 +42,17 @@ def checked(config: Config, tree: Tree) -> Config:
     if config.model.encoder is not None and config.model.encoder.weights is None:
         dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
     return _alive(config, "", dead, tree, config.path)
+
+
+def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> str:
+    """Return in words why a method cannot be scored by a protocol of this name and kind; '' if it can."""
+    if generalised and not cls.generalised:
+        learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
+        return f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}"
+    if cls.generalised and not generalised:
+        kind = f"one class of an episode, {cls.title} base and novel classes at once"
+        return f"protocol {name} labels {kind}; take --protocol gfss"
+    return ""
 
 
 def _is_own(tree: Tree, key: str, origin: str) -> bool:
@@ -98,6 +110,8 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if config.test.protocol not in config.protocols:
         hint = nearest(config.test.protocol, config.protocols)
         yield "test.protocol", f"= {config.test.protocol!r} is unknown{hint}"
+    elif problem := protocol_problem(cls, config.test.protocol, config.protocols[config.test.protocol].generalised):
+        yield "test.protocol", f"= {config.test.protocol}: {problem}"
     for name, protocol in config.protocols.items():
         if found := protocol.problem():
             yield f"protocols.{name}.{found[0]}", found[1]

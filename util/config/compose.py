@@ -13,7 +13,7 @@ after all parts, those of the encoder before those of the data set, in the order
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -272,6 +272,9 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
         for base in bases.value if isinstance(bases.value, list) else [bases.value]:
             low = merge(low, read_tree(path.parent / str(base), done))
         del tree["base"]
+    if path.parent.name == "model" and "name" in tree.get("model", {}):  # keys of the method that it inherits from
+        known = {"name", *(f.name for f in fields(model_named(find(tree, "model.name"), str(path)).Settings))}
+        low = {**low, "model": {key: value for key, value in low.get("model", {}).items() if key in known}}
     return merge(low, tree)
 
 

@@ -13,6 +13,7 @@ PLAIN_SCALES = [1.0]
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
+IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
@@ -135,6 +136,12 @@ class StageSettings:
     patience: int = bounded(0, 0, only=("validate_every", True))
     save_minutes: float = bounded(10.0, 0)
     log_steps: int = bounded(20, 1)
+    typical_epochs: int | None = bounded(None, 1)
+
+    @property
+    def counted(self) -> int:
+        """The epochs that a dry run counts."""
+        return min(self.epochs, self.typical_epochs or self.epochs)
 
 
 @dataclass(frozen=True)

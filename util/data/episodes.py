@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,14 +21,6 @@ QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
 
 Sample = TypeVar("Sample", bound=Batch)
-
-
-class ViewKey(NamedTuple):
-    """One of the fixed training views of an image: what is random about it depends on these numbers alone."""
-
-    row: int  # of the index
-    class_id: int  # crops keep a part of the class
-    view: int
 
 
 class EpisodeDataset(Dataset):
@@ -94,20 +86,13 @@ class EpisodeDataset(Dataset):
 
     def _view(self, row: int, key: EpisodeKey, slot: int) -> Sized:
         """Return an image of an episode; ``slot`` is as in ``QUERY_SLOT``."""
-        if self.augment is None or self.views is not None:
-            return self.fixed_view(self.view_key(row, key, slot))
-        return self._warped(row, key.class_id, random_stream(self.sampler.seed, AUGMENT, key.number, slot))
-
-    def view_key(self, row: int, key: EpisodeKey, slot: int) -> ViewKey:
-        """Return which of its fixed views an image has in an episode; ``slot`` is as in ``QUERY_SLOT``."""
-        random = random_stream(self.sampler.seed, CHOICE, key.number, slot)
-        return ViewKey(row, key.class_id, 0 if self.augment is None else int(random.integers(self.views or 1)))
-
-    def fixed_view(self, view: ViewKey) -> Sized:
-        """Return one of the fixed views of an image."""
         if self.augment is None:
-            return self.evaluation_view(*self.index.pair(view.row))
-        return self._warped(view.row, view.class_id, random_stream(self.sampler.seed, FIXED, *view))
+            return self.evaluation_view(*self.index.pair(row))
+        random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
+        if self.views is not None:  # the view's number is all that is random about it
+            number = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views))
+            random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
+        return self._warped(row, key.class_id, random)
 
     def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
         assert self.augment is not None

@@ -4,16 +4,20 @@ Every mistake that a user can make is found here, before any episode is scored.
 """
 
 import itertools
+import json
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from util.checkpoints.weights import FOREIGN, Weights, load_weights, weights_mark, weights_source
-from util.config.settings import EDGES, MASKS, Config, ProtocolSettings
+from util.config.checks import protocol_problem
+from util.config.read import to_dict
+from util.config.settings import EDGES, IRRELEVANT, MASKS, Config, ProtocolSettings
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
@@ -23,6 +27,7 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
+from util.report.schema import RESULT, read_result
 from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
 from util.run.data import check_sampler, images_for_protocol, protocol_sampler
 from util.run.input_size import scored_on, view_of
@@ -75,11 +80,24 @@ def is_quick(config: Config, name: str) -> bool:
     return config.test.episodes not in (None, config.protocols[name].episodes)
 
 
+def deciding(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a merged config that can affect the scores of its test."""
+    test = merged["test"]
+    return {
+        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
+        "model": merged["model"],
+        "run": {key: merged["run"][key] for key in ("precision", "seed")},
+        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
+        "protocol": merged["protocols"][test["protocol"]],
+    }
+
+
 def result_folder(config: Config, name: str, replayed: bool = False, quick: bool | None = None) -> Path:
     """Return the folder of a protocol's result: ``test[_5shot]/<protocol>``.
 
     A result of other weights than the run's best, of other seeds or another number of episodes, or of several passes
-    per episode goes to a folder beside it whose name says so.
+    per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has a folder of
+    its own, with a digest of its settings.
     """
     quick = is_quick(config, name) if quick is None else quick
     averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
@@ -92,7 +110,13 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
         place = os.path.relpath(weights_source(config), config.run.folder)
         weights += f"-{sha256(place.encode()).hexdigest()[:6]}"
     marks = [*averaged, weights, *(kind for kind, holds in kinds.items() if holds)]
-    return run_folder(config, "test") / "_".join([name, *filter(None, marks)])
+    folder = run_folder(config, "test") / "_".join([name, *filter(None, marks)])
+    with suppress(UserError, KeyError):  # nothing there
+        settings = deciding(to_dict(own_config(config, name, config.data.shot)))
+        if quick and deciding(read_result(folder / RESULT)["config"]) != settings:
+            digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+            return folder.with_name(f"{folder.name}-{digest[:6]}")
+    return folder
 
 
 def own_config(config: Config, name: str, shot: int) -> Config:
@@ -187,13 +211,9 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
 
 def _check_generalised(context: RunContext, name: str) -> None:
     """Refuse a protocol of the other kind than the model's, and options without meaning in generalised segmentation."""
-    test, cls, generalised = context.config.test, context.model_class, context.config.protocols[name].generalised
-    if generalised and not cls.generalised:
-        learner = "give them this one's checkpoint" if cls.has_base_stage else f"{cls.title} has no base learner"
-        raise UserError(f"protocol {name} takes MODEL=bcm or MODEL=diam, over a base learner; {learner}")
-    if cls.generalised and not generalised:
-        kind = f"one class of an episode, {cls.title} base and novel classes at once"
-        raise UserError(f"protocol {name} labels {kind}; take --protocol gfss")
+    test, generalised = context.config.test, context.config.protocols[name].generalised
+    if problem := protocol_problem(context.model_class, name, generalised):
+        raise UserError(problem)
     if generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
         options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
         raise UserError(f"protocol {name} takes no {options}; leave them out")

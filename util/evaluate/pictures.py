@@ -2,8 +2,9 @@
 
 import contextlib
 import html
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
+from util.data.lists.index import Index
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import BASE, FINAL
@@ -135,22 +137,11 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
     if job.kept is None:
         return
     names, index = job.context.config.data.classes, job.images.index
-
-    @lru_cache(maxsize=PHOTOS)
-    def photo(row: int) -> Shown:
-        image, classes = index.pair(row)
-        return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
+    photo = lru_cache(maxsize=PHOTOS)(partial(_photo, index))
 
     def panels(seed: int, number: int, found: Kept) -> Panels:
-        key, out = job.samplers[seed](number), []
-        for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
-            for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
-                label = numbered(classes, [index.value_of(way.class_id)]).numpy()
-                label[label == 1] = value
-                drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
-                out.append((f"support {support}: {names[way.class_id - 1]}", drawn))
         ious = {name: iou_of(table[table[:, NUMBER] == number]) for name, table in records[seed].items()}
-        return out + _query(job, key, photo(key.query), found, ious)
+        return episode_panels(job, job.samplers[seed](number), found, ious, photo)
 
     if first := job.kept.first:
         finals = [replace(kept[e], predictions={FINAL: kept[e].predictions[FINAL]}, maps={}) for e in first]
@@ -172,6 +163,30 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         page = Template(PAGE.read_text(encoding="utf-8"))
         text = page.substitute(title=html.escape(title), count=len(entries), figures=figures)
         write_atomically(folder / FOLDER / SHEET, text)
+
+
+def _photo(index: Index, row: int) -> Shown:
+    image, classes = index.pair(row)
+    return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
+
+
+def episode_panels(
+    job: Job, key: EpisodeKey, found: Kept, ious: dict[str, float], photo: Callable[[int], Shown] | None = None
+) -> Panels:
+    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent.
+
+    Args:
+        photo: returns the photo of a row; default reads it.
+    """
+    index, names, out = job.images.index, job.context.config.data.classes, []
+    photo = photo or partial(_photo, index)
+    for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
+        for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
+            label = numbered(classes, [index.value_of(way.class_id)]).numpy()
+            label[label == 1] = value
+            drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
+            out.append((f"support {support}: {names[way.class_id - 1]}", drawn))
+    return out + _query(job, key, photo(key.query), found, ious)
 
 
 def _query(job: Job, key: EpisodeKey, query: Shown, kept: Kept, ious: dict[str, float]) -> Panels:

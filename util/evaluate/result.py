@@ -5,9 +5,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from model.encoders.registry import title_of
+from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
-from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark
+from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark, weights_source
 from util.config.read import MODEL_NAME, to_dict
+from util.config.settings import Config
+from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
@@ -23,16 +26,43 @@ from util.run.processes import World
 OF_DATA = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")  # settings that a result states as such
 
 
+def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
+    """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
+    data, merged, cls = config.data, to_dict(config), class_of(config.model)
+    out = {
+        "protocol": config.test.protocol,
+        "protocol_settings": asdict(config.protocols[config.test.protocol]),
+        "replayed": None,
+        **{key: getattr(data, key) for key in OF_DATA},
+        "averaged": config.test.averaged(data.shot),
+        "passes": config.test.passes(data.shot),
+        "dataset": data.name,
+        "model": merged["model"][MODEL_NAME],
+        "backbone": config.model.backbone(),
+        "method": cls.title,
+        "encoder": title_of(config.model.backbone()),
+        "run": str(config.run.name),
+        "checkpoint": str(weights_source(config)),
+        "weights_mark": weights_mark(config),
+        "list_source": MADE_FROM_MASKS,
+        "list_note": "",
+        "config": merged,
+    }
+    if images is not None:
+        source = images.source or MADE_FROM_MASKS
+        out |= {"list": images.digest, "list_source": source, "list_note": images.note}
+    return out
+
+
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
-    config, weights = job.context.config, job.weights
-    data, merged, trained = config.data, to_dict(config), weights.trained_with
-    other_fold = trained is not None and any(trained.get(key) != merged["data"][key] for key in FOLD)
+    config, weights, trained = job.context.config, job.weights, job.weights.trained_with
+    data, (parameters, learnt) = config.data, weights.parameters
+    other_fold = trained is not None and any(trained.get(key) != to_dict(config)["data"][key] for key in FOLD)
     seen = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
-        "protocol": job.name,
-        "protocol_settings": asdict(job.protocol),
+        **of_config(config, job.images),
         "input": in_words(config, job.protocol, job.view),
         "input_side": job.view.side or None,
         "scored_on": job.scored_on,
@@ -41,31 +71,20 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "replayed": None if job.replayed is None else str(job.replayed),
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
-        **{key: getattr(data, key) for key in OF_DATA},
         "calibration": None if job.calibration is None else job.calibration.facts(),
-        "averaged": config.test.averaged(data.shot),
-        "passes": config.test.passes(data.shot),
-        "dataset": data.name,
         "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.left_out})},
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
-        "model": merged["model"][MODEL_NAME],
-        "backbone": config.model.backbone(),
-        "method": job.context.model_class.title,
-        "encoder": title_of(config.model.backbone()),
         "encoder_licence": weights.encoder_licence,
-        "run": str(config.run.name),
-        "checkpoint": weights.source,
-        "weights_mark": weights_mark(config),
         "weights": weights.digest,
+        "parameters": parameters,
+        "learnt_parameters": learnt,
         "track": track_of_weights(job.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.otherwise,
         "fold_mismatch": other_fold and config.test.trained_on is None,
-        "list": job.images.digest,
         "list_images": len(job.images.queries),
-        "list_source": job.images.source or MADE_FROM_MASKS,
-        "list_note": job.images.note,
+        "photos": job.images.files_digest,
         "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
         "left_out": [data.classes[c - 1] for c in job.images.left_out],
         "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
@@ -79,7 +98,6 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": job.seconds / 60,
         "shared_with": job.shared_with,
-        "config": merged,
         "environment": environment(),
     }
 

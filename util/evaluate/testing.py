@@ -121,12 +121,10 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
         return result
+    (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
     remove_pictures(folder.path)
     folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
     folder.describe(to_dict(job.context.config))
-    folder.write_json(RESULT, result)
-    write_charts(folder.path, figures)
-    save_pictures(job, records, kept, folder.path, title(result), figures)
     log.info(
         "%s, list %s\n%s\n%s\n\n%s",
         title(result),
@@ -137,6 +135,9 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     )
     if result["classes_without_episodes"]:
         log.info("%d classes have no episode and are in no mean", result["classes_without_episodes"])
+    write_charts(folder.path, figures, result)
+    save_pictures(job, records, kept, folder.path, title(result), figures)
+    folder.write_json(RESULT, result)
     log.info("result: %s", folder.path / RESULT)
     return result
 

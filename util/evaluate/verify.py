@@ -6,17 +6,20 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from util.checkpoints.weights import Weights, load_weights
+from util.checkpoints.weights import load_weights
 from util.config.read import from_dict
+from util.config.settings import Config
+from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
-from util.evaluate.calibration import presence_scores
+from util.evaluate.calibration import find_calibration, presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
 from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
@@ -24,7 +27,7 @@ from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import BASE, FINAL, counts_of, over_seeds
 from util.report.table import Table
-from util.run.context import make_run_context, run_folder
+from util.run.context import RunContext, make_run_context, network_config, run_folder
 from util.run.data import images_for_protocol, protocol_sampler
 from util.run.input_size import view_of
 
@@ -79,10 +82,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     check("scores", lambda: _score_difference(result, by_seed()), DIFFERS)
     check("episodes", lambda: _digest_difference(result, [digest_of_rows(rows) for rows in by_seed()]), DIFFERS)
     try:
-        config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
-        stage = path.absolute().parent.parent  # of a run, which may have another name today
-        if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
-            config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
+        config = config_of(path, result)
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
         images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:
@@ -92,13 +92,38 @@ def checks_of(path: Path, result: Result) -> Checks:
         samplers = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
         return [digest(sampler, result["episodes"]) for sampler in samplers]
 
-    check("list", lambda: "" if images.digest == result["list"] else f"is {images.digest[:8]} today", UNCHECKED)
+    check("list", lambda: _list_difference(result, images), UNCHECKED)
     if result["replayed"] is None and out["list"][0] == AGREES:
         check("draw", lambda: _digest_difference(result, drawn()), UNCHECKED)
     else:
         out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
-    check("weights", lambda: _weights_difference(result, load_weights(context, side)[1]), UNCHECKED)
+    check("weights", lambda: _weights_difference(result, context, side), UNCHECKED)
     return out
+
+
+def config_of(path: Path, result: Result) -> Config:
+    """Return the config that repeats a result of this file, whose run may have another name today."""
+    config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
+    stage = path.absolute().parent.parent
+    if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
+        config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
+    return config
+
+
+def changed_since(config: Config, result: Result) -> str:
+    """Return in words what of a result's list, photos, weights or calibration is another today; '' if nothing is known.
+
+    Args:
+        config: of the result's test alone.
+    """
+    protocol = config.protocols[config.test.protocol]
+    with suppress(UserError):
+        images = images_for_protocol(make_run_context(config), False, protocol, False)
+        if reason := _list_difference(result, images):
+            return f"its list {reason}"
+    with suppress(UserError):
+        return _weights_difference(result, make_run_context(config), view_of(config, protocol).side or None)
+    return ""
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
@@ -156,7 +181,20 @@ def _digest_difference(result: Result, digests: list[str]) -> str:
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
 
 
-def _weights_difference(result: Result, weights: Weights) -> str:
+def _list_difference(result: Result, images: ImageList) -> str:
+    if images.digest != result["list"]:
+        return f"is {images.digest[:8]} today"
+    same = images.files_digest == result.get("photos", images.files_digest)
+    return "" if same else "has photos or masks of other sizes today"
+
+
+def _weights_difference(result: Result, context: RunContext, side: int | None) -> str:
+    config = context.config
+    weights = load_weights(replace(context, config=network_config(config)), side)[1]
     if weights.digest != result["weights"]:
         return f"{weights.source} holds {weights.digest[:8]} today"
-    return "" if weights.training == result["training"] else "their training is not the one that the result states"
+    if weights.training != result["training"]:
+        return "their training is not the one that the result states"
+    asked = config.protocols[result["protocol"]].absent > 0
+    found = find_calibration(config, weights.source, weights.digest) if asked else None
+    return "" if (found and found.facts()) == result["calibration"] else "their calibration is another one today"

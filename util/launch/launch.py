@@ -213,11 +213,10 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
                 print(f"base stage: {folder / BEST} is kept: {task.there}", flush=True)
                 continue
             print(f"{stage} stage: {folder}: {task.there}", flush=True)
-            if (used := usable_gpus(config, stage, gpus)) < gpus:
-                batch = f"{stage}_stage.batch = {task.settings.batch} in all"
-                print(f"{batch}: {used} of {gpus} GPUs of every machine are used", flush=True)
+            if task.note:
+                print(task.note, flush=True)
             flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
-            if code := run_script(SCRIPTS[stage], used, [str(path), *words, *flags]):
+            if code := run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *words, *flags]):
                 return code
     return 0
 

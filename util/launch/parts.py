@@ -5,25 +5,33 @@ import shlex
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from model.registry import class_of
-from util.checkpoints.checkpoint import read, training_of
 from util.checkpoints.resume import changed_settings, options_of
 from util.checkpoints.weights import OWN, weights_source
 from util.config.read import read_config, to_dict
-from util.config.settings import Config
+from util.config.settings import IRRELEVANT, Config
 from util.errors import Busy, UserError
-from util.evaluate.calibration import calibration_path
-from util.evaluate.jobs import result_folder
+from util.evaluate.jobs import deciding, result_folder
+from util.evaluate.result import of_config
+from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, claim, run_script, train
 from util.launch.stages import Task, stage_in
 from util.report.schema import RESULT, read_result
-from util.run.context import base_folder, begun, is_finished, network_config, run_folder, weights_folder
-
-IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
+from util.run.context import (
+    base_folder,
+    begun,
+    is_finished,
+    make_run_context,
+    network_config,
+    run_folder,
+    weights_folder,
+)
+from util.run.data import images_for_protocol
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,11 @@ class Part:
         """The result file that its test leaves."""
         return result_folder(self.config, self.config.test.protocol) / RESULT
 
+    @cached_property
+    def undone(self) -> str:
+        """Why its test had to run when that was first asked."""
+        return undone(self.config, self.result)
+
     @property
     def learns(self) -> bool:
         """Whether its test takes weights that a training of this command leaves."""
@@ -57,16 +70,24 @@ class Part:
         """Whether its training is to be run."""
         return self.learns and not is_finished(weights_folder(self.source))
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of its result before its test."""
+        config, images = self.config, None
+        with suppress(UserError):  # no data, which is told elsewhere
+            context, protocol = make_run_context(config), config.protocols[config.test.protocol]
+            images = images_for_protocol(context, False, protocol, False)
+        return of_config(config, images)
+
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another job does."""
-        config, source = self.config, self.source
-        if self.trains:
+        config, source, trains = self.config, self.source, self.trains
+        if trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
             options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
             if code := train(Path(source.path), gpus, [*options, RESUME]):
                 return code
         title = f"== {config.run.name}, {config.data.shot}-shot"
-        if undone(config, self.result):
+        if trains or self.undone:
             with claim(self.result.parent):
                 if why := undone(config, self.result):  # no other job has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
@@ -76,7 +97,7 @@ class Part:
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
-        source, why, out = network_config(self.source), undone(self.config, self.result), list[Task]()
+        source, why, out = network_config(self.source), self.undone, list[Task]()
         folders = {"base": base_folder(source), "meta": weights_folder(source)}
         lacks = _lacks_options(self.source) if self.learns else ""
         for stage, folder in folders.items() if self.learns else ():
@@ -151,35 +172,16 @@ def undone(config: Config, path: Path) -> str:
         return "no result yet"
     try:
         result = read_result(path)
-        scored = _deciding(result["config"])
+        scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    source = weights_source(config)
-    if result["checkpoint"] != str(source):
+    if result["checkpoint"] != str(weights_source(config)):
         return f"the result there is of {result['checkpoint']}"
-    decisive = {"weights": source}
-    if config.protocols[config.test.protocol].absent > 0:
-        decisive["calibration"] = calibration_path(config, str(source))
-    for name, file in decisive.items():
-        if isinstance(file, Path) and file.exists() and file.stat().st_mtime > path.stat().st_mtime:
-            return f"the result there is older than its {name}"
-    with suppress(UserError):  # no weights that can be read
-        if isinstance(source, Path) and training_of(read(source)) != result["training"]:
-            return "the result there is of another training"
-    asked = _deciding(to_dict(config))
+    asked = deciding(to_dict(config))
     if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
         scored["test"]["metrics"] = asked["test"]["metrics"]
     differ = changed_settings(scored, asked)
-    return f"the result there differs in {', '.join(differ[:3])}" if differ else ""
-
-
-def _deciding(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a merged config that can affect the scores of its test."""
-    test = merged["test"]
-    return {
-        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
-        "model": merged["model"],
-        "run": {key: merged["run"][key] for key in ("precision", "seed")},
-        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
-        "protocol": merged["protocols"][test["protocol"]],
-    }
+    if differ:
+        return f"the result there differs in {', '.join(differ[:3])}"
+    changed = changed_since(config, result)
+    return f"the result there is of other data or weights: {changed}" if changed else ""

@@ -9,26 +9,28 @@ import argparse
 import math
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 from tqdm import tqdm
 
+from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.space import free_bytes
 from util.config.folds import Fold
+from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.data.lists.files import read_fold_list
 from util.data.lists.index import load_index
 from util.data.sampling import SHUFFLED_PAIRS
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.cost import Case, Machine
-from util.launch.stages import Task
+from util.launch.stages import Task, training_images
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table
-from util.run.context import RunContext, with_data
-from util.run.data import epoch_length, images_for_training
+from util.run.context import with_data
+from util.run.data import epoch_length
 from util.run.device import CUDA, gpu_count, pick_device
 from util.run.input_size import view_of
 from util.train.optim import StepSchedule
@@ -61,7 +63,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     device = pick_device(CUDA if gpus and gpu_count() else "cpu")
     machine = Machine(device, speed, tasks[0].config.run.precision)
     refused = [*(task.refusal for task in tasks), *refused]
-    rows, hours, stay, most = list[list[str]](), list[float](), 0, 0
+    rows, stay, most = list[list[str]](), 0, 0
+    methods: dict[str, list[tuple[Task, float]]] = {}  # each task with its hours
     first = {(task.stage, task.folder): task for task in reversed(tasks)}
     for task in tqdm([t for t in tasks if t is first[t.stage, t.folder]], "counting", unit="stage", leave=False):
         try:
@@ -70,15 +73,19 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             refused.append(str(error))
             continue
         costs = [machine.cost(case) for case, _ in passes]
-        hours.append(sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0)
+        took = sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0
+        name = f"{class_of(task.config.model).title} {title_of(task.config.model.backbone())}".strip()
+        methods.setdefault(name, []).append((task, 0.0 if math.isnan(took) else took))
         stored, trains = costs[0].stored, passes[0][0].trains
         if trains and task.left:
             stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-        figures = hours[-1], max(cost.memory for cost in costs) / GIB, stored.remain * trains / GB
+        figures = took, max(cost.memory for cost in costs) / GIB, stored.remain * trains / GB
         rows.append([*cells, *map(_figure, figures)])
     print(Table(COLUMNS, rows))
     source = "of --device-speed" if speed else "of a GPU here" if machine.gpu else "of this machine's processor"
-    known, beside = sum(h for h in hours if not math.isnan(h)), " beside ?" if any("?" in row for row in rows) else ""
+    for line in dict.fromkeys([*(task.note for task in tasks if task.left), *starmap(_summary, methods.items())]):
+        print(line, end="\n" * bool(line))
+    known, beside = sum(h for of in methods.values() for _, h in of), " beside ?" if any("?" in r for r in rows) else ""
     print(f"in all {known:.1f} hours{beside} at {machine.speed:.4g} images a second, {source}")
     config, free = tasks[0].config, free_bytes(tasks[0].config)
     print(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
@@ -86,6 +93,22 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         mend = "free some space, or --set run.folder=<DIR> on another one"
         refused.append(f"{config.run.folder}: the disk is too small; {mend}")
     return refuse(refused)
+
+
+def _summary(name: str, tasks: list[tuple[Task, float]]) -> str:
+    """Return a line about a method: hours, what its trainings may be shorter by, the protocol that scores it."""
+    told, config = [f"{name}: {sum(hours for _, hours in tasks):.1f} hours"], tasks[0][0].config
+    trained = [task.settings for task, _ in tasks if task.stage != "test" and task.left]
+    told += [
+        f"trainings counted to epoch {s.counted} of {s.epochs}, about where published ones were stopped"
+        for s in trained
+        if s.counted < s.epochs
+    ]
+    told += ["at most: patience may end its trainings before" for s in trained if s.patience]
+    own = read_config(config.path).test.protocol
+    scored = (task.config.test.protocol for task, _ in tasks if task.stage == "test")
+    told += [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "") for by in scored]
+    return "; ".join(dict.fromkeys(told))
 
 
 def refuse(lines: list[str]) -> int:
@@ -114,15 +137,17 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
         length = _length(config, stage)
         schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
         name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
-        share = f"{each:g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:g}"
-        sized, trained = with_data(config, size=side), schedule.steps * each if length else math.nan
+        share = f"{each:.3g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:.3g}"
+        counted = stage.counted / stage.epochs
+        sized, trained = with_data(config, size=side), schedule.steps * each * counted if length else math.nan
         passes = [(Case(sized, math.ceil(each / stage.accumulate), is_base, True), trained)]
         if stage.validate_every:
             validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
             held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
             seen = Case(sized if is_base else config, test.batch, is_base, False)
-            passes.append((seen, float(validations * math.ceil(held_out / count))))
-    where = config.path if task.stage == "base" else f"{config.path}, {config.data.shot}-shot"
+            passes.append((seen, counted * float(validations * math.ceil(held_out / count))))
+    where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
+    where += f", {config.data.shot}-shot" if task.stage != "base" else ""
     return [where, name, task.there, steps, str(side), f"{share} x {count}"], passes
 
 
@@ -132,12 +157,11 @@ def _figure(value: float) -> str:
 
 def _length(config: Config, stage: StageSettings) -> int:
     """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
-    data = replace(config.data, decoded_gib=0)
+    data = config.data
     if stage.epoch_length:
         return stage.epoch_length
     with suppress(UserError):
-        context = RunContext(replace(config, data=data), Fold.of(data), class_of(config.model), None)
-        return epoch_length(stage, images_for_training(context, False, stage))
+        return epoch_length(stage, training_images(config, stage))
     if stage.list_file and stage.images != "all":
         stems = read_fold_list(stage.list_file, Fold.of(data)).stems
         return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))

@@ -20,12 +20,12 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.cost import Case
 from util.launch.launch import add_planning, check_gpus
-from util.launch.parts import Part, run_all, run_in_two, undone
+from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import described, in_words, plan, refuse
 from util.launch.stages import Task
 from util.prepare.needs import Finding, Needs
 from util.report.compare import compare
-from util.report.paper_table import table
+from util.report.paper_table import check_mixture, published_rows, table
 from util.report.table import FORMATS, add_format
 from util.run.context import BEST, METRICS, base_folder, run_folder, weights_folder
 from util.run.device import CUDA, pick_device
@@ -39,7 +39,8 @@ def main() -> int:
     parser.add_argument("net")
     parser.add_argument("gpus", type=cli.within(int, 0))
     parser.add_argument("--shot", type=cli.numbers, default="1,5")
-    for name in ("--models", "--protocol", "--folds"):
+    parser.add_argument("--seeds", type=cli.numbers, default=(None,))
+    for name in ("--models", "--protocol", "--folds", "--published"):
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
@@ -49,6 +50,13 @@ def main() -> int:
         check_gpus(options.gpus)
     parts, refused = parts_of(options)
     tasks = [task for part in parts for task in part.tasks(options.gpus)]
+    across = bool(parts) and parts[0].source.data.name != parts[0].config.data.name
+    try:
+        mend = "give all the same by --set, or leave a method out of --models"
+        check_mixture({part.result: part.facts() for part in parts}, across, mend)
+        published_rows(options.dataset, list(options.shot), "", chosen=options.published)
+    except UserError as error:  # what would stop the table, after all trainings
+        refused.append(str(error))
     refused += lacking(parts)
     if options.dry_run:
         return plan(tasks, refused, options.gpus, options.device_speed)
@@ -56,14 +64,14 @@ def main() -> int:
     if code := refuse(refused):
         return code
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
-    several = not options.gpus and sum(bool(undone(part.config, part.result)) for part in parts) > 1
+    several = not options.gpus and sum(bool(part.undone) for part in parts) > 1
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
         print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
     if code or left:
         return code
-    whole = table([part.result for part in parts], across=parts[0].source.data.name != parts[0].config.data.name)
+    whole = table([part.result for part in parts], across=across, published=options.published)
     folders = {weights_folder(part.source): None for part in parts if part.learns}
     took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
     each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
@@ -80,21 +88,29 @@ def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
     out, refused, protocol = list[Part](), list[str](), options.protocol
     for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
-            of_method = _parts(options, method, protocol)
+            of_method = [part for seed in options.seeds for part in _parts(options, method, protocol, seed)]
         except UserError as error:
             refused.append(str(error))
         else:
-            out += of_method
+            out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
             protocol = protocol or next((part.config.test.protocol for part in of_method), None)
     return out, refused
 
 
-def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> list[Part]:
-    """Return a model's folds and shots; errors as ``read_config``."""
+def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed: int | None) -> list[Part]:
+    """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
     given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Part]()
 
     def read(dataset: str, fold: object, overrides: list[str]) -> Config:
-        return read_config(config_path(f"split{fold}", dataset, method, options.net), overrides)
+        path = config_path(f"split{fold}", dataset, method, options.net)
+        config = read_config(path, overrides)
+        if seed is None or not class_of(config.model).learns:
+            return config
+        own = [f"run.seed={seed}", f"run.name={config.run.name}_seed{seed}"]
+        if config.run.base_folder is not None:
+            base = Path(config.run.base_folder)
+            own.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
+        return read_config(path, [*overrides, *own])
 
     first = read(options.dataset, 0, [*given, "data.shot=1"])
     if first.test.data_sets and options.folds:
@@ -114,7 +130,7 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None) -> li
             source = first if first.test.data_sets else read(dataset, fold, trained)
             if source is not first and 1 in options.shot and weights_folder(source) != run_folder(source, "meta"):
                 source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
-            out.append(Part(method, config, tested, source, given))
+            out.append(Part(method, config, config.given, source, source.given))
     return out
 
 
@@ -122,7 +138,7 @@ def lacking(parts: list[Part]) -> list[str]:
     """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
-        found += needs.of(part.config, trains=False) if undone(part.config, part.result) else []
+        found += needs.of(part.config, trains=False) if part.undone else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
             folders = base_folder(part.source), weights_folder(part.source)
@@ -154,14 +170,17 @@ def tried(case: Case, device: str) -> str:
 
 def _differences(parts: list[Part], form: str) -> list[str]:
     """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
-    lines, firsts = [], dict[tuple, Part]()
+    lines, found = [], dict[tuple, dict[str, list[Part]]]()
     for part in parts:
         data = part.config.data
-        first = firsts.setdefault((data.name, data.fold, data.shot), part)
-        if first is not part:
-            where = f"fold {data.fold}" if part.source.data.name == data.name else data.name
-            found = format(compare(first.result, part.result), form)
-            lines.append(f"A: {first.method}, B: {part.method}, {where}, {data.shot}-shot\n\n{found}\n")
+        found.setdefault((data.name, data.fold, data.shot), {}).setdefault(part.method, []).append(part)
+    for (name, fold, shot), of_methods in found.items():
+        (first, firsts), *others = of_methods.items()
+        for method, own in others:
+            count = max(len(firsts), len(own))  # what learns nothing has one result beside several trainings
+            pairs = [side[i % len(side)].result for i in range(count) for side in (firsts, own)]
+            where = f"fold {fold}" if own[0].source.data.name == name else name
+            lines.append(f"A: {first}, B: {method}, {where}, {shot}-shot\n\n{format(compare(*pairs), form)}\n")
     return lines
 
 

@@ -2,15 +2,21 @@
 
 import os
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.resume import ALLOW, check_free, newest, training_differences
+from util.checkpoints.weights import network_to_train, start_of
+from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
+from util.data.lists.image_list import ImageList
 from util.errors import UserError
-from util.run.context import BEST, begun, is_finished
+from util.run.context import BEST, RunContext, begun, is_finished, make_run_context, with_data
+from util.run.data import images_for_training
 from util.train.optim import least_batch
 
 
@@ -58,6 +64,26 @@ class Task:
         used = self.gpus if self.stage == "test" else usable_gpus(self.config, self.stage, self.gpus)
         return max(used, 1) * nodes()
 
+    @property
+    def note(self) -> str:
+        """What the number of processes changes: the batch of a step, or the GPUs that are used; '' for nothing."""
+        if self.stage == "test" or not self.gpus:
+            return ""
+        where, stage = f"{self.stage}_stage.batch = {self.settings.batch}", self.settings
+        used = usable_gpus(self.config, self.stage, self.gpus)
+        if used < self.gpus:
+            return f"{where} in all: {used} of {self.gpus} GPUs of every machine are used"
+        if (count := self.processes) == 1 or stage.batch_per == "run":
+            return ""
+        total = f"{count * stage.batch} in all, the steps 1/{count}, the rate as it is"
+        return f"{where} for each of {count} processes: {total}; batch_per: run keeps the batch on any number of GPUs"
+
+
+def training_images(config: Config, stage: StageSettings) -> ImageList:
+    """Return the training list of a stage without its texts and decoded photos; errors as ``images_for_training``."""
+    context = RunContext(with_data(config, decoded_gib=0.0), Fold.of(config.data), class_of(config.model), None)
+    return images_for_training(context, False, stage)
+
 
 def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     """Return the task of a stage of a training whose folder this is."""
@@ -77,17 +103,27 @@ def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     else:
         step, steps = facts["step"], facts["steps"]
         task = replace(task, there=f"step {step} of {steps}", left=1 - step / steps)
+    differences, shared = training_differences(content["config"], now, stage), list[str]()
     if finished and stage == "base":  # other settings of data and run are told, and the stage is kept
         before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
-        task = replace(task, there=", ".join([task.there, *training_differences(before, after, "meta")]))
-    differences = ", ".join(training_differences(content["config"], now, stage))
+        shared = training_differences(before, after, "meta")
+        task = replace(task, there=", ".join([task.there, *shared]))
+    with suppress(UserError):  # no data here to compare
+        images = training_images(config, task.settings) if finished and not shared else None
+        digests = {"data": images.digest, "photos": images.files_digest} if images else {}
+        if any(content.get(key, digest) != digest for key, digest in digests.items()):
+            differences.append("other photos, masks or lists than those there today")
+    with suppress(UserError):  # no weights here to compare
+        if finished and (start := content.get("start")):
+            network = network_to_train(make_run_context(config), stage, False)[0]
+            differences += ["other initial weights than those there today"] * (start_of(network, stage) != start)
     if not differences:
         return task
     mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
     if not finished:
         mend += f"; where the steps stay, {ALLOW} continues it"
-    refusal = f"{folder}: the {stage} stage was trained with {differences}; {mend}"
-    return replace(task, there=f"{task.there} with {differences}", refusal=refusal)
+    refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
+    return replace(task, there=f"{task.there} with {', '.join(differences)}", refusal=refusal)
 
 
 def as_asked(task: Task, asked: Namespace) -> Task:

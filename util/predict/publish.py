@@ -18,13 +18,13 @@ from util.config.read import from_dict
 from util.config.settings import Config
 from util.config.tree import flow
 from util.errors import UserError
-from util.evaluate.calibration import FILE, find_calibration
+from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.files import kept_json, write_atomically
 from util.prepare.staging import made_aside
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
-from util.run.context import run_folder
+from util.run.context import is_finished, run_folder
 
 CONFIG, CARD = "config.json", "README.md"
 
@@ -45,11 +45,16 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
     config = from_dict(content["config"], weights.source)
+    content["finished"] = content.get("finished", False) or is_finished(Path(weights.source).parent)
+    calibration = find_calibration(config, weights.source, weights.digest)
     if half:
-        content["weights"] = checkpoint.halved(content["weights"], weights.source)
+        content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
+        content.pop("ema", None)
         loaded = {n: t.float() if t.is_floating_point() else t for n, t in content["weights"].items()}
         weights = replace(weights, digest=checkpoint.digest_of(loaded))  # that of other results and calibrations
-    calibration = find_calibration(config, weights.source, weights.digest)
+        calibration = find_calibration(config, weights.source, weights.digest) or calibration
+        if calibration is not None:  # rounding moves margins by less than a calibration's own error
+            calibration = replace(calibration, made_for=key_of(config, weights.digest))
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
         write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")

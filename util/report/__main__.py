@@ -1,4 +1,4 @@
-"""Results: ``python -m util.report compare A B``, ``table [--per-class] RUNS``, ``figures`` and ``verify``."""
+"""Results: ``python -m util.report compare A B``, ``table [--per-class] RUNS``, ``figures``, ``figure``, ``verify``."""
 
 from pathlib import Path
 
@@ -30,11 +30,17 @@ def command() -> int:
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
     many.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
     many.add_argument("--protocol", help="only results of this protocol")
+    many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
     many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
+    beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
+    beside.add_argument("--episodes", type=episode_numbers, required=True, help="numbers, such as 3,8,12: a row each")
+    beside.add_argument("--protocol", help="only results of this protocol")
+    beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
+    beside.add_argument("--figures", choices=SUFFIXES, default="pdf", help="its format; a PNG is beside it")
     checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
-    for one in (many, drawn, checked):
+    for one in (many, drawn, beside, checked):
         one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for one in (pair, many, checked):
         add_format(one)
@@ -43,15 +49,31 @@ def command() -> int:
         from util.evaluate.verify import verify  # the engine needs seconds to import
 
         return verify(options.runs, options.format)
-    if options.command == "compare":
+    if options.command == "figure":
+        from util.evaluate.side_by_side import side_by_side
+
+        out, suffix = options.out, options.figures
+        if (named := out.suffix[1:]) in SUFFIXES:
+            out, suffix = out.with_suffix(""), named
+        files = side_by_side(options.runs, options.episodes, out, suffix, options.protocol)
+        print("\n".join(map(str, files)))
+    elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     elif options.command == "figures":
         for path in find_results(options.runs):
             print("\n".join(map(str, write_charts(path.parent, options.figures))))
     else:
-        made = (class_table if options.per_class else table)(options.runs, options.output, options.protocol)
+        if options.per_class:
+            made = class_table(options.runs, options.output, options.protocol)
+        else:
+            made = table(options.runs, options.output, options.protocol, published=options.published)
         print(format(made, options.format))
     return 0
+
+
+def episode_numbers(text: str) -> list[int]:
+    """Return the numbers of a comma-separated list; ValueError for other words."""
+    return [int(word) for word in cli.words(text)]
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ CHARTS = CURVE, BARS = "curve", "per_class"  # names of the files
 HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 
-def write_charts(folder: Path, suffix: str = "png") -> list[Path]:
+def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | None = None) -> list[Path]:
     """Draw the curve and the bars of a folder's result as PNG, and as PDF or SVG if asked for; return the files.
+
+    Args:
+        result: that will be in the folder; default the one there.
 
     Raises:
         UserError: the folder has no result, or no counts of its episodes.
     """
-    result, episodes = read_result(folder / RESULT), read_manifest(folder / MANIFEST).episodes
+    result, episodes = result or read_result(folder / RESULT), read_manifest(folder / MANIFEST).episodes
     seed = result["seeds"][0]
     scored = [episode for episode in episodes if episode.get("seed", 0) == seed]
     curves = {name: running_miou([counts_of(e, name) for e in scored]) for name in scored[0]["outputs"]}

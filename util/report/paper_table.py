@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 from string import ascii_lowercase
 from typing import Any
 
 import yaml
 
-from util.config.settings import EDGES
+from util.cli import words
+from util.config.settings import EDGES, IRRELEVANT
 from util.errors import UserError, nearest
 from util.report.result_table import (
     AVERAGED,
@@ -23,11 +24,13 @@ from util.report.result_table import (
     protocol_title,
 )
 from util.report.schema import NOT_STATED, Track, find_results, in_words, read_result
-from util.report.scores import BASE, FINAL, NETWORK
+from util.report.scores import BASE, FINAL, NETWORK, SMALLER_IS_BETTER
 from util.report.table import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
+TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
+OF_FOLD = ("list_file", "fold", "typical_epochs")  # settings that may differ between folds of a mean
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 Results = dict[Path, dict[str, Any]]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
@@ -39,17 +42,28 @@ class Row:
 
     method: str
     protocol: str
+    encoder: str
     source: str | None
     cells: dict[Column, float] = field(default_factory=dict)
+    spread: dict[Column, float] = field(default_factory=dict)  # standard deviations of cells over seeds
+    seeds: dict[int, str] = field(default_factory=dict)  # over which ones, in words, by number of shots
+    parameters: str = ""  # in millions
     doubts: dict[Column, str] = field(default_factory=dict)  # reason why a cell is not the protocol's number
     tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
 
 
-def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, across: bool = False) -> Table:
+def table(
+    paths: list[Path],
+    output: str = FINAL,
+    protocol: str | None = None,
+    across: bool = False,
+    published: str | None = None,
+) -> Table:
     """Return the table of all results below some paths; a column without a number is left out.
 
     Args:
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
+        published: papers whose rows are shown, with commas, or ``none``; default all.
 
     Raises:
         UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
@@ -67,8 +81,9 @@ def table(paths: list[Path], output: str = FINAL, protocol: str | None = None, a
     if whole:  # base, novel and their mean of every fold that is there
         of_one = of_one or [(fold, key) for fold in sorted(present) for key in ("base", "novel")]
     shown = sorted(present) if whole else places
-    columns = [(shot, c) for shot in shots for c in (*shown, *of_one, "mean", *scores)]
-    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"], first["folds"] if whole else None)
+    columns = [(shot, c) for shot in shots for c in (*shown, *of_one, "mean", *scores, "seconds")]
+    folds = first["folds"] if whole else None
+    quoted, omitted = published_rows(quoted_from, shots, first["fold_rule"], folds, published)
     rows = [*quoted, *_measured_rows(results, output, places, by)]
     out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
     out.notes = [
@@ -129,20 +144,27 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
         wanted, hint = (f" of protocol {protocol}", nearest(protocol, known)) if protocol else ("", "")
         omitted = "(replayed manifests and weights of another fold are omitted)"
         raise UserError(f"{', '.join(map(str, paths))}: no result to show{wanted} {omitted}{hint}")
-    _check(results, across)
+    check_mixture(results, across, "name fewer runs, or choose with --protocol")
     return results, [f"omitted: {path}, scored with weights of another fold." for path in elsewhere]
 
 
 def _cell_of(result: dict[str, Any]) -> tuple:
-    """Return the key of a result's cell in the table."""
-    return _method(result), result["protocol"], result["shot"], result["dataset"], result["fold"]
+    """Return the key of a result's cell in the table, with its training's seed."""
+    keys = "protocol", "shot", "dataset", "fold"
+    return row_name(result), *(result[key] for key in keys), _training_seed(result)
 
 
-def _method(result: dict[str, Any]) -> str:
+def _training_seed(result: dict[str, Any]) -> int | None:
+    """Return the seed of the training of a result's weights, None without one; of a planned result as planned."""
+    stages = result.get("training", [{"seed": result["config"].get("run", {}).get("seed")}])
+    return stages[-1].get("seed") if stages else None
+
+
+def row_name(result: dict[str, Any]) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
     backbone = str(result["backbone"])
     known = re.split("[_/]", f"{result['dataset']}_{result['model']}_{backbone}_{backbone.replace('/', '-')}")
-    words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"split\d+", w)]
+    words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"(split|seed)\d+", w)]
     name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
     mark = result["weights_mark"]
     if mark == "foreign":
@@ -152,11 +174,15 @@ def _method(result: dict[str, Any]) -> str:
     return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
-def _check(results: Results, across: bool) -> None:
-    """Refuse results that differ where a table, a column or a row holds one."""
+def check_mixture(results: Results, across: bool, mend: str) -> None:
+    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
+
+    Raises:
+        UserError: names two of them, what they differ in, and the mend.
+    """
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, r in results.items():
-        method, _, shot, dataset, fold = cell = _cell_of(r)
+        method, _, shot, dataset, fold, _ = cell = _cell_of(r)
         if cell in seen:
             raise UserError(
                 f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them"
@@ -166,70 +192,131 @@ def _check(results: Results, across: bool) -> None:
             ("data set",): across or dataset,
             ("protocol",): protocol_title(r),
             ("number of folds",): across or r["folds"],
+            ("data.fold_classes",): across or r["config"].get("data", {}).get("fold_classes"),
             ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k != "list_file"},
             ("data.min_pixels",): across or r["min_pixels"],
-            ("test list", dataset, fold, shot): r["list"],  # shots decide it where rare classes are skipped
-            ("track", method, shot): in_words({shot: r["track"]}),
+            ("test list", dataset, fold, shot): r.get("list"),  # shots decide it where rare classes are skipped
+            ("track", method, shot): in_words({shot: r["track"]}) if "track" in r else None,
         }
         for key, value in terms.items():
             before, other = seen.setdefault(key, (path, value))
-            if other != value:
-                raise UserError(
-                    f"{before} and {path} differ in {key[0]} ({other}; {value}): one column, or row, holds one; "
-                    "name fewer runs, or choose with --protocol"
-                )
+            if other != value and (value is not None or len(key) == 1):
+                differ = f"{before} and {path} differ in {key[0]} ({other}; {value})"
+                raise UserError(f"{differ}: one column, or row, holds one; {mend}")
 
 
 def _measured_rows(results: Results, output: str, places: list[Any], by: str) -> list[Row]:
-    """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there."""
+    """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there.
+
+    A cell is the mean over the trainings with different seeds, and its spread their standard deviation; with one
+    training that over the seeds of the test.
+    """
     rows: dict[str, Row] = {}
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}  # the scores of a row and number of shots
-    made: dict[tuple[str, int], list] = {}  # and how
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for path, r in results.items():
         if output not in r["mean"]:
             raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
-        method, shot, scores = _method(r), r["shot"], r["mean"][output]
-        row = rows.setdefault(method, Row(method, protocol_title(r), None))
-        own = {r[by]: scores["miou"]} | {(r[by], key): score for key, score in scores.items()}
-        own |= {(r[by], name): iou for name, iou in class_ious(r, output).items()}
-        row.cells |= {(shot, c): value for c, value in own.items()}
-        row.tracks[shot] = r["track"]
-        if why := ", ".join(why for why in departures(r) if why != AVERAGED):
-            row.doubts |= {(shot, c): why for c in (*own, *scores, "mean")}
-        of_row, how = found.setdefault((method, shot), []), made.setdefault((method, shot), [])
-        of_row.append(scores)
-        how.append(_made(r))
-        if len(of_row) == len(places):
-            if any(one != how[0] for one in how):
-                row.doubts |= dict.fromkeys([(shot, c) for c in (*scores, "mean")], "made with different settings")
-            everywhere = set(scores).intersection(*of_row)  # scores of all of them
-            row.cells |= {(shot, key): fmean(s[key] for s in of_row) for key in everywhere}
-            row.cells[shot, "mean"] = row.cells[shot, "miou"]
+        groups.setdefault((row_name(r), r["shot"]), []).append(r)
+    for (method, shot), found in groups.items():
+        first, seeds = found[0], sorted({_training_seed(r) or 0 for r in found})
+        if several := len(found) > len({r[by] for r in found}):  # trainings of one place
+            trainings = [{r[by]: r for r in found if (_training_seed(r) or 0) == seed} for seed in seeds]
+        else:  # one of each, whatever its seed
+            trainings = [{r[by]: r for r in found}]
+        of_each = [_cells(one, output, places) for one in trainings]
+        samples = of_each
+        if not several:
+            seeds = first["seeds"] if all(r["seeds"] == first["seeds"] for r in found) else []
+            samples = [_cells(trainings[0], output, places, i) for i in range(len(seeds))]
+        row = rows.setdefault(method, Row(method, protocol_title(first), first["encoder"], None))
+        row.tracks[shot] = first["track"]
+        columns = dict.fromkeys(c for cells in of_each for c in cells)
+        row.cells |= {(shot, c): fmean(cells[c] for cells in of_each if c in cells) for c in columns}
+        if len(samples) > 1:
+            spread = {c: [cells[c] for cells in samples if c in cells] for c in columns}
+            row.spread |= {(shot, c): pstdev(values) for c, values in spread.items() if len(values) > 1}
+            row.seeds[shot] = f"{'training' if several else 'test'} seeds {', '.join(map(str, seeds))}"
+        if all("parameters" in r for r in found):
+            row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
+            took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in found)
+            row.cells[shot, "seconds"] = fmean(took)
+        for r in found:
+            others = {other[by] for other in found} - {r[by]}
+            own = [c for c in columns if (c[0] if isinstance(c, tuple) else c) not in others]
+            if why := ", ".join(why for why in departures(r) if why != AVERAGED):
+                row.doubts |= dict.fromkeys([(shot, c) for c in (*own, "mean")], why)
+        made = "made with different settings" if any(_made(r, by) != _made(first, by) for r in found) else ""
+        if len({len(one) for one in trainings}) > 1:
+            made = "not every training has all folds"
+        if made:
+            alone = () if several else {r[by] for r in found}  # cells of one result
+            joint = [c for c in columns if (c[0] if isinstance(c, tuple) else c) not in alone]
+            row.doubts |= dict.fromkeys([(shot, c) for c in joint], made)
     return list(rows.values())
 
 
-def _made(result: dict[str, Any]) -> list[Any]:
-    """Return how a result was trained and tested, but for the fold, the seed and the start of the encoder."""
-    stages, model = result["training"], result["config"].get("model", {})
+def _cells(
+    of_place: dict[Any, dict[str, Any]], output: str, places: list[Any], test: int | None = None
+) -> dict[Any, float]:
+    """Return the scores of a training's results by fold or data set, and their means if all are there.
+
+    Args:
+        test: the number of a test's seed; None: their mean, and that of each class.
+    """
+    own = {p: r["mean"][output] if test is None else r["per_seed"][test][output] for p, r in of_place.items()}
+    own = {place: {k: v for k, v in scores.items() if k != "per_class"} for place, scores in own.items()}
+    out: dict[Any, float] = {place: scores["miou"] for place, scores in own.items()}
+    out |= {(place, key): value for place, scores in own.items() for key, value in scores.items()}
+    for place, r in of_place.items() if test is None else ():
+        out |= {(place, name): iou for name, iou in class_ious(r, output).items()}
+    if len(own) == len(places):
+        everywhere = set.intersection(*map(set, own.values()))
+        out |= {key: fmean(scores[key] for scores in own.values()) for key in everywhere}
+        out["mean"] = out["miou"]
+    return out
+
+
+def _made(result: dict[str, Any], by: str) -> list[Any]:
+    """Return how a result was trained and tested, but for the fold, the seeds and the start of the encoder."""
+    config, trained = result["config"], result["trained_with"] or {}
+    stages, model = result["training"], config.get("model", {})
     start = ("weights", "partial", "pretraining")
     encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
-    of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k != "list_file"}) for s in stages]
-    train_list = (result["trained_with"] or {}).get("train_list")
-    return [of_stages, train_list, model | {"encoder": encoder}, result["size"], result["text"]]
+    of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k not in OF_FOLD}) for s in stages]
+    tested = _lists(config.get("data", {})) if by == "fold" else {}
+    start_weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
+    how = [result["precision"], result["input"], result["calibration"] is None, start_weights]
+    return [of_stages, _lists(trained), tested, model | {"encoder": encoder}, result["size"], result["text"], *how]
+
+
+def _lists(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data settings that decide lists, and the precision of a training, without what names the fold."""
+    left = {k: v for k, v in data.items() if k not in (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model")}
+    fold = rf"(?<!\d){data.get('fold')}(?!\d)"
+    return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
 
 
 def published_rows(
-    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None
+    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
 ) -> tuple[list[Row], list[str]]:
     """Return the published rows, and notes on those that are omitted because their folds differ.
 
-    ``generalised``: only those of generalised segmentation on so many folds; None: none of them.
+    Args:
+        generalised: only those of generalised segmentation on so many folds; None: none of them.
+        chosen: papers, with commas, or ``none``; None: all.
+
+    Raises:
+        UserError: a chosen paper is not known.
     """
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    known = {paper.lower(): paper for paper in content["papers"]}
+    wanted = list(known) if chosen is None else [] if chosen == "none" else [*words(chosen.lower())]
+    if unknown := [word for word in wanted if word not in known]:
+        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()
     for entry in content["rows"]:
         paper, encoder = entry["paper"], entry["encoder"]
-        known_shots = [shot for shot in shots if shot in entry["miou"]]
+        known_shots = [shot for shot in shots if shot in entry["miou"] and paper.lower() in wanted]
         if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:
             continue
         name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
@@ -239,7 +326,7 @@ def published_rows(
             continue
         if "fold_rule" in entry:
             protocol += f" ({rule or 'unstated'} folds)"
-        row = Row(name, protocol, content["papers"][paper])
+        row = Row(name, protocol, encoder, content["papers"][paper])
         for shot in known_shots:
             *folds, row.cells[shot, "mean"] = entry["miou"][shot]
             row.cells |= {(shot, fold): miou for fold, miou in enumerate(folds)}
@@ -248,8 +335,8 @@ def published_rows(
                 row.cells |= {(shot, (fold, key)): value for fold, value in enumerate(folds)}
             if "fb_iou" in entry:
                 row.cells[shot, "fb_iou"] = entry["fb_iou"][shot]
-            known: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
-            row.tracks[shot] = known | {"train_shot": known["train_shot"].get(shot)}
+            track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
+            row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
         rows.append(row)
     return rows, omitted
 
@@ -260,21 +347,27 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     letters, notes = _explained(rows)
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
     doubts = [", ".join(dict.fromkeys(row.doubts.values())) for row in rows]
-    out = Table(
-        ["method", "protocol", *(_heading(c) for _, c in columns)],
-        [],
-        ["", "", *(f"{shot}-shot" for shot, _ in columns)],
-    )
+    leading = ["method", "protocol", *(["parameters M (learnt)"] if any(row.parameters for row in rows) else [])]
+    groups = [*[""] * len(leading), *(f"{shot}-shot" for shot, _ in columns)]
+    out = Table([*leading, *(_heading(c) for _, c in columns)], [], groups)
     for i, (row, track) in enumerate(zip(rows, tracks)):
-        out.rows.append([row.method, row.protocol, *(_cell(row, column) for column in columns)])
+        head = [row.method, row.protocol, row.parameters or "-"][: len(leading)]
+        out.rows.append([*head, *(_cell(row, column) for column in columns)])
         source = f" [{sources.index(row.source) + 1}]" if row.source else ""
         out.marks[i, 0] = source + letters[track]
-        for j, column in enumerate(columns, 2):
+        for j, column in enumerate(columns, len(leading)):
             if column in row.cells and not row.source:
-                out.marks[i, j] = MEASURED + (DOUBTFUL if column in row.doubts else "")
+                spread = f" +- {row.spread[column]:.1f}" if column in row.spread else ""
+                out.marks[i, j] = spread + MEASURED + (DOUBTFUL if column in row.doubts else "")
     origins = ["quoted" if row.source else f"measured ({why})" if why else "measured" for row, why in zip(rows, doubts)]
     out.facts = {"track": tracks, "origin": origins, "source": [row.source or "" for row in rows]}
-    out.best = {(i, j) for j, column in enumerate(columns, 2) for i in _best(rows, column)}
+    if any(row.spread for row in rows):
+        names = dict(zip(columns, out.headings()[len(leading) :]))
+        of_rows = [[f"{names[c]} {row.spread[c]:.2f}" for c in columns if c in row.spread] for row in rows]
+        over = ["; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()) for row in rows]
+        out.facts |= {"standard deviation": ["; ".join(texts) for texts in of_rows], "over": over}
+        notes += [f"+-: standard deviation (population) over {seeds}." for seeds in dict.fromkeys(filter(None, over))]
+    out.best = {(i, j) for j, column in enumerate(columns, len(leading)) for i in _best(rows, column)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
     out.notes = [*notes, *(f"[{number}] {source}." for number, source in enumerate(sources, 1))]
     return out
@@ -283,11 +376,13 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
 def _heading(place: Any) -> str:
     if isinstance(place, tuple):
         return f"fold {place[0]} {_heading(place[1])}"
-    return f"fold {place}" if isinstance(place, int) else SCORES.get(place, place).removesuffix(" %")
+    names = SCORES | {"seconds": "s / episode"}
+    return f"fold {place}" if isinstance(place, int) else names.get(place, place).removesuffix(" %")
 
 
 def _cell(row: Row, column: Column) -> str:
-    return f"{row.cells[column]:.1f}" if column in row.cells else "-"
+    shown = ".3g" if column[1] == "seconds" else ".1f"
+    return format(row.cells[column], shown) if column in row.cells else "-"
 
 
 def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
@@ -302,17 +397,20 @@ def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
 
 
 def _best(rows: list[Row], column: Column) -> list[int]:
-    """Return the rows of a column's best cells among at least two of one protocol and track, on the same episodes.
+    """Return the rows of a column's best cells, the largest or, of some scores, the smallest.
 
-    Others are not comparable.
+    They are the best among at least two of one protocol, encoder and track, on the same episodes; others are not
+    comparable.
     """
+    key = column[1][1] if isinstance(column[1], tuple) else column[1]
+    best = min if key in SMALLER_IS_BETTER else max
     groups: dict[tuple, list[tuple[float, int]]] = {}
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]
         if column in row.cells and protocol != NOT_STATED:
-            key = protocol, in_words(row.tracks), row.doubts.get(column)
-            groups.setdefault(key, []).append((round(row.cells[column], 1), i))
-    return [i for found in groups.values() if len(found) > 1 for value, i in found if value == max(found)[0]]
+            group = protocol, row.encoder, in_words(row.tracks), row.doubts.get(column)
+            groups.setdefault(group, []).append((float(_cell(row, column)), i))
+    return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
 
 
 def _note(path: Path, result: dict[str, Any], output: str) -> str:
@@ -320,7 +418,7 @@ def _note(path: Path, result: dict[str, Any], output: str) -> str:
     spread = result["deviation"][output]["miou"]
     several = f", deviation over seeds {spread:.2f}" if len(result["seeds"]) > 1 else ""
     return (
-        f"{_method(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
+        f"{row_name(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
         f"{result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}{several}; {result['input']}; "
         f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
         f"{result['date'][:10]}, {result['device']}: {path}"

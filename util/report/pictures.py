@@ -33,8 +33,10 @@ def at_panel_size(image: np.ndarray) -> np.ndarray:
 
 
 @styled()
-def draw(boards: Sequence[Panels], title: str = "") -> Figure:
+def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Figure:
     """Return a figure of boards of panels below each other, each with as many rows as it needs, below a title.
+
+    With ``aligned`` a board is a row, and panels of the same place are below each other.
 
     A pixel is a point of 1/72 inch; panels of the right height keep their pixels.
     """
@@ -51,12 +53,14 @@ def draw(boards: Sequence[Panels], title: str = "") -> Figure:
     title = one_line(title)
     texts, photos = [(title, 0, 0)], []
     top, widest = (CAPTION + GAP, width_of(title) + 2 * GAP) if title else (0, 1)
-    for panels in boards:
+    rows = [[(one_line(text), at_panel_size(panel)) for text, panel in panels] for panels in boards]
+    widths = [[max(width_of(text) + GAP, sized.shape[1]) for text, sized in row] for row in rows]
+    if aligned:
+        widths = [[max(column) for column in zip(*widths, strict=True)]] * len(rows)
+    for row, of_row in zip(rows, widths):
         left = 0
-        for text, panel in panels:
-            caption, sized = one_line(text), at_panel_size(panel)
-            wanted = max(width_of(caption) + GAP, sized.shape[1])
-            if left and left + wanted > BOARD_WIDTH:
+        for (caption, sized), wanted in zip(row, of_row, strict=True):
+            if left and left + wanted > BOARD_WIDTH and not aligned:
                 left, top = 0, top + CAPTION + PANEL_HEIGHT + GAP
             texts.append((caption, left, top))
             photos.append((sized, left, top + CAPTION))

@@ -31,7 +31,15 @@ class Track(TypedDict):
     train_shot: int | None  # number of shots of its training
 
 
-class Result(TypedDict):
+class LaterKeys(TypedDict, total=False):
+    """Keys that results had not from the beginning."""
+
+    photos: str  # SHA-256 of the names and sizes of the list's photos and masks
+    parameters: int  # of the network
+    learnt_parameters: int  # of them in its last training
+
+
+class Result(LaterKeys):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]

@@ -9,6 +9,7 @@ from util.data.lists.manifest import ways_of
 
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
+SMALLER_IS_BETTER = {"hd95", "hausdorff", "assd", "mae", "seconds"}  # scores; a metric of that kind adds its name here
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 
 

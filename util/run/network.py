@@ -26,10 +26,11 @@ def build_model(
         side: S of its images in pixels, default ``data.size``.
         base_classes: N, default those of the config's fold.
     """
-    torch.manual_seed(config.run.seed)
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
     task = Task(count, config.data.shot, side or config.data.size, text_width)
-    return class_of(config.model)(config.model, task)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
+        torch.default_generator.manual_seed(config.run.seed)
+        return class_of(config.model)(config.model, task)
 
 
 def check_finite(output: Output) -> None:

@@ -66,6 +66,12 @@ class World:
         if self.size > 1:
             distributed.barrier()
 
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+
 
 @contextmanager
 def join(device_name: str, lower: str) -> Iterator[World]:

@@ -69,6 +69,7 @@ class Training:
     folder: RunFolder
     world: World
     progress: Progress = field(default_factory=Progress)
+    interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
     scaler: torch.amp.GradScaler = field(init=False)
 
@@ -172,6 +173,9 @@ def finish(training: Training) -> None:
         save(training, LAST, resumable=False)
         if training.world.is_main:
             (training.folder.path / PREVIOUS).unlink(missing_ok=True)
+    if training.world.is_main:  # so that copies of it say so, too
+        best = training.folder.path / BEST
+        checkpoint.save(best, {**checkpoint.read(best), "finished": True})
     write_metrics(training, finished=True)
 
 
@@ -189,7 +193,8 @@ def write_metrics(training: Training, finished: bool) -> None:
 def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
 
-    A resumable one has the state of optimisers and EMA, and the one before it stays as ``previous.pth``.
+    The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before it
+    stays as ``previous.pth``.
     """
     now, progress, path = time.monotonic(), training.progress, training.folder.path
     progress.minutes += (now - training.saved_at) / 60
@@ -202,7 +207,9 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     content = {**training.state, "weights": weights, "progress": asdict(progress)}
     if resumable:
         content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
-        content |= {"ema": training.ema.average, "scaler": training.scaler.state_dict()}
+        content["scaler"] = training.scaler.state_dict()
+    if name == LAST:
+        content["ema"] = training.ema.average
     checkpoint.save(path / name, content, path / PREVIOUS if resumable else None)
 
 
@@ -228,7 +235,7 @@ def resume(training: Training, allow_changes: bool) -> None:
             f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "
             "with --overwrite"
         ) from None
-    training.state["base"] = content.get("base", [])
+    training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
@@ -237,6 +244,27 @@ def resume(training: Training, allow_changes: bool) -> None:
 # --- Ctrl-C, SIGTERM and SIGUSR1 -------------------------------------------------------------------------------------
 
 HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
+
+
+class Interrupted(Exception):
+    """A signal came amid a validation, before which a checkpoint was written."""
+
+
+class Watch:
+    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal.
+
+    Args:
+        batches: that every process has; a signal amid those after them is heard at the end.
+    """
+
+    def __init__(self, training: Training, batches: int):
+        self.training, self.left = training, batches
+
+    def add(self, *_: Any) -> None:
+        """See a batch."""
+        self.left -= 1
+        if self.left >= 0 and self.training.world.any(self.training.interrupt.requested):
+            raise Interrupted
 
 
 class Interrupt:

@@ -1,6 +1,6 @@
 """Training episodes over a frozen encoder whose maps are kept: each view of an image passes through it once."""
 
-import math
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,13 +14,12 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.features import Features
 from model.episode import CachedFeatures, Episode
-from util.data.episodes import QUERY_SLOT, EpisodeDataset, ViewKey, collate
-from util.data.images.views import numbered
+from util.data.episodes import EpisodeDataset
 from util.errors import UserError
+from util.run.loading import batches
 from util.run.network import PreparedNetwork
 
 GIB, MIB = 2**30, 2**20
-Slot = tuple[ViewKey, bool]  # a view, and whether it was encoded as a support whose label has an influence
 
 
 class RecordFile:
@@ -33,11 +32,11 @@ class RecordFile:
 
     def __init__(self, folder: Path, gib: float):
         self.folder, self.limit = folder, gib * GIB
-        self.slots: dict[Slot, int] = {}
+        self.slots: dict[str, int] = {}
         self.record_bytes, self.full = 0, gib == 0
         self._file: Any = None
 
-    def get(self, key: Slot) -> np.ndarray | None:
+    def get(self, key: str) -> np.ndarray | None:
         """Return a record, uint8, None if it is not kept."""
         if key not in self.slots:
             return None
@@ -46,7 +45,7 @@ class RecordFile:
         self._file.readinto(record)
         return record
 
-    def put(self, key: Slot, record: np.ndarray) -> None:
+    def put(self, key: str, record: np.ndarray) -> None:
         """Keep a record, unless the file or the disk is full."""
         self.record_bytes = len(record)
         start = len(self.slots) * len(record)
@@ -69,14 +68,14 @@ class RecordFile:
         return f"{len(self.slots)} views kept, {size:.0f} MiB{' (full)' if self.full and self.limit else ''}"
 
 
-def packed(features: Features, classes: np.ndarray) -> np.ndarray:
-    """Return the record of an image: the bytes of its maps, channels last, and of its class ids (S, S) uint8."""
+def packed(features: Features) -> np.ndarray:
+    """Return the record of an image: the bytes of its maps, channels last."""
     flat = (x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1).view(torch.uint8) for x in features.maps())
-    return np.concatenate([*(x.numpy() for x in flat), classes.ravel()])
+    return np.concatenate([x.numpy() for x in flat])
 
 
-def unpacked(record: np.ndarray, like: Features) -> tuple[Features, np.ndarray]:
-    """Return the maps of a record, of the shapes and types of ``like``, and the class ids, over the record's memory."""
+def unpacked(record: np.ndarray, like: Features) -> Features:
+    """Return the maps of a record, of the shapes and types of ``like``, over the record's memory."""
     left = torch.from_numpy(record)
 
     def next_map(x: Tensor) -> Tensor:
@@ -85,15 +84,15 @@ def unpacked(record: np.ndarray, like: Features) -> tuple[Features, np.ndarray]:
         batch, channels, height, width = x.shape
         return values.view(x.dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
-    features, side = like.each(next_map), math.isqrt(len(left))
-    return features, left.numpy().reshape(side, side)
+    return like.each(next_map)
 
 
 class KeptEpisodes:
     """Batches of training episodes with the features of their images, which are computed once for each view.
 
-    Every view passes through the encoder alone, whether its features are kept or not: the size of the file changes no
-    number. The episodes hold no pixels.
+    The episodes are those that a training without kept features has; the features of an image are found by its pixels,
+    so that whatever changes these has its effect. Every view passes through the encoder alone, whether its features are
+    kept or not: the size of the file changes no number.
 
     Raises:
         UserError: the views are not fixed, or the encoder learns, or the model caches no features.
@@ -109,34 +108,29 @@ class KeptEpisodes:
             mend = f"{self.model.title} has none; set it to null" if learns else f"set {key}.views to their number"
             raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {mend}")
 
-    def batches(self, numbers: Iterable[list[int]]) -> Iterator[Episode]:
+    def batches(self, numbers: Iterable[list[int]], workers: int) -> Iterator[Episode]:
         """Yield the batch of each list of episode numbers, in order, on the network's device."""
-        for some in numbers:
-            episodes: list[Episode] = []
-            queries: list[CachedFeatures] = []
-            supports: list[CachedFeatures] = []
-            for key in map(self.dataset.sampler, some):
-                views = []
-                for slot, row in enumerate((key.query, *key.supports)):
-                    is_support = slot != QUERY_SLOT
-                    features, classes = self._view(self.dataset.view_key(row, key, slot), is_support)
-                    views.append((torch.zeros(3, *classes.shape, dtype=torch.uint8), classes))
-                    (supports if is_support else queries).append(features.each(lambda x: x.to(self.network.device)))
-                episodes.append(self.dataset.assemble(key, views))
-            batch = replace(collate(episodes), cached_query=queries, cached_support=supports)
-            yield batch.to(self.network.device)
+        for batch in batches(self.dataset, numbers, workers, self.network.device):
+            queries, supports = list[CachedFeatures](), list[CachedFeatures]()
+            for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
+                queries.append(self._features(image, label, False))
+                supports += [self._features(photo, mask, True) for photo, mask in batch.shots(item)]
+            yield replace(batch, cached_query=queries, cached_support=supports)
 
-    def _view(self, view: ViewKey, is_support: bool) -> tuple[Features, np.ndarray]:
+    def _features(self, image: Tensor, label: Tensor, is_support: bool) -> Features:
+        """Return the features of an image (3, S, S) with its label (S, S), on the network's device."""
         masked = is_support and self.model.masks_supports
-        record = self.file.get((view, masked))
+        key = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16)
+        if masked:
+            key.update(label.cpu().numpy().tobytes())
+        slot = key.hexdigest() + "m" * masked
+        record = self.file.get(slot)
         if record is None:
-            image, classes = self.dataset.fixed_view(view)
-            label = numbered(classes, [self.dataset.index.value_of(view.class_id)])
-            image, label = image[None].to(self.network.device), label[None].to(self.network.device)
             with torch.no_grad(), self.network.autocast():
-                cached = self.model.cache_support(image[None], label[None]) if masked else self.model.cache_query(image)
+                one, mask = image[None, None], label[None, None]
+                cached = self.model.cache_support(one, mask) if masked else self.model.cache_query(image[None])
             features = cast(Features, cached)
             self._like = self._like or features.each(lambda x: x.to("meta"))
-            record = packed(features, classes)  # kept or not, features take the same way: equal to the last bit
-            self.file.put((view, masked), record)
-        return unpacked(record, cast(Features, self._like))
+            record = packed(features)  # kept or not, features take the same way: equal to the last bit
+            self.file.put(slot, record)
+        return unpacked(record, cast(Features, self._like)).each(lambda x: x.to(self.network.device))

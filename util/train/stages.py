@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from util.checkpoints.resume import OPTIONS, as_trained, check_free
 from util.checkpoints.space import Stored, free_bytes, taken
-from util.checkpoints.weights import encoder_licence, network_to_train
+from util.checkpoints.weights import encoder_licence, network_to_train, start_of
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
@@ -20,7 +20,7 @@ from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import World, join
+from util.run.processes import join
 from util.train import hooks
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
 from util.train.optim import EMA, StepSchedule, build_optimizers
@@ -68,6 +68,7 @@ def train_stage(
             "text": context.text_digest,
             "photos": images.files_digest,
             "base": before,
+            "start": None if resume or base else start_of(model, name),
             "schedule": asdict(schedule),
         }
         out = RunFolder(folder, world.is_main, fresh=overwrite)
@@ -92,8 +93,8 @@ def train_stage(
             place = schedule.batch, world.rank, world.size, stage.accumulate
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
             workers = config.data.workers
-            stream = kept.batches(numbers) if kept else batches(data.training, numbers, workers, world.device)
-            validate = partial(_validate, config, data, out, world) if stage.validate_every else None
+            stream = kept.batches(numbers, workers) if kept else batches(data.training, numbers, workers, world.device)
+            validate = partial(_validate, config, data, training) if stage.validate_every else None
             if validate and data.held_out is None:
                 validate = None
                 log.info("no validations: the test list has too few images of the training list's classes")
@@ -109,16 +110,17 @@ train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "met
 
 
 def _validate(
-    config: Config, data: StageData, out: RunFolder, world: World, network: PreparedNetwork, step: int
+    config: Config, data: StageData, training: hooks.Training, network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
-    board = Scoreboard(len(data.held_out_classes))
-    examples = Examples(8)
+    board, examples, out, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.folder, training.world
+    together = 1 if getattr(data.held_out, "one_by_one", False) else config.test.batch
+    watch = hooks.Watch(training, data.validation_length // world.size // together)
     run_pass(
         network,
         data.held_out,
         data.validation_length,
-        [board, examples],
+        [board, examples, watch],
         world,
         title="validate",
         batch=config.test.batch,

@@ -4,7 +4,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
     training.prepared.network.train()
     bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
-    with hooks.Interrupt() as interrupt, bar:
+    with training.interrupt as interrupt, bar, suppress(hooks.Interrupted):
         hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
         while progress.step < schedule.steps and not hooks.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
@@ -39,14 +39,16 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             training.ema.update(progress.step)
             if hooks.record(training, losses, rates, bar, interrupt.requested):
                 hooks.save(training)
-                world.wait()  # no process ends before the checkpoint is written: its end may end all others
-                log.info("interrupted after step %d; continue with --resume", progress.step)
-                return False
+                break
             hooks.end_epoch(training, validate)
             if time.monotonic() - training.saved_at > stage.save_minutes * 60 and not progress.on_record:
                 hooks.save(training)
-    hooks.finish(training)
-    return True
+        else:
+            hooks.finish(training)
+            return True
+    world.wait()  # no process ends before the checkpoint is written: its end may end all others
+    log.info("interrupted after step %d; continue with --resume", progress.step)
+    return False
 
 
 def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
