@@ -37,6 +37,8 @@ class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
+    pretraining = cast(Any, None)  # a field where the model brings networks of its own: the data that trained them
+    reads_names = False  # whether class names themselves are read: ``Task.classes``, ``Episode.name``
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
@@ -61,6 +63,7 @@ class Task:
     shots: int  # K
     size: int  # S, side of the square input in pixels
     text_width: int  # T, 0 for models that read no text
+    classes: tuple[str, ...] = ()  # names by class id, for models that read them
 
 
 class Trainable(nn.Module):
@@ -106,11 +109,13 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
+    shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     default_net: ClassVar[str | None] = None  # the encoder (``NET``) where none is named; None: the data set's
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
+    licence: ClassVar[str | None] = None  # of the networks that it brings along
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):

@@ -69,6 +69,7 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
+    name: str | None = None  # of the class, where it is not the data set's own of ``class_id``
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
     cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
     cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all

@@ -18,7 +18,7 @@ from model.episode import IGNORE, CachedFeatures, Episode
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
-from util.predict.supports import Support
+from util.predict.supports import UNNAMED, Support
 from util.run.context import RunContext
 
 
@@ -41,7 +41,8 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
     class_id = ids.get((name or "").lower(), 0)
     if table is None:
-        return class_id, None, ""
+        nameless = name is None and context.config.model.reads_names
+        return class_id, None, "the supports have no class name, so none is read; give --name CLASS" * nameless
     if class_id:
         return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
     row = find_row(words, name) if words is not None and name else None
@@ -109,7 +110,8 @@ class EncodedClass:
     def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
         """Return an episode of B queries (B, 3, S, S) that share one batch of supports; see ``episode_of``."""
         text = None if self.vector is None else torch.from_numpy(self.vector).to(query.device)
-        return episode_of(query, supports, text, self.class_id, base_labels)
+        name = None if self.name == UNNAMED else self.name
+        return replace(episode_of(query, supports, text, self.class_id, base_labels), name=name)
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
