@@ -38,9 +38,13 @@ class ModelSettings:
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
     pretraining = cast(Any, None)  # a field where the model brings networks of its own: the data that trained them
-    reads_names = False  # whether class names themselves are read: ``Task.classes``, ``Episode.name``
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether class names themselves are read: ``Task.classes``, ``Episode.name``."""
+        return False
 
     def backbone(self) -> str | None:
         """Return the name of the encoder's architecture, for results and messages."""

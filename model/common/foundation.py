@@ -47,6 +47,7 @@ class Foundation(FewShotModel):
     any_size = True
     kinds: ClassVar[tuple[str, ...]]  # classes of the package, in the order of ``settings.weights``
     settings: Any  # a FoundationSettings
+    networks: Any  # a ModuleList
 
     def __init__(self, settings: FoundationSettings, task: Task, networks: list[nn.Module] | None = None):
         """Take given networks in place of those that the settings name; errors as ``loaded``."""

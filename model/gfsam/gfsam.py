@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class SeenImages:
 
 
 class Answer(NamedTuple):
-    """What the method finds in a query; ``points`` (P, 2), ``prompts`` (P, 2) in pixels, ``areas`` (P,) may be empty."""
+    """What the method finds in a query: P points in patches, in pixels of the square, their masks' areas."""
 
     maps: Maps
     points: Tensor
@@ -72,7 +72,7 @@ class Answer(NamedTuple):
 
 @register("gfsam")
 class GFSAM(Foundation):
-    """Points where the query resembles the supports, a mask of SAM for each, and a graph that chooses. Nothing learns."""
+    """Points that resemble the supports, a mask of SAM for each, and a graph that chooses. Nothing learns."""
 
     Settings = GFSAMSettings
     title = "GF-SAM"
@@ -83,12 +83,10 @@ class GFSAM(Foundation):
 
     def __init__(self, settings: GFSAMSettings, task: Task, networks: list[nn.Module] | None = None):
         super().__init__(settings, task, networks)
-        networks = list(self.networks)
-        self.sam: Any = networks[0]
-        self.dino: Any = networks[1]
-        self.side: int = self.sam.config.vision_config.image_size
-        self.dino_side: int = self.dino.config.image_size
-        self.grid = self.dino_side // self.dino.config.patch_size
+        sam, dino = self.networks
+        self.side: int = sam.config.vision_config.image_size
+        self.dino_side: int = dino.config.image_size
+        self.grid = self.dino_side // dino.config.patch_size
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
@@ -101,12 +99,16 @@ class GFSAM(Foundation):
             of_item = supports[item * len(shots) :][: len(shots)] or supports  # which all queries share
             pairs = zip(of_item or [self.see(image) for image, _ in shots], (label for _, label in shots))
             answer = self.answer(query, episode.query[item], [(one.features, label) for one, label in pairs])
-            share = resize_cells(answer.mask[None, None].float(), size)[0, 0] if answer else query.features.new_zeros(size)
+            share = (
+                resize_cells(answer.mask[None, None].float(), size)[0, 0] if answer else query.features.new_zeros(size)
+            )
             logits.append(torch.stack([INSIDE - share, share - INSIDE]))
             shape = self.grid, self.grid
             maps.append(answer.maps.filtered.view(shape) if answer else query.features.new_zeros(shape))
             evidence.append(self._evidence(answer, query.features))
-        return Output(torch.stack(logits), maps={"filtered": torch.stack(maps)}, evidence=torch.stack(evidence)[:, None])
+        return Output(
+            torch.stack(logits), maps={"filtered": torch.stack(maps)}, evidence=torch.stack(evidence)[:, None]
+        )
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""
@@ -160,11 +162,11 @@ class GFSAM(Foundation):
         """Return SAM's mask of each point (x, y) in pixels, (P, S, S) bool."""
         if query.embedding is None:
             mean, std = (image.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
-            query.embedding = self.sam.get_image_embeddings(((self.squeezed(image) - mean) / std)[None])
+            query.embedding = self.networks[0].get_image_embeddings(((self.squeezed(image) - mean) / std)[None])
         out = []
         for some in prompts_p2.float().split(POINTS_AT_ONCE):
             points, labels = some[None, :, None], torch.ones(1, len(some), 1, dtype=torch.int64, device=some.device)
-            found = self.sam(
+            found = self.networks[0](
                 image_embeddings=query.embedding, input_points=points, input_labels=labels, multimask_output=False
             )
             for logits in found.pred_masks[0].float().split(POINTS_AT_ONCE // 4):
@@ -177,7 +179,7 @@ class GFSAM(Foundation):
         mean, std = (image_3hw.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
         size = self.dino_side, self.dino_side
         pixels = F.interpolate(self.squeezed(image_3hw)[None], size, mode="bilinear", align_corners=False)
-        states = self.dino((pixels - mean) / std, output_hidden_states=True).hidden_states[-1]
+        states = self.networks[1]((pixels - mean) / std, output_hidden_states=True).hidden_states[-1]
         with torch.autocast(image_3hw.device.type, enabled=False):
             return Seen(channel_units(states[0, 1:]))
 

@@ -4,6 +4,7 @@ Rectangles and boxes are x, y, width, height in pixels.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool) -> 
         if swap:
             support, query = (0, side - a, side, a), (0, 0, side, side - a)
         return [support, query] if layout == "vertical" else [_across(support), _across(query)]
-    a = int(round(side * ratio))
+    a = round(side * ratio)
     rest = side - a
     if layout == "l_shape":
         w, h = side // 3, rest // 2
@@ -84,4 +85,4 @@ def groups(shots: int) -> list[range]:
     """Return the supports of each canvas, at most ``MOST`` in order, of sizes as equal as possible."""
     count = -(-shots // MOST)
     edges = [i * shots // count for i in range(count + 1)]
-    return [range(low, high) for low, high in zip(edges, edges[1:])]
+    return [range(low, high) for low, high in pairwise(edges)]

@@ -5,7 +5,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -74,8 +74,7 @@ class SAM3(Foundation):
 
     def __init__(self, settings: SAM3Settings, task: Task, networks: list[nn.Module] | None = None):
         super().__init__(settings, task, networks)
-        self.network: Any = self.networks[0]
-        self.side: int = self.network.config.vision_config.backbone_config.image_size
+        self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
         self._tokens: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -102,7 +101,9 @@ class SAM3(Foundation):
             photos, boxes = zip(*(shots[i] for i in group))
             places = self._places(len(photos))
             pasted = c.paste([*photos, query], places, self.side)
-            found = self.search(pasted, c.on_canvas(np.stack(boxes), photos, places[:-1], self.side), prompt, places[-1])
+            found = self.search(
+                pasted, c.on_canvas(np.stack(boxes), photos, places[:-1], self.side), prompt, places[-1]
+            )
             part = c.cut_out(found.surest.cpu().numpy(), places[-1], query.shape[:2])
             surest.append(torch.from_numpy(part.copy()).to(device))
             inside = 2 * found.areas[:, 1] >= found.areas[:, 0].clamp(min=1)
@@ -121,7 +122,7 @@ class SAM3(Foundation):
         """Return the word of the prompt: the class name where the settings ask for it and it is known."""
         if not self.settings.reads_names:
             return NEUTRAL
-        known = {i: name for i, name in enumerate(self.task.classes, 1)}
+        known = dict(enumerate(self.task.classes, 1))
         return episode.name or known.get(int(episode.class_id[item]), NEUTRAL)
 
     def _prompt(self, word: str) -> Tensor:
@@ -133,13 +134,17 @@ class SAM3(Foundation):
         if word not in self._tokens:
             own = tokens(self.settings.weights[0], word, WORDS)
             if own is None and word != NEUTRAL:
-                raise Mismatch(f"model.words = names: {self.settings.weights[0]} holds no tokenizer; copy its files there")
+                raise Mismatch(
+                    f"model.words = names: {self.settings.weights[0]} holds no tokenizer; copy its files there"
+                )
             if own is None:
-                ids = [i % self.network.config.text_config.vocab_size for i in NEUTRAL_TOKENS]  # all, but in small ones
+                ids = [
+                    i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS
+                ]  # all, but in small ones
                 rest = [0] * (WORDS - len(ids))
                 own = [*ids, *rest], [*(1 for _ in ids), *rest]
             self._tokens[word] = torch.tensor(own)[:, None]
-        return self._tokens[word].to(next(self.network.parameters()).device)
+        return self._tokens[word].to(next(self.networks[0].parameters()).device)
 
     def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: c.Rectangle) -> Found:
         """Return what SAM 3 finds on a canvas (S, S, 3) uint8.
@@ -153,11 +158,14 @@ class SAM3(Foundation):
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
         boxes = torch.from_numpy(boxes_k4)[None].to(device)
         ones = torch.ones(boxes.shape[:2], dtype=torch.int64, device=device)
-        out = self.network(
-            pixel_values=pixels, input_ids=prompt[0], attention_mask=prompt[1], input_boxes=boxes, input_boxes_labels=ones
-        )
-        presence, logits = out.presence_logits.float().sigmoid().view(()), out.pred_masks[0].float()
-        scores = out.pred_logits[0].float().sigmoid() * presence
+        seen = self.networks[0].get_vision_features(pixels)
+        for name in ("fpn_hidden_states", "fpn_position_encoding"):
+            seen[name] = tuple(maps.float() for maps in seen[name])
+        text = {"input_ids": prompt[0], "attention_mask": prompt[1]}
+        with torch.autocast(device.type, enabled=False):  # the image encoder alone runs in bf16
+            out = self.networks[0](vision_embeds=seen, **text, input_boxes=boxes, input_boxes_labels=ones)
+        presence, logits = out.presence_logits.sigmoid().view(()), out.pred_masks[0]
+        scores = out.pred_logits[0].sigmoid() * presence
         kept, side = scores > self.settings.threshold, len(canvas)
         surest, areas = torch.zeros(side, side, device=device), torch.zeros(len(scores), 2, device=device)
         x, y, width, height = query

@@ -14,7 +14,6 @@ from model.contract import Task
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import canvas
 from model.sam3.sam3 import SAM3, SAM3Settings
-
 from tests.paths import SHARED, parity_weights
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
