@@ -43,7 +43,7 @@ class ModelSettings:
 
     @property
     def reads_names(self) -> bool:
-        """Whether class names themselves are read: ``Task.classes``, ``Episode.name``."""
+        """Whether class names themselves are read: ``Task.classes``, ``NamedEpisode``."""
         return False
 
     def backbone(self) -> str | None:

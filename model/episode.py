@@ -69,7 +69,6 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    name: str | None = None  # of the class, where it is not the data set's own of ``class_id``
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
     cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
     cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all
@@ -93,6 +92,13 @@ class EpisodeOfOriginalSizes(Episode):
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of the episode, as (image (3, H, W), label (H, W)); ``item`` is 0."""
         return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
+
+
+@dataclass
+class NamedEpisode(Episode):
+    """Episodes of one class that the data set need not have, for models that read names."""
+
+    name: str | None = None
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8, tokens
 from model.contract import Task
-from model.episode import Episode, Output
+from model.episode import Episode, NamedEpisode, Output
 from model.mismatch import Mismatch
 from model.registry import register
 from model.sam3 import canvas as c
@@ -123,7 +123,8 @@ class SAM3(Foundation):
         if not self.settings.reads_names:
             return NEUTRAL
         known = dict(enumerate(self.task.classes, 1))
-        return episode.name or known.get(int(episode.class_id[item]), NEUTRAL)
+        given = episode.name if isinstance(episode, NamedEpisode) else None
+        return given or known.get(int(episode.class_id[item]), NEUTRAL)
 
     def _prompt(self, word: str) -> Tensor:
         """Return token ids and attention mask of a word, (2, 1, ``WORDS``) int64.

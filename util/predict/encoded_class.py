@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.encoders.features import Features
-from model.episode import IGNORE, CachedFeatures, Episode
+from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -111,7 +111,7 @@ class EncodedClass:
         """Return an episode of B queries (B, 3, S, S) that share one batch of supports; see ``episode_of``."""
         text = None if self.vector is None else torch.from_numpy(self.vector).to(query.device)
         name = None if self.name == UNNAMED else self.name
-        return replace(episode_of(query, supports, text, self.class_id, base_labels), name=name)
+        return NamedEpisode(**vars(episode_of(query, supports, text, self.class_id, base_labels)), name=name)
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
