@@ -1,10 +1,7 @@
-"""Methods over frozen networks of the package ``transformers``: their settings, and the way to the networks.
-
-The package is optional (``requirements-foundation.txt``) and imported where a network is built.
-"""
+"""Methods over frozen networks of the optional package ``transformers``, which is imported where one is built."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +13,6 @@ from torch import Tensor, nn
 from model.contract import FewShotModel, ModelSettings, Task
 from model.encoders.weights import hub
 from model.mismatch import Mismatch
-
-WIDEST = 2  # missing tensors that a message names
-ADVICE = "ask for access on its page, then `hf auth login`; or give model.weights a folder"
 
 
 @dataclass
@@ -34,10 +28,9 @@ class FoundationSettings(ModelSettings):
 
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if another number of networks is named than the method has."""
-        count = len(type(self)().weights)
-        fits = len(self.weights) == count and all(self.weights)
-        mend = f"names {len(self.weights)} network(s), and the method has {count}: NET=a,b in the order of its YAML"
-        return None if fits else ("weights", mend)
+        names = ",".join(type(self)().weights)
+        mend = f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
+        return None if len(self.weights) == names.count(",") + 1 and all(self.weights) else ("weights", mend)
 
 
 class Foundation(FewShotModel):
@@ -49,7 +42,7 @@ class Foundation(FewShotModel):
     settings: Any  # a FoundationSettings
     networks: Any  # a ModuleList
 
-    def __init__(self, settings: FoundationSettings, task: Task, networks: list[nn.Module] | None = None):
+    def __init__(self, settings: FoundationSettings, task: Task, networks: Sequence[nn.Module] = ()):
         """Take given networks in place of those that the settings name; errors as ``loaded``."""
         super().__init__(settings, task)
         self.networks = nn.ModuleList(networks or map(loaded, self.kinds, settings.weights))
@@ -67,53 +60,37 @@ def loaded(kind: str, weights: str) -> nn.Module:
         Mismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which would
             start from random values.
     """
-    builder, folder = _class(kind), Path(weights).is_dir()
-    try:
-        with nullcontext() if folder else hub():
-            network, found = builder.from_pretrained(
-                weights, dtype="float32", use_safetensors=True, local_files_only=folder, output_loading_info=True
-            )
-    except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
-        raise Mismatch(f"model.weights = {weights}: {_reason(error, folder)}") from None
+    form = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
+    network, found = from_package(kind, weights, **form)
     if lacking := sorted({*found["missing_keys"], *(str(key) for key, *_ in found["mismatched_keys"])}):
-        names = ", ".join(lacking[:WIDEST])
         raise Mismatch(
-            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind} ({names}, ...), which would be random; "
-            "take a file of this network, or another release of transformers: pip install -U transformers"
+            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be "
+            "random; take a file of this network, or another release of transformers: pip install -U transformers"
         )
     return network
 
 
-def tokens(weights: str, words: str, length: int) -> tuple[list[int], list[int]] | None:
-    """Return token ids and attention mask of words by a network's own tokenizer; None where it has none."""
-    builder = _class("AutoTokenizer")
+def from_package(kind: str, weights: str, **form: Any) -> Any:
+    """Return what a class of ``transformers`` makes of a folder or of a name on the hub; errors as ``loaded``."""
     try:
-        with nullcontext() if Path(weights).is_dir() else hub():
-            out = builder.from_pretrained(weights)(words, padding="max_length", max_length=length, truncation=True)
-    except Exception:  # no file of it, of many kinds
-        return None
-    return out["input_ids"], out["attention_mask"]
-
-
-def _class(name: str) -> Any:
-    try:
-        library = importlib.import_module("transformers")
-        library.logging.set_verbosity_error()  # it reports what is told here in one line
+        library, folder = importlib.import_module("transformers"), Path(weights).is_dir()
+        library.logging.set_verbosity_error()  # what it would report is told in one line
         library.logging.disable_progress_bar()
-        return getattr(library, name)
+        builder = getattr(library, kind)
     except (ImportError, AttributeError) as error:
         mend = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
-        raise Mismatch(f"this method needs {name} of the package transformers ({error}): {mend}") from None
-
-
-def _reason(error: Exception, folder: bool) -> str:
-    """Return in words why a network was not loaded, and the mend."""
-    text = " ".join(str(error).split())
-    if folder:
-        return f"this folder holds no such network ({text[:120]}); it needs config.json and model.safetensors"
-    if "gated" in text.lower() or "403" in text or "401" in text:
-        return f"is gated, or not on the hub under this name: {ADVICE}"
-    return f"no such folder here, and the hub gave no network of that name ({text[:160]}); give model.weights a folder"
+        raise Mismatch(f"this method needs {kind} of the package transformers ({error}): {mend}") from None
+    try:
+        with nullcontext() if folder else hub():
+            return builder.from_pretrained(weights, local_files_only=folder, **form)
+    except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
+        text = " ".join(str(error).split())[:200]
+        why = f"no such folder, and the hub gave no network of this name ({text}); give model.weights a folder"
+        if folder:
+            why = f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
+        elif any(word in text.lower() for word in ("gated", "401", "403")):
+            why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
+        raise Mismatch(f"model.weights = {weights}: {why}") from None
 
 
 def as_uint8(image_3hw: Tensor) -> np.ndarray:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.common.ops import in_float32
+
 MOST_POINTS = 128
 LENGTH_EPS, MEAN_EPS, RANGE_EPS, AREA_EPS = 1e-7, 1e-7, 1e-6, 1e-6
 
@@ -24,9 +26,10 @@ class Maps(NamedTuple):
     filtered: Tensor  # the product of the first two in 0..1, 0 where the supports' background is nearer
 
 
+@in_float32
 def channel_units(features_nc: Tensor) -> Tensor:
     """Return F': every channel divided by its length over the patches."""
-    return F.normalize(features_nc.float(), dim=0)
+    return F.normalize(features_nc, dim=0)
 
 
 def cosines(support_nc: Tensor, query_nc: Tensor) -> Tensor:

@@ -4,18 +4,15 @@ Rectangles and boxes are x, y, width, height in pixels.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
 from PIL import Image
 
 Rectangle = tuple[int, int, int, int]
-MOST = 5  # supports on a canvas
-PUBLISHED_SEVERAL = 5  # shots of the published layout of several
 
 
-def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool) -> list[Rectangle]:
+def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = False) -> list[Rectangle]:
     """Return the rectangles of K supports and, last, of the query.
 
     Args:
@@ -24,65 +21,43 @@ def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool) -> 
         ratio: share of the canvas that the supports take.
         swap: the query comes first; with one support.
     """
-    if layout in ("vertical", "horizontal"):
-        a = int(side * ratio)
-        support, query = (0, 0, side, a), (0, a, side, side - a)
-        if swap:
-            support, query = (0, side - a, side, a), (0, 0, side, side - a)
-        return [support, query] if layout == "vertical" else [_across(support), _across(query)]
-    a = round(side * ratio)
-    rest = side - a
+    a = int(side * ratio) if layout in ("vertical", "horizontal") else round(side * ratio)
+    rest, u = side - a, side // shots
     if layout == "l_shape":
         w, h = side // 3, rest // 2
         top = [(0, 0, w, a), (w, 0, w, a), (2 * w, 0, side - 2 * w, a)]
         return [*top, (0, a, a, h), (0, a + h, a, rest - h), (a, a, rest, rest)]
-    u = side // shots
-    strip = [(i * u, 0, u if i < shots - 1 else side - u * i, a) for i in range(shots)]
-    out: list[Rectangle] = [*strip, (0, a, side, rest)]
-    return out if layout == "horizontal_strip" else [_across(one) for one in out]
-
-
-def _across(rectangle: Rectangle) -> Rectangle:
-    x, y, width, height = rectangle
-    return y, x, height, width
+    if layout in ("vertical", "horizontal"):
+        places = [(0, rest, side, a), (0, 0, side, rest)] if swap else [(0, 0, side, a), (0, a, side, rest)]
+    else:
+        places = [(i * u, 0, u if i < shots - 1 else side - u * i, a) for i in range(shots)] + [(0, a, side, rest)]
+    return places if layout in ("vertical", "horizontal_strip") else [(y, x, h, w) for x, y, w, h in places]
 
 
 def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
     """Return the canvas (S, S, 3) uint8 of photos (H, W, 3) uint8, each stretched to its rectangle, averaging."""
     out = np.zeros((side, side, 3), np.uint8)
-    for photo, (x, y, width, height) in zip(photos, places, strict=True):
-        stretched = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
-        out[y : y + height, x : x + width] = np.asarray(stretched)
+    for photo, (x, y, w, h) in zip(photos, places, strict=True):
+        out[y : y + h, x : x + w] = np.asarray(Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR))
     return out
 
 
 def box_of(mask_hw: np.ndarray) -> np.ndarray | None:
     """Return the box (4,) float64 of the largest 8-connected component of the pixels 1; None for an empty mask."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats((mask_hw == 1).astype(np.uint8), connectivity=8)
-    if len(stats) == 1:  # the background alone
-        return None
-    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    return stats[largest, :4].astype(np.float64)
+    *_, stats, _ = cv2.connectedComponentsWithStats((mask_hw == 1).astype(np.uint8), connectivity=8)
+    objects = stats[1:]  # after the background
+    return objects[objects[:, cv2.CC_STAT_AREA].argmax(), :4].astype(np.float64) if len(objects) else None
 
 
 def on_canvas(boxes_k4: np.ndarray, photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
     """Return the boxes of K supports on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
-    sizes = np.array([(photo.shape[1], photo.shape[0]) for photo in photos])
-    start, extent = np.array([p[:2] for p in places]), np.array([p[2:] for p in places])
-    low, size = boxes_k4[:, :2], boxes_k4[:, 2:]
-    out = np.concatenate([start + (low + size / 2) * extent / sizes, size * extent / sizes], 1) / side
-    return out.astype(np.float32)
+    low, extent, at = boxes_k4[:, :2], boxes_k4[:, 2:], np.array(places, float)
+    scale = at[:, 2:] / [photo.shape[1::-1] for photo in photos]
+    return (np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / side).astype(np.float32)
 
 
 def cut_out(map_ss: np.ndarray, place: Rectangle, size: tuple[int, int]) -> np.ndarray:
     """Return a rectangle of a map (S, S) float32 at a photo's size (H, W), nearest pixels."""
-    x, y, width, height = place
-    part = Image.fromarray(np.ascontiguousarray(map_ss[y : y + height, x : x + width]))
-    return np.asarray(part.resize((size[1], size[0]), Image.Resampling.NEAREST))
-
-
-def groups(shots: int) -> list[range]:
-    """Return the supports of each canvas, at most ``MOST`` in order, of sizes as equal as possible."""
-    count = -(-shots // MOST)
-    edges = [i * shots // count for i in range(count + 1)]
-    return [range(low, high) for low, high in pairwise(edges)]
+    x, y, w, h = place
+    part = Image.fromarray(np.ascontiguousarray(map_ss[y : y + h, x : x + w]))
+    return np.array(part.resize(size[::-1], Image.Resampling.NEAREST))

@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.foundation import Foundation, FoundationSettings, as_uint8, tokens
+from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
 from model.contract import Task
 from model.episode import Episode, NamedEpisode, Output
 from model.mismatch import Mismatch
@@ -24,6 +25,7 @@ log = logging.getLogger("symnet")
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
 NEUTRAL_TOKENS = (49406, 7195, 49407)  # of that word, for folders without a tokenizer
 WORDS = 32  # tokens of a prompt
+MOST = 5  # supports on a canvas
 MEAN = STD = 127.5  # of the network's input
 CHUNK = 16  # masks that are resized at a time
 
@@ -56,7 +58,7 @@ class Found(NamedTuple):
     kept: Tensor  # (Q,) bool
     logits: Tensor  # (Q, 4g, 4g) float32
     surest: Tensor  # (S, S) float32: greatest score of the kept instances that cover a pixel, 0 where none does
-    areas: Tensor  # (Q, 2): pixels of each kept instance, on the canvas and within the query; 0 for others
+    within: Tensor  # () float32: greatest score of a kept instance at least half of which lies in the query; or 0
 
 
 @register("sam3")
@@ -72,10 +74,10 @@ class SAM3(Foundation):
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings
 
-    def __init__(self, settings: SAM3Settings, task: Task, networks: list[nn.Module] | None = None):
+    def __init__(self, settings: SAM3Settings, task: Task, networks: Sequence[nn.Module] = ()):
         super().__init__(settings, task, networks)
         self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
-        self._tokens: dict[str, Tensor] = {}
+        self._prompts: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
@@ -86,66 +88,50 @@ class SAM3(Foundation):
         return Output(torch.stack([-half, half], 1), maps={"surest": surest}, evidence=evidence[:, None])
 
     def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
-        """Return c (H, W) of a query, and its evidence (2,): presence, and the surest instance mostly in the query."""
-        query, shots = as_uint8(episode.query[item]), []
-        for image, label in episode.shots(item):
-            if (box := c.box_of(label.cpu().numpy())) is not None:
-                shots.append((as_uint8(image), box))
-        device = episode.query.device
+        """Return c (H, W) of a query, and its evidence (2,): presence, and the surest instance mostly in the query.
+
+        More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
+        """
+        query, device, own = as_uint8(episode.query[item]), episode.query.device, self.settings
+        marked = [(as_uint8(image), c.box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
+        shots = [(photo, box) for photo, box in marked if box is not None]
         if not shots:
             log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
-        surest, evidence = [], []
-        prompt = self._prompt(self._word(episode, item))
-        for group in c.groups(len(shots)):
+        surest, evidence, prompt = [], [], self._prompt(episode, item)
+        for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
             photos, boxes = zip(*(shots[i] for i in group))
-            places = self._places(len(photos))
-            pasted = c.paste([*photos, query], places, self.side)
-            found = self.search(
-                pasted, c.on_canvas(np.stack(boxes), photos, places[:-1], self.side), prompt, places[-1]
-            )
+            shape = (own.layout, own.ratio, own.swap) if len(group) == 1 else ("horizontal_strip", own.ratio_of_several)
+            if len(group) == MOST:
+                shape = own.five, own.ratio_of_several
+            places = c.rectangles(len(group), self.side, *shape)
+            placed = c.on_canvas(np.stack(boxes), photos, places[:-1], self.side)
+            found = self.search(c.paste([*photos, query], places, self.side), placed, prompt, places[-1])
             part = c.cut_out(found.surest.cpu().numpy(), places[-1], query.shape[:2])
-            surest.append(torch.from_numpy(part.copy()).to(device))
-            inside = 2 * found.areas[:, 1] >= found.areas[:, 0].clamp(min=1)
-            evidence.append(torch.stack([found.presence, (found.scores * inside).max()]))
+            surest.append(torch.from_numpy(part).to(device))
+            evidence.append(torch.stack([found.presence, found.within]))
         return torch.stack(surest).mean(0), torch.stack(evidence).mean(0)
 
-    def _places(self, shots: int) -> list[c.Rectangle]:
-        """Return the rectangles of so many supports and of the query, by the settings."""
-        own = self.settings
-        if shots == 1:
-            return c.rectangles(shots, self.side, own.layout, own.ratio, own.swap)
-        layout = own.five if shots == c.PUBLISHED_SEVERAL else "horizontal_strip"
-        return c.rectangles(shots, self.side, layout, own.ratio_of_several, False)
-
-    def _word(self, episode: Episode, item: int) -> str:
-        """Return the word of the prompt: the class name where the settings ask for it and it is known."""
-        if not self.settings.reads_names:
-            return NEUTRAL
-        known = dict(enumerate(self.task.classes, 1))
-        given = episode.name if isinstance(episode, NamedEpisode) else None
-        return given or known.get(int(episode.class_id[item]), NEUTRAL)
-
-    def _prompt(self, word: str) -> Tensor:
-        """Return token ids and attention mask of a word, (2, 1, ``WORDS``) int64.
+    def _prompt(self, episode: Episode, item: int) -> Tensor:
+        """Return token ids and attention mask of the word, (2, 1, ``WORDS``) int64: the class name if it is asked for.
 
         Raises:
-            Mismatch: the network comes without a tokenizer, and the word is not ``NEUTRAL``.
+            Mismatch: the network comes without a tokenizer, which class names need.
         """
-        if word not in self._tokens:
-            own = tokens(self.settings.weights[0], word, WORDS)
-            if own is None and word != NEUTRAL:
-                raise Mismatch(
-                    f"model.words = names: {self.settings.weights[0]} holds no tokenizer; copy its files there"
-                )
-            if own is None:
-                ids = [
-                    i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS
-                ]  # all, but in small ones
-                rest = [0] * (WORDS - len(ids))
-                own = [*ids, *rest], [*(1 for _ in ids), *rest]
-            self._tokens[word] = torch.tensor(own)[:, None]
-        return self._tokens[word].to(next(self.networks[0].parameters()).device)
+        word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
+        if self.settings.reads_names:
+            known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
+            word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
+        if word not in self._prompts:
+            try:
+                ids = from_package("AutoTokenizer", source)(word, max_length=WORDS, truncation=True)["input_ids"]
+            except Mismatch:
+                if word != NEUTRAL:
+                    raise
+                ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
+            rest = [0] * (WORDS - len(ids))
+            self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
+        return self._prompts[word].to(device)
 
     def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: c.Rectangle) -> Found:
         """Return what SAM 3 finds on a canvas (S, S, 3) uint8.
@@ -155,24 +141,22 @@ class SAM3(Foundation):
             prompt: token ids and attention mask, (2, 1, ``WORDS``).
             query: the query's rectangle.
         """
-        device = prompt.device
+        network, device, side = self.networks[0], prompt.device, len(canvas)
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
-        boxes = torch.from_numpy(boxes_k4)[None].to(device)
-        ones = torch.ones(boxes.shape[:2], dtype=torch.int64, device=device)
-        seen = self.networks[0].get_vision_features(pixels)
+        seen = network.get_vision_features(pixels)
         for name in ("fpn_hidden_states", "fpn_position_encoding"):
             seen[name] = tuple(maps.float() for maps in seen[name])
-        text = {"input_ids": prompt[0], "attention_mask": prompt[1]}
+        boxes = torch.from_numpy(boxes_k4)[None].to(device)
+        given = {"input_boxes": boxes, "input_boxes_labels": torch.ones_like(boxes[..., 0], dtype=torch.int64)}
         with torch.autocast(device.type, enabled=False):  # the image encoder alone runs in bf16
-            out = self.networks[0](vision_embeds=seen, **text, input_boxes=boxes, input_boxes_labels=ones)
+            out = network(vision_embeds=seen, input_ids=prompt[0], attention_mask=prompt[1], **given)
         presence, logits = out.presence_logits.sigmoid().view(()), out.pred_masks[0]
         scores = out.pred_logits[0].sigmoid() * presence
-        kept, side = scores > self.settings.threshold, len(canvas)
-        surest, areas = torch.zeros(side, side, device=device), torch.zeros(len(scores), 2, device=device)
-        x, y, width, height = query
+        kept, (x, y, w, h) = scores > self.settings.threshold, query
+        surest, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
         for which in kept.nonzero()[:, 0].split(CHUNK) if kept.any() else ():
             masks = F.interpolate(logits[which][None], (side, side), mode="bilinear", align_corners=False)[0] > 0
             surest = torch.maximum(surest, (masks * scores[which, None, None]).amax(0))
-            areas[which, 0] = masks.sum((1, 2)).float()
-            areas[which, 1] = masks[:, y : y + height, x : x + width].sum((1, 2)).float()
-        return Found(scores, presence, kept, logits, surest, areas)
+            areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
+            within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())
+        return Found(scores, presence, kept, logits, surest, within)

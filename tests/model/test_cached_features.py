@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from model.common.foundation import Foundation
-from model.encoders.features import Features
 from model.registry import models
 from tests.model.small import drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
@@ -29,9 +28,8 @@ def test_what_is_remembered_of_each_image_alone_gives_the_same_prediction(name: 
 
     image, label = (x[None, None] for x in shots[0])
     other = network.cache_support(image, torch.zeros_like(label))  # the same image, nothing marked
-    if isinstance(other, Features):
-        same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
-        assert same != network.masks_supports
+    same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
+    assert same != network.masks_supports
 
     known, encoded = dataclasses.replace(episode, cached_support=supports, cached_query=queries), []
     seeing = network.networks[1] if isinstance(network, Foundation) else network.encoder

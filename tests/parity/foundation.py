@@ -90,8 +90,9 @@ def gfsam_case(inputs: Arrays) -> Arrays:
     model = GFSAM(GFSAMSettings(), TASK, _sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
     labels = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
-    supports = [(model.see(images[f"support_{k}"]).features, label) for k, label in enumerate(labels)]
-    answer = model.answer(model.see(images["query"]), images["query"], supports)
+    supports = [(model.see(images[f"support_{k}"]), *model._weights(label)) for k, label in enumerate(labels)]
+    query = images["query"]
+    answer = model.answer(model.cache_query(query[None]), 0, query, supports)
     out = {name: x.view(model.grid, model.grid) for name, x in answer.maps._asdict().items()}
     out |= {"points": answer.points, "prompts": answer.prompts, "areas": answer.areas, "mask": answer.mask}
     out |= {name: getattr(answer.verdict, name) for name in ("components", "foreground", "state")}
