@@ -227,7 +227,7 @@ def published_rows(
     """
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     rows, omitted = [], list[str]()
-    for entry in content["rows"]:
+    for entry in [*content["rows"], *content["foundation"]]:
         paper, encoder = entry["paper"], entry["encoder"]
         known_shots = [shot for shot in shots if shot in entry["miou"]]
         if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:
