@@ -123,11 +123,13 @@ class SAM3(Foundation):
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
             word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
         if word not in self._prompts:
-            try:
-                ids = from_package("AutoTokenizer", source)(word, max_length=WORDS, truncation=True)["input_ids"]
-            except Mismatch:
+            tokenizer = from_package("AutoTokenizer", source)  # of its files, or without any an empty one
+            ids = tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
+            if {*ids} <= {*tokenizer.all_special_ids}:
                 if word != NEUTRAL:
-                    raise
+                    raise Mismatch(
+                        f"model.weights = {source}: has no tokenizer, which names need; copy its files there"
+                    )
                 ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
             rest = [0] * (WORDS - len(ids))
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
