@@ -127,9 +127,7 @@ class SAM3(Foundation):
             ids = tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
             if {*ids} <= {*tokenizer.all_special_ids}:
                 if word != NEUTRAL:
-                    raise Mismatch(
-                        f"model.weights = {source}: has no tokenizer, which names need; copy its files there"
-                    )
+                    raise Mismatch(f"model.weights = {source}: has no tokenizer, which names need; copy its files")
                 ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
             rest = [0] * (WORDS - len(ids))
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])

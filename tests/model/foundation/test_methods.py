@@ -149,7 +149,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     (folder / "model.safetensors").unlink()
     with pytest.raises(Mismatch, match=r"holds no such network .* config.json and model.safetensors"):
         loaded("Dinov2Model", str(folder))
-    with pytest.raises(Mismatch, match="lacks .* tensors of SamModel|holds no such network"):
+    with pytest.raises(Mismatch, match=r"lacks .* tensors of SamModel|holds no such network"):
         loaded("SamModel", saved("Dinov2Model"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(Mismatch, match="no such folder, and the hub gave no network of this name") as error:
@@ -167,7 +167,7 @@ def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(library.Sam3Model, "from_pretrained", refuse)
     monkeypatch.setattr("model.common.foundation.hub", lambda: __import__("contextlib").nullcontext())
-    with pytest.raises(Mismatch, match="facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
+    with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
         loaded("Sam3Model", "facebook/sam3")
 
 

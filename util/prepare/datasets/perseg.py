@@ -36,8 +36,8 @@ def find(options: argparse.Namespace) -> Plan:
             for folder, kinds in ((images, PHOTOS), (masks, MASKS))
         )
         stems = sorted(photo_of.keys() | mask_of.keys())
-        if len(stems) < 2 or stems[0] != SUPPORT:
-            raise UserError(f"{images / name}: has no photo {SUPPORT}, the support, and another one; unpack it again")
+        if len(stems) < 2 or SUPPORT not in photo_of.keys() & mask_of.keys():
+            raise UserError(f"{images / name}: has no photo {SUPPORT} with its mask, or no other; unpack it again")
         for stem in stems:
             photo, mask = photo_of.get(stem, images / name / f"{stem}.jpg"), masks / name / f"{stem}.png"
             of_photo = f"{name}/{photo.name}"
