@@ -1,6 +1,6 @@
 """GF-SAM's steps, in the paper's order: maps of likeness, points, the graph of their masks, and its gates.
 
-Maps (G, G) and vectors (n,) of a grid of G x G patches are float32, patch j = G y + x.
+Maps are vectors (n,) float32 of a grid of G x G patches, patch j = G y + x.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import in_float32
+from model.common.ops import in_float32, min_max
 
 MOST_POINTS = 128
-LENGTH_EPS, MEAN_EPS, RANGE_EPS, AREA_EPS = 1e-7, 1e-7, 1e-6, 1e-6
+MASKS_AT_ONCE = 16
+EPS, RANGE_EPS = 1e-7, 1e-6
 
 
 class Maps(NamedTuple):
@@ -34,13 +35,12 @@ def channel_units(features_nc: Tensor) -> Tensor:
 
 def cosines(support_nc: Tensor, query_nc: Tensor) -> Tensor:
     """Return the cosine of each support patch (row) to each query patch of features F'."""
-    lengths = support_nc.norm(dim=1)[:, None] * query_nc.norm(dim=1)
-    return support_nc @ query_nc.T / (lengths + LENGTH_EPS)
+    return support_nc @ query_nc.T / (support_nc.norm(dim=1)[:, None] * query_nc.norm(dim=1) + EPS)
 
 
 def mean_prior(weights_mn: Tensor, cosines_nn: Tensor) -> Tensor:
     """Return the mean cosine of each query patch to weighted support patches, (m, n), for m sets of weights."""
-    return (weights_mn @ cosines_nn / len(cosines_nn)) / (weights_mn.mean(1, keepdim=True) + MEAN_EPS)
+    return weights_mn @ cosines_nn / len(cosines_nn) / (weights_mn.mean(1, keepdim=True) + EPS)
 
 
 def likeness(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
@@ -51,22 +51,16 @@ def likeness(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
         means = mean_prior(torch.stack([of_object, of_rest]), cos)
         each.append(torch.stack([(of_object[:, None] * cos).amax(0), *means]))
     pos_max, pos_mean, neg_mean = torch.stack(each).mean(0)
-    both = _in_range(pos_mean * pos_max)
-    return Maps(pos_max, pos_mean, neg_mean, torch.where(_in_range(neg_mean) <= both, both, 0.0))
-
-
-def _in_range(x: Tensor) -> Tensor:
-    return (x - x.min()) / (x.max() - x.min() + RANGE_EPS)
+    both, rest = min_max(pos_mean * pos_max, RANGE_EPS), min_max(neg_mean, RANGE_EPS)
+    return Maps(pos_max, pos_mean, neg_mean, torch.where(rest <= both, both, 0.0))
 
 
 def points_of(filtered_n: Tensor, grid: int) -> Tensor:
     """Return the points (P, 2) int64, x and y in patches, by x, then y; none where the map is 0 everywhere."""
     total = float(filtered_n.sum())
-    count = min(max(int(total), int(total > 0)), MOST_POINTS)
-    best = filtered_n.topk(count).indices
+    best = filtered_n.topk(min(max(int(total), int(total > 0)), MOST_POINTS)).indices
     x, y = best % grid, best // grid
-    order = (x * grid + y).argsort()
-    return torch.stack([x, y], 1)[order]
+    return torch.stack([x, y], 1)[(x * grid + y).argsort()]
 
 
 class Verdict(NamedTuple):
@@ -79,40 +73,41 @@ class Verdict(NamedTuple):
 
 
 def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) -> Verdict:
-    """Return the verdict on the masks (P, S, S) bool of at least one point.
-
-    Args:
-        query_nc: the query's features F'.
-    """
+    """Return the verdict on the masks (P, S, S) bool of at least one point; ``query_nc`` are the query's features F'."""
     from scipy.sparse.csgraph import connected_components  # other methods need no scipy
 
-    side, grid = masks_pss.shape[-1], round(len(maps.pos_mean) ** 0.5)
-    rows = torch.arange(grid, device=masks_pss.device) * side // grid
+    device, side, grid = masks_pss.device, masks_pss.shape[-1], round(len(maps.pos_mean) ** 0.5)
+    rows = torch.arange(grid, device=device) * side // grid
     covers = masks_pss[:, rows[points_p2[:, 1]], rows[points_p2[:, 0]]]  # arcs (P, P): mask a on the patch of point b
-    components = _renumbered(connected_components(covers.cpu().numpy(), connection="weak")[1])
-    soft = on_grid(masks_pss, grid)
+    labels = connected_components(covers.cpu().numpy(), connection="weak")[1]
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    components = first.argsort().argsort()[inverse]
+    own, soft = torch.from_numpy(components).to(device), on_grid(masks_pss, grid)
+
     middle = (maps.pos_mean.max() + maps.pos_mean.min()) / 2  # h
     positive, negative = maps.pos_mean**2, maps.neg_mean * middle
-    nearer, gain = positive > negative, (soft * (positive - negative)).sum(1) / (soft.sum(1) + AREA_EPS)
-
-    foreground = torch.zeros(len(soft), dtype=torch.bool, device=soft.device)
-    last = torch.zeros(len(soft), device=soft.device)  # of each mask's component: the surplus of the last one seen
+    nearer, gain = positive > negative, (soft * (positive - negative)).sum(1) / (soft.sum(1) + RANGE_EPS)
+    foreground = torch.zeros(len(soft), dtype=torch.bool, device=device)
+    last = torch.zeros(len(soft), device=device)  # of each mask's component: the surplus of the last one seen
     unions = []
-    for number in range(components.max() + 1):
-        members = torch.from_numpy(np.flatnonzero(components == number)).to(soft.device)
-        grown = torch.zeros_like(maps.pos_mean)
+    for number in range(len(first)):
+        members, grown = (own == number).nonzero()[:, 0], torch.zeros_like(maps.pos_mean)
         for a in members[gain[members].argsort(descending=True, stable=True)].tolist():
             new = soft[a] * (1 - grown)
-            inside, outside = (nearer * new).sum(), (~nearer * new).sum()
-            if inside > outside:
+            surplus = (nearer * new).sum() - (~nearer * new).sum()
+            if surplus > 0:
                 foreground[a] = True
                 grown = grown + new
-            last[members] = inside - outside
+            last[members] = surplus
         unions.append(on_grid(masks_pss[members].any(0)[None], grid)[0])
 
-    own = torch.from_numpy(components).to(soft.device)
-    consistent = _consistent(mean_prior(torch.stack(unions), cosines(query_nc, query_nc)), points_p2, own, grid)
-    both = foreground.long() + consistent
+    likest = mean_prior(torch.stack(unions), cosines(query_nc, query_nc))  # z, (components, n)
+    away = torch.cdist(points_p2.double(), points_p2.double())
+    distance = torch.stack([away[:, own == number].amin(1) for number in range(len(first))])
+    z = likest[:, points_p2[:, 1] * grid + points_p2[:, 0]] / torch.where(distance == 0, 1.0, distance)
+    consistent = z.argmax(0) == own
+    share = torch.stack([consistent[own == number].float().mean() for number in range(len(first))])
+    both = foreground.long() + (consistent & (share >= 0.5)[own])
     state = torch.where(both == 2, 1, torch.where(both == 1, 2, 0))
     if (state == 1).any():
         return Verdict(components, foreground, state, masks_pss[state == 1].any(0))
@@ -121,29 +116,7 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) ->
 
 def on_grid(masks_pss: Tensor, grid: int) -> Tensor:
     """Return masks (P, S, S) bool resized to the patches, (P, n) in 0..1."""
-    parts = [
-        F.interpolate(some[None].float(), (grid, grid), mode="bilinear", align_corners=False)[0]
-        for some in masks_pss.split(16)
-    ]
+    some = masks_pss[:, None].split(MASKS_AT_ONCE)
+    size = grid, grid
+    parts = [F.interpolate(masks.float(), size, mode="bilinear", align_corners=False) for masks in some]
     return torch.cat(parts).flatten(1)
-
-
-def _renumbered(labels: np.ndarray) -> np.ndarray:
-    """Return labels as numbers by first appearance."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return first.argsort().argsort()[inverse]
-
-
-def _consistent(z_cn: Tensor, points_p2: Tensor, own_p: Tensor, grid: int) -> Tensor:
-    """Return whether each point is nearest to its own component, by likeness per distance, (P,) bool.
-
-    Of a component fewer than half of whose points are, none is.
-    """
-    away = torch.cdist(points_p2.double(), points_p2.double())  # (P, P)
-    members = torch.arange(len(z_cn), device=own_p.device)[:, None] == own_p  # (C, P)
-    distance = torch.stack([away[:, of_one].amin(1) for of_one in members])
-    distance = torch.where(distance == 0, 1.0, distance)
-    z = z_cn[:, points_p2[:, 1] * grid + points_p2[:, 0]]
-    consistent = (z / distance).argmax(0) == own_p
-    share = (members * consistent).sum(1) / members.sum(1)
-    return consistent & (share >= 0.5)[own_p]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from util.errors import UserError
-from util.files import read_json
+from util.files import read_json, read_text
 from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
 from util.prepare.datasets.recipe import Job, Piece, Plan
@@ -30,6 +30,7 @@ LEFT_OUT = "aeroplane+TAIL"  # by the published code
 CLASSES, PARTS = "pascal_part/classes.csv", "pascal_part/parts.csv"  # of ``lists/``
 OFFICIAL, VAL = "Annotations_Part", "ImageSets/Main/val.txt"
 OTHER_NAMES = {"table": "diningtable"}
+NOWHERE = (0, 0, 0, 0)
 Object = tuple[str, tuple[int, ...], dict[str, list[Any]]]  # name, left, top, right, bottom, shapes of each part
 
 
@@ -76,19 +77,16 @@ def official_photos(folder: Path) -> list[dict[str, list[str]]]:
     Raises:
         UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
     """
-    listing = folder.parent / VAL
-    if not listing.exists():
-        raise UserError(f"{listing}: does not exist; unpack VOC 2010 (VOCtrainval) there too")
-    paths = [folder / f"{line.split()[0]}.mat" for line in listing.read_text().splitlines() if line.strip()]
-    shown = dict(zip(paths, parallel_map(_classes_in, [path for path in paths if path.exists()], "annotations")))
+    names = read_text(folder.parent / VAL, "this list", "unpack VOC 2010").split()
+    paths = [path for stem in names if (path := folder / f"{stem}.mat").exists()]
+    shown = dict(zip(paths, parallel_map(_classes_in, paths, "annotations"), strict=True))
     out: list[dict[str, list[str]]] = [{} for _ in GROUPS]
     for row in listed(CLASSES):
         name = f"{row['object']}+{row['part']}"
         if stems := [path.stem for path, names in shown.items() if name in names]:
             out[int(row["fold"])][name] = stems
-    for group, of_group in zip(GROUPS, out):
-        if not of_group:
-            raise UserError(f"{folder}: no validation photo shows a part of {group}; unpack all annotations")
+    if lacking := [group for group, of_group in zip(GROUPS, out) if not of_group]:
+        raise UserError(f"{folder}: no validation photo shows a part of {lacking[0]}; unpack all annotations")
     return out
 
 
@@ -97,36 +95,37 @@ def _classes_in(path: Path) -> set[str]:
 
 
 def objects_of(path: Path) -> list[Object]:
-    """Return the objects of a photo with their merged parts; UserError for an annotation of another form."""
+    """Return the objects of a photo with their merged parts; UserError for an annotation of another form.
+
+    The box of an official file ends before the last row and column, as published.
+    """
+    out: list[Object] = []
     with published_form(path):
         if path.suffix == ".json":
-            content = read_json(path, "this annotation", "unpack the benchmark's annotations")
-            return [_of_json(one) for one in content["object"]]
+            for one in read_json(path, "this annotation", "unpack the benchmark's annotations")["object"]:
+                shapes = [(part["name"], shape_of(mask)) for part in one["parts"] for mask in part["mask"]]
+                box = tuple(int(float(one["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
+                out.append((one["name"], box, _by_part(shapes)))
+            return out
         from scipy.io import loadmat  # imported where it is called: it would delay every command
 
         merged = {row["part"]: row["merged"] for row in listed(PARTS)}
-        content = loadmat(path, squeeze_me=True, struct_as_record=False)["anno"]
-        return [_of_mat(one, merged) for one in np.atleast_1d(content.objects).tolist()]
+        for one in np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects):
+            parts = [part for part in np.atleast_1d(one.parts) if str(part.part_name) in merged]
+            shapes = [(merged[str(part.part_name)], encoded(np.atleast_2d(part.mask) > 0)) for part in parts]
+            rows, columns = np.nonzero(np.atleast_2d(one.mask))
+            box = (
+                tuple(int(at) for at in (columns.min(), rows.min(), columns.max(), rows.max()))
+                if len(rows)
+                else NOWHERE
+            )
+            name = str(getattr(one, "class"))
+            out.append((OTHER_NAMES.get(name, name), box, _by_part(shapes)))
+    return out
 
 
-def _of_json(content: dict[str, Any]) -> Object:
-    parts: dict[str, list[Any]] = {}
-    for part in content["parts"]:
-        parts.setdefault(part["name"], []).extend(map(shape_of, part["mask"]))
-    box = tuple(int(float(content["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return content["name"], box, parts
-
-
-def _of_mat(content: Any, merged: dict[str, str]) -> Object:
-    """Return an object of an official file; the box ends before the last row and column, as published."""
-    parts: dict[str, list[Any]] = {}
-    for part in np.atleast_1d(content.parts).tolist():
-        if (name := merged.get(str(part.part_name))) is not None:
-            parts.setdefault(name, []).append(encoded(np.atleast_2d(part.mask) > 0))
-    rows, columns = np.nonzero(np.atleast_2d(content.mask))
-    box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())) if len(rows) else (0, 0, 0, 0)
-    name = str(getattr(content, "class"))
-    return OTHER_NAMES.get(name, name), box, parts
+def _by_part(shapes: list[tuple[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [shape for part, shape in shapes if part == name] for name, _ in shapes}
 
 
 def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
@@ -134,12 +133,8 @@ def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
     path, name = job.source
     thing, part = name.split("+", 1)
     with published_form(path):
-        shown = [(parts.get(part, []), box) for one, box, parts in objects_of(path) if one == thing]
-        shown = [(shapes, box) for shapes, box in shown if any(map(_has_pixels, shapes))]
+        found = [(parts.get(part, []), box) for one, box, parts in objects_of(path) if one == thing]
+        shown = [one for one in found if any(not isinstance(s, dict) or decoded(s).any() for s in one[0])]
     if shown:
         shapes, box = drawn(shown, job.class_id, path.stem)
         yield from region(replace(job, source=(tuple(shapes), box)), image)
-
-
-def _has_pixels(shape: Any) -> bool:
-    return not isinstance(shape, dict) or bool(decoded(shape).any())
