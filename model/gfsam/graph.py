@@ -73,7 +73,7 @@ class Verdict(NamedTuple):
 
 
 def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) -> Verdict:
-    """Return the verdict on the masks (P, S, S) bool of at least one point; ``query_nc`` are the query's features F'."""
+    """Return the verdict on the masks (P, S, S) bool of at least one point, for the query's features F'."""
     from scipy.sparse.csgraph import connected_components  # other methods need no scipy
 
     device, side, grid = masks_pss.device, masks_pss.shape[-1], round(len(maps.pos_mean) ** 0.5)

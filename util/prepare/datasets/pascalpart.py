@@ -30,7 +30,6 @@ LEFT_OUT = "aeroplane+TAIL"  # by the published code
 CLASSES, PARTS = "pascal_part/classes.csv", "pascal_part/parts.csv"  # of ``lists/``
 OFFICIAL, VAL = "Annotations_Part", "ImageSets/Main/val.txt"
 OTHER_NAMES = {"table": "diningtable"}
-NOWHERE = (0, 0, 0, 0)
 Object = tuple[str, tuple[int, ...], dict[str, list[Any]]]  # name, left, top, right, bottom, shapes of each part
 
 
@@ -120,7 +119,7 @@ def objects_of(path: Path) -> list[Object]:
                 else NOWHERE
             )
             name = str(getattr(one, "class"))
-            out.append((OTHER_NAMES.get(name, name), box, _by_part(shapes)))
+            out.append((OTHER_NAMES.get(name, name), tuple(map(int, ends)), _by_part(shapes)))
     return out
 
 
