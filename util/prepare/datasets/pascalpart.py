@@ -113,11 +113,7 @@ def objects_of(path: Path) -> list[Object]:
             parts = [part for part in np.atleast_1d(one.parts) if str(part.part_name) in merged]
             shapes = [(merged[str(part.part_name)], encoded(np.atleast_2d(part.mask) > 0)) for part in parts]
             rows, columns = np.nonzero(np.atleast_2d(one.mask))
-            box = (
-                tuple(int(at) for at in (columns.min(), rows.min(), columns.max(), rows.max()))
-                if len(rows)
-                else NOWHERE
-            )
+            ends = (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else (0, 0, 0, 0)
             name = str(getattr(one, "class"))
             out.append((OTHER_NAMES.get(name, name), tuple(map(int, ends)), _by_part(shapes)))
     return out
