@@ -16,14 +16,7 @@ from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
 
 ROOT = "folder of the photos and the annotations"
-FOLDS = 4
-RULE = {
-    "title": "PACO-Part",
-    "folds": FOLDS,
-    "query": "class_then_query",
-    "supports": "with_replacement",
-    "episodes": 2500,
-}
+RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -31,7 +24,7 @@ def find(options: argparse.Namespace) -> Plan:
     files = [regions.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
     with regions.published_form(files[0]):
         numbers = list(regions.read_pickle(files[0])["cid2img"])
-    numbers, jobs, photos = numbers[: len(numbers) // FOLDS * FOLDS], list[Job](), list[int]()
+    numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[Job](), list[int]()
     with regions.published_form(files[1]):
         val = regions.read_pickle(files[1])
         for class_id, number in enumerate(numbers, 1):
@@ -43,7 +36,7 @@ def find(options: argparse.Namespace) -> Plan:
             photos.append(len(entries))
     known = {int(row["paco_id"]): row["name"] for row in regions.listed("paco_part/categories.csv")}
     names = known if all(number in known for number in numbers) else {}
-    by_fold = [sum(count > 1 for count in photos[fold::FOLDS]) for fold in range(FOLDS)]
+    by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]
     if empty := [str(fold) for fold, count in enumerate(by_fold) if not count]:
         raise UserError(f"{files[1]}: no class of fold {', '.join(empty)} has two photos; unpack the annotations again")
     note = f"classes tested with one shot by fold: {by_fold}, published [79, 82, 66, 76]"
