@@ -37,8 +37,14 @@ class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
+    pretraining = cast(Any, None)  # a field where the model brings networks of its own: the data that trained them
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether class names themselves are read: ``Task.classes``, ``NamedEpisode``."""
+        return False
 
     def backbone(self) -> str | None:
         """Return the name of the encoder's architecture, for results and messages."""
@@ -61,6 +67,7 @@ class Task:
     shots: int  # K
     size: int  # S, side of the square input in pixels
     text_width: int  # T, 0 for models that read no text
+    classes: tuple[str, ...] = ()  # names by class id, for models that read them
 
 
 class Trainable(nn.Module):
@@ -106,6 +113,7 @@ class FewShotModel(Trainable):
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
+    shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     default_net: ClassVar[str | None] = None  # the encoder (``NET``) where none is named; None: the data set's
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
@@ -113,6 +121,7 @@ class FewShotModel(Trainable):
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
+    licence: ClassVar[str | None] = None  # of the networks that it brings along
     downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
 
     def __init__(self, settings: Any, task: Task):

@@ -95,6 +95,13 @@ class EpisodeOfOriginalSizes(Episode):
 
 
 @dataclass
+class NamedEpisode(Episode):
+    """Episodes of one class that the data set need not have, for models that read names."""
+
+    name: str | None = None
+
+
+@dataclass
 class LabelledImages(Batch):
     """B images for ordinary segmentation of the base classes (the base-learner stage)."""
 

@@ -13,6 +13,8 @@ from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
 from tests import parity
+from tests.parity.foundation import gfsam_case as gfsam_case  # part of the interface
+from tests.parity.foundation import sam3_case as sam3_case
 from tests.parity.tap import tap_case as tap_case  # part of the interface
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init

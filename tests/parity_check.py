@@ -4,7 +4,6 @@ The tests use it, on the CPU or on ``--device``.
 """
 
 import functools
-import importlib.util
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from tests.parity.insid3 import insid3_case
 from tests.parity_case import forward_case
-from tests.paths import SHARED
+from tests.paths import SHARED, parity_weights
 
 SYMNET, INSID3 = "symnet", "insid3"
 INPUTS = {
@@ -80,10 +79,7 @@ def cases() -> list[tuple[str, str]]:
 @functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
 def weights(model: str, layout: str) -> dict[str, Tensor]:
     """Return the weights of a method's cases under their published names."""
-    spec = importlib.util.spec_from_file_location("parity_weights", SHARED / "parity" / "weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.published_state_dict(folder_of(model) / f"layout_{layout}.json")
+    return parity_weights().published_state_dict(folder_of(model) / f"layout_{layout}.json")
 
 
 def measured(model: str, stem: str) -> dict[str, np.ndarray]:

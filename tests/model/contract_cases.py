@@ -11,12 +11,13 @@ from torch import Tensor
 from model.contract import FewShotModel, Trainable
 from model.episode import Episode, LabelledImages, Output
 from model.registry import models
-from tests.model.small import drawn_episode, small_model
+from tests.model.small import WITH_ENCODER, drawn_episode, small_model
 
 SHOTS, BATCH, STEPS = 3, 2, 4
 RATE, BIG_RATE = 1e-3, 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 NAMES = sorted(models())
+with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", NAMES)
 device = torch.device("cpu")  # that of ``--device``: tests/model/conftest.py
 

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel, Task
 from model.encoders.resnet import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
+from tests.model.tiny import networks_of
 from tests.narrow import NARROW
 
+WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
@@ -24,6 +27,7 @@ NOISE = 0.1
 SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it small, or switch its steps on
     "sccan": {"grid": 16, "blocks": 2},
     "probe": {"stage": 3},
+    "sam3": {"threshold": 0.01},
     "insid3": {"components": 2, "tau": 0.9, "merge": 0.01},
     "symnet_plus": {
         "correlation": CorrelationSettings("conv4d", support_grid=4),
@@ -57,7 +61,10 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     """
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
-    settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
+    if folders := networks_of(model_class, seed):
+        settings.weights = folders
+    else:
+        settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
     torch.manual_seed(seed)
     network = model_class(settings, task_of(name, shots)).eval()
     with torch.no_grad():

@@ -19,6 +19,7 @@ from tests.model.contract_cases import (
     other_model,
     predict,
     prediction_of,
+    with_encoder,
 )
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
@@ -66,10 +67,11 @@ def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
 
 
 @every_model
-def test_the_order_of_shots_does_not_matter_but_the_supports_do(name: str) -> None:
+def test_the_order_of_shots_matters_where_a_method_declares_it_and_the_supports_do(name: str) -> None:
     episode, order = chosen(episode_of(name), slice(None)), [2, 0, 1]
     episode.support, episode.support_label = episode.support[:, order], episode.support_label[:, order]
-    torch.testing.assert_close(predict(built(name), episode).logits, prediction_of(name).logits, **CLOSE)
+    same = torch.allclose(predict(built(name), episode).logits, prediction_of(name).logits, **CLOSE)
+    assert same != built(name).shots_in_order
     episode.support_label = 1 - episode.support_label.clamp(max=1)
     assert not torch.allclose(predict(built(name), episode).logits, prediction_of(name).logits, **CLOSE)
 
@@ -119,7 +121,7 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
     assert all(torch.equal(logits, want[key]) for key, logits in scored_outputs(given).items())
 
 
-@every_model
+@with_encoder
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
     network, other = fresh_model(name), other_model(name)
     state = other.encoder.state_dict()
@@ -128,7 +130,7 @@ def test_encoder_weights_enter_through_the_model(name: str) -> None:
     assert network.published is None or network.published.translate(state) is None
 
 
-@every_model
+@with_encoder
 def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
     """The same class twice: the first of them wins; alone it has the score of ``forward``."""
     network, episode = fresh_model(name), episode_of(name)

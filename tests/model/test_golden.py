@@ -13,15 +13,14 @@ import torch
 
 from model.encoders.resnet import SMALL
 from model.episode import LabelledImages
-from model.registry import models
 from tests.model.seeded import seeded_model, takes
-from tests.model.small import drawn_episode
+from tests.model.small import WITH_ENCODER, drawn_episode
 from tests.narrow import NARROW
 from util.evaluate.evaluate import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
 ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few
-CASES = [(name, ENCODERS.get(name, NARROW)) for name in sorted(models()) if takes(name, ENCODERS.get(name, NARROW))]
+CASES = [(name, ENCODERS.get(name, NARROW)) for name in WITH_ENCODER if takes(name, ENCODERS.get(name, NARROW))]
 CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit")]
 CLOSE = 2e-3  # relative to the largest value of an array
 BASE_GRADIENT = "base stage, gradient"

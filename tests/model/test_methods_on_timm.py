@@ -8,7 +8,7 @@ import torch
 from model.encoders.registry import PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
-from tests.model.small import SETTINGS, drawn_episode, task_of
+from tests.model.small import SETTINGS, WITH_ENCODER, drawn_episode, task_of
 
 CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 SHOTS, BATCH = 2, 2
@@ -29,7 +29,7 @@ def method_on(name: str, backbone: str, **encoder: object):
 
 @pytest.mark.train
 @pytest.mark.parametrize("backbone", [CONVOLUTIONS, TRANSFORMER])
-@pytest.mark.parametrize("name", sorted(models()))
+@pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone: str) -> None:
     problem = models()[name].encoder_problem(EncoderSettings(backbone))
     assert (problem is not None) == (models()[name].grids == PYRAMID and backbone == TRANSFORMER)

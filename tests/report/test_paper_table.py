@@ -11,7 +11,8 @@ import yaml
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
 from util.report.__main__ import command
-from util.report.paper_table import PUBLISHED, class_table, table
+from util.report.paper_table import PUBLISHED, class_table, published_rows, table
+from util.report.schema import in_words
 
 OF_FOLD_0 = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 
@@ -279,6 +280,21 @@ def test_published_rows_are_whole_and_have_their_source():
         assert ("fold_rule" in row) == (row["dataset"] == "coco") and row["miou"].keys() == {1, 5}
         for *folds, mean in (cells for key in ("base", "novel", "miou") for cells in row.get(key, {}).values()):
             assert not folds or sum(folds) / len(folds) == pytest.approx(mean, abs=0.11), row
+
+
+def test_rows_of_methods_on_foundation_models_are_whole_and_of_tracks_of_their_own():
+    content = yaml.safe_load(PUBLISHED.read_text())
+    rows = content["foundation"]
+    for row in rows:
+        assert ("fold_rule" in row) == (row["dataset"] == "coco") and 1 in row["miou"]
+        for *folds, mean in row["miou"].values():
+            assert not folds or sum(folds) / len(folds) == pytest.approx(mean, abs=0.35), row  # as printed
+    assert len({row["paper"] for row in rows}) == 18 and {row["paper"] for row in rows} <= content["tracks"].keys()
+    assert {"lvis92i", "pascalpart", "pacopart", "fss1000", "coco", "perseg"} < {row["dataset"] for row in rows}
+    quoted, _ = published_rows("pascal", [1], "contiguous")
+    tracks = {row.method: in_words(row.tracks) for row in quoted}
+    assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"] and "SA-Co" in tracks["FSS-SAM3 SAM 3"]
+    assert len(published_rows("lvis92i", [1, 5], "interleaved")[0]) == 14
 
 
 def test_the_command_prints_the_table(leave, monkeypatch, capsys):

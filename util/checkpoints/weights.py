@@ -141,6 +141,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         UserError: the weights are missing, which says how to get them, of another encoder, or of another fold.
     """
     start = config.model.encoder
+    if start is None and config.model.backbone():
+        return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
     path, downloaded = Path(start.weights), start.weights in network.downloads
@@ -165,7 +167,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
 def encoder_licence(config: Config, network: Trainable) -> str | None:
     """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
     start, encoder = config.model.encoder, getattr(network, "encoder", None)
-    return licence_of(start.weights, encoder) if start is not None and encoder is not None else None
+    own = getattr(network, "licence", None)
+    return licence_of(start.weights, encoder) if start is not None and encoder is not None else own
 
 
 # --- the weights of a test or a prediction ---------------------------------------------------------------------------
@@ -225,7 +228,9 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and learns)),
         note,
         encoder_licence(config, network),
-        None if start is None or encoder is None else pretraining_of(start.weights, encoder, start.pretraining),
+        config.model.pretraining
+        if start is None or encoder is None
+        else pretraining_of(start.weights, encoder, start.pretraining),
         training,
         otherwise,
     )

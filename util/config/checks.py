@@ -115,6 +115,8 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     for name, protocol in config.protocols.items():
         if found := protocol.problem():
             yield f"protocols.{name}.{found[0]}", found[1]
+        if isinstance(protocol.episodes, list) and len(protocol.episodes) != data.folds:
+            yield f"protocols.{name}.episodes", f"holds {len(protocol.episodes)} numbers; data.folds = {data.folds}"
     if issubclass(cls, WithEncoder) and (found := cls.encoder_problem(model.encoder)):
         yield f"model.encoder.{found[0]}", found[1]
     sizes, sides, (step, rest) = {"data.size": data.size}, model.sides(), cls.rule(model)

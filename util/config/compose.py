@@ -4,7 +4,8 @@
 [_<variant>]`` stands for ``data.fold: 2`` over the parts ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``
 and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies on top of them, unless it names a ``base``;
 a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``. The encoder ``timm-<name>`` is a network
-of timm, by ``encoder/timm.yaml``.
+of timm, by ``encoder/timm.yaml``. For methods whose networks come whole (``Foundation``) the networks' names, with
+``--`` for each ``/``, stand in the encoder's place.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
 and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
@@ -18,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from model.common.foundation import Foundation
 from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel
 from model.encoders.registry import problem_of
@@ -35,6 +37,7 @@ DEFAULT_NET = "resnet50"  # the encoder where neither the method nor the data se
 NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)\.yaml")
 OF_PARTS = ("for", "net", "methods")  # keys of a part beside settings; ``methods``: those that an encoder serves
 TIMM = "timm"  # the encoder's file for every network of timm
+SLASH = "--"  # in names of configs, for "/" in a network's name or path
 WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
 
 
@@ -47,11 +50,13 @@ class Parts:
     method: str
     encoder: str | None
     variant: str | None = None  # a file config/model/<method>_<variant>.yaml on top of all others
-    network: str | None = None  # timm's name of it, where ``encoder`` is ``TIMM``
+    network: str | None = None  # timm's name of it, where ``encoder`` is ``TIMM``; the networks of a ``Foundation``
 
     @property
     def net(self) -> str | None:
-        """The encoder as ``NET`` names it."""
+        """The encoder, or the networks, as ``NET`` names them."""
+        if self.encoder is None and self.network is not None:
+            return self.network.replace(SLASH, "/")
         return self.encoder if self.network is None else f"{PREFIX}{self.network}"
 
     def files(self) -> list[Path]:
@@ -144,6 +149,8 @@ def _readings(folder: Path, fold: int, rest: str) -> Iterator[Parts]:
     for method, encoder in product(methods(root), (*encoders(root), None)):
         variants = [re.escape(file.removeprefix(method)) for file in files if file.startswith(f"{method}_")]
         network = "-(.+?)" if encoder == TIMM else "()"  # the shortest, so that a variant is no part of it
+        if encoder is None and issubclass(model_class(root, method), Foundation):
+            network = "(?:_(.+?))??"
         found = re.fullmatch(f"{re.escape(_rest(method, encoder))}{network}({'|'.join([*variants, ''])})", rest)
         if found is not None:
             yield Parts(folder, fold, method, encoder, found[2].removeprefix("_") or None, found[1] or None)
@@ -205,8 +212,11 @@ def config_path(
     if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
     default = _default_encoder(folder, method)
-    rest = f"{_rest(method, default and in_names(encoder or default))}{variant}"
+    named = encoder and encoder.replace("/", SLASH) if issubclass(model_class(root, method), Foundation) else None
+    rest = f"{_rest(method, named or (default and in_names(encoder or default)))}{variant}"
     path = folder / f"{dataset}_{experiment}_{rest}.yaml"
+    if named and (composed := parts_of_name(path)) is not None and composed.net != encoder:
+        raise UserError(f"NET {encoder}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
     if default and encoder and not path.exists() and not any(_readings(folder, 0, rest)):
         near = nearest(encoder, [*map(str, encoders_of(root, method)), f"{PREFIX}<name>"])
         near = f"; did you mean '{PREFIX}{encoder}'?" if unknown(PREFIX + encoder) is None else near
@@ -287,6 +297,8 @@ def _composed(parts: Parts, done: set[Path]) -> Tree:
         tree = merge(tree, entry)
     if parts.variant is not None:
         tree = merge(tree, read_tree(root / "model" / f"{parts.method}_{parts.variant}.yaml", done))
+    if parts.encoder is None and parts.net is not None:
+        tree = merge(tree, {"model": {"weights": Leaf(parts.net.split(","), f"NET {parts.net}")}})
     words = {"encoder": parts.net and in_names(parts.net), "network": parts.network}
     for key in (*WITH_WORDS, "model.encoder.backbone"):
         tree = fill(tree, key, words)

@@ -38,7 +38,11 @@ class Fold:
         given = data.fold_classes if data.fold_rule == "given" else None
         chosen = given[data.fold] if given else ()
         ids = tuple(sorted(data.classes.index(name) + 1 for name in chosen))
-        return cls(len(data.classes), data.folds, data.fold, data.fold_rule, ids)
+        rule = data.fold_rule
+        if data.class_photos is not None:
+            enough = _with_photos(data)
+            ids, rule = tuple(enough[data.fold : len(enough) // data.folds * data.folds : data.folds]), "given"
+        return cls(len(data.classes), data.folds, data.fold, rule, ids)
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
@@ -79,6 +83,11 @@ class Fold:
         return table
 
 
+def _with_photos(data: DataSettings) -> list[int]:
+    """Return the classes that have more photos than shots, of which folds are made: other shots, other folds."""
+    return [c for c, photos in enumerate(data.class_photos or (), 1) if photos > data.shot]
+
+
 def has_class_maps(data: Mapping[str, Any]) -> bool:
     """Return whether photos have maps of all their classes: masks of class ids, or of one class each that are joined.
 
@@ -107,6 +116,11 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
         return "classes", f"has {count} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
     if data.fold_rule == LISTS:
         return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
+    if data.class_photos is not None:
+        if len(data.class_photos) != count:
+            return "class_photos", f"holds {len(data.class_photos)} numbers; data.classes has {count} names"
+        have, fewest = len(_with_photos(data)), f"more than {data.shot} photos; {data.folds} folds need one each"
+        return None if have >= data.folds > 1 else ("class_photos", f"leaves {have} classes of {fewest}")
     if data.fold_rule != "given":
         fits = data.folds > 1 and count % data.folds == 0
         rule = f"= {data.folds} must be at least 2 and divide the number of classes, {count}"

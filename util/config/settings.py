@@ -60,6 +60,7 @@ class DataSettings:
     folds: int = bounded(4, 1)
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
     fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"))
+    class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"
     train_fold_list: str | None = None
@@ -149,17 +150,21 @@ class ProtocolSettings:
     """The rules of a test: choice of episodes, input of the network, and scored labels."""
 
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
-    supports: Literal["distinct", "with_replacement", "published"] = "distinct"
+    supports: Literal["distinct", "with_replacement", "first", "published"] = "distinct"
     support_pixels: int | None = bounded(None, 1, only=("query", "every"))
     ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
-    episodes: int = bounded(1000, 1)
+    episodes: int | list[int] | None = bounded(1000, 1)
     seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated)
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
     side: int | None = bounded(None, 33)
     smooth: bool = False
     scored_on: Literal["letterbox", "square", "original"] = "letterbox"
+
+    def number(self, fold: int) -> int | None:
+        """Return the number of a fold's episodes; None: every pair once."""
+        return self.episodes[fold] if isinstance(self.episodes, list) else self.episodes
 
     @property
     def generalised(self) -> bool:
@@ -180,6 +185,12 @@ class ProtocolSettings:
                 "query",
                 "= every goes with letterboxed labels, one way, absent 0, and supports distinct or published",
             )
+        if self.supports == "first" and (self.query != "pairs" or self.ways > 1 or self.absent > 0):
+            return "supports", "= first goes with query: pairs, one way and absent 0"
+        if not isinstance(self.episodes, int) and (
+            self.generalised or (self.episodes is None and self.query != "pairs")
+        ):
+            return "episodes", f"= {self.episodes} does not go with query: {self.query}; give a number"
         if self.supports == "published" and not self.generalised:
             return "supports", "= published goes with query: every alone; use distinct"
         if self.input == "original" and self.side is not None:

@@ -53,7 +53,7 @@ def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int)
         order = orders.get(c) or random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist()
         supports.append((c, tuple(islice(cycle(_alone(images, order)), shots))))
     queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
-    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.episodes].tolist()
+    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
     (first, own), *others = supports
     keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
     return ListedEpisodes(images, seed, tuple(keys))

@@ -75,6 +75,7 @@ class EpisodeSampler:
         shots: K.
         seed: seed of the random numbers; class and supports of an episode depend on it and on the number alone.
         with_replacement: whether a support may occur twice.
+        first: whether a class's first K images are the supports of all its episodes, and no queries (``pairs``).
         ways: classes of an episode. The other classes come after everything else of the episode has been drawn, so that
             an episode's first class and its supports are those of the same number with one way.
         absent: share of the episodes whose query is replaced by an image of the list without a pixel of the class.
@@ -85,6 +86,7 @@ class EpisodeSampler:
     shots: int
     seed: int
     with_replacement: bool = False
+    first: bool = False
     ways: int = 1
     absent: float = 0.0
 
@@ -110,6 +112,12 @@ class EpisodeSampler:
         return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
 
     @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The (image, class) pairs that are queries by rules of pairs."""
+        shown = self.images.candidates
+        return tuple(p for p in self.images.pairs if not (self.first and p[0] in shown[p[1]][: self.shots]))
+
+    @cached_property
     def complete_classes(self) -> list[int]:
         """The classes that have enough candidates for their supports, whichever image is the query."""
         needed = 1 if self.with_replacement else self.shots
@@ -117,6 +125,8 @@ class EpisodeSampler:
 
     def _supports(self, query: int, class_id: int, random: np.random.Generator) -> tuple[int, ...]:
         candidates = self.images.candidates[class_id]
+        if self.first:
+            return tuple(candidates[: self.shots].tolist())
         supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.with_replacement)
         return tuple(int(s) for s in supports)
 
@@ -125,7 +135,7 @@ class EpisodeSampler:
         images = self.images
         match self.query:
             case "pairs" | "shuffled_pairs":
-                return images.pairs[self._position(number, len(images.pairs))]
+                return self.pairs[self._position(number, len(self.pairs))]
             case "class_then_query" | "class_in_turn":
                 known = [c for c in images.classes if len(images.candidates[c])]
                 class_id = known[number % len(known)] if self.query == "class_in_turn" else int(random.choice(known))

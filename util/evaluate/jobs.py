@@ -77,7 +77,7 @@ class Job:
 
 def is_quick(config: Config, name: str) -> bool:
     """Return whether ``test.episodes`` asks for another number of episodes than the protocol's."""
-    return config.test.episodes not in (None, config.protocols[name].episodes)
+    return config.test.episodes not in (None, config.protocols[name].number(config.data.fold))
 
 
 def deciding(merged: dict[str, Any]) -> dict[str, Any]:
@@ -185,8 +185,9 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
         episodes, quick = dict[int, int](), is_quick(config, name)
         for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
             samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
-            of_run = len(drawn.keys) if isinstance(drawn, ListedEpisodes) else None
-            episodes[seed] = min(filter(None, (wanted or protocol.episodes, of_run)))
+            each: Any = drawn.keys if isinstance(drawn, ListedEpisodes) else ()
+            each = drawn.pairs if isinstance(drawn, EpisodeSampler) and protocol.episodes is None else each
+            episodes[seed] = min(filter(None, (wanted or protocol.number(config.data.fold), len(each))))
         if isinstance(drawn, EpisodeSampler):
             check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:

@@ -107,7 +107,7 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     config, model_class = context.config, context.model_class
     trained = weights.trained_with
     data = weights.encoder_data if config.model.backbone() is not None else ""
-    text = model_class.reads_text and config.data.text != NO_TEXT
+    text = (model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names
     out = Track(encoder_data=data, text=text, training="none", novel_photos=None, train_shot=None)
     if weights.source in (TRAINING_FREE, UNTRAINED):
         return out

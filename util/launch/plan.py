@@ -128,8 +128,13 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
     if task.stage == "test":
         protocol = config.protocols[test.protocol]
         side, seeds = view_of(config, protocol).side or config.data.size, len(test.seeds or protocol.seeds)
-        episodes = test.episodes or protocol.episodes
-        number = seeds * math.ceil(episodes / count) * protocol.ways * test.passes(config.data.shot)
+        episodes = test.episodes or protocol.number(config.data.fold) or math.nan
+        number = (
+            seeds
+            * (math.ceil(episodes / count) if episodes > 0 else episodes)
+            * protocol.ways
+            * test.passes(config.data.shot)
+        )
         passes = [(Case(with_data(config, size=side), test.batch, False, False), float(number))]
         name, steps, share = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}"
     else:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from model.encoders.features import Features
-from model.episode import IGNORE, CachedFeatures, Episode
+from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
-from util.predict.supports import Support
+from util.predict.supports import UNNAMED, Support
 from util.run.context import RunContext
 
 
@@ -41,7 +41,8 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
     class_id = ids.get((name or "").lower(), 0)
     if table is None:
-        return class_id, None, ""
+        nameless = name is None and context.config.model.reads_names
+        return class_id, None, "the supports have no class name, so none is read; give --name CLASS" * nameless
     if class_id:
         return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
     row = find_row(words, name) if words is not None and name else None
@@ -114,7 +115,7 @@ class EncodedClass:
         count, device = len(query), query.device
         unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
         zero = torch.zeros(count, dtype=torch.int64, device=device)
-        return Episode(
+        return NamedEpisode(
             query=query,
             query_label=unknown,
             support=supports.image.expand(count, -1, -1, -1, -1),
@@ -125,6 +126,7 @@ class EncodedClass:
             query_base_label=unknown if base_labels else None,
             text=None if self.vector is None else torch.from_numpy(self.vector).to(device).expand(count, -1),
             cached_support=None if supports.cached is None else [supports.cached],
+            name=None if self.name == UNNAMED else self.name,
         )
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -92,6 +93,9 @@ class Needs:
             if start.weights not in (TORCHVISION, TIMM):
                 mend = how_to_get(Path(start.weights), backbone)
             out.append(self.check(what, partial(_weights, config, start.weights), mend))
+        if start is None and backbone:
+            what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"
+            out.append(self.check(what, partial(_networks, config), mend))
         if trains:
             name = f"{method.title} on {backbone}, {data.name}, {data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
@@ -146,6 +150,17 @@ def _weights(config: Config, source: str) -> Iterator[str]:
         yield str(file) if file.is_file() else "a run will download them (network needed)"
     else:
         yield fill_encoder(config, build_model(config, text_width=1)).removeprefix("encoder: ")
+
+
+def _networks(config: Config) -> Iterator[str]:
+    """The networks that a method brings along load from their folders, or a run fetches them from the hub."""
+    if all(Path(name).is_dir() for name in (config.model.backbone() or "").split(",")):
+        build_model(config, text_width=0)
+        yield "complete"
+    elif importlib.util.find_spec("transformers") is None:
+        raise UserError("the package transformers is absent: pip install -r requirements-foundation.txt")
+    else:
+        yield "a run takes them from the hub's cache or downloads them (network needed)"
 
 
 def _disk(config: Config) -> Iterator[str]:

@@ -314,7 +314,7 @@ def published_rows(
     if unknown := [word for word in wanted if word not in known]:
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()
-    for entry in content["rows"]:
+    for entry in [*content["rows"], *content["foundation"]]:
         paper, encoder = entry["paper"], entry["encoder"]
         known_shots = [shot for shot in shots if shot in entry["miou"] and paper.lower() in wanted]
         if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:

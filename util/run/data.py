@@ -208,7 +208,7 @@ def _sampler(
 ) -> EpisodeSampler:
     data, with_replacement = context.config.data, rule.supports == "with_replacement"
     check_shots(images, data, with_replacement)
-    return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement)
+    return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement, rule.supports == "first")
 
 
 def _episodes(

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.contract import FewShotModel, Task
 from model.episode import Output
+from model.mismatch import Mismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
@@ -25,12 +26,18 @@ def build_model(
         text_width: T, the length of a text vector, 0 for none.
         side: S of its images in pixels, default ``data.size``.
         base_classes: N, default those of the config's fold.
+
+    Raises:
+        UserError: networks that the model brings along cannot be had.
     """
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
-    task = Task(count, config.data.shot, side or config.data.size, text_width)
+    task = Task(count, config.data.shot, side or config.data.size, text_width, tuple(config.data.classes))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.default_generator.manual_seed(config.run.seed)
-        return class_of(config.model)(config.model, task)
+        try:
+            return class_of(config.model)(config.model, task)
+        except Mismatch as error:
+            raise UserError(f"{config.path}: {error}") from None
 
 
 def check_finite(output: Output) -> None:

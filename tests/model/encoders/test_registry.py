@@ -9,6 +9,7 @@ from model.encoders.settings import EncoderSettings
 from model.encoders.weights import weights_url
 from model.registry import models
 from tests.model.seeded import takes
+from tests.model.small import WITH_ENCODER
 from tests.skip_init import skip_init
 
 
@@ -30,7 +31,7 @@ def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
     assert problems["hsnet"] is None and problems["bam"] is not None and problems["bam"][0] == "output_stride"
 
 
-@pytest.mark.parametrize("name", sorted(models()))
+@pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_method_takes_the_encoders_of_its_families_and_no_other(name: str) -> None:
     want = [n for n, spec in ENCODERS.items() if spec.family in models()[name].families]
     assert [n for n in ENCODERS if takes(name, n)] == want

@@ -1,16 +1,17 @@
-"""Prepare PACO-Part: 448 parts of objects in four folds, each cut out with its object's box.
+"""Prepare PACO-Part: parts of objects in four folds, each cut out with its object's box.
 
 --root holds coco/val2017 and coco/train2017 (or both folders themselves) and paco_part_train.pkl and
 paco_part_val.pkl, as published with the benchmark, which name classes by number. Fold f has the classes f, f + 4, ...
-in the order of the training file. Of several objects of a class in a photo the one whose part is stated to be largest
-is taken (the published code draws one). Creates images (the objects), masks, lists/test.txt and config/pacopart: the
-data set is for tests.
+in the order of the training file, 448 in all; with one shot 79, 82, 66 and 76 of them have the validation photos that a
+test needs. Of several objects of a class in a photo one is drawn at random, as published, but once for all. Creates
+images (the objects), masks, lists/test.txt and config/pacopart: the data set is for tests.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from util.errors import UserError
 from util.formats.coco import shape_of
 from util.prepare.datasets import regions
 from util.prepare.datasets.recipe import Job, Plan
@@ -24,25 +25,33 @@ def find(options: argparse.Namespace) -> Plan:
     files = [regions.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
     with regions.published_form(files[0]):
         numbers = list(regions.read_pickle(files[0])["cid2img"])
-    numbers, jobs = numbers[: len(numbers) // 4 * 4], []
+    numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[Job](), list[int]()
     with regions.published_form(files[1]):
         val = regions.read_pickle(files[1])
         for class_id, number in enumerate(numbers, 1):
             entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
             for key, name in entries.items():
                 of_class = [part for part in val["img2anno"][key] if part["category_id"] == number]
-                jobs.append(_job(regions.coco_photo(options.root, name), class_id, of_class))
-    lists = {"classes": [f"part_{number}" for number in numbers]}
-    return regions.plan_of(options, jobs, files, lists, RULE, 448)
+                if of_class:
+                    jobs.append(_job(regions.coco_photo(options.root, name), class_id, of_class))
+            photos.append(len(entries))
+    known = {int(row["paco_id"]): row["name"] for row in regions.listed("paco_part/categories.csv")}
+    names = known if all(number in known for number in numbers) else {}
+    by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]
+    if empty := [str(fold) for fold, count in enumerate(by_fold) if not count]:
+        raise UserError(f"{files[1]}: no class of fold {', '.join(empty)} has two photos; unpack the annotations again")
+    note = f"classes tested with one shot by fold: {by_fold}, published [79, 82, 66, 76]"
+    lists = {"classes": [names.get(number, f"part_{number}") for number in numbers]}
+    return regions.plan_of(options, jobs, files, lists, RULE, 448, notes=[note])
 
 
 def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
-    """Return the job of the object whose parts have the largest stated area."""
+    """Return the job of one object's parts."""
     objects: dict[Any, list[dict[str, Any]]] = {}
     for part in parts:
         objects.setdefault(part["obj_ann_id"], []).append(part)
-    largest = max(objects.values(), key=lambda parts: sum(float(part.get("area") or 0) for part in parts))
-    left, top, width, height = largest[0]["obj_bbox"]
+    own = regions.drawn([objects[key] for key in sorted(objects)], class_id, photo.stem)
+    left, top, width, height = own[0]["obj_bbox"]
     box = int(left), int(top), int(left + width), int(top + height)
-    shapes, name = tuple(shape_of(part["segmentation"]) for part in largest), f"{class_id}/{photo.stem}"
+    shapes, name = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"
     return Job(photo, (shapes, box), name, class_id, f"{name}.png")

@@ -1,50 +1,63 @@
 """Prepare PASCAL-Part: parts of objects in four folds (animals, indoor, person, vehicles), cut out with their object.
 
---root holds, at any depth, a folder VOC2010 with JPEGImages, Annotations_Part_json_merged_part_classes and
-all_obj_part_to_image.json, as published with the benchmark. A class is an object and a part that occurs in training and
-validation photos. Of several objects in a photo the one whose part has the most pixels is taken (the published code
-draws one). Creates images (the objects), masks, lists/test.txt and config/pascalpart: the data set is for tests.
+--root holds, at any depth, a folder VOC2010 with JPEGImages and either all_obj_part_to_image.json and
+Annotations_Part_json_merged_part_classes, as published with the benchmark, or the official Annotations_Part (.mat) and
+ImageSets/Main/val.txt. A class is an object and a part that occurs in training and validation photos: 31, 4, 5 and 16.
+Of several objects of a class in a photo one is drawn at random, as published, but once for all. Creates images (the
+objects), masks, lists/test.txt and config/pascalpart: the data set is for tests.
 """
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from util.files import read_json
+from util.errors import UserError
+from util.files import read_json, read_text
 from util.formats.coco import shape_of
-from util.formats.shapes import decoded
+from util.formats.shapes import decoded, encoded
+from util.parallel import parallel_map
 from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import find_file, plan_of, published_form, region
+from util.prepare.datasets.regions import drawn, find_file, listed, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
-RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct", "episodes": 2500}
+MOST = 2500  # episodes of a fold, which has at most as many as its lists have photos
+RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct"}
 LEFT_OUT = "aeroplane+TAIL"  # by the published code
+CLASSES, PARTS = "pascal_part/classes.csv", "pascal_part/parts.csv"  # of ``lists/``
+OFFICIAL, VAL = "Annotations_Part", "ImageSets/Main/val.txt"
+OTHER_NAMES = {"table": "diningtable"}
+Object = tuple[str, tuple[int, ...], dict[str, list[Any]]]  # name, left, top, right, bottom, shapes of each part
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of PASCAL-Part."""
-    source = find_file(options.root, "all_obj_part_to_image.json")
-    content = read_json(source, "this list", "unpack the benchmark's annotations")
+    source = find_file(options.root, "all_obj_part_to_image.json", OFFICIAL)
     with published_form(source):
-        groups = photos_of(content)
-    photos = {name: stems for group in groups for name, stems in group.items()}
+        groups = official_photos(source) if source.is_dir() else photos_of(source)
+    photos = {name: list(dict.fromkeys(stems)) for group in groups for name, stems in group.items()}
     classes, folder, jobs = list(photos), source.parent, []
+    part = f"{OFFICIAL}/{{}}.mat" if source.is_dir() else "Annotations_Part_json_merged_part_classes/{}.json"
     for class_id, name in enumerate(classes, 1):
         for stem in photos[name]:
-            path = folder / f"Annotations_Part_json_merged_part_classes/{stem}.json"
-            photo = folder / f"JPEGImages/{stem}.jpg"
-            jobs.append(Job(photo, (path, name), f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
+            photo, made_from = folder / f"JPEGImages/{stem}.jpg", (folder / part.format(stem), name)
+            jobs.append(Job(photo, made_from, f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
     lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
-    return plan_of(options, jobs, [source], lists, RULE, read=largest_part)
+    episodes = [min(MOST, sum(map(len, group.values()))) for group in groups]
+    known = [f"{row['object']}+{row['part']}" for row in listed(CLASSES)]
+    others = sorted({*classes} ^ {*known})
+    note = f"classes, lists/{CLASSES}: " + (f"differ: {', '.join(others[:5])}" if others else "OK")
+    notes = [note, f"episodes by fold: {episodes}, published [2500, 959, 2500, 2500]"]
+    return plan_of(options, jobs, [source], lists, {**RULE, "episodes": episodes}, 56, drawn_part, notes)
 
 
-def photos_of(content: dict[str, Any]) -> list[dict[str, list[str]]]:
-    """Return the validation photos of each class, ``object+part``, of each group, once; ValueError if it has none."""
-    out = []
+def photos_of(path: Path) -> list[dict[str, list[str]]]:
+    """Return the validation photos of each class, ``object+part``, of each group; ValueError if it has none."""
+    content, out = read_json(path, "this list", "unpack the benchmark's annotations"), []
     for group in GROUPS:
         parts = {
             f"{thing}+{part}": splits
@@ -54,22 +67,70 @@ def photos_of(content: dict[str, Any]) -> list[dict[str, list[str]]]:
         usable = {name: s["val"] for name, s in parts.items() if s["train"] and s["val"] and name != LEFT_OUT}
         if not usable:
             raise ValueError(f"{group} has no part in training and validation photos")
-        out.append({name: list(dict.fromkeys(stems)) for name, stems in usable.items()})
+        out.append(usable)
     return out
 
 
-def largest_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the part of the object whose part has the most pixels; ``job.source`` is the annotation and the class."""
+def official_photos(folder: Path) -> list[dict[str, list[str]]]:
+    """Return the validation photos of each listed class by the official annotations, of each group.
+
+    Raises:
+        UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
+    """
+    names = read_text(folder.parent / VAL, "this list", "unpack VOC 2010").split()
+    paths = [path for stem in names if (path := folder / f"{stem}.mat").exists()]
+    shown = dict(zip(paths, parallel_map(_classes_in, paths, "annotations"), strict=True))
+    out: list[dict[str, list[str]]] = [{} for _ in GROUPS]
+    for row in listed(CLASSES):
+        name = f"{row['object']}+{row['part']}"
+        if stems := [path.stem for path, names in shown.items() if name in names]:
+            out[int(row["fold"])][name] = stems
+    if lacking := [group for group, of_group in zip(GROUPS, out) if not of_group]:
+        raise UserError(f"{folder}: no validation photo shows a part of {lacking[0]}; unpack all annotations")
+    return out
+
+
+def _classes_in(path: Path) -> set[str]:
+    return {f"{thing}+{part}" for thing, _, parts in objects_of(path) for part in parts}
+
+
+def objects_of(path: Path) -> list[Object]:
+    """Return the objects of a photo with their merged parts; UserError for an annotation of another form.
+
+    The box of an official file ends before the last row and column, as published.
+    """
+    out: list[Object] = []
+    with published_form(path):
+        if path.suffix == ".json":
+            for one in read_json(path, "this annotation", "unpack the benchmark's annotations")["object"]:
+                shapes = [(part["name"], shape_of(mask)) for part in one["parts"] for mask in part["mask"]]
+                box = tuple(int(float(one["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
+                out.append((one["name"], box, _by_part(shapes)))
+            return out
+        from scipy.io import loadmat  # imported where it is called: it would delay every command
+
+        merged = {row["part"]: row["merged"] for row in listed(PARTS)}
+        for one in np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects):
+            parts = [part for part in np.atleast_1d(one.parts) if str(part.part_name) in merged]
+            shapes = [(merged[str(part.part_name)], encoded(np.atleast_2d(part.mask) > 0)) for part in parts]
+            rows, columns = np.nonzero(np.atleast_2d(one.mask))
+            ends = (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else (0, 0, 0, 0)
+            name = str(getattr(one, "class"))
+            out.append((OTHER_NAMES.get(name, name), tuple(map(int, ends)), _by_part(shapes)))
+    return out
+
+
+def _by_part(shapes: list[tuple[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [shape for part, shape in shapes if part == name] for name, _ in shapes}
+
+
+def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the part of one object that shows it; ``job.source`` is the annotation and the class."""
     path, name = job.source
     thing, part = name.split("+", 1)
-    content = read_json(path, "this annotation", "unpack the benchmark's annotations")
-    most, source = 0, None
     with published_form(path):
-        for one in (one for one in content["object"] if one["name"] == thing):
-            shapes = tuple(shape_of(mask) for p in one["parts"] if p["name"] == part for mask in p["mask"])
-            area = sum(int(np.count_nonzero(decoded(shape))) for shape in shapes if isinstance(shape, dict))
-            if area > most:
-                box = tuple(int(float(one["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
-                most, source = area, (shapes, box)
-    if source is not None:
-        yield from region(replace(job, source=source), image)
+        found = [(parts.get(part, []), box) for one, box, parts in objects_of(path) if one == thing]
+        shown = [one for one in found if any(not isinstance(s, dict) or decoded(s).any() for s in one[0])]
+    if shown:
+        shapes, box = drawn(shown, job.class_id, path.stem)
+        yield from region(replace(job, source=(tuple(shapes), box)), image)

@@ -4,21 +4,27 @@ The names of their classes stand in the annotations, so the config of such a dat
 """
 
 import argparse
+import csv
 import io
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 
 from util.data.images.read import header_of, turned
+from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
+from util.files import REPOSITORY
 from util.formats.annotations import Instance, Photo
 from util.formats.painting import class_mask
-from util.prepare.datasets.recipe import Job, Piece, Plan
+from util.prepare.datasets.recipe import Job, Piece, Plan, line_of
 from util.unpickle import RestrictedUnpickler
+
+Drawn = TypeVar("Drawn")
 
 CLASS = 1  # of every shape of a region
 CONFIG = Path(__file__).with_suffix(".yaml")  # of such a data set, with its values in braces
@@ -84,20 +90,35 @@ def plan_of(
     rule: dict[str, Any],
     classes: int | None = None,
     read: Callable[[Job, np.ndarray], Iterator[Piece]] = region,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a data set with its config.
 
     Args:
-        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved.
-        rule: entries of the config's text above: title, folds, query, supports, episodes.
+        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``.
+        rule: entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
         classes: their published number.
+        notes: to be printed.
     """
+    for job in jobs:
+        line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
+    usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     config = CONFIG.read_text(encoding="utf-8").format(
-        **rule,
+        **usual | rule,
         name=options.what,
         root=options.out,
-        fold_rule="given" if "fold_classes" in lists else "interleaved",
         lists="".join(f"  {line}\n" for line in text.splitlines()),
     )
-    return Plan(jobs, read, lists["classes"], {"classes": classes}, sources=sources, config=config)
+    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
+
+
+def listed(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of ``lists/``."""
+    with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
+    """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
+    return objects[int(random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode())).integers(len(objects)))]

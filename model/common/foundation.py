@@ -1,0 +1,98 @@
+"""Methods over frozen networks of the optional package ``transformers``, which is imported where one is built."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from model.contract import FewShotModel, ModelSettings, Task
+from model.encoders.weights import hub
+from model.mismatch import Mismatch
+
+
+@dataclass
+class FoundationSettings(ModelSettings):
+    """The settings of every method over such networks; ``config/model/sam3.yaml`` explains them."""
+
+    weights: list[str] = field(default_factory=list)  # of each network: a name on the hub, or a folder
+    pretraining: str | None = None  # the data that the networks were trained on
+
+    def backbone(self) -> str | None:
+        """Return the networks as ``NET`` names them."""
+        return ",".join(self.weights)
+
+    def problem(self, size: int) -> tuple[str, str] | None:
+        """Return (key, problem and remedy) if another number of networks is named than the method has."""
+        names = ",".join(type(self)().weights)
+        mend = f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
+        return None if len(self.weights) == names.count(",") + 1 and all(self.weights) else ("weights", mend)
+
+
+class Foundation(FewShotModel):
+    """A method that learns nothing, over networks that come whole from the hub or from folders."""
+
+    learns = False
+    any_size = True
+    kinds: ClassVar[tuple[str, ...]]  # classes of the package, in the order of ``settings.weights``
+    settings: Any  # a FoundationSettings
+    networks: Any  # a ModuleList
+
+    def __init__(self, settings: FoundationSettings, task: Task, networks: Sequence[nn.Module] = ()):
+        """Take given networks in place of those that the settings name; errors as ``loaded``."""
+        super().__init__(settings, task)
+        self.networks = nn.ModuleList(networks or map(loaded, self.kinds, settings.weights))
+        self.freeze()
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the networks."""
+        yield from self.networks
+
+
+def loaded(kind: str, weights: str) -> nn.Module:
+    """Return a network of a class of ``transformers``, float32, from a folder or from the hub.
+
+    Raises:
+        Mismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which would
+            start from random values.
+    """
+    form = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
+    network, found = from_package(kind, weights, **form)
+    if lacking := sorted({*found["missing_keys"], *(str(key) for key, *_ in found["mismatched_keys"])}):
+        raise Mismatch(
+            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be "
+            "random; take a file of this network, or another release of transformers: pip install -U transformers"
+        )
+    return network
+
+
+def from_package(kind: str, weights: str, **form: Any) -> Any:
+    """Return what a class of ``transformers`` makes of a folder or of a name on the hub; errors as ``loaded``."""
+    try:
+        library, folder = importlib.import_module("transformers"), Path(weights).is_dir()
+        library.logging.set_verbosity_error()  # what it would report is told in one line
+        library.logging.disable_progress_bar()
+        builder = getattr(library, kind)
+    except (ImportError, AttributeError) as error:
+        mend = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
+        raise Mismatch(f"this method needs {kind} of the package transformers ({error}): {mend}") from None
+    try:
+        with nullcontext() if folder else hub():
+            return builder.from_pretrained(weights, local_files_only=folder, **form)
+    except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
+        text = " ".join(str(error).split())[:200]
+        why = f"no such folder, and the hub gave no network of this name ({text}); give model.weights a folder"
+        if folder:
+            why = f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
+        elif any(word in text.lower() for word in ("gated", "401", "403")):
+            why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
+        raise Mismatch(f"model.weights = {weights}: {why}") from None
+
+
+def as_uint8(image_3hw: Tensor) -> np.ndarray:
+    """Return an image, RGB in 0..255, rounded, (H, W, 3) uint8."""
+    return image_3hw.float().round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()

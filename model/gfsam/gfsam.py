@@ -1,0 +1,169 @@
+"""GF-SAM (Zhang et al., NeurIPS 2024, arXiv 2410.06964): SAM's masks of points that DINOv2 finds, chosen by a graph.
+
+``graph.py`` has the arithmetic, with the published quirks; the images are squeezed to SAM's square.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.foundation import Foundation, FoundationSettings, as_uint8
+from model.common.ops import resize_cells
+from model.common.training_free import mask_on_grid
+from model.contract import Task
+from model.encoders.features import Features
+from model.episode import Episode, Output
+from model.gfsam.graph import Maps, Verdict, channel_units, judge, likeness, points_of
+from model.registry import register
+
+log = logging.getLogger("symnet")
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
+POINTS_AT_ONCE, MASKS_AT_ONCE = 64, 16
+
+
+@dataclass
+class GFSAMSettings(FoundationSettings):
+    """GF-SAM's settings; ``config/model/gfsam.yaml`` explains them."""
+
+    weights: list[str] = field(default_factory=lambda: ["facebook/sam-vit-huge", "facebook/dinov2-large"])
+    pretraining: str | None = "LVD-142M, SA-1B"
+
+
+class Answer(NamedTuple):
+    """What the method finds in a query; without points there is no verdict."""
+
+    maps: Maps
+    points: Tensor  # (P, 2) int64, x and y in patches
+    prompts: Tensor  # (P, 2) int64, x and y in pixels of SAM's square
+    areas: Tensor  # (P,) int64 pixels of each mask
+    verdict: Verdict | None
+    mask: Tensor  # (S, S) bool
+
+
+@register("gfsam")
+class GFSAM(Foundation):
+    """Points that resemble the supports, a mask of SAM for each, and a graph that chooses. Nothing learns."""
+
+    Settings = GFSAMSettings
+    title = "GF-SAM"
+    kinds = ("SamModel", "Dinov2Model")
+    licence = "apache-2.0"
+    never_compiled = ("forward",)
+    cannot_export = "the points and masks that it compares depend on the photos"
+
+    def __init__(self, settings: GFSAMSettings, task: Task, networks: Sequence[nn.Module] = ()):
+        super().__init__(settings, task, networks)
+        sam, dino = (network.config for network in self.networks)
+        self.side: int = sam.vision_config.image_size
+        self.dino_side: int = dino.image_size
+        self.grid = self.dino_side // dino.patch_size
+
+    @torch.no_grad()
+    def forward(self, episode: Episode) -> Output:
+        """Return logits [a - 1/2] of the mask a, resized, against the background's [1/2 - a]."""
+        parts = episode.cached_query or [self.cache_query(image[None]) for image in episode.query]
+        queries = [(part, i) for part in parts if isinstance(part, Features) for i in range(len(part))]
+        cached = [f for part in episode.cached_support or () if isinstance(part, Features) for f in part.stage[0]]
+        each = []
+        for item, (query, place) in enumerate(queries):
+            shots, image = episode.shots(item), episode.query[item]
+            # Of each item, or shared by all:
+            features = cached[item * len(shots) :][: len(shots)] or cached or [self.see(one) for one, _ in shots]
+            shown = [(f, *self._weights(label)) for f, (_, label) in zip(features, shots) if (label == 1).any()]
+            if shown:
+                answer = self.answer(query, place, image, shown)
+                share = resize_cells(answer.mask[None, None].float(), image.shape[1:])[0, 0]
+                cells = mask_on_grid(answer.mask, (self.grid, self.grid)).flatten()
+                near = answer.maps.pos_mean[cells].mean() if cells.any() else share.new_zeros(())
+                evidence = torch.stack([answer.maps.pos_max.max(), near])
+                each.append((share, answer.maps.filtered.unflatten(0, (self.grid, self.grid)), evidence))
+            else:
+                log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+                zeros = query.stage[0].new_zeros
+                each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
+        share, filtered, evidence = (torch.stack(kind) for kind in zip(*each))
+        return Output(
+            torch.stack([0.5 - share, share - 0.5], 1), maps={"filtered": filtered}, evidence=evidence[:, None]
+        )
+
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""
+        output = super().forward_classes(episodes)
+        if len(episodes) > 1 and output.evidence is not None:
+            output.logits[:, 1:] *= output.evidence[:, :, 1, None, None].clamp(min=torch.finfo(torch.float32).tiny)
+        return output
+
+    def answer(
+        self, query: Features, place: int, image: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
+    ) -> Answer:
+        """Return the answer for an image (3, H, W), one of the query's, from supports as ``likeness`` takes them."""
+        features = query.stage[0][place]
+        with torch.autocast(image.device.type, enabled=False):
+            maps = likeness(features, supports)
+            points = points_of(maps.filtered, self.grid)
+        prompts = points * self.side // self.grid  # the patch's top left corner, as published
+        if not len(points):
+            nothing = torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
+            return Answer(maps, points, prompts, points[:, 0], None, nothing)
+        if (key := f"sam {place}") not in query.derived:
+            pixels = _normalised(self._squeezed(image))[None]
+            query.derived[key] = self.networks[0].get_image_embeddings(pixels)
+        masks = self._masks(query.derived[key], prompts)
+        with torch.autocast(image.device.type, enabled=False):
+            verdict = judge(masks, points, maps, features)
+        return Answer(maps, points, prompts, masks.sum((1, 2)), verdict, verdict.mask)
+
+    def _weights(self, label_hw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the shares of object and background in each patch of a label, (n,) float32 each."""
+        rows, columns = (torch.arange(self.side, device=label_hw.device) * n // self.side for n in label_hw.shape)
+        mask = (label_hw[rows[:, None], columns] == 1).float()[None]
+        both, size = torch.stack([mask, 1 - mask]), (self.grid, self.grid)
+        of_object, rest = F.interpolate(both, size, mode="bilinear", align_corners=True).flatten(1)
+        if not of_object.any():  # an object between the patches' centres
+            of_object = mask_on_grid(label_hw == 1, size).float().flatten()
+        return of_object, rest
+
+    def _masks(self, embedding: Tensor, prompts_p2: Tensor) -> Tensor:
+        """Return SAM's mask of each point (x, y) in pixels, (P, S, S) bool."""
+        size, out = (self.side, self.side), []
+        for some in prompts_p2.float().split(POINTS_AT_ONCE):
+            prompt = {"input_points": some[None, :, None], "input_labels": torch.ones_like(some[None, :, :1]).long()}
+            found = self.networks[0](image_embeddings=embedding, **prompt, multimask_output=False).pred_masks[0]
+            for logits in found.float().split(MASKS_AT_ONCE):
+                out.append(F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0)
+        return torch.cat(out)
+
+    def see(self, image_3hw: Tensor) -> Tensor:
+        """Return the features F' (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm."""
+        size = self.dino_side, self.dino_side
+        pixels = F.interpolate(self._squeezed(image_3hw)[None], size, mode="bilinear", align_corners=False)
+        states = self.networks[1](_normalised(pixels), output_hidden_states=True).hidden_states[-1]
+        return channel_units(states[0, 1:])
+
+    def _squeezed(self, image_3hw: Tensor) -> Tensor:
+        """Return an image at SAM's square, averaging, (3, S, S) float32 of whole numbers."""
+        small = Image.fromarray(as_uint8(image_3hw)).resize((self.side, self.side), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(small)).permute(2, 0, 1).float().to(image_3hw.device)
+
+    @torch.no_grad()
+    def cache_query(self, query: Tensor) -> Features:
+        """Return F' of queries; SAM's embeddings join it (``derived``) when they are needed."""
+        return Features({0: torch.stack([self.see(image) for image in query])}, {})
+
+    def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
+        """Return F' of K supports, whatever their labels."""
+        return self.cache_query(support.flatten(0, 1))
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    """Return RGB in 0..255 (..., 3, H, W) with ImageNet's mean and deviation removed."""
+    mean, std = (pixels.new_tensor(x)[:, None, None] for x in (MEAN, STD))
+    return (pixels - mean) / std

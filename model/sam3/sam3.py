@@ -1,0 +1,162 @@
+"""FSS-SAM3 (arXiv 2604.05433): SAM 3 finds the object in a box around one support in the whole canvas.
+
+``canvas.py`` has the geometry. Published boxes are of annotated instances; here they are made from the masks.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
+from model.contract import Task
+from model.episode import Episode, NamedEpisode, Output
+from model.mismatch import Mismatch
+from model.registry import register
+from model.sam3 import canvas as c
+
+log = logging.getLogger("symnet")
+
+NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
+NEUTRAL_TOKENS = (49406, 7195, 49407)  # of that word, for folders without a tokenizer
+WORDS = 32  # tokens of a prompt
+MOST = 5  # supports on a canvas
+MEAN = STD = 127.5  # of the network's input
+CHUNK = 16  # masks that are resized at a time
+
+
+@dataclass
+class SAM3Settings(FoundationSettings):
+    """FSS-SAM3's settings; ``config/model/sam3.yaml`` explains them."""
+
+    weights: list[str] = field(default_factory=lambda: ["facebook/sam3"])
+    pretraining: str | None = "SA-Co"
+    words: Literal["none", "names"] = "none"
+    threshold: float = field(default=0.5, metadata={"low": 0, "high": 1})
+    layout: Literal["vertical", "horizontal"] = "vertical"
+    ratio: float = field(default=0.6, metadata={"low": 0.1, "high": 0.9})
+    swap: bool = False
+    five: Literal["l_shape", "horizontal_strip", "vertical_strip"] = "l_shape"
+    ratio_of_several: float = field(default=0.3, metadata={"low": 0.1, "high": 0.9})
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether class names are part of the prompt."""
+        return self.words == "names"
+
+
+class Found(NamedTuple):
+    """What SAM 3 finds on a canvas, of Q instances."""
+
+    scores: Tensor  # (Q,) float32
+    presence: Tensor  # () float32
+    kept: Tensor  # (Q,) bool
+    logits: Tensor  # (Q, 4g, 4g) float32
+    surest: Tensor  # (S, S) float32: greatest score of the kept instances that cover a pixel, 0 where none does
+    within: Tensor  # () float32: greatest score of a kept instance at least half of which lies in the query; or 0
+
+
+@register("sam3")
+class SAM3(Foundation):
+    """A canvas of supports and query, boxes as prompts, and the instances that fall on the query. Nothing learns."""
+
+    Settings = SAM3Settings
+    title = "FSS-SAM3"
+    kinds = ("Sam3Model",)
+    licence = "SAM License"
+    shots_in_order = True
+    never_compiled = ("forward",)
+    cannot_export = "the instances that SAM 3 finds depend on the photos"
+    settings: SAM3Settings
+
+    def __init__(self, settings: SAM3Settings, task: Task, networks: Sequence[nn.Module] = ()):
+        super().__init__(settings, task, networks)
+        self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
+        self._prompts: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def forward(self, episode: Episode) -> Output:
+        """Return logits [t - c, c - t] / 2 of the threshold t and the surest instance c of each pixel."""
+        each = [self._segment(episode, item) for item in range(len(episode.query))]
+        surest, evidence = (torch.stack(kind) for kind in zip(*each))
+        half = (surest - self.settings.threshold) / 2
+        return Output(torch.stack([-half, half], 1), maps={"surest": surest}, evidence=evidence[:, None])
+
+    def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
+        """Return c (H, W) of a query, and its evidence (2,): presence, and the surest instance mostly in the query.
+
+        More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
+        """
+        query, device, own = as_uint8(episode.query[item]), episode.query.device, self.settings
+        marked = [(as_uint8(image), c.box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
+        shots = [(photo, box) for photo, box in marked if box is not None]
+        if not shots:
+            log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+            return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
+        surest, evidence, prompt = [], [], self._prompt(episode, item)
+        for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
+            photos, boxes = zip(*(shots[i] for i in group))
+            shape = (own.layout, own.ratio, own.swap) if len(group) == 1 else ("horizontal_strip", own.ratio_of_several)
+            if len(group) == MOST:
+                shape = own.five, own.ratio_of_several
+            places = c.rectangles(len(group), self.side, *shape)
+            placed = c.on_canvas(np.stack(boxes), photos, places[:-1], self.side)
+            found = self.search(c.paste([*photos, query], places, self.side), placed, prompt, places[-1])
+            part = c.cut_out(found.surest.cpu().numpy(), places[-1], query.shape[:2])
+            surest.append(torch.from_numpy(part).to(device))
+            evidence.append(torch.stack([found.presence, found.within]))
+        return torch.stack(surest).mean(0), torch.stack(evidence).mean(0)
+
+    def _prompt(self, episode: Episode, item: int) -> Tensor:
+        """Return token ids and attention mask of the word, (2, 1, ``WORDS``) int64: the class name if it is asked for.
+
+        Raises:
+            Mismatch: the network comes without a tokenizer, which class names need.
+        """
+        word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
+        if self.settings.reads_names:
+            known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
+            word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
+        if word not in self._prompts:
+            tokenizer = from_package("AutoTokenizer", source)  # of its files, or without any an empty one
+            ids = tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
+            if {*ids} <= {*tokenizer.all_special_ids}:
+                if word != NEUTRAL:
+                    raise Mismatch(f"model.weights = {source}: has no tokenizer, which names need; copy its files")
+                ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
+            rest = [0] * (WORDS - len(ids))
+            self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
+        return self._prompts[word].to(device)
+
+    def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: c.Rectangle) -> Found:
+        """Return what SAM 3 finds on a canvas (S, S, 3) uint8.
+
+        Args:
+            boxes_k4: centre and size in 0..1, float32.
+            prompt: token ids and attention mask, (2, 1, ``WORDS``).
+            query: the query's rectangle.
+        """
+        network, device, side = self.networks[0], prompt.device, len(canvas)
+        pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
+        seen = network.get_vision_features(pixels)
+        for name in ("fpn_hidden_states", "fpn_position_encoding"):
+            seen[name] = tuple(maps.float() for maps in seen[name])
+        boxes = torch.from_numpy(boxes_k4)[None].to(device)
+        given = {"input_boxes": boxes, "input_boxes_labels": torch.ones_like(boxes[..., 0], dtype=torch.int64)}
+        with torch.autocast(device.type, enabled=False):  # the image encoder alone runs in bf16
+            out = network(vision_embeds=seen, input_ids=prompt[0], attention_mask=prompt[1], **given)
+        presence, logits = out.presence_logits.sigmoid().view(()), out.pred_masks[0]
+        scores = out.pred_logits[0].sigmoid() * presence
+        kept, (x, y, w, h) = scores > self.settings.threshold, query
+        surest, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
+        for which in kept.nonzero()[:, 0].split(CHUNK) if kept.any() else ():
+            masks = F.interpolate(logits[which][None], (side, side), mode="bilinear", align_corners=False)[0] > 0
+            surest = torch.maximum(surest, (masks * scores[which, None, None]).amax(0))
+            areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
+            within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())
+        return Found(scores, presence, kept, logits, surest, within)

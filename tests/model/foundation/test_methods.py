@@ -1,0 +1,177 @@
+"""FSS-SAM3 and GF-SAM beyond the measured cases: shots, empty supports, classes, names, and what loads."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.common.foundation import loaded
+from model.episode import NamedEpisode
+from model.mismatch import Mismatch
+from model.sam3 import canvas
+from tests.model.small import drawn_episode, small_model
+from tests.model.tiny import saved
+from tests.parity.foundation import require_transformers
+
+BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
+
+
+def test_rectangles_tile_the_canvas_without_overlap() -> None:
+    for shots, layouts in {1: ["vertical", "horizontal"], 5: ["l_shape"]}.items():
+        for layout in layouts:
+            _tiles(canvas.rectangles(shots, 101, layout, 0.37))
+    for shots in (2, 3, 4, 5):
+        for layout in ("horizontal_strip", "vertical_strip"):
+            places = canvas.rectangles(shots, 101, layout, 0.3)
+            assert len(places) == shots + 1
+            _tiles(places)
+
+
+def _tiles(places: list[canvas.Rectangle]) -> None:
+    seen = np.zeros((101, 101), int)
+    for x, y, width, height in places:
+        seen[y : y + height, x : x + width] += 1
+    assert (seen == 1).all()
+
+
+def test_a_box_is_of_the_largest_part_that_touches_by_sides_or_corners() -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:4, 3:5] = mask[4:6, 5:7] = 1  # two squares that meet at a corner
+    mask[10:12, 10:13] = 1
+    mask[15:20, 0:30] = 255
+    assert canvas.box_of(mask).tolist() == [3, 2, 4, 4]
+    assert canvas.box_of(np.full((4, 4), 255, np.uint8)) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shots", [2, 3, 5, 7])
+def test_many_shots_lie_on_canvases_of_at_most_five(shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, episode = small_model("sam3", shots), drawn_episode("sam3", shots, 1)
+    seen = []
+    search = network.search
+
+    def noted(pasted: np.ndarray, boxes: np.ndarray, *rest: object) -> object:
+        seen.append(search(pasted, boxes, *rest))
+        sizes.append(len(boxes))
+        return seen[-1]
+
+    sizes: list[int] = []
+    monkeypatch.setattr(network, "search", noted)
+    output = network(episode)
+    assert sizes == {2: [2], 3: [3], 5: [5], 7: [4, 3]}[shots]
+    presence = torch.stack([found.presence for found in seen]).mean()
+    assert output.evidence.shape == (1, 1, 2) and torch.isclose(output.evidence[0, 0, 0], presence)
+
+
+@BOTH
+@torch.no_grad()
+def test_empty_supports_are_left_out_and_without_any_all_is_background(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, episode = small_model(name, 2), drawn_episode(name, 2, 1)
+    alone = dataclasses.replace(episode, support=episode.support[:, :1], support_label=episode.support_label[:, :1])
+    labels = episode.support_label.clone()
+    labels[:, 1][labels[:, 1] == 1] = 255
+    with_empty = network(dataclasses.replace(episode, support_label=labels))
+    torch.testing.assert_close(with_empty.logits, network(alone).logits)
+    with caplog.at_level("INFO", "symnet"):
+        nothing = network(dataclasses.replace(episode, support_label=torch.full_like(labels, 255)))
+    assert (nothing.logits.argmax(1) == 0).all() and (nothing.evidence == 0).all()
+    assert "no support shows a pixel of the object" in caplog.text
+
+
+@BOTH
+@torch.no_grad()
+def test_several_classes_compete(name: str) -> None:
+    network, episode = small_model(name, 1), drawn_episode(name, 1, 2)
+    other = dataclasses.replace(drawn_episode(name, 1, 2, seed=5), query=episode.query)
+    alone, output = network(episode), network.forward_classes([episode, other])
+    assert output.logits.shape == (2, 3, *episode.query.shape[-2:]) and output.evidence.shape == (2, 2, 2)
+    assert torch.equal(output.evidence[:, :1], alone.evidence)
+    assert not (output.logits[:, 1] > 0)[alone.logits.argmax(1) == 0].any()  # no class gains pixels by competing
+
+
+@BOTH
+@torch.no_grad()
+def test_photos_of_own_sizes_and_of_one_pixel(name: str) -> None:
+    from model.episode import EpisodeOfOriginalSizes
+
+    network, square = small_model(name, 2), drawn_episode(name, 2, 1, size=60)
+    support = [square.support[:, 0, :, :40], square.support[:, 1, :, :1, :33]]
+    label = [square.support_label[:, 0, :40], torch.ones_like(square.support_label[:, 1, :1, :33])]
+    fields = {f.name: getattr(square, f.name) for f in dataclasses.fields(square)}
+    episode = EpisodeOfOriginalSizes(
+        **{**fields, "query": square.query[..., :50, :], "support": support, "support_label": label}
+    )
+    assert network(episode).logits.shape == (1, 2, 50, 60)
+
+
+@torch.no_grad()
+def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    library = require_transformers()
+    folder = tmp_path / "sam3"
+    shutil.copytree(saved("Sam3Model"), folder)
+    network = small_model("sam3", 1, words="names")
+    network.task = dataclasses.replace(network.task, classes=("cup", "dog", "tree"))
+    episode = drawn_episode("sam3", 1, 1)
+    with pytest.raises(Mismatch, match="has no tokenizer, which names need"):
+        network(episode)
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "cup": 3, "mug": 4, "visual": 5}
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    network.settings.weights = [str(folder)]
+    assert network._prompt(episode, 0)[0, 0, 0] == words["cup"]
+    mug = NamedEpisode(**vars(episode), name="mug")
+    assert network._prompt(mug, 0)[:, 0, :2].tolist() == [[words["mug"], 0], [1, 0]]
+    assert not torch.equal(network(mug).logits, network(episode).logits)
+    network.settings.words = "none"
+    assert network._prompt(mug, 0)[0, 0, 0] == words["visual"]
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_transformers()
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "dino"
+    shutil.copytree(saved("Dinov2Model"), folder)
+    state = load_file(folder / "model.safetensors")
+    state.pop("layernorm.weight")
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Mismatch, match=r"lacks 1 tensors of Dinov2Model, such as layernorm.weight"):
+        loaded("Dinov2Model", str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(Mismatch, match=r"holds no such network .* config.json and model.safetensors"):
+        loaded("Dinov2Model", str(folder))
+    with pytest.raises(Mismatch, match=r"lacks .* tensors of SamModel|holds no such network"):
+        loaded("SamModel", saved("Dinov2Model"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Mismatch, match="no such folder, and the hub gave no network of this name") as error:
+        loaded("SamModel", "nobody/nothing")
+    assert "\n" not in str(error.value)
+    with pytest.raises(Mismatch, match=r"needs NoSuchModel .* requirements-foundation.txt \(Python 3.11"):
+        loaded("NoSuchModel", str(folder))
+
+
+def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = require_transformers()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("You are trying to access a gated repo.\n403 Client Error.")
+
+    monkeypatch.setattr(library.Sam3Model, "from_pretrained", refuse)
+    monkeypatch.setattr("model.common.foundation.hub", lambda: __import__("contextlib").nullcontext())
+    with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
+        loaded("Sam3Model", "facebook/sam3")
+
+
+def test_a_folder_of_a_network_keeps_its_config(tmp_path: Path) -> None:
+    require_transformers()
+    config = json.loads(Path(saved("Dinov2Model"), "config.json").read_text())
+    assert loaded("Dinov2Model", saved("Dinov2Model")).config.image_size == config["image_size"]

@@ -1,0 +1,75 @@
+"""Tiny random networks of ``transformers``, saved in folders as those of the hub are."""
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.common.foundation import Foundation
+from model.contract import FewShotModel
+from tests.parity.foundation import require_transformers
+
+LAYERS = {"hidden_size": 32, "num_attention_heads": 2}
+PART = {**LAYERS, "num_layers": 1, "intermediate_size": 64}
+SAM3 = {
+    "vision_config": {
+        "backbone_config": {
+            **LAYERS,
+            **{"model_type": "sam3_vit_model", "intermediate_size": 64, "num_hidden_layers": 2, "image_size": 112},
+            **{"patch_size": 14, "window_size": 4, "global_attn_indexes": [1], "pretrain_image_size": 56},
+        },
+        "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    },
+    "text_config": {
+        **LAYERS,
+        **{"model_type": "clip_text_model", "vocab_size": 128, "intermediate_size": 64, "projection_dim": 16},
+        **{"num_hidden_layers": 1, "max_position_embeddings": 32, "bos_token_id": 1, "eos_token_id": 2},
+        "pad_token_id": 0,
+    },
+    **dict.fromkeys(("geometry_encoder_config", "detr_encoder_config"), PART),
+    "detr_decoder_config": {**PART, "num_queries": 8},
+    "mask_decoder_config": {**LAYERS, "num_upsampling_stages": 3},
+}
+SAM = {
+    "vision_config": {
+        **LAYERS,
+        **{"output_channels": 32, "num_hidden_layers": 1, "image_size": 64, "patch_size": 16, "window_size": 2},
+        **{"global_attn_indexes": [0], "mlp_dim": 64, "num_pos_feats": 16},
+    },
+    "prompt_encoder_config": {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 8},
+    "mask_decoder_config": {**LAYERS, "num_hidden_layers": 1, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+}
+DINO = {**LAYERS, "num_hidden_layers": 2, "mlp_ratio": 2, "image_size": 112, "patch_size": 14}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Sam3Model": ("Sam3Config", SAM3),
+    "SamModel": ("SamConfig", SAM),
+    "Dinov2Model": ("Dinov2Config", DINO),
+}
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="networks-")
+
+
+@functools.cache
+@torch.no_grad()
+def saved(kind: str, seed: int = 0) -> str:
+    """Return the folder of a network of a class of the package."""
+    library, (config, values) = require_transformers(), CONFIGS[kind]
+    torch.manual_seed(seed)
+    network = getattr(library, kind)(getattr(library, config)(**values))
+    for parameter in network.parameters():
+        parameter += (0.3 if parameter.ndim > 1 else 0.05) * torch.randn_like(parameter)  # far from a flat start
+    folder = Path(_folder().name, f"{kind}_{seed}")
+    library.logging.disable_progress_bar()
+    network.save_pretrained(folder)
+    return str(folder)
+
+
+def networks_of(model_class: type[FewShotModel], seed: int = 0) -> list[str]:
+    """Return the folders of a method's networks; [] for a method without any."""
+    return [saved(kind, seed) for kind in model_class.kinds] if issubclass(model_class, Foundation) else []

@@ -1,0 +1,92 @@
+"""FSS-SAM3 and GF-SAM by the names of their networks: configs, own photos, a test from a folder and its result."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.model.tiny import networks_of, saved
+from tests.outcome import run_script
+from tests.parity.foundation import require_transformers
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.errors import UserError
+from util.predict import Segmenter
+
+SHAPES = {"sam3": ["facebook/sam3"], "gfsam": ["facebook/sam-vit-huge", "facebook/dinov2-large"]}
+EASY = ("model.threshold=0.01",)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_net_names_the_networks(name: str) -> None:
+    config = read_config(config_path("split1", "coco", name))
+    assert config.model.weights == SHAPES[name] and config.run.name == f"coco_split1_{name}"
+    names = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
+    path = config_path("split2", "pascal", name, ",".join(names))
+    config = read_config(path)
+    assert config.model.weights == names and config.data.fold == 2 and "/" not in config.run.name
+    assert config.model.backbone() == ",".join(names)
+    with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
+        read_config(config_path("split0", "pascal", name, "a/b,c/d,e/f"))
+    with pytest.raises(UserError, match="'--' and the end of a variant have a meaning in names"):
+        config_path("split0", "pascal", name, "/models/my--net")
+
+
+def test_a_variant_reads_names_with_every_network() -> None:
+    for net in (None, "/models/sam3"):
+        config = read_config(config_path("split0", "coco", "sam3_words", net))
+        assert config.model.words == "names" and config.model.reads_names and config.model.swap
+        assert config.model.weights == [net or "facebook/sam3"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path], tmp_path: Path) -> None:
+    from model.registry import models
+
+    net = ",".join(networks_of(models()[name]))
+    path = config_path("split0", "pascal", name, net)
+    changes = ["data.size=97", *(EASY if name == "sam3" else ())]
+    segmenter = Segmenter({"cup": [marked["box"]]}, config=path, overrides=changes, device="cpu")
+    segmenter.add("dog", [marked["box"]] * 2)
+    together = list(segmenter.many(photos[:2], batch=2))
+    for photo, found in zip(photos[:2], together, strict=True):
+        assert np.array_equal(segmenter(photo).mask, found.mask)
+        assert found.mask.max() <= 2
+    assert segmenter.facts["settings"]["weights"] == net.split(",")
+
+
+def test_words_need_a_name(marked: dict) -> None:
+    net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
+    path = config_path("split0", "pascal", "sam3", net)
+    segmenter = Segmenter([marked["box"]], config=path, overrides=changes, device="cpu")
+    assert any("have no class name, so none is read; give --name" in note for note in segmenter.notes)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_test_from_folders_states_what_the_networks_learnt_from(
+    name: str,
+    mini_root: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from model.registry import models
+
+    require_transformers()
+    path = config_path("split0", "mini", name, ",".join(networks_of(models()[name])))
+    sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
+    sets += ["data.workers=0", "data.min_pixels=16", *(EASY if name == "sam3" else ())]
+    words = [word for text in sets for word in ("--set", text)]
+    made = []
+    for _ in range(2):
+        done = run_script("test.py", (path, *words, "--episodes", 6, "--protocol", "symnet"), capfd, monkeypatch)
+        assert done.code == 0, done.errors
+        (result,) = tmp_path.rglob("result.json")
+        made.append((result.with_name("episodes.jsonl")).read_text())
+    assert made[0] == made[1]
+    track = json.loads(result.read_text())["track"]
+    data = {"sam3": "SA-Co", "gfsam": "LVD-142M, SA-1B"}[name]
+    assert (track["encoder_data"], track["text"], track["training"]) == (data, False, "none")
+    assert json.loads(result.read_text())["encoder_licence"] == {"sam3": "SAM License", "gfsam": "apache-2.0"}[name]
