@@ -61,6 +61,19 @@ def test_a_base_stage_is_enough(predict, make_checkpoint, marked, tmp_path: Path
     assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()
 
 
+def test_diam_is_fitted_to_every_photo(predict, make_checkpoint, marked, tmp_path: Path):
+    content, photo = checkpoint.read(make_checkpoint("")), marked["box"].rpartition(":")[0]
+    weights = {k: x for k, x in content["weights"].items() if k.startswith(("encoder.", "base_learner."))}
+    encoder = {"encoder": content["config"]["model"]["encoder"]}
+    data = {**content["config"]["data"], "text": "none"}
+    config = {**content["config"], "model": {"name": "diam", **encoder}, "data": data}
+    checkpoint.save(given := tmp_path / "base.pth", {**content, "config": config, "weights": weights})
+    words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out")
+    found = predict(*words, "--support", f"cat={photo}:box=2,2,56,40")
+    assert found.code == 0, found.error
+    assert json.loads((tmp_path / "out" / "marked.json").read_text())["model"] == "DIaM"
+
+
 def test_a_material_is_found_beside_base_classes(make_checkpoint, marked):
     photo = marked["box"].rpartition(":")[0]
     floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
