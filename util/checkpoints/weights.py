@@ -100,9 +100,9 @@ def network_to_train(
 
 
 def start_of(network: FewShotModel, stage: str) -> str | None:
-    """Return the digest of the weights that a stage's training loads at its start; None: it starts from random ones."""
+    """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
     has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
-    if not has_base and (start is None or start.weights is None):
+    if not has_base and (start is None or start.weights is None or start.weights in network.downloads):
         return None
     part: Any = network.base_stage() if has_base else network.encoder
     return checkpoint.digest_of(part.state_dict())

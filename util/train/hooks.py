@@ -173,8 +173,8 @@ def finish(training: Training) -> None:
         save(training, LAST, resumable=False)
         if training.world.is_main:
             (training.folder.path / PREVIOUS).unlink(missing_ok=True)
-    if training.world.is_main:  # so that copies of it say so, too
-        best = training.folder.path / BEST
+    best = training.folder.path / BEST
+    if training.world.is_main and best.exists():  # so that copies of it say so, too
         checkpoint.save(best, {**checkpoint.read(best), "finished": True})
     write_metrics(training, finished=True)
 
