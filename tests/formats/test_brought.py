@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 
 from tests.formats.brought import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, coco, outline, photo, region
 from util.errors import UserError
+from util.formats import recognise
 from util.formats.annotations import PhotoFiles
 from util.predict.supports import parse_support, supports_in
 
@@ -176,6 +177,17 @@ def test_outlines_that_contradict_each_other_are_refused_with_both_sizes(tmp_pat
     path.write_text(json.dumps(content))
     photo(tmp_path / "p0.jpg", turned=True), photo(tmp_path / "p1.jpg", turned=True)
     assert "p1.jpg is not 72 x 96, p0.jpg not 96 x 72" in refusal(path)
+
+
+def test_sizes_that_are_stated_in_the_other_way_stay(tmp_path: Path) -> None:
+    path = coco(tmp_path, {"segmentation": [outline(UPRIGHT)]}, {"segmentation": [outline(SQUARE)]})
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 8, "file_name": "p1.jpg", "width": HEIGHT, "height": WIDTH})
+    content["annotations"][1]["image_id"] = 8
+    path.write_text(json.dumps(content))
+    photo(tmp_path / "p0.jpg", turned=True), photo(tmp_path / "p1.jpg", turned=True)
+    frames = {p.name: (p.height, p.width) for p in recognise.read(str(path))[1].photos}
+    assert frames == {"p0.jpg": (WIDTH, HEIGHT), "p1.jpg": (WIDTH, HEIGHT)}
 
 
 def test_outlines_beyond_the_frame_of_a_photo_are_said(tmp_path: Path, capsys) -> None:

@@ -226,11 +226,12 @@ def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
     tell = next((photo for photo in beyond if fits(exchanged(photo))), None)
     if tell is None:
         return (), [photo.name for photo in beyond]
-    out = tuple(map(exchanged, given.photos))
+    form = exchanged(tell).is_upright  # of the others only those that state their size in the same way
+    out = tuple(other if (other := exchanged(p)).is_upright == form else p for p in given.photos)
     for photo in out:
         if photo not in beyond and not fits(photo):
-            form = f"{photo.name} is not {photo.width} x {photo.height}, {tell.name} not {tell.width} x {tell.height}"
-            raise UserError(f"{given.source}: by the outlines {form}; export it anew, from upright photos")
+            sizes = f"{photo.name} is not {photo.width} x {photo.height}, {tell.name} not {tell.width} x {tell.height}"
+            raise UserError(f"{given.source}: by the outlines {sizes}; export it anew, from upright photos")
     return out, [photo.name for photo in beyond if photo in out]
 
 
