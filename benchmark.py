@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.ops import normalise
+from model.common.with_encoder import WithEncoder
 from model.contract import Trainable
 from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
@@ -50,7 +51,7 @@ def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
     parser.add_argument("what", choices=COLUMNS)
-    parser.add_argument("--models", help="such as symnet,ssp; default all")
+    parser.add_argument("--models", help="such as symnet,ssp; default all with an encoder")
     parser.add_argument("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
     parser.add_argument("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
     parser.add_argument("--stages", default=",".join(STAGES), help="default both: evaluation,training")
@@ -91,7 +92,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     if wrong := [stage for stage in stages if stage not in STAGES]:
         raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], STAGES)}")
     out = []
-    for name in cli.words(options.models or ",".join(models())):
+    for name in cli.words(options.models or ",".join(n for n, cls in models().items() if issubclass(cls, WithEncoder))):
         net = options.net if options.net or name not in models() else models()[name].default_net or "resnet50"
         path = config_path("split0", "pascal", name, net)
         for stage, shot in [(EVALUATION, shot) for shot in options.shot] + [(TRAINING, 1)]:

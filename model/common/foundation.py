@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, Task
@@ -72,6 +73,8 @@ def loaded(kind: str, weights: str) -> nn.Module:
 
 def from_package(kind: str, weights: str, **form: Any) -> Any:
     """Return what a class of ``transformers`` makes of a folder or of a name on the hub; errors as ``loaded``."""
+    if torch.get_default_device().type == "meta":
+        raise NotImplementedError("a network that comes whole has values")
     try:
         library, folder = importlib.import_module("transformers"), Path(weights).is_dir()
         library.logging.set_verbosity_error()  # what it would report is told in one line

@@ -102,7 +102,7 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) ->
         unions.append(on_grid(masks_pss[members].any(0)[None], grid)[0])
 
     likest = mean_prior(torch.stack(unions), cosines(query_nc, query_nc))  # z, (components, n)
-    away = torch.cdist(points_p2.double(), points_p2.double())
+    away = (points_p2[:, None] - points_p2).float().norm(dim=2)
     distance = torch.stack([away[:, own == number].amin(1) for number in range(len(first))])
     z = likest[:, points_p2[:, 1] * grid + points_p2[:, 0]] / torch.where(distance == 0, 1.0, distance)
     consistent = z.argmax(0) == own

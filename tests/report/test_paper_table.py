@@ -297,6 +297,14 @@ def test_rows_of_methods_on_foundation_models_are_whole_and_of_tracks_of_their_o
     assert len(published_rows("lvis92i", [1, 5], "interleaved")[0]) == 14
 
 
+def test_a_row_of_whole_networks_names_them_once_and_says_that_words_are_read(leave):
+    net = "/models/my_sam3"
+    run = f"pascal_split0_sam3_{net.replace('/', '--')}_words"
+    changes = {"method": "FSS-SAM3", "backbone": net, "encoder": net, "run": run}
+    out = str(table([leave("runs/a", **changes)]))
+    assert f"FSS-SAM3 {net}, words" in out and "--models" not in out.partition("measured here")[0]
+
+
 def test_the_command_prints_the_table(leave, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["report", "table", str(leave("runs/a").parent), "--format", "csv"])
     assert command() == 0

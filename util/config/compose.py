@@ -212,7 +212,9 @@ def config_path(
     if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
     default = _default_encoder(folder, method)
-    named = encoder and encoder.replace("/", SLASH) if issubclass(model_class(root, method), Foundation) else None
+    named = None  # the networks of a method that has no encoder: one beside it is for the other methods of a command
+    if issubclass(model_class(root, method), Foundation) and encoder and encoder not in encoders(root):
+        named = encoder.replace("/", SLASH)
     rest = f"{_rest(method, named or (default and in_names(encoder or default)))}{variant}"
     path = folder / f"{dataset}_{experiment}_{rest}.yaml"
     if named and (composed := parts_of_name(path)) is not None and composed.net != encoder:

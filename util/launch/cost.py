@@ -152,8 +152,8 @@ class Machine:
 
     def hours(self, case: Case, number: float) -> float:
         """Return the hours that so many images or episodes of a case take, at the rate of its encoder."""
-        if not number:
-            return 0.0
+        if not number or math.isnan(self.cost(case).flops):
+            return self.cost(case).flops if number else 0.0
         if (key := repr(case.config.model.encoder)) not in self._rates:
             network: Any = build_model(case.config, NAME_VECTOR_WIDTH)
             self._rates[key] = self._rate(network.encoder, case.config.data.size) * self._times

@@ -163,7 +163,8 @@ def _training_seed(result: dict[str, Any]) -> int | None:
 def row_name(result: dict[str, Any]) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
     backbone = str(result["backbone"])
-    known = re.split("[_/]", f"{result['dataset']}_{result['model']}_{backbone}_{backbone.replace('/', '-')}")
+    forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
+    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
     words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"(split|seed)\d+", w)]
     name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
     mark = result["weights_mark"]

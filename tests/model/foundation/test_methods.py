@@ -175,3 +175,8 @@ def test_a_folder_of_a_network_keeps_its_config(tmp_path: Path) -> None:
     require_transformers()
     config = json.loads(Path(saved("Dinov2Model"), "config.json").read_text())
     assert loaded("Dinov2Model", saved("Dinov2Model")).config.image_size == config["image_size"]
+
+
+def test_costs_of_networks_that_come_whole_are_not_counted() -> None:
+    with torch.device("meta"), pytest.raises(NotImplementedError):
+        loaded("Dinov2Model", saved("Dinov2Model"))
