@@ -83,7 +83,8 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     Raises:
         UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error``.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if local > 1 and device_name.startswith(f"{CUDA}:"):
         raise UserError(f"run.device = {device_name} is one GPU for {local} processes; set run.device: {CUDA}")
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
