@@ -104,8 +104,8 @@ def start_of(network: FewShotModel, stage: str) -> str | None:
     has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
     if not has_base and (start is None or start.weights is None or start.weights in network.downloads):
         return None
-    part: Any = network.base_stage() if has_base else network.encoder
-    return checkpoint.digest_of(part.state_dict())
+    loaded = ("encoder.", "base_learner.") if has_base else "encoder."
+    return checkpoint.digest_of({name: x for name, x in network.state_dict().items() if name.startswith(loaded)})
 
 
 def cannot_train(config: Config) -> str:
