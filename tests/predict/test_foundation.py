@@ -31,6 +31,8 @@ def test_net_names_the_networks(name: str) -> None:
         read_config(config_path("split0", "pascal", name, "a/b,c/d,e/f"))
     with pytest.raises(UserError, match="'--' and the end of a variant have a meaning in names"):
         config_path("split0", "pascal", name, "/models/my--net")
+    with pytest.raises(UserError, match="too long for the name of a run"):
+        config_path("split0", "pascal", name, "/models" + "/folder" * 40)
 
 
 def test_a_variant_reads_names_with_every_network() -> None:

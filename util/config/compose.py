@@ -38,6 +38,7 @@ NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)\.yaml")
 OF_PARTS = ("for", "net", "methods")  # keys of a part beside settings; ``methods``: those that an encoder serves
 TIMM = "timm"  # the encoder's file for every network of timm
 SLASH = "--"  # in names of configs, for "/" in a network's name or path
+MAX_NAME = 240  # bytes of a config's name that file systems take
 WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
 
 
@@ -217,6 +218,8 @@ def config_path(
         named = encoder.replace("/", SLASH)
     rest = f"{_rest(method, named or (default and in_names(encoder or default)))}{variant}"
     path = folder / f"{dataset}_{experiment}_{rest}.yaml"
+    if named and len(path.name) > MAX_NAME:
+        raise UserError(f"NET {encoder}: too long for the name of a run; give a link, or --set model.weights=[...]")
     if named and (composed := parts_of_name(path)) is not None and composed.net != encoder:
         raise UserError(f"NET {encoder}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
     if default and encoder and not path.exists() and not any(_readings(folder, 0, rest)):
