@@ -178,7 +178,7 @@ class Objects:
             facts = [[[0] * 4 + [x.shape[1] for x in own.values()]] * len(self.mask) for own in inside]
         elif new:
             sums = ([x.sum(1, keepdim=True) for x in own.values()] for own in inside)
-            facts = torch.stack([torch.cat([_spans(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
+            facts = torch.stack([torch.cat([spans_of(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
         for i, size in enumerate(new):
             spans, *counts = [row[:4] for row in facts[i]], *map(list, zip(*(row[4:] for row in facts[i])))
             found = {name: Chosen(x, own) for (name, x), own in zip(inside[i].items(), counts)}
@@ -193,7 +193,7 @@ def shot_objects(mask_bk1ss: Tensor, **choices: Choice) -> list[Objects]:
     return [whole[k * batch : (k + 1) * batch] for k in range(shots)]
 
 
-def _spans(mask_n1hw: Tensor) -> Tensor:
+def spans_of(mask_n1hw: Tensor) -> Tensor:
     """Return the first and the last row and column where a mask is not 0, (N, 4) int64; last < first for none."""
     occupied, out = mask_n1hw[:, 0] != 0, []
     for line in (occupied.any(2), occupied.any(1)):
