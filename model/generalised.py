@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.linear import Head
-from model.common.ops import on_host, resize
+from model.common.ops import on_cells, on_host, resize
 from model.common.with_base_learner import OverBaseStage, WithBaseSettings
 from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
@@ -20,12 +20,6 @@ from model.mismatch import Mismatch
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
-
-
-def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
-    """Return labels (..., S, S) on a grid (..., h, w): cell i has row floor(i S / h)."""
-    rows, columns = (torch.arange(n, device=label.device) * side // n for n, side in zip(grid, label.shape[-2:]))
-    return label[..., rows[:, None], columns]
 
 
 class GeneralisedModel(OverBaseStage):

@@ -76,20 +76,16 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
 
 
 def points_of(supports: Sequence[Sequence[tuple[Tensor, Tensor]]], classes: Iterable[int]) -> list[list[Tensor]]:
-    """Return, of the supports of every query, what ``points_of_class`` returns of every class."""
+    """Return the unit features (n, C) of the cells of each class, of the supports of every query; n may be 0.
+
+    Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class. The cells
+    are those of all supports, shot-major, then row-major.
+    """
     shots = [(f.flatten(1).T[None], label, f.shape[-2:]) for own in supports for f, label in own]
     masks = [[mask_on_grid(label == c, size).flatten()[None] for c in classes] for _, label, size in shots]
     found = iter(chosen(*(mask for of_shot in masks for mask in of_shot)))
     rows = iter([[next(found).rows(f)[0] for _ in of_shot] for (f, *_), of_shot in zip(shots, masks)])
     return [[torch.cat(parts) for parts in zip(*(next(rows) for _ in own))] for own in supports]
-
-
-def points_of_class(supports: Sequence[tuple[Tensor, Tensor]], class_index: int) -> Tensor:
-    """Return the unit features of a class's cells over all supports, shot-major, then row-major, (n, C); n may be 0.
-
-    Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class.
-    """
-    return points_of([supports], [class_index])[0][0]
 
 
 def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:

@@ -83,14 +83,6 @@ class Probe(OnCells):
         return [Head(*(sent(part, features[0][0].device) for part in head)) for head in heads]
 
 
-def joint_labels(episodes: Sequence[Episode], item: int) -> list[Tensor]:
-    """Return the labels (H, W) of all shots of N classes: 0, the number of the class, or 255.
-
-    Where an image supports several classes, the objects of the others are unknown to each: they are not background.
-    """
-    return _joint(_shots(episodes, item))
-
-
 def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Tensor]]:
     """Return class, some pixels by which images are told apart, and label (H, W) of every shot of N classes."""
     shots = [(number, x, y) for number, e in enumerate(episodes, 1) for x, y in e.shots(item)]
@@ -98,7 +90,10 @@ def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Te
 
 
 def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
-    """See ``joint_labels``; the shots are on the CPU."""
+    """Return the labels (H, W) of shots on the CPU, as ``_shots`` returns them: 0, the number of the class, or 255.
+
+    Where an image supports several classes, the objects of the others are unknown to each: they are not background.
+    """
     keys = [pixels.contiguous().numpy().tobytes() for _, pixels, _ in shots]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
     for key, (*_, label) in zip(keys, shots):

@@ -126,8 +126,25 @@ class OnGrid:
         return OnGrid(self.mask[which], {k: c[which] for k, c in self.chosen.items()}, self.spans[which])
 
     def window(self, before: int, after: int, stride: int = 1) -> Window:
-        """See ``window_around``."""
-        return _window(self.spans, self.mask.shape[-2:], before, after, stride)
+        """Return the windows of the objects, with a margin of positions on both sides.
+
+        The margin ends at the edges of the grid. All windows have the size of the largest; one cell for no object.
+        """
+        size = self.mask.shape[-2:]
+        cells = [-(-side // stride) for side in size]
+        if shapes_are_fixed():
+            return Window([(0, 0)] * len(self.spans), cells[0], cells[1], stride)
+        edges: list[list[int]] = [[], []]  # of rows and of columns: the first cell of every object
+        extent = [1, 1]
+        for own in self.spans:
+            for axis, side in enumerate(size):
+                first, last = own[2 * axis : 2 * axis + 2]
+                begin = max(first - before, 0) // stride if last >= 0 else 0
+                end = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
+                edges[axis].append(begin)
+                extent[axis] = max(extent[axis], end - begin)
+        tops, lefts = ([min(begin, cells[axis] - extent[axis]) for begin in edges[axis]] for axis in (0, 1))
+        return Window(list(zip(tops, lefts)), extent[0], extent[1], stride)
 
 
 class Objects:
@@ -161,7 +178,7 @@ class Objects:
             facts = [[[0] * 4 + [x.shape[1] for x in own.values()]] * len(self.mask) for own in inside]
         elif new:
             sums = ([x.sum(1, keepdim=True) for x in own.values()] for own in inside)
-            facts = torch.stack([torch.cat([_spans(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
+            facts = torch.stack([torch.cat([spans_of(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
         for i, size in enumerate(new):
             spans, *counts = [row[:4] for row in facts[i]], *map(list, zip(*(row[4:] for row in facts[i])))
             found = {name: Chosen(x, own) for (name, x), own in zip(inside[i].items(), counts)}
@@ -176,36 +193,10 @@ def shot_objects(mask_bk1ss: Tensor, **choices: Choice) -> list[Objects]:
     return [whole[k * batch : (k + 1) * batch] for k in range(shots)]
 
 
-def window_around(mask_b1hw: Tensor, before: int, after: int, stride: int = 1) -> Window:
-    """Return the windows of the positions where a mask is not 0, with a margin of positions on both sides.
-
-    The margin ends at the edges of the grid. All windows have the size of the largest; one cell if there is no object.
-    """
-    spans = [[0, 0, 0, 0]] * len(mask_b1hw) if shapes_are_fixed() else _spans(mask_b1hw).tolist()
-    return _window(spans, mask_b1hw.shape[-2:], before, after, stride)
-
-
-def _spans(mask_n1hw: Tensor) -> Tensor:
+def spans_of(mask_n1hw: Tensor) -> Tensor:
     """Return the first and the last row and column where a mask is not 0, (N, 4) int64; last < first for none."""
     occupied, out = mask_n1hw[:, 0] != 0, []
     for line in (occupied.any(2), occupied.any(1)):
         position = torch.arange(line.shape[1], device=line.device)
         out += [position.where(line, line.shape[1]).amin(1), position.where(line, -1).amax(1)]
     return torch.stack(out, dim=1)
-
-
-def _window(spans: list[list[int]], size: Sequence[int], before: int, after: int, stride: int) -> Window:
-    cells = [-(-side // stride) for side in size]
-    if shapes_are_fixed():
-        return Window([(0, 0)] * len(spans), cells[0], cells[1], stride)
-    edges: list[list[int]] = [[], []]  # of rows and of columns: the first cell of every object
-    extent = [1, 1]
-    for own in spans:
-        for axis, side in enumerate(size):
-            first, last = own[2 * axis : 2 * axis + 2]
-            begin = max(first - before, 0) // stride if last >= 0 else 0
-            end = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
-            edges[axis].append(begin)
-            extent[axis] = max(extent[axis], end - begin)
-    tops, lefts = ([min(begin, cells[axis] - extent[axis]) for begin in edges[axis]] for axis in (0, 1))
-    return Window(list(zip(tops, lefts)), extent[0], extent[1], stride)

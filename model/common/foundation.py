@@ -1,6 +1,7 @@
 """Methods over frozen networks of the optional package ``transformers``, which is imported where one is built."""
 
 import importlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from model.contract import FewShotModel, ModelSettings, Task
 from model.encoders.weights import hub
 from model.mismatch import Mismatch
+
+log = logging.getLogger("symnet")
 
 
 @dataclass
@@ -52,6 +55,10 @@ class Foundation(FewShotModel):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the networks."""
         yield from self.networks
+
+    def say_that_no_object_is_shown(self) -> None:
+        """Log that an episode's supports are empty."""
+        log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
 
 
 def loaded(kind: str, weights: str) -> nn.Module:

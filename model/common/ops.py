@@ -37,6 +37,12 @@ def resize_cells(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return labels (..., H, W) on a grid (..., h, w), nearest pixels: cell i has row floor(i H / h)."""
+    rows, columns = (torch.arange(n, device=label.device) * side // n for n, side in zip(grid, label.shape[-2:]))
+    return label[..., rows[:, None], columns]
+
+
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function or method so that it computes in float32, also under autocast."""
 

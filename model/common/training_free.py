@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize, resize_cells
+from model.common.ops import in_float32, on_cells, resize, resize_cells
 from model.common.with_encoder import Shot, WithEncoder, WithEncoderSettings
 from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
@@ -97,8 +97,7 @@ def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:
     """
     mask = mask_hw.bool()
     sides = list(zip(size, mask.shape))
-    rows, columns = (torch.arange(n, device=mask.device) * full // n for n, full in sides)
-    nearest = mask[rows[:, None], columns]
+    nearest = on_cells(mask, size)
     cells = resize_cells(mask[None, None].float(), size)[0, 0] > 0.5
     # Nothing branches on a value, for which Python would wait for a GPU.
     counts = [mask.sum(other).double() for other in (1, 0)]  # of rows, of columns

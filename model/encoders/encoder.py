@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,9 +20,6 @@ from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
@@ -77,15 +74,8 @@ class Encoder(nn.Module):
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the constants along with the weights; unless they are buffers, no state dict holds them."""
-        super()._apply(fn, recurse)
-        for name in ("mean", "std"):
-            if name not in self._buffers:
-                setattr(self, name, fn(getattr(self, name)))
-        return self
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):  # constants, in no state dict
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
@@ -207,11 +197,10 @@ class Encoder(nn.Module):
 
 
 class _Fold(NamedTuple):
-    """Folded kernels and bias, and what they are made of: tensors that share memory and version with the originals."""
+    """Folded kernels and bias, and what they are made of."""
 
-    sources: list[Tensor]
-    versions: list[int]
-    eps: float
+    sources: list[Tensor]  # which share memory and version with the originals
+    key: tuple[Any, ...]  # of the originals: other numbers have another one
     result: tuple[Tensor, Tensor]
 
 
@@ -231,20 +220,12 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     if not fixed or torch.compiler.is_compiling() or shapes_are_fixed():
         _FOLDS.pop(conv, None)
         return _fold(conv, norm)
+    key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
     kept = _FOLDS.get(conv)
-    if kept is not None and kept.eps == norm.eps and len(kept.sources) == len(sources):
-        pairs = zip(sources, kept.sources, kept.versions)
-        if all(x._version == version and _same(x, source) for x, source, version in pairs):
-            return kept.result
-    with torch.inference_mode(False), torch.no_grad():
-        kept = _Fold([x.detach() for x in sources], [x._version for x in sources], norm.eps, _fold(conv, norm))
-    _FOLDS[conv] = kept
+    if kept is None or kept.key != key:
+        with torch.inference_mode(False), torch.no_grad():
+            kept = _FOLDS[conv] = _Fold([x.detach() for x in sources], key, _fold(conv, norm))
     return kept.result
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors are the same numbers in the same memory."""
-    return a.data_ptr() == b.data_ptr() and (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

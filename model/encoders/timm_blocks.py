@@ -77,7 +77,10 @@ class FoldedConv(nn.Conv2d):
         learns = weight.requires_grad or bias.requires_grad
         keeps_size = self.stride == (1, 1) and self.padding == (self.dilation[0] * (self.kernel_size[0] // 2),) * 2
         if input.is_cpu and input.requires_grad and not learns and is_depthwise(self) and keeps_size:
-            return _depthwise(input, weight, bias, self.dilation[0])
+            if torch.is_autocast_enabled("cpu"):
+                input, weight, bias = (x.to(torch.get_autocast_dtype("cpu")) for x in (input, weight, bias))
+            with torch.autocast("cpu", enabled=False):
+                return _Depthwise.apply(input, weight, bias, self.dilation[0])
         return self._conv_forward(input, weight, bias)
 
 
@@ -87,13 +90,6 @@ class FoldedConvSame(FoldedConv, Conv2dSame):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (high, wide), dilation = self.stride, self.dilation
         return conv2d_same(input, weight, bias, (high, wide), dilation=(dilation[0], dilation[1]), groups=self.groups)
-
-
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
-    if torch.is_autocast_enabled("cpu"):
-        x, weight, bias = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight, bias))
-    with torch.autocast("cpu", enabled=False):
-        return _Depthwise.apply(x, weight, bias, dilation)
 
 
 class _Depthwise(torch.autograd.Function):

@@ -3,7 +3,6 @@
 ``graph.py`` has the arithmetic, with the published quirks; the images are squeezed to SAM's square.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,18 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8
-from model.common.ops import resize_cells
+from model.common.ops import on_cells, resize, resize_cells
 from model.common.training_free import mask_on_grid
 from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.gfsam.graph import Maps, Verdict, channel_units, judge, likeness, points_of
 from model.registry import register
-
-log = logging.getLogger("symnet")
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE, MASKS_AT_ONCE = 64, 16
@@ -86,7 +82,7 @@ class GFSAM(Foundation):
                 evidence = torch.stack([answer.maps.pos_max.max(), near])
                 each.append((share, answer.maps.filtered.unflatten(0, (self.grid, self.grid)), evidence))
             else:
-                log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+                self.say_that_no_object_is_shown()
                 zeros = query.stage[0].new_zeros
                 each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
         share, filtered, evidence = (torch.stack(kind) for kind in zip(*each))
@@ -123,10 +119,9 @@ class GFSAM(Foundation):
 
     def _weights(self, label_hw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the shares of object and background in each patch of a label, (n,) float32 each."""
-        rows, columns = (torch.arange(self.side, device=label_hw.device) * n // self.side for n in label_hw.shape)
-        mask = (label_hw[rows[:, None], columns] == 1).float()[None]
+        mask = (on_cells(label_hw, (self.side, self.side)) == 1).float()[None]
         both, size = torch.stack([mask, 1 - mask]), (self.grid, self.grid)
-        of_object, rest = F.interpolate(both, size, mode="bilinear", align_corners=True).flatten(1)
+        of_object, rest = resize(both, size).flatten(1)
         if not of_object.any():  # an object between the patches' centres
             of_object = mask_on_grid(label_hw == 1, size).float().flatten()
         return of_object, rest
@@ -138,13 +133,12 @@ class GFSAM(Foundation):
             prompt = {"input_points": some[None, :, None], "input_labels": torch.ones_like(some[None, :, :1]).long()}
             found = self.networks[0](image_embeddings=embedding, **prompt, multimask_output=False).pred_masks[0]
             for logits in found.float().split(MASKS_AT_ONCE):
-                out.append(F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0] > 0)
+                out.append(resize_cells(logits, size)[:, 0] > 0)
         return torch.cat(out)
 
     def see(self, image_3hw: Tensor) -> Tensor:
         """Return the features F' (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm."""
-        size = self.dino_side, self.dino_side
-        pixels = F.interpolate(self._squeezed(image_3hw)[None], size, mode="bilinear", align_corners=False)
+        pixels = resize_cells(self._squeezed(image_3hw)[None], (self.dino_side, self.dino_side))
         states = self.networks[1](_normalised(pixels), output_hidden_states=True).hidden_states[-1]
         return channel_units(states[0, 1:])
 

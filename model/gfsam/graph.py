@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, min_max
+from model.common.ops import in_float32, min_max, resize_cells
 
 MOST_POINTS = 128
 MASKS_AT_ONCE = 16
@@ -117,6 +117,4 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) ->
 def on_grid(masks_pss: Tensor, grid: int) -> Tensor:
     """Return masks (P, S, S) bool resized to the patches, (P, n) in 0..1."""
     some = masks_pss[:, None].split(MASKS_AT_ONCE)
-    size = grid, grid
-    parts = [F.interpolate(masks.float(), size, mode="bilinear", align_corners=False) for masks in some]
-    return torch.cat(parts).flatten(1)
+    return torch.cat([resize_cells(masks.float(), (grid, grid)) for masks in some]).flatten(1)

@@ -79,7 +79,7 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
 
 
 def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_teacher: bool = False) -> Tensor:
-    """Return the mean over levels of the divergence of logits (B, h_i, w_i), finest first, from their teachers."""
+    """Return the mean over levels of KL(teacher || logits) over positions; (B, h_i, w_i) each, finest first."""
     total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
     for student in reversed(correlation):
         size = student.shape[1:]
@@ -87,7 +87,9 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_
             target = true_distribution(label_bhw, size, even_teacher)
         else:
             target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
-        total = total + _divergence(target, student.float().flatten(1).softmax(1))
+        own = student.float().flatten(1).softmax(1)
+        ratio = (target + PROBABILITY_EPS).log() - (own + PROBABILITY_EPS).log()
+        total = total + image_mean((target * ratio).sum(1))
         teacher = student
     return total / len(correlation)
 
@@ -103,10 +105,3 @@ def true_distribution(label_bhw: Tensor, size: Sequence[int], even: bool = False
     least = rest.amin(1, keepdim=True)
     most = ((rest <= least + SHARE_EPS) | (even & (least > SHARE_EPS))).float()
     return most / most.sum(1, keepdim=True)
-
-
-@in_float32
-def _divergence(teacher_bl: Tensor, student_bl: Tensor) -> Tensor:
-    """Return the mean over episodes of KL(teacher || student), both distributions over positions."""
-    ratio = (teacher_bl + PROBABILITY_EPS).log() - (student_bl + PROBABILITY_EPS).log()
-    return image_mean((teacher_bl * ratio).sum(1))

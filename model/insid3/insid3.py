@@ -20,7 +20,7 @@ from model.insid3.segmentation import (
     Target,
     class_logits,
     positional_basis,
-    segment_each,
+    segment,
 )
 from model.mismatch import Mismatch
 from model.registry import register
@@ -93,13 +93,10 @@ class INSID3(OnCells):
         if (patches := len(targets[0].plain)) > MAX_PATCHES:
             raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
         references = [
-            [
-                [Reference.maybe_empty(f, y == c, basis) for own, f, y, basis in of_item if own == c]
-                for c in range(1, count + 1)
-            ]
+            [[Reference.of(f, y == c, basis) for own, f, y, basis in of_item if own == c] for c in range(1, count + 1)]
             for of_item in supports
         ]
-        return segment_each(targets, references, self.settings.tau, self.settings.merge)
+        return segment(targets, references, self.settings.tau, self.settings.merge)
 
     def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
         """Return the positional basis of images of a size (H, W) with the weights as they are; None for r = 0.

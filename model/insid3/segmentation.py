@@ -79,14 +79,8 @@ class Reference(NamedTuple):
     mask: Tensor
 
     @staticmethod
-    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference | None:
-        """Return a support with unit features (C, h, w) and a mask (H, W); None if the mask is empty."""
-        one = Reference.maybe_empty(features_chw, mask_hw, basis)
-        return one if one.mask.any() else None
-
-    @staticmethod
-    def maybe_empty(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference:
-        """Return the same without a look at the mask, for which Python would wait for a GPU."""
+    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference:
+        """Return a support with unit features (C, h, w) and a mask (H, W), which may be empty."""
         mask, features = mask_on_grid(mask_hw, features_chw.shape[1:]), features_chw.flatten(1).T
         return Reference(basis.removed(features) if basis else features, mask.flatten())
 
@@ -112,17 +106,13 @@ def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candi
     sim_forward = target_nc @ prototype
     forward = sim_forward > 0
     forward = torch.where(forward.any(), forward, sim_forward > sim_forward.quantile(FORWARD_QUANTILE))
-    best_ref = [_most_similar(target_nc, r.features) for r in references]
+    rows = [max(1, BLOCK_ELEMENTS // len(r.features)) for r in references]
+    blocks = [target_nc.split(n) for n in rows]
+    best_ref = [torch.cat([(x @ r.features.T).argmax(1) for x in own]) for r, own in zip(references, blocks)]
     votes = torch.stack([r.mask[best] for r, best in zip(references, best_ref)]).sum(0)
     candidates = forward & (votes >= (shown + 1) // 2) & (shown > 0)
     facts = torch.stack([shown > 0, candidates.any()])
     return Candidates(prototype, sim_forward, forward, best_ref, votes, candidates, facts)
-
-
-def _most_similar(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
-    """Return for each target patch the first reference patch of largest cosine, (n,) int64, in blocks of patches."""
-    rows = max(1, BLOCK_ELEMENTS // len(reference_mc))
-    return torch.cat([(block @ reference_mc.T).argmax(1) for block in target_nc.split(rows)])
 
 
 def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
@@ -158,9 +148,7 @@ def clusters_of(cosines: Iterable[Tensor], count: int, tau: float) -> Clusters:
             filled += len(others)
     labels = fcluster(linkage(distances, method="average"), np.nextafter(1 - tau, 0), criterion="distance")
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    number = np.empty_like(first)
-    number[first.argsort()] = np.arange(len(first))
-    return Clusters(len(first), torch.from_numpy(number[inverse]))
+    return Clusters(len(first), torch.from_numpy(first.argsort().argsort()[inverse]))
 
 
 class ClusterScores(NamedTuple):
@@ -171,12 +159,7 @@ class ClusterScores(NamedTuple):
     intra: Tensor  # cosine of the cluster's mean plain feature to the seed's
     fraction: Tensor  # share of candidates among the cluster's patches
     score: Tensor  # cross * intra * fraction, where the seed's fraction counts as 1
-    seed_1: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
-
-    @property
-    def seed(self) -> int:
-        """The seed's number; a GPU is waited for."""
-        return int(self.seed_1)
+    seed: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
 
 
 def score_clusters(clusters: Clusters, target: Target, found: Candidates) -> ClusterScores:
@@ -217,8 +200,7 @@ class Segmentation(NamedTuple):
             sim = found.sim_forward
             out[:3] = torch.stack([sim.max(), sim.quantile(FORWARD_QUANTILE), found.candidates.float().mean()])
         if scores is not None:
-            of_seed = (x.index_select(0, scores.seed_1)[0] for x in (scores.seed_sim, scores.score))
-            seed_sim, score = of_seed
+            seed_sim, score = (x.index_select(0, scores.seed)[0] for x in (scores.seed_sim, scores.score))
             out[3:] = torch.stack([seed_sim, scores.score.max(), score])
         return out
 
@@ -234,24 +216,19 @@ class Segmentation(NamedTuple):
         return {name: x.view_as(nothing) for name, x in maps.items()}
 
 
-def segment(target: Target, references: Sequence[Sequence[Reference]], tau: float, merge: float) -> Segmentation:
-    """Return the segmentation of a target, in float32.
+def segment(
+    targets: Sequence[Target], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
+) -> list[Segmentation]:
+    """Return the segmentation of each target, in float32; a GPU is waited for once.
 
     Each cluster goes to the class in which its score is largest, or to the background if none is above ``merge``. The
     paper has one class; several share the clusters and compete for them.
 
     Args:
-        references: of each class 1..N, those whose mask is not empty.
+        references: of each target and class 1..N; those whose mask is empty do not count.
         tau: cosine from which on clusters are merged.
         merge: score from which on a cluster belongs to a class.
     """
-    return segment_each([target], [references], tau, merge)[0]
-
-
-def segment_each(
-    targets: Sequence[Target], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
-) -> list[Segmentation]:
-    """Return the same for several targets; masks may be empty. A GPU is waited for once."""
     found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
     facts = [one.facts for own in found for one in own if one is not None]
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later

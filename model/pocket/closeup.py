@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import shapes_are_fixed, spans_of
 from model.episode import IGNORE
 
 CONTEXT = 1.8  # side of a close-up in sides of the object's box, the longer ones
@@ -29,11 +29,13 @@ class Closeup(NamedTuple):
 def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     """Return the close-ups of B supports (B, 3, S, S) with labels (B, S, S), None if no object is small."""
     side = label_bss.shape[-1]
-    inside_bss = label_bss == 1
-    spans = [_span(inside_bss.any(dim)) for dim in (2, 1)]  # of rows, of columns
-    wanted_b = (CONTEXT * torch.maximum(*(last - first + 1 for first, last in spans))).clamp(min=side / MOST)
-    small_b = inside_bss.any(2).any(1) & (wanted_b * LEAST <= side)
-    rows_bs, columns_bs = (_positions(*span, wanted_b.clamp(max=side), side) for span in spans)
+    span_b4 = spans_of((label_bss == 1)[:, None]).float()
+    sides_b2 = span_b4[:, 1::2] - span_b4[:, ::2] + 1  # of the box; negative for no object
+    wanted_b = (CONTEXT * sides_b2.amax(1)).clamp(min=side / MOST)
+    small_b = (sides_b2 > 0).all(1) & (wanted_b * LEAST <= side)
+    rows_bs, columns_bs = (
+        _positions(*ends, wanted_b.clamp(max=side), side) for ends in zip(span_b4.T[::2], span_b4.T[1::2])
+    )
     box_b4 = torch.stack([rows_bs[:, 0], rows_bs[:, -1], columns_bs[:, 0], columns_bs[:, -1]], dim=1)
     first: tuple[float, ...] = ()
     if not shapes_are_fixed():
@@ -50,12 +52,6 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     label = label_bss[item, rows_bs.round().long()[:, :, None], columns_bs.round().long()[:, None, :]]
     label = torch.where(small_b[:, None, None], label, torch.full_like(label, IGNORE))
     return Closeup(image, label, box_b4, first)
-
-
-def _span(inside_bs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last position (B,) inside, float32."""
-    inside = inside_bs.int()
-    return inside.argmax(1).float(), inside_bs.shape[1] - 1 - inside.flip(1).argmax(1).float()
 
 
 def _positions(first_b: Tensor, last_b: Tensor, wanted_b: Tensor, side: int) -> Tensor:

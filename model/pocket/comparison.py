@@ -66,7 +66,9 @@ class Comparison(nn.Module):
         size = query.joint.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
         mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + MASK_EPS)
-        excluded_b2m = FAR * ~_mostly(share_bk2l).transpose(1, 2).flatten(2)  # m of K * L positions
+        # A position counts by more than half of its cell, or the greatest share if none has that; m of K * L positions.
+        mostly = (share_bk2l > 0) & (share_bk2l >= share_bk2l.amax(-1, keepdim=True).clamp(max=0.5))
+        excluded_b2m = FAR * ~mostly.transpose(1, 2).flatten(2)
 
         prototypes, cosines, maps = [], [], []
         for i, x_bchw in enumerate(query.unit):
@@ -115,11 +117,6 @@ class Comparison(nn.Module):
 def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
     """Return the weighted sum over levels of the cosine to the object minus that to the background, (B, 1, L)."""
     return sum(w * (x[:, :1] - x[:, 1:]) for w, x in zip(weight, cosine_b2l))  # type: ignore[return-value]
-
-
-def _mostly(share: Tensor) -> Tensor:
-    """Return where a share (..., L) exceeds half of a cell, or is greatest if it nowhere does; nowhere if it is 0."""
-    return (share > 0) & (share >= share.amax(-1, keepdim=True).clamp(max=0.5))
 
 
 @in_float32

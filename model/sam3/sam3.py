@@ -3,7 +3,6 @@
 ``canvas.py`` has the geometry. Published boxes are of annotated instances; here they are made from the masks.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -11,16 +10,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
+from model.common.ops import resize_cells
 from model.contract import Task
 from model.episode import Episode, NamedEpisode, Output
 from model.mismatch import Mismatch
 from model.registry import register
 from model.sam3 import canvas as c
-
-log = logging.getLogger("symnet")
 
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
 NEUTRAL_TOKENS = (49406, 7195, 49407)  # of that word, for folders without a tokenizer
@@ -96,7 +93,7 @@ class SAM3(Foundation):
         marked = [(as_uint8(image), c.box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
         shots = [(photo, box) for photo, box in marked if box is not None]
         if not shots:
-            log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+            self.say_that_no_object_is_shown()
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
         surest, evidence, prompt = [], [], self._prompt(episode, item)
         for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
@@ -155,7 +152,7 @@ class SAM3(Foundation):
         kept, (x, y, w, h) = scores > self.settings.threshold, query
         surest, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
         for which in kept.nonzero()[:, 0].split(CHUNK) if kept.any() else ():
-            masks = F.interpolate(logits[which][None], (side, side), mode="bilinear", align_corners=False)[0] > 0
+            masks = resize_cells(logits[which][None], (side, side))[0] > 0
             surest = torch.maximum(surest, (masks * scores[which, None, None]).amax(0))
             areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
             within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())

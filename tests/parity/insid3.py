@@ -23,8 +23,8 @@ def insid3_case(inputs: Case, device: str = "cpu") -> Case:
     target = Target.of(target_features, basis)
     labels = torch.from_numpy(inputs["ref_masks"]).to(device)
     given = [Reference.of(features, label == 1, basis) for features, label in zip(ref_features, labels)]
-    references = [one for one in given if one is not None]
-    found = segment(target, [references], float(inputs["tau"]), float(inputs["merge"]))
+    references = [one for one in given if one.mask.any()]
+    [found] = segment([target], [[references]], float(inputs["tau"]), float(inputs["merge"]))
 
     def on_grid(x_n: Tensor) -> Tensor:
         return x_n.unflatten(0, target.grid)
@@ -54,7 +54,7 @@ def insid3_case(inputs: Case, device: str = "cpu") -> Case:
         for name in ("sim_forward", "forward", "votes", "candidates"):
             out[name] = on_grid(getattr(candidates, name))
     if scores is not None:
-        out["clusters"], out["seed"] = on_grid(found.clusters), torch.tensor(scores.seed)
+        out["clusters"], out["seed"] = on_grid(found.clusters), scores.seed[0]
         for name in ("seed_sim", "cross", "intra", "fraction", "score"):
             out[f"cluster_{name}"] = getattr(scores, name)
     return {name: tensor.cpu().numpy() for name, tensor in out.items()}

@@ -17,7 +17,6 @@ from util.data.images.warp import warp_training
 from util.data.lists.image_list import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
 
-QUERY_SLOT = 0  # augmentation streams of an episode: 0 is the query's, 1..K are the supports'
 Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
 
 Sample = TypeVar("Sample", bound=Batch)
@@ -85,18 +84,14 @@ class EpisodeDataset(Dataset):
         return channels_first(image), classes
 
     def _view(self, row: int, key: EpisodeKey, slot: int) -> Sized:
-        """Return an image of an episode; ``slot`` is as in ``QUERY_SLOT``."""
+        """Return an image of an episode: slot 0 is the query's, 1..K are the supports'."""
         if self.augment is None:
             return self.evaluation_view(*self.index.pair(row))
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
         if self.views is not None:  # the view's number is all that is random about it
             number = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views))
             random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
-        return self._warped(row, key.class_id, random)
-
-    def _warped(self, row: int, class_id: int, random: np.random.Generator) -> Sized:
-        assert self.augment is not None
-        value = self.index.value_of(class_id)
+        value = self.index.value_of(key.class_id)
         image, classes = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
         return torch.from_numpy(image), classes
 
@@ -112,15 +107,13 @@ class LabelledDataset(Dataset):
         self.images, self.fold, self.size, self.seed, self.augment = images, fold, size, seed, augment
 
     def __getitem__(self, number: int) -> LabelledImages:
-        length = len(self.images.queries)
-        epoch, position = divmod(number, length)
-        if self.augment is not None:
-            position = int(shuffled(length, self.seed, epoch)[position])
-        row, index = self.images.queries[position], self.images.index
+        queries, index = self.images.queries, self.images.index
+        epoch, position = divmod(number, len(queries))
         if self.augment is None:
-            image, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(row))
+            image, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(queries[position]))
             pixels = channels_first(image)
         else:
+            row = queries[int(shuffled(len(queries), self.seed, epoch)[position])]
             random = random_stream(self.seed, AUGMENT, number)
             image, classes = warp_training(index.stacked(row), self.size, self.augment, random)
             pixels = torch.from_numpy(image)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.common.fixed_shapes import window_around
+from model.common.fixed_shapes import Objects
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -14,7 +14,7 @@ def test_a_window_holds_the_object_and_its_margin(stride: int, before: int) -> N
     mask = torch.zeros(4, 1, height, width)
     for i, (top, bottom, left, right) in enumerate([(0, 3, 6, 9), (5, 6, 2, 8), (9, 11, 0, 1)]):
         mask[i, 0, top:bottom, left:right] = torch.rand(bottom - top, right - left) + 0.1  # the fourth stays empty
-    window, x = window_around(mask, before, after, stride), torch.randn(4, 3, height, width)
+    window, x = Objects(mask).on((height, width)).window(before, after, stride), torch.randn(4, 3, height, width)
     assert window.crop(x).shape[-2:] == (window.rows * stride, window.columns * stride)
     for i, (top, left) in enumerate(window.corners):
         rows = torch.arange(top * stride, (top + window.rows) * stride)
@@ -31,6 +31,6 @@ def test_a_window_holds_the_object_and_its_margin(stride: int, before: int) -> N
 
 
 def test_no_object_gives_the_smallest_window() -> None:
-    window = window_around(torch.zeros(2, 1, 5, 5), 1, 1, 2)
+    window = Objects(torch.zeros(2, 1, 5, 5)).on((5, 5)).window(1, 1, 2)
     assert (window.corners, window.rows, window.columns) == ([(0, 0), (0, 0)], 1, 1)
     assert (window.place(torch.zeros(2, 1, 1, 1), torch.ones(1), (5, 5)).sum((1, 2, 3)) == 8).all()

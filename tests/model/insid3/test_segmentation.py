@@ -32,13 +32,11 @@ def _half(left: bool, canvas: tuple[int, int] = CANVAS) -> Tensor:
 
 
 def _reference(seed: int, left: bool, side: int = SIDE) -> Reference:
-    reference = Reference.of(_features(seed, side), _half(left), None)
-    assert reference is not None
-    return reference
+    return Reference.of(_features(seed, side), _half(left), None)
 
 
 def _segment(*classes: list[Reference], target: int = 0) -> Segmentation:
-    return segment(Target.of(_features(target), None), classes, TAU, MERGE)
+    return segment([Target.of(_features(target), None)], [classes], TAU, MERGE)[0]
 
 
 def test_classes_share_the_clusters_and_compete_for_them() -> None:

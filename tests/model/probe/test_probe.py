@@ -26,7 +26,7 @@ def test_examples_are_shares_of_known_pixels_cell_by_cell_and_shot_by_shot() -> 
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
     first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
     second.support[:, 0] = first.support[:, 0]
-    one, _, two, _ = probe.joint_labels([first, second], 0)
+    one, _, two, _ = probe._joint(probe._shots([first, second], 0))
     mine, other = first.support_label[0, 0], second.support_label[0, 0]
     assert (mine == 0)[other == 1].any() and (one[(mine == 0) & (other == 1)] == IGNORE).all()
     for label, own, number in ((one, mine, 1), (two, other, 2)):

@@ -53,8 +53,7 @@ def any_grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)
-    stored_size, orientation = header_of(job.photo)
-    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
+    mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
     if mask.any():
         yield Piece(job.line, mask)
     elif job.name.endswith(f"/{SUPPORT}"):
