@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,6 +20,9 @@ from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
@@ -74,8 +77,15 @@ class Encoder(nn.Module):
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
-        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):  # constants, in no state dict
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the constants along with the weights; unless they are buffers, no state dict holds them."""
+        super()._apply(fn, recurse)
+        for name in ("mean", "std"):
+            if name not in self._buffers:
+                setattr(self, name, fn(getattr(self, name)))
+        return self
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
