@@ -150,7 +150,7 @@ def lacking_memory(tasks: list[Task]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
     out = dict[str, str]()
     for task in tasks:
-        if task.stage != "test" and task.left and str(case := described(task)[1][0][0]) not in out:
+        if task.stage != "test" and task.left and str(case := described(task)[1]) not in out:
             with get_context("spawn").Pool(1) as pool:  # which gives the memory back
                 out[str(case)] = pool.apply(tried, (case, CUDA))
     return list(out.values())
