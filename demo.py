@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from util import cli
+from util.checkpoints.run import BEST, Run
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.config.tree import override
@@ -20,7 +21,6 @@ from util.evaluate.testing import test
 from util.predict.command import predict
 from util.predict.options import parser as predict_parser
 from util.report.table import Table, add_format
-from util.run.context import BEST, run_folder
 from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
@@ -62,7 +62,7 @@ def command() -> int:
         _row("prototype baseline", results[2]),
         _row("everything foreground", results[0], ALL_FOREGROUND),
     ]
-    shutil.copy(next(run_folder(symnet, "test").rglob("episodes.png")), folder / "demo.png")
+    shutil.copy(next(Run(symnet).folder("test").rglob("episodes.png")), folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
@@ -88,7 +88,7 @@ def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     showing = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
     support, query = (root / data.images / f"{i}{data.image_suffix}" for i in showing[:2])
     return [
-        *("--checkpoint", str(run_folder(config, "meta") / BEST)),
+        *("--checkpoint", str(Run(config).folder("meta") / BEST)),
         *("--support", f"{support}:{masks[showing[0]]}"),
         *("--mask-value", str(class_id), "--name", name),
         *("--query", str(query), "--out", str(folder / "predicted"), "--overwrite"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from util import cli
-from util.checkpoints.weights import as_its_training
+from util.checkpoints.run import Run
 from util.config import command_line
 from util.config.tree import override
 from util.errors import UserError
@@ -36,7 +36,7 @@ def command() -> None:
         options.overrides.append(f"test.episodes={options.episodes}")
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
-    config = as_its_training(command_line.read(options))
+    config = Run(command_line.read(options)).for_test()
     options.overrides = config.given
     if command_line.show(options):
         return

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from util.checkpoints.resume import check_continues, check_free, newest
+from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
 from util.errors import UserError
-from util.run.context import BEST, LAST, PREVIOUS
 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
@@ -29,19 +28,19 @@ def _touch(folder: Path, *names: str) -> Path:
 
 
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
-    check_free(tmp_path, resume=False, overwrite=False)
+    StageFolder(tmp_path).check_free(resume=False, overwrite=False)
     for name in (BEST, LAST, PREVIOUS):
         folder = _touch(tmp_path / name[:-4], name)
-        check_free(folder, resume=False, overwrite=True)
+        StageFolder(folder).check_free(resume=False, overwrite=True)
         with pytest.raises(UserError, match=rf"holds a run already \({name}\).*--overwrite"):
-            check_free(folder, resume=False, overwrite=False)
+            StageFolder(folder).check_free(resume=False, overwrite=False)
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
     torch.save(_saved(weights={}), tmp_path / PREVIOUS)
-    assert newest(tmp_path)["progress"]["step"] == 4
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
     (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    assert newest(tmp_path)["progress"]["step"] == 4
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
 
 
 @pytest.mark.parametrize(

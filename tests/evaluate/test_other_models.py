@@ -9,13 +9,14 @@ import torch
 from model.common.training_free import OnCells
 from model.registry import models
 from tests.paths import REPOSITORY
+from util.checkpoints.run import Run
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
 from util.config.compose import CONFIG, MAIN_METHOD, methods
 from util.config.read import read_config, to_dict
 from util.config.tree import find
 from util.errors import UserError
 from util.evaluate.testing import test as score
-from util.run.context import make_run_context, run_folder, weights_folder, with_data
+from util.run.context import make_run_context, with_data
 from util.run.data import (
     base_stage_data,
     epoch_length,
@@ -57,7 +58,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     if cls.has_base_stage:
         assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
-    record = json.loads((run_folder(short, "meta") / "metrics.json").read_text())
+    record = json.loads((Run(short).folder("meta") / "metrics.json").read_text())
     assert record["finished"] and [entry["step"] for entry in record["epochs"]] == [1, 2]  # four episodes at a time
     base = {str(c) for c in make_run_context(short).fold.base}
     assert all(set(entry["validation"]["final"]["per_class"]) <= base for entry in record["epochs"])
@@ -72,7 +73,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     assert results[0]["trained_with"]["model"]["name"] == model
     if cls.shots_share_weights:
         two = with_data(short, shot=2)
-        assert weights_folder(two) == weights_folder(short) != run_folder(two, "meta")
+        assert Run(two).trained == Run(short).trained != Run(two).folder("meta")
         assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
 
 

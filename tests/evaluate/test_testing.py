@@ -9,6 +9,7 @@ import pytest
 from tests import spawned
 from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate import testing
@@ -17,7 +18,6 @@ from util.evaluate.testing import test as score
 from util.report.compare import compare
 from util.report.result_table import title
 from util.report.schema import RESULT, read_result
-from util.run.context import run_folder
 from util.run.loading import evaluation_numbers
 
 pytestmark = pytest.mark.train
@@ -211,7 +211,7 @@ def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Pa
     ],
 )
 def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
-    meta = run_folder(read_config(mini_yaml(SYMNET)), "meta")
+    meta = Run(read_config(mini_yaml(SYMNET))).folder("meta")
     config = read_config(mini_yaml(SYMNET), overrides := [text.format(meta=meta) for text in overrides])
     folder = result_folder(config, "bam")
     assert folder.parent == meta.parent / "test" and fnmatch(folder.name, name)

@@ -8,11 +8,11 @@ import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
 from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, DIFFERS, checks_of, verdict, verify
 from util.report.result_table import protocol_table, title
 from util.report.schema import MANIFEST, RESULT, read_result
-from util.run.context import run_folder
 
 pytestmark = pytest.mark.train
 
@@ -86,7 +86,7 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
 def test_weights_of_another_training_are_marked(mini_yaml) -> None:
     """A short training of the run's own folder does not pass for the config's."""
     config = quick_config(mini_yaml, SYMNET)
-    run = run_folder(config, "meta")
+    run = Run(config).folder("meta")
     run.mkdir(parents=True)
     new_checkpoint(config, run / "best.pth")
     stored = checkpoint.read(run / "best.pth")

@@ -22,15 +22,16 @@ from tests.narrow import NARROW
 from tests.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util.checkpoints import checkpoint
-from util.checkpoints.weights import as_its_training
+from util.checkpoints.run import BEST, LAST, METRICS, Run
 from util.config.compose import config_path
 from util.config.read import read_config, to_dict
+from util.config.settings import Config
 from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
 from util.evaluate.jobs import own_config, result_folder
 from util.evaluate.testing import test as score
-from util.launch import cost, parts, reproduce
+from util.launch import parts, reproduce
 from util.launch.cost import Case
 from util.launch.launch import claim
 from util.launch.parts import Part, undone
@@ -39,7 +40,7 @@ from util.launch.reproduce import main, tried
 from util.launch.stages import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
-from util.run.context import BEST, LAST, METRICS, make_run_context, run_folder
+from util.run.context import make_run_context
 from util.run.data import images_for_protocol
 from util.train.optim import StepSchedule
 from util.train.stages import train_meta
@@ -124,7 +125,7 @@ def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
 def done_run(mini_yaml, tmp_path: Path):
     """Return a config of a model that learns, its meta folder and its result, as a finished run leaves them."""
     config = own_config(read_config(mini_yaml()), "bam", 1)
-    meta, result = run_folder(config, "meta"), run_folder(config, "test") / "bam" / RESULT
+    meta, result = Run(config).folder("meta"), Run(config).folder("test") / "bam" / RESULT
     meta.mkdir(parents=True)
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
@@ -137,7 +138,7 @@ def done_run(mini_yaml, tmp_path: Path):
 
 def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
-    part = Part("symnet", config, [], config, [])
+    part = Part("symnet", config, config)
     assert part.result == result and part.learns and not part.trains and not undone(config, result)
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
@@ -197,7 +198,7 @@ def test_a_finished_training_on_other_photos_is_refused(mini_yaml, tmp_path: Pat
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=model, meta_stage=stage)
     config = read_config(path, [f"data.root={tmp_path}/own"])
     assert train_meta(config, resume=False, overwrite=False) == 0
-    folder = run_folder(config, "meta")
+    folder = Run(config).folder("meta")
     assert stage_in(folder, config, "meta", 0).refusal == ""
     assert checkpoint.read(folder / BEST)["finished"]
     torch.save({n: t + 1 for n, t in torch.load(tmp_path / "encoder.pth").items()}, tmp_path / "encoder.pth")
@@ -252,7 +253,9 @@ def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(t
     first, second, third = reproduce.parts_of(asked)[0]
     assert [part.config.run.seed for part in (first, second)] == [1, 2] and third.method == "prototype"
     assert second.config.run.name == second.source.run.name == "mini_split0_bam_resnet10_seed2"
-    assert second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base" and "run.seed=2" in second.given
+    assert (
+        second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base" and "run.seed=2" in second.source.given
+    )
 
 
 def test_the_plan_sums_up_each_method(mini_root: Path, tmp_path: Path, monkeypatch, capsys):
@@ -282,7 +285,7 @@ def test_the_plan_sums_up_each_method(mini_root: Path, tmp_path: Path, monkeypat
 def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypatch: pytest.MonkeyPatch, capsys):
     config, _, result = done_run
     result.unlink()
-    part = Part("symnet", config, [], config, [])
+    part = Part("symnet", config, config)
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
     monkeypatch.setattr(Part, "tasks", lambda *_: [])
     monkeypatch.setattr(reproduce, "lacking", lambda _: [])
@@ -300,14 +303,32 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     assert main() == 3
 
 
-def test_a_training_begun_with_other_options_is_named(done_run):
+def test_a_test_takes_the_settings_of_its_training(done_run):
+    """Its options, and data and model of its file then; the command line, the fold and other sections stay."""
     config, meta = read_config(done_run[0].path), done_run[1]
-    (meta / LAST).touch()
-    (meta / ENVIRONMENT).write_text(json.dumps({"options": ["data.size=41", "data.workers=1", "run.device=cuda"]}))
-    assert f"{meta}: was trained with --set data.size=41; " in parts._lacks_options(config)
-    assert not parts._lacks_options(read_config(config.path, ["data.size=41"]))
-    assert as_its_training(config).data.size == 41 and as_its_training(config).run.device == "cpu"
-    assert as_its_training(read_config(config.path, ["test.checkpoint=none"])).data.size == 33
+    options = ["data.size=41", "data.workers=1", "run.device=cuda"]
+    then = read_config(
+        config.path, [*options, "data.min_pixels=7", "meta_stage.batch=3", "data.root=elsewhere", "test.batch=7"]
+    )
+    content = {"stage": "meta", "config": to_dict(then), "schedule": {"steps": 1}, "progress": {"step": 1}}
+    for name in (BEST, LAST):
+        checkpoint.save(meta / name, content)
+    (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
+
+    def tested(*given: str) -> Config:
+        return Run(read_config(config.path, [*given])).for_test()
+
+    for given in ((), ("test.checkpoint=last",)):
+        now = tested(*given)
+        assert (now.data.size, now.data.workers, now.data.min_pixels) == (41, 1, 7)
+        assert (now.data.root, now.run.device, now.test.batch) == (config.data.root, "cpu", config.test.batch)
+        assert now.meta_stage == config.meta_stage  # a result names what differs
+    assert tested("data.size=49").data.size == 49
+    assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
+    assert tested("data.fold=1").data.fold == 1
+    assert "data.size = 41, now 33" in stage_in(meta, config, "meta", 0).refusal
+    checkpoint.save(meta / BEST, {**content, "config": to_dict(read_config(config.path, ["data.fold=1"]))})
+    assert tested().data.fold == 0  # which load_weights refuses
 
 
 @pytest.mark.parametrize(
@@ -364,8 +385,8 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.1"])
     assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
-    rows = [[cell.strip() for cell in line.split("|")[2:9]] for line in said.out.splitlines() if "config/" in line]
-    assert all(float(hours) > 0 and float(gib) > 0 for *_, hours, gib in rows[:3])
+    rows = [[cell.strip() for cell in line.split("|")[2:8]] for line in said.out.splitlines() if "config/" in line]
+    assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40 with base_stage.epochs = 9, now 8", "16", "81", "2 x 8"],
         ["meta", "nothing", "16", "33", "1 x 8"],
@@ -376,7 +397,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    (case, _), *_ = described(Task(config, "meta", 1, Path(), "nothing", 1.0))[1]
+    _, case, _ = described(Task(config, "meta", 1, Path(), "nothing", 1.0))
     assert case.batch == 2 and tried(case, "cpu") == ""
 
     def full(*_: object) -> None:
@@ -384,21 +405,3 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch:
 
     monkeypatch.setattr(Case, "run", full)
     assert "meta_stage.batch" in tried(case, "cpu")
-
-
-@pytest.mark.parametrize(
-    ("precision", "speed", "seen"), [("bf16", None, True), ("float32", None, False), ("bf16", 9, False)]
-)
-def test_the_hours_are_of_the_runs_precision_on_this_machine(
-    monkeypatch: pytest.MonkeyPatch, precision: str, speed: float | None, seen: bool
-) -> None:
-    found = set[bool]()
-
-    class Network(torch.nn.Conv2d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found.add(torch.is_autocast_enabled("cpu"))
-            return super().forward(x)
-
-    monkeypatch.setattr(cost, "resnet50", lambda: Network(3, 1, 1))
-    cost.Machine(torch.device("cpu"), speed, precision)
-    assert found == {seen}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.paths import REPOSITORY
+from util.checkpoints.run import BEST, Run
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.run.context import BEST, run_folder
 from util.run.network import build_model
 
 
@@ -70,7 +70,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk)
     disk(need * 2)
     assert prepare("check", path).code == 0
     disk(need * 0.5)
-    best = run_folder(config, "meta") / BEST
+    best = Run(config).folder("meta") / BEST
     best.parent.mkdir(parents=True)
     with best.open("wb") as file:
         file.truncate(round(need * 1.5e9))

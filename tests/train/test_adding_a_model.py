@@ -14,9 +14,9 @@ import model
 from model import registry
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
 from util.config.read import read_config
 from util.evaluate.testing import test as score
-from util.run.context import run_folder
 from util.run.network import build_model
 from util.train import hooks
 from util.train.optim import build_optimizers
@@ -110,7 +110,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_and_tests(toy: Path) -> None:
     config = read_config(toy)
     assert config.model.width == 6 and config.base_stage is None
     assert train_meta(config, resume=False, overwrite=False) == 0
-    folder = run_folder(config, "meta")
+    folder = Run(config).folder("meta")
     assert json.loads((folder / "metrics.json").read_text())["finished"]
     before = build_model(config, text_width=0).state_dict()
     after = checkpoint.read(folder / "last.pth")["weights"]
@@ -132,7 +132,7 @@ def test_its_groups_get_their_optimisers_and_factors(toy: Path) -> None:
 def test_a_run_of_two_optimisers_resumes_to_the_same(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(toy)
     assert train_meta(config, resume=False, overwrite=False) == 0
-    last = run_folder(config, "meta") / "last.pth"
+    last = Run(config).folder("meta") / "last.pth"
     unbroken = checkpoint.read(last)
     with monkeypatch.context() as patched:  # the run dies after its first epoch
         patched.setattr(hooks, "patience_spent", lambda training: _die_at(training.progress.step, 2))

@@ -7,11 +7,12 @@ import torch
 
 from model.episode import Episode
 from util.checkpoints import checkpoint
+from util.checkpoints.run import LAST, Run
 from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.errors import UserError
-from util.run.context import LAST, make_run_context, run_folder
+from util.run.context import make_run_context
 from util.run.data import meta_stage_data
 from util.run.processes import World
 from util.train import stages
@@ -41,7 +42,7 @@ def config(mini_yaml):
 def weights_after(config) -> dict[str, torch.Tensor]:
     """Return the weights after the training of a config."""
     assert train_meta(config, resume=False, overwrite=False) == 0
-    return checkpoint.read(run_folder(config, "meta") / LAST)["weights"]
+    return checkpoint.read(Run(config).folder("meta") / LAST)["weights"]
 
 
 @pytest.mark.parametrize("model", ["dcama"])

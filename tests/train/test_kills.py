@@ -12,8 +12,8 @@ import torch
 
 from tests import spawned
 from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, LAST, METRICS
 from util.files import write_atomically
-from util.run.context import BEST, LAST, METRICS
 
 pytestmark = [pytest.mark.process, pytest.mark.train]
 

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, LAST, METRICS
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.report.run_folder import RunFolder
-from util.run.context import BEST, LAST, METRICS
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World

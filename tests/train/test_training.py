@@ -13,12 +13,13 @@ from model.episode import Output
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, Run
 from util.checkpoints.weights import network_to_train
 from util.cli import STOPS
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.errors import UserError
-from util.run.context import BEST, base_folder, make_run_context
+from util.run.context import make_run_context
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
@@ -40,7 +41,7 @@ def same(a: Path, b: Path) -> bool:
 def base_checkpoint(path: Path) -> None:
     """Write a base-stage checkpoint of random weights where the meta stage of a config looks for it."""
     config = read_config(path)
-    folder = base_folder(config)
+    folder = Run(config).folder("base")
     folder.mkdir(parents=True)
     weights = build_model(config, text_width=300).base_stage().state_dict()
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
@@ -51,7 +52,7 @@ def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     changed = make_run_context(read_config(path, ["base_stage.epochs=3"]))
     with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
-    network_to_train(changed, "meta", resume=False, base=base_folder(changed.config) / BEST)
+    network_to_train(changed, "meta", resume=False, base=Run(changed.config).folder("base") / BEST)
 
 
 @pytest.mark.process

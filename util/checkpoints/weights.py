@@ -10,18 +10,25 @@ from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import as_trained, changed_settings, training_differences
+from util.checkpoints.run import (
+    BEST,
+    FOREIGN,
+    NO_CHECKPOINT,
+    OWN,
+    TRAINING_FREE,
+    UNTRAINED,
+    Run,
+    StageFolder,
+    changed_settings,
+    in_words,
+)
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.context import BEST, LAST, RunContext, base_folder, is_finished, run_folder, weights_folder
+from util.run.context import RunContext
 from util.run.device import gpu_count
 from util.run.network import build_model
-
-NO_CHECKPOINT = "none"
-OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
-TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Weights:
         encoder_licence: of the weights that the encoder started from, where it is known.
         encoder_data: the data that those weights were trained on, where it is known.
         training: see ``checkpoint.training_of``.
-        otherwise: the settings of the config that the training did not have, see ``training_differences``.
+        otherwise: the settings of the config that the training did not have, see ``Run.otherwise``.
     """
 
     source: str
@@ -83,7 +90,7 @@ def network_to_train(
         return network, "", []
     if stage == "base" or not model_class.has_base_stage:
         return network, fill_encoder(config, network), []
-    start = Path(base or base_folder(config) / BEST)
+    start = Path(base or Run(config).folder("base") / BEST)
     if not start.exists():
         raise UserError(
             f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py {config.path}, "
@@ -91,7 +98,7 @@ def network_to_train(
         )
     before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
     for facts in before if base is None else ():
-        if differences := training_differences({"base_stage": facts["settings"]}, to_dict(config), "base"):
+        if differences := in_words(Run(config).differing({"base_stage": facts["settings"]}, "base")):
             raise UserError(
                 f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
                 "--overwrite, or name this file with --checkpoint"
@@ -180,10 +187,11 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     Raises:
         UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config, source, start = context.config, weights_source(context.config), context.config.model.encoder
+    config, run, start = context.config, Run(context.config), context.config.model.encoder
+    source = run.weights
     if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, NO_CHECKPOINT):
         raise UserError(f"{config.test.checkpoint}: this model learns nothing and loads no checkpoint; leave it out")
-    if isinstance(source, Path) and not source.exists() and source.parent == run_folder(config, "meta"):
+    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         mend = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
         raise UserError(f"{source}: these weights do not exist; {mend}")
     content = checkpoint.read(source) if isinstance(source, Path) else {}
@@ -209,13 +217,10 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             given = trained["model"].get("encoder") or {}
             if "weights" in given:
                 start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
-        if weights_mark(config) != FOREIGN:
-            for stage in training:
-                before = {**trained, f"{stage['stage']}_stage": stage["settings"]}
-                otherwise += training_differences(before, to_dict(config), stage["stage"])
-        if training and not content.get("finished") and not is_finished(source.parent):
+        otherwise = in_words(run.otherwise(content)) if run.mark != FOREIGN else []
+        if training and not content.get("finished") and not StageFolder(source.parent).finished:
             step, steps = training[-1]["step"], training[-1]["steps"]
-            if step != steps or weights_mark(config) != FOREIGN:
+            if step != steps or run.mark != FOREIGN:
                 otherwise.append(f"not finished (step {step} of {steps})")
         if otherwise:
             note = f"the training had other settings: {'; '.join(otherwise)}"
@@ -234,33 +239,6 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         training,
         otherwise,
     )
-
-
-def as_its_training(config: Config) -> Config:
-    """Return the config of a test of the run's own weights with the options of their training, but those of tests."""
-    own = weights_mark(config) in ("", "last")
-    return as_trained(config, weights_folder(config), ("test", "protocols")) if own else config
-
-
-def weights_source(config: Config) -> Path | str:
-    """Return the path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
-    wanted = config.test.checkpoint
-    if not class_of(config.model).learns:
-        return TRAINING_FREE
-    if wanted == NO_CHECKPOINT:
-        return UNTRAINED
-    return weights_folder(config) / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
-
-
-def weights_mark(config: Config) -> str:
-    """Return '' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
-    source, own = weights_source(config), weights_folder(config)
-    if config.test.allow_fold_mismatch:
-        return FOREIGN
-    if isinstance(source, str):
-        return source if source == UNTRAINED else ""
-    marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
-    return marks.get(source.resolve(), FOREIGN)
 
 
 def load_checkpoint(

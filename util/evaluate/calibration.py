@@ -20,13 +20,13 @@ from torch import Tensor
 from model.common.ops import resize
 from model.episode import Output
 from model.registry import class_of
+from util.checkpoints.run import Run
 from util.checkpoints.weights import TRAINING_FREE, UNTRAINED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import REPOSITORY, read_text
 from util.report.scores import NETWORK
-from util.run.context import run_folder
 from util.typecheck import Misfit, convert
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
@@ -148,7 +148,7 @@ def key_of(config: Config, weights: str) -> str:
 def calibration_path(config: Config, source: str) -> Path:
     """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
     if source in (TRAINING_FREE, UNTRAINED):
-        return run_folder(config, "base").parent / FILE
+        return Run(config).folder("test").parent / FILE
     return Path(source).parent / FILE
 
 

@@ -14,7 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from util.checkpoints.weights import FOREIGN, Weights, load_weights, weights_mark, weights_source
+from util.checkpoints.run import FOREIGN, Run
+from util.checkpoints.weights import Weights, load_weights
 from util.config.checks import protocol_problem
 from util.config.read import to_dict
 from util.config.settings import EDGES, IRRELEVANT, MASKS, Config, ProtocolSettings
@@ -28,7 +29,7 @@ from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.report.schema import RESULT, read_result
-from util.run.context import RunContext, make_run_context, network_config, run_folder, with_data
+from util.run.context import RunContext, make_run_context, network_config, with_data
 from util.run.data import check_sampler, images_for_protocol, protocol_sampler
 from util.run.input_size import scored_on, view_of
 from util.run.network import PreparedNetwork, prepare_network
@@ -105,12 +106,13 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
     of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"[:80]  # file systems limit names
     kinds = {"replay": replayed, of_seeds: other and not quick, "quick": quick}
-    weights = weights_mark(config)
+    run = Run(config)
+    weights = run.mark
     if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
-        place = os.path.relpath(weights_source(config), config.run.folder)
+        place = os.path.relpath(run.weights, config.run.folder)
         weights += f"-{sha256(place.encode()).hexdigest()[:6]}"
     marks = [*averaged, weights, *(kind for kind, holds in kinds.items() if holds)]
-    folder = run_folder(config, "test") / "_".join([name, *filter(None, marks)])
+    folder = run.folder("test") / "_".join([name, *filter(None, marks)])
     with suppress(UserError, KeyError):  # nothing there
         settings = deciding(to_dict(own_config(config, name, config.data.shot)))
         if quick and deciding(read_result(folder / RESULT)["config"]) != settings:

@@ -7,7 +7,8 @@ from typing import Any
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
-from util.checkpoints.weights import TRAINING_FREE, UNTRAINED, Weights, weights_mark, weights_source
+from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
+from util.checkpoints.weights import Weights
 from util.config.read import MODEL_NAME, to_dict
 from util.config.settings import Config
 from util.data.lists.image_list import ImageList
@@ -28,7 +29,7 @@ OF_DATA = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")  
 
 def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
-    data, merged, cls = config.data, to_dict(config), class_of(config.model)
+    data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
     out = {
         "protocol": config.test.protocol,
         "protocol_settings": asdict(config.protocols[config.test.protocol]),
@@ -42,8 +43,8 @@ def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
         "method": cls.title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(weights_source(config)),
-        "weights_mark": weights_mark(config),
+        "checkpoint": str(run.weights),
+        "weights_mark": run.mark,
         "list_source": MADE_FROM_MASKS,
         "list_note": "",
         "config": merged,

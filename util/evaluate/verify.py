@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from util.checkpoints.run import Run
 from util.checkpoints.weights import load_weights
 from util.config.read import from_dict
 from util.config.settings import Config
@@ -27,7 +28,7 @@ from util.report.result_table import departures, title
 from util.report.schema import MANIFEST, find_results, read_result
 from util.report.scores import BASE, FINAL, counts_of, over_seeds
 from util.report.table import Table
-from util.run.context import RunContext, make_run_context, network_config, run_folder
+from util.run.context import RunContext, make_run_context, network_config
 from util.run.data import images_for_protocol, protocol_sampler
 from util.run.input_size import view_of
 
@@ -105,7 +106,7 @@ def config_of(path: Path, result: Result) -> Config:
     """Return the config that repeats a result of this file, whose run may have another name today."""
     config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
     stage = path.absolute().parent.parent
-    if result["weights_mark"] in ("", "last") and stage.name == run_folder(config, "test").name:
+    if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
     return config
 

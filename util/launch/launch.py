@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from model.registry import class_of
 from util import cli
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import as_trained
+from util.checkpoints.run import BEST, Run, StageFolder
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
@@ -28,7 +28,6 @@ from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
 from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
-from util.run.context import BEST, base_folder, begun, is_finished, run_folder
 from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
@@ -187,14 +186,13 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     config = read_config(path, asked.overrides)
     if not class_of(config.model).learns:
         raise UserError(f"{path}: this model has nothing to train; test it as it is")
-    meta = run_folder(config, "meta")
-    continues = asked.resume and begun(meta)  # which holds all that it started from
-    if asked.resume:  # of a base stage that other runs share, not all options are this run's
-        config = as_trained(config, meta if continues else run_folder(config, "base"))
-    folders = {"base": base_folder(config), "meta": meta}
+    continues = asked.resume and StageFolder(Run(config).folder("meta")).begun  # it holds all that it started from
+    if asked.resume:
+        config = Run(config).as_trained("meta" if continues else "base")
+    folders = {stage: Run(config).folder(stage) for stage in SCRIPTS}
     if class_of(config.model).generalised:  # its weights are the base stage's
         del folders["meta"]
-    elif config.base_stage is None or asked.checkpoint or (continues and not is_finished(folders["base"])):
+    elif config.base_stage is None or asked.checkpoint or (continues and not StageFolder(folders["base"]).finished):
         del folders["base"]
     if asked.dry_run:
         from util.launch.plan import plan_training  # whose packages take a second
@@ -215,7 +213,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
             print(f"{stage} stage: {folder}: {task.there}", flush=True)
             if task.note:
                 print(task.note, flush=True)
-            flags = [RESUME] if asked.resume and begun(folder) else [OVERWRITE] if asked.overwrite else []
+            flags = [RESUME] if asked.resume and StageFolder(folder).begun else [OVERWRITE] if asked.overwrite else []
             if code := run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *words, *flags]):
                 return code
     return 0

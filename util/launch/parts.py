@@ -1,20 +1,18 @@
 """The parts of one table, a training and a test each, and who does them."""
 
 import os
-import shlex
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from model.registry import class_of
-from util.checkpoints.resume import changed_settings, options_of
-from util.checkpoints.weights import OWN, weights_source
-from util.config.read import read_config, to_dict
-from util.config.settings import IRRELEVANT, Config
+from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
+from util.config.read import to_dict
+from util.config.settings import Config
 from util.errors import Busy, UserError
 from util.evaluate.jobs import deciding, result_folder
 from util.evaluate.result import of_config
@@ -22,15 +20,7 @@ from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, claim, run_script, train
 from util.launch.stages import Task, stage_in
 from util.report.schema import RESULT, read_result
-from util.run.context import (
-    base_folder,
-    begun,
-    is_finished,
-    make_run_context,
-    network_config,
-    run_folder,
-    weights_folder,
-)
+from util.run.context import make_run_context, network_config
 from util.run.data import images_for_protocol
 
 
@@ -39,16 +29,13 @@ class Part:
     """One fold or data set at one number of shots: a training and a test.
 
     Attributes:
-        config: of the test, read with these overrides.
+        config: of the test.
         source: of the training, which may be on another data set.
-        given: the overrides of the command line, which the training has.
     """
 
     method: str
     config: Config
-    overrides: list[str]
     source: Config
-    given: list[str]
 
     @property
     def result(self) -> Path:
@@ -68,7 +55,7 @@ class Part:
     @property
     def trains(self) -> bool:
         """Whether its training is to be run."""
-        return self.learns and not is_finished(weights_folder(self.source))
+        return self.learns and not StageFolder(Run(self.source).trained).finished
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
@@ -83,7 +70,7 @@ class Part:
         config, source, trains = self.config, self.source, self.trains
         if trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            options = _set([*self.given, f"data.shot={network_config(source).data.shot}"])
+            options = _set([*source.given, f"data.shot={network_config(source).data.shot}"])
             if code := train(Path(source.path), gpus, [*options, RESUME]):
                 return code
         title = f"== {config.run.name}, {config.data.shot}-shot"
@@ -91,19 +78,17 @@ class Part:
             with claim(self.result.parent):
                 if why := undone(config, self.result):  # no other job has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *_set(self.overrides)])
+                    return run_script("test.py", gpus, [config.path, *_set(config.given)])
         print(f"{title}: done ==", flush=True)
         return 0
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
         source, why, out = network_config(self.source), self.undone, list[Task]()
-        folders = {"base": base_folder(source), "meta": weights_folder(source)}
-        lacks = _lacks_options(self.source) if self.learns else ""
+        folders = {"base": Run(source).folder("base"), "meta": Run(source).trained}
         for stage, folder in folders.items() if self.learns else ():
             if getattr(source, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
-                task = stage_in(folder, source, stage, gpus)
-                out.append(replace(task, refusal=lacks or task.refusal))
+                out.append(stage_in(folder, source, stage, gpus))
         return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
@@ -152,16 +137,6 @@ def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
     return run_all(left, 0) if left and not code else (code, left)
 
 
-def _lacks_options(source: Config) -> str:
-    """Return a line if a training was begun with options that change a setting and that this command lacks."""
-    folder = next(filter(begun, (weights_folder(source), run_folder(source, "base"))), Path())
-    options = options_of(folder, source, ("test", "protocols"))
-    options = [text for text in options if text.partition("=")[0].rpartition(".")[2] not in IRRELEVANT]
-    if not options or read_config(source.path, [*options, *source.given]) == source:
-        return ""
-    return f"{folder}: was trained with {shlex.join(_set(options))}; give the same, or set another run.name"
-
-
 def _set(overrides: list[str]) -> list[str]:
     return [word for text in overrides for word in ("--set", text)]
 
@@ -175,7 +150,7 @@ def undone(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    if result["checkpoint"] != str(weights_source(config)):
+    if result["checkpoint"] != str(Run(config).weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))
     if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm

@@ -1,30 +1,27 @@
-"""The plan of a command, for ``--dry-run``: its stages, what is there, steps, batches, hours, memory, disk, refusals.
+"""The plan of a command, for ``--dry-run``: its stages, what is there, steps, batches, rough hours, disk, refusals.
 
-The operations of every training step and evaluation are counted by a pass on tensors without memory. How many of them a
-second are done is measured in passes of the network's own encoder on this machine; another device is as many times as
-fast as it takes more images of 224 px a second through ResNet-50, its ``--device-speed``.
+Hours are of trainings and tests without validations: the operations of a pass are counted on tensors without memory,
+and a device is as fast at them as at ResNet-50 on images of 224 px, of which ``--device-speed`` says how many a second.
 """
 
 import argparse
 import math
 import sys
 from contextlib import suppress
-from itertools import starmap
 from pathlib import Path
 
 from tqdm import tqdm
 
 from model.encoders.registry import title_of
 from model.registry import class_of
-from util.checkpoints.space import free_bytes
+from util.checkpoints.space import Stored, free_bytes
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.data.lists.files import read_fold_list
-from util.data.lists.index import load_index
 from util.data.sampling import SHUFFLED_PAIRS
 from util.errors import EXIT_USER_ERROR, UserError
-from util.launch.cost import Case, Machine
+from util.launch.cost import UNIT_FLOPS, Case, images_a_second
 from util.launch.stages import Task, training_images
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
@@ -35,8 +32,8 @@ from util.run.device import CUDA, gpu_count, pick_device
 from util.run.input_size import view_of
 from util.train.optim import StepSchedule
 
-COLUMNS = ["config", "stage", "there", "steps", "px", "batch x processes", "hours", "GiB each", "disk GB"]
-GIB, GB = 2**30, 1e9
+COLUMNS = ["config", "stage", "there", "steps", "px", "batch x processes", "hours", "disk GB"]
+GB = 1e9
 
 
 def plan_training(tasks: list[Task], gpus: int, asked: argparse.Namespace) -> int:
@@ -60,55 +57,50 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     """
     if not tasks:
         return refuse(refused)
-    device = pick_device(CUDA if gpus and gpu_count() else "cpu")
-    machine = Machine(device, speed, tasks[0].config.run.precision)
-    refused = [*(task.refusal for task in tasks), *refused]
-    rows, stay, most = list[list[str]](), 0, 0
-    methods: dict[str, list[tuple[Task, float]]] = {}  # each task with its hours
+    config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
+    images = speed or images_a_second(pick_device(CUDA if gpus and gpu_count() else "cpu"), config.run.precision)
+    rows, stay, most, told, costs = list[list[str]](), 0, 0, list[str](), dict[str, tuple[float, Stored]]()
+    hours, words = dict[str, float](), dict[str, list[str]]()  # of each method
     first = {(task.stage, task.folder): task for task in reversed(tasks)}
     for task in tqdm([t for t in tasks if t is first[t.stage, t.folder]], "counting", unit="stage", leave=False):
         try:
-            cells, passes = described(task)
+            cells, case, number = described(task)
         except UserError as error:
             refused.append(str(error))
             continue
-        costs = [machine.cost(case) for case, _ in passes]
-        took = sum(machine.hours(case, number * task.left) for case, number in passes) if task.left else 0.0
+        if (key := repr((case.config.model, str(case)))) not in costs:
+            costs[key] = case.counted()
+        flops, stored = costs[key]
+        took = flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0
         name = f"{class_of(task.config.model).title} {title_of(task.config.model.backbone())}".strip()
-        methods.setdefault(name, []).append((task, 0.0 if math.isnan(took) else took))
-        stored, trains = costs[0].stored, passes[0][0].trains
-        if trains and task.left:
+        hours[name] = hours.get(name, 0.0) + (0.0 if math.isnan(took) else took)
+        words.setdefault(name, []).extend(_told(task))
+        if case.trains and task.left:
             stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-        figures = took, max(cost.memory for cost in costs) / GIB, stored.remain * trains / GB
-        rows.append([*cells, *map(_figure, figures)])
+            told += [task.note]
+        rows.append([*cells, *map(_figure, (took, stored.remain * case.trains / GB))])
     print(Table(COLUMNS, rows))
-    source = "of --device-speed" if speed else "of a GPU here" if machine.gpu else "of this machine's processor"
-    for line in dict.fromkeys([*(task.note for task in tasks if task.left), *starmap(_summary, methods.items())]):
-        print(line, end="\n" * bool(line))
-    known, beside = sum(h for of in methods.values() for _, h in of), " beside ?" if any("?" in r for r in rows) else ""
-    print(f"in all {known:.1f} hours{beside} at {machine.speed:.4g} images a second, {source}")
-    config, free = tasks[0].config, free_bytes(tasks[0].config)
-    print(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free", flush=True)
+    told += [f"{name}: {'; '.join(dict.fromkeys([f'{hours[name]:.1f} hours', *words[name]]))}" for name in hours]
+    whole, source = f"{sum(hours.values()):.1f}", "--device-speed" if speed else "measured here"
+    whole += " hours" + " beside ?" * any("?" in row for row in rows)
+    told.append(f"in all {whole}, roughly, at {images:.4g} images a second, {source}")
+    free = free_bytes(config)
+    told.append(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free")
+    print("\n".join(filter(None, dict.fromkeys(told))), flush=True)
     if stay + most > free:
         mend = "free some space, or --set run.folder=<DIR> on another one"
         refused.append(f"{config.run.folder}: the disk is too small; {mend}")
     return refuse(refused)
 
 
-def _summary(name: str, tasks: list[tuple[Task, float]]) -> str:
-    """Return a line about a method: hours, what its trainings may be shorter by, the protocol that scores it."""
-    told, config = [f"{name}: {sum(hours for _, hours in tasks):.1f} hours"], tasks[0][0].config
-    trained = [task.settings for task, _ in tasks if task.stage != "test" and task.left]
-    told += [
-        f"trainings counted to epoch {s.counted} of {s.epochs}, about where published ones were stopped"
-        for s in trained
-        if s.counted < s.epochs
-    ]
-    told += ["at most: patience may end its trainings before" for s in trained if s.patience]
-    own = read_config(config.path).test.protocol
-    scored = (task.config.test.protocol for task, _ in tasks if task.stage == "test")
-    told += [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "") for by in scored]
-    return "; ".join(dict.fromkeys(told))
+def _told(task: Task) -> list[str]:
+    """Return what a method's line says of a task: what its training may be shorter by, the protocol that scores it."""
+    if task.stage == "test":
+        by, own = task.config.test.protocol, read_config(task.config.path).test.protocol
+        return [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "")]
+    stage, at_most = task.settings, "at most: patience may end its trainings before"
+    shorter = f"trainings counted to epoch {stage.counted} of {stage.epochs}, about where published ones were stopped"
+    return [shorter] * (stage.counted < stage.epochs) + [at_most] * bool(stage.patience) if task.left else []
 
 
 def refuse(lines: list[str]) -> int:
@@ -118,8 +110,8 @@ def refuse(lines: list[str]) -> int:
     return EXIT_USER_ERROR if lines else 0
 
 
-def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
-    """Return the leading cells of a task's row, and the passes of a process with the images or episodes of each.
+def described(task: Task) -> tuple[list[str], Case, float]:
+    """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
     Raises:
         UserError: the batch is too small.
@@ -129,31 +121,20 @@ def described(task: Task) -> tuple[list[str], list[tuple[Case, float]]]:
         protocol = config.protocols[test.protocol]
         side, seeds = view_of(config, protocol).side or config.data.size, len(test.seeds or protocol.seeds)
         episodes = test.episodes or protocol.number(config.data.fold) or math.nan
-        number = (
-            seeds
-            * (math.ceil(episodes / count) if episodes > 0 else episodes)
-            * protocol.ways
-            * test.passes(config.data.shot)
-        )
-        passes = [(Case(with_data(config, size=side), test.batch, False, False), float(number))]
-        name, steps, share = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}"
+        number = seeds * episodes / count * protocol.ways * test.passes(config.data.shot)
+        name, steps, share, batch = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}", test.batch
     else:
-        stage, is_base, side = task.settings, task.stage == "base", config.stage_size(task.settings)
+        stage, side = task.settings, config.stage_size(task.settings)
         length = _length(config, stage)
         schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
         name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
         share = f"{each:.3g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:.3g}"
-        counted = stage.counted / stage.epochs
-        sized, trained = with_data(config, size=side), schedule.steps * each * counted if length else math.nan
-        passes = [(Case(sized, math.ceil(each / stage.accumulate), is_base, True), trained)]
-        if stage.validate_every:
-            validations = math.ceil(stage.epochs / stage.validate_every) * (1 + stage.validate_midway)
-            held_out = min(stage.validate_episodes, _held_out(config)) if is_base else stage.validate_episodes
-            seen = Case(sized if is_base else config, test.batch, is_base, False)
-            passes.append((seen, counted * float(validations * math.ceil(held_out / count))))
+        number = schedule.steps * each * stage.counted / stage.epochs if length else math.nan
+        batch = math.ceil(each / stage.accumulate)
+    case = Case(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
     where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
     where += f", {config.data.shot}-shot" if task.stage != "base" else ""
-    return [where, name, task.there, steps, str(side), f"{share} x {count}"], passes
+    return [where, name, task.there, steps, str(side), f"{share} x {count}"], case, number
 
 
 def _figure(value: float) -> str:
@@ -170,15 +151,5 @@ def _length(config: Config, stage: StageSettings) -> int:
     if stage.list_file and stage.images != "all":
         stems = read_fold_list(stage.list_file, Fold.of(data)).stems
         return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))
-    return (published(data, "train") if stage.images != "all" else 0) or _published_size(config, data.train_list)
-
-
-def _held_out(config: Config) -> int:
-    """Return the most images that can validate the base stage."""
-    with suppress(UserError):
-        return len(load_index(config.data, "test", False))
-    return _published_size(config, config.data.test_list)
-
-
-def _published_size(config: Config, listed: str | None) -> int:
-    return PUBLISHED_SIZES.get(config.data.name, {}).get(Path(listed or "").stem, 0)
+    listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
+    return (published(data, "train") if stage.images != "all" else 0) or listed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.registry import class_of
 from util import cli
-from util.checkpoints.weights import weights_source
+from util.checkpoints.run import BEST, METRICS, Run
 from util.config.compose import MAIN_METHOD, config_path, in_names
 from util.config.read import read_config
 from util.config.settings import Config
@@ -27,7 +27,6 @@ from util.prepare.needs import Finding, Needs
 from util.report.compare import compare
 from util.report.paper_table import check_mixture, published_rows, table
 from util.report.table import FORMATS, add_format
-from util.run.context import BEST, METRICS, base_folder, run_folder, weights_folder
 from util.run.device import CUDA, pick_device
 from util.run.processes import as_user_error
 
@@ -72,7 +71,7 @@ def main() -> int:
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
-    folders = {weights_folder(part.source): None for part in parts if part.learns}
+    folders = {Run(part.source).trained: None for part in parts if part.learns}
     took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
     each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
     whole.notes += [f"Minutes of training: {each}."] if each else []
@@ -124,13 +123,13 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
         trained = [*given, f"data.shot={shot}"]
         tested = [*trained, f"test.protocol={protocol or first.test.protocol}"]
         if first.test.data_sets and class_of(first.model).learns:
-            tested += [f"test.checkpoint={weights_source(first)}", f"test.trained_on={first.data.name}"]
+            tested += [f"test.checkpoint={Run(first).weights}", f"test.trained_on={first.data.name}"]
         for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
             config = read(dataset, fold, tested)
             source = first if first.test.data_sets else read(dataset, fold, trained)
-            if source is not first and 1 in options.shot and weights_folder(source) != run_folder(source, "meta"):
+            if source is not first and 1 in options.shot and Run(source).trained != Run(source).folder("meta"):
                 source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
-            out.append(Part(method, config, config.given, source, source.given))
+            out.append(Part(method, config, source))
     return out
 
 
@@ -141,7 +140,7 @@ def lacking(parts: list[Part]) -> list[str]:
         found += needs.of(part.config, trains=False) if part.undone else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            folders = base_folder(part.source), weights_folder(part.source)
+            folders = Run(part.source).folder("base"), Run(part.source).trained
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
     return in_words(found)
 
@@ -150,7 +149,7 @@ def lacking_memory(tasks: list[Task]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
     out = dict[str, str]()
     for task in tasks:
-        if task.stage != "test" and task.left and str(case := described(task)[1][0][0]) not in out:
+        if task.stage != "test" and task.left and str(case := described(task)[1]) not in out:
             with get_context("spawn").Pool(1) as pool:  # which gives the memory back
                 out[str(case)] = pool.apply(tried, (case, CUDA))
     return list(out.values())

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from model.registry import class_of
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import ALLOW, check_free, newest, training_differences
+from util.checkpoints.run import ALLOW, BEST, Run, StageFolder, in_words
 from util.checkpoints.weights import network_to_train, start_of
 from util.config.folds import Fold
-from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.data.lists.image_list import ImageList
 from util.errors import UserError
-from util.run.context import BEST, RunContext, begun, is_finished, make_run_context, with_data
+from util.run.context import RunContext, make_run_context, with_data
 from util.run.data import images_for_training
 from util.train.optim import least_batch
 
@@ -88,11 +87,12 @@ def training_images(config: Config, stage: StageSettings) -> ImageList:
 def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     """Return the task of a stage of a training whose folder this is."""
     task = Task(config, stage, gpus, folder, "nothing", 1.0)
-    finished, now = is_finished(folder), to_dict(config)
-    if not finished and not begun(folder):
+    there, run = StageFolder(folder), Run(config)
+    finished = there.finished
+    if not finished and not there.begun:
         return task
     try:
-        content = checkpoint.read(folder / BEST) if finished else newest(folder)
+        content = checkpoint.read(folder / BEST) if finished else there.newest()
         facts = checkpoint.training_of(content)[-1]
     except (UserError, IndexError) as error:
         refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
@@ -103,10 +103,10 @@ def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
     else:
         step, steps = facts["step"], facts["steps"]
         task = replace(task, there=f"step {step} of {steps}", left=1 - step / steps)
-    differences, shared = training_differences(content["config"], now, stage), list[str]()
+    differences, shared = in_words(run.differing(content["config"], stage)), list[str]()
     if finished and stage == "base":  # other settings of data and run are told, and the stage is kept
-        before, after = ({section: c[section] for section in ("data", "run")} for c in (content["config"], now))
-        shared = training_differences(before, after, "meta")
+        other = run.differing(content["config"], "meta").items()
+        shared = in_words({key: pair for key, pair in other if key.startswith(("data.", "run."))})
         task = replace(task, there=", ".join([task.there, *shared]))
     with suppress(UserError):  # no data here to compare
         images = training_images(config, task.settings) if finished and not shared else None
@@ -135,7 +135,8 @@ def as_asked(task: Task, asked: Namespace) -> Task:
     if kept:
         return task
     try:
-        check_free(task.folder, asked.resume and begun(task.folder), False)
+        held = StageFolder(task.folder)
+        held.check_free(asked.resume and held.begun, False)
     except UserError as error:
         return replace(task, refusal=str(error))
     return replace(task, refusal="") if asked.allow_changes else task

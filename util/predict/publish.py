@@ -12,6 +12,7 @@ import yaml
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import Weights
 from util.config.folds import Fold
 from util.config.read import from_dict
@@ -24,7 +25,6 @@ from util.prepare.staging import made_aside
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
-from util.run.context import is_finished, run_folder
 
 CONFIG, CARD = "config.json", "README.md"
 
@@ -45,7 +45,7 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
     config = from_dict(content["config"], weights.source)
-    content["finished"] = content.get("finished", False) or is_finished(Path(weights.source).parent)
+    content["finished"] = content.get("finished", False) or StageFolder(Path(weights.source).parent).finished
     calibration = find_calibration(config, weights.source, weights.digest)
     if half:
         content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
@@ -66,7 +66,7 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
 def _card(config: Config, weights: Weights) -> str:
     model, data = class_of(config.model), config.data
     name = " on ".join(filter(None, (model.title, title_of(config.model.backbone()))))
-    found = map(read_result, sorted(run_folder(config, "test").parent.rglob(RESULT)))
+    found = map(read_result, sorted(Run(config).folder("test").parent.rglob(RESULT)))
     results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
     tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
     code = kept_json(Path(weights.source).with_name(ENVIRONMENT))

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from model.registry import class_of
+from util.checkpoints.run import Run, StageFolder
 from util.config import command_line
 from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
 from util.config.read import read_config
@@ -18,7 +19,6 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.files import REPOSITORY
 from util.prepare.datasets.recipe import DIFFERS
 from util.prepare.needs import Finding, Needs, machine
-from util.run.context import base_folder, is_finished
 from util.run.device import gpu_count
 
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
@@ -66,7 +66,7 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
         command = "".join(f"{name}={word} " for name, word in choice.items() if word)
         command += f"sh {action}.sh split{parts.fold} {path.parent.name} {gpu_count()}{given}"
     else:  # a file that the scripts do not know by experiment and data set
-        before = config.base_stage is not None and not is_finished(base_folder(config))
+        before = config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished
         command = f"python train_base.py {path}{given} && " * before + f"python {action}.py {path}{given}"
     return path.parent.name, command, needs.of(config)
 

@@ -15,6 +15,7 @@ import torchvision
 from model.encoders.registry import downloadable
 from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
+from util.checkpoints.run import Run
 from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get
 from util.config.folds import Fold
@@ -29,7 +30,6 @@ from util.parallel import usable_cores
 from util.prepare.datasets import coco, pascal
 from util.prepare.datasets.recipe import compare_count
 from util.prepare.lists import MAKERS, published
-from util.run.context import base_folder, run_folder
 from util.run.device import gpu_count
 from util.run.network import build_model
 
@@ -167,11 +167,11 @@ def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
     with torch.device("meta"):  # sizes without memory
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need, folders = Stored.of(network, config.meta_stage).most, [run_folder(config, "meta")]
+    need, folders = Stored.of(network, config.meta_stage).most, [Run(config).folder("meta")]
     if config.base_stage is not None:
         base = Stored.of(network.base_stage(), config.base_stage)
         need = max(base.most, need + base.remain)
-        folders.append(base_folder(config))
+        folders.append(Run(config).folder("base"))
     free, there = free_bytes(config), taken(folders)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
     if free < need - there:

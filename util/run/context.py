@@ -1,8 +1,7 @@
-"""The context that the stages and the test of a run share: config, fold, model class, text vectors, folders."""
+"""The context that the stages and the test of a run share: config, fold, model class, text vectors."""
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,6 @@ from util.config.folds import Fold
 from util.config.settings import MASKS, Config
 from util.data.words import text
 from util.errors import UserError
-from util.files import kept_json
-
-LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
-PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
 
 
 @dataclass(frozen=True)
@@ -67,42 +62,3 @@ def with_data(config: Config, **changes: Any) -> Config:
 def network_config(config: Config) -> Config:
     """Return the config of the network that a test runs: one shot where ``test.fuse`` is ``masks``."""
     return with_data(config, shot=1) if config.test.fuse == MASKS else config
-
-
-# --- folders ---------------------------------------------------------------------------------------------------------
-
-
-def run_folder(config: Config, stage: str) -> Path:
-    """Return the folder of a stage (base, meta, test) of this run; meta and test have one per number of shots."""
-    shots = config.data.shot
-    leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
-    return Path(config.run.folder) / str(config.run.name) / leaf
-
-
-def base_folder(config: Config) -> Path:
-    """Return the folder of the base stage: ``run.base_folder`` or the run's own."""
-    return Path(config.run.base_folder) if config.run.base_folder else run_folder(config, "base")
-
-
-def weights_folder(config: Config) -> Path:
-    """Return the folder of the stage, the meta stage, that a test loads its weights from.
-
-    It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights; the
-    base stage's of a generalised model, which trains nothing else.
-    """
-    if class_of(config.model).generalised:
-        return base_folder(config)
-    config = network_config(config)
-    own = run_folder(config, "meta")
-    shared = class_of(config.model).shots_share_weights and not own.exists()
-    return run_folder(with_data(config, shot=1), "meta") if shared else own
-
-
-def begun(folder: Path) -> bool:
-    """Return whether the folder of a stage holds a training that can be resumed."""
-    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
-
-
-def is_finished(folder: Path) -> bool:
-    """Return whether the folder of a stage holds a completed training."""
-    return bool(kept_json(folder / METRICS).get("finished")) and (folder / BEST).exists()

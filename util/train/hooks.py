@@ -17,12 +17,11 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from util.checkpoints import checkpoint
-from util.checkpoints.resume import ALLOW, changed_settings, check_continues, newest
+from util.checkpoints.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
 from util.cli import STOPS
 from util.config.settings import StageSettings
 from util.errors import UserError
 from util.report.run_folder import RunFolder
-from util.run.context import BEST, LAST, METRICS, PREVIOUS
 from util.run.network import PreparedNetwork
 from util.run.processes import World
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
@@ -219,7 +218,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     Raises:
         UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
-    path, content = training.folder.path / LAST, newest(training.folder.path)
+    path, content = training.folder.path / LAST, StageFolder(training.folder.path).newest()
     check_continues(content, training.state, path, allow_changes)
     if changed := changed_settings(content["config"], training.state["config"]):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))

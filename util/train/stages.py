@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-from util.checkpoints.resume import OPTIONS, as_trained, check_free
+from util.checkpoints.run import OPTIONS, Run, StageFolder
 from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import encoder_licence, network_to_train, start_of
 from util.config.read import to_dict
@@ -15,7 +15,7 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
 from util.report.pictures import Examples
 from util.report.run_folder import RunFolder
-from util.run.context import base_folder, make_run_context, run_folder
+from util.run.context import make_run_context
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
@@ -41,13 +41,13 @@ def train_stage(
         if config.run.deterministic:
             compute_in_fixed_order()
         is_base, key = name == "base", f"{name}_stage"
-        if resume and not (is_base and config.run.base_folder):  # other runs share that one
-            config = as_trained(config, run_folder(config, name))
+        if resume:
+            config = Run(config).as_trained(name)
         context, stage = make_run_context(config), config.base_stage if is_base else config.meta_stage
         if stage is None:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
-        folder = base_folder(config) if is_base else run_folder(config, "meta")
-        check_free(folder, resume, overwrite)
+        folder = Run(config).folder(name)
+        StageFolder(folder).check_free(resume, overwrite)
         model, note, before = network_to_train(context, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, data.epoch_length, world.size, key)

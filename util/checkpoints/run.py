@@ -1,0 +1,266 @@
+"""A run: its config, the folders of its stages and what is there of them, its weights, and how these were trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.registry import class_of
+from util.checkpoints import checkpoint
+from util.config.read import read_config, to_dict
+from util.config.settings import Config
+from util.config.tree import find, override
+from util.errors import UserError
+from util.files import kept_json
+from util.report.run_folder import ENVIRONMENT
+from util.run.context import network_config, with_data
+
+log = logging.getLogger("symnet")
+LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
+PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
+NO_CHECKPOINT = "none"
+OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
+ALLOW = "--allow-changes"
+OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
+OF_COMMAND = ("run.folder", "run.name", "run.device", "data.shot")  # settings that each command on a run names itself
+SHOWN = 5  # changed settings in a message
+OF_TESTS = ("test", "protocols")  # sections
+IDENTITY = ("name", "classes", *checkpoint.FOLD)  # of data and model: what a checkpoint is refused for
+# Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
+HARMLESS = (
+    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
+    *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
+    *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
+    "data.validation_list",
+    *("model.encoder.weights", "model.encoder.pretraining", "model.encoder.partial", *OF_TESTS),
+)
+OF_STAGE = (
+    *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
+    *("save_minutes", "log_steps", "typical_epochs"),
+)
+# Entries of a checkpoint that a run which continues must share: what is wrong if it does not.
+SAME = {
+    "format": "holds weights only",
+    "schedule": "was made with other epochs, batch, processes or list",
+    "data": "the training list has changed",
+    "photos": "photos or masks of the training list have changed",
+    "text": "was trained with other text vectors",
+}
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of a stage's training, and what is there."""
+
+    path: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a training that can be resumed."""
+        return (self.path / LAST).exists() or (self.path / PREVIOUS).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a completed training."""
+        return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
+
+    @property
+    def options(self) -> list[str]:
+        """The overrides that its training was begun with."""
+        return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
+
+    def newest(self) -> dict[str, Any]:
+        """Return the content of the last checkpoint, else of the one before; UserError if neither can be read."""
+        try:
+            return checkpoint.read(self.path / LAST)
+        except UserError as error:
+            if not (self.path / PREVIOUS).exists():
+                raise
+            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
+            return checkpoint.read(self.path / PREVIOUS)
+
+    def check_free(self, resume: bool, overwrite: bool) -> None:
+        """Refuse (UserError) a run here that is neither to be resumed nor overwritten, and none here to resume."""
+        there = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
+        if resume and not there:
+            raise UserError(f"{self.path / LAST}: nothing to resume here; omit --resume")
+        if there and not resume and not overwrite:
+            how = "start again with --overwrite, or set another run.name"
+            how = how if there == [BEST] else f"continue it with --resume, or {how}"
+            raise UserError(f"{self.path}: holds a run already ({', '.join(there)}); {how}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a command's config names it."""
+
+    config: Config
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
+        run, shots = self.config.run, self.config.data.shot
+        if stage == "base" and run.base_folder:
+            return Path(run.base_folder)
+        leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
+        return Path(run.folder) / str(run.name) / leaf
+
+    @property
+    def trained(self) -> Path:
+        """The folder of the stage, the meta stage, that a test loads its weights from.
+
+        It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights;
+        the base stage's of a generalised model, which trains nothing else.
+        """
+        if class_of(self.config.model).generalised:
+            return self.folder("base")
+        config = network_config(self.config)
+        own = Run(config).folder("meta")
+        shared = class_of(config.model).shots_share_weights and not own.exists()
+        return Run(with_data(config, shot=1)).folder("meta") if shared else own
+
+    @property
+    def weights(self) -> Path | str:
+        """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
+        wanted = self.config.test.checkpoint
+        if not class_of(self.config.model).learns:
+            return TRAINING_FREE
+        if wanted == NO_CHECKPOINT:
+            return UNTRAINED
+        return self.trained / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
+
+    @property
+    def mark(self) -> str:
+        """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
+        if self.config.test.allow_fold_mismatch:
+            return FOREIGN
+        if isinstance(source := self.weights, str):
+            return source if source == UNTRAINED else ""
+        own = self.trained
+        marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
+        return marks.get(source.resolve(), FOREIGN)
+
+    def as_trained(self, stage: str) -> Config:
+        """Return the config with the options that a stage's training was begun with and that the command does not name.
+
+        A base stage that other runs share has options of theirs.
+        """
+        if stage == "base" and self.config.run.base_folder:
+            return self.config
+        folder = StageFolder(self.folder(stage))
+        return self._with([o for o in folder.options if _key(o) not in OF_COMMAND], folder.path)
+
+    def for_test(self) -> Config:
+        """Return the config of a test: of the run's own weights, with data and model of their checkpoint.
+
+        All options of their training hold too, but in the sections of tests. The fold, what the command names, and
+        settings of the training itself, which a result names where they differ, stay.
+        """
+        source, merged = self.weights, to_dict(self.config)
+        if self.mark not in ("", "last") or isinstance(source, str) or not source.exists():
+            return self.config
+        told = {_key(text): text for text in StageFolder(source.parent).options}
+        kept = {k: v for k, v in told.items() if k not in OF_COMMAND and k.partition(".")[0] not in OF_TESTS}
+        for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
+            section, _, name = key.partition(".")
+            fits = section in ("data", "model") and name not in (*IDENTITY, *self.config.model.identity)
+            if fits and find(merged, key, ...) is not ...:
+                kept.setdefault(key, override(key, trained))
+        return self._with([*kept.values()], source.parent)
+
+    def _with(self, kept: list[str], folder: Path) -> Config:
+        """Return the config with overrides of a training that the command does not name; a line says which."""
+        given = {_key(text) for text in self.config.given}
+        if not (kept := [text for text in kept if _key(text) not in given]):
+            return self.config
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{folder}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
+        return read_config(self.config.path, [*kept, *self.config.given])
+
+    def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
+        out = dict[str, tuple[Any, Any]]()
+        for stage in checkpoint.training_of(content):
+            before = {**content["config"], f"{stage['stage']}_stage": stage["settings"]}
+            out |= self.differing(before, stage["stage"])
+        return out
+
+    def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
+        """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
+
+        A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
+        runs.
+
+        Args:
+            before: the merged config of the training, as its checkpoints hold it, or its section of the stage alone.
+            stage: base or meta.
+        """
+        own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
+        a, b = ({section: config.get(section, {}) for section in own} for config in (before, to_dict(self.config)))
+        return _differing(a, b, stage, (*HARMLESS, "data.shot", "data.rare_classes", "run.precision"))
+
+
+def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
+    """Return differing settings in words, such as ``meta_stage.epochs = 1, now 100``."""
+    return [f"{key} = {old}, now {new}" for key, (old, new) in differing.items()]
+
+
+def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
+    """Refuse a checkpoint that this training does not continue.
+
+    Args:
+        content: of the checkpoint.
+        state: the entries of this run's checkpoints beside weights and progress.
+        path: of the checkpoint.
+        allow_changes: whether settings that decide the result may differ.
+
+    Raises:
+        UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
+    """
+    now = {"format": checkpoint.FORMAT, **state}
+    for key, what in SAME.items():
+        if content.get(key, now.get(key)) != now.get(key) or not checkpoint.is_own(content):
+            raise UserError(f"{path}: {what}; continue with the same, or start again with --overwrite")
+    decisive = in_words(_differing(content["config"], state["config"], state["stage"], HARMLESS))
+    if decisive and not allow_changes:
+        more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
+        raise UserError(
+            f"{path}: settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more}); undo "
+            f"the change, continue with it by {ALLOW}, or start again with --overwrite"
+        )
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return the keys in which two configs differ, as ``section.key``."""
+    out = []
+    for key in {**before, **now}:
+        a, b = before.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += changed_settings(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}")
+    return out
+
+
+def _differing(
+    before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...]
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that decide the weights at a stage's end and differ; one that ``before`` lacks does not."""
+    out = dict[str, tuple[Any, Any]]()
+    for key in changed_settings(before, now):
+        section, _, rest = key.partition(".")
+        decides = section == f"{stage}_stage" and rest not in OF_STAGE
+        if not section.endswith("_stage"):
+            decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
+        new = find(now, key)
+        old = find(before, key, new)
+        if decides and old != new:
+            out[key] = old, new
+    return out
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
