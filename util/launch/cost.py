@@ -77,13 +77,13 @@ class Case:
 
     def counted(self) -> tuple[float, Stored]:
         """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
-        flops, device = FlopCounterMode(display=False), torch.device("meta")
-        with device, fixed_shapes():
+        flops, device, stored = FlopCounterMode(display=False), torch.device("meta"), Stored(0, 0)
+        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
             network = self.network(device)
-        stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
-        episodes = self.episodes(device)
-        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes(), flops:
-            self.run(network, episodes)
+            stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
+            episodes = self.episodes(device)
+            with flops:
+                self.run(network, episodes)
             return flops.get_total_flops() / self.batch, stored
         return math.nan, stored
 

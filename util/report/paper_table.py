@@ -194,7 +194,8 @@ def check_mixture(results: Results, across: bool, mend: str) -> None:
             ("protocol",): protocol_title(r),
             ("number of folds",): across or r["folds"],
             ("data.fold_classes",): across or r["config"].get("data", {}).get("fold_classes"),
-            ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k != "list_file"},
+            # the side is of the network: notes state it, and means mark another
+            ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k not in ("list_file", "side")},
             ("data.min_pixels",): across or r["min_pixels"],
             ("test list", dataset, fold, shot): r.get("list"),  # shots decide it where rare classes are skipped
             ("track", method, shot): in_words({shot: r["track"]}) if "track" in r else None,
