@@ -1,9 +1,11 @@
 """Turn a marked region of a support into a label: a mask image, outlines in JSON, boxes, points or a scribble.
 
-Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown.
+Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown, 253 in a
+box about the object.
 
 - A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
-- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
+  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.unboxed``).
 - Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
   pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
   edge, with a radius of the size of its parts, are the most informative.
@@ -26,7 +28,7 @@ from util.formats.painting import label_of
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
-DENIED = 254  # in the label of a mark: not of the object
+BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
 
 
 def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
@@ -57,18 +59,18 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
 
 
 def union(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the label of all marks of an object on one photo, {0, 1, 255}, from that of each, {0, 1, 254, 255}.
+    """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from that of each, {0, 1, 253 .. 255}.
 
-    A pixel is of the object if one mark says so and none denies it, else unknown if one mark leaves it open.
+    A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if a mark leaves it open.
     """
     out = np.zeros_like(labels[0])
-    for value, becomes in ((IGNORE, IGNORE), (1, 1), (DENIED, 0)):
+    for value, becomes in ((IGNORE, IGNORE), (BOXED, BOXED), (1, 1), (DENIED, 0)):
         out[np.any([label == value for label in labels], axis=0)] = becomes
     return out
 
 
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
-    """Return the label {0, 1, 254, 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+    """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
     Args:
         text: of the marks, with spaces between them.
@@ -102,5 +104,5 @@ def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin
         return label if kind != NOT else np.where(label == 1, DENIED, 0).astype(np.uint8)
     label = np.zeros(shape, np.uint8)
     for left, top, right, bottom in points:
-        label[round(top) : round(bottom), round(left) : round(right)] = 1
+        label[round(top) : round(bottom), round(left) : round(right)] = BOXED
     return label
