@@ -13,7 +13,7 @@ box about the object.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -22,7 +22,7 @@ from model.episode import IGNORE
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise
-from util.formats.annotations import name_key, spellings, understood
+from util.formats.annotations import Photo, name_key, spellings, understood
 from util.formats.painting import label_of
 
 NOT = "not"  # the kind of points beside the object
@@ -31,8 +31,8 @@ BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
 
 
-def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
-    """Return the label of the objects that a file of annotations outlines on a photo.
+def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
+    """Return the labels of the objects that a file of annotations outlines on a photo.
 
     Objects whose label equals the class name, ignoring case, are used; if all objects have one other label, all are
     used. A file of labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
@@ -54,14 +54,23 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
     if len(chosen) > 1:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
-    table = {category: 1 for category, label in annotations.categories.items() if label in chosen}
-    return label_of(listed[0], photo, table)
+    return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
+
+
+def labels_of(annotated: Photo, path: Path, categories: Iterable[int]) -> list[np.ndarray]:
+    """Return the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
+    kinds = {value: [one for one in annotated.instances if bool(one.box) == (value == BOXED)] for value in (1, BOXED)}
+    return [
+        label_of(annotated._replace(instances=tuple(some)), path, dict.fromkeys(categories, value))
+        for value, some in kinds.items()
+        if some or value == 1
+    ]
 
 
 def union(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from that of each, {0, 1, 253 .. 255}.
+    """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from those of each.
 
-    A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if a mark leaves it open.
+    A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.
     """
     out = np.zeros_like(labels[0])
     for value, becomes in ((IGNORE, IGNORE), (BOXED, BOXED), (1, 1), (DENIED, 0)):
