@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from util.predict.regions import BOXED
 from util.predict.supports import supports_in
 
 WIDTH, HEIGHT = 96, 72
@@ -53,5 +54,5 @@ def areas(text: object, photos: Path | None = None) -> dict[str, int]:
     """Return the pixels of each class over all photos."""
     out: dict[str, int] = {}
     for one in supports_in([str(text)], photos)[0]:
-        out[str(one.name)] = out.get(str(one.name), 0) + int((one.read().label == 1).sum())
+        out[str(one.name)] = out.get(str(one.name), 0) + int(np.isin(one.read().label, (1, BOXED)).sum())
     return out

@@ -37,7 +37,7 @@ def test_an_object_with_a_box_alone_is_a_box(tmp_path: Path, capsys, segmentatio
     photo(tmp_path / "p0.jpg")
     mark = {"bbox": BOX} if segmentation == "absent" else {"bbox": BOX, "segmentation": segmentation}
     assert areas(coco(tmp_path, KNOWN, mark)) == AREAS
-    assert "where there is no outline (1 objects)" in capsys.readouterr().err
+    assert "1 objects have no outline, but a box" in capsys.readouterr().err
 
 
 def test_objects_without_any_area_are_counted_and_a_file_of_them_is_refused(tmp_path: Path, capsys) -> None:

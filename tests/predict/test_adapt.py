@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +38,16 @@ def segmenter(baseline: Path) -> Segmenter:
     return out
 
 
-def test_supports_given_the_others_shift_the_presence_scores(segmenter: Segmenter) -> None:
+def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmenter) -> None:
     segmenter.add("green", [_support(seed, 1) for seed in range(10, 10 + SHOTS)])
-    assert not any(adapted(segmenter).adaptation["presence_shift"].values())  # without a calibration there is none
     known = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.5)
     segmenter.calibration = known
     chosen = adapted(segmenter)
     facts = chosen.adaptation
     assert facts["predictions"] == 2 * SHOTS and 0 <= facts["iou"] <= 100 and facts["doubtful"] == []
     assert f"mean IoU {facts['iou']:.1f} % of {2 * SHOTS} supports" in chosen.notes[-1] and segmenter.adaptation is None
-    assert all(facts["presence_shift"].values()) and not any(one.presence_shift for one in segmenter.classes)
-    assert chosen.digest() == adapted(segmenter).digest() != segmenter.digest()
+    photo = _support(99, 0).image
+    assert chosen.digest() == segmenter.digest() and chosen(photo).presence == segmenter(photo).presence
     two = segmenter.without_classes()
     two.add("red", [_support(seed, 0) for seed in range(2)])
     assert adapted(two) is two
@@ -57,22 +55,12 @@ def test_supports_given_the_others_shift_the_presence_scores(segmenter: Segmente
 
 def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
-    monkeypatch.setattr(
-        sys.modules[along_border.__module__], "given_the_others", lambda *_: (iou, np.full_like(iou, np.nan))
-    )
+    monkeypatch.setattr(sys.modules[along_border.__module__], "given_the_others", lambda *_: iou)
     named = adapted(segmenter)
-    assert named.adaptation["doubtful"] == ["photo2"] and named.adaptation["iou"] == 63.0
-    assert "photo2: not found given the others" in named.notes[-1]
-
-
-def test_presence_moves(segmenter: Segmenter) -> None:
-    photo, (known,) = _support(99, 0).image, segmenter.classes
-    segmenter.calibration = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0] * 6, 0.0, 0.5)
-    plain = segmenter(photo)
-    segmenter.classes = [replace(known, presence_shift=1.0)]
-    moved = segmenter(photo)
-    assert plain.presence == [0.5] and moved.presence == [pytest.approx(1 / (1 + np.exp(-1)))]
-    assert np.array_equal(moved.probability, plain.probability)
+    assert named.adaptation["doubtful"] == ["red, support 3 (photo2)"] and named.adaptation["iou"] == 63.0
+    assert "red, support 3 (photo2): not found given the others" in named.notes[-1]
+    monkeypatch.setattr(sys.modules[along_border.__module__], "SMALL", 1.0)
+    assert adapted(segmenter).adaptation["doubtful"] == []  # too small to be found
 
 
 def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmenter: Segmenter) -> None:

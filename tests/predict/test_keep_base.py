@@ -14,14 +14,16 @@ from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter, adapted
+from util.predict.prediction import Decision
 
 
 @pytest.mark.parametrize("model", ["", "pocket"], ids=["symnet", "pocket"])
 def test_base_and_new_classes_share_a_mask(predict, make_checkpoint, model, marked, tmp_path: Path):
     """The new class is where the network finds it alone, but in base classes' pixels only by its presence score."""
     given, photo = make_checkpoint(model), marked["box"].rpartition(":")[0]
-    text = f"cat={photo}:box=2,2,56,40"
-    segmenter, plain = Segmenter(given, [text], keep_base=True), Segmenter(given, [text])
+    text = f"cat={photo}:scribble=9,9;50,9;50,30;9,30"
+    rule = Decision(refine=False)  # random masks are specks
+    segmenter, plain = (Segmenter(given, [text], keep_base=keep, decision=rule) for keep in (True, False))
     share = plain(photo).probability[0]
     shift = torch.tensor([float(np.median(np.log(share / (1 - share)))), 0.0])[:, None, None]
     for one in (segmenter, plain):  # random weights find something

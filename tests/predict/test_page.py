@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,6 +109,7 @@ def test_each_tool_marks_the_pixels_that_it_covers() -> None:
 @pytest.mark.parametrize("offset", [None, 1.5])
 def test_at_the_own_threshold_the_mask_is_the_networks(offset: float | None) -> None:
     margins = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    margins = 20 * np.stack([cv2.GaussianBlur(one, (0, 0), 8) for one in margins])  # without specks
     calibration = None if offset is None else Calibration("", "", "", "", 0.7, offset, [1.0], 0.5, 0.6)
     found = Prediction.from_margins(np.zeros((*SHAPE, 3), np.uint8), ["a", "b"], margins, [0.6, 0.7], calibration)
     low, own, high = (mask_at(found.probability, found.own_threshold**power, [True, True]) for power in (1.3, 1, 0.7))

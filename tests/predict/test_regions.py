@@ -10,6 +10,7 @@ from model.episode import IGNORE
 from tests.predict.conftest import BOX, HEIGHT, WIDTH
 from util.data.marks import UNKNOWN
 from util.errors import UserError
+from util.predict.regions import BOXED
 from util.predict.supports import Support, by_class, parse_support
 
 ORIENTATION = 0x0112  # EXIF
@@ -24,7 +25,7 @@ def _read(text: str, name: str | None = None, **marking) -> Support:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_marks_the_same_pixels(marked: dict[str, str], kind: str) -> None:
     want = np.zeros((HEIGHT, WIDTH), np.uint8)
-    want[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 1
+    want[BOX[1] : BOX[3], BOX[0] : BOX[2]] = BOXED if kind in ("rectangle", "box") else 1
     assert np.array_equal(_read(marked[kind]).label, want)
 
 
@@ -63,7 +64,8 @@ def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
     (joined,) = by_class([parse_support(text, radius=3) for text in texts], "cat")["cat"]
     support = joined.read()
-    assert np.array_equal(support.label == 1, (boxes | (points == 1)) & (denied != 1))
+    assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
+    assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
     assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
     assert support.source.endswith("not=6,6 + box=1,1,9,9")
 

@@ -6,7 +6,8 @@ On a smaller copy of the photo, the margins u of a class become the x that minim
 
 over pixels i and neighbours j, where I is the colour, and c says in and around the mask whether a colour is more
 frequent inside than outside. So margins spread over areas of one colour (random walker, Grady 2006, whose data are the
-network's margins), and each photo's own colours count (as in GrabCut, Rother et al. 2004).
+network's margins), and each photo's own colours count (as in GrabCut, Rother et al. 2004). Colours alone leave specks
+beside the object and holes in it, which masks do without.
 """
 
 import cv2
@@ -22,6 +23,7 @@ LARGEST = 4.0  # logarithm of a ratio of frequencies that changes a margin by th
 AROUND = 0.2  # reach of the mask's surroundings as a share of the longer side
 TINY = 1e-6  # added to standard deviations
 FEWEST = 20  # pixels of a mask whose colours count
+SPECK = 0.02  # share of the largest part of a class below which its other parts and holes are none
 
 
 def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
@@ -65,3 +67,21 @@ def _colour_evidence(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     object_, around = (RARE + count / max(count.sum(), 1) for count in counts)
     ratio = np.log(object_ / around).astype(np.float32)[cell]
     return near * (ratio / LARGEST).clip(-1, 1)
+
+
+def without_specks(mask: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) uint8, 0 is background, without the specks of its classes, and with their holes filled."""
+    out = mask.copy()
+    for value in np.unique(mask[mask > 0]):
+        inside = (out == value).astype(np.uint8)
+        _, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+        least = SPECK * facts[1:, cv2.CC_STAT_AREA].max()
+        speck = facts[:, cv2.CC_STAT_AREA] < least
+        speck[0] = False
+        out[speck[parts]] = inside[speck[parts]] = 0
+        _, parts, facts, _ = cv2.connectedComponentsWithStats(1 - inside, connectivity=4)
+        left, top, width, height, area = facts.T
+        hole = (area < least) & (np.minimum(left, top) > 0)
+        hole &= (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+        out[hole[parts] & (mask == 0)] = value
+    return out

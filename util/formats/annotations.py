@@ -35,7 +35,7 @@ class Instance(NamedTuple):
     """One annotation.
 
     shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}. box: x, y, width, height
-    of an object without outline.
+    of an object without outline; also beside the shape of a box.
     """
 
     image: int
@@ -194,7 +194,7 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     lines = {
         f"left out: {counts}": left,
-        f"all of the box counts as the object where there is no outline ({boxes} objects)": boxes,
+        f"{boxes} objects have no outline, but a box": boxes,
         f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}": beyond,
         "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged": turned,
     }

@@ -18,6 +18,7 @@ from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 
 SUFFIX = ".json"
 POLYGON = "polygon"
+BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
 POLYGONS = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # the corners of all are points
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
@@ -56,7 +57,8 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
                         continue
                 except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
                     raise ValueError(f"shape {place}: {reason_of(error, EXPECTED)}") from None
-                instances.append(Instance(number, ids.setdefault(str(entry["label"]), len(ids) + 1), False, shape))
+                category = ids.setdefault(str(entry["label"]), len(ids) + 1)
+                instances.append(Instance(number, category, False, shape, (0.0,) * 4 if kind in BOXES else ()))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise UserError(f"{file}: not in labelme's form ({reason_of(error)}); export it again") from None
         photos.append(Photo(number, os.path.relpath(image, root), *size, tuple(instances)))

@@ -58,10 +58,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             for stated, entries in of_photo.items():
                 size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
                 instances = [
-                    Instance(one, ids.setdefault(name, len(ids) + 1), crowd, shape)
+                    Instance(one, ids.setdefault(name, len(ids) + 1), *region)
                     for names, entry in _labelled(entries, left_out)
                     for name in names
-                    for crowd, shape in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
+                    for region in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
                 ]
                 photos.append(Photo(one, stated, *size, tuple(instances)))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -101,8 +101,8 @@ def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator
             left_out["regions without a label"] += 1
 
 
-def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, Any]]:
-    """Return whether a region is unknown, and its shape, of an entry of ``result`` on a photo (height, width)."""
+def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[Any, ...]]:
+    """Return whether a region is unknown, its shape, and a rectangle's box, of an entry on a photo (height, width)."""
     value, (height, width) = entry["value"], size
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
@@ -124,7 +124,8 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[bool, An
         return [(True, encoded(label == IGNORE)), (False, encoded(label == 1))]
     angle = np.deg2rad(value.get("rotation", 0))  # clockwise, of a rectangle about its first corner
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return [(False, (((outline.reshape(-1, 2) - (x, y)) @ turn + (x, y)).reshape(-1),))]
+    turned = (((outline.reshape(-1, 2) - (x, y)) @ turn + (x, y)).reshape(-1),)
+    return [(False, turned, () if "radiusX" in value else (x, y, value["width"], value["height"]))]
 
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
@@ -153,9 +154,13 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
 
 
 def write(folder: Path, found: Found) -> None:
-    """Write one task with one prediction for each photo, and the labelling configuration that the tasks need."""
+    """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
+
+    A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
+    """
     tasks = []
     for photo in found.photos:
+        folder_of_all = photo.path.absolute().parents[len(Path(photo.name).parts) - 1]
         scores = [one.score for one in photo.objects]
         entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
         prediction = {
@@ -166,7 +171,9 @@ def write(folder: Path, found: Found) -> None:
         tasks.append(
             json.dumps(
                 {
-                    "data": {"image": f"/data/local-files/{form.LOCAL_FILES}{quote(photo.name)}"},
+                    "data": {
+                        "image": f"/data/local-files/{form.LOCAL_FILES}{quote(f'{folder_of_all.name}/{photo.name}')}"
+                    },
                     "predictions": [prediction],
                 }
             )

@@ -1,7 +1,9 @@
 """Masks as the shapes of other programs: COCO's run lengths in their two forms, and outlines as polygons.
 
-The corners of polygons lie on the corners of pixels, so that an outline that is not simplified covers exactly the
-pixels of its mask. These polygons have no holes; a hole is joined to its outline by a line that is walked both ways.
+The corners of polygons lie within the object by its pixels' corners, so that an outline that is not simplified covers
+exactly the pixels of its mask: by COCO's rule, which rounds to a fifth of a pixel, and where a program cuts coordinates
+to whole pixels and paints the outline too (labelme, OpenCV). These polygons have no holes; a hole is joined to its
+outline by a line that is walked both ways.
 """
 
 import base64
@@ -16,8 +18,10 @@ from pycocotools import mask as rle
 from util.data.images.read import read_region
 from util.errors import UserError
 
-TOLERANCE = 0.75  # pixels; turns the steps of a slanted edge into a line
+TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
+WITHIN = 0.05  # pixels
+BETWEEN = 0.25  # pixels, from the centre of a pixel to its corner, while lines are simplified: of both rules' errors
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
@@ -124,18 +128,21 @@ def polygons_of(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[np.ndarr
 
 
 def _corners(contour: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return the corners of pixels along a contour of the enlarged mask, (corners, 2) float64."""
-    points = (contour[:, 0] + 1) // ENLARGED
-    points = points[(points != np.roll(points, 1, 0)).any(1)]
+    """Return corners of the pixels along a contour of the enlarged mask, ``WITHIN`` them, (corners, 2) float64."""
+    pixel, side = contour[:, 0] // ENLARGED, np.where(contour[:, 0] % ENLARGED == ENLARGED - 1, 1, -1)
+    corner = pixel + (side > 0)
+    points = (pixel + BETWEEN * side)[(corner != np.roll(corner, 1, 0)).any(1)]
     simple = points
     if tolerance:
         simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance, closed=True)[:, 0]
         if not cv2.contourArea(simple):  # nor have two corners one
             simple = points
+    pixel = simple.round()
+    simple = (pixel + 0.5 + np.sign(simple - pixel) * (0.5 - WITHIN)).astype(np.float64).round(2)
     before, after = simple - np.roll(simple, 1, 0), np.roll(simple, -1, 0) - simple
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     back = (before * after).sum(1) < 0
-    return simple[turns | back].astype(np.float64)
+    return simple[turns | back]
 
 
 def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.evaluate.edges import without_specks
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
@@ -260,4 +261,4 @@ def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) ->
     """
     of_shown = np.where(np.array(shown)[:, None, None], probability, 0)
     inside = of_shown.max(0) * (1 - threshold) > np.maximum(1 - probability.sum(0), 0) * threshold
-    return np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8)
+    return without_specks(np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8))

@@ -143,7 +143,8 @@ class Session:
         else:
             raise first or UserError(path)
         for one in listed:
-            label, value = one.read().label, self._value(one.name or UNNAMED)
+            (support,) = self.given.without_classes().unboxed(None, [one.read()])
+            label, value = support.label, self._value(one.name or UNNAMED)
             self._add([one.photo])
             photo = self.photo(one.photo.name)
             whole = photo.label() if photo.is_marked else np.zeros_like(label)

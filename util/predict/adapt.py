@@ -1,8 +1,7 @@
-"""What the supports say: which marks are doubtful, how presence scores count, and whether they are of a material.
+"""What the supports say: which marks are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named. The presence scores of the supports given the others shift
-those of their class: half of the way to where they lie ``AHEAD`` of the threshold on average.
+support that is not found while the others are is named, unless it is too small to be found.
 
 With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
 and not of an object, and the method ``for_materials`` segments it on the network's encoder.
@@ -21,16 +20,14 @@ from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE, CachedFeatures
 from model.registry import models
-from util.evaluate.calibration import evidence_of, logit
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
-from util.predict.segmenter import Segmenter
+from util.predict.segmenter import SMALL, Segmenter
 from util.run.network import build_model
 
 FOLDS = 5
 LEAST = 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
-AHEAD = 1.0  # in logits
 MATERIAL = 1 / 3  # share of the photo's border
 STEP = 4  # between the pixels that are compared
 AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it below which a support is named
@@ -72,24 +69,20 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
 
 
 def _checked(segmenter: Segmenter, progress: bool) -> Segmenter:
-    """Return the segmenter with shifted presence scores, and notes on doubtful supports."""
+    """Return the segmenter with notes on doubtful supports."""
     photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
-    iou, presence = given_the_others(segmenter, photos, scored, progress)
-    out, kept, doubtful = copy.copy(segmenter), len(segmenter.classes) - len(segmenter.own), doubtful_in(iou)
-    shifts = [0.0] * len(segmenter.own)
-    if segmenter.calibration is not None:
-        ahead = logit(segmenter.calibration.threshold) + AHEAD
-        shifts = ((ahead - np.nanmean(presence, 0)) / 2).tolist()
-    own = [replace(known, presence_shift=shift) for known, shift in zip(segmenter.own, shifts, strict=True)]
-    out.classes = [*segmenter.classes[:kept], *own]
-    sources = [segmenter.own[n].sources[scored[p].shots[n]] for p, n in doubtful]
+    iou = given_the_others(segmenter, photos, scored, progress)
+    doubtful = [(p, n) for p, n in doubtful_in(iou) if (scored[p].label == n + 1).float().mean() >= SMALL]
     counted = np.nanmean(np.delete(iou, [p for p, _ in doubtful], 0), 1)
-    facts = {"iou": round(float(counted.mean()), 2), "predictions": len(scored), "doubtful": sources}
-    facts["presence_shift"] = {known.name: round(known.presence_shift, 3) for known in own}
+    named = [
+        f"{known.name}, support {shot + 1} ({known.sources[shot]})"
+        for known, shot in ((segmenter.own[n], scored[p].shots[n]) for p, n in doubtful)
+    ]
+    facts = {"iou": round(float(counted.mean()), 2), "predictions": len(scored), "doubtful": named}
     note = f"mean IoU {facts['iou']:.1f} % of {len(counted)} supports given the others"
     doubt = "not found given the others, which find each other; is its mark right?"
-    return _noted(out, segmenter, facts, note, *(f"{source}: {doubt}" for source in sources))
+    return _noted(copy.copy(segmenter), segmenter, facts, note, *(f"{one}: {doubt}" for one in named))
 
 
 def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
@@ -123,29 +116,22 @@ def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
 
 def given_the_others(
     segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return IoU in percent and presence in logits, (scored, classes), given the supports of the other folds.
-
-    They are NaN where a photo does not support a class, presence without a calibration too.
-    """
-    iou, presence = np.full((2, len(scored), len(segmenter.own)), np.nan)
+) -> np.ndarray:
+    """Return the IoU in percent, (scored, classes), given the supports of the other folds; NaN of classes not there."""
+    iou = np.full((len(scored), len(segmenter.own)), np.nan)
+    trial, fold = segmenter, -1
     pairs = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
-    trial, fold, calibration = segmenter, -1, segmenter.calibration
     for index, photo in tqdm(pairs, desc="supports", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
             trial = _with_some(segmenter, [other for other in photos if other.fold != fold])
-        seen, own = trial.scores(photo.image[None], photo.cached)
+        seen, _ = trial.scores(photo.image[None], photo.cached)
         margins, label = seen[0, :, ::STEP, ::STEP], photo.label[::STEP, ::STEP]
         for number in photo.shots:
             inside, margin = label == number + 1, margins[number]
             found = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
             iou[index, number] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
-            if calibration is not None:
-                numbers = None if own is None else own[0, number]
-                evidence = evidence_of(unpadded(seen[0, number], photo.label), numbers).cpu().numpy()
-                presence[index, number] = logit(calibration.presence(evidence))
-    return iou, presence
+    return iou
 
 
 def _with_some(segmenter: Segmenter, photos: list[SupportPhoto]) -> Segmenter:

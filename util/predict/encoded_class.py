@@ -86,7 +86,6 @@ class EncodedClass:
         vector: text vector, (T,) float32; None for models that read no text.
         note: one line on the source of the vector, empty without a vector.
         sources: the files of the supports.
-        presence_shift: added to the logit of the presence score.
     """
 
     name: str
@@ -95,7 +94,6 @@ class EncodedClass:
     note: str
     support_batches: list[SupportBatch]
     sources: list[str]
-    presence_shift: float = 0.0
 
     @property
     def images(self) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 from util.data.images.read import write_mask
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
+from util.evaluate.edges import without_specks
 from util.files import write_atomically
 from util.formats.shapes import encoded
 from util.predict.supports import check_class_name
@@ -33,7 +34,8 @@ class Decision:
         min_score: least presence score of a class that is shown; None: the calibration's threshold.
         threshold: least probability of a class's pixels; None: where the class has the largest logit.
         min_pixels: a class with fewer pixels is not shown.
-        refine: whether edges are moved to those of the photo before (``edges.py``); else they are the network's.
+        refine: whether edges are moved to those of the photo before, and specks dropped after (``edges.py``); else
+            masks are the network's.
     """
 
     min_score: float | None = None
@@ -128,6 +130,7 @@ class Prediction:
             of_best = np.take_along_axis(probability, best[None], 0)[0]
             inside = (of_best >= decision.threshold) & (largest > -np.inf)
         mask = np.where(inside, best + 1, 0).astype(np.uint8)
+        mask = without_specks(mask) if decision.refine else mask
         counts = np.bincount(mask.ravel(), minlength=len(names) + 1)
         mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)

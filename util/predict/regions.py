@@ -1,9 +1,11 @@
 """Turn a marked region of a support into a label: a mask image, outlines in JSON, boxes, points or a scribble.
 
-Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown.
+Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown, 253 in a
+box about the object.
 
 - A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
-- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
+  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.unboxed``).
 - Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
   pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
   edge, with a radius of the size of its parts, are the most informative.
@@ -11,7 +13,7 @@ Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -20,17 +22,17 @@ from model.episode import IGNORE
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise
-from util.formats.annotations import name_key, spellings, understood
+from util.formats.annotations import Photo, name_key, spellings, understood
 from util.formats.painting import label_of
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
-DENIED = 254  # in the label of a mark: not of the object
+BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
 
 
-def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
-    """Return the label of the objects that a file of annotations outlines on a photo.
+def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
+    """Return the labels of the objects that a file of annotations outlines on a photo.
 
     Objects whose label equals the class name, ignoring case, are used; if all objects have one other label, all are
     used. A file of labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
@@ -52,23 +54,32 @@ def outlined_label(path: Path, photo: Path, name: str | None) -> np.ndarray:
     if len(chosen) > 1:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
-    table = {category: 1 for category, label in annotations.categories.items() if label in chosen}
-    return label_of(listed[0], photo, table)
+    return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
+
+
+def labels_of(annotated: Photo, path: Path, categories: Iterable[int]) -> list[np.ndarray]:
+    """Return the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
+    kinds = {value: [one for one in annotated.instances if bool(one.box) == (value == BOXED)] for value in (1, BOXED)}
+    return [
+        label_of(annotated._replace(instances=tuple(some)), path, dict.fromkeys(categories, value))
+        for value, some in kinds.items()
+        if some or value == 1
+    ]
 
 
 def union(labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the label of all marks of an object on one photo, {0, 1, 255}, from that of each, {0, 1, 254, 255}.
+    """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from those of each.
 
-    A pixel is of the object if one mark says so and none denies it, else unknown if one mark leaves it open.
+    A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.
     """
     out = np.zeros_like(labels[0])
-    for value, becomes in ((IGNORE, IGNORE), (1, 1), (DENIED, 0)):
+    for value, becomes in ((IGNORE, IGNORE), (BOXED, BOXED), (1, 1), (DENIED, 0)):
         out[np.any([label == value for label in labels], axis=0)] = becomes
     return out
 
 
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
-    """Return the label {0, 1, 254, 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+    """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
     Args:
         text: of the marks, with spaces between them.
@@ -102,5 +113,5 @@ def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin
         return label if kind != NOT else np.where(label == 1, DENIED, 0).astype(np.uint8)
     label = np.zeros(shape, np.uint8)
     for left, top, right, bottom in points:
-        label[round(top) : round(bottom), round(left) : round(right)] = 1
+        label[round(top) : round(bottom), round(left) : round(right)] = BOXED
     return label

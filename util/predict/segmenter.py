@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
-from util.evaluate.calibration import evidence_of, find_calibration, logit, sigmoid
+from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.keep_base import KeptBase
@@ -31,13 +32,15 @@ from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, read_photo
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import publish
-from util.predict.supports import UNNAMED, GivenSupport, check_class_name, supports_of
+from util.predict.regions import BOXED
+from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
+LEAST = 0.1  # share of a box, of what is found in it
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -153,7 +156,7 @@ class Segmenter:
             if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
             text = text_of(name, self.model.context, self.vectors)
-            batches = encode_supports(shown, read, self.model)
+            batches = encode_supports(shown, self.unboxed(name, read), self.model)
             self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
             if self.classes[-1].note:
                 self.notes.append(self.classes[-1].note)
@@ -161,6 +164,28 @@ class Segmenter:
             if share < SMALL:
                 seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
+
+    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+        """Return supports in whose boxes the object is marked that the network finds there given all of the boxes.
+
+        A box in which it finds less than ``LEAST`` remains marked, and so do those over base stages alone.
+        """
+        out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
+        if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
+            return out
+        look, sources = copy.copy(self), [one.source for one in out]
+        look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
+        text = text_of(name, self.model.context, self.vectors)
+        look.classes = [
+            EncodedClass(name or UNNAMED, *text, encode_supports(name or UNNAMED, out, self.model), sources)
+        ]
+        for given, one in zip(supports, out):
+            if (boxed := given.label == BOXED).any():
+                found = boxed & (look(one.image).mask > 0)
+                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
+                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
+                one.label[boxed & ~found & (shares >= LEAST)[parts]] = 0
+        return out
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
         """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
@@ -237,8 +262,6 @@ class Segmenter:
             ]
         if self.decision.refine and self.own:  # it was measured for classes against the background alone
             margins = photo.refine(first)
-        if presence is not None and any(known.presence_shift for known in self.own):
-            presence = [sigmoid(logit(p) + known.presence_shift) for p, known in zip(presence, self.own)]
         if first and self.own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
             top, scores = margins[:first].max(0), [0.0] * len(self.own)
             if presence is not None and calibration is not None:
@@ -286,7 +309,7 @@ class Segmenter:
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:
             tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
-            for array in [*(t.cpu().numpy() for t in tensors), known.vector, np.array(known.presence_shift)]:
+            for array in [*(t.cpu().numpy() for t in tensors), known.vector]:
                 out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         return out.hexdigest()
 

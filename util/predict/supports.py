@@ -14,9 +14,8 @@ from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import Annotations, Photo, Say
-from util.formats.painting import label_of
 from util.predict.photos import GivenPhoto, read_photo
-from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, outlined_label, union
+from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
@@ -31,7 +30,7 @@ class Support:
 
     Attributes:
         image: the upright photo, (H, W, 3) uint8.
-        label: (H, W) uint8 in {0, 1, 255}.
+        label: (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says.
         source: the files or "array", for results and messages.
     """
 
@@ -88,12 +87,11 @@ class Marked:
         """Return the label of each mark on a photo of a shape (H, W); errors as ``read``."""
         path = Path(self.marks)
         if self.annotated is not None:
-            table = {instance.category: 1 for instance in self.annotated.instances}
-            return [label_of(self.annotated, self.photo, table)]
+            return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
         if "mask" in self.kinds:
             return [read_region_of(self.photo, path, self.mask_value, (IGNORE, *self.unknown))]
         if "outlines" in self.kinds:
-            return [outlined_label(path, self.photo, self.name or name)]
+            return outlined_labels(path, self.photo, self.name or name)
         return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
 
 
