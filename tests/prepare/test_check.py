@@ -90,7 +90,7 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, mini_root: Path) -> None:
     output = prepare("check").output
-    assert output.startswith("mini: ") and " of 64 experiments can be run now" in output.splitlines()[0]
+    assert output.startswith("mini: ") and " of 72 experiments can be run now" in output.splitlines()[0]
     assert "python prepare.py mini --out data/mini" in output
 
 
