@@ -68,12 +68,14 @@ def file_of(name: str, backbone: str) -> Path:
 def test_numbers_are_those_of_the_golden_file(name: str, backbone: str, device: str) -> None:
     torch.manual_seed(0)
     given = numbers(name, backbone, device)
-    with np.load(file_of(name, backbone)) as golden:
-        assert set(golden) == set(given)
+    file, remedy = file_of(name, backbone), f"if that is meant: python -m tests.model.test_golden {name}"
+    assert file.exists(), f"{file.name} is not there; {remedy}"
+    with np.load(file) as golden:
+        assert set(golden) == set(given), f"other numbers than in {file.name}; {remedy}"
         for key, want in golden.items():
             error = np.abs(given[key] - want).max()
             close = OF_BATCH_NORM if key == BASE_GRADIENT else CLOSE
-            assert error <= close * max(np.abs(want).max(), 1e-3), f"{key}: {error} of {np.abs(want).max()}"
+            assert error <= close * max(np.abs(want).max(), 1e-3), f"{key}: {error} of {np.abs(want).max()}; {remedy}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Check machine, data, lists, text vectors and weights of configs, and list missing prerequisites.
 
 The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
-every experiment is checked, and summed up for each data set; --all lists everything. The exit code is 2 if one of the
-configs cannot be run, without a config if nothing can.
+every experiment is checked, and summed up for each data set with its first gap; --all lists everything. The exit code
+is 2 if one of the configs cannot be run, without a config if nothing can.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
 
 
 def print_reports(reports: list[Report], everything: bool) -> None:
-    """Print for each data set what can be run now, and a command for each gap; before that all findings if asked."""
+    """Print for each data set what can be run now, and a command for its first gap; all gaps and findings if asked."""
     found = dict.fromkeys(finding for *_, findings in reports for finding in findings)
     for finding in [*machine(), *found] if everything else []:
         state = "MISSING" if not finding.fine else "differs" if DIFFERS in finding.says else "ok"
@@ -86,7 +86,7 @@ def print_reports(reports: list[Report], everything: bool) -> None:
         mends: dict[str, list[Finding]] = {}
         for finding in (f for *_, findings in of_dataset for f in findings if not f.fine):
             mends.setdefault(finding.mend, []).append(finding)
-        for mend, waiting in mends.items():
+        for mend, waiting in list(mends.items())[: None if everything else 1]:
             print(f"  {len(waiting)} wait for {waiting[0].what}\n    {mend}")
     if not everything:
         print("python prepare.py check --all lists everything")
