@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
+from util.evaluate.edges import without_specks
 from util.files import read_json
-from util.formats.shapes import decoded
+from util.formats.shapes import TOLERANCE, decoded, polygons_of
 from util.predict import Prediction
 from util.predict.prediction import Decision
 
@@ -43,3 +45,23 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     assert mask.name == "frame.1_mask.png" and mask.is_file()
     runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
     assert np.array_equal(runs, [found.mask == 1, found.mask == 2])
+
+
+def test_specks_are_dropped_and_small_holes_filled() -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:50, 10:50], mask[20:23, 20:23], mask[30:34, 30:34] = 1, 0, 2  # a hole, and another class in it
+    mask[2:4, 70:72], mask[20:30, 60:70] = 1, 1  # a speck, and a part
+    mask[34:50, 34:50] = 0  # open to no side, but no small hole
+    out = without_specks(mask)
+    assert (out[20:23, 20:23] == 1).all() and not out[2:4, 70:72].any() and (out[20:30, 60:70] == 1).all()
+    assert (out[30:34, 30:34] == 2).all() and not out[36:48, 36:48].any()
+
+
+def test_an_outline_is_painted_right_by_cut_coordinates() -> None:
+    y, x = np.mgrid[:90, :120]
+    mask = (((x - 60) / 40) ** 2 + ((y - 40) / 25) ** 2 < 1) & ~(((x - 60) ** 2 + (y - 40) ** 2) < 60)
+    for tolerance, least in ((0.0, 1.0), (TOLERANCE, 0.99)):
+        painted = np.zeros(mask.shape, np.uint8)
+        for polygon in polygons_of(mask, tolerance):
+            cv2.fillPoly(painted, [polygon.astype(np.int32)], 1)
+        assert (mask & (painted > 0)).sum() >= least * (mask | (painted > 0)).sum()

@@ -111,3 +111,9 @@ def test_supports_are_taken_apart(tmp_path: Path) -> None:
     texts = ("a.jpg:m.png", "dog=b.jpg:m.png", "c.jpg:m.png", "cat=./c.jpg:n.png", "dog=a.jpg:m.png")
     classes = by_class(map(parse_support, texts), "cat")
     assert {name: len(supports) for name, supports in classes.items()} == {"cat": 2, "dog": 2}
+
+
+def test_blanks_around_signs_do_not_count() -> None:
+    for text in ("cat = a.jpg : box=1,2,3,4", "cat=a.jpg:box=1,2,3,4"):
+        one = parse_support(text)
+        assert (one.name, one.photo, one.marks) == ("cat", Path("a.jpg"), "box=1,2,3,4")

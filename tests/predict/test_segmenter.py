@@ -15,6 +15,8 @@ from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.photos import read_photo
+from util.predict.prediction import Decision
+from util.predict.regions import BOXED
 from util.predict.supports import Support, parse_support
 
 
@@ -121,3 +123,16 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
     expected.append([segmenter(photo).probability for photo in photos])
     found = [one.result() for one in pending]
     assert all(np.array_equal(x, expected[len(x) - 1][n % 3]) for n, x in enumerate(found))
+
+
+def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -> None:
+    segmenter = Segmenter(config=baseline)
+    image = read_photo(photos[0])
+    label = np.zeros(image.shape[:2], np.uint8)
+    label[5:45, 5:45] = BOXED
+    (looked,) = segmenter.unboxed("cup", [Support(image, label, "a")])
+    full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
+    given = Segmenter([full], config=baseline, decision=Decision(min_score=None))
+    found = (given(image).mask > 0) & (label == BOXED)
+    assert 0.1 < found.sum() / 1600 < 1 and np.array_equal(looked.label == 1, found) and looked.label.max() == 1
+    assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is

@@ -59,6 +59,8 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         if key in out:
             raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
         out[key] = (photo, mask)
+    if not out and any(key.startswith("task-") and "-annotation-" in key for key in named):
+        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; export JSON")
     if not out:
         raise UserError(
             f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "

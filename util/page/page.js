@@ -49,8 +49,7 @@ async function act(action, values = {}) {
 
 // The grid
 
-const bestOf = (row) => Math.max(-1, ...Object.values(row.presence).map((presence) => presence ?? -1));
-const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? bestOf(row);
+const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? -1;
 const isFound = (row) =>
   Object.entries(row.presence).some(([word, presence]) => {
     const isShown = presence === null ? row.share[word] > 0 : presence >= (state.rule[1] ?? state.own[1]);
@@ -253,6 +252,7 @@ document.onchange = async (event) => {
   if (event.target.name === "class") {
     value = Number(event.target.value);
     rows.forEach(fill);
+    arrange();
   }
   if (event.target.tagName === "SELECT") arrange();
   for (const file of event.target.files || []) {

@@ -7,6 +7,7 @@ browsers let them send no JSON, nor read answers through a name of their own for
 import argparse
 import json
 import mimetypes
+import re
 import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,7 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request, with files, state and pictures, or with what an action says."""
         url, code, lasting = urlsplit(self.path), 200, "max-age=86400" if "changed=" in self.path else "no-store"
         try:
-            if self.server.server_address[0] in LOCAL and self.headers.get("Host", "").rpartition(":")[0] not in LOCAL:
+            if (
+                self.server.server_address[0] in LOCAL
+                and re.sub(r":\d+$", "", self.headers.get("Host", "")) not in LOCAL
+            ):
                 raise UserError("open this page as http://localhost or http://127.0.0.1")
             answer = self._look if self.command == "GET" else self._act
             content, kind = answer(url.path, dict(parse_qsl(url.query)))

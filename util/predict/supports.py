@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -104,7 +105,8 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
     Raises:
         UserError: the text has another form.
     """
-    path, _, marks = text.rpartition(":")
+    text = re.sub(rf"\s*:\s*(?=(?:{'|'.join(DRAWN_KINDS)})=)", ":", text)
+    path, marks = (part.strip() for part in text.rpartition(":")[::2])
     for kind in DRAWN_KINDS:  # their numbers contain no colon
         before, found, after = text.rpartition(f":{kind}=")
         if found:
@@ -117,7 +119,7 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
     name, equals, rest = path.partition("=")
     if not equals or Path(path).exists():
         return Marked(None, Path(path), marks, mask_value, radius=radius)
-    return Marked(check_class_name(name, f"--support {text}:"), Path(rest), marks, mask_value, radius=radius)
+    return Marked(check_class_name(name, f"--support {text}:"), Path(rest.strip()), marks, mask_value, radius=radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
