@@ -41,7 +41,9 @@ def test_every_format_holds_the_masks(run, photos: list[Path], tmp_path: Path) -
     assert {c["id"]: c["name"] for c in opened.loadCats(opened.getCatIds())} == {17: "cat", 18: "dog"}
     values = {17: 1, 18: 2}
     tasks = json.loads((out / "labelstudio" / "tasks.json").read_text())
-    assert [task["data"]["image"].rpartition("=")[2] for task in tasks] == [f"JPEGImages/{photo.name}" for photo in photos]
+    assert [task["data"]["image"].rpartition("=")[2] for task in tasks] == [
+        f"JPEGImages/{photo.name}" for photo in photos
+    ]
     for number, photo in enumerate(photos, 1):
         mask = read_mask(out / f"{photo.stem}_mask.png")
         (image,) = opened.loadImgs([number])
