@@ -68,7 +68,8 @@ def test_diam_is_fitted_to_every_photo(predict, make_checkpoint, marked, tmp_pat
     weights = {k: x for k, x in content["weights"].items() if k.startswith(("encoder.", "base_learner."))}
     encoder = {"encoder": content["config"]["model"]["encoder"]}
     data = {**content["config"]["data"], "text": "none"}
-    config = {**content["config"], "model": {"name": "diam", **encoder}, "data": data}
+    test = {**content["config"]["test"], "protocol": "gfss"}
+    config = {**content["config"], "model": {"name": "diam", **encoder}, "data": data, "test": test}
     checkpoint.save(given := tmp_path / "base.pth", {**content, "config": config, "weights": weights})
     words = ("--checkpoint", given, "--keep-base", "--query", photo, "--out", tmp_path / "out")
     found = predict(*words, "--support", f"cat={photo}:box=2,2,56,40")

@@ -22,7 +22,7 @@ from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Outpu
 from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
-from util.evaluate.edges import refined, without_specks
+from util.evaluate.edges import refined
 from util.evaluate.evaluate import BASE, scored_outputs
 from util.report.scores import FINAL, NETWORK
 from util.run.context import RunContext
@@ -222,8 +222,6 @@ class WithEdges(nn.Module):
         logits, photos = output.logits.float(), episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
         margins = (logits[:, 1:] - logits[:, :1]).cpu().numpy()
         moved = np.stack([refined(*pair) for pair in zip(photos, margins, strict=True)])
-        whole = np.stack([without_specks(np.uint8(of_class > 0)) for of_class in moved.reshape(-1, *moved.shape[-2:])])
-        moved = np.abs(moved) * np.where(whole, 1, -1).reshape(moved.shape).astype(np.float32)
         edges = torch.cat([torch.zeros_like(logits[:, :1]), torch.from_numpy(moved).to(logits.device)], dim=1)
         return replace(output, logits=edges, extra={**output.extra, NETWORK: logits})
 
