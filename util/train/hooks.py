@@ -80,19 +80,15 @@ class Training:
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
-def record(
-    training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm, stops: bool = False
-) -> bool:
+def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
     """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves.
 
-    The flag travels with the losses, so that a step waits once for the GPU.
-
-    Returns:
-        whether ``stops`` is set in any process.
+    Whether a process was asked to stop travels with the losses, so that a step waits once for the GPU.
     """
     progress, world, values = training.progress, training.world, [loss.float() for loss in losses.values()]
-    values.append(torch.full_like(values[0], float(stops)))
+    values.append(torch.full_like(values[0], float(training.interrupt.requested)))
     *means, asked = (world.sum(torch.stack(values)).cpu().double() / world.size).tolist()
+    training.interrupt.agreed = asked > 0
     of_step = dict(zip(losses, means, strict=True))
     of_step["total"] = sum(of_step.values())
     check_finite(math.isfinite(of_step["total"]), progress.step, f"the loss {of_step}")
@@ -104,7 +100,6 @@ def record(
     if progress.step % training.stage.log_steps == 0 or progress.step == 1:
         training.folder.scalars("loss", of_step, progress.step)
         training.folder.scalars("lr", rates, progress.step)
-    return asked > 0
 
 
 def check_finite(finite: bool, step: int, what: str) -> None:
@@ -271,6 +266,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.agreed = False  # whether any process was asked, which all know after a step
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:

@@ -37,7 +37,8 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
             progress.step += 1
             training.ema.update(progress.step)
-            if hooks.record(training, losses, rates, bar, interrupt.requested):
+            hooks.record(training, losses, rates, bar)
+            if interrupt.agreed:
                 hooks.save(training)
                 break
             hooks.end_epoch(training, validate)
