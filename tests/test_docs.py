@@ -1,4 +1,4 @@
-"""What the documents say exists: files, sections and scripts; their commands parse, their configs can be read."""
+"""Files, sections and scripts that documents name exist; their commands parse, their configs can be read."""
 
 import argparse
 import ast

@@ -34,7 +34,7 @@ class GFSAMSettings(FoundationSettings):
 
 
 class Answer(NamedTuple):
-    """What the method finds in a query; without points there is no verdict."""
+    """The findings of the method in a query; without points there is no verdict."""
 
     maps: Maps
     points: Tensor  # (P, 2) int64, x and y in patches

@@ -1,4 +1,4 @@
-"""What people bring: small data sets of two objects in many forms, and the areas that a reader gives them."""
+"""Data sets of others: two objects in many forms, and the areas that a reader gives them."""
 
 import json
 from pathlib import Path

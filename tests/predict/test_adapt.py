@@ -1,4 +1,4 @@
-"""What the supports say: folds, presence scores, doubtful supports, materials."""
+"""Supports judged by each other: folds, doubtful supports, materials."""
 
 import json
 import sys

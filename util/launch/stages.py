@@ -65,7 +65,7 @@ class Task:
 
     @property
     def note(self) -> str:
-        """What the number of processes changes: the batch of a step, or the GPUs that are used; '' for nothing."""
+        """The change that the number of processes makes: the batch of a step, or the GPUs in use; '' for none."""
         if self.stage == "test" or not self.gpus:
             return ""
         where, stage = f"{self.stage}_stage.batch = {self.settings.batch}", self.settings

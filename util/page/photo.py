@@ -45,7 +45,7 @@ class Rule(NamedTuple):
 
 
 class Host(Protocol):
-    """What a photo asks of its session: the folder of results, the classes, and the rules of masks."""
+    """A photo's view of its session: the folder of results, the classes, and the rules of masks."""
 
     results: Results
     classes: list[str]

@@ -1,4 +1,4 @@
-"""What the supports say: which marks are doubtful, and whether they are of a material.
+"""Supports judged by each other: which marks are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
 support that is not found while the others are is named, unless it is too small to be found.
