@@ -27,11 +27,9 @@ from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
 from model.contract import Task
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 from model.registry import register
 
-ENCODER = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
 SEED = 2  # of the shears
@@ -59,6 +57,7 @@ class ABCDFSS(WithEncoder):
     title = "ABCDFSS"
     learns = False
     stride = 32
+    variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     reads_intermediate = True
     default_net = "lite0"
     never_compiled = ("_score",)
@@ -67,7 +66,6 @@ class ABCDFSS(WithEncoder):
 
     def __init__(self, settings: ABCDFSSSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
         random = torch.Generator().manual_seed(SEED)
         self.shears = torch.randint(-DEGREES, DEGREES + 1, (VIEWS, 2), generator=random).tolist()
         self.freeze()

@@ -1,24 +1,23 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
 Read ``BAM.forward`` first. Base learner, shots' weights and ensemble are in ``model/common/`` (``base_learner.py``,
-``ensemble.py``), because other methods have them too.
+``with_base_learner.py``), because other methods have them too.
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import Objects, shot_objects
-from model.common.layers import HEAD_DROPOUT, WIDTH, ASPPDecoder, Fusion
+from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots
 from model.common.prototype import shot_prior, touched
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
 from model.contract import Task
 from model.encoders.features import Features
@@ -50,7 +49,6 @@ class BAM(WithBaseLearner):
 
     def __init__(self, settings: BAMSettings, task: Task):
         super().__init__(settings, task)
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()

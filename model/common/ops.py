@@ -93,8 +93,14 @@ def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> 
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 
-def mean_over_shots(x: Tensor, weight_bk: Tensor) -> Tensor:
-    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...); the weights of each episode sum to 1."""
+def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
+    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...); the weights of each episode sum to 1.
+
+    Without weights all shots count alike. Every method fuses its shots here, but for those that read all positions of
+    all shots together.
+    """
+    if weight_bk is None:
+        return x.mean(1)
     return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
 
 

@@ -14,7 +14,6 @@ from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
-from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 
 unit = in_float32(F.normalize)  # features of length 1
@@ -42,8 +41,8 @@ class TrainingFree(WithEncoder):
     settings: Any  # a TrainingFreeSettings
 
     def __init__(self, settings: TrainingFreeSettings, task: Task):
+        self.last_stage = max(settings.stages)
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
         self.freeze()
 
     def compared(self, features: Features) -> Tensor:

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.layers import projection
 from model.common.ops import resize
-from model.contract import FewShotModel, ModelSettings, ParamGroup
-from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, Encoder
+from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
+from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, Learn
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
 from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
@@ -36,19 +37,28 @@ class WithEncoderSettings(ModelSettings):
 class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
 
+    ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
     Images whose features the episode brings along do not pass through the encoder again: supports with
     ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
     downloads = (TORCHVISION, TIMM, PACKAGE)
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
+    variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
+    last_stage = LAST_STAGE  # of the encoder
     grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
-    encoder: Encoder
     settings: Any  # a WithEncoderSettings
+
+    def __init__(self, settings: WithEncoderSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = self._build_encoder()
+
+    def _build_encoder(self) -> Encoder:
+        return build_encoder(self.settings.encoder, self.last_stage, self.variant)
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
@@ -118,6 +128,11 @@ class WithEncoder(FewShotModel):
             return self.encoder(parts[first], lambda stage, maps: give(stage, first, maps))
 
         return Features.collect(map(encoded, range(len(parts))), len(parts))
+
+    def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return the projections of ``mid_features`` of queries and of supports."""
+        channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        return projection(channels), projection(channels)
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 A frozen encoder and base learner (after BAM), supports masked as images, a token pyramid shared by query and supports,
 matching at each level, a linear decoder, and the ensemble with the base learner. Coarse correlation maps teach finer
-ones (``query_matching.py``): out_i = sum_j m_j softmax_i(s_ij) v_j over query positions i and support positions j,
+ones (``transformer.py``): out_i = sum_j m_j softmax_i(s_ij) v_j over query positions i and support positions j,
 c_i = sum_j m_j s_ij / sum_j m_j, and the distillation is the mean over levels of KL(t || softmax(c)).
 Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Segmentation, CVPR 2023 (arXiv
 2303.14652).
@@ -15,21 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import chosen
-from model.common.layers import HEAD_DROPOUT, WIDTH, pointwise
+from model.common.layers import WIDTH, pointwise
 from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, resize
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features, on_one_grid
 from model.contract import ParamGroup, Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
-from model.hdmnet.query_matching import QueryMatching, correlation_distillation
-from model.hdmnet.token_pyramid import CHANNELS, LEVELS, MIN_GRID, TokenPyramid
+from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
 from model.registry import register
 
 SIMILARITIES = 2  # from h5 and from f4
@@ -112,7 +110,6 @@ class HDMNet(WithBaseLearner):
     def __init__(self, settings: HDMNetSettings, task: Task):
         # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
         super().__init__(settings, task, weights_in_shot_order=False)
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
         self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()

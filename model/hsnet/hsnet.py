@@ -18,10 +18,9 @@ from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Task
-from model.encoders.encoder import EncoderVariant
+from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
-from model.encoders.settings import build_encoder
 from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
 from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
@@ -29,7 +28,6 @@ from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
 from model.registry import register
 
 VGG = "vgg16"  # in configs and, without batch norm, in torchvision
-ENCODER = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
 # Published names of the squeeze's parts, and ours.
 SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
@@ -91,17 +89,20 @@ class HSNet(WithEncoder):
     title = "HSNet"
     published = LAYOUT
     grids, stride = PYRAMID, 32
+    variant = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
     reads_intermediate = True
     shots_share_weights = True
     settings: HSNetSettings
 
     def __init__(self, settings: HSNetSettings, task: Task):
         super().__init__(settings, task)
-        plain_vgg = settings.encoder.backbone == VGG
-        self.encoder = VGGEncoder(batch_norm=False) if plain_vgg else build_encoder(settings.encoder, variant=ENCODER)
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
         self.freeze()
+
+    def _build_encoder(self) -> Encoder:
+        plain_vgg = self.settings.encoder.backbone == VGG
+        return VGGEncoder(batch_norm=False) if plain_vgg else super()._build_encoder()
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main`` of every shot's own logits.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import in_float32
-from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
+from model.common.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
 from model.pocket.levels import MASK_EPS, Levels
 
 NEARLY = 0.95  # share of an image's greatest probability that is sure enough, if that is below SSP's thresholds
@@ -123,7 +123,7 @@ def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
 def sure(logits_b1l: Tensor) -> Tensor:
     """Return weights (B, 2, L) of the positions that are surely object, or background; they sum to 1."""
     both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
-    enough = torch.stack([both.new_full((1,), least) for least in (SURE_FOREGROUND, SURE_BACKGROUND)])
+    enough = torch.stack([both.new_full((1,), least) for least in (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)])
     threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
     weight = both * (both >= threshold)
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

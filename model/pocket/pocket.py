@@ -25,7 +25,6 @@ from model.contract import Task
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
-from model.encoders.settings import build_encoder
 from model.episode import IGNORE, Episode, Output
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, shares
@@ -57,13 +56,12 @@ class Pocket(WithEncoder):
     reads_intermediate = True
     shots_share_weights = True
     default_net = "lite0"
-    grids = ONE_GRID
+    grids, variant = ONE_GRID, VARIANT
     size_rule = (ENCODER_STRIDE, 1)
     settings: PocketSettings
 
     def __init__(self, settings: PocketSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, HIGH, VARIANT)
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
         self.base_classes = BaseClasses(joint, task.base_classes)

@@ -1,8 +1,8 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.forward`` first; it follows the paper. ``prior.py`` is the self-activation prior, ``hybrid_prototype.py``
-the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is PFENet's
-(``model/common/enrichment.py``), shots' weights and ensemble are BAM's (``model/common/ensemble.py``). Steps beyond the
+Read ``SymNet.forward`` first; it follows the paper. ``hybrid_prototype.py`` has the self-activation prior, the
+visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is PFENet's
+(``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/common/with_base_learner.py``). Steps beyond the
 paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
@@ -14,23 +14,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from model.common.enrichment import FeatureEnrichment, default_scales
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import Choice, Objects, shot_objects
-from model.common.layers import WIDTH
+from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features
 from model.contract import Task
 from model.encoders.features import Features
 from model.episode import Episode, Output
 from model.registry import register
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
-from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
-from model.symnet.prior import object_directions, self_activation_priors
+from model.symnet.hybrid_prototype import (
+    TextAlignment,
+    object_directions,
+    query_prototypes,
+    query_triplet,
+    self_activation_priors,
+    support_triplet,
+)
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 LAYOUT = Layout(

@@ -4,14 +4,14 @@ import re
 
 import torch
 
-from model.dcama.dcama import ENCODER
+from model.dcama.dcama import DCAMA
 from model.encoders.layouts import fit
 from model.encoders.settings import EncoderSettings, build_encoder
 
 
 def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
     with torch.device("meta"):
-        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=ENCODER)
+        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=DCAMA.variant)
     own, theirs, timm = encoder.state_dict(), {}, {}
     for ours, tensor in own.items():
         name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.hdmnet.query_matching import true_distribution
+from model.hdmnet.transformer import true_distribution
 
 
 @pytest.mark.parametrize(
