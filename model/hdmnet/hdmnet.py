@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import chosen
 from model.common.layers import WIDTH, pointwise
 from model.common.likeness import likeness_to_supports
-from model.common.ops import foreground_mask, masked_mean, resize
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
@@ -133,14 +133,14 @@ class HDMNet(WithBaseLearner):
             query_gram, low = gram(query.stage[LOW]), support.stage[LOW].unflatten(0, (batch, shots))
             each = [gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)]
             distance = torch.stack(each, dim=1)  # e_k, (B, K)
-        scene = (self.shot_weights(distance) * distance).sum(1)  # e, (B,)
+        scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
 
         # Inputs of the transformer: features, prototypes, and for the query its similarity.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid_features(support))  # x_k, (B * K, 256, h, w)
         size = query_feature.shape[-2:]
         prototype = masked_mean(support_feature, resize(mask.flatten(0, 1), size))  # p_k, (B * K, 256)
-        mean_prototype = prototype.unflatten(0, (batch, shots)).mean(1)  # p
+        mean_prototype = mean_over_shots(prototype.unflatten(0, (batch, shots)))  # p
         query_map = self.merge_query(_beside(query_feature, mean_prototype, SHARPENED * similarity))  # X
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 

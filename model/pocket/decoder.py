@@ -58,8 +58,8 @@ class Decoder(nn.Module):
         """
         feature = self.project_query(query.joint)
         alike = feature * self.project_object(object_bc[:, :, None, None])
-        said = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
-        seen = torch.cat([found.maps * COSINE_GAIN, *said, extra_behw, feature, alike], dim=1)
+        logits = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
+        seen = torch.cat([found.maps * COSINE_GAIN, *logits, extra_behw, feature, alike], dim=1)
         x = self.residual(self.mix(seen.contiguous(memory_format=torch.channels_last)))
         coarse = found.match + self.correct(x).float()
 

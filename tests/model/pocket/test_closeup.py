@@ -89,10 +89,11 @@ def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.Mo
         before = kept.nbytes
         episode.cached_support = [kept]
         torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
-        assert len(kept.closeups) == len(kept.derived) == 1 and kept.nbytes == 2 * before + 1  # a close-up, an answer
+        own = kept.derived["pocket"]
+        assert len(own.closeups) == len(own.decoder_helps) == 1 and kept.nbytes == 2 * before + 1
         episode.support_label = labels[1]  # an object of another class in the same photo
         network(episode)
-        assert len(kept.closeups) == len(kept.derived) == 2
+        assert len(own.closeups) == len(own.decoder_helps) == 2
         monkeypatch.setattr(network, "encode_supports", None)
         episode.support_label = labels[0]
         torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)

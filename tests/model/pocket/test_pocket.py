@@ -3,10 +3,9 @@
 import torch
 from torch.nn import functional as F
 
-from model.pocket.comparison import shares
+from model.pocket.comparison import GAIN, RIDGE, probe, shares
 from model.pocket.levels import Levels
 from model.pocket.pocket import JUDGES
-from model.pocket.probe import GAIN, RIDGE, probe
 from tests.model.small import drawn_episode, small_model
 
 WIDTHS, SIDE = (5, 7), 4
@@ -43,19 +42,19 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     torch.testing.assert_close(found.flatten(), GAIN * (seen - centre) @ direction, atol=1e-2, rtol=1e-3)
 
 
-def test_a_decoder_that_fails_on_the_support_itself_is_not_heard() -> None:
+def test_a_decoder_that_fails_on_the_support_itself_is_not_used() -> None:
     network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 1)
     bias = network.decoder.outline.bias
     with torch.no_grad():
-        heard = network(episode)
-        assert not torch.allclose(heard.logits, heard.extra["match"])
+        before = network(episode)
+        assert not torch.allclose(before.logits, before.extra["match"])
         bias.fill_(-50)  # background everywhere
         output = network(episode)
     assert (output.logits.argmax(1) == output.extra["match"].argmax(1)).float().mean() > 0.9
     assert output.logits.argmax(1).any()
 
 
-def test_several_supports_say_whether_the_decoder_is_heard() -> None:
+def test_several_supports_say_whether_the_decoder_is_used() -> None:
     network, episode = small_model("pocket", 3), drawn_episode("pocket", 2, 3)
     with torch.no_grad():
         network.decoder.outline.bias.fill_(-50)  # background everywhere
