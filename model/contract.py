@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from model.common.published import Layout
 from model.encoders.registry import spec_of
 from model.episode import CachedFeatures, Episode, Output, against_background
 from model.mismatch import Mismatch
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from model.common.published import Layout
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Trainable(nn.Module):
         return iter(())
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the learnable parameters; the default is one group of everything that is not frozen."""
+        """Return the learnable parameters in groups; by default all in one."""
         learnable = [p for p in self.parameters() if p.requires_grad]
         return [ParamGroup("all", learnable)] if learnable else []
 
@@ -161,33 +158,28 @@ class FewShotModel(Trainable):
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
         it. ``base_logits`` and ``maps`` are those of the first episode.
         """
-        outputs = [self(episode) for episode in self.sharing_queries(episodes)]
-        first = outputs[0]
-        logits = against_background([output.logits for output in outputs])
+        first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
         each = [output.evidence for output in outputs if output.evidence is not None]
-        evidence = torch.cat(each, dim=1) if each else None
+        logits, evidence = (
+            against_background([output.logits for output in outputs]),
+            torch.cat(each, 1) if each else None,
+        )
         return Output(logits, first.base_logits, extra, first.maps, evidence=evidence)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
-        first = episodes[0]
         if len(episodes) == 1:
             return episodes
-        queries = first.cached_query
-        if queries is None:
-            features = self.cache_query(first.query)
-            if features is None:  # this model keeps none
-                return episodes
-            queries = [features]
+        queries = episodes[0].cached_query or [self.cache_query(episodes[0].query)]
+        if queries[0] is None:  # this model keeps none
+            return episodes
         shared = []
         for episode in episodes:
-            supports: list[Any] | None = episode.cached_support
-            if supports is None:
-                shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
-                supports = [self.cache_support(image[None, None], label[None, None]) for image, label in shots]
-                supports = None if supports[0] is None else supports  # this model keeps none
-            shared.append(replace(episode, cached_query=queries, cached_support=supports))
+            shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
+            supports = episode.cached_support or [self.cache_support(x[None, None], y[None, None]) for x, y in shots]
+            kept = None if supports[0] is None else supports
+            shared.append(replace(episode, cached_query=queries, cached_support=kept))
         return shared
 
     def base_stage(self) -> Trainable:

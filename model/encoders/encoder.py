@@ -9,20 +9,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
 
 from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
