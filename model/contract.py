@@ -119,7 +119,7 @@ class FewShotModel(Trainable):
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     licence: ClassVar[str | None] = None  # of the networks that it brings along
-    downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
+    encoder: Any  # an ``Encoder``, of methods that have one
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -217,14 +217,6 @@ class FewShotModel(Trainable):
             Mismatch: the layout is another encoder's, or tensors are missing while ``partial`` is False.
         """
         raise Mismatch(f"{type(self).__name__} has no encoder to fill")
-
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Download and return the weights that one of ``downloads`` names.
-
-        Raises:
-            Mismatch: none exist for this encoder, or the download failed.
-        """
-        raise Mismatch(f"{type(self).__name__} downloads nothing")
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""

@@ -18,7 +18,6 @@ from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
-from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
 from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
@@ -42,7 +41,6 @@ class WithEncoder(FewShotModel):
     ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
-    downloads = (TORCHVISION, TIMM, PACKAGE)
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
     variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
     last_stage = LAST_STAGE  # of the encoder
@@ -197,10 +195,6 @@ class WithEncoder(FewShotModel):
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
         return load_encoder(self.encoder, encoder_part(state), partial)
-
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return the weights of the encoder from torchvision, from timm's hub or from an installed package."""
-        return download(name, self.settings.encoder.backbone)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""

@@ -68,6 +68,7 @@ class Encoder(nn.Module):
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features
     last_stage: int  # the deepest one that exists
     title: str = "an encoder"  # in messages
+    torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation

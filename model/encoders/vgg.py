@@ -54,6 +54,7 @@ class VGGEncoder(Encoder):
                 setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
         self.last_stage, self.batch_norm = last_stage, batch_norm
         self.title = "VGG-16" if batch_norm else "VGG-16 without batch norm"
+        self.torchvision = None if batch_norm else "vgg16"
         self.channels = {i: c for i, c in CHANNELS.items() if i <= last_stage}
         self.intermediate_counts = {i: n for i, n in INTERMEDIATE_COUNTS.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)

@@ -22,12 +22,11 @@ from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
 from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
-from model.encoders.weights import from_torchvision
 from model.episode import Episode, Output
 from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
 from model.registry import register
 
-VGG = "vgg16"  # in configs and, without batch norm, in torchvision
+VGG = "vgg16"
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
 # Published names of the squeeze's parts, and ours.
 SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
@@ -132,11 +131,6 @@ class HSNet(WithEncoder):
         else:
             output.evidence = likeness(query[HIGH][-1], torch.stack(seen, dim=1))
         return output
-
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return torchvision's ImageNet weights of the encoder."""
-        plain = self.settings.encoder.backbone == VGG
-        return from_torchvision(VGG) if plain else super().download_encoder(name)
 
 
 def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.weights import hub
+from model.common.foundation import hub
 from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict

@@ -13,8 +13,8 @@ import torch
 import torchvision
 
 from model.encoders.registry import downloadable
-from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
+from util.checkpoints.download import TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run
 from util.checkpoints.space import Stored, free_bytes, taken
 from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get

@@ -6,11 +6,11 @@ import torch
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.settings import EncoderSettings
-from model.encoders.weights import weights_url
 from model.registry import models
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
 from tests.skip_init import skip_init
+from util.checkpoints.download import weights_url
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
