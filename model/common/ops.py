@@ -20,8 +20,7 @@ R = TypeVar("R")
 def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
     """Return an encoder's float32 input from RGB pixels 0..255 (..., 3, H, W); mean and std are (3, 1, 1), of 0..1."""
     if mean is None or std is None:
-        mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
+        mean, std = (torch.tensor(x, device=image.device).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
     return (image.float() / 255 - mean) / std
 
 
@@ -46,30 +45,34 @@ def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function or method so that it computes in float32, also under autocast."""
 
+    def float32(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         kind = "cpu" if device.type == "meta" else device.type
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-            positional: Any = [_as_float32(a) for a in args]
-            named: Any = {key: _as_float32(a) for key, a in kwargs.items()}
-            return function(*positional, **named)
+            return function(*map(float32, args), **{key: float32(a) for key, a in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
 
 
-def _as_float32(value: object) -> object:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+def on_host(nested: Any) -> Any:
+    """Return nested lists of one device's tensors on the CPU, in one transfer: each makes Python wait for a GPU."""
+    flat: list[Tensor] = []
 
+    def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [each(x, change) for x in value]
+        return change(value) if isinstance(value, Tensor) else value
 
-def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors of one device on the CPU, in one transfer: each makes Python wait for a GPU."""
-    if all(x.is_cpu for x in tensors):
-        return list(tensors)
-    parts = [x.contiguous().flatten().view(torch.uint8) for x in tensors]
-    sizes = [len(part) for part in parts]
-    each = zip(torch.cat(parts).cpu().split(sizes), tensors)
-    return [part.clone().view(x.dtype).view(x.shape) for part, x in each]
+    each(nested, flat.append)
+    if all(x.is_cpu for x in flat):
+        return nested
+    parts = [x.contiguous().flatten().view(torch.uint8) for x in flat]
+    host = iter(torch.cat(parts).cpu().split([len(part) for part in parts]))
+    return each(nested, lambda x: next(host).clone().view(x.dtype).view(x.shape))
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
-from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
+from model.episode import Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
@@ -83,14 +83,13 @@ class WithEncoder(FewShotModel):
     def encode_shot(
         self, episode: Episode, shot: int, give: GiveOf | None = None, objects: Objects | None = None
     ) -> Features:
-        """Return the features of one shot of each of the B episodes, for models that process shots one at a time.
+        """Return the features of one shot of each of the B episodes, whose ``objects`` may be known.
 
-        ``give`` gets the intermediate ones: of B images, or of one that all queries share. ``objects`` are the shot's.
+        ``give`` gets the intermediate ones: of B images, or of one that all queries share.
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
-            cached = cast("list[Features]", episode.cached_support)
-            each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
+            each = [part.rows(slice(i, i + 1)) for part in episode.cached_support for i in range(len(part))]  # views
             known = _joined(each[shot::shots], give)
             return known.repeat(batch // len(known))
         return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give, objects)
@@ -107,9 +106,8 @@ class WithEncoder(FewShotModel):
         Images of different sizes are encoded one by one.
         """
         if isinstance(episode, EpisodeOfOriginalSizes):
-            query, each = self.encode_query(episode), cast("list[Features] | None", episode.cached_support)
-            if each is None:
-                each = [self.encode_supports(*pair) for pair in zip(episode.support, episode.support_label)]
+            query, pairs = self.encode_query(episode), zip(episode.support, episode.support_label)
+            each = episode.cached_support or [self.encode_supports(*pair) for pair in pairs]
             return read(query), list(zip(map(read, each), episode.support_label))
         query, together = self.encode(episode)
         support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
@@ -184,12 +182,10 @@ class WithEncoder(FewShotModel):
 
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
-        """Return the features of K supports."""
         return self.encode_supports(support.flatten(0, 1), support_label.flatten(0, 1))
 
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:
-        """Return the features of a query."""
         return self.encode_images(self.encoder.normalise(query))
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
@@ -197,15 +193,14 @@ class WithEncoder(FewShotModel):
         return load_encoder(self.encoder, encoder_part(state), partial)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
-        """Return the encoder of a state dict in words."""
         return describe(state, self.settings.encoder.backbone)
 
 
-def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Features:
+def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
     """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
-    parts, first = cast("Sequence[Features]", cached), 0
     if give is None:
         return Features.join(parts)
+    first = 0
     for part in parts:
         for stage, features in part.intermediate.items():
             for maps in features:
