@@ -5,7 +5,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -225,3 +225,16 @@ class FewShotModel(Trainable):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
         return f"{len(state)} tensors"
+
+
+MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``
+
+
+def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
+    """Return a class decorator that makes a model available as ``model.name: <name>``."""
+
+    def add(cls: type[FewShotModel]) -> type[FewShotModel]:
+        MODELS[name] = cls
+        return cls
+
+    return add

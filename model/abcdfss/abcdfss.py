@@ -24,11 +24,9 @@ from torch.nn import functional as F
 from model.common.likeness import likeness_to_supports
 from model.common.ops import background_mask, foreground_mask, on_host, resize_cells, sent
 from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.episode import Episode, Output
-from model.registry import register
 
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
@@ -56,7 +54,7 @@ class ABCDFSS(WithEncoder):
     Settings = ABCDFSSSettings
     title = "ABCDFSS"
     learns = False
-    stride = 32
+    stride, size_rule = 32, (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     reads_intermediate = True
     default_net = "lite0"
@@ -71,10 +69,7 @@ class ABCDFSS(WithEncoder):
         self.freeze()
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
-        """Return the features of images, whose intermediate ones are followed by those of the sheared images.
-
-        Stage s of view v = 1, 2 is number 10 v + s.
-        """
+        """Return the features of images and, as stage 10 v + s, those of stage s of their sheared view v = 1, 2."""
         plain = super().encode_images(image_b3hw, give)
         for view, by in enumerate(self.shears, 1):
             own = super().encode_images(_sheared(image_b3hw, by))
@@ -127,9 +122,8 @@ class ABCDFSS(WithEncoder):
     def _fit(self, pairs: Tensor, masks: Tensor, random: torch.Generator) -> list[Tensor]:
         """Return the fitted parameters of the head of one level.
 
-        Args:
-            pairs: of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first.
-            masks: object and background of the sheared supports, (V, K, 2, h, w).
+        ``pairs`` are of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first;
+        ``masks`` object and background of the sheared supports, (V, K, 2, h, w).
         """
         pairs, masks = pairs.clone(), masks.clone()
         channels, positions = pairs.shape[3], pairs[0, 0, 0, 0].numel()
@@ -221,10 +215,7 @@ def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tenso
 
 
 def threshold(score_hw: Tensor) -> Tensor:
-    """Return the threshold of a map (scalar): Otsu's over its values above 5 % of its range, at least its mean.
-
-    A constant map is its own threshold.
-    """
+    """Return Otsu's threshold over values above 5 % of a map's range, at least its mean; a constant map's value."""
     low, high = score_hw.min(), score_hw.max()
     spread = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # 0 for a constant map, which is level 0 everywhere
     level = ((score_hw - low) / spread * (LEVELS - 1)).long().flatten()

@@ -19,10 +19,8 @@ from model.common.prototype import shot_prior, touched
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
-from model.registry import register
 
 
 @dataclass
@@ -85,10 +83,7 @@ class BAM(WithBaseLearner):
     def _shot(
         self, episode: Episode, k: int, query: Features, query_gram: Tensor, objects: Objects
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C + 3) of one shot.
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return e_k (B,), prior P_k (B, h, w), prototype p_k (B, 256), object (B, C + 3) of a shot, encoded alone."""
         support = on_one_grid(self.encode_shot(episode, k, objects=objects))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)

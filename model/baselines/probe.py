@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from model.common.linear import Head, logistic
 from model.common.ops import on_host, resize_cells, sent
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Task
-from model.episode import IGNORE, Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, Task, register
+from model.episode import IGNORE
 
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
@@ -61,8 +60,7 @@ class Probe(OnCells):
     def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[Head]:
         """Return the heads of the queries of a batch, by the features (C, h, w) of all supports of each.
 
-        Queries that share supports, one call after the other too, share it. What tells supports apart comes in one
-        transfer from the device, and in another one the features that no head is known for.
+        Queries that share supports, one call after the other too, share a head.
         """
         shots = [_shots(episodes, item) for item in range(len(features))]
         some = [[x[::KEY_STEP] for x in own] for own in features]  # some channels tell the maps of images apart
@@ -90,9 +88,9 @@ def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Te
 
 
 def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
-    """Return the labels (H, W) of shots on the CPU, as ``_shots`` returns them: 0, the number of the class, or 255.
+    """Return the labels (H, W) of ``_shots`` on the CPU: 0, the number of the class, or 255.
 
-    Where an image supports several classes, the objects of the others are unknown to each: they are not background.
+    In an image that supports several classes, each one's object is unknown to the others: it is not background.
     """
     keys = [_bytes(pixels) for _, pixels, _ in shots]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object

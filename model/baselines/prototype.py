@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.training_free import TrainingFree, TrainingFreeSettings
-from model.episode import Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, register
 
 
 @dataclass

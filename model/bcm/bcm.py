@@ -18,9 +18,9 @@ from torch import Tensor
 from model.bcm.regression import Regression, regress
 from model.common.ops import on_cells, on_host, resize
 from model.common.with_base_learner import WithBaseSettings
+from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
-from model.registry import register
 
 JOINT = 5.0  # votes of the regression of all shots, for any number of them
 

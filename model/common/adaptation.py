@@ -102,7 +102,7 @@ def focal(logits_1nhw: Tensor, label_1hw: Tensor) -> Tensor:
 
 
 def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor]], lr: float) -> Iterator[float]:
-    """Take a step of AdamW on each episode, or on those of classes that compete, and yield its loss before the step.
+    """Take a step of AdamW on each episode, or on classes that compete, and yield its loss before the step.
 
     ``steps`` have the label (1, H, W) of the query: 0, i for the i-th class, ``IGNORE``.
     """

@@ -61,7 +61,7 @@ class Window:
     def place(self, x: Tensor, background_c: Tensor, size: Sequence[int]) -> Tensor:
         """Return maps of all cells of a grid of ``size`` positions: ``x`` in the windows, ``background`` elsewhere.
 
-        Cells are the third and fourth dimension of ``x`` and of the result; any dimensions may follow.
+        Cells are the third and fourth dimension; any dimensions may follow.
         """
         cells = [-(-side // self.stride) for side in size]
         if [self.rows, self.columns] == cells:
@@ -126,9 +126,9 @@ class OnGrid:
         return OnGrid(self.mask[which], {k: c[which] for k, c in self.chosen.items()}, self.spans[which])
 
     def window(self, before: int, after: int, stride: int = 1) -> Window:
-        """Return the windows of the objects, with a margin of positions on both sides.
+        """Return the windows of the objects with a margin before and after, which ends at the grid's edges.
 
-        The margin ends at the edges of the grid. All windows have the size of the largest; one cell for no object.
+        All have the size of the largest; one cell for no object.
         """
         size = self.mask.shape[-2:]
         if shapes_are_fixed():

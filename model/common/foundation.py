@@ -112,8 +112,7 @@ def from_package(kind: str, weights: str, **form: Any) -> Any:
 def hub() -> Iterator[None]:
     """Enclose a download from the hub; where it does not answer, its cache alone is read, without minutes of retries.
 
-    Raises:
-        OSError: the hub does not answer, and its cache lacks a file.
+    An OSError says that the hub does not answer and its cache lacks a file.
     """
     from huggingface_hub import constants
 

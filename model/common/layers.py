@@ -100,18 +100,12 @@ def default_scales(grid: int) -> list[int]:
 
 
 class FeatureEnrichment(nn.Module):
-    """The feature enrichment module (PFENet), also Sym-Net's decoder.
-
-    It merges query features, a prototype and maps at several scales, passes them on, and concentrates them.
+    """The feature enrichment module (PFENet), also Sym-Net's decoder: features, a prototype and maps at several scales.
 
     The parts have PFENet's names for them: ``enter`` is its inter-source enrichment; ``descend`` and ``refine`` are the
     inter-scale interaction, in which a finer scale tells the next coarser one what it found; ``merge`` and
-    ``refine_merged`` are the information concentration. An auxiliary head supervises each scale.
-
-    Args:
-        width: channels of features and prototype.
-        map_channels: channels of all maps together.
-        scales: sides of the grids, the finest first.
+    ``refine_merged`` are the information concentration. An auxiliary head supervises each scale. ``scales`` are the
+    sides of the grids, the finest first; ``map_channels`` are those of all maps together.
     """
 
     def __init__(self, width: int, map_channels: int, scales: list[int]):

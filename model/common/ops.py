@@ -97,10 +97,9 @@ def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> 
 
 
 def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
-    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...); the weights of each episode sum to 1.
+    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...), with weights of sum 1; None: all alike.
 
-    Without weights all shots count alike. Every method fuses its shots here, but for those that read all positions of
-    all shots together.
+    Every method fuses its shots here, but for those that read all positions of all shots together.
     """
     if weight_bk is None:
         return x.mean(1)
@@ -124,9 +123,6 @@ def join_heads(x_hld: Tensor) -> Tensor:
 
 
 def linear_over_map(x_blc: Tensor, size: Sequence[int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x weight^T + bias, (B, L, C'), for the L positions of a grid.
-
-    It is a convolution: on channels-last maps a multi-core CPU needs half the time of a matrix product.
-    """
+    """Return x weight^T + bias, (B, L, C'), of a grid's L positions, as a convolution: faster on a CPU."""
     grid = x_blc.transpose(1, 2).unflatten(2, tuple(size))
     return F.conv2d(grid, weight[:, :, None, None], bias).flatten(2).transpose(1, 2).contiguous()

@@ -31,7 +31,7 @@ BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor:
     """Return weights (B, L): 1 at the chosen positions, or at ``FALLBACK`` positions by rank where none is chosen.
 
-    ``ranking_bl`` are the positions from the highest rank down; the fallback begins at ``first_rank`` of them.
+    ``ranking_bl`` has the highest rank first; the fallback begins at ``first_rank``.
     """
     take = min(FALLBACK, ranking_bl.shape[1])
     chosen = chosen_bl.float()
@@ -55,8 +55,7 @@ def touched(mask_n1hw: Tensor) -> Tensor:
 def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
     """Return the cosine of each query position to the most similar one of each support, (B, K, h, w) (PFENet).
 
-    Positions outside the object count as zero vectors, as published, so the result is negative only where the object
-    fills its support. ``foreground`` are the features (n, C) of the B * K supports at their objects' positions.
+    Positions outside the object count as zero vectors, as published. ``foreground`` has features (n, C) of each object.
     """
     shots, (channels, height, width) = len(foreground) // len(query_bchw), query_bchw.shape[1:]
     outside, best = query_bchw.new_zeros(1, channels), []
@@ -72,10 +71,9 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 @in_float32
 def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, objects: Objects) -> Tensor:
-    """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
+    """Return PFENet's prior by one shot in [0, 1], (B, h, w): the greatest cosines; 0 everywhere for an empty mask.
 
-    It is the similarity of each query position to the most similar one of the object; positions outside the mask count
-    as zeros. A mask value between 0 and 1 does not change a cosine. ``objects`` choose ``inside``, what they touch.
+    A mask value between 0 and 1 does not change a cosine. ``objects`` choose ``inside``, what they touch.
     """
     inside = objects.on(support_f4_bchw.shape[-2:]).chosen["inside"]
     similarity = greatest_cosine(query_f4_bchw, inside.rows(support_f4_bchw.flatten(2).transpose(1, 2)))[:, 0]
@@ -150,8 +148,8 @@ def _confident(probability_bl: Tensor, threshold: float) -> Tensor:
 def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] | None) -> list[Attended]:
     """Return the attention of all positions over the chosen ones.
 
-    The weight of a pair of positions is the same in every step; only the set of positions changes. Where fewer
-    positions entered or left than the set has, only their sums are computed.
+    Pairs have the same weight in every step. Where fewer positions entered or left than the set has, only theirs are
+    computed.
     """
     changes = []
     if before is not None and not shapes_are_fixed():
@@ -173,8 +171,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] |
 def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
-    Exponents lie within +-2, so a softmax needs no subtraction of the maximum. Positions are processed in pieces, and
-    recomputed in the backward pass of training, so the matrix over all pairs is never in memory.
+    Positions are processed in pieces, and recomputed in the backward pass: the matrix of all pairs is never in memory.
     """
     [key], [value] = own.rows(unit_lc[None]), own.rows(feature_lc[None])
     counted = own.inside[0].to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen

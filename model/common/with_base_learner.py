@@ -16,7 +16,6 @@ from model.common.loss import mask_loss
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import ParamGroup, Task, Trainable
-from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
@@ -45,10 +44,7 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bcc: Tensor) -> Tensor:
 class ShotWeights(nn.Module):
     """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
 
-    Args:
-        shots: K.
-        in_shot_order: assign each weight to the shot of its distance. HDMNet's published checkpoints need False:
-            the weight of rank r belongs to the shot at position r.
+    Each weight belongs to the shot of its distance; HDMNet's published checkpoints give that of rank r to position r.
     """
 
     def __init__(self, shots: int, in_shot_order: bool = True):
@@ -79,10 +75,7 @@ class Ensemble(nn.Module):
 
     @in_float32
     def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
-        """Return final logits (B, 2, h, w) from meta and base logits and the scene difference e.
-
-        In training the query's object is a base class; ``own_class_b`` suppresses nothing.
-        """
+        """Return final logits (B, 2, h, w) from meta and base logits and scenes; the own class suppresses nothing."""
         probability = base_bnhw.softmax(dim=1)
         base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
         if own_class_b is not None:
@@ -126,7 +119,6 @@ class OverBaseStage(WithEncoder):
     has_base_stage = True
     reads_base_labels = True
     grids = ONE_GRID
-    size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
@@ -186,10 +178,7 @@ class WithBaseLearner(OverBaseStage):
         return torch.cat([features.derived[BASE_HIDDEN] for features in kept])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
-        """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.
-
-        The class of ``Episode.own_class`` suppresses nothing.
-        """
+        """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""
         final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.own_class(self.training))
         size = episode.query.shape[-2:]
         final, meta, base = (resize(x.float(), size) for x in (final, meta_b2hw, base_bnhw))

@@ -46,6 +46,7 @@ class WithEncoder(FewShotModel):
     last_stage = LAST_STAGE  # of the encoder
     grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
+    size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out

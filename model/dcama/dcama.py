@@ -19,14 +19,12 @@ from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.dcama.mask_aggregation import MaskAggregation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
-from model.episode import Episode, Output
-from model.registry import register
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 WIDTH = 128  # channels of the mixed masks
@@ -106,10 +104,7 @@ class DCAMA(WithEncoder):
         return output
 
     def _skips(self, query: Features, support: Features, shots: int) -> dict[int, Tensor]:
-        """Return stage 1, 2 -> the last intermediate feature of the query beside the supports', (B, 2 C, h, w).
-
-        Shots are reduced to their element-wise maximum. Nothing of stage 1 is left in ``query`` and ``support``.
-        """
+        """Take stage 1, 2 -> last intermediate feature of the query beside the supports' largest, (B, 2 C, h, w)."""
         skips = {}
         for i in (1, LOW):
             of_shots = support.intermediate[i][-1].unflatten(0, (-1, shots))  # (B, K, C, h, w)
@@ -133,12 +128,7 @@ class MaskDecoder(nn.Module):
         self.mixer3 = nn.Sequential(*two_convolutions(*MIXER[3:]))
 
     def forward(self, masks: dict[int, Tensor], skips: dict[int, Tensor], size: Sequence[int]) -> Tensor:
-        """Return logits (B, 2, *size).
-
-        Args:
-            masks: stage 2, 3, 4 -> (B, n, h, w).
-            skips: stage 1, 2 -> features of the query and of its supports, (B, 2 C, h, w).
-        """
+        """Return logits (B, 2, *size) of masks, stage -> (B, n, h, w), and skips, stage 1, 2 -> (B, 2 C, h, w)."""
         x = self.enter["4"](masks[4])
         for stage in (3, 2):
             x = self.merge[str(stage)](resize(x, masks[stage].shape[-2:]) + self.enter[str(stage)](masks[stage]))
@@ -153,8 +143,7 @@ class SkipMixer(nn.Sequential):
     def forward(self, coarse_bchw: Tensor, fine_bchw: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
         """Return the output of the convolutions, at the fine map's size.
 
-        The first convolution is linear in its input channels, so it is split into a part for each map, and the coarse
-        map's part runs on the coarse grid.
+        The first is split into a part for each map, of which the coarse map's runs on the coarse grid.
         """
         first, *rest = self
         assert isinstance(first, nn.Conv2d)

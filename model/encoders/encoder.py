@@ -59,10 +59,7 @@ USUAL = EncoderVariant()
 
 
 class Encoder(nn.Module):
-    """Base class of the encoders: ``forward(images, intermediate) -> Features``.
-
-    They are built from a name of the registry, stem, last stage and variant; each ignores what it does not have.
-    """
+    """Base class of the encoders: built from a name of the registry, stem, last stage and variant."""
 
     channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features
@@ -101,8 +98,8 @@ class Encoder(nn.Module):
     def forward(self, image_b3hw: Tensor, intermediate: bool | GiveFeature = False) -> Features:
         """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.
 
-        A function is called with (stage, feature) as soon as a feature exists, and none is kept: together they take
-        several times the memory of the encoder's own work.
+        A function is called with (stage, feature) as soon as one exists, and none is kept, which saves most of the
+        memory.
         """
         out = Features({}, {i: [] for i in self.channels})
         give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
@@ -157,14 +154,10 @@ class Encoder(nn.Module):
         return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
 
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-        """Yield modules that together hold all but some parts; batch norms of these parts are frozen too.
+        """Yield modules that together hold all but some parts; their batch norms too, and depthwise kernels if so.
 
-        Args:
-            parts: stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``.
-            depthwise: whether depthwise convolutions of these parts learn.
-
-        Raises:
-            Mismatch: the encoder has no such part.
+        Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; Mismatch for an
+        unknown one.
         """
         stages = {str(i): stage for i, stage in enumerate(self.stages())}
         named = stages | {name: module for name, module in self.named_modules() if name}

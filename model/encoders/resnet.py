@@ -33,10 +33,7 @@ Block: TypeAlias = "BasicBlock | Bottleneck"
 
 
 class ResNetEncoder(Encoder):
-    """ResNet; by default at output stride 8, with stages 3 and 4 dilated by 2 and 4.
-
-    An intermediate feature is the map before the last ReLU of a residual block.
-    """
+    """ResNet; an intermediate feature is the map before the last ReLU of a residual block."""
 
     def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
         from torchvision.models import resnet  # takes seconds, which a process that builds no network saves

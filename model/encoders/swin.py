@@ -65,10 +65,7 @@ class SwinEncoder(Encoder):
             out[i] = x.permute(0, 3, 1, 2)
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the tensors of its authors' file or of timm's.
-
-        timm counts a patch merging to the stage that it opens, the authors to the one that it closes.
-        """
+        """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""
         shift = int("layers.3.downsample.norm.weight" in state)
         out = {}
         for name, tensor in state.items():

@@ -28,10 +28,7 @@ STEM = ("conv_stem", "bn1")
 
 
 def fold_frozen_norms(net: nn.Module) -> None:
-    """Let the known blocks of a network of timm compute convolution and norm together while the norm is frozen.
-
-    Names, tensors and results up to rounding stay as they are.
-    """
+    """Let known blocks of timm compute convolution and norm together while the norm is frozen; names stay."""
     pairs = [(module, *names) for module in net.modules() for names in PAIRS.get(type(module), ())]
     if pairs and all(hasattr(net, name) for name in STEM):
         pairs.append((net, *STEM))

@@ -27,11 +27,7 @@ CONSTANTS = ("mean", "std")  # the encoder's own tensors
 
 
 class TimmEncoder(Encoder):
-    """A network of timm, ``net``, and the normalisation of its input, ``mean`` and ``std`` for pixels 0..1.
-
-    Raises:
-        Mismatch: timm has no such network, or it cannot have that output stride.
-    """
+    """A network of timm, ``net``, and the normalisation of its input; Mismatch if there is none, or no such stride."""
 
     net: Any
 
@@ -140,10 +136,7 @@ class TimmEncoder(Encoder):
         return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
 
     def _blocks(self, stage: int) -> list[Any]:
-        """Return the blocks of a stage whose outputs are intermediate features: names, or numbers in a transformer.
-
-        [None] stands for the stage's output, in a network without blocks.
-        """
+        """Return the blocks that give intermediate features: names, or a transformer's numbers; [None]: the stage."""
         if self.facts.transformer:
             begin = self.facts.outputs[stage - 1] + 1 if stage > 1 else 0
             every: list[Any] = list(range(begin, self.facts.outputs[stage] + 1))
@@ -192,10 +185,7 @@ class TimmEncoder(Encoder):
         return {NET + name: later[n] if n >= begin else 0 for n, name in enumerate(names)}
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a file of timm, or of a layout that timm translates, under this encoder's names.
-
-        Tensors of layers that the encoder does not build, such as the classifier, are left out.
-        """
+        """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
         own = self.state_dict()
         if any(name in own for name in state if name not in CONSTANTS):
             return state

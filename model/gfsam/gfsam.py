@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import on_cells, resize, resize_cells
 from model.common.training_free import mask_on_grid
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
 from model.gfsam.graph import Maps, Verdict, channel_units, judge, likeness, points_of
-from model.registry import register
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE, MASKS_AT_ONCE = 64, 16

@@ -23,12 +23,10 @@ from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features, on_one_grid
-from model.contract import ParamGroup, Task
+from model.contract import Episode, Output, ParamGroup, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
-from model.registry import register
 
 SIMILARITIES = 2  # from h5 and from f4
 SHARPENED = 10.0  # factor of the similarity among the query's inputs
@@ -186,10 +184,7 @@ class HDMNet(WithBaseLearner):
         return fused, correlation
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the transformer with a learning rate of its own, the projections, and the shots' weights with rate 0.
-
-        The published optimiser does not hold the shots' weights: they get gradients and keep their initial values.
-        """
+        """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
         transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
         projections = [self.project_query, self.project_support, self.merge_query, self.merge_support]
         others = nn.ModuleList([*projections, self.ensemble])

@@ -166,8 +166,7 @@ class QueryMatching(nn.Module):
 def foreground_tokens(support_bmc: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
     """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
 
-    n is the largest count of the batch, at least 1; episodes with fewer are filled up by other tokens, marked 0. With
-    fixed shapes n counts all tokens.
+    n is the largest count of the batch; episodes with fewer are filled up by others, marked 0. Fixed shapes take all.
     """
     if shapes_are_fixed():
         return support_bmc, inside.inside.float()

@@ -17,14 +17,12 @@ from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
 from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
-from model.episode import Episode, Output
 from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
-from model.registry import register
 
 VGG = "vgg16"
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
@@ -87,7 +85,7 @@ class HSNet(WithEncoder):
     Settings = HSNetSettings
     title = "HSNet"
     published = LAYOUT
-    grids, stride = PYRAMID, 32
+    grids, stride, size_rule = PYRAMID, 32, (1, 0)
     variant = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
     reads_intermediate = True
     shots_share_weights = True
@@ -104,10 +102,7 @@ class HSNet(WithEncoder):
         return VGGEncoder(batch_norm=False) if plain_vgg else super()._build_encoder()
 
     def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, S, S) and in training the cross-entropy ``main`` of every shot's own logits.
-
-        With K > 1 the logits express the vote (``vote``) and the map ``votes`` shows its share of the K shots.
-        """
+        """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
         shots = episode.support.shape[1]
         objects = shot_objects(foreground_mask(episode.support_label))  # of M_k
         with self.encoder_grad():

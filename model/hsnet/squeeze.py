@@ -58,10 +58,9 @@ class Squeeze(nn.Module):
         return self.blocks[1:](self._first(queries, supports, objects))
 
     def _first(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return the first convolution of C_l.
+        """Return the first convolution of C_l, feature by feature; the backward pass computes it again.
 
-        It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward
-        pass computes it again. Outside the window around the object the input is 0 and the output the bias.
+        Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
@@ -101,10 +100,9 @@ class HypercorrelationSqueeze(nn.Module):
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], objects: Objects) -> Tensor:
-        """Return the mean over the support's positions, (B, 128, h_2, w_2).
+        """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> intermediate features.
 
-        ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they
-        are squeezed.
+        Those of the support are released as soon as they are squeezed.
         """
 
         found = dict(zip(support, objects.on_all([maps[0].shape[-2:] for maps in support.values()])))

@@ -187,8 +187,8 @@ class Segmentation(NamedTuple):
     def evidence(self, index: int) -> Tensor:
         """Return numbers (6,) that tell whether a class, by index, is there.
 
-        They are the largest and the 0.9 quantile of the cosines to its prototype, the share of candidates; the seed's
-        cosine, the largest score, the seed's score.
+        Cosines to its prototype, the largest and 0.9 quantile; share of candidates; seed's cosine, largest and seed's
+        score.
         """
         found, scores, out = self.candidates[index], self.scores[index], self.classes.new_zeros(6, dtype=torch.float32)
         if found is not None:
@@ -245,7 +245,7 @@ def segment(
 def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tensor:
     """Return logits (N + 1, H, W) of a map of classes: the share a_c of each on the canvas, minus 1/2.
 
-    With one class they are [1/2 - a, a - 1/2], so that their argmax is the mask a > 1/2.
+    With one class their argmax is the mask a > 1/2.
     """
     foreground = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:]
     share = resize_cells(foreground.float()[None], size)[0]

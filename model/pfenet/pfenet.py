@@ -18,10 +18,7 @@ from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.prototype import shot_prior, touched
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings, mid_features
-from model.contract import Task
-from model.encoders.encoder import ENCODER_STRIDE
-from model.episode import Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, Task, register
 
 
 @dataclass
@@ -38,7 +35,6 @@ class PFENet(WithEncoder):
 
     Settings = PFENetSettings
     title = "PFENet"
-    size_rule = (ENCODER_STRIDE, 1)
     shots_share_weights = True
     settings: PFENetSettings
 
@@ -73,10 +69,7 @@ class PFENet(WithEncoder):
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the prototype (B, 256), the prior (B, h, w) and the object (B, C + 3) of one shot.
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return prototype (B, 256), prior (B, h, w) and object (B, C + 3) of one shot, which is encoded alone."""
         with self.encoder_grad():
             support = self.encode_shot(episode, k)
         feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]

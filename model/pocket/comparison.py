@@ -57,11 +57,7 @@ class Compared(NamedTuple):
 
 
 class Comparison(nn.Module):
-    """Cosines at several levels, with a learnt temperature and learnt weights of the levels.
-
-    Args:
-        levels: their number; the last one is the learnt one. Cosines to single positions are of all but the first.
-    """
+    """Cosines at several levels, of which the last is the learnt one, with learnt temperature and weights."""
 
     def __init__(self, levels: int):
         super().__init__()
@@ -74,10 +70,7 @@ class Comparison(nn.Module):
 
     @in_float32
     def forward(self, query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
-        """Return logits and cosines of B queries, from K shots of B supports each.
-
-        ``object_bkhw`` and ``back_bkhw`` are the shares of each cell of the supports that object and background cover.
-        """
+        """Return logits and cosines of B queries, from K shots of B supports each, and the shares of their cells."""
         temperature = self.log_temperature.exp()
         size = query.joint.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
@@ -156,10 +149,7 @@ def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
 
 @in_float32
 def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from K photos each.
-
-    ``object_bkhw`` and ``back_bkhw`` weigh each cell of the photos as object and as background, such as by its share.
-    """
+    """Return logits (B, 1, h, w) of B queries from K photos whose cells are weighed as object and background."""
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
     x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
     weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
@@ -182,9 +172,8 @@ def probe_with_query(
 ) -> Tensor:
     """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
 
-    ``shares_bkhw`` are the weights of the views' cells as object and as background. The confident positions of
-    ``first_b1hw`` are taken first. The decoder's logits ``coarse_b1hw`` with the first probe's are the prediction after
-    it, whose mean with ``first_b1hw`` has the positions of the second round.
+    ``shares_bkhw`` weigh the views' cells as object and background. The confident positions are of ``first_b1hw``, then
+    of its mean with the prediction after the first probe, to which ``coarse_b1hw`` are the decoder's logits.
     """
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):

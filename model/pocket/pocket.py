@@ -21,16 +21,14 @@ from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, on_host, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
-from model.contract import Task
-from model.encoders.encoder import ENCODER_STRIDE
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
-from model.episode import IGNORE, Episode, Output
+from model.episode import IGNORE
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query, shares
 from model.pocket.decoder import Decoder
 from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
-from model.registry import register
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
@@ -74,7 +72,6 @@ class Pocket(WithEncoder):
     shots_share_weights = True
     default_net = "lite0"
     grids, variant = ONE_GRID, VARIANT
-    size_rule = (ENCODER_STRIDE, 1)
     settings: PocketSettings
 
     def __init__(self, settings: PocketSettings, task: Task):

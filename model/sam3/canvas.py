@@ -13,13 +13,10 @@ Rectangle = tuple[int, int, int, int]
 
 
 def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = False) -> list[Rectangle]:
-    """Return the rectangles of K supports and, last, of the query.
+    """Return the rectangles of K supports and, last, of the query on a canvas of ``side``.
 
-    Args:
-        side: S of the canvas.
-        layout: vertical or horizontal for one support; l_shape (five), horizontal_strip or vertical_strip for several.
-        ratio: share of the canvas that the supports take.
-        swap: the query comes first; with one support.
+    Layouts are vertical or horizontal for one support (``swap``: the query first), l_shape (five), horizontal_strip or
+    vertical_strip for several; the supports take ``ratio``.
     """
     a = int(side * ratio) if layout in ("vertical", "horizontal") else round(side * ratio)
     rest, u = side - a, side // shots

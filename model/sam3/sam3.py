@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
 from model.common.ops import resize_cells
-from model.contract import Task
-from model.episode import Episode, NamedEpisode, Output
+from model.contract import Episode, Output, Task, register
+from model.episode import NamedEpisode
 from model.mismatch import Mismatch
-from model.registry import register
 from model.sam3 import canvas as c
 
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
@@ -110,11 +109,7 @@ class SAM3(Foundation):
         return torch.stack(surest).mean(0), torch.stack(evidence).mean(0)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
-        """Return token ids and attention mask of the word, (2, 1, ``WORDS``) int64: the class name if it is asked for.
-
-        Raises:
-            Mismatch: the network comes without a tokenizer, which class names need.
-        """
+        """Return ids and mask of the word, (2, 1, ``WORDS``) int64, the class name if asked for; else Mismatch."""
         word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
@@ -131,13 +126,7 @@ class SAM3(Foundation):
         return self._prompts[word].to(device)
 
     def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: c.Rectangle) -> Found:
-        """Return what SAM 3 finds on a canvas (S, S, 3) uint8.
-
-        Args:
-            boxes_k4: centre and size in 0..1, float32.
-            prompt: token ids and attention mask, (2, 1, ``WORDS``).
-            query: the query's rectangle.
-        """
+        """Return what SAM 3 finds on a canvas (S, S, 3) uint8 by boxes, centre and size in 0..1, and a prompt."""
         network, device, side = self.networks[0], prompt.device, len(canvas)
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
         seen = network.get_vision_features(pixels)

@@ -22,8 +22,7 @@ MAX_WINDOWS = 16  # windows whose attention matrices exist at a time
 def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
     """Return a grid's windows, row by row, with their tokens, row by row: (B, N, T, C).
 
-    The side of the grid is a multiple of ``WINDOW``. A shifted grid is padded with zeros instead of wrapped around, and
-    the tokens of the padding take part like the others.
+    A shifted grid is padded with zeros instead of wrapped around, and the padding's tokens take part like the others.
     """
     if shifted:
         x_bggc = F.pad(x_bggc, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
@@ -43,8 +42,7 @@ def from_windows(x_bntc: Tensor, shifted: bool) -> Tensor:
 def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
     """Return the nearest support window with foreground for every query window, (B, N) int64 (patch alignment).
 
-    Windows are compared by the cosine of the query's mean, padding included, and the support's mean over its soft mask;
-    the lowest index wins where several tie. Without any foreground, all query windows get window 0.
+    Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
     """
     query = query_bntc.mean(2)  # (B, N, C)
     amount = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
@@ -97,7 +95,7 @@ def _mlp(width: int) -> nn.Sequential:
 class CalibratedBlock(nn.Module):
     """One block: query and support share the norms, and both read the block's input.
 
-    The ``last`` block skips the support's part, whose output would not be used; its weights exist for checkpoints.
+    The ``last`` one skips the support's part, whose weights exist for checkpoints.
     """
 
     def __init__(self, width: int, shifted: bool, last: bool):

@@ -19,12 +19,10 @@ from model.common.loss import dice, image_mean, mask_loss
 from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
-from model.contract import ParamGroup, Task
-from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
+from model.contract import Episode, Output, ParamGroup, Task, register
+from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
-from model.episode import Episode, Output
-from model.registry import register
 from model.sccan.attention import WINDOW, SelfCalibratedAttention
 
 EPS = 1e-7
@@ -80,7 +78,6 @@ class SCCAN(WithEncoder):
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
     variant = EncoderVariant(first_block_dilated=False)
     published = LAYOUT
-    size_rule = (ENCODER_STRIDE, 1)
     settings: SCCANSettings
 
     def __init__(self, settings: SCCANSettings, task: Task):

@@ -19,12 +19,10 @@ from model.common.ops import background_mask, foreground_mask, masked_mean, mean
 from model.common.prototype import self_support, similarity, with_own
 from model.common.published import Layout
 from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
-from model.episode import Episode, Output
-from model.registry import register
 
 MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes
@@ -59,7 +57,7 @@ class SSP(WithEncoder):
             (r"(layer[1-3]\..*)", r"encoder.\1"),
         ),
     )
-    any_size = True
+    any_size, size_rule = True, (1, 0)
     settings: SSPSettings
 
     def __init__(self, settings: SSPSettings, task: Task):

@@ -37,7 +37,7 @@ class BaseMeans(NamedTuple):
 
 
 def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the positions inside the objects of supports' maps, and those that are sampled, (B, h, w) bool each.
+    """Return the positions inside supports' objects and those sampled, (B, h, w) bool each.
 
     Sampled are a lattice without ignored positions, and every position of an object that it misses.
     """
@@ -52,10 +52,7 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 def shot_means(
     base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, hidden_b: Tensor | None, objects: Objects
 ) -> BaseMeans:
-    """Return the mean probabilities inside the objects and in the background of one shot, without ignored pixels.
-
-    ``objects`` choose what the base learner sees, ``sampled`` (see ``positions``).
-    """
+    """Return the means over objects and background of one shot; ``objects`` choose ``sampled``."""
     size = support_f4.shape[-2:]
     sampled, (inside, _) = objects.on(size).chosen["sampled"], positions(label_bhw, size)
     rows = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
@@ -88,8 +85,8 @@ def means_over_shots(shots: Sequence[BaseMeans], weight_bk: Tensor) -> BaseMeans
 def base_probability(base_logits: Tensor, hidden: Tensor | None = None) -> Tensor:
     """Return the probabilities of all channels, (B, N + 1, ...), of logits of that shape.
 
-    ``hidden`` (B,) are channels that are hidden from the base learner, 0 for none; the others share their probability.
-    In training the query's object is a base class; hiding it imitates a novel class.
+    Channels ``hidden`` (B,), 0 for none, are unknown: in training that of the query's object, which imitates a novel
+    class.
     """
     if hidden is not None:
         channel = torch.arange(base_logits.shape[1], device=base_logits.device)

@@ -36,7 +36,7 @@ def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
 def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
     """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
 
-    The support is 0 outside its object, so only the window around the object is pooled: elsewhere all averages are 0.
+    Only the window around the object is pooled: elsewhere all averages are 0.
     """
     found = objects.on(support_f4_bchw.shape[-2:])
     window = found.window(REACH, REACH)
@@ -74,10 +74,7 @@ class QueryPrototypes(NamedTuple):
 
 
 def query_prototypes(feature_bchw: Tensor, prior_b1hw: Tensor) -> QueryPrototypes:
-    """Return the query's three prototypes; an empty set falls back to the positions of highest, median or lowest prior.
-
-    The choice of positions carries no gradient.
-    """
+    """Return the query's prototypes; an empty set falls back to the highest, median or lowest prior."""
     feature_bcl, prior_bl = feature_bchw.flatten(2), prior_b1hw.detach().float().flatten(1)
     positions = prior_bl.shape[1]
     take, (low, high) = min(FALLBACK, positions), AMBIGUOUS_BETWEEN
@@ -114,10 +111,9 @@ class TextAlignment(nn.Module):
 
 @in_float32
 def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-    """Return the support loss, from the anchor's farthest foreground position and the mean background position.
+    """Return the loss of the anchor's farthest foreground and the mean background position, 0 if no support has both.
 
-    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published. Averaged
-    over the episodes that have both foreground and background, then over shots; 0 if none has.
+    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published.
     """
     anchor = F.normalize(anchor_bc, dim=1)
     size = feature_bkchw.shape[-2:]

@@ -22,10 +22,8 @@ from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resi
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
-from model.registry import register
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
 from model.symnet.hybrid_prototype import (
     TextAlignment,

@@ -18,9 +18,8 @@ from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
+from model.contract import Episode, register
 from model.encoders.features import Features
-from model.episode import Episode
-from model.registry import register
 from model.symnet.calibration import BaseMeans, means_over_shots, positions, shot_means, with_likelihood
 from model.symnet.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.correlation import PooledCorrelation
