@@ -16,7 +16,6 @@ from tests.model.contract_cases import (
     fresh_model,
     learns,
     loss_of,
-    other_model,
     predict,
     prediction_of,
     with_encoder,
@@ -113,7 +112,7 @@ def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -
 @every_model
 def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_path: Path) -> None:
     torch.save(built(name).state_dict(), tmp_path / "state.pth")
-    other = other_model(name)
+    other = fresh_model(name, 1)
     assert not torch.equal(predict(other, episode_of(name)).logits, prediction_of(name).logits)
     other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
     given = predict(other, episode_of(name))
@@ -123,7 +122,7 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
 
 @with_encoder
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
-    network, other = fresh_model(name), other_model(name)
+    network, other = fresh_model(name), built(name, 1)
     state = other.encoder.state_dict()
     assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())

@@ -1,7 +1,6 @@
 """FSS-SAM3 and GF-SAM beyond the measured cases: shots, empty supports, classes, names, and what loads."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def test_a_box_is_of_the_largest_part_that_touches_by_sides_or_corners() -> None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("shots", [2, 3, 5, 7])
+@pytest.mark.parametrize("shots", [5, 7])
 def test_many_shots_lie_on_canvases_of_at_most_five(shots: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, episode = small_model("sam3", shots), drawn_episode("sam3", shots, 1)
     seen = []
@@ -62,7 +61,7 @@ def test_many_shots_lie_on_canvases_of_at_most_five(shots: int, monkeypatch: pyt
     sizes: list[int] = []
     monkeypatch.setattr(network, "search", noted)
     output = network(episode)
-    assert sizes == {2: [2], 3: [3], 5: [5], 7: [4, 3]}[shots]
+    assert sizes == {5: [5], 7: [4, 3]}[shots]
     presence = torch.stack([found.presence for found in seen]).mean()
     assert output.evidence.shape == (1, 1, 2) and torch.isclose(output.evidence[0, 0, 0], presence)
 
@@ -169,12 +168,6 @@ def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("model.common.foundation.hub", lambda: __import__("contextlib").nullcontext())
     with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
         loaded("Sam3Model", "facebook/sam3")
-
-
-def test_a_folder_of_a_network_keeps_its_config(tmp_path: Path) -> None:
-    require_transformers()
-    config = json.loads(Path(saved("Dinov2Model"), "config.json").read_text())
-    assert loaded("Dinov2Model", saved("Dinov2Model")).config.image_size == config["image_size"]
 
 
 def test_costs_of_networks_that_come_whole_are_not_counted() -> None:
