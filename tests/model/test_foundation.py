@@ -1,4 +1,4 @@
-"""FSS-SAM3 and GF-SAM beyond the measured cases: shots, empty supports, classes, names, and what loads."""
+"""FSS-SAM3 and GF-SAM: the published numbers around tiny random networks, shots, classes, names, and what loads."""
 
 import dataclasses
 import shutil
@@ -15,6 +15,8 @@ from model.sam3 import canvas
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import require_transformers
+from tests.parity_case import gfsam_case, sam3_case
+from tests.paths import SHARED
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 
@@ -173,3 +175,57 @@ def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
 def test_costs_of_networks_that_come_whole_are_not_counted() -> None:
     with torch.device("meta"), pytest.raises(NotImplementedError):
         loaded("Dinov2Model", saved("Dinov2Model"))
+
+
+CASES = {name: sorted((SHARED / "parity" / name).glob("*.npz")) for name in ("sam3", "gfsam")}
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return inputs and outputs of a case, masks unpacked to flat arrays."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    inputs = {key.removeprefix("in_"): x for key, x in arrays.items() if key.startswith("in_")}
+    return inputs, {key: x for key, x in arrays.items() if not key.startswith("in_")}
+
+
+def agreement(given: np.ndarray, packed: np.ndarray) -> float:
+    return float((np.unpackbits(packed)[: given.size].astype(bool) == given.ravel().astype(bool)).mean())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("path", CASES["sam3"], ids=lambda path: path.stem)
+def test_sam3_case(shared: Path, path: Path) -> None:
+    require_transformers()
+    inputs, want = read(path)
+    given = sam3_case(inputs)
+    step = 8 if int(inputs["canvas"]) == 1008 else 4
+    np.testing.assert_array_equal(given["canvas"][::8, ::8], want["canvas"])
+    np.testing.assert_allclose(given["norm_boxes"], want["norm_boxes"], atol=1e-6)
+    if "boxes" in want:
+        np.testing.assert_array_equal(given["boxes"], want["boxes"])
+    for name in ("scores", "presence"):
+        np.testing.assert_allclose(given[name], want[name], atol=1e-4)
+    np.testing.assert_array_equal(given["kept"], want["kept"])
+    np.testing.assert_allclose(given["pred_masks"][:, ::step, ::step], want["pred_masks"], atol=5e-3)
+    assert agreement(given["union"], want["union"]) > 0.998
+    assert agreement(given["mask"], want["mask"]) > 0.995
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("path", CASES["gfsam"], ids=lambda path: path.stem)
+def test_gfsam_case(shared: Path, path: Path) -> None:
+    require_transformers()
+    inputs, want = read(path)
+    given = gfsam_case(inputs)
+    for name in ("pos_max", "pos_mean", "neg_mean", "filtered"):
+        np.testing.assert_allclose(given[name], want[name], atol=1e-4)
+    for name in ("points", "prompts", "components"):
+        np.testing.assert_array_equal(given[name], want[name])
+    for name in ("foreground", "state"):
+        assert (given[name] != want[name]).mean() <= 0.02
+    assert np.abs(given["areas"] - want["areas"]).max() <= 0.002 * int(inputs["side"]) ** 2
+    assert agreement(given["mask"], want["mask"]) > 0.995
+
+
+def test_cases_are_there(shared: Path) -> None:
+    assert len(CASES["sam3"]) >= 6 and len(CASES["gfsam"]) >= 7
