@@ -160,8 +160,7 @@ def _seed(label_kss: Tensor, class_id: int) -> int:
 
 def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
     """Return maps (n, C, H, W) sheared along x and y, by the nearest position; 0 comes in from outside."""
-    source = _sources(*x.shape[-2:], *degrees, x.device)
-    return F.pad(x.flatten(2), (1, 0)).index_select(2, source).view_as(x)
+    return F.pad(x.flatten(2), (1, 0)).index_select(2, _sources(*x.shape[-2:], *degrees, x.device)).view_as(x)
 
 
 @lru_cache(maxsize=64)
@@ -189,8 +188,7 @@ def _started(channels: int, random: torch.Generator) -> list[Tensor]:
 def _head(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return z (n, 64, h, w) of maps (n, C, h, w); the norm has the statistics of these maps, in prediction too."""
     w1, b1, scale, shift, w2, b2 = parameters
-    hidden = F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)
-    return F.conv2d(F.relu(hidden), w2, b2)
+    return F.conv2d(F.relu(F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)), w2, b2)
 
 
 def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
@@ -202,8 +200,7 @@ def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
 
 def _change_of_statistics(o_ncl: Tensor, t_ncl: Tensor) -> Tensor:
     """Return how far means and variances over the positions differ, as a mean over maps and channels (scalar)."""
-    mean = (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean()
-    return mean + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
+    return (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean() + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
 
 
 def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tensor:

@@ -87,8 +87,7 @@ class BAM(WithBaseLearner):
         support = on_one_grid(self.encode_shot(episode, k, objects=objects))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
-        mask = objects.on(high.shape[-2:]).mask
-        high = high * (mask > 0)  # beside the object, values depend on the other supports
+        high = high * (objects.on(high.shape[-2:]).mask > 0)  # beside the object, values depend on the other supports
         prior, seen = shot_prior(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)

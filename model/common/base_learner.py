@@ -57,9 +57,7 @@ class BaseLearner(nn.Module):
         Of its input [f4; upsampled pyramid levels] the levels have 50 cells in all, on which their half is computed.
         """
         total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
-        for part in self._pyramid_parts(f4_bchw):
-            total = total + part
-        return self.classify[1](total)
+        return self.classify[1](reduce(torch.add, self._pyramid_parts(f4_bchw), total))
 
     def hidden_at(self, f4_bchw: Tensor, chosen: Chosen) -> Tensor:
         """Return h5 at the n chosen positions alone, (n, 512), image by image, at a cost that grows with n."""
@@ -81,14 +79,11 @@ class BaseLearner(nn.Module):
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:
         """Return base logits (B, N + 1, H, W) from h5."""
-        for layer in self.classify[2:]:
-            hidden_bchw = layer(hidden_bchw)
-        return hidden_bchw
+        return self.classify[2:](hidden_bchw)
 
-    def _kernels(self) -> tuple[Tensor, Tensor]:
+    def _kernels(self) -> tuple[Tensor, ...]:
         """Return the parts of the 3x3 kernel that apply to f4 itself and to the pyramid, (512, C, 3, 3) each."""
-        own, of_pyramid = cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
-        return own, of_pyramid
+        return cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
 
     def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
         """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W)."""

@@ -67,8 +67,7 @@ class Window:
         if [self.rows, self.columns] == cells:
             return x
         batch, channels, _, _, *others = x.shape
-        background = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others))
-        out = background.repeat(batch, 1, *cells, *others)
+        out = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others)).repeat(batch, 1, *cells, *others)
         for i, (top, left) in enumerate(self.corners):
             out[i, :, top : top + self.rows, left : left + self.columns] = x[i]
         return out

@@ -111,8 +111,7 @@ class FeatureEnrichment(nn.Module):
     def __init__(self, width: int, map_channels: int, scales: list[int]):
         super().__init__()
         self.scales = list(scales)
-        inputs = 2 * width + map_channels
-        self.enter = nn.ModuleList(pointwise(inputs, width) for _ in scales)
+        self.enter = nn.ModuleList(pointwise(2 * width + map_channels, width) for _ in scales)
         self.descend = nn.ModuleList(pointwise(2 * width, width) for _ in scales[1:])
         self.refine = nn.ModuleList(Refine(width) for _ in scales)
         self.auxiliary = nn.ModuleList(Head(width) for _ in scales)

@@ -40,7 +40,6 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, 
         return float(loss), gradient.numpy().ravel()
 
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}
-    start = np.zeros(rows * shape[1])
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+    found = minimize(loss_and_gradient, np.zeros(rows * shape[1]), jac=True, method="L-BFGS-B", options=options).x
     weight, bias = torch.from_numpy(found).view(shape).split([shape[1] - 1, 1], 1)
     return Head(weight, bias[:, 0])

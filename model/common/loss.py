@@ -42,8 +42,7 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
         count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != 0)).sum()
     if torch.are_deterministic_algorithms_enabled():  # on a GPU the sum over maps has no fixed order
         logits_bnhw, target = logits_bnhw.movedim(1, -1).flatten(0, -2), target.flatten()
-    total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
-    return batch_mean(total, count)
+    return batch_mean(F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum"), count)
 
 
 def mask_loss(

@@ -77,5 +77,4 @@ def _room(x: Tensor, times: int) -> Tensor:
     """Return a map without values for ``times`` as many images."""
     packed = x.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if packed else torch.contiguous_format
-    shape = times * len(x), *x.shape[1:]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    return torch.empty(times * len(x), *x.shape[1:], dtype=x.dtype, device=x.device, memory_format=layout)

@@ -40,9 +40,7 @@ def fold_frozen_norms(net: nn.Module) -> None:
             conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
 
 
-class SyncNormAfterFolded(SyncBatchNormAct):
-    """``NormAfterFolded`` with statistics over all processes."""
-
+class _ActivationAlone(nn.Module):
     act: nn.Module
     drop: nn.Module
 
@@ -51,14 +49,14 @@ class SyncNormAfterFolded(SyncBatchNormAct):
         return super().forward(x) if self.training else self.act(self.drop(x))
 
 
-class NormAfterFolded(BatchNormAct2d):
+class SyncNormAfterFolded(_ActivationAlone, SyncBatchNormAct):
+    """``NormAfterFolded`` with statistics over all processes."""
+
+
+class NormAfterFolded(_ActivationAlone, BatchNormAct2d):
     """A norm whose convolution computes it while it is frozen; the activation is left."""
 
     synchronised = SyncNormAfterFolded  # its class where processes train together
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation of x, and of the normalised x while the norm learns."""
-        return super().forward(x) if self.training else self.act(self.drop(x))
 
 
 class FoldedConv(nn.Conv2d):

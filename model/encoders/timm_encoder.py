@@ -147,8 +147,7 @@ class TimmEncoder(Encoder):
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
-        known = self.facts.blocks.get(stage, {})
-        return [known.get(name, self.channels[stage]) for name in self._blocks(stage)]
+        return [self.facts.blocks.get(stage, {}).get(name, self.channels[stage]) for name in self._blocks(stage)]
 
     def _padded(self, image: Tensor) -> Tensor:
         if self.facts.centred or any(side % self.patch != 1 for side in image.shape[-2:]):

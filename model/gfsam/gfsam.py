@@ -108,8 +108,7 @@ class GFSAM(Foundation):
             nothing = torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
             return Answer(maps, points, prompts, points[:, 0], None, nothing)
         if (key := f"sam {place}") not in query.derived:
-            pixels = _normalised(self._squeezed(image))[None]
-            query.derived[key] = self.networks[0].get_image_embeddings(pixels)
+            query.derived[key] = self.networks[0].get_image_embeddings(_normalised(self._squeezed(image))[None])
         masks = self._masks(query.derived[key], prompts)
         with torch.autocast(image.device.type, enabled=False):
             verdict = judge(masks, points, maps, features)

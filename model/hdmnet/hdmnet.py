@@ -143,10 +143,8 @@ class HDMNet(WithBaseLearner):
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        levels = self.pyramid(torch.cat([query_map, support_map]))
-        fused, correlation = self._match(levels, mask, similarity)
-        meta = self.decoder(fused)
-        output = self.corrected(episode, meta, base_logits, scene)
+        fused, correlation = self._match(self.pyramid(torch.cat([query_map, support_map])), mask, similarity)
+        output = self.corrected(episode, self.decoder(fused), base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher

@@ -172,8 +172,7 @@ def foreground_tokens(support_bmc: Tensor, inside: Chosen) -> tuple[Tensor, Tens
         return support_bmc, inside.inside.float()
     mask_bm, count = inside.inside.float(), max(*inside.counts, 1)
     order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
-    chosen = support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2]))
-    return chosen, mask_bm.gather(1, order)
+    return support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2])), mask_bm.gather(1, order)
 
 
 @in_float32
@@ -204,8 +203,7 @@ def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_
             target = true_distribution(label_bhw, size, even_teacher)
         else:
             target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
-        own = student.float().flatten(1).softmax(1)
-        ratio = (target + PROBABILITY_EPS).log() - (own + PROBABILITY_EPS).log()
+        ratio = (target + PROBABILITY_EPS).log() - (student.float().flatten(1).softmax(1) + PROBABILITY_EPS).log()
         total = total + image_mean((target * ratio).sum(1))
         teacher = student
     return total / len(correlation)

@@ -113,16 +113,14 @@ class HSNet(WithEncoder):
             with self.encoder_grad():
                 support = dict(_intermediate(self.encode_shot(episode, k)))
                 seen.append(seen_object(support[HIGH][-1], own.mask))
-            squeezed = self.squeeze(query, support, own)
-            each.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
+            each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
         logits, maps = each[0], {}
         if shots > 1:
             logits, votes = vote(torch.stack(each, dim=1))
             maps["votes"] = votes / shots
         output = Output(logits, maps=maps)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            target = (episode.query_label == 1).repeat(shots, 1, 1)
-            output.losses = {"main": mask_loss(torch.cat(each), target)}
+            output.losses = {"main": mask_loss(torch.cat(each), (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
             output.evidence = likeness(query[HIGH][-1], torch.stack(seen, dim=1))
         return output

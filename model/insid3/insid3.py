@@ -99,12 +99,12 @@ class INSID3(OnCells):
         """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""
         if self.settings.components == 0:
             return None
-        device = next(self.encoder.parameters()).device.type
-        key = self.encoder.identity(), tuple(size), torch.is_autocast_enabled(device)
-        found = self._bases.get(key)
-        if found is None:
-            black = torch.zeros(1, 3, *size, device=next(self.encoder.parameters()).device)
+        device = next(self.encoder.parameters()).device
+        weights = tuple((tensor.data_ptr(), tensor._version) for tensor in self.encoder.state_dict().values())
+        key = weights, tuple(size), torch.is_autocast_enabled(device.type)
+        if key not in self._bases:
+            black = torch.zeros(1, 3, *size, device=device)
             blank = self.compared(self.encode_images(self.encoder.normalise(black)))[0]
             found = positional_basis(blank, self.settings.components)
             self._bases = dict([*list(self._bases.items())[-(BASES_KEPT - 1) :], (key, found)])
-        return found
+        return self._bases[key]

@@ -172,8 +172,7 @@ def _means(x_nc: Tensor, clusters: Clusters) -> Tensor:
     """Return the mean of x over each cluster, (M, C)."""
     of_patch = clusters.of_patch
     count = x_nc.new_zeros(clusters.total).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
-    total = x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc)
-    return total / count[:, None]
+    return x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc) / count[:, None]
 
 
 class Segmentation(NamedTuple):
@@ -247,6 +246,5 @@ def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tenso
 
     With one class their argmax is the mask a > 1/2.
     """
-    foreground = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:]
-    share = resize_cells(foreground.float()[None], size)[0]
+    share = resize_cells(F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:].float()[None], size)[0]
     return torch.cat([1 - share.sum(0, keepdim=True), share]) - INSIDE

@@ -56,8 +56,7 @@ class PFENet(WithEncoder):
         prior = mean_over_shots(priors).unsqueeze(1)  # Y_Q, (B, 1, h, w)
 
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
-        feature = self.project_query(mid_features(query))
-        logits, auxiliary = self.enrich(feature, mean_over_shots(prototypes), prior)
+        logits, auxiliary = self.enrich(self.project_query(mid_features(query)), mean_over_shots(prototypes), prior)
 
         output = Output(resize(logits.float(), episode.query.shape[-2:]), maps={"prior": prior[:, 0]})
         if self.training:

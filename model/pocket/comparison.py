@@ -95,8 +95,7 @@ class Comparison(nn.Module):
         pairs = enumerate(zip(query.unit, prototypes))
         second_cosines = [self._self_support(i, x.flatten(2), p_b2c, confident_b2l) for i, (x, p_b2c) in pairs]
         second = temperature * _weighted(second_cosines, self.second_weight) + self.offset[1]
-        maps_bml = torch.cat([*maps, *second_cosines], dim=1)
-        return Compared(*(x.unflatten(2, size) for x in (guess, second, maps_bml)))
+        return Compared(*(x.unflatten(2, size) for x in (guess, second, torch.cat([*maps, *second_cosines], dim=1))))
 
     def _nearest(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
         """Return the greatest cosines to object and to background, (B, 2, L); they only teach the learnt level."""
@@ -115,8 +114,7 @@ class Comparison(nn.Module):
             attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
             # Each position has a background prototype of its own.
             each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
-            back_bcl = F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)
-            back_bl = (x_bcl * back_bcl).sum(1)
+            back_bl = (x_bcl * F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)).sum(1)
         else:
             back_bl = (F.normalize(b_bc / 2 + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         return torch.stack([object_bl, back_bl], dim=1)
@@ -132,8 +130,7 @@ def confident(logits_b1l: Tensor) -> Tensor:
     """Return weights (B, 2, L) of the positions that are confidently object, or background; they sum to 1."""
     both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
     enough = torch.stack([both.new_full((1,), least) for least in (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)])
-    threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
-    weight = both * (both >= threshold)
+    weight = both * (both >= torch.minimum(NEARLY * both.amax(2, keepdim=True), enough))
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -142,8 +139,7 @@ def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
     side, cells = mask_b1ss.shape[-1], size[-1]
     stride = (side - 1) // max(cells - 1, 1)
     if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
-        pooled = F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)
-        return pooled[:, 0]
+        return F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)[:, 0]
     return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]
 
 

@@ -61,8 +61,7 @@ class LevelsOf(nn.Module):
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
         own = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
         joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
-        embedded = unit(self.embed(joint), dim=1)
-        return Levels([*own, embedded], joint, classify(joint), features.stage[LOW].float())
+        return Levels([*own, unit(self.embed(joint), dim=1)], joint, classify(joint), features.stage[LOW].float())
 
 
 class BaseClasses(nn.Module):

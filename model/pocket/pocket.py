@@ -176,8 +176,7 @@ class Pocket(WithEncoder):
         objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
         found = self.comparison(query, supports, objects, backs)
 
-        of_supports = torch.stack([shot.classes for shot in supports], dim=1)
-        of_classes = base_maps(query.classes, of_supports, objects)
+        of_classes = base_maps(query.classes, torch.stack([shot.classes for shot in supports], dim=1), objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
         coarse, fine = self.decoder(found, of_classes, query, mean_bc)

@@ -83,8 +83,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, supp
     """Return softmax([q k / sqrt(d); cos(q, k of the support)]) [v; v of the support]."""
     own = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     query, support_key = (F.normalize(x, dim=-1, eps=COSINE_EPS) for x in (query, support_key))
-    cosine = query @ support_key.transpose(-1, -2)  # no temperature
-    weight = torch.cat([own, cosine], dim=-1).softmax(-1)
+    weight = torch.cat([own, query @ support_key.transpose(-1, -2)], dim=-1).softmax(-1)  # cosines as they are
     return weight @ torch.cat([value, support_value], dim=-2)
 
 

@@ -87,8 +87,7 @@ class SSP(WithEncoder):
         if self.settings.refine:
             fg, bg = with_own(support_fg, self_support(query, first, own))
             second_fg = _blend(support_fg, first_fg, fg)  # FP_2
-            second_bg = _blend(support_bg[:, :, None, None], first_bg, bg)  # BP_2
-            second = similarity(query, second_fg, second_bg)  # sim_2
+            second = similarity(query, second_fg, _blend(support_bg[:, :, None, None], first_bg, bg))  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
             label = episode.query_label

@@ -59,8 +59,7 @@ def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Te
     query = query_f4_bchw.flatten(2)  # (B, C, L)
     prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
     for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
-        product = torch.bmm(direction_bkc, query)  # (B, K, L)
-        activation = _pool(product.unflatten(2, size), kernel).flatten(2)
+        activation = _pool(torch.bmm(direction_bkc, query).unflatten(2, size), kernel).flatten(2)
         prior += min_max(activation, PRIOR_EPS).unflatten(2, size)
     return prior / len(KERNELS)
 
@@ -105,8 +104,7 @@ class TextAlignment(nn.Module):
         question_bc = self.query(torch.cat([text_bt, prototype_bc.to(text_bt.dtype)], dim=1))
         score_b1l = torch.bmm((question_bc @ self.bilinear).unsqueeze(1).to(key_bcl.dtype), key_bcl)
         weight_b1l = score_b1l.float().softmax(dim=2).to(key_bcl.dtype)
-        attended_bc = torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)
-        return prototype_bc + self.dropout(self.project(attended_bc))
+        return prototype_bc + self.dropout(self.project(torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)))
 
 
 @in_float32
@@ -134,8 +132,7 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
     """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
-    loss_b = F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative))
-    return image_mean(loss_b)
+    return image_mean(F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative)))
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -169,8 +169,7 @@ class SymNet(WithBaseLearner):
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
         small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (B, 1, h, w)
-        prototype = masked_mean(feature, small_mask)  # p_k, (B, 256)
-        aligned = self.align(feature * small_mask, text, prototype)
+        aligned = self.align(feature * small_mask, text, masked_mean(feature, small_mask))
         return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
