@@ -149,10 +149,6 @@ class Encoder(nn.Module):
         mean, std = ([round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std))
         return mean, std
 
-    def identity(self) -> tuple[tuple[int, int], ...]:
-        """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
-        return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
-
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
         """Yield modules that together hold all but some parts; their batch norms too, and depthwise kernels if so.
 

@@ -7,7 +7,7 @@ paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from model.common.fixed_shapes import Choice, Objects, shot_objects
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
-from model.common.loss import mask_loss
+from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
@@ -172,6 +172,11 @@ class SymNet(WithBaseLearner):
         aligned = self.align(feature * small_mask, text, masked_mean(feature, small_mask))
         return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
 
+    @property
+    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of two-class logits."""
+        return cross_entropy
+
     def _choices(self, episode: Episode) -> dict[str, Choice]:
         """Return further positions of the supports that a step beyond the paper reads."""
         return {}
@@ -196,12 +201,9 @@ class SymNet(WithBaseLearner):
         weight, label = self.settings.aux_weight, episode.query_label
         base = mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
         return {
-            "main": self._mask_loss(output.logits, label),
-            "meta": weight * torch.stack([self._mask_loss(x, label) for x in output.extra.values()]).sum(),
+            "main": mask_loss(output.logits, label, self.pixel_loss),
+            "meta": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in output.extra.values()]).sum(),
             "base": weight * base,
-            "inner": weight * torch.stack([self._mask_loss(x, label) for x in auxiliary]).mean(),
+            "inner": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in auxiliary]).mean(),
             "triplet": weight * triplet,
         }
-
-    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-        return mask_loss(logits_b2hw, label_bhw)

@@ -4,23 +4,23 @@ With default settings every step is off, and the numbers are those of the publis
 first, ``Match`` the second, ``calibration.py`` the third; the last is a factor of the loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from model.common.fixed_shapes import Choice, Objects
 from model.common.layers import WIDTH, FeatureEnrichment
-from model.common.loss import cross_entropy, mask_loss
+from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
 from model.contract import Episode, register
 from model.encoders.features import Features
-from model.symnet.calibration import BaseMeans, means_over_shots, positions, shot_means, with_likelihood
+from model.symnet.calibration import means_over_shots, positions, shot_means, with_likelihood
 from model.symnet.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.correlation import PooledCorrelation
 from model.symnet.symnet import MAPS, SymNet, SymNetSettings
@@ -91,13 +91,6 @@ class Match(nn.Module):
         return {"guess": guess, "match": similarity(query, *with_own(foreground, own))}
 
 
-class ReadMore(NamedTuple):
-    """What the steps beyond the paper read of one shot's features."""
-
-    prototypes: Tensor | None  # of the match, (B, 2, C)
-    means: BaseMeans | None  # of the base learner
-
-
 @register("symnet_plus")
 class SymNetPlus(SymNet):
     """Sym-Net with named steps replaced as the settings ask."""
@@ -124,15 +117,15 @@ class SymNetPlus(SymNet):
         label = episode.support_label.transpose(0, 1).flatten(0, 1)
         return {"sampled": lambda mask: positions(label, mask.shape[-2:])[1]}
 
-    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> ReadMore:
-        """Return the prototypes of the match and the means of the base learner, of the steps that are on."""
+    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> Any:
+        """Return prototypes of the match (B, 2, C) and means of the base learner, None for a step that is off."""
         label, prototypes, means = episode.support_label[:, k], None, None
         if self.match is not None:
             prototypes = self.match.prototypes(mid_features(support), label)
         if self.settings.calibration != "none":
             own_class = episode.own_class(self.training)
             means = shot_means(self.base_learner, support.stage[HIGH], label, own_class, objects)
-        return ReadMore(prototypes, means)
+        return prototypes, means
 
     def _decode(
         self, query: Features, more: Sequence[Any], weight: Tensor, *inputs: Tensor
@@ -140,7 +133,7 @@ class SymNetPlus(SymNet):
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
             return super()._decode(query, more, weight, *inputs)
-        prototypes = torch.stack([shot.prototypes for shot in more], dim=1)  # (B, K, 2, C)
+        prototypes = torch.stack([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(query), prototypes, weight)
         match = predictions["match"]
         seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
@@ -152,12 +145,12 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._final(more, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        return with_likelihood(meta, base_logits, means_over_shots([shot.means for shot in more], weight), own_class)
+        return with_likelihood(meta, base_logits, means_over_shots([means for _, means in more], weight), own_class)
 
-    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-        """Return the cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
-        rule = partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
-        return mask_loss(logits_b2hw, label_bhw, rule)
+    @property
+    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
+        return partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

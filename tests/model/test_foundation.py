@@ -11,7 +11,7 @@ import torch
 from model.common.foundation import loaded
 from model.episode import NamedEpisode
 from model.mismatch import Mismatch
-from model.sam3 import canvas
+from model.sam3 import sam3 as canvas
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import require_transformers
