@@ -183,10 +183,12 @@ class WithEncoder(FewShotModel):
 
     @torch.no_grad()
     def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
+        """Return the features of K supports."""
         return self.encode_supports(support.flatten(0, 1), support_label.flatten(0, 1))
 
     @torch.no_grad()
     def cache_query(self, query: Tensor) -> Features:
+        """Return the features of a query."""
         return self.encode_images(self.encoder.normalise(query))
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
@@ -194,6 +196,7 @@ class WithEncoder(FewShotModel):
         return load_encoder(self.encoder, encoder_part(state), partial)
 
     def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder of a state dict in words."""
         return describe(state, self.settings.encoder.backbone)
 
 

@@ -44,6 +44,7 @@ class EncoderVariant:
     # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
     any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
+    batch_norm: bool = True  # False: without it, pools round down and stage 4 ends with one (VGG, as HSNet has it)
 
     def returned_stages(self, last_stage: int) -> range:
         """Return the stages whose outputs are returned."""
@@ -64,7 +65,7 @@ class Encoder(nn.Module):
     channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features
     last_stage: int  # the deepest one that exists
-    title: str = "an encoder"  # in messages
+    title = ""  # in messages
     torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known

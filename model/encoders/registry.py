@@ -74,7 +74,8 @@ def spec_of(backbone: str) -> EncoderSpec:
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return an encoder with random weights, without the stages after ``last_stage``."""
     encoder = spec_of(backbone).family(backbone, stem, last_stage, variant)
-    encoder.title, encoder.torchvision = in_words(backbone, stem), spec_of(backbone).torchvision
+    encoder.title = encoder.title or in_words(backbone, stem)
+    encoder.torchvision = encoder.torchvision or spec_of(backbone).torchvision
     return encoder
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from model.common.fixed_shapes import Objects
 from model.common.ops import resize
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
 
@@ -31,7 +31,7 @@ class TimmEncoder(Encoder):
 
     net: Any
 
-    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
 
         super().__init__()

@@ -18,10 +18,10 @@ from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
-from model.encoders.encoder import Encoder, EncoderVariant
+from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
-from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
+from model.encoders.vgg import PLAIN_ENDS
 from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
 
 VGG = "vgg16"
@@ -86,7 +86,7 @@ class HSNet(WithEncoder):
     title = "HSNet"
     published = LAYOUT
     grids, stride, size_rule = PYRAMID, 32, (1, 0)
-    variant = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
+    variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
     reads_intermediate = True
     shots_share_weights = True
     settings: HSNetSettings
@@ -96,10 +96,6 @@ class HSNet(WithEncoder):
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
         self.freeze()
-
-    def _build_encoder(self) -> Encoder:
-        plain_vgg = self.settings.encoder.backbone == VGG
-        return VGGEncoder(batch_norm=False) if plain_vgg else super()._build_encoder()
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""

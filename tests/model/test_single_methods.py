@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from model.encoders.layouts import load_encoder
-from model.encoders.settings import EncoderSettings
-from model.encoders.vgg import VGGEncoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
-from model.hsnet.hsnet import HSNetSettings, vote
+from model.hsnet.hsnet import HSNet, HSNetSettings, vote
 from model.mismatch import Mismatch
 from model.registry import related
 from model.symnet.hybrid_prototype import query_prototypes
@@ -61,7 +60,7 @@ def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:
     with torch.device("meta"):
-        encoder = VGGEncoder(batch_norm=False)
+        encoder = build_encoder(EncoderSettings("vgg16"), variant=HSNet.variant)
     names = encoder.own_names(
         {f"features.{i}.weight": torch.empty(0) for i in (0, 7, 17, 28)} | {"classifier.0.bias": 1}
     )
