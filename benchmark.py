@@ -33,7 +33,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.launch.cost import Case
+from util.launch.plan import Case
 from util.report.table import Table, add_format
 from util.run.device import describe, pick_device
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -32,10 +31,9 @@ from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key
 from util.evaluate.jobs import own_config, result_folder
 from util.evaluate.testing import test as score
 from util.launch import parts, reproduce
-from util.launch.cost import Case
 from util.launch.launch import claim
 from util.launch.parts import Part, undone
-from util.launch.plan import described
+from util.launch.plan import Case, described
 from util.launch.reproduce import main, tried
 from util.launch.stages import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
@@ -199,13 +197,13 @@ def test_a_finished_training_on_other_photos_is_refused(mini_yaml, tmp_path: Pat
     config = read_config(path, [f"data.root={tmp_path}/own"])
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = Run(config).folder("meta")
-    assert stage_in(folder, config, "meta", 0).refusal == ""
+    assert stage_in(folder, Run(config), "meta", 0).refusal == ""
     assert checkpoint.read(folder / BEST)["finished"]
     torch.save({n: t + 1 for n, t in torch.load(tmp_path / "encoder.pth").items()}, tmp_path / "encoder.pth")
-    assert "other initial weights" in stage_in(folder, config, "meta", 0).refusal
+    assert "other initial weights" in stage_in(folder, Run(config), "meta", 0).refusal
     shutil.rmtree(tmp_path / "own")
     generate(tmp_path / "own", 24, 16, 64, 9)
-    assert "other photos, masks or lists" in stage_in(folder, config, "meta", 0).refusal
+    assert "other photos, masks or lists" in stage_in(folder, Run(config), "meta", 0).refusal
 
 
 def test_a_mixture_that_no_table_prints_is_refused_first(monkeypatch: pytest.MonkeyPatch, capsys):
@@ -234,14 +232,14 @@ def test_a_mixture_that_no_table_prints_is_refused_first(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
 def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: str, total: int, gpus: int):
     config = read_config(config_path("split0", dataset, method, "resnet50"))
-    task = Task(config, "meta", gpus, Path(), "nothing", 1.0)
+    task = Task(config, "meta", gpus, Path())
     schedule = StepSchedule.from_settings(config.meta_stage, 3200, task.processes, "meta_stage")
     assert (schedule.batch, schedule.steps_per_epoch, task.note) == (total, 3200 // total, "")
 
 
 def test_what_the_number_of_gpus_changes_is_said():
     config = read_config(config_path("split0", "pascal", "hdmnet", "resnet50"), ["meta_stage.batch_per=process"])
-    task = Task(config, "meta", 8, Path(), "nothing", 1.0)
+    task = Task(config, "meta", 8, Path())
     assert "16 for each of 8 processes: 128 in all, the steps 1/8" in task.note
     few = read_config(config_path("split0", "pascal", "ssp", "resnet50"))
     assert "4 of 8 GPUs" in replace(task, config=few).note
@@ -256,29 +254,6 @@ def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(t
     assert (
         second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base" and "run.seed=2" in second.source.given
     )
-
-
-def test_the_plan_sums_up_each_method(mini_root: Path, tmp_path: Path, monkeypatch, capsys):
-    settings = [f"data.root={mini_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs", "data.size=33"]
-    settings += [
-        "data.min_pixels=100",
-        "meta_stage.typical_epochs=1",
-        "meta_stage.epochs=8",
-        "model.encoder.weights=null",
-    ]
-    options = [word for text in settings for word in ("--set", text)]
-    words = ["mini", "resnet10", "0", "--folds", "0", "--shot", "1", "--models", "ssp,prototype", "--protocol", "bam"]
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.01"])
-    with pytest.raises(UserError):  # below the least speed
-        main()
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.1"])
-    assert main() == 0
-    said = capsys.readouterr().out.splitlines()
-    (of_ssp,), (other,) = ([line for line in said if line.startswith(name)] for name in ("SSP", "prototype"))
-    assert "to epoch 1 of 8" in of_ssp and "; scored by bam, its own protocol is symnet" in of_ssp
-    totals = [float(re.search(r": ([\d.]+) hours", line)[1]) for line in (of_ssp, other)]
-    (whole,) = (line for line in said if line.startswith("in all"))
-    assert float(whole.split()[2]) == pytest.approx(sum(totals), abs=0.11)
 
 
 @pytest.mark.process
@@ -297,7 +272,9 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
             os.write(there, b"claimed")
             signal.pause()
     assert os.read(here, 9) and main() == 0
-    assert f"{result.parent}: another job" in (told := capsys.readouterr().out) and "left to other jobs: tiny" in told
+    assert (
+        f"{result.parent}: another command" in (told := capsys.readouterr().out) and "left to other jobs: tiny" in told
+    )
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
     assert main() == 3
@@ -316,7 +293,7 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
     (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
 
     def tested(*given: str) -> Config:
-        return Run(read_config(config.path, [*given])).for_test()
+        return Run(read_config(config.path, [*given])).for_test().config
 
     for given in ((), ("test.checkpoint=last",)):
         now = tested(*given)
@@ -326,7 +303,7 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
     assert tested("data.size=49").data.size == 49
     assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
     assert tested("data.fold=1").data.fold == 1
-    assert "data.size = 41, now 33" in stage_in(meta, config, "meta", 0).refusal
+    assert "data.size = 41, now 33" in stage_in(meta, Run(config), "meta", 0).refusal
     checkpoint.save(meta / BEST, {**content, "config": to_dict(read_config(config.path, ["data.fold=1"]))})
     assert tested().data.fold == 0  # which load_weights refuses
 
@@ -382,14 +359,19 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     settings += ["data.min_pixels=100", "data.text=names", "test.seeds=[0]"]
     options = [word for text in settings for word in ("--set", text)]
     words = ["mini", "resnet10", "8", "--folds", "0", "--shot", "1", "--models", "symnet,sspp,ssp", *options]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.01"])
+    with pytest.raises(UserError):  # below the least speed
+        main()
     monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.1"])
     assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("|")[2:8]] for line in said.out.splitlines() if "config/" in line]
+    (whole,) = (line for line in said.out.splitlines() if line.startswith("in all"))
+    assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40 with base_stage.epochs = 9, now 8", "16", "81", "2 x 8"],
-        ["meta", "nothing", "16", "33", "1 x 8"],
+        ["meta", "not begun", "16", "33", "1 x 8"],
         ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],
     ]
     assert "base_stage.epochs = 9, now 8" in said.err and "'ssp'" in said.err and "data.text = names" in said.err
@@ -397,7 +379,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    _, case, _ = described(Task(config, "meta", 1, Path(), "nothing", 1.0))
+    _, case, _ = described(Task(config, "meta", 1, Path()))
     assert case.batch == 2 and tried(case, "cpu") == ""
 
     def full(*_: object) -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
+from util.checkpoints.run import Run
 from util.checkpoints.weights import network_to_train
 from util.config.read import read_config
 from util.data.lists.index import load_index
 from util.errors import UserError
-from util.run.context import make_run_context
 from util.train import stages as training
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
@@ -33,4 +33,4 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
         training.train_base(config, resume=False, overwrite=False)
     other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
-        network_to_train(make_run_context(other), "meta", resume=False)
+        network_to_train(Run(other), "meta", resume=False)

@@ -19,7 +19,6 @@ from util.cli import STOPS
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.errors import UserError
-from util.run.context import make_run_context
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
@@ -49,10 +48,10 @@ def base_checkpoint(path: Path) -> None:
 
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     base_checkpoint(path := mini_yaml())
-    changed = make_run_context(read_config(path, ["base_stage.epochs=3"]))
+    changed = Run(read_config(path, ["base_stage.epochs=3"]))
     with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
-    network_to_train(changed, "meta", resume=False, base=Run(changed.config).folder("base") / BEST)
+    network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 
 
 @pytest.mark.process

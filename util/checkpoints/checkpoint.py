@@ -10,14 +10,18 @@ of the training, as JSON in its header. A published folder (``util/predict/publi
 for which it stands wherever a checkpoint is named.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import pickle
 import re
+import shutil
 import zipfile
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -25,11 +29,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX
-from model.contract import FewShotModel
+from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.registry import published_layout, related
 from util.config.read import to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.errors import UserError
 from util.files import write_atomically
@@ -43,6 +47,7 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 COMPILED = "_orig_mod."  # torch.compile puts it before names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
+MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 OF_TRAINING = ("optimizers", "ema", "scaler")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
@@ -291,3 +296,44 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
         f"it holds {holds}, expected {needs}; check model.name, model.encoder and the model's other settings, data.name"
         ", data.folds, data.shot and data.text"
     )
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def free_bytes(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+
+
+def taken(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
+    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
+    return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+class Stored(NamedTuple):
+    """The bytes of a network in training: of its weights, of what optimisers and EMA keep beside them, of the EMA."""
+
+    weights: int
+    beside: int
+    average: int = 0
+
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network."""
+        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+        numbers, average = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0), stage.ema_decay > 0
+        weights = sum(t.nbytes for t in network.state_dict().values())
+        return cls(weights, (numbers + average) * learning, average * learning)
+
+    @property
+    def remain(self) -> int:
+        """The bytes of a finished stage's checkpoints: best and last."""
+        return 2 * self.weights + self.average
+
+    @property
+    def most(self) -> int:
+        """The most that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
+        return 4 * self.weights + 3 * self.beside

@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from model.registry import class_of
 from util import cli
 from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run, StageFolder
+from util.checkpoints.run import BEST, Run
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
@@ -154,7 +154,7 @@ def claim(folder: Path) -> Iterator[None]:
         return
     path = folder.with_name(f".{folder.name}.lock")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path, f"{folder}: another job works on it; wait for its end, or set another run.name"):
+    with lock(path, f"{folder}: another command works on it; wait for its end, or set another run.name"):
         try:
             yield
         finally:
@@ -183,40 +183,42 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     asked = parser.parse_args([str(path), *options])
     if asked.print_config:
         return run_script("train.py", 0, [str(path), *options])
-    config = read_config(path, asked.overrides)
-    if not class_of(config.model).learns:
+    run = Run(read_config(path, asked.overrides))
+    if not class_of(run.config.model).learns:
         raise UserError(f"{path}: this model has nothing to train; test it as it is")
-    continues = asked.resume and StageFolder(Run(config).folder("meta")).begun  # it holds all that it started from
+    continues = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
-        config = Run(config).as_trained("meta" if continues else "base")
-    folders = {stage: Run(config).folder(stage) for stage in SCRIPTS}
+        run = run.as_trained("meta" if continues else "base")
+    config, folders = run.config, {stage: run.folder(stage) for stage in SCRIPTS}
     if class_of(config.model).generalised:  # its weights are the base stage's
         del folders["meta"]
-    elif config.base_stage is None or asked.checkpoint or (continues and not StageFolder(folders["base"]).finished):
+    elif config.base_stage is None or asked.checkpoint or (continues and not run.at("base").finished):
         del folders["base"]
     if asked.dry_run:
         from util.launch.plan import plan_training  # whose packages take a second
 
-        tasks = [as_asked(stage_in(folder, config, stage, gpus), asked) for stage, folder in folders.items()]
+        tasks = [as_asked(stage_in(folder, run, stage, gpus), asked) for stage, folder in folders.items()]
         return plan_training(tasks, gpus, asked)
     kept = config.given[: len(config.given) - len(asked.overrides)]
-    words = [word for text in kept for word in ("--set", text)]
-    words += [word for word in options if word not in (RESUME, OVERWRITE)]
+    words = [*settings(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage, folder in folders.items():
         with claim(folder):
-            task = as_asked(stage_in(folder, config, stage, gpus), asked)
+            task = as_asked(stage_in(folder, run, stage, gpus), asked)
             if task.refusal:
                 raise UserError(task.refusal)
             if stage == "base" and not task.left:
-                print(f"base stage: {folder / BEST} is kept: {task.there}", flush=True)
+                print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
                 continue
-            print(f"{stage} stage: {folder}: {task.there}", flush=True)
-            if task.note:
-                print(task.note, flush=True)
-            flags = [RESUME] if asked.resume and StageFolder(folder).begun else [OVERWRITE] if asked.overwrite else []
+            print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
+            flags = [RESUME] if asked.resume and run.at(stage).begun else [OVERWRITE] if asked.overwrite else []
             if code := run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *words, *flags]):
                 return code
     return 0
+
+
+def settings(overrides: list[str]) -> list[str]:
+    """Return overrides as words of a command line."""
+    return [word for text in overrides for word in ("--set", text)]
 
 
 def add_planning(out: argparse.ArgumentParser) -> None:

@@ -18,10 +18,9 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import kept_json, write_atomically
-from util.launch.cost import Case
 from util.launch.launch import add_planning, check_gpus
 from util.launch.parts import Part, run_all, run_in_two
-from util.launch.plan import described, in_words, plan, refuse
+from util.launch.plan import Case, described, in_words, plan, refuse
 from util.launch.stages import Task
 from util.prepare.needs import Finding, Needs
 from util.report.compare import compare
@@ -71,7 +70,7 @@ def main() -> int:
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
-    folders = {Run(part.source).trained: None for part in parts if part.learns}
+    folders = {part.training.trained: None for part in parts if part.learns}
     took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
     each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
     whole.notes += [f"Minutes of training: {each}."] if each else []
@@ -127,7 +126,8 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
         for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
             config = read(dataset, fold, tested)
             source = first if first.test.data_sets else read(dataset, fold, trained)
-            if source is not first and 1 in options.shot and Run(source).trained != Run(source).folder("meta"):
+            run = Run(source)
+            if source is not first and 1 in options.shot and run.trained != run.folder("meta"):
                 source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
             out.append(Part(method, config, source))
     return out
@@ -140,7 +140,7 @@ def lacking(parts: list[Part]) -> list[str]:
         found += needs.of(part.config, trains=False) if part.undone else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            folders = Run(part.source).folder("base"), Run(part.source).trained
+            folders = part.training.folder("base"), part.training.trained
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
     return in_words(found)
 

@@ -105,7 +105,7 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
 def check_finite(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        mend = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
+        mend = f"lower the learning rate, then continue from the last checkpoint by train.sh --resume {ALLOW}"
         raise UserError(f"step {step}: {what} is not finite; {mend}")
 
 
