@@ -44,7 +44,6 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-COMPILED = "_orig_mod."  # torch.compile puts it before names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
@@ -179,7 +178,9 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in HELD_BY:
         if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
             return {**held, **content.get("ema", {})} if is_own(content) else held
-    state = {str(k).replace(COMPILED, ""): v for k, v in content.items() if isinstance(v, Tensor)}
+    state = {
+        str(k).replace("_orig_mod.", ""): v for k, v in content.items() if isinstance(v, Tensor)
+    }  # torch.compile's
     while published_layout(state) is None:
         most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
         if most is None:
@@ -197,16 +198,15 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if not is_own(content):
         return []
     config, schedule, stage = content["config"], content.get("schedule", {}), content["stage"]
-    settings = config[f"{stage}_stage"]
     facts = {
         "stage": stage,
         "step": content.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
         "batch": schedule.get("batch"),
-        "size": settings.get("size") or config["data"]["size"],
+        "size": config[f"{stage}_stage"].get("size") or config["data"]["size"],
         "seed": config["run"]["seed"],
         "list": content.get("data"),
-        "settings": settings,
+        "settings": config[f"{stage}_stage"],
     }
     return [*content.get("base", []), facts]
 
@@ -257,27 +257,21 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     Raises:
         UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
+    given, own, problem = {name.removeprefix(DDP_PREFIX): x for name, x in state.items()}, network.state_dict(), ""
     if isinstance(network, FewShotModel) and network.published is not None:
         given = network.published.translate(given) or given
-    own = network.state_dict()
-    if problem := _misfit(own, given):
-        about = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-        raise UserError(f"{source}: not weights of this model as configured: {problem}; {about}")
-    network.load_state_dict({k: given.get(k, own[k]) for k in own})
-
-
-def _misfit(own: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return in words the first named tensor that does not fill its place in a network, '' if all do."""
     for name in dict.fromkeys((*own, *given)):
-        if name not in own or name not in given:
-            if not name.endswith(COUNTER):
-                return f"{name} is {'unknown' if name in given else 'missing'}"
-        elif own[name].shape != given[name].shape:
-            return f"{name} has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-        elif own[name].is_floating_point() != given[name].is_floating_point() or not given[name].isfinite().all():
-            return f"{name} does not hold finite numbers of the right kind"
-    return ""
+        x, wanted = given.get(name), own.get(name)
+        if x is None or wanted is None:
+            problem = "" if name.endswith(COUNTER) else f"{name} is {'missing' if x is None else 'unknown'}"
+        elif wanted.shape != x.shape:
+            problem = f"{name} has shape {tuple(x.shape)}, expected {tuple(wanted.shape)}"
+        elif wanted.is_floating_point() != x.is_floating_point() or not x.isfinite().all():
+            problem = f"{name} does not hold finite numbers of the right kind"
+        if problem:
+            about = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+            raise UserError(f"{source}: not weights of this model as configured: {problem}; {about}")
+    network.load_state_dict({k: given.get(k, own[k]) for k in own})
 
 
 def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:

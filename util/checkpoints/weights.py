@@ -119,10 +119,8 @@ def cannot_train(config: Config) -> str:
     """Return in words why a method cannot be trained on a data set; '' if it can."""
     data, cls = config.data, class_of(config.model)
     if cls.reads_base_labels and not has_class_maps(vars(data)):
-        return (
-            f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks of one "
-            "class each and no folds, or more classes"
-        )
+        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
+        return f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
     return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 

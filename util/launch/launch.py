@@ -30,7 +30,7 @@ from util.files import REPOSITORY, lock
 from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
 from util.run.device import CUDA, gpu_count, gpu_problem
 
-RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
+RESUME, OVERWRITE = "--resume", "--overwrite"
 # Why the system ends a process.
 CAUSES = {
     "SIGKILL": "perhaps for lack of memory",
@@ -82,14 +82,12 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words = [str(REPOSITORY / script), *words]
+    words, place = [str(REPOSITORY / script), *words], ["--standalone"]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
-    place = ["--standalone"]
     if nodes() > 1:
-        place = [f"--nnodes={nodes()}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
-        place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
-        place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
+        of_nodes = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+        place = [f"--nnodes={nodes()}", *(f"--{k.lower()}={os.environ.get(k, v)}" for k, v in of_nodes.items())]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
     try:
@@ -231,7 +229,7 @@ def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
     path, gpus, options = parse(arguments, f"{action}.sh")
-    if DRY_RUN not in options:
+    if "--dry-run" not in options:
         check_gpus(gpus)
     return train(path, gpus, options) if action == "train" else run_script("test.py", gpus, [str(path), *options])
 

@@ -1,6 +1,7 @@
 """Writers of a training's curves and pictures, by their names in ``run.loggers``."""
 
 import importlib.util
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class WeightsAndBiases:
 
         known = folder / "wandb_id.txt"
         if resumed_at is None or not known.exists():
-            known.write_text(wandb.util.generate_id())
+            known.write_text(uuid.uuid4().hex[:8])
         name = "/".join(folder.parts[-2:])
         self._wandb, own = wandb, known.read_text()
         self._run = wandb.init(dir=str(folder), config=config, name=name, id=own, resume="allow")

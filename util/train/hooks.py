@@ -119,10 +119,8 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     validations the newest weights are the best.
     """
     stage, schedule, progress = training.stage, training.schedule, training.progress
-    length = schedule.steps_per_epoch
-    epochs, steps = divmod(progress.step, length)
-    is_end = steps == 0
-    is_middle = stage.validate_midway and epochs > 0 and 0 < steps == length // 2
+    epochs, steps = divmod(progress.step, length := schedule.steps_per_epoch)
+    is_end, is_middle = steps == 0, stage.validate_midway and epochs > 0 and 0 < steps == length // 2
     of = (epochs + 1) * length if is_middle else progress.step
     is_due = validate is not None and (of % max(round(stage.validate_every * length), 1) == 0 or of == schedule.steps)
     if progress.on_record or not (is_end or is_due):
@@ -175,9 +173,9 @@ def finish(training: Training) -> None:
 
 def write_metrics(training: Training, finished: bool) -> None:
     """Write the losses and scores so far."""
-    progress = training.progress
-    best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
-    content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+    own = training.progress
+    best = None if math.isinf(own.best) else {"score": own.best, "epoch": own.best_epoch}
+    content = {"finished": finished, "best": best, "minutes": own.minutes, "epochs": own.history}
     training.folder.write_json(METRICS, content)
 
 
@@ -190,9 +188,9 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before it
     stays as ``previous.pth``.
     """
-    now, progress, path = time.monotonic(), training.progress, training.folder.path
-    progress.minutes += (now - training.saved_at) / 60
-    training.saved_at = now
+    before, progress, path = training.saved_at, training.progress, training.folder.path
+    training.saved_at = time.monotonic()
+    progress.minutes += (training.saved_at - before) / 60
     if not training.world.is_main:
         return
     weights = checkpoint.on_cpu(training.prepared.network.state_dict())
@@ -244,15 +242,12 @@ class Interrupted(Exception):
     """A signal came amid a validation, before which a checkpoint was written."""
 
 
+@dataclass
 class Watch:
-    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal.
+    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal."""
 
-    Args:
-        batches: that every process has; a signal amid those after them is heard at the end.
-    """
-
-    def __init__(self, training: Training, batches: int):
-        self.training, self.left = training, batches
+    training: Training
+    left: int  # batches that every process has; a signal amid those after them is heard at the end
 
     def add(self, *_: Any) -> None:
         """See a batch."""
@@ -270,9 +265,9 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in {signal.SIGINT, *STOPS, HANG_UP}:
-            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
-                self._before[number] = signal.signal(number, self._note)
+        outlives = signal.getsignal(HANG_UP) == signal.SIG_IGN  # its terminal, by nohup
+        for number in {signal.SIGINT, *STOPS, HANG_UP} - ({HANG_UP} if outlives else set()):
+            self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
