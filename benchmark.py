@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model.common.ops import normalise
 from model.common.with_encoder import WithEncoder
@@ -40,7 +40,6 @@ from util.run.device import describe, pick_device
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}
 MIB = 2**20
-NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
@@ -77,8 +76,8 @@ def command() -> int:
             measured = pool.apply(seconds if options.what == "speed" else peak_memory, (case, options))
         rows.append({"case": str(case), **measured})
     columns = COLUMNS[options.what]
-    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
     cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
+    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
     print(format(Table(["case", *columns], cells), options.format))
     if options.json:
         content = {"command": options.what, "conditions": measured_under, "rows": rows}
@@ -118,7 +117,9 @@ def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episod
     network, episode = case.network(device), case.episodes(device)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, NORM_WEIGHT)
+            nn.init.constant_(
+                module.weight, 0.5
+            )  # with 1 the maps of random residual networks grow from block to block
 
     def run() -> None:
         case.run(network, episode)
@@ -139,8 +140,10 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     encoder = getattr(network, "encoder", None)
     if encoder is not None:
         plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
+        residual = isinstance(plain, ResNetEncoder)  # others are plain already
+        stages = nn.Sequential(*plain.stages()) if residual else plain
         runs["encoder"] = torch.inference_mode()(lambda: encoder(image))
-        runs["unit"] = torch.inference_mode()(lambda: _plain(plain, image))
+        runs["unit"] = torch.inference_mode()(lambda: stages(image))
     took: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.repeats + 1):
         for name, each in runs.items():
@@ -172,15 +175,6 @@ def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     run()
     peak = torch.cuda.max_memory_allocated() / MIB if on_gpu else _status("VmHWM")
     return {"mib": peak - before, "peak_mib": peak}
-
-
-def _plain(encoder: nn.Module, image: Tensor) -> object:
-    """Return the last stage's map, of a residual network by torchvision's own blocks; others are plain already."""
-    if not isinstance(encoder, ResNetEncoder):
-        return encoder(image)
-    for i in range(encoder.last_stage + 1):
-        image = encoder.stage(i)(image)
-    return image
 
 
 def _status(name: str) -> float:

@@ -32,7 +32,7 @@ from util.evaluate.jobs import own_config, result_folder
 from util.evaluate.testing import test as score
 from util.launch import parts, reproduce
 from util.launch.launch import claim
-from util.launch.parts import Part, undone
+from util.launch.parts import Part, reason_to_test
 from util.launch.plan import Case, described
 from util.launch.reproduce import main, tried
 from util.launch.stages import Task, stage_in
@@ -133,14 +133,14 @@ def done_run(mini_yaml, tmp_path: Path):
 def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
     part = Part("symnet", config, config)
-    assert part.result == result and part.learns and not part.trains and not undone(config, result)
+    assert part.result == result and part.learns and not part.trains and not reason_to_test(config, result)
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
         assert part.trains
     result.write_text("{")
-    assert undone(config, result) and undone(config, result.parent / "missing.json")
+    assert reason_to_test(config, result) and reason_to_test(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
-    assert "other.pth" in undone(config, result)
+    assert "other.pth" in reason_to_test(config, result)
 
 
 @pytest.mark.train
@@ -163,23 +163,23 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     config = own_config(config, "presence", 1)
     path = result_folder(config, "presence") / RESULT
     score(config, ["presence"])
-    assert undone(config, path) == ""
+    assert reason_to_test(config, path) == ""
     draw(2)
-    assert "training-free holds" in undone(config, path)
+    assert "training-free holds" in reason_to_test(config, path)
     score(config, ["presence"])
     made = Calibration(
         FORMAT, "x", key_of(config, read_result(path)["weights"]), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5
     )
     calibration_path(config, "training-free").write_text(yaml.safe_dump(asdict(made), sort_keys=False))
-    assert "calibration" in undone(config, path)
+    assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
-    assert undone(config, path) == ""
+    assert reason_to_test(config, path) == ""
     for image in (tmp_path / "own/JPEGImages").iterdir():  # as before, but for a comment
         image.write_bytes(image.read_bytes() + b" ")
-    assert "other sizes" in undone(config, path)
+    assert "other sizes" in reason_to_test(config, path)
     shutil.rmtree(tmp_path / "own")
     generate(tmp_path / "own", 12, 16, 64, 9)
-    assert "its list is" in undone(config, path)
+    assert "its list is" in reason_to_test(config, path)
 
 
 @pytest.mark.train
@@ -276,7 +276,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     assert main() == 3
 
 
-def test_a_test_takes_the_settings_of_its_training(done_run):
+def test_a_test_takes_the_settings_of_its_weights(done_run, tmp_path: Path):
     """Its options, and data and model of its file then; the command line, the fold and other sections stay."""
     config, meta = read_config(done_run[0].path), done_run[1]
     options = ["data.size=41", "data.workers=1", "run.device=cuda"]
@@ -298,6 +298,10 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
         assert now.meta_stage == config.meta_stage  # a result names what differs
     assert tested("data.size=49").data.size == 49
     assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
+    other = f"test.checkpoint={shutil.copy(meta / BEST, tmp_path / 'other.pth')}"  # weights of any run have theirs
+    assert (tested(other).data.size, tested(other).data.min_pixels, tested(other).data.fold) == (41, 7, 0)
+    assert tested(other, "data.size=49").data.size == 49 and tested(other, "data.fold=1").data.fold == 1
+    assert tested(other, "test.trained_on=mini").data.size == 33  # but of the model's, on another data set
     assert tested("data.fold=1").data.fold == 1
     assert "data.size = 41, now 33" in stage_in(meta, Run(config), "meta", 0).refusal
     checkpoint.save(meta / BEST, {**content, "config": to_dict(read_config(config.path, ["data.fold=1"]))})
@@ -318,7 +322,7 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
 def test_a_result_of_other_settings_is_not_done(done_run, override: str):
     config, _, result = done_run
     key = override.partition("=")[0].removeprefix("protocols.bam.")
-    assert key in undone(own_config(read_config(config.path, [override]), "bam", 1), result)
+    assert key in reason_to_test(own_config(read_config(config.path, [override]), "bam", 1), result)
 
 
 @pytest.mark.parametrize(

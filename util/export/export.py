@@ -21,7 +21,6 @@ from torch.export import ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.common.fixed_shapes import fixed_shapes
-from util.checkpoints.weights import encoder_licence
 from util.cli import Parser
 from util.data.images.views import BLOCK
 from util.errors import UserError
@@ -136,10 +135,9 @@ def export(arguments: list[str]) -> int:
 
 
 def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
-    """Write a segmenter's folder; return the largest difference of a probability on a support.
+    """Write the folder of a segmenter on the CPU, in float32; return the largest difference of a probability.
 
     Args:
-        segmenter: on the CPU, in float32.
         name: of the format.
 
     Raises:
@@ -182,7 +180,9 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
                 f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
             )
         facts = {"format": name, "file": path.name, **_facts(segmenter)}
-        facts |= {"inputs": _described({"query": query}), "outputs": _described(expected)}
+        for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
+            kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}
+            facts[key] = [{"name": k, "dtype": kinds[k], "shape": list(x.shape)} for k, x in tensors.items()]
         write_atomically(folder / RUN.name, RUN.read_bytes())
         text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
         write_atomically(folder / run.FACTS, text)
@@ -197,16 +197,9 @@ def _facts(segmenter: Segmenter) -> dict[str, Any]:
     return {
         **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
         "torch": torch.__version__,
-        "licence_of_encoder_weights": encoder_licence(model.context.config, model.network),
+        "licence_of_encoder_weights": model.weights.encoder_licence,
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
         "classes": [{"name": one.name, "supports": one.sources} for one in segmenter.classes],
         "calibration": None if known is None else {**asdict(known), "grid": GRID, "quantiles": QUANTILES},
     }
-
-
-def _described(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": list(x.shape)}
-        for name, x in tensors.items()
-    ]

@@ -198,7 +198,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         tasks = [as_asked(stage_in(folder, run, stage, gpus), asked) for stage, folder in folders.items()]
         return plan_training(tasks, gpus, asked)
     kept = config.given[: len(config.given) - len(asked.overrides)]
-    words = [*settings(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
+    words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage, folder in folders.items():
         with claim(folder):
             task = as_asked(stage_in(folder, run, stage, gpus), asked)
@@ -214,7 +214,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     return 0
 
 
-def settings(overrides: list[str]) -> list[str]:
+def as_options(overrides: list[str]) -> list[str]:
     """Return overrides as words of a command line."""
     return [word for text in overrides for word in ("--set", text)]
 

@@ -17,7 +17,7 @@ from util.errors import Busy, UserError
 from util.evaluate.jobs import deciding, result_folder
 from util.evaluate.result import of_config
 from util.evaluate.verify import changed_since
-from util.launch.launch import RESUME, claim, run_script, settings, train
+from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.stages import Task, stage_in
 from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context, network_config
@@ -43,9 +43,9 @@ class Part:
         return result_folder(self.config, self.config.test.protocol) / RESULT
 
     @cached_property
-    def undone(self) -> str:
-        """Why its test had to run when that was first asked."""
-        return undone(self.config, self.result)
+    def reason(self) -> str:
+        """Why its test had to run when that was first asked; '' if it had not."""
+        return reason_to_test(self.config, self.result)
 
     @property
     def learns(self) -> bool:
@@ -75,21 +75,21 @@ class Part:
         config, source, trains = self.config, self.source, self.trains
         if trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            words = settings([*source.given, f"data.shot={self.training.config.data.shot}"])
+            words = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
             if code := train(Path(source.path), gpus, [*words, RESUME]):
                 return code
         title = f"== {config.run.name}, {config.data.shot}-shot"
-        if trains or self.undone:
+        if trains or self.reason:
             with claim(self.result.parent):
-                if why := undone(config, self.result):  # no other command has done it since
+                if why := reason_to_test(config, self.result):  # no other command has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *settings(config.given)])
+                    return run_script("test.py", gpus, [config.path, *as_options(config.given)])
         print(f"{title}: done ==", flush=True)
         return 0
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
-        run, why, out = self.training, self.undone, list[Task]()
+        run, why, out = self.training, self.reason, list[Task]()
         folders = {"base": run.folder("base"), "meta": run.trained}
         for stage, folder in folders.items() if self.learns else ():
             if getattr(run.config, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
@@ -147,7 +147,7 @@ def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
     return run_all(left, 0) if left and not code else (code, left)
 
 
-def undone(config: Config, path: Path) -> str:
+def reason_to_test(config: Config, path: Path) -> str:
     """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
     if not path.exists():
         return "no result yet"
@@ -166,3 +166,6 @@ def undone(config: Config, path: Path) -> str:
         return f"the result there differs in {', '.join(differ[:3])}"
     changed = changed_since(config, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
+
+
+undone = reason_to_test  # for scripts that know it by this name

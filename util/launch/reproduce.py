@@ -62,7 +62,7 @@ def main() -> int:
     if code := refuse(refused):
         return code
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
-    several = not options.gpus and sum(bool(part.undone) for part in parts) > 1
+    several = not options.gpus and sum(bool(part.reason) for part in parts) > 1
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
@@ -137,7 +137,7 @@ def lacking(parts: list[Part]) -> list[str]:
     """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
-        found += needs.of(part.config, trains=False) if part.undone else []
+        found += needs.of(part.config, trains=False) if part.reason else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
             folders = part.training.folder("base"), part.training.trained
