@@ -24,7 +24,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import _exit_code, main, parse
-from util.launch.stages import usable_gpus
+from util.launch.tasks import usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {

@@ -35,7 +35,7 @@ from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
 from util.launch.plan import Case, described
 from util.launch.reproduce import main, tried
-from util.launch.stages import Task, stage_in
+from util.launch.tasks import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context

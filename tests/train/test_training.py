@@ -16,13 +16,17 @@ from util.checkpoints.run import BEST, Run
 from util.checkpoints.weights import network_to_train
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
+from util.data.lists.index import load_index
 from util.errors import UserError
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
-from util.train import hooks
+from util.train import hooks, stages
 from util.train.optim import EMA, StepSchedule
 from util.train.trainer import optimiser_step
+
+BASE = "runs/mini_split0_resnet10/base/gone.pth"
+GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -36,6 +40,29 @@ def base_checkpoint(path: Path) -> None:
     folder.mkdir(parents=True)
     weights = build_model(config, text_width=300).base_stage().state_dict()
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
+
+
+def test_missing_data_name_the_command_that_makes_them(mini_yaml) -> None:
+    config = read_config(mini_yaml(data={"root": "nowhere"}))
+    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*prepare.py mini --out nowhere"):
+        load_index(config.data, "train")
+
+
+def test_a_missing_base_stage_names_the_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
+    monkeypatch.setattr(stages, "meta_stage_data", lambda *_: pytest.fail("photos were read"))
+    path = mini_yaml(model={"encoder": {"weights": None}})
+    with pytest.raises(UserError, match=rf"base/best.pth: the base stage's .* python train_base.py {path}"):
+        stages.train_meta(read_config(path), resume=False, overwrite=False)
+
+
+def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatch) -> None:
+    monkeypatch.setattr(stages, "base_stage_data", lambda *_: pytest.fail("photos were read"))
+    config = read_config(mini_yaml(model=GONE))
+    with pytest.raises(UserError, match=r"gone.pth: these weights do not exist; .*initmodel/README.md .* NET=lite0"):
+        stages.train_base(config, resume=False, overwrite=False)
+    other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
+    with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
+        network_to_train(Run(other), "meta", resume=False)
 
 
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:

@@ -85,7 +85,7 @@ def traced(module: nn.Module, query: Tensor, for_onnx: bool) -> ExportedProgram:
     return program
 
 
-def pt2(program: ExportedProgram, outputs: Sequence[str]) -> bytes:
+def pt2(program: ExportedProgram, _: Sequence[str]) -> bytes:
     """Return a program as torch.export's archive, which names no tensors."""
     content = io.BytesIO()  # with a full disk, a file would abort the process in C++
     torch.export.save(program, content)

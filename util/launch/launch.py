@@ -27,12 +27,11 @@ from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
-from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
+from util.launch.tasks import as_asked, nodes, stage_in, usable_gpus
 from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
-# Why the system ends a process.
-CAUSES = {
+CAUSES = {  # why the system ends a process
     "SIGKILL": "perhaps for lack of memory",
     "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
     "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
@@ -71,11 +70,11 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
 def check_gpus(gpus: int) -> None:
     """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use."""
-    have = gpu_count()
-    if gpus and (problem := gpu_problem()):
+    problem, have = gpu_problem() if gpus else "", gpu_count()
+    if not problem and gpus > have:
+        problem = f"this machine has {have}; ask for at most {have} (0 is the CPU)"
+    if problem:
         raise UserError(f"{gpus} GPUs were asked for: {problem}")
-    if gpus > have:
-        raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
@@ -106,9 +105,8 @@ def _exit_code(error: ChildFailedError) -> int:
     for rank, failure in error.failures.items():
         if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
             name = signal.Signals(-failure.exitcode).name
-            why = CAUSES.get(name, "see the lines above")
-            mend = "a training continues from its last checkpoint with --resume"
-            raise UserError(f"process {rank} was killed ({name}), {why}; {mend}") from None
+            killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
+            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
     code = error.get_first_failure()[1].exitcode
     return EXIT_INTERRUPTED if -code in cli.STOPS else code
 
@@ -139,13 +137,10 @@ def _run_alone(words: list[str]) -> int:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder.
+    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder; Busy if one does.
 
     The lock lies beside the folder, whose files a run may delete. Of a run over several machines, which all call this,
     the folder's own lock is held by one.
-
-    Raises:
-        Busy: another one does.
     """
     if nodes() > 1:
         yield

@@ -18,7 +18,7 @@ from util.evaluate.jobs import deciding, result_folder
 from util.evaluate.result import of_config
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
-from util.launch.stages import Task, stage_in
+from util.launch.tasks import Task, stage_in
 from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context, network_config
 from util.run.data import images_for_protocol

@@ -27,7 +27,7 @@ from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config, StageSettings
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
-from util.launch.stages import Task, training_images
+from util.launch.tasks import Task, training_images
 from util.prepare.lists import published
 from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table

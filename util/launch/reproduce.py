@@ -21,7 +21,7 @@ from util.files import kept_json, write_atomically
 from util.launch.launch import add_planning, check_gpus
 from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import Case, described, in_words, plan, refuse
-from util.launch.stages import Task
+from util.launch.tasks import Task
 from util.prepare.needs import Finding, Needs
 from util.report.compare import compare
 from util.report.paper_table import check_mixture, published_rows, table
@@ -70,9 +70,8 @@ def main() -> int:
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
-    folders = {part.training.trained: None for part in parts if part.learns}
-    took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
-    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
+    took = {f: kept_json(f / METRICS).get("minutes") for f in (part.training.trained for part in parts if part.learns)}
+    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took.items() if minutes is not None)
     whole.notes += [f"Minutes of training: {each}."] if each else []
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
@@ -89,9 +88,9 @@ def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
             of_method = [part for seed in options.seeds for part in _parts(options, method, protocol, seed)]
         except UserError as error:
             refused.append(str(error))
-        else:
-            out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
-            protocol = protocol or next((part.config.test.protocol for part in of_method), None)
+            continue
+        out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
+        protocol = protocol or next((part.config.test.protocol for part in of_method), None)
     return out, refused
 
 
@@ -147,12 +146,9 @@ def lacking(parts: list[Part]) -> list[str]:
 
 def lacking_memory(tasks: list[Task]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
-    out = dict[str, str]()
-    for task in tasks:
-        if task.stage != "test" and task.left and str(case := described(task)[1]) not in out:
-            with get_context("spawn").Pool(1) as pool:  # which gives the memory back
-                out[str(case)] = pool.apply(tried, (case, CUDA))
-    return list(out.values())
+    cases = (described(task)[1] for task in tasks if task.stage != "test" and task.left)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
+        return [pool.apply(tried, (case, CUDA)) for case in {str(case): case for case in cases}.values()]
 
 
 def tried(case: Case, device: str) -> str:

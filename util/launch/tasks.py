@@ -1,4 +1,4 @@
-"""The stages of a training and its test as tasks: their processes, their state, and what is left of them."""
+"""The tasks of a command: stages of trainings and tests, with their processes, their state and what is left of them."""
 
 import os
 from argparse import Namespace
