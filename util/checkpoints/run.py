@@ -163,26 +163,20 @@ class Run:
     def for_test(self) -> Run:
         """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
 
-        Of its own training all options hold, but in the sections of tests; of weights that learnt from another data set
-        (``test.trained_on``) those of the model. The fold, what the command names, and settings of the training itself,
-        which a result names where they differ, stay.
+        Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
+        training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
+        itself, which a result names where they differ, stay.
         """
         source, merged, own = self.weights, to_dict(self.config), self.mark in ("", "last")
         if isinstance(source, str) or not source.exists():
             return self
         sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
-        identity = (*IDENTITY, *self.config.model.identity)
-
-        def decides_weights(key: str) -> bool:
-            section, _, name = key.partition(".")
-            return section in sections and name not in identity and find(merged, key, ...) is not ...
-
-        kept = dict[str, str]()
-        for text in StageFolder(source.parent).options:
-            if (own and _key(text).partition(".")[0] not in OF_TESTS) or decides_weights(_key(text)):
-                kept[_key(text)] = text
+        told = {_key(text): text for text in StageFolder(source.parent).options if own}
+        kept = {key: text for key, text in told.items() if key.partition(".")[0] not in OF_TESTS}
         for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
-            if decides_weights(key):
+            section, _, name = key.partition(".")
+            fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
+            if fits and find(merged, key, ...) is not ...:
                 kept.setdefault(key, override(key, trained))
         return self._with([*kept.values()], source.parent)
 

@@ -16,7 +16,6 @@ from util.checkpoints.run import (
     NO_CHECKPOINT,
     OWN,
     TRAINING_FREE,
-    UNTRAINED,
     Run,
     StageFolder,
     changed_settings,
@@ -214,18 +213,17 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
             start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
         otherwise = _otherwise(run, content, Path(source).parent)
         note = f"the training had other settings: {'; '.join(otherwise)}" if otherwise else note
-    encoder, parameters = getattr(network, "encoder", None), [*network.parameters()]
-    learns = source not in (TRAINING_FREE, UNTRAINED)
+    encoder, parameters, data = getattr(network, "encoder", None), [*network.parameters()], config.model.pretraining
+    if start is not None and encoder is not None:
+        data = pretraining_of(start.weights, encoder, start.pretraining)
     return network, Weights(
         str(source),
         known,
         checkpoint.digest_of(network.state_dict()),
-        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and learns)),
+        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and content)),
         note,
         encoder_licence(config, network),
-        config.model.pretraining
-        if start is None or encoder is None
-        else pretraining_of(start.weights, encoder, start.pretraining),
+        data,
         checkpoint.training_of(content),
         otherwise,
     )
