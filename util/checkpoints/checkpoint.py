@@ -1,13 +1,12 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
 
-A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
+A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base stage
-before it (``base``), whether the training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds
-the average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or
-a prediction loads. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state
-of the training, as JSON in its header. A published folder (``util/predict/publish.py``) holds such a file as ``MODEL``,
-for which it stands wherever a checkpoint is named.
+photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base
+stage (``base``), whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average
+alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a prediction
+loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
+published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named.
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
-OF_TRAINING = ("optimizers", "ema", "scaler")  # what only a training that continues needs
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
@@ -82,7 +80,7 @@ def on_cpu(value: Any) -> Any:
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
     weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights_of(content).items()}
-    rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
+    rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
     rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
@@ -115,9 +113,9 @@ def read(path: str | Path) -> dict[str, Any]:
         found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
         said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None
-    if not isinstance(content, dict) or not (is_own(content) or weights_of(content)):
-        entries = content.items() if isinstance(content, dict) else [("the file", content)]
-        kinds = ", ".join(f"{key}: {type(value).__module__}.{type(value).__qualname__}" for key, value in entries)
+    entries = content if isinstance(content, dict) else {"the file": content}
+    if entries is not content or not (is_own(content) or weights_of(content)):
+        kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
         raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
     return content
 
@@ -135,12 +133,9 @@ class _Foreign:
 
 
 def _read_archive(path: Path) -> Any:
-    """Return what torch reads, after the checksums of the archive's members, which torch does not compare.
-
-    Objects of types that torch refuses, such as NumPy's numbers, are passed over: a ``_Foreign`` takes their place.
-    """
+    """Return what torch reads, with a ``_Foreign`` in place of objects that it refuses, such as NumPy's numbers."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of its member {damaged} is wrong")
     kinds: dict[str, type] = {}
@@ -235,10 +230,8 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
         keys.append("data.classes")
         if stage == "base" or not config.test.allow_fold_mismatch:
             keys += [f"data.{key}" for key in FOLD]
-    wanted = {key: find(now, key) for key in keys}
-    pairs = {key: (find(trained, key, want), want) for key, want in wanted.items()}  # it may not state every key
-    if config.test.trained_on is not None:
-        pairs["data.name"] = pairs["data.name"][0], config.test.trained_on
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    pairs = {key: (find(trained, key, find(now, key)), find(now, key)) for key in keys}  # it may not state every key
     if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
         pairs["model.name"] = trained["model"]["name"], now["model"]["name"]
     for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
@@ -282,14 +275,11 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     holds, needs = network.describe_weights(given), network.describe_weights(network.state_dict())
     shots, expected = network.shots_of(given), network.task.shots
     if holds == needs and shots not in (None, expected):
-        return (
-            f"it was trained with {shots} shot(s), this network takes {expected}: train it with --set "
-            f"data.shot={expected}, or test with --shot {shots}; test.fuse=masks takes a network of one shot"
-        )
-    return (
-        f"it holds {holds}, expected {needs}; check model.name, model.encoder and the model's other settings, data.name"
-        ", data.folds, data.shot and data.text"
-    )
+        mend = f"train it with --set data.shot={expected}, or test with --shot {shots}"
+        also = "test.fuse=masks takes a network of one shot"
+        return f"it was trained with {shots} shot(s), this network takes {expected}: {mend}; {also}"
+    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
+    return f"it holds {holds}, expected {needs}; check {keys}"
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -308,11 +298,11 @@ def taken(folders: Iterable[Path]) -> int:
 
 
 class Stored(NamedTuple):
-    """The bytes of a network in training: of its weights, of what optimisers and EMA keep beside them, of the EMA."""
+    """The bytes of a network in training."""
 
     weights: int
-    beside: int
-    average: int = 0
+    beside: int  # what optimisers and EMA keep
+    average: int = 0  # the EMA
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:

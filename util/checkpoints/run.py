@@ -218,10 +218,9 @@ def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
 
 
 def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
-    """Refuse a checkpoint that this training does not continue.
+    """Refuse the content of a checkpoint that this training does not continue.
 
     Args:
-        content: of the checkpoint.
         state: the entries of this run's checkpoints beside weights and progress.
         path: of the checkpoint.
         allow_changes: whether settings that decide the result may differ.
@@ -236,10 +235,9 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
     decisive = in_words(_differing(content["config"], state["config"], state["stage"], HARMLESS))
     if decisive and not allow_changes:
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
-        raise UserError(
-            f"{path}: settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more}); undo "
-            f"the change, continue with it by {ALLOW}, or start again with --overwrite"
-        )
+        changed = f"settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more})"
+        mend = f"undo the change, continue with it by {ALLOW}, or start again with --overwrite"
+        raise UserError(f"{path}: {changed}; {mend}")
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -264,10 +262,8 @@ def _differing(
         decides = section == f"{stage}_stage" and rest not in OF_STAGE
         if not section.endswith("_stage"):
             decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
-        new = find(now, key)
-        old = find(before, key, new)
-        if decides and old != new:
-            out[key] = old, new
+        if decides and find(before, key, new := find(now, key)) != new:
+            out[key] = find(before, key), new
     return out
 
 

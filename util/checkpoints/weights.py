@@ -79,9 +79,7 @@ def network_to_train(
     if problem := cannot_train(config):
         raise UserError(f"{config.path}: {problem}; take another data set or method")
     if model_class.generalised and stage == "meta":
-        raise UserError(
-            f"{config.path}: {model_class.title} trains a base stage alone: python train_base.py, or train.sh"
-        )
+        raise UserError(f"{config.path}: {model_class.title} trains a base stage alone: take train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
     network = build_model(config, context.text_width)
@@ -91,17 +89,13 @@ def network_to_train(
         return network, fill_encoder(config, network), []
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        raise UserError(
-            f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py {config.path}, "
-            "or name one with --checkpoint"
-        )
+        mend = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
+        raise UserError(f"{start}: the base stage's checkpoint does not exist; {mend}")
     before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
     for facts in before if base is None else ():
         if differences := in_words(run.differing({"base_stage": facts["settings"]}, "base")):
-            raise UserError(
-                f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
-                "--overwrite, or name this file with --checkpoint"
-            )
+            mend = "train it again by train_base.py --overwrite, or name this file with --checkpoint"
+            raise UserError(f"{start}: the base stage was trained with {', '.join(differences)}; {mend}")
     return network, f"base stage: {start}", before
 
 
@@ -275,9 +269,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     state = (layout.translate(state) if layout else None) or state
     own = {name: x for name, x in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in own):
-        raise UserError(
-            f"{path}: holds no base learner; name the best.pth of a base stage (train_base.py), or weights of a method "
-            "that has one, such as BAM, HDMNet or Sym-Net"
-        )
+        mend = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
+        raise UserError(f"{path}: holds no base learner; name {mend}")
     checkpoint.load_weights(network.base_stage(), own, str(path))
     network.freeze()

@@ -167,18 +167,16 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
         except Exception as error:  # the exporters raise many kinds
             said = str(error.__cause__ or error).strip()  # the cause says more
             reason = next(iter(said.splitlines()), type(error).__name__)
-            raise UserError(
-                f"{network.title}: torch {torch.__version__} cannot export this network as {name} ({reason}); try "
-                "another --format or a newer torch"
-            ) from None
+            problem = f"torch {torch.__version__} cannot export this network as {name} ({reason})"
+            raise UserError(f"{network.title}: {problem}; try another --format or a newer torch") from None
         write_atomically(path, content)
         found = dict(zip(expected, run.graph(path)(query.numpy())))
         difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
-            raise UserError(
-                f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
-                f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
+            problem = (
+                f"its probabilities differ from the network's by {difference:.1e}, {MAX_DIFFERENCE:.0e} is allowed"
             )
+            raise UserError(f"--out {out}: removed, because {problem}; try another --format")
         facts = {"format": name, "file": path.name, **_facts(segmenter)}
         for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
             kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}

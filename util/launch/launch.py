@@ -165,8 +165,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
             with; ``--checkpoint`` goes to the meta stage.
 
     Raises:
-        Busy: another job works on one of the two.
-        UserError: a stage cannot go on from what is there.
+        UserError: a stage cannot go on from its state, or another command works on it (Busy).
     """
     parser = command_line.parser(None)
     parser.prog = "train.sh"

@@ -223,10 +223,8 @@ def resume(training: Training, allow_changes: bool) -> None:
             if content.get("scaler") and training.scaler.is_enabled():
                 training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "
-            "with --overwrite"
-        ) from None
+        mend = "undo the changed settings, or start again with --overwrite"
+        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {mend}") from None
     training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1

@@ -74,10 +74,8 @@ class StepSchedule:
         total = stage.batch * processes if stage.batch_per == "process" else stage.batch
         least = processes * least_batch(stage, key)
         if total < least:
-            raise UserError(
-                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
-                f"{stage.accumulate}; at least {least}"
-            )
+            parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
+            raise UserError(f"{key}.batch = {total} in all is too small for {parts}; at least {least}")
         per_epoch = max(epoch_length // total, 1)
         return cls(per_epoch, per_epoch * stage.epochs, total)
 
