@@ -85,7 +85,7 @@ def train_stage(
                 "device": device,
             }
             facts |= {"precision": prepared.precision, OPTIONS: config.given}
-            out.describe(to_dict(config), images=length, **facts)
+            out.describe(state["config"], images=length, **facts)
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
