@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -49,16 +50,17 @@ COLUMNS = {
 def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
-    parser.add_argument("what", choices=COLUMNS)
-    parser.add_argument("--models", help="such as symnet,ssp; default all with an encoder")
-    parser.add_argument("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
-    parser.add_argument("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
-    parser.add_argument("--stages", default=",".join(STAGES), help="default both: evaluation,training")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU; default 2")
-    parser.add_argument("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
+    add = parser.add_argument
+    add("what", choices=COLUMNS)
+    add("--models", help="such as symnet,ssp; default all with an encoder")
+    add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
+    add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
+    add("--stages", default=",".join(STAGES), help="default both: evaluation,training")
+    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    add("--threads", type=int, default=2, help="of the CPU; default 2")
+    add("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
+    add("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
     add_format(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)  # which the report names
@@ -104,9 +106,8 @@ def _cases(options: argparse.Namespace) -> list[Case]:
 def _processor() -> str:
     """Return the processor's name."""
     facts = Path("/proc/cpuinfo")  # Linux
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    named = re.search(r"model name\s*: (.*)", facts.read_text() if facts.exists() else "")
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:

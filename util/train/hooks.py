@@ -264,7 +264,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         outlives = signal.getsignal(HANG_UP) == signal.SIG_IGN  # its terminal, by nohup
-        for number in {signal.SIGINT, *STOPS, HANG_UP} - ({HANG_UP} if outlives else set()):
+        for number in {signal.SIGINT, *STOPS, *(() if outlives else (HANG_UP,))}:
             self._before[number] = signal.signal(number, self._note)
         return self
 
