@@ -60,10 +60,11 @@ def train_stage(
             left = free_bytes(config) - Stored.of(network, stage).most + (0 if overwrite else taken([folder]))
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
+        merged = to_dict(config)
         state = {
             "licence": encoder_licence(config, network),
             "stage": name,
-            "config": to_dict(config),
+            "config": merged,
             "data": images.digest,
             "text": context.text_digest,
             "photos": images.files_digest,
@@ -85,7 +86,7 @@ def train_stage(
                 "device": device,
             }
             facts |= {"precision": prepared.precision, OPTIONS: config.given}
-            out.describe(state["config"], images=length, **facts)
+            out.describe(merged, images=length, **facts)
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
