@@ -248,6 +248,7 @@ class RunSettings:
     compile: bool = False
     deterministic: bool = False
     seed: int = bounded(321, 0)
+    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=lambda: ["tensorboard"])
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from torch import Tensor
 from model.common.ops import resize
 from model.episode import Output
 from model.registry import class_of
-from util.checkpoints.run import Run
-from util.checkpoints.weights import TRAINING_FREE, UNTRAINED
+from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
