@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from report import command
 from tests.evaluate.quick import PROTOTYPE, SYMNET, quick_config
 from util.errors import UserError
-from util.evaluate import side_by_side as module
+from util.evaluate import pictures as module
 from util.evaluate.jobs import result_folder
-from util.evaluate.side_by_side import side_by_side
+from util.evaluate.pictures import side_by_side
 from util.evaluate.testing import test as score
-from util.report.__main__ import command
 from util.report.schema import read_result
 
 pytestmark = pytest.mark.train

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from report import command
 from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.errors import UserError
-from util.report.__main__ import command
-from util.report.paper_table import PUBLISHED, class_table, published_rows, table
+from util.report.paper_table import class_table, table
+from util.report.rows import PUBLISHED, published_rows
 from util.report.schema import in_words
 
 OF_FOLD_0 = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}

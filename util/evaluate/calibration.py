@@ -26,7 +26,7 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import REPOSITORY, read_text
-from util.report.scores import NETWORK
+from util.report.schema import NETWORK
 from util.typecheck import Misfit, convert
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin

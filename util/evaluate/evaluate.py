@@ -15,7 +15,7 @@ from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, evidence_in, presence_scores
-from util.report.scores import BASE, FINAL, NETWORK
+from util.report.schema import BASE, FINAL, NETWORK
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
 from util.run.processes import World

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.report.scores import mean_iou
+from util.report.schema import mean_iou
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.

@@ -1,8 +1,8 @@
-"""Pictures of episodes of a test (first, worst, best, random): predictions kept while they are scored, then drawn."""
+"""Pictures of episodes: those of a test, kept while it scores them, and several methods' predictions in one figure."""
 
 import contextlib
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,21 +13,27 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
 from util.data.lists.index import Index
+from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
-from util.evaluate.evaluate import BASE, FINAL
-from util.evaluate.jobs import Job
+from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import NUMBER, iou_of
+from util.evaluate.verify import config_of
 from util.files import write_atomically
 from util.report.charts import CHARTS
-from util.report.figure import SUFFIXES, write_figure
+from util.report.figure import PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
-from util.report.pictures import PANEL_HEIGHT, Panels, at_panel_size, draw, labelled
+from util.report.rows import row_name
+from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
+from util.run.data import trials
+from util.run.device import pick_device
 from util.run.processes import World
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
@@ -224,3 +230,64 @@ def _query(job: Job, key: EpisodeKey, query: Shown, kept: Kept, ious: dict[str, 
                 text += "".join(f", {of_all[c - 1]}" for c in np.unique(ids) if c)
             panels.append((text, labelled(image, ids, PREDICTION_COLOUR, several)))
     return panels
+
+
+def side_by_side(
+    paths: Sequence[Path], episodes: Sequence[int], out: Path, suffix: str = "pdf", protocol: str | None = None
+) -> list[Path]:
+    """Predict some episodes by the networks of several results, draw them and return the files.
+
+    Args:
+        paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
+        episodes: numbers of episodes of the first seed, a row each.
+        out: the figure's file, without its suffix.
+        suffix: see ``write_figure``.
+
+    Raises:
+        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
+    """
+    boards: list[Panels] = [[] for _ in episodes]
+    first: tuple[Path, list] | None = None
+    for path in dict.fromkeys(file for place in paths for file in find_results([place])):
+        result = read_result(path)
+        if protocol not in (None, result["protocol"]):
+            continue
+        scored = [e for e in read_manifest(path.parent / MANIFEST).episodes if e.get("seed", 0) == result["seeds"][0]]
+        if wrong := [number for number in episodes if not 0 <= number < len(scored)]:
+            raise UserError(f"--episodes {wrong[0]}: {path} has episodes 0 to {len(scored) - 1}")
+        chosen = [(scored[number]["query"], ways_of(scored[number])) for number in episodes]
+        first = first or (path, chosen)
+        if chosen != first[1]:
+            mend = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
+            raise UserError(f"{first[0]} and {path} have other episodes of these numbers; {mend}")
+        for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
+            caption, picture = panels[-1]
+            board += [] if board else panels[:-1]
+            board.append((caption.replace(FINAL, row_name(result), 1), picture))
+    if first is None:
+        raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {protocol}")
+    write_figure(out, draw(boards, aligned=True), suffix)
+    return [out.with_name(f"{out.name}.{ending}") for ending in dict.fromkeys(("png", suffix))]
+
+
+def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
+    """Return the panels of a result's episodes, the prediction last."""
+    config = config_of(path, result)
+    config = replace(config, run=replace(config.run, device="auto"))
+    world, found = World(0, 1, pick_device("auto")), dict[int, Kept]()
+    (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
+    if job.protocol.generalised:
+        raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
+    if job.weights.digest != result["weights"]:
+        raise UserError(f"{path}: {job.weights.source} holds other weights today; score the run again with test.py")
+
+    def keep(place: int, iou: float, predictions: dict[str, Tensor], _: object) -> None:
+        mask = cv2.imencode(".png", predictions[FINAL][0].byte().cpu().numpy())[1]
+        found[place] = Kept(iou, {FINAL: mask}, {})
+
+    absent, calibration = job.protocol.absent > 0, job.calibration
+    board = Scoreboard(len(config.data.classes), keep=keep, asks_presence=absent, calibration=calibration)
+    sampler = job.samplers[result["seeds"][0]]
+    data = Subset(trials(job.context, sampler, job.view, (job.scored_on,)), list(episodes))
+    run_pass(job.prepared, data, len(episodes), [board], world, row_name(result))
+    return [episode_panels(job, sampler(n), found[i], {FINAL: found[i].iou}) for i, n in enumerate(episodes)]

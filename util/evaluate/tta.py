@@ -24,7 +24,7 @@ from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
 from util.evaluate.edges import refined
 from util.evaluate.evaluate import BASE, scored_outputs
-from util.report.scores import FINAL, NETWORK
+from util.report.schema import FINAL, NETWORK
 from util.run.context import RunContext
 from util.run.input_size import real_scales
 from util.run.network import build_model

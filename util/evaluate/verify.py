@@ -25,8 +25,7 @@ from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
 from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
 from util.report.result_table import departures, title
-from util.report.schema import MANIFEST, find_results, read_result
-from util.report.scores import BASE, FINAL, counts_of, over_seeds
+from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.report.table import Table
 from util.run.context import RunContext, make_run_context, network_config
 from util.run.data import images_for_protocol, protocol_sampler

@@ -12,8 +12,7 @@ from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
 from util.report.result_table import class_ious, class_names, title
-from util.report.schema import MANIFEST, RESULT, read_result
-from util.report.scores import BASE, counts_of, mean_iou
+from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

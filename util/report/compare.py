@@ -10,8 +10,7 @@ import numpy as np
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
-from util.report.schema import MANIFEST, find_results
-from util.report.scores import FINAL, NETWORK, counts_of, mean_iou
+from util.report.schema import FINAL, MANIFEST, NETWORK, counts_of, find_results, mean_iou
 from util.report.table import Table
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed

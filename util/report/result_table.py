@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from util.report.scores import BASE, FINAL
+from util.report.schema import BASE, FINAL
 from util.report.table import Table
 
 HELD = ("miou", "fb_iou")  # scores of every table
