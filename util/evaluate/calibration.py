@@ -34,8 +34,8 @@ MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quanti
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
 
 
-def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
-    """Return the evidence (F,) float32 of a class: quantiles, mean and deviation of the margin, its share above 0.
+def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
+    """Return the inputs (F,) float32 of a class's presence score: of the margin quantiles, mean, deviation, share > 0.
 
     Args:
         margin_hw: (H, W), the photo's pixels alone, without padding.
@@ -50,11 +50,11 @@ def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
     return torch.cat([quantiles, rest] if own is None else [quantiles, rest, own.float()])
 
 
-def evidence_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
-    """Return the evidence (F,) of the class in one query of a batch, of which ``shown`` (h, w) is no padding."""
+def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
+    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
     height, width = shown
     background, foreground = output.extra.get(NETWORK, output.logits)[item, :, :height, :width].float()
-    return evidence_of(foreground - background, None if output.evidence is None else output.evidence[item, 0])
+    return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
 def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:
@@ -95,7 +95,7 @@ class Calibration:
         made_for: digest of weights and model settings.
         made_on: data set, fold, episodes and so on, in words.
         scale, offset: a pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset).
-        weights, bias: the probability of presence is sigmoid(weights . evidence + bias).
+        weights, bias: the probability of presence is sigmoid(weights . inputs + bias).
         threshold: least probability of presence with which a mask is shown.
     """
 
@@ -113,9 +113,9 @@ class Calibration:
         """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""
         return (self.scale * margins + self.offset).astype(np.float32)
 
-    def presence(self, evidence: np.ndarray) -> float:
-        """Return the probability that a photo shows a class by its evidence (F,); ValueError for another F."""
-        return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
+    def presence(self, inputs: np.ndarray) -> float:
+        """Return the probability that a photo shows a class by ``presence_inputs`` (F,); ValueError for another F."""
+        return sigmoid(float(np.dot(self.weights, inputs.astype(np.float64))) + self.bias)
 
     def facts(self) -> dict[str, Any]:
         """Return the entry of a result: origin, digest and threshold."""
@@ -138,7 +138,7 @@ def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
     if class_of(config.model).learns:
-        section["presence"] = "likeness of each support"  # the evidence that it was made from
+        section["presence"] = "likeness of each support"  # the inputs that it was made from
     if isinstance(section.get("encoder"), dict):
         told = ("weights", "pretraining", "partial")  # by the digest of the weights
         section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in told}

@@ -9,12 +9,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.episode import IGNORE, LabelledImages, Output
+from model.episode import IGNORE, Episode, LabelledImages, Output
 from util.config.folds import Fold
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
-from util.evaluate.calibration import Calibration, evidence_in, presence_scores
+from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
 from util.report.schema import BASE, FINAL, NETWORK
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
@@ -27,10 +27,15 @@ UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
 class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, evidence of a calibration, pictures."""
+    """Sees every batch of a pass that this process scores: counts, inputs of a calibration, pictures."""
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
+
+
+def predicted_by(network: Any, episodes: Sequence[Episode]) -> Output:
+    """Return a network's output for the episodes of one class, or of several that compete."""
+    return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -88,7 +93,7 @@ class Scoreboard:
         for name, logits in scored_outputs(output).items():
             predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
         if self.asks_presence:
-            self._decide(number, predictions, label, evidence_in(output, item, batch.shown[item]))
+            self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label)
@@ -101,18 +106,17 @@ class Scoreboard:
             iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
-    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, evidence: Tensor) -> None:
+    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
         """Note an episode's presence score, and empty its final mask if the score is below the threshold.
 
         Pixels of the mask in the padding do not count as shown.
         """
         mask = predictions[FINAL]
         shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()
-        *evidence_f, present, visible = torch.cat([evidence, torch.stack([(label_hw == 1).any(), shown])]).tolist()
-        numbers = np.array(evidence_f, np.float32)
-        score = evidence_f[0]  # without a calibration: the largest quantile of the margin
+        *values, present, visible = torch.cat([inputs, torch.stack([(label_hw == 1).any(), shown])]).tolist()
+        score = values[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
-            score, predictions[UNGATED] = self.calibration.presence(numbers), mask
+            score, predictions[UNGATED] = self.calibration.presence(np.array(values, np.float32)), mask
             if score < self.calibration.threshold:
                 for name in {FINAL, NETWORK} & predictions.keys():
                     predictions[name] = torch.zeros_like(mask)
@@ -148,12 +152,7 @@ class Scoreboard:
 
 
 class ChannelBoard(Scoreboard):
-    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids.
-
-    Args:
-        fold: of the classes.
-        keep: as in ``Scoreboard``.
-    """
+    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids."""
 
     def __init__(self, fold: Fold, keep: Callable[..., None] | None = None):
         super().__init__(fold.classes, keep=keep)
@@ -213,7 +212,7 @@ def run_pass(
             inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
                 seen = inputs if cache is None else cache.fill(item)
-                output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
+                output = predicted_by(network, seen)
             if these[0] % CHECKED == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:
