@@ -60,13 +60,8 @@ def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Ten
 def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:
     """Return in percent how often photos with and without the class are told apart.
 
-    Args:
-        present: whether each query shows its class.
-        score: of its presence, larger for present.
-        shown: whether the prediction says that it does.
-
-    Returns:
-        ``presence_accuracy``, and ``presence_auroc`` if there are queries of both kinds.
+    ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
+    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
     """
     truth = np.array(present, bool)
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
@@ -90,24 +85,19 @@ MEND = "make it again: python test.py CONFIG --calibrate"
 class Calibration:
     """The content of a calibration's file.
 
-    Attributes:
-        model: the name of the method, for people.
-        made_for: digest of weights and model settings.
-        made_on: data set, fold, episodes and so on, in words.
-        scale, offset: a pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset).
-        weights, bias: the probability of presence is sigmoid(weights . inputs + bias).
-        threshold: least probability of presence with which a mask is shown.
+    A pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset), and the probability of
+    presence sigmoid(weights . inputs + bias).
     """
 
     calibration: Literal["sym-net-calibration/1"]
-    model: str
-    made_for: str
-    made_on: str
+    model: str  # the name of the method, for people
+    made_for: str  # digest of weights and model settings
+    made_on: str  # data set, fold, episodes and so on, in words
     scale: float
     offset: float
     weights: list[float]
     bias: float
-    threshold: float
+    threshold: float  # least probability of presence with which a mask is shown
 
     def margins(self, margins: np.ndarray) -> np.ndarray:
         """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""

@@ -1,6 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ from util.run.processes import World
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
 CHECKED = 100  # predictions from one look at their values to the next
+# Takes number, IoU of the final output in percent, predictions and maps of an episode.
+Keep = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
@@ -44,34 +47,21 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
     return {FINAL: output.logits, **output.extra, **base}
 
 
+@dataclass(eq=False)
 class Scoreboard:
-    """The observer that counts every output of a model: against the episode's classes, a base learner's in base labels.
+    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
 
-    Args:
-        classes: of the data set.
-        scored_on: the name of the trial's label to count on; None takes the only one.
-        episodes: only episodes with a number below it count; None counts all.
-        keep: called with number, IoU of the final output in percent, predictions and maps of every counted episode.
-        asks_presence: whether queries may lack their class, so that the presence score is scored too.
-        calibration: of the network; masks of queries below its threshold are empty.
-        further: names of ``metrics.METRICS`` that are counted too.
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        scored_on: str | None = None,
-        episodes: int | None = None,
-        keep: Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None] | None = None,
-        asks_presence: bool = False,
-        calibration: Calibration | None = None,
-        further: Sequence[str] = (),
-    ):
-        self.classes, self.scored_on, self.episodes = classes, scored_on, episodes
-        self.keep, self.asks_presence, self.calibration, self.further = keep, asks_presence, calibration, further
-        self.presence: dict[int, tuple[bool, float, bool]] = {}  # number -> query shows the class, score, mask shown
-        self.records: dict[str, list[Tensor]] = {}  # output -> the records of each episode
-        self.base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
+    classes: int  # of the data set
+    scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
+    episodes: int | None = None  # only episodes with a number below it count; None counts all
+    keep: Keep | None = None  # called for every counted episode
+    asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
+    calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
+    further: Sequence[str] = ()  # names of ``metrics.METRICS`` that are counted too
+    # what is counted: number -> query shows the class, score, mask shown; output -> the records of each episode
+    presence: dict[int, tuple[bool, float, bool]] = field(default_factory=dict)
+    records: dict[str, list[Tensor]] = field(default_factory=dict)
+    base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
@@ -95,8 +85,7 @@ class Scoreboard:
         if self.asks_presence:
             self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-        if len(class_id_n) == 1:
-            counted[ALL_FOREGROUND] = torch.ones_like(label)
+        counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
         for name, prediction in counted.items():
             records = metrics.episode_records(number, class_id_n, prediction, label, self.further)
             self.records.setdefault(name, []).append(records)
@@ -154,7 +143,7 @@ class Scoreboard:
 class ChannelBoard(Scoreboard):
     """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids."""
 
-    def __init__(self, fold: Fold, keep: Callable[..., None] | None = None):
+    def __init__(self, fold: Fold, keep: Keep | None = None):
         super().__init__(fold.classes, keep=keep)
         self.fold = fold
 

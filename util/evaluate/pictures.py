@@ -1,7 +1,10 @@
 """Pictures of episodes: those of a test, kept while it scores them, and several methods' predictions in one figure."""
 
+from __future__ import annotations
+
 import contextlib
 import html
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -54,17 +57,15 @@ Shown = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and cl
 
 @dataclass(frozen=True)
 class Kept:
-    """One episode's predictions at the size of its scored label, and its maps at their own size.
+    """One episode's predictions at the size of its scored label, and its maps at their own size."""
 
-    Attributes:
-        iou: of the final output, in percent.
-        predictions: output -> the bytes of a PNG file of (H', W') uint8: 0 and 1, or base-class ids.
-        maps: name -> (h, w) float16.
-    """
+    iou: float  # of the final output, in percent
+    predictions: dict[str, np.ndarray]  # output -> the bytes of a PNG of (H', W') uint8: 0 and 1, or base-class ids
+    maps: dict[str, np.ndarray]  # name -> (h, w) float16
 
-    iou: float
-    predictions: dict[str, np.ndarray]
-    maps: dict[str, np.ndarray]
+    def final(self) -> Kept:
+        """Return the final prediction alone."""
+        return Kept(self.iou, {FINAL: self.predictions[FINAL]}, {})
 
 
 class KeptPredictions:
@@ -108,19 +109,17 @@ class KeptPredictions:
 
     def gathered(self, world: World) -> dict[Episode, Kept]:
         """Return the kept episodes of all processes, (seed, number) -> predictions."""
-        return {episode: kept for part in world.gather(self._kept) for episode, kept in part.items()}
+        return dict(ChainMap(*world.gather(self._kept)))
 
 
 def parse_kinds(text: str) -> dict[str, int]:
     """Return the kinds of episodes and their numbers, such as ``worst:20,best:20``; UserError for other words."""
-    out = {}
-    for part in filter(None, text.split(",")):
-        kind, _, count = part.partition(":")
+    parts = [part.partition(":") for part in filter(None, text.split(","))]
+    for kind, colon, count in parts:
         if kind not in KINDS or not count.isdecimal() or not int(count):
             hint = "" if kind in KINDS else nearest(kind, KINDS)
-            raise UserError(f"--save-images {part}: write such as worst:20{hint}")
-        out[kind] = int(count)
-    return out
+            raise UserError(f"--save-images {kind}{colon}{count}: write such as worst:20{hint}")
+    return {kind: int(count) for kind, _, count in parts}
 
 
 def remove_pictures(folder: Path) -> None:
@@ -150,8 +149,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         return episode_panels(job, job.samplers[seed](number), found, ious, photo)
 
     if first := job.kept.first:
-        finals = [replace(kept[e], predictions={FINAL: kept[e].predictions[FINAL]}, maps={}) for e in first]
-        boards = [panels(seed, number, final) for (seed, number), final in zip(first, finals)]
+        boards = [panels(seed, number, kept[seed, number].final()) for seed, number in first]
         write_figure(folder / EPISODES, draw(boards), suffix)
     entries = []
     chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})
@@ -179,13 +177,9 @@ def _photo(index: Index, row: int) -> Shown:
 def episode_panels(
     job: Job, key: EpisodeKey, found: Kept, ious: dict[str, float], photo: Callable[[int], Shown] | None = None
 ) -> Panels:
-    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent.
-
-    Args:
-        photo: returns the photo of a row; default reads it.
-    """
+    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent."""
     index, names, out = job.images.index, job.context.config.data.classes, []
-    photo = photo or partial(_photo, index)
+    photo = photo or partial(_photo, index)  # which reads the photo of a row
     for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
         for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
             label = numbered(classes, [index.value_of(way.class_id)]).numpy()
@@ -274,20 +268,16 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     """Return the panels of a result's episodes, the prediction last."""
     config = config_of(path, result)
     config = replace(config, run=replace(config.run, device="auto"))
-    world, found = World(0, 1, pick_device("auto")), dict[int, Kept]()
+    world, seed = World(0, 1, pick_device("auto")), result["seeds"][0]
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
     if job.protocol.generalised:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
     if job.weights.digest != result["weights"]:
         raise UserError(f"{path}: {job.weights.source} holds other weights today; score the run again with test.py")
-
-    def keep(place: int, iou: float, predictions: dict[str, Tensor], _: object) -> None:
-        mask = cv2.imencode(".png", predictions[FINAL][0].byte().cpu().numpy())[1]
-        found[place] = Kept(iou, {FINAL: mask}, {})
-
-    absent, calibration = job.protocol.absent > 0, job.calibration
-    board = Scoreboard(len(config.data.classes), keep=keep, asks_presence=absent, calibration=calibration)
-    sampler = job.samplers[result["seeds"][0]]
+    seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), job.samplers[seed]
+    absent = job.protocol.absent > 0
+    board = Scoreboard(len(config.data.classes), None, None, partial(seen.add, seed), absent, job.calibration)
     data = Subset(trials(job.context, sampler, job.view, (job.scored_on,)), list(episodes))
     run_pass(job.prepared, data, len(episodes), [board], world, row_name(result))
-    return [episode_panels(job, sampler(n), found[i], {FINAL: found[i].iou}) for i, n in enumerate(episodes)]
+    found = [kept.final() for _, kept in sorted(seen.gathered(world).items())]
+    return [episode_panels(job, sampler(n), kept, {FINAL: kept.iou}) for n, kept in zip(episodes, found, strict=True)]

@@ -65,10 +65,9 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
 
 
 def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:
-    """Return what a result file, a folder with one result, or a manifest says of one output.
+    """Return the manifest of a result, how it was scored in words, its episodes, and the sums of ``_sums_by_query``.
 
-    That is: the manifest; in words the protocol and how it was scored; seed, query, and class and supports of each way
-    of every episode; the sums of ``_sums_by_query``.
+    An episode is its seed, its query, and class and supports of each way.
 
     Raises:
         UserError: there is no such result, several, or one without counts of that output.
@@ -88,12 +87,9 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
     for line, episode in zip(manifest.lines, manifest.episodes):
         if output not in (known := episode.get("outputs", {})):
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
-    words = [
-        head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else ""),
-        f"scored on {head.get('scored_on', 'unknown')}",
-        steps,
-        "QUICK LOOK" if head.get("quick_look") else "",
-    ]
+    protocol = head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else "")
+    scored = f"scored on {head.get('scored_on', 'unknown')}"
+    words = [protocol, scored, steps, "QUICK LOOK" if head.get("quick_look") else ""]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
     return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
 
@@ -133,11 +129,6 @@ def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
 
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,).
-
-    Args:
-        times_bq: how often each query occurs in each sample, (B, queries).
-        sums: of ``_sums_by_query``.
-    """
+    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,), in which queries occur ``times_bq`` often."""
     totals = (times_bq @ sums.reshape(*sums.shape[:2], -1)).reshape(len(sums), len(times_bq), *sums.shape[2:])
     return mean_iou(*np.moveaxis(totals, -1, 0)).mean((0, 2))

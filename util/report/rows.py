@@ -22,16 +22,11 @@ Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a sco
 
 
 class Cell(NamedTuple):
-    """A number of a table.
-
-    Attributes:
-        spread: its standard deviation over seeds; None with one seed.
-        doubts: the reasons why it is not the protocol's number.
-    """
+    """A number of a table."""
 
     value: float
-    spread: float | None = None
-    doubts: tuple[str, ...] = ()
+    spread: float | None = None  # its standard deviation over seeds; None with one seed
+    doubts: tuple[str, ...] = ()  # the reasons why it is not the protocol's number
 
 
 @dataclass
