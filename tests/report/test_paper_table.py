@@ -49,10 +49,7 @@ def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
     assert [bam[f"1-shot fold {f}"] for f in range(4)] == ["69.0", "73.6", "67.6", "61.1"]
     assert (bam["1-shot mean"], bam["5-shot mean"], bam["5-shot fold 0"]) == ("67.8", "70.9", "-")
     assert bam["origin"] == "quoted" and "CVPR 2022" in bam["source"]
-
-
-def test_measured_and_quoted_cells_are_marked(leave):
-    printed = text(full(leave))
+    printed = text(runs)
     ours, quoted = line(printed, "Sym-Net"), line(printed, "BAM")
     assert "41.0*" in ours and "56.0*" in ours and "*" not in quoted and "BAM ResNet-50 [" in quoted
     assert "* measured here" in printed and "Lang et al." in printed and "weights abababab" in printed

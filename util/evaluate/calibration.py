@@ -37,13 +37,10 @@ GRID = 128  # longest side of the margin when its statistics are taken, so that 
 def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
     """Return the inputs (F,) float32 of a class's presence score: of the margin quantiles, mean, deviation, share > 0.
 
-    Args:
-        margin_hw: (H, W), the photo's pixels alone, without padding.
-        own: the model's own numbers (E,), which come last.
+    The margin (H, W) is of the photo's pixels alone, without padding; the model's ``own`` numbers (E,) come last.
     """
-    height, width = margin_hw.shape
-    shrink = min(GRID / max(height, width), 1)
-    size = (max(round(height * shrink), 1), max(round(width * shrink), 1))
+    shrink = min(GRID / max(margin_hw.shape), 1)
+    size = tuple(max(round(side * shrink), 1) for side in margin_hw.shape)
     values = resize(margin_hw[None, None].float(), size).flatten()
     quantiles = torch.stack([values.quantile(share) for share in QUANTILES])
     rest = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
@@ -145,9 +142,7 @@ def calibration_path(config: Config, source: str) -> Path:
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
     """Return a network's calibration, the run's or a shipped one, or None; errors as ``read_calibration``.
 
-    Args:
-        source: of the weights, as in ``util/checkpoints/weights.py``.
-        weights: digest of all tensors.
+    ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
     files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))

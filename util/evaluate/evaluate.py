@@ -180,12 +180,8 @@ def run_pass(
     The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
-    that share images follow each other; their order affects no count.
-
-    Args:
-        title: the label of the progress bar.
-        batch: items that the network sees together; images of their original sizes come one by one.
-        workers: loader processes, 0 for none.
+    that share images follow each other; their order affects no count. Images of their original sizes come one by one,
+    whatever ``batch`` is; ``title`` is the label of the progress bar.
     """
     network: Any = prepared.network
     was_training = network.training

@@ -71,9 +71,7 @@ class Kept:
 class KeptPredictions:
     """Keeps the predictions of the episodes that a choice may fall on, in bounded memory.
 
-    Args:
-        wanted: kind (first, worst, best, random) -> number of episodes.
-        episodes: seed -> number of scored episodes.
+    ``wanted`` is kind (first, worst, best, random) -> number of episodes; ``episodes`` seed -> number of scored ones.
     """
 
     def __init__(self, wanted: dict[str, int], episodes: dict[int, int]):
@@ -134,10 +132,8 @@ def remove_pictures(folder: Path) -> None:
 def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
     """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
-    Args:
-        kept: (seed, number) -> predictions of these episodes, at least.
-        folder: of the result: ``episodes.png``, and ``pictures`` with an index.html.
-        suffix: see ``write_figure``.
+    In the folder of its result they are ``episodes.png``, and ``pictures`` with an index.html; ``kept`` has their
+    predictions by (seed, number).
     """
     if job.kept is None:
         return

@@ -102,11 +102,9 @@ class Steps(nn.Module):
 class TestTimeAugmentation(Steps):
     """Networks, one per factor, that see an episode in turn: ``maps``, which are only displayed, are the first pass's.
 
-    Args:
-        networks: each built for images of the size that its factor gives.
-        factors: relative to the size of the images that ``forward`` gets.
-        flip: whether every network also sees its images mirrored.
-        each_support_alone: whether the networks take one shot, and every support is seen in passes of its own.
+    A factor is relative to the size of the images that ``forward`` gets, and its network is built for that size. With
+    ``flip`` every network also sees its images mirrored; with ``each_support_alone`` the networks take one shot, and
+    every support is seen in passes of its own.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name

@@ -109,8 +109,7 @@ def config_of(path: Path, result: Result) -> Config:
 def changed_since(config: Config, result: Result) -> str:
     """Return in words what of a result's list, photos, weights or calibration is another today; '' if nothing is known.
 
-    Args:
-        config: of the result's test alone.
+    The config is that of the result's test alone.
     """
     protocol = config.protocols[config.test.protocol]
     with suppress(UserError):

@@ -26,10 +26,7 @@ HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 
 def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | None = None) -> list[Path]:
-    """Draw the curve and the bars of a folder's result as PNG, and as PDF or SVG if asked for; return the files.
-
-    Args:
-        result: that will be in the folder; default the one there.
+    """Draw the curve and the bars of a folder's result, or of one to be there, as PNG and ``suffix``; return the files.
 
     Raises:
         UserError: the folder has no result, or no counts of its episodes.

@@ -98,10 +98,8 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
     """Return mIoU of A and of B in percent, and the ends of the 95 % interval of B - A in percentage points.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and runs, because episodes of the
-    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged.
-
-    Args:
-        firsts, seconds: of the runs of system A, and of system B, all on the same episodes: as ``_sums_by_query``.
+    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged. Given are
+    ``_sums_by_query`` of the runs of system A, and of system B, all on the same episodes.
     """
     random = np.random.Generator(np.random.PCG64(SEED))
     most = max(sums.shape[3] for sums in (*firsts, *seconds))  # runs may predict different classes

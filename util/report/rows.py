@@ -159,8 +159,7 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
 def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: int | None = None) -> dict[Any, float]:
     """Return the scores of a training's results by fold or data set, and their means if all are there.
 
-    Args:
-        test: the number of a test's seed; None: their mean, and that of each class.
+    They are of one seed of the test by its number; with None their means over seeds, and those of each class.
     """
     own = {p: r["mean"][output] if test is None else r["per_seed"][test][output] for p, r in of_place.items()}
     own = {place: {k: v for k, v in scores.items() if k != "per_class"} for place, scores in own.items()}
@@ -202,10 +201,7 @@ def published_rows(
 
     Args:
         generalised: only those of generalised segmentation on so many folds; None: none of them.
-        chosen: papers, with commas, or ``none``; None: all.
-
-    Raises:
-        UserError: a chosen paper is not known.
+        chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
     """
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     known = {paper.lower(): paper for paper in content["papers"]}

@@ -169,9 +169,7 @@ def _words(track: Track) -> str:
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
     """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
 
-    Args:
-        intersection, union: summed foreground pixels (..., classes); a union of 0 gives an IoU of 0.
-        episodes: number of episodes of each class (..., classes); a class without episodes is not in the mean.
+    Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
     """
     occurred = episodes > 0
     iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
