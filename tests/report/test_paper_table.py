@@ -184,9 +184,8 @@ def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
     assert "over 1-shot: training seeds 1, 2, 6." in printed and r"58.0 $\pm$ 2.2" in text(runs, "latex")
     assert ours["1-shot mean"] == "58.0" and "1-shot mean 2.16" in ours["standard deviation"]
     (runs / "3_6" / "result.json").unlink()
-    assert (
-        "not every training has all folds" in text(runs) and cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
-    )
+    assert "not every training has all folds" in text(runs)
+    assert cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
 
 
 def test_of_one_training_the_deviation_is_that_of_the_tests_seeds(leave):
@@ -242,11 +241,8 @@ def test_base_classes_are_not_printed_as_novel_ones(leave):
 def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
     own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
     others.mkdir()
-    assert next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))[2:5] == [
-        "1-shot fold 0",
-        "1-shot fold 0 FB-IoU",
-        "track",
-    ]
+    names = next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))
+    assert names[2:5] == ["1-shot fold 0", "1-shot fold 0 FB-IoU", "track"]
     for paths in ([others], [own, tmp_path / "absent"]):
         with pytest.raises(UserError, match=str(paths[-1])):
             table(paths)

@@ -127,8 +127,8 @@ def key_of(config: Config, weights: str) -> str:
     if class_of(config.model).learns:
         section["presence"] = "likeness of each support"  # the inputs that it was made from
     if isinstance(section.get("encoder"), dict):
-        told = ("weights", "pretraining", "partial")  # by the digest of the weights
-        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in told}
+        start = ("weights", "pretraining", "partial")  # which the digest of the weights stands for
+        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in start}
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parity.foundation import require_transformers
-from tests.parity_case import gfsam_case, sam3_case
+from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
 
 CASES = {name: sorted((SHARED / "parity" / name).glob("*.npz")) for name in ("sam3", "gfsam")}
