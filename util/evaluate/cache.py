@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
@@ -162,21 +162,13 @@ def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> li
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []
     for _, group in groupby(keys, lambda key: key.classes):
-        left, recent = {key.number: set(key.rows) for key in group}, OrderedDict[int, None]()
-        new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
-        users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
-        for number, rows in left.items():
-            for row in rows:
-                users[row].append(number)
+        left, recent = {key.number: set(key.rows) for key in group}, dict[int, None]()  # the latest image last
         while left:
-            nearest = min(left, key=new.__getitem__)
+            _, nearest = min((len(rows.difference(recent)), number) for number, rows in left.items())
             order.append(nearest)
             for row in sorted(left.pop(nearest)):
-                for number in users[row] if row not in recent else ():
-                    new[number] -= 1
+                recent.pop(row, None)
                 recent[row] = None
-                recent.move_to_end(row)
-            while len(recent) > RECENT:
-                for number in users[recent.popitem(last=False)[0]]:
-                    new[number] += 1
+            for row in list(recent)[:-RECENT]:
+                del recent[row]
     return order

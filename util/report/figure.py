@@ -153,11 +153,9 @@ class Examples:
             if number >= self.count:
                 continue
             found, of_image = output.logits[item].argmax(0), isinstance(batch, LabelledImages)
-            if of_image:
-                shots, image, truth = [], batch.image[item], batch.label[item]
-            else:
-                episode = batch.episode
-                shots, image, truth = episode.shots(item), episode.query[item], episode.query_label[item]
+            shots = [] if of_image else batch.episode.shots(item)
+            image, truth = (batch.image, batch.label) if of_image else (batch.episode.query, batch.episode.query_label)
+            image, truth = image[item], truth[item]
             parts = [(*shot, SUPPORT_COLOUR) for shot in [*shots, (image, truth * 0)]]
             parts += [(image, truth, TRUTH_COLOUR), (image, found, PREDICTION_COLOUR)]
             panels = []

@@ -148,22 +148,19 @@ def find_results(paths: list[Path]) -> list[Path]:
 
 def in_words(tracks: dict[int, Track]) -> str:
     """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {shot: _words(track) for shot, track in tracks.items()}
-    whole = "; ".join(dict.fromkeys(words.values()))
-    if len(set(words.values())) > 1:
-        whole = "; ".join(f"{shot}-shot: {text}" for shot, text in words.items())
+    words = {}
+    for shot, track in tracks.items():
+        parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
+        parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
+        parts.append(f"training: {track['training'] or NOT_STATED}")
+        if track["training"] in (None, "in-domain"):
+            parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
+        words[shot] = "; ".join(parts)
+    same = len(set(words.values())) == 1
+    whole = dict.fromkeys(text if same else f"{shot}-shot: {text}" for shot, text in words.items())
     trained = {shot: track["train_shot"] for shot, track in tracks.items()}
-    return "; ".join([whole, *(f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))])
-
-
-def _words(track: Track) -> str:
-    """Return a track in words, but for the number of shots."""
-    parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
-    parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
-    parts.append(f"training: {track['training'] or NOT_STATED}")
-    if track["training"] in (None, "in-domain"):
-        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
-    return "; ".join(parts)
+    others = (f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))
+    return "; ".join([*whole, *others])
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
