@@ -24,7 +24,8 @@ from util.launch.plan import Case, described, in_words, plan, refuse
 from util.launch.tasks import Task
 from util.prepare.needs import Finding, Needs
 from util.report.compare import compare
-from util.report.paper_table import check_mixture, published_rows, table
+from util.report.paper_table import table
+from util.report.rows import check_mixture, published_rows
 from util.report.table import FORMATS, add_format
 from util.run.device import CUDA, pick_device
 from util.run.processes import as_user_error
