@@ -93,7 +93,7 @@ def test_rare_classes_are_left_out_where_settings_say_so() -> None:
     with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
         check_shots(train_list(index, fold, data), data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
-    assert images.classes == (3,) and images.left_out == (4,) and list(images.queries) == [0, 1, 2]
+    assert images.classes == (3,) and images.rare == (4,) and list(images.queries) == [0, 1, 2]
     check_shots(images, data)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):

@@ -1,20 +1,28 @@
 """Episode sampling: a pure function of (list, query rule, seed, number).
 
 Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
+
+Generalised segmentation takes all supports of a seed from one run. The runs that DIaM published are those of Python's
+``random``, seeded once with 2023: for each run and novel class its candidates are shuffled, and the first K of one
+novel class are taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import cycle, islice, product
+from random import Random
 
 import numpy as np
 
+from util.config.settings import ProtocolSettings
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
+PUBLISHED_SEED, PUBLISHED_RUNS = 2023, 5  # of generalised segmentation
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -166,3 +174,31 @@ class ListedEpisodes:
 
 
 Sampler = EpisodeSampler | ListedEpisodes
+
+
+def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int) -> ListedEpisodes:
+    """Return a run: an episode for each query, in random order, all with the same supports, of every novel class.
+
+    A class with fewer than K candidates has them repeated.
+    """
+    published = protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS
+    orders = _published_orders(images, seed) if published else {}
+    supports = []
+    for c in images.classes:
+        order = orders.get(c) or random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist()
+        supports.append((c, tuple(islice(cycle(images.alone(order)), shots))))
+    queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
+    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
+    (first, own), *others = supports
+    keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
+    return ListedEpisodes(images, seed, tuple(keys))
+
+
+def _published_orders(images: ImageList, run: int) -> dict[int, list[int]]:
+    """Return the candidates of each class as the published code shuffles them for a run, from 1 on."""
+    stream, out = Random(PUBLISHED_SEED), dict[int, list[int]]()
+    for _, c in product(range(run), images.classes):
+        order = list(range(len(images.candidates[c])))
+        stream.shuffle(order)
+        out[c] = images.candidates[c][order].tolist()
+    return out
