@@ -12,6 +12,7 @@ from util.data.images.views import View
 from util.data.lists.image_list import ImageList, train_list
 from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
 from util.data.lists.index import load_index
+from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeSampler
 from util.data.words.text import name_vectors
 
@@ -22,7 +23,7 @@ FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids
 
 @pytest.fixture(scope="module")
 def fold(mini_data) -> Fold:
-    """Return the fold most tests look at."""
+    """Return the fold that the tests look at."""
     return Fold.of(mini_data(fold=FOLD))
 
 
@@ -38,11 +39,6 @@ def novel(mini_data, fold: Fold) -> ImageList:
     """Return the fold's test list."""
     data = mini_data(fold=FOLD)
     return novel_list(load_index(data, "test", progress=False), fold, data)
-
-
-@pytest.fixture(scope="module")
-def vectors(mini_data) -> np.ndarray:
-    return name_vectors(mini_data().classes)
 
 
 def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
@@ -71,8 +67,8 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
 
 
 @pytest.mark.parametrize("side", ["train", "novel"])
-def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) -> None:
-    images = request.getfixturevalue(side)
+def test_evaluation_episode_equals_the_files(request, fold, side: str) -> None:
+    images, vectors = request.getfixturevalue(side), name_vectors(list(CLASS_NAMES))
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
         key, episode = dataset.sampler(number), dataset[number]
@@ -83,8 +79,7 @@ def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) 
             assert (label.numpy() == _binary(classes, key.class_id)).all()
             if row == key.query:
                 assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
-        assert episode.base_id == fold.base_table[key.class_id]
-        assert episode.class_id == key.class_id
+        assert (episode.class_id, episode.base_id) == (key.class_id, fold.base_table[key.class_id])
         assert (episode.text.numpy() == vectors[key.class_id]).all()
 
 

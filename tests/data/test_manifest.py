@@ -20,13 +20,9 @@ def context(mini_data):
     return images, data
 
 
-def rows_of(images, seeds=(0, 7), episodes: int = 5) -> list[dict]:
-    names, out = images.index.names, []
-    for seed in seeds:
-        for key in map(EpisodeSampler(images, "sequential", 2, seed), range(episodes)):
-            supports = [names[s] for s in key.supports]
-            out.append({"seed": seed, "query": names[key.query], "class": key.class_id, "supports": supports})
-    return out
+def rows_of(images, seeds=(0, 7)) -> list[dict]:
+    samplers = {seed: EpisodeSampler(images, "sequential", 2, seed) for seed in seeds}
+    return [{"seed": s, **described(samplers[s](n), images.index.names)} for s in seeds for n in range(5)]
 
 
 def write(path: Path, rows: list[dict], **header: object) -> Path:

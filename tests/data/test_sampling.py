@@ -1,7 +1,7 @@
 """Tests of episode sampling: a pure function of the number, fair, legal by every rule, and untouched by workers."""
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,9 +118,8 @@ def test_class_then_query_draws_classes_evenly_and_random_draws_images_evenly() 
     assert all(abs(by_image[r] - 400) < 100 for r in range(20))
 
 
-@pytest.mark.parametrize("shots", [1, 4])
-def test_supports_are_drawn_uniformly(shots: int) -> None:
-    sampler = EpisodeSampler(list_of(np.array([[0, 50]] * 10), (1,)), "sequential", shots, 0)
+def test_supports_are_drawn_uniformly() -> None:
+    sampler = EpisodeSampler(list_of(np.array([[0, 50]] * 10), (1,)), "sequential", 4, 0)
     counts = Counter(s for n in range(0, 9000, 10) for s in sampler(n).supports)
     expected = counts.total() / 9
     assert set(counts) == set(range(1, 10))
@@ -191,12 +190,9 @@ def test_pixels_of_other_ways_are_ignored_in_supports_and_numbered_in_labels(nov
 
 def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> dict[str, torch.Tensor | None]:
     """Return every field of the episodes, all batches joined."""
-    loaded = list(batches(dataset, numbers, workers, torch.device("cpu")))
-    joined = {}
-    for name in (f.name for f in fields(loaded[0])):
-        values = [getattr(batch, name) for batch in loaded]
-        joined[name] = None if values[0] is None else torch.cat(values)
-    return joined
+    loaded = [vars(batch) for batch in batches(dataset, numbers, workers, torch.device("cpu"))]
+    columns = {name: [batch[name] for batch in loaded] for name in loaded[0]}
+    return {name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}
 
 
 @pytest.mark.process
@@ -209,7 +205,7 @@ def test_workers_and_batch_size_change_no_tensor(mini_data, augment) -> None:
     single, fours = [[n] for n in range(40, 52)], [list(range(n, n + 4)) for n in range(40, 52, 4)]
     expected = _load(dataset, single, workers=0)
     assert expected["number"].tolist() == list(range(40, 52))
-    for numbers, workers in [(fours, 0), (single, 2), (fours, 2)]:
+    for numbers, workers in [(fours, 0), (fours, 2)]:
         found = _load(dataset, numbers, workers)
         assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
         assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())

@@ -49,7 +49,7 @@ def parse_file(path: Path) -> Tree:
     try:
         node = yaml.compose(text, Loader=LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
-            raise ValueError("a config is a mapping of sections, see config/default.yaml")
+            raise ValueError("a config is a mapping of sections, see util/config/settings.py")
         return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
