@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import spawned
 from tests.cli.configs import MINI, read_text, refusal, write_config
 from tests.paths import REPOSITORY
 from util.config.read import read_config
@@ -74,14 +73,3 @@ def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
     message = refusal(MINI, [text])
     assert message.startswith(f"--set {text}: ")
     assert all(part in message for part in parts), message
-
-
-# --- as a user meets it ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.process
-def test_bad_config_ends_a_script_with_one_line_and_code_2(tmp_path: Path) -> None:
-    path = write_config(tmp_path, "run:\n  seed: 1\ndata:\n  size: 470\n")
-    run = spawned.run("train.py", path, check=2)
-    assert run.stdout == ""
-    assert run.stderr == f"error: {path}:5: data.size = 470 is not 8k + 1; nearest: 465, 473\n"

@@ -40,11 +40,7 @@ def override(key: str, value: Any) -> str:
 
 
 def parse_file(path: Path) -> Tree:
-    """Return the keys of one YAML file; files that it names as ``base`` are not read.
-
-    Raises:
-        UserError: missing file, broken YAML, or a key written twice; it names the place.
-    """
+    """Return the keys of one YAML file without its bases; UserError if it is missing, broken or has a key twice."""
     text = read_text(path, "this config", "the existing ones are under config/")
     try:
         node = yaml.compose(text, Loader=LOADER)

@@ -31,12 +31,7 @@ SUFFIX, GIB, CHECKSUM = ".pictures", 2**30, np.dtype("<u4")
 
 
 class MappedImages:
-    """Stacked images by row; the file is opened at the first access, so that the object can be sent to other processes.
-
-    Args:
-        path: file of the stacked images, (H, W, 4) uint8, one after the other, then their checksums.
-        sizes: (images, 2) height and width.
-    """
+    """Stacked images by row, of ``sizes`` (images, 2); processes get the path and open the file when needed."""
 
     def __init__(self, path: Path, sizes: np.ndarray):
         self.path, self.sizes = path, sizes
@@ -58,8 +53,8 @@ class MappedImages:
     def _content(self) -> np.ndarray:
         return np.memmap(self.path, np.uint8, mode="r").view(np.ndarray)
 
-    def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_content"}
+    def __reduce__(self) -> tuple:
+        return MappedImages, (self.path, self.sizes)
 
 
 def with_decoded_images(index: Index, data: DataSettings, progress: bool = True) -> Index:

@@ -79,25 +79,17 @@ class ImageList:
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
-    ``published`` is the list file of a method, which is taken instead if it fits the data.
+    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data.
 
     Raises:
         UserError: the list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
-    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
-    lists = data.train_fold_list, published
-    return _without_rare(_of_fold(index, fold, data, fold.base, lists, exclude), data)
+    return _without_rare(_of_fold(index, fold, data, True, published), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
-    """Return the images to test on: a novel class is present.
-
-    ``published`` is the list file of a protocol, which is taken instead if it fits the data.
-
-    Raises:
-        UserError: as ``train_list``, of ``data.test_fold_list``.
-    """
-    return _without_rare(_of_fold(index, fold, data, fold.novel, (data.test_fold_list, published)), data)
+    """Return the images to test on: a novel class is present; else as ``train_list``, of ``data.test_fold_list``."""
+    return _without_rare(_of_fold(index, fold, data, False, published), data)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -117,8 +109,7 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: ProtocolSettings) -> ImageList:
     """Return all images with a pixel of any class; the candidates of a novel class have ``support_pixels`` of it.
 
-    Raises:
-        UserError: no candidate of a novel class shows it alone among the novel ones.
+    UserError if no candidate of a novel class shows it alone among the novel ones.
     """
     areas, least = index.areas, protocol.support_pixels or data.min_pixels
     candidates = {c: np.flatnonzero(areas[:, c] >= least) for c in fold.novel}
@@ -131,18 +122,12 @@ def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: Prot
     return images
 
 
-def _of_fold(
-    index: Index,
-    fold: Fold,
-    data: DataSettings,
-    classes: tuple[int, ...],
-    files: tuple[str | None, str | None],
-    exclude: tuple[int, ...] = (),
-) -> ImageList:
-    """Return the list of ``files``, the user's file, else the published one if it fits; without either by pixels."""
+def _of_fold(index: Index, fold: Fold, data: DataSettings, train: bool, published: str | None) -> ImageList:
+    """Return the list of the user's file, else of the published one if it fits; without either by pixels."""
+    own, classes = (data.train_fold_list, fold.base) if train else (data.test_fold_list, fold.novel)
+    exclude = fold.novel if train and data.exclude_novel and fold.rule != LISTS else ()
     if fold.rule == LISTS:
         classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
-    own, published = files
     if own is None and published is None:
         return _by_pixels(index, data, classes, exclude)
     listed = read_fold_list(str(own or published), fold)

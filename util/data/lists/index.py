@@ -54,10 +54,7 @@ class OneClassAreas:
     That table of LVIS would take gigabytes; this one has two columns. ``areas[row, c]``, ``areas[rows, c]``,
     ``areas[row, classes]``, ``areas[:, classes]`` and ``areas[rows]`` return what NumPy returns.
 
-    Args:
-        pixels: (images, 2) int64 pixels of the background and of the class.
-        class_ids: (images,) int64 class of each mask.
-        classes: of the data set.
+    ``pixels`` (images, 2) int64 are those of background and class, ``class_ids`` (images,) int64 say which it is.
     """
 
     def __init__(self, pixels: np.ndarray, class_ids: np.ndarray, classes: int):
@@ -222,11 +219,7 @@ def _of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
 
 
 def list_of(data: DataSettings, part: str) -> str:
-    """Return the list of a part of a data set, "train", "validation" or "test".
-
-    Raises:
-        UserError: the data set has no such part.
-    """
+    """Return the list of a part of a data set, "train", "validation" or "test"; UserError if it has none."""
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
     if (listed := lists[part]) is None:
         raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
@@ -234,11 +227,7 @@ def list_of(data: DataSettings, part: str) -> str:
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (classes + 1,) int64 pixels of each class in one mask, and its height and width; both files are checked.
-
-    Raises:
-        UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
-    """
+    """Return ``count_classes`` of a photo's mask, and its height and width; UserError if the photo's are others."""
     image, mask_path = pair
     mask = read_mask_of(image, mask_path)
     return count_classes(mask, mask_path, classes), np.array(mask.shape, np.int64)

@@ -41,12 +41,8 @@ FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
     """Return unit rows (classes + 1, T) float32 by this module's rule, and lines that list the exceptional rows.
 
-    Args:
-        source: a file of word vectors.
-        fill: for names that the file lacks, make rows that depend on the name alone.
-
-    Raises:
-        UserError: the file cannot be read, or lacks names while ``fill`` is False.
+    With ``fill`` names that the file lacks have rows that depend on the name alone; else they are a UserError. Other
+    errors as ``read_words``.
     """
     names = table_names(classes)
     found = _find(source, names)
@@ -65,11 +61,7 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
 
 
 def find_row(source: Path, name: str) -> np.ndarray | None:
-    """Return the unit row (T,) float32 of one name by this module's rule, None if the file has no word for it.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
     found = _find(source, [name])
     return (found[name][1] / np.linalg.norm(found[name][1])).astype(np.float32) if found else None
 
@@ -174,11 +166,7 @@ def _of_text(
 
 
 def download(name: str) -> Path:
-    """Return the file of one of gensim's published sets of vectors, downloaded unless it is there.
-
-    Raises:
-        UserError: there is no such set, or no connection.
-    """
+    """Return the file of one of gensim's published sets of vectors, downloaded if need be; UserError if it cannot."""
     from gensim import downloader
 
     try:
