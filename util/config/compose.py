@@ -153,10 +153,10 @@ def _words(method: str, encoder: str | None) -> str:
 
 def _compositions(folder: Path, fold: int, name: str) -> Iterator[Parts]:
     """Yield the parts whose words, joined, are the given end of a config's name."""
-    root = folder.parent
+    root, files = folder.parent, [path.stem for path in (folder.parent / "model").glob("*.yaml")]
     for method, encoder in product(methods(root), (*encoders(root), None)):
         start, joint = _words(method, encoder), "-" if encoder == TIMM else "_"
-        for end in (*(path.stem.removeprefix(method) for path in root.glob(f"model/{method}_*.yaml")), ""):
+        for end in (*(file.removeprefix(method) for file in files if file.startswith(f"{method}_")), ""):
             network = name[len(start) + 1 : len(name) - len(end)]
             if name == f"{start}{end}" and encoder != TIMM:
                 yield Parts(folder, fold, method, encoder, end[1:] or None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from util.errors import UserError
 from util.files import read_text
@@ -54,7 +55,7 @@ def parse_file(path: Path) -> Tree:
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
     """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        return Leaf(None if node is None else yaml.SafeLoader("").construct_object(node, deep=True), where)
+        return Leaf(None if node is None else SafeConstructor().construct_object(node, deep=True), where)
     tree: Tree = {}
     for key_node, value in node.value:
         key, where = str(key_node.value), place_of(key_node)
