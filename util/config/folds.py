@@ -111,6 +111,9 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
         return "classes", f"has {count} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
+    for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
+        if getattr(data, key) is not None and data.fold_rule != rule:
+            return key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
     if data.fold_rule == LISTS:
         return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
     if data.class_photos is not None:

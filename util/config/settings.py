@@ -63,9 +63,9 @@ class DataSettings:
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
-    fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"))
+    fold_classes: list[list[str]] | None = None
     # Photos of each class; folds are then made of the classes with more photos than shots
-    class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
+    class_photos: list[int] | None = bounded(None, 0)
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)
@@ -176,7 +176,7 @@ class ProtocolSettings:
 
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
     supports: Literal["distinct", "with_replacement", "first", "published"] = "distinct"
-    support_pixels: int | None = bounded(None, 1, only=("query", "every"))
+    support_pixels: int | None = bounded(None, 1)
     ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
@@ -214,6 +214,7 @@ class ProtocolSettings:
             ("supports", first, "goes with query: pairs, one way and absent 0"),
             ("episodes", counted, f"does not go with query: {self.query}; give a number"),
             ("supports", every or self.supports != "published", "goes with query: every alone; use distinct"),
+            ("support_pixels", every or not self.support_pixels, "goes with query: every alone; leave it null"),
             ("side", sideless, "means nothing with input: original; leave it null"),
         ]
         return next(((key, f"= {getattr(self, key)} {words}") for key, fine, words in rules if not fine), None)
