@@ -9,7 +9,7 @@ the page have the values of its classes, those of results the values of the resu
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +19,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.errors import UserError
 from util.evaluate.edges import without_specks
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
@@ -51,6 +52,7 @@ class Host(Protocol):
     classes: list[str]
     own: Rule
     rule: Rule
+    numbers: Iterator[int]
 
 
 class Photo:
@@ -230,7 +232,12 @@ class Photo:
 
     def picture(self, side: int) -> np.ndarray:
         """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
-        image = read_photo(self.path)
+        try:
+            image = read_photo(self.path)
+        except UserError as error:
+            if not self.error:
+                self.error, self.changed = str(error), next(self.session.numbers)
+            raise
         scale = min(side / max(image.shape), 1)
         return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 

@@ -1,7 +1,8 @@
 """The page's server, of the standard library: three files, the state as JSON, pictures of the photos, and actions.
 
 It has one user, who may open the page in several windows. Other pages in the user's browser can neither act here, since
-browsers let them send no JSON, nor read answers through a name of their own for this address.
+browsers let them send no JSON, nor read answers through a name of their own for this address: no script can send
+another ``Host``, or the ``Via`` of a proxy.
 """
 
 import argparse
@@ -46,11 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request, with files, state and pictures, or with what an action says."""
         url, code, lasting = urlsplit(self.path), 200, "max-age=86400" if "changed=" in self.path else "no-store"
         try:
-            if (
-                self.server.server_address[0] in LOCAL
-                and re.sub(r":\d+$", "", self.headers.get("Host", "")) not in LOCAL
-            ):
-                raise UserError("open this page as http://localhost or http://127.0.0.1")
+            named = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
+            if self.server.server_address[0] in LOCAL and named not in LOCAL and "Via" not in self.headers:
+                raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
             answer = self._look if self.command == "GET" else self._act
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
         except Exception as error:

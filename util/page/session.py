@@ -8,7 +8,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
 from util.page.background import Background, Work
-from util.page.marks import OUTLINE, Mark, outline_of_part
+from util.page.marks import BOX, Mark, drawn, outlines_of
 from util.page.photo import MARKED, PAGE, Photo, Rule
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
+from util.predict.regions import BOXED
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
@@ -36,7 +37,7 @@ MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
 COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
 ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack "
-ACTIONS += "keep_base"
+ACTIONS += "keep_base box"
 
 
 class Session:
@@ -53,7 +54,8 @@ class Session:
         self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        self.lock, self.numbers = threading.RLock(), itertools.count(time.time_ns() // 1000)  # larger after a restart
+        self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
+        self.lock = threading.RLock()
         self.work, self.renewed = Background(self._touch), 0
         self.archive: Path | None = None
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
@@ -240,9 +242,21 @@ class Session:
         else:
             label = one.label()
             inside = (label == label[row, column]) & (label > 0)
-        outline = outline_of_part(inside, column, row)
-        marks = [*map(vars, one.marks), {"tool": OUTLINE, "value": value, "radius": 0, "points": outline}]
-        return self.draw(photo, marks, before)
+        if not inside[row, column]:
+            raise UserError("nothing is marked there")
+        parts = cv2.connectedComponents(inside.astype(np.uint8))[1]
+        return self._mark_more(one, outlines_of(parts == parts[row, column], value), before)
+
+    def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
+        """Mark the object that the network finds in a box, as in one of ``predict.py``."""
+        one = self.photo(photo)
+        image = read_photo(one.path)
+        boxed = drawn(np.zeros(image.shape[:2], np.uint8), [Mark(BOX, BOXED, 0, points)])
+        (found,) = self.given.without_classes().unboxed(None, [Support(image, boxed, photo)])
+        return self._mark_more(one, outlines_of(found.label == 1, value), before)
+
+    def _mark_more(self, one: Photo, marks: Sequence[Mark], before: int) -> str:
+        return self.draw(one.path.name, [*map(vars, one.marks), *map(vars, marks)], before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
         """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""

@@ -1,8 +1,11 @@
 """What ``predict.py`` does with its options: predict and write results, or publish a checkpoint."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.predict.load_model import load_model
 from util.predict.options import marked_by, segmenter_of
 from util.predict.photos import check_photo, photos_in, read_photo
+from util.predict.prediction import percent
 from util.predict.publish import publish as write_published
 from util.predict.results import Results
 from util.predict.segmenter import Segmenter
@@ -21,6 +25,7 @@ from util.run.device import describe
 from util.run.processes import as_user_error
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
+ALIKE = 0.85  # ratio of equal letters from which on two names are probably one
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
 
@@ -66,7 +71,7 @@ def predict(options: argparse.Namespace) -> int:
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
         segmenter = segmenter or segmenter_of(options, marked)
-        print(*segmenter.notes, _on_presence(segmenter), sep="\n")
+        print(*_first_lines(segmenter, [one.name for one in marked if one.name and not one.annotated]), sep="\n")
         facts = {**segmenter.facts, "instances": options.instances, "inputs": segmenter.digest()}
         if options.resume:
             waiting = results.waiting(queries, facts)
@@ -105,7 +110,7 @@ def _write(
 ) -> int:
     """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
     read: list[Path] = []
-    with tqdm(total=len(waiting), desc="predict", unit="photo", leave=False, bar_format=BAR) as bar:
+    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR) as bar:
 
         def photos() -> Iterator[np.ndarray]:
             for query in waiting:
@@ -125,13 +130,22 @@ def _write(
     return len(read)
 
 
-def _on_presence(segmenter: Segmenter) -> str:
-    """Return a line on the calibration that decides whether a class is shown."""
+def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
+    """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
     known, kept = segmenter.calibration, segmenter.kept
-    base = "" if kept is None else f"{len(kept.classes)} base classes are kept, and shown where they are found; "
-    if known is None:
-        mend = "" if kept and kept.fits else "; python test.py CONFIG --calibrate makes one for these weights"
-        return f"{base}no calibration: every class is shown{mend}"
-    least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-    which = f"presence: {'new ' * bool(base)}classes with a score of at least {least:g} are shown"
-    return f"{base}{which}; calibrated on {known.made_on}"
+    if kept is not None:
+        yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
+    rule = "every photo gets a mask"
+    if known is not None:
+        least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
+        rule = f"photos below {percent(least)} get no mask"
+    for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
+        marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
+        yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"
+    if known is None and not (kept and kept.fits):
+        yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
+    for first, second in combinations(dict.fromkeys(typed), 2):
+        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio() > ALIKE
+        if alike and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
+            yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
+    yield from segmenter.notes

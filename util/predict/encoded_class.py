@@ -86,6 +86,7 @@ class EncodedClass:
         vector: text vector, (T,) float32; None for models that read no text.
         note: one line on the source of the vector, empty without a vector.
         sources: the files of the supports.
+        share: of the photo that its largest mark covers.
     """
 
     name: str
@@ -94,6 +95,7 @@ class EncodedClass:
     note: str
     support_batches: list[SupportBatch]
     sources: list[str]
+    share: float = 0.0
 
     @property
     def images(self) -> Tensor:

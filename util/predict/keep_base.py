@@ -8,6 +8,7 @@ does. A method over a base stage alone fits new classes among the base ones.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,10 +43,7 @@ class KeptBase:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
         Those of the ``new`` classes follow if the network fits them, as it does for so many at the first call.
-        ``valid`` (B, S, S) bool is False in the padding.
-
-        Raises:
-            UserError: an object covers too few cells.
+        ``valid`` (B, S, S) bool is False in the padding. UserError: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:
@@ -61,3 +59,14 @@ class KeptBase:
                         raise UserError(str(error)) from None
                 logits = self.fits.predict(query, valid, self._states.get(len(new)))
         return logits[:, 1:] - logits[:, :1]
+
+    def settle(self, margins: np.ndarray, scores: Sequence[float] | None) -> None:
+        """Let new classes win or yield pixels of base classes, in place, by their presence scores.
+
+        ``margins`` (N + n, H, W) are of the base classes, then of the new ones; without ``scores`` none wins a pixel.
+        """
+        base, new = np.split(margins, [len(self.classes)])
+        top = base.max(0)
+        of_base = 1 / (np.exp(-top) + np.exp(base - top).sum(0))
+        for one, score in zip(new, scores or [0.0] * len(new)):
+            one[:] = np.where((top <= 0) | (score > of_base), one + np.maximum(top, 0), np.minimum(one, 0))

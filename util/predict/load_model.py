@@ -15,7 +15,6 @@ from model.contract import FewShotModel
 from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import Weights, load_weights
-from util.config.compose import config_path
 from util.config.read import from_dict, read_config
 from util.data.images.views import LETTERBOX, View, channels_first
 from util.data.words.text import NO_TEXT
@@ -113,9 +112,6 @@ def load_model(
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
     note = ""
     if is_default:
-        note = (
-            f"no --checkpoint: takes {context.model_class.title} on {settings.model.backbone()}, trained on the "
-            f"{len(settings.data.classes)} classes of {settings.data.name} ({SHIPPED.relative_to(REPOSITORY)}); "
-            f"without training: --config {config_path('split0', 'pascal', 'insid3', 'lite0')}"
-        )
+        trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
+        note = f"no --checkpoint: takes {context.model_class.title}, {trained}"
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)

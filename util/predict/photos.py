@@ -34,7 +34,10 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     for path in paths:
         found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
-            raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
+            raise UserError(f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
+        if not (found or path.exists() or path.is_symlink()):
+            quotes = "; write a pattern without quotes" * bool({*"*?["} & {*str(path)})
+            raise UserError(f"{path}: no such photo or folder{quotes}")
         of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # as a pattern of the shell names it
         out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
@@ -84,5 +87,8 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     if not isinstance(photo, np.ndarray):
         raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
+        mend = {"u": "(image // 256).astype(np.uint8)", "f": "(255 * image).astype(np.uint8)"}.get(photo.dtype.kind, "")
+        mend = "np.dstack([image] * 3)" if photo.ndim == 2 else mend
+        given = f"not {photo.shape} {photo.dtype}{f'; try {mend}' if mend else ''}"
+        raise UserError(f"an image: must be an array (H, W, 3) uint8, {given}")
     return photo

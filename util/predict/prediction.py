@@ -67,7 +67,7 @@ class Instance:
         return self._parts == self._part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The classes of a photo's pixels.
 
@@ -135,6 +135,15 @@ class Prediction:
         mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
+
+    def __repr__(self) -> str:
+        scores = self.presence or [None] * len(self.names)
+        found = [
+            f"{name} {percent(float((self.mask == value).mean()))}"
+            + ("" if score is None else f", presence {percent(score)}")
+            for value, (name, score) in enumerate(zip(self.names, scores), 1)
+        ]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}: {'; '.join(found)}>"
 
     @property
     def shown(self) -> list[bool]:
@@ -274,6 +283,11 @@ def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
     """Return the paths of a photo's JSON, mask and overlay, and of the probabilities of each class."""
     endings = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in names)]
     return [folder / f"{stem}{ending}" for ending in endings]
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with two digits, as in ``31 %``."""
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
 def file_word(name: str) -> str:

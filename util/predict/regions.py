@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
+import cv2
 import numpy as np
 
 from model.episode import IGNORE
@@ -29,6 +30,7 @@ NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
+LEAST = 0.1  # share of a box, of what is found in it
 
 
 def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
@@ -76,6 +78,13 @@ def union(labels: Sequence[np.ndarray]) -> np.ndarray:
     for value, becomes in ((IGNORE, IGNORE), (BOXED, BOXED), (1, 1), (DENIED, 0)):
         out[np.any([label == value for label in labels], axis=0)] = becomes
     return out
+
+
+def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return what is found in boxes, (H, W) bool, and all of a box in which less than ``LEAST`` is found."""
+    count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
+    shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
+    return boxed & (found | (shares < LEAST)[parts])
 
 
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:

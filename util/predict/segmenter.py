@@ -14,12 +14,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.weights import hub
 from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
@@ -29,10 +27,10 @@ from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, encode_supports, text_of
 from util.predict.keep_base import KeptBase
 from util.predict.load_model import load_model
-from util.predict.photos import GivenPhoto, read_photo
+from util.predict.photos import GivenPhoto, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.publish import publish
-from util.predict.regions import BOXED
+from util.predict.publish import fetched, publish
+from util.predict.regions import BOXED, looked_into
 from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
@@ -40,7 +38,7 @@ from util.run.network import check_finite
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
-LEAST = 0.1  # share of a box, of what is found in it
+LOOKS = 2  # into boxes, each given what the one before found
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -118,22 +116,9 @@ class Segmenter:
     ) -> Segmenter:
         """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision.
 
-        Further arguments are those of this class.
-
-        Raises:
-            UserError: as this class; or the repository cannot be fetched.
+        Further arguments are those of this class. Errors as this class and ``fetched``.
         """
-        if not Path(place).exists():
-            try:
-                from huggingface_hub import snapshot_download
-
-                files = ["*.json", "*.safetensors", "*.yaml"]
-                with hub():
-                    place = snapshot_download(str(place), revision=revision, allow_patterns=files)
-            except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
-                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
-        return cls(place, *arguments, **options)
+        return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
@@ -148,44 +133,51 @@ class Segmenter:
         """
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
-        shown = UNNAMED if name is None else check_class_name(name, "class:")
+        name = None if name is None else check_class_name(name, "class:")
+        shown = name or UNNAMED
         read = [one for of_class in supports_of(supports, name).values() for one in of_class]
         with self.model.lock:
             if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
                 raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
-            if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
-                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-            text = text_of(name, self.model.context, self.vectors)
-            batches = encode_supports(shown, self.unboxed(name, read), self.model)
-            self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
-            if self.classes[-1].note:
-                self.notes.append(self.classes[-1].note)
-            share = max((support.label != 0).mean() for support in read)  # around points, with what is unknown
-            if share < SMALL:
+            if any(known.name == shown for known in self.classes):
+                raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
+            if len(self.classes) == MAX_CLASSES:
+                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
+            self.classes.append(known := self._encoded(name, self.unboxed(name, read)))
+            self.notes += filter(None, [known.note])
+            if (share := known.share) < SMALL:
                 seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
-    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
-        """Return supports in whose boxes the object is marked that the network finds there given all of the boxes.
+    def _encoded(self, name: str | None, supports: list[Support]) -> EncodedClass:
+        """Return the class of some supports; errors as ``encode_supports`` and ``text_of``."""
+        shown = name or UNNAMED
+        share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
+        text = text_of(name, self.model.context, self.vectors)
+        batches = encode_supports(shown, supports, self.model)
+        return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
-        A box in which it finds less than ``LEAST`` remains marked, and so do those over base stages alone.
+    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+        """Return supports in whose boxes the object is marked that the network finds there, given all of the boxes.
+
+        Boxes over base stages alone remain marked.
         """
         out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
         if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
             return out
-        look, sources = copy.copy(self), [one.source for one in out]
+        look = copy.copy(self)
         look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        text = text_of(name, self.model.context, self.vectors)
-        look.classes = [
-            EncodedClass(name or UNNAMED, *text, encode_supports(name or UNNAMED, out, self.model), sources)
-        ]
-        for given, one in zip(supports, out):
-            if (boxed := given.label == BOXED).any():
-                found = boxed & (look(one.image).mask > 0)
-                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
-                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
-                one.label[boxed & ~found & (shares >= LEAST)[parts]] = 0
+        for _ in range(LOOKS):
+            look.classes = [look._encoded(name, out)]
+            for i, (given, one) in enumerate(zip(supports, out)):
+                if (boxed := given.label == BOXED).any():
+                    found = looked_into(boxed, look(one.image).mask > 0)
+                    out[i] = replace(one, label=np.where(boxed, found, given.label).astype(np.uint8))
         return out
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
+        return f"<Segmenter {self.model.network.title} on {self.model.device}: {classes or 'no classes'}>"
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
         """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
@@ -203,14 +195,15 @@ class Segmenter:
         """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    def many(self, photos: Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
-        """Yield the prediction for each photo, in order, with up to ``batch`` views in one forward pass.
+    def many(self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
+        """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
         Raises:
             UserError: there are no classes yet, or a photo cannot be read.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
+        photos = photos_in([Path(photos)]) if isinstance(photos, str | Path) else photos
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         pending: list[tuple[TiledPhoto, Path | None]] = []
@@ -262,15 +255,12 @@ class Segmenter:
             ]
         if self.decision.refine and self.own:  # it was measured for classes against the background alone
             margins = photo.refine(first)
-        if first and self.own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
-            top, scores = margins[:first].max(0), [0.0] * len(self.own)
-            if presence is not None and calibration is not None:
-                least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
-                scores, presence = [p * (p >= least) for p in presence], [*[None] * first, *presence]
-                calibration = replace(calibration, scale=1.0, offset=0.0)
-            of_base = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
-            for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > of_base), new + np.maximum(top, 0), np.minimum(new, 0))
+        if self.kept is not None and first and self.own:
+            least, known = self.decision.min_score, calibration
+            if presence is not None and known is not None:
+                least, calibration = known.threshold if least is None else least, replace(known, scale=1.0, offset=0.0)
+            self.kept.settle(margins, presence and [p * (p >= least) for p in presence])
+            presence = presence and [*[None] * first, *presence]
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
