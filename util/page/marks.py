@@ -1,4 +1,4 @@
-"""Marks that the user draws on a photo, over nothing or over a mask.
+"""Marks that the user draws on a photo, over nothing or over a mask, or lets the network draw.
 
 The browser sends strokes, boxes, points and outlines in pixels of the photo, not images.
 """
@@ -13,6 +13,9 @@ from pycocotools import mask as rle
 from model.episode import IGNORE
 from util.data.marks import point_label
 from util.formats.shapes import polygons_of
+from util.predict.regions import BOXED
+from util.predict.segmenter import Segmenter
+from util.predict.supports import Support
 
 BRUSH, ERASER, BOX, POINT, OUTLINE = "brush", "eraser", "box", "point", "outline"
 
@@ -52,6 +55,22 @@ def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
             for end in (cells[0], cells[-1]):
                 cv2.circle(out, end.tolist(), radius, value, thickness=cv2.FILLED)
     return out
+
+
+def clicked(segmenter: Segmenter, image: np.ndarray, x: int, y: int) -> np.ndarray:
+    """Return what the network finds about a place, (H, W) bool, by the rule that was best on VOC's training photos."""
+    label, side = np.full(image.shape[:2], IGNORE, np.uint8), max(round(0.04 * max(image.shape)), 1)
+    label[:side] = label[-side:] = label[:, :side] = label[:, -side:] = 0
+    cv2.circle(label, (x, y), side, 1, cv2.FILLED)
+    segmenter.add(None, [Support(image, label, "the click")])
+    probability = segmenter(image).probability[-1]
+    return probability >= probability[y, x] / 2
+
+
+def boxed(segmenter: Segmenter, image: np.ndarray, corners: list[list[float]]) -> np.ndarray:
+    """Return what the network finds in a box, (H, W) bool, as in one of ``predict.py``."""
+    label = drawn(np.zeros(image.shape[:2], np.uint8), [Mark(BOX, BOXED, 0, corners)])
+    return segmenter.unboxed(None, [Support(image, label, "the box")])[0].label == 1
 
 
 def outlines_of(inside: np.ndarray, value: int) -> list[Mark]:

@@ -26,7 +26,7 @@ from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
-from util.predict.prediction import EVEN, Prediction
+from util.predict.prediction import EVEN, Prediction, at_most
 from util.predict.results import Results
 from util.report.overlay import class_colour, class_map
 
@@ -238,8 +238,7 @@ class Photo:
             if not self.error:
                 self.error, self.changed = str(error), next(self.session.numbers)
             raise
-        scale = min(side / max(image.shape), 1)
-        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return at_most(image, side)
 
     def thumbnail(self) -> np.ndarray:
         """Return a small picture of the photo with its mask, (h, w, 3) uint8."""

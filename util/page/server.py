@@ -19,7 +19,7 @@ from util.errors import UserError
 from util.page.background import line_of
 from util.page.photo import PREVIEW, jpeg
 from util.page.session import ACTIONS, Session
-from util.predict.options import HOST, PORT, SESSION, segmenter_of
+from util.predict.command import HOST, PORT, SESSION, segmenter_of
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
 JSON, BYTES = "application/json", "application/octet-stream"

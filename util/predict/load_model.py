@@ -30,10 +30,7 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 
 @dataclass
 class LoadedModel:
-    """A network in evaluation mode on its device, and the view that turns photos into its input.
-
-    As in the evaluation, the longer side of a photo becomes S, and the photo lies at the top left of a square.
-    """
+    """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
     context: RunContext
     network: FewShotModel
@@ -66,17 +63,14 @@ def load_model(
     """Return the network of a checkpoint, ready to predict.
 
     Args:
-        weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
-        config: a YAML file, from this folder or this project's; None for the config in the checkpoint, which files of
-            this project contain. Without a checkpoint, None means the weights ``SHIPPED``.
-        overrides: settings to change, ``section.key=value``.
+        weights: a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``.
+        config: a YAML file, from this folder or this project's; None for the config in the checkpoint.
         side: of the network's input in pixels, default ``data.size``.
         device: replaces ``run.device``.
         keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
 
     Raises:
-        UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
-            cannot be used.
+        UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights

@@ -28,36 +28,22 @@ DIGITS = 6  # after the decimal point, of shares and confidences
 
 @dataclass(frozen=True)
 class Decision:
-    """The rules that turn scores into a mask.
+    """The rules that turn scores into a mask."""
 
-    Attributes:
-        min_score: least presence score of a class that is shown; None: the calibration's threshold.
-        threshold: least probability of a class's pixels; None: where the class has the largest logit.
-        min_pixels: a class with fewer pixels is not shown.
-        refine: whether edges are moved to those of the photo before, and specks dropped after (``edges.py``); else
-            masks are the network's.
-    """
-
-    min_score: float | None = None
-    threshold: float | None = None
-    min_pixels: int = 0
-    refine: bool = True
+    min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
+    threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
+    min_pixels: int = 0  # a class with fewer pixels is not shown
+    refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``edges.py``)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One connected part of a class.
-
-    Attributes:
-        box: x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1.
-        area: in pixels.
-        score: mean probability of the class over its pixels.
-    """
+    """One connected part of a class."""
 
     name: str
-    box: tuple[int, int, int, int]
-    area: int
-    score: float
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
+    area: int  # in pixels
+    score: float  # mean probability of the class over its pixels
     _parts: np.ndarray = field(repr=False)  # (H, W) int32, shared by all parts of the class
     _part: int = field(repr=False)
 
@@ -107,16 +93,12 @@ class Prediction:
     ) -> Prediction:
         """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
-        Args:
-            margins: each class's logit minus the background's, (classes, H, W) float32.
-            presence: the score of each class; None without a calibration.
-            calibration: of the network.
+        Margins are each class's logit minus the background's, (classes, H, W) float32.
         """
         min_score = None
-        # The maps have the photo's size, so the softmax is taken in place.
         probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
         highest = np.maximum(probability.max(0), 0)
-        probability -= highest
+        probability -= highest  # in place, since maps of the photo's size are large
         np.exp(probability, out=probability)
         probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
@@ -138,12 +120,10 @@ class Prediction:
 
     def __repr__(self) -> str:
         scores = self.presence or [None] * len(self.names)
-        found = [
-            f"{name} {percent(float((self.mask == value).mean()))}"
-            + ("" if score is None else f", presence {percent(score)}")
-            for value, (name, score) in enumerate(zip(self.names, scores), 1)
-        ]
-        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}: {'; '.join(found)}>"
+        shares = [float((self.mask == value).mean()) for value in range(1, len(self.names) + 1)]
+        found = [f"{name} {share:.1%} of the photo" for name, share in zip(self.names, shares)]
+        known = ["" if score is None else f", presence {percent(score)}" for score in scores]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}: {'; '.join(map(str.__add__, found, known))}>"
 
     @property
     def shown(self) -> list[bool]:
@@ -184,17 +164,13 @@ class Prediction:
     def write(
         self, paths: list[Path], query: Path, facts: dict[str, Any], pictures: bool = True, instances: bool = False
     ) -> None:
-        """Write the files of this photo, the JSON last, so that it never is there without the others.
+        """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
 
         Args:
-            paths: of ``paths_of``.
             query: the photo's file, or what names a photo without one.
             facts: entries of the JSON that say how it was made.
             pictures: whether the files beside the JSON are written.
             instances: whether the JSON lists the connected parts of each class.
-
-        Raises:
-            WriteError: the disk is full or the folder cannot be written.
         """
         path, mask, picture, *probabilities = paths
         path.unlink(missing_ok=True)
@@ -205,10 +181,7 @@ class Prediction:
             write_mask(mask, self.mask, stated=True)
             shown = self.overlay()
             write_picture(picture, shown)
-            scale = min(THUMBNAIL_SIDE / max(height, width), 1)
-            size = max(round(scale * width), 1), max(round(scale * height), 1)
-            small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-            write_picture(path.parent / THUMBNAILS / picture.name, small)
+            write_picture(path.parent / THUMBNAILS / picture.name, at_most(shown, THUMBNAIL_SIDE))
             record |= {"mask": mask.name, "overlay": picture.name}
         rows, parts = self.summary(), self.instances() if instances else []
         for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
@@ -226,11 +199,7 @@ class Prediction:
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
 
     def to_supervision(self) -> Any:
-        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id.
-
-        Raises:
-            UserError: the package supervision is not installed.
-        """
+        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id."""
         try:
             import supervision
         except ModuleNotFoundError:
@@ -265,18 +234,17 @@ class Prediction:
                 rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
                 box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
                 confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
-            out.append(
-                {
-                    "name": name,
-                    "value": value,
-                    "presence": None if score is None else round(score, DIGITS),
-                    "pixels": pixels,
-                    "share": round(pixels / inside.size, DIGITS),
-                    "box": box,
-                    "confidence": confidence,
-                }
-            )
+            row = {"name": name, "value": value, "presence": None if score is None else round(score, DIGITS)}
+            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS), "box": box}
+            out.append(row | {"confidence": confidence})
         return out
+
+
+def at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture with at most ``side`` pixels on its longer side."""
+    scale, size = side / max(picture.shape[:2]), picture.shape[1::-1]
+    small = [max(round(scale * length), 1) for length in size]
+    return cv2.resize(picture, small, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
 def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:

@@ -101,7 +101,6 @@ def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin
 
 
 def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
-    """Return the label of one mark; errors as ``drawn_labels``."""
     kind, _, numbers = mark.partition("=")
     if kind not in DRAWN_KINDS:
         raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")

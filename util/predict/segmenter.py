@@ -24,21 +24,18 @@ from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import evidence_of, find_calibration
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import EncodedClass, encode_supports, text_of
-from util.predict.keep_base import KeptBase
+from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
 from util.predict.load_model import load_model
-from util.predict.photos import GivenPhoto, photos_in, read_photo
+from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import fetched, publish
 from util.predict.regions import BOXED, looked_into
 from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
-from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
-LOOKS = 2  # into boxes, each given what the one before found
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -48,9 +45,8 @@ class Segmenter:
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
             out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
-        supports: by the name of each class, or of one class, a list of pairs (photo, marks). Both may be files, then as
-            ``--support``; see ``support_from_arrays`` for others. Texts ``[class=]photo:marks`` and marked photos of
-            ``util/predict/supports.py`` are taken, too.
+        supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
+            ``[class=]photo:marks``, or of ``util/predict/supports.py``; see ``support_from_arrays``.
         name: the class of supports that name none.
         config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
@@ -167,12 +163,11 @@ class Segmenter:
             return out
         look = copy.copy(self)
         look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        for _ in range(LOOKS):
-            look.classes = [look._encoded(name, out)]
-            for i, (given, one) in enumerate(zip(supports, out)):
-                if (boxed := given.label == BOXED).any():
-                    found = looked_into(boxed, look(one.image).mask > 0)
-                    out[i] = replace(one, label=np.where(boxed, found, given.label).astype(np.uint8))
+        look.classes = [self._encoded(name, out)]
+        for i, given in enumerate(supports):
+            if (boxed := given.label == BOXED).any():
+                found = looked_into(boxed, look(given.image).mask > 0)
+                out[i] = replace(given, label=np.where(boxed, found, given.label).astype(np.uint8))
         return out
 
     def __repr__(self) -> str:
@@ -180,10 +175,7 @@ class Segmenter:
         return f"<Segmenter {self.model.network.title} on {self.model.device}: {classes or 'no classes'}>"
 
     def without_classes(self, keep_base: bool = False) -> Segmenter:
-        """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
-
-        ``keep_base``: it has the base classes, as it has anyway where this one does.
-        """
+        """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
         out = copy.copy(self)
         out.classes, out.notes = [], []
         if keep_base or self.kept is not None:
@@ -234,12 +226,10 @@ class Segmenter:
         if self.own:
             of_own, evidence = self.scores(inputs)
             margins.append(of_own)
-        view = self.model.view
-        for (photo, window), image, of_view in zip(views, images, torch.cat(margins, 1).cpu().numpy(), strict=True):
-            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
-        if evidence is not None:
-            for (photo, _), numbers in zip(views, evidence.cpu(), strict=True):
-                photo.evidence.append(numbers)
+        view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
+        for i, ((photo, window), image) in enumerate(zip(views, images, strict=True)):
+            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in maps[i]])
+            photo.evidence += [] if evidence is None else [evidence[i].cpu()]
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
         margins, calibration = photo.blended(), self.calibration if self.own else None
@@ -292,7 +282,7 @@ class Segmenter:
     def digest(self) -> str:
         """Return a digest of what decides results beside the queries: all settings, weights, supports and vectors.
 
-        The supports count as the network sees them, so that photos, marks and the options that read them are included.
+        The supports count as the network sees them.
         """
         decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
@@ -325,11 +315,9 @@ class Segmenter:
         return each, [len(known.support_batches) for known in self.own]
 
     def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return the scores of n classes as ``scores`` does, each the mean over its batches of supports.
+        """Return the scores of n classes as ``scores`` does, each the mean over its number of ``batches`` of supports.
 
-        Args:
-            output: of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
-            batches: numbers of batches of the classes.
+        ``output`` is of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
         """
         by_name = {FINAL: output.logits, **output.extra}
         if self.output not in by_name:

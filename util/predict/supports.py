@@ -27,42 +27,25 @@ MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and 
 
 @dataclass(frozen=True)
 class Support:
-    """A marked photo.
+    """A marked photo."""
 
-    Attributes:
-        image: the upright photo, (H, W, 3) uint8.
-        label: (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says.
-        source: the files or "array", for results and messages.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    source: str
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says
+    source: str  # the files or "array", for results and messages
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A photo on which a class is marked, not read yet.
+    """A photo on which a class is marked, not read yet."""
 
-    Attributes:
-        name: of the class; None where the marks name none.
-        marks: ``box=...``, ``points=...``, ``scribble=...``, ``not=...`` with spaces between them, or the path of a
-            mask or of a file of annotations.
-        mask_value: the object's value in a mask; None for what ``read_region`` says.
-        unknown: values of a mask beside 255 that are unknown where ``mask_value`` is given.
-        radius: of points in pixels; None for 2 % of the photo's longer side.
-        annotated: the class's instances on the photo, where a file of annotations has been read.
-        others: further marks of the class on the photo.
-    """
-
-    name: str | None
+    name: str | None  # of the class; None where the marks name none
     photo: Path
-    marks: str
-    mask_value: int | None = None
-    unknown: tuple[int, ...] = ()
-    radius: float | None = None
-    annotated: Photo | None = None
-    others: tuple[Marked, ...] = ()
+    marks: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
+    mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
+    unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
+    radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
+    annotated: Photo | None = None  # the class's instances on the photo, where a file of annotations has been read
+    others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property
     def kinds(self) -> set[str]:
@@ -80,9 +63,8 @@ class Marked:
         """
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
-        return Support(
-            image, union(labels), " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
-        )
+        source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
+        return Support(image, union(labels), source)
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
         """Return the label of each mark on a photo of a shape (H, W); errors as ``read``."""
@@ -137,11 +119,7 @@ def check_class_name(name: str, origin: str = "--name") -> str:
 def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
     """Return the marked photos of each class, in the order in which classes first appear; one for a class on a photo.
 
-    Args:
-        name: the class of marks that name none.
-
-    Raises:
-        UserError: ``name`` cannot be used.
+    ``name`` is the class of marks that name none, a UserError if it cannot be used.
     """
     default = None if name is None else check_class_name(name)
     out: dict[str | None, dict[Path, Marked]] = {}
@@ -169,7 +147,7 @@ def supports_in(
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
         mask_value: of the object in masks that have no file of class names.
-        say: of each line on what has no meaning in annotations; default to the error output.
+        say: takes each line on what is not understood; default to the error output.
 
     Raises:
         UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
@@ -200,9 +178,8 @@ def supports_in(
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
             for one in marked[:shots]:
-                if annotations is not None and one.annotated is not None:
-                    one = replace(one, photo=annotations.path_of(one.annotated))
-                listed.append(one)
+                there = one.annotated and annotations and annotations.path_of(one.annotated)
+                listed.append(replace(one, photo=there) if there else one)
     declared = {name for names in categories for name in names.values()}
     for name in classes:
         if texts and name not in declared:
@@ -215,7 +192,6 @@ def supports_in(
 
 
 def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
-    """Yield every class on every photo."""
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
@@ -255,12 +231,8 @@ def indices(mask: Path) -> set[int]:
 def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
 
-    Args:
-        mask: a file, an image of Pillow, an array or tensor as ``read_region`` takes it; or ``box=...``,
-            ``points=...``, ``scribble=...``.
-
-    Raises:
-        UserError: one of them has another form, or their sizes differ.
+    The mask is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
+    UserError: one of them has another form, or their sizes differ.
     """
     given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
