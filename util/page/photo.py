@@ -260,11 +260,7 @@ def jpeg(picture: np.ndarray) -> bytes:
 
 
 def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:
-    """Return the classes of pixels at a threshold, (H, W) uint8, among the classes that are shown.
-
-    Args:
-        probability: of the classes, (n, H, W); together with the background's they sum to 1.
-    """
+    """Return the classes of pixels (H, W) uint8 at a threshold among those shown, of probabilities (n, H, W)."""
     of_shown = np.where(np.array(shown)[:, None, None], probability, 0)
     inside = of_shown.max(0) * (1 - threshold) > np.maximum(1 - probability.sum(0), 0) * threshold
     return without_specks(np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8))

@@ -81,11 +81,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         action, length = path.strip("/"), int(self.headers.get("Content-Length", 0))
-        if (
-            length > MAX_UPLOAD
-            or self.headers.get("Content-Type") not in (JSON, BYTES)
-            or action not in ACTIONS.split()
-        ):
+        is_known = self.headers.get("Content-Type") in (JSON, BYTES) and action in ACTIONS.split()
+        if length > MAX_UPLOAD or not is_known:
             self.close_connection = True
             raise UserError(f"{action}: not done; a photo has at most {MAX_UPLOAD} bytes")
         body = self.rfile.read(length)
@@ -98,15 +95,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serve the page of a command line until it is interrupted, and return the exit code 0.
-
-    Raises:
-        UserError: the options, the address, or as ``Session``.
-    """
-    opened = (options.supports, "--support"), (options.support_files, "--supports"), (options.queries, "--query")
-    for given, name in opened:
-        if given:
-            raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
+    """Serve the page of a command line until it is interrupted, and return the exit code 0."""
+    opened = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
+    for name in filter(opened.get, opened):
+        raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
     segmenter, out = segmenter_of(options, []), options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -116,10 +108,8 @@ def serve(options: argparse.Namespace) -> int:
         raise UserError(f"--host {host} --port {port}: {error.strerror}; name another") from None
     with server:
         server.session = session = Session(segmenter, out)
-        print(
-            f"{segmenter.model.network.title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}",
-            flush=True,
-        )
+        title = segmenter.model.network.title
+        print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

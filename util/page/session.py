@@ -42,13 +42,7 @@ ACTIONS += " keep_base"
 
 
 class Session:
-    """The state of the page, in the folder of an earlier session, of results, or a new one; an action returns a note.
-
-    Attributes:
-        photos: by the name of the file.
-        own, rule: of masks, the network's and the sliders'.
-        archive: the download; None where there is none.
-    """
+    """The state of the page, in a folder of earlier work, of results, or a new one; an action returns a note."""
 
     def __init__(self, segmenter: Segmenter, out: Path):
         self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
@@ -57,9 +51,10 @@ class Session:
         self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
         self.lock = threading.RLock()
         self.work, self.renewed = Background(self._touch), 0
-        self.archive: Path | None = None
+        self.archive: Path | None = None  # the download
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
         score = None if known is None else known.threshold if least is None else least
+        # Of masks, the network's and the sliders'
         self.own, self.rule = Rule(sigmoid(known.offset) if known else EVEN, score), Rule(*kept.get("rule", ()))
         self.results, self.photos = Results(out, []), dict[str, Photo]()
         self._add([Path(path) for path in kept.get("photos", [])])

@@ -1,10 +1,8 @@
 """Supports judged by each other: which marks are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named, unless it is too small to be found.
-
-With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
-and not of an object, and the method ``for_materials`` segments it on the network's encoder.
+support that is not found while the others are is named, unless it is too small. With one support of each class, a mark
+along much of the photo's border is of a material, which the method ``for_materials`` segments on the network's encoder.
 """
 
 import copy
@@ -45,10 +43,10 @@ class SupportPhoto:
 
 
 def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say what the supports said.
+    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
-    It is the segmenter itself with two supports of a class, for networks without an encoder or for one number of
-    supports above one. ``progress`` shows a bar.
+    It is the segmenter itself with two supports of a class, and for networks without an encoder or of a fixed number
+    of supports above one. ``progress`` shows a bar.
     """
     network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
     exactly = network.shots_of(network.state_dict())
@@ -75,7 +73,6 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
 
 
 def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
-    """Return a segmenter with the notes of another, further ones, and the facts."""
     out.notes, out.adaptation = [*segmenter.notes, *(f"supports: {note}" for note in notes)], facts
     return out
 

@@ -1,7 +1,4 @@
-"""``predict.py``: its command line, the segmenter that it describes, and the results of all photos.
-
-The page and ``export`` share the options of network and supports.
-"""
+"""``predict.py``: its command line, the segmenter that it describes (for the page and exports too), and its results."""
 
 import argparse
 import re
@@ -118,10 +115,7 @@ def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]
 
 
 def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
-    """Return the segmenter of some supports that a command line describes; a model that it does not name is printed.
-
-    UserError: as ``Segmenter``; or an option is given that nothing reads.
-    """
+    """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
     segmenter = Segmenter(
         options.checkpoint,
         marked,
@@ -161,13 +155,12 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
 def predict(options: argparse.Namespace) -> int:
     """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
-    for given, need in (
-        (options.queries, "no queries: add --query photo.jpg ..."),
-        (options.out, "no folder for results: add --out FOLDER"),
-        (marked or options.keep_base, "no supports: add --support photo.jpg:mask.png or --supports annotations.json"),
-    ):
-        if not given:
-            raise UserError(need)
+    if not options.queries or not options.out:
+        raise UserError(
+            "no folder for results: add --out" if options.queries else "no queries: add --query photo.jpg ..."
+        )
+    if not (marked or options.keep_base):
+        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
     if options.keep_base:  # the weights name classes too
         segmenter = segmenter_of(options, marked)

@@ -60,13 +60,11 @@ def load_model(
     device: str | None = None,
     keep_base: bool = False,
 ) -> LoadedModel:
-    """Return the network of a checkpoint, ready to predict.
+    """Return the network of a checkpoint, ready to predict; arguments as ``Segmenter``.
 
     Args:
         weights: a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``.
         config: a YAML file, from this folder or this project's; None for the config in the checkpoint.
-        side: of the network's input in pixels, default ``data.size``.
-        device: replaces ``run.device``.
         keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
 
     Raises:

@@ -1,7 +1,4 @@
-"""Find and read photos: files, folders, images of Pillow, arrays and tensors; and divide large ones into tiles.
-
-Photos are upright as their EXIF data say, RGB, of bounded size.
-"""
+"""Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
 
 import re
 from collections.abc import Iterable
@@ -49,11 +46,7 @@ def _of_result(path: Path) -> bool:
 
 
 def check_photo(path: Path) -> None:
-    """Check a photo by its header alone.
-
-    Raises:
-        UserError: the file is missing, no image, or has more than ``MAX_PIXELS`` pixels.
-    """
+    """Check a photo by its header; UserError: it is missing, no image, or has more than ``MAX_PIXELS`` pixels."""
     (height, width), _ = header_of(path)
     if height * width > MAX_PIXELS:
         raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
@@ -94,22 +87,15 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
 
 
 class TiledPhoto:
-    """A photo, its windows, and the sum of the maps that the network returned for them.
-
-    Attributes:
-        image: (H, W, 3) uint8.
-        windows: the parts of the photo that the network sees; one without tiles.
-        missing: number of windows without maps so far.
-        evidence: the model's own numbers on the presence of each class (classes, E) in each window, if it has any.
-    """
+    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
 
     def __init__(self, image: np.ndarray, classes: int, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.evidence: list[Tensor] = []
+        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E), of each window
         self._clear(classes)
 
     def _clear(self, classes: int) -> None:
-        self.missing, shape = len(self.windows), self.image.shape[:2]
+        self.missing, shape = len(self.windows), self.image.shape[:2]  # windows without maps so far
         self._sum, self._weight = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
 
     def add(self, window: Window, maps: list[np.ndarray]) -> None:
@@ -142,10 +128,7 @@ class TiledPhoto:
 
 
 def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
-    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread; neighbours overlap by at least a quarter.
-
-    A photo that is no larger than a tile has one.
-    """
+    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread, which overlap by at least a quarter."""
     spans: list[list[slice]] = []
     for length in shape:
         side = min(tile or length, length)

@@ -119,11 +119,8 @@ class Prediction:
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
 
     def __repr__(self) -> str:
-        scores = self.presence or [None] * len(self.names)
-        shares = [float((self.mask == value).mean()) for value in range(1, len(self.names) + 1)]
-        found = [f"{name} {share:.1%} of the photo" for name, share in zip(self.names, shares)]
-        known = ["" if score is None else f", presence {percent(score)}" for score in scores]
-        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}: {'; '.join(map(str.__add__, found, known))}>"
+        found = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(found)}>"
 
     @property
     def shown(self) -> list[bool]:
@@ -148,11 +145,7 @@ class Prediction:
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
         """Write the files of this photo that ``predict.py`` writes, over earlier ones, and return their paths.
 
-        Args:
-            name: begins the files' names; default that of the photo's file.
-
-        Raises:
-            UserError: neither the photo nor ``name`` names the files, or they cannot be written.
+        Their names begin with ``name``, else with that of the photo's file. UserError: there is neither.
         """
         if name is None and self.photo is None:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
@@ -166,11 +159,7 @@ class Prediction:
     ) -> None:
         """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
 
-        Args:
-            query: the photo's file, or what names a photo without one.
-            facts: entries of the JSON that say how it was made.
-            pictures: whether the files beside the JSON are written.
-            instances: whether the JSON lists the connected parts of each class.
+        ``query`` is the photo's file or its name, ``pictures`` are those files, ``instances`` rows of the JSON.
         """
         path, mask, picture, *probabilities = paths
         path.unlink(missing_ok=True)
@@ -222,8 +211,7 @@ class Prediction:
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
-        The box [x0, y0, x1, y1] covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. The confidence is the mean
-        probability of the class over its pixels. Both are None for a class without pixels.
+        Box and confidence are as ``Instance``'s box and score, of all pixels; None for a class without any.
         """
         out = []
         for value, name in enumerate(self.names, 1):

@@ -76,11 +76,7 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
 
 
 def fetched(place: str | Path, revision: str | None) -> Path:
-    """Return a published folder, or that of a repository ``owner/name`` of the hub at a revision.
-
-    Raises:
-        UserError: the repository cannot be fetched.
-    """
+    """Return a published folder, or that of a repository of the hub; UserError: it cannot be fetched."""
     if Path(place).exists():
         return Path(place)
     try:

@@ -36,12 +36,11 @@ LEAST = 0.1  # share of a box, of what is found in it
 def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
     """Return the labels of the objects that a file of annotations outlines on a photo.
 
-    Objects whose label equals the class name, ignoring case, are used; if all objects have one other label, all are
-    used. A file of labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
+    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
+    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
 
     Raises:
-        UserError: the file is unreadable, in no known format, lacks the photo, or has several labels, none of which
-            is the class name.
+        UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
     """
     is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
     own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
@@ -90,9 +89,7 @@ def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
     """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
-    Args:
-        text: of the marks, with spaces between them.
-        radius: of points and scribbles in pixels; None for 2 % of the photo's longer side.
+    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side.
 
     Raises:
         UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.

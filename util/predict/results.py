@@ -118,10 +118,7 @@ class Results:
         prediction.write(self.paths(query), query, facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
-        """Write the other formats for queries whose results are complete.
-
-        ``keep``: files of single photos that were corrected since they were written remain.
-        """
+        """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
         for name in self.formats:
             if name != PICTURES:
                 model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
@@ -129,7 +126,7 @@ class Results:
                 recognise.WRITERS[name](self.out / name, found)
 
     def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
-        """Yield what the JSON files of queries say was found; names of photos are relative to the folder of all.
+        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """

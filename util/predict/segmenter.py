@@ -1,7 +1,6 @@
 """Segment classes in any photos, given a few marked photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
 
-The network sees photos by the rule of ``load_model.py``. The logits of each class are resized back to the photo's
-pixels, where classes and background compete.
+Logits of each class are resized back to the photo's pixels, where classes and background compete.
 """
 
 from __future__ import annotations
@@ -90,14 +89,10 @@ class Segmenter:
         if output == FINAL:
             self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
         elif self.kept is not None and self.kept.fits is not None:
-            raise UserError(
-                f"--output {output}: {model.network.title} has no such output for --keep-base; leave it out"
-            )
-        if self.decision.min_score is not None and self.calibration is None:
-            raise UserError(
-                f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
-                "and so no presence score; make one: python test.py CONFIG --calibrate"
-            )
+            raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
+        if (least := self.decision.min_score) is not None and self.calibration is None:
+            mend = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {least:g}: {model.network.title} {mend}")
         self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: what the supports said
@@ -110,10 +105,7 @@ class Segmenter:
     def from_pretrained(
         cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
     ) -> Segmenter:
-        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision.
-
-        Further arguments are those of this class. Errors as this class and ``fetched``.
-        """
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision."""
         return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -124,8 +116,8 @@ class Segmenter:
         """Add a class to segment, of all these supports; predictions under way in other threads are without it.
 
         Raises:
-            UserError: there are no supports, too many or too few for the model, or the class was added before; or there
-                are too many classes for a mask of 8 bits; or this segmenter was adapted to its classes.
+            UserError: the supports, or their number, do not fit the model; the class was added before or is one too
+                many for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
@@ -154,10 +146,7 @@ class Segmenter:
         return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
     def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
-        """Return supports in whose boxes the object is marked that the network finds there, given all of the boxes.
-
-        Boxes over base stages alone remain marked.
-        """
+        """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
         out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
         if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
             return out

@@ -58,8 +58,7 @@ class Marked:
     def read(self, name: str | None = None) -> Support:
         """Return the marked photo; ``name`` is the class of marks that name none.
 
-        Raises:
-            UserError: a file is unreadable, or photo and marks do not fit each other.
+        UserError: a file is unreadable, or photo and marks do not fit each other.
         """
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
@@ -67,7 +66,6 @@ class Marked:
         return Support(image, union(labels), source)
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
-        """Return the label of each mark on a photo of a shape (H, W); errors as ``read``."""
         path = Path(self.marks)
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
@@ -82,11 +80,7 @@ GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
-    """Split ``[class=]photo:marks``; the paths of existing photos may contain = and :.
-
-    Raises:
-        UserError: the text has another form.
-    """
+    """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
     text = re.sub(rf"\s*:\s*(?=(?:{'|'.join(DRAWN_KINDS)})=)", ":", text)
     path, marks = (part.strip() for part in text.rpartition(":")[::2])
     for kind in DRAWN_KINDS:  # their numbers contain no colon
@@ -105,11 +99,7 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
-    """Return a class name, stripped, that can be part of a file name and of a line.
-
-    Raises:
-        UserError: the name is empty, too long, starts with a dot, or has characters that file names cannot have.
-    """
+    """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
         raise UserError(f"{origin} {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
@@ -117,10 +107,7 @@ def check_class_name(name: str, origin: str = "--name") -> str:
 
 
 def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
-    """Return the marked photos of each class, in the order in which classes first appear; one for a class on a photo.
-
-    ``name`` is the class of marks that name none, a UserError if it cannot be used.
-    """
+    """Return the marked photos of each class, ``name`` of those without one, in order; one for a class on a photo."""
     default = None if name is None else check_class_name(name)
     out: dict[str | None, dict[Path, Marked]] = {}
     for one in marked:
@@ -181,10 +168,10 @@ def supports_in(
                 there = one.annotated and annotations and annotations.path_of(one.annotated)
                 listed.append(replace(one, photo=there) if there else one)
     declared = {name for names in categories for name in names.values()}
-    for name in classes:
-        if texts and name not in declared:
+    for name in classes if texts else ():
+        if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
-        if texts and not any(one.name == name for one in listed):
+        if not any(one.name == name for one in listed):
             raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
     if texts and not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
