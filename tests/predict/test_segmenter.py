@@ -14,6 +14,7 @@ from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
+from util.predict.encoded_class import text_of
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.regions import BOXED
@@ -136,3 +137,33 @@ def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -
     found = (given(image).mask > 0) & (label == BOXED)
     assert 0.1 < found.sum() / 1600 < 1 and np.array_equal(looked.label == 1, found) and looked.label.max() == 1
     assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is
+
+
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
+    words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
+    context = empty_segmenter().model.context
+    table = context.vectors
+    mean = "so the mean text vector of mini's classes is used"
+    cases = {
+        CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
+        CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
+        "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
+        "horse": (table[1:].mean(0), f"horse: not a class of mini and not a word of {words}, {mean}"),
+        None: (table[1:].mean(0), f"the supports have no class name, {mean}; give --name CLASS"),
+    }
+    for name, (vector, note) in cases.items():
+        _, found, line = text_of(name, context, words)
+        assert np.allclose(found, vector, atol=1e-6) and note in line, name
+    assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
+    assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+
+
+def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (known,) = segmenter.classes
+    assert segmenter.notes == [known.note] and known.class_id == 1
+    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
+    assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])

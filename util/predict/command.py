@@ -212,7 +212,7 @@ def _write(
 ) -> int:
     """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
     read: list[Path] = []
-    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR) as bar:
+    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR, disable=not waiting) as bar:
 
         def photos() -> Iterator[np.ndarray]:
             for query in waiting:
