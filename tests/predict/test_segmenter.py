@@ -70,13 +70,17 @@ def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, sup
     assert both == pytest.approx([second, (first + second) / 2], abs=1e-4) and first != pytest.approx(second, abs=1e-3)
 
 
-@pytest.mark.parametrize("model", ["ssp", "dcama"])
-def test_a_model_of_any_number_of_shots_sees_them_together(empty_segmenter, model: str, supports, photos) -> None:
-    segmenter = empty_segmenter(model)
+def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_checkpoint, supports, photos) -> None:
+    segmenter = empty_segmenter("ssp")
     segmenter.add("cat", supports)
-    (known,) = segmenter.classes
-    assert [batch.image.shape[1] for batch in known.support_batches] == [3]
+    assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
     assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
+    of_five = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
+    with pytest.raises(UserError, match=r"2 support.* trained with 5 shots"):
+        of_five.add("cat", supports[:2])
+    of_five.add("cat", [*supports, *supports[:2]])
+    with pytest.raises(UserError, match="added before"):
+        of_five.add("cat", [*supports, *supports[:2]])
 
 
 @pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
@@ -101,7 +105,12 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
 
 def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None:
     image = read_photo(photos[0])
-    assert Segmenter([(image, "box=9,9,50,50")], config=baseline).classes[0].name == "object"
+    segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
+    assert segmenter.classes[0].name == "object" and "object (1)" in repr(segmenter)
+    assert len(list(segmenter.many(photos[0].parent))) > 3 and "object: " in repr(segmenter(image))
+    for wrong, mend in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
+        with pytest.raises(UserError, match=mend):
+            segmenter(wrong)
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)

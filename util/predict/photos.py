@@ -79,8 +79,8 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     if not isinstance(photo, np.ndarray):
         raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        mend = {"u": "(image // 256).astype(np.uint8)", "f": "(255 * image).astype(np.uint8)"}.get(photo.dtype.kind, "")
-        mend = "np.dstack([image] * 3)" if photo.ndim == 2 else mend
+        mends = {"uint16": "(image // 256).astype(np.uint8)", "float64": "(255 * image).astype(np.uint8)"}
+        mend = mends.get(str(photo.dtype), "np.dstack([image] * 3)" if photo.ndim == 2 else "")
         given = f"not {photo.shape} {photo.dtype}{f'; try {mend}' if mend else ''}"
         raise UserError(f"an image: must be an array (H, W, 3) uint8, {given}")
     return photo
