@@ -156,9 +156,7 @@ def predict(options: argparse.Namespace) -> int:
     """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
     if not options.queries or not options.out:
-        raise UserError(
-            "no folder for results: add --out" if options.queries else "no queries: add --query photo.jpg ..."
-        )
+        raise UserError("no results: add --out FOLDER" if options.queries else "no queries: add --query photo.jpg ...")
     if not (marked or options.keep_base):
         raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
@@ -237,10 +235,8 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     known, kept = segmenter.calibration, segmenter.kept
     if kept is not None:
         yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
-    rule = "every photo gets a mask"
-    if known is not None:
-        least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-        rule = f"photos below {percent(least)} get no mask"
+    least = known.threshold if known and segmenter.decision.min_score is None else segmenter.decision.min_score
+    rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
         yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"
