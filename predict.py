@@ -5,10 +5,9 @@ import sys
 from util import cli
 from util.export.export import export
 from util.page.server import serve
-from util.predict import publish
-from util.predict.command import parser, predict
+from util.predict.command import parser, predict, publish
 
-COMMANDS = {"export": export, "publish": publish.command}  # by the first word; else predictions, or the page
+COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or the page
 
 
 def command(arguments: list[str]) -> int:

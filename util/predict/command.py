@@ -18,9 +18,10 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
 from util.predict.adapt import adapted
-from util.predict.load_model import MAX_SIDE
+from util.predict.load_model import MAX_SIDE, load_model
 from util.predict.photos import MIN_TILE, check_photo, photos_in, read_photo
 from util.predict.prediction import Decision, percent
+from util.predict.publish import publish as write_published
 from util.predict.regions import NOT
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
@@ -247,3 +248,15 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
         if alike and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
             yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
     yield from segmenter.notes
+
+
+def publish(arguments: list[str]) -> int:
+    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
+    parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--half", action="store_true", help="in half precision")
+    options = parser.parse_args(arguments)
+    write_published(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
+    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    return 0

@@ -1,4 +1,4 @@
-"""``predict.py publish``: a folder of weights, config, calibration and model card, the form of repositories of a hub.
+"""Publish a checkpoint: a folder of weights, config, calibration and model card, the form of repositories of a hub.
 
 The card is ``card.md``, filled from the checkpoint and from the results in the run's folder.
 """
@@ -15,7 +15,6 @@ from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import Weights
-from util.cli import Parser
 from util.config.folds import Fold
 from util.config.read import from_dict
 from util.config.settings import Config
@@ -23,25 +22,12 @@ from util.config.tree import flow
 from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration, key_of
 from util.files import kept_json, write_atomically
-from util.predict.load_model import load_model
 from util.prepare.staging import made_aside
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
 
 CONFIG, CARD = "config.json", "README.md"
-
-
-def command(arguments: list[str]) -> int:
-    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
-    parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
-    parser.add_argument("--checkpoint", required=True, help="weights of this project")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--half", action="store_true", help="in half precision")
-    options = parser.parse_args(arguments)
-    publish(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
-    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
-    return 0
 
 
 def publish(weights: Weights, out: Path, half: bool = False) -> None:
