@@ -27,8 +27,8 @@ from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import write_atomically
+from util.predict.command import add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
-from util.predict.options import add_model_and_supports, marked_by, segmenter_of
 from util.predict.segmenter import Segmenter
 from util.prepare.staging import alone, made_aside
 
