@@ -43,7 +43,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     try:
         tasks = read_json(path, "these annotations", "export them again")
         if not any("annotations" in task or "predictions" in task for task in tasks) and "annotation_id" in tasks[0]:
-            raise ValueError("this is JSON-MIN, which does not say what regions are; choose JSON")
+            raise ValueError("this is JSON-MIN, which does not say how photos are rotated; choose JSON")
         kept = [[one for one in task.get("annotations", ()) if not one.get("was_cancelled")] for task in tasks]
         kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
@@ -54,7 +54,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             )
             of_photo: dict[str, list[dict[str, Any]]] = {}
             for entry in next(filter(None, found), []):
-                of_photo.setdefault(_photo_of(entry, task["data"]), []).append(entry)
+                of_photo.setdefault(_photo_of(entry, task), []).append(entry)
             for stated, entries in of_photo.items():
                 size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
                 instances = [
@@ -71,12 +71,17 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     return Annotations(tuple(photos), categories, files, path, left_out)
 
 
-def _photo_of(entry: dict[str, Any], data: dict[str, Any]) -> str:
-    """Return how a task states the photo of an entry of ``result``."""
-    lists = {key: value if isinstance(value, list) else [value] for key, value in data.items() if value}
+def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
+    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded."""
+    lists = {key: value if isinstance(value, list) else [value] for key, value in task["data"].items() if value}
     texts = {key: values for key, values in lists.items() if all(isinstance(text, str) for text in values)}
-    images = {k: v for k, v in texts.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
-    known, name = images or texts, str(entry.get("to_name"))
+    names = {key: values for key, values in texts.items() if not values[0].startswith("data:")}  # the photo itself
+    images = {k: v for k, v in names.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
+    if texts != names and not images:
+        images = {"file_upload": [task.get("file_upload") or ""]}
+        if not images["file_upload"][0].lower().endswith(IMAGE_SUFFIXES):
+            raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
+    known, name = images or names, str(entry.get("to_name"))
     if name not in known and len(known) != 1:
         several = f"of its {len(known)} photos, {', '.join(known)}," if known else "of its data"
         raise ValueError(f"{several} none is '{name}', the to_name of a region")

@@ -1,5 +1,6 @@
 """Masks with the same stems as their photos, in the folder of the photos or in one of their own, and class names."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -59,8 +60,9 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         if key in out:
             raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
         out[key] = (photo, mask)
-    if not out and any(key.startswith("task-") and "-annotation-" in key for key in named):
-        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; export JSON")
+    if not out and (brushed := [m.name for key, m in named.items() if re.match(r"task-\d+-annotation-\d+-by-", key)]):
+        mend = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
+        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {mend}")
     if not out:
         raise UserError(
             f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
