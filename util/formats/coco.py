@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from util.errors import UserError
 from util.files import read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
 from util.formats.shapes import decoded, encoded
 
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
@@ -19,41 +18,30 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the content of a JSON file in COCO's format; annotations of images that it does not list are ignored.
 
     Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
-
-    Args:
-        folder: of the photos; default the file's own.
-
-    Raises:
-        UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
+    The photos are found in ``folder``, default the file's own. UserError: the file is missing, cut short, not JSON, or
+    holds no instance annotations.
     """
     text = read_text(path, "this annotation file", "unpack, download or export it again")
-    try:
+    with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         return _collected(json.loads(text, object_hook=_compact), path, folder)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(
-            f"{path}: holds no instances in COCO's format ({reason_of(error)}); export or download it again"
-        ) from None
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
-    try:
+    with in_words(f"annotation {entry.get('id')}: ", "", EXPECTED, ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
         crowd = bool(int(entry.get("iscrowd") or 0))
         return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"annotation {entry.get('id')}: {reason_of(error, EXPECTED)}") from None
 
 
 def shape_of(given: Any) -> Shape:
     """Return a segmentation as a shape: outlines, also one alone or of pairs; run lengths, also a list of them.
 
-    Raises:
-        ValueError, KeyError, TypeError: it is neither.
+    ValueError, KeyError or TypeError: it is neither.
     """
     if isinstance(given, dict):
         counts, (height, width) = given["counts"], given["size"]
@@ -101,11 +89,10 @@ def write(folder: Path, found: Found) -> None:
     The area of an object is the number of its pixels, also where polygons are written.
     """
     ids = {name: number for number, name in found.categories.items()}
-    images: list[str] = []
-    annotations: list[str] = []
+    images, annotations = list[str](), list[str]()
     for photo in found.photos:
-        image = {"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width}
-        images.append(json.dumps(image))
+        size = {"height": photo.height, "width": photo.width}
+        images.append(json.dumps({"id": len(images) + 1, "file_name": photo.name, **size}))
         for one in photo.objects:
             left, top, right, bottom = one.box
             annotation = {

@@ -18,8 +18,7 @@ MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
 
-    Args:
-        photos: the folder of photos; then ``path`` is that of the masks.
+    With a folder of ``photos``, ``path`` is that of the masks.
     """
     inside = {p.name.lower(): p for p in visible(path.iterdir(), path) if p.is_dir()}
     of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
@@ -46,10 +45,8 @@ def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    A line says how many masks that are.
-
-    Raises:
-        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
+    A line says how many masks that are. UserError: a folder does not exist, no photo has a mask, or two photos have the
+    same stem.
     """
     named = {name_key(path.stem): path for path in (masks_in(masks) if masks.is_dir() else ())}
     out, there = dict[str, tuple[Path, Path]](), {*named.values()}
@@ -83,9 +80,7 @@ def read_class_names(path: Path) -> dict[int, str]:
     """Return value -> class name of a file, one per line from 1 on; "" of unknown values, whose names are ``IGNORED``.
 
     First lines of ``IGNORED``, then of ``BACKGROUND``, do not count: labelme's -1 and 0, which masks hold as 255 and 0.
-
-    Raises:
-        UserError: the file cannot be read, or names a class twice.
+    UserError: the file cannot be read, or names a class twice.
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
