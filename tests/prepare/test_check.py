@@ -90,8 +90,9 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, mini_root: Path) -> None:
     output = prepare("check").output
-    assert output.startswith("mini: ") and " of 72 experiments can be run now" in output.splitlines()[0]
-    assert "python prepare.py mini --out data/mini" in output
+    assert "check split0 pascal" in output and "missing: python prepare.py mini --out data/mini" in output
+    output = prepare("check", "--all").output
+    assert " of 72 experiments can be run now" in output and "MISSING data data/mini" in output
 
 
 def test_experiment_and_data_set_name_a_config(

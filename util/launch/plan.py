@@ -23,8 +23,8 @@ from util.data.sampling import SHUFFLED_PAIRS
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.cost import UNIT_FLOPS, Case, images_a_second
 from util.launch.stages import Task, training_images
+from util.prepare.check import PUBLISHED_SIZES, Finding, Needs
 from util.prepare.lists import published
-from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table
 from util.run.context import with_data
 from util.run.data import epoch_length
