@@ -55,7 +55,8 @@ def test_fss1000(prepare: Prepare, tmp_path: Path) -> None:
 def test_isic(prepare: Prepare, tmp_path: Path, folders: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = trees.isic(tmp_path / "raw", 2, folders), tmp_path / "data"
     known = {p.stem for p in root.rglob("*.jpg")}
-    monkeypatch.setattr(isic, "class_of_photo", lambda all_of=isic.class_of_photo: {k: all_of()[k] for k in known})
+    rows = [row for row in isic.listed(isic.CLASSES) if row["ID"] in known]
+    monkeypatch.setattr(isic, "listed", lambda name: rows)
     done = prepare("isic", "--root", root, "--out", out)
     assert done.code == 0 and "nevus: 2, published 1867: differs" in done.output
     assert "3 masks had another size than their photo" in done.output

@@ -20,7 +20,7 @@ from util.data.lists.image_list import test_list as list_of_tests
 from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
 from util.prepare.datasets.pascalpart import objects_of
-from util.prepare.datasets.regions import listed
+from util.prepare.datasets.recipe import listed
 
 Prepare = Callable[..., Outcome]
 

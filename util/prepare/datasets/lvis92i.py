@@ -13,7 +13,7 @@ from typing import Any
 from util.files import read_json
 from util.formats.coco import shape_of
 from util.prepare.datasets import regions
-from util.prepare.datasets.recipe import Job, Plan
+from util.prepare.datasets.recipe import Job, Plan, listed
 
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
@@ -25,7 +25,7 @@ Annotations = dict[int, dict[str, list[Any]]]  # id of a class -> photo -> segme
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of LVIS-92i: a region for each class and photo."""
     source, jobs = regions.find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
-    known = {int(row["lvis_id"]): row["name"] for row in regions.listed(CLASSES)}
+    known = {int(row["lvis_id"]): row["name"] for row in listed(CLASSES)}
     with regions.published_form(source):
         found, own = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
         valid = [number for number, photos in found.items() if len(photos) > 1]  # a query and a support

@@ -14,7 +14,7 @@ from typing import Any
 from util.errors import UserError
 from util.formats.coco import shape_of
 from util.prepare.datasets import regions
-from util.prepare.datasets.recipe import Job, Plan
+from util.prepare.datasets.recipe import Job, Plan, listed
 
 ROOT = "folder of the photos and the annotations"
 RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
@@ -35,7 +35,7 @@ def find(options: argparse.Namespace) -> Plan:
                 if of_class:
                     jobs.append(_job(regions.coco_photo(options.root, name), class_id, of_class))
             photos.append(len(entries))
-    known = {int(row["paco_id"]): row["name"] for row in regions.listed("paco_part/categories.csv")}
+    known = {int(row["paco_id"]): row["name"] for row in listed("paco_part/categories.csv")}
     names = known if all(number in known for number in numbers) else {}
     by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]
     if empty := [str(fold) for fold, count in enumerate(by_fold) if not count]:
@@ -47,10 +47,9 @@ def find(options: argparse.Namespace) -> Plan:
 
 def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
     """Return the job of one object's parts."""
-    objects: dict[Any, list[dict[str, Any]]] = {}
-    for part in parts:
-        objects.setdefault(part["obj_ann_id"], []).append(part)
-    own = regions.drawn([objects[key] for key in sorted(objects)], class_id, photo.stem)
+    keys = sorted({part["obj_ann_id"] for part in parts})
+    chosen = regions.drawn(keys, class_id, photo.stem)
+    own = [part for part in parts if part["obj_ann_id"] == chosen]
     left, top, width, height = own[0]["obj_bbox"]
     box = int(left), int(top), int(left + width), int(top + height)
     shapes, name = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"

@@ -20,8 +20,8 @@ from util.files import read_json, read_text
 from util.formats.coco import shape_of
 from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
-from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import drawn, find_file, listed, plan_of, published_form, region
+from util.prepare.datasets.recipe import Job, Piece, Plan, listed
+from util.prepare.datasets.regions import drawn, find_file, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
@@ -74,8 +74,7 @@ def photos_of(path: Path) -> list[dict[str, list[str]]]:
 def official_photos(folder: Path) -> list[dict[str, list[str]]]:
     """Return the validation photos of each listed class by the official annotations, of each group.
 
-    Raises:
-        UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
+    UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
     """
     names = read_text(folder.parent / VAL, "this list", "unpack VOC 2010").split()
     paths = [path for stem in names if (path := folder / f"{stem}.mat").exists()]

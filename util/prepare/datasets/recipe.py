@@ -13,6 +13,8 @@ example of it all; the least that it needs:
         return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
 """
 
+import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,27 +36,18 @@ UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a 
 
 @dataclass(frozen=True)
 class Job:
-    """A photo, and the mask or the masks that are made for it.
-
-    Attributes:
-        photo: its file.
-        source: what the mask is made from, for ``Plan.read``: mostly a file.
-        name: of the mask, without suffix; empty if ``Plan.read`` names several.
-        class_id: of a mask of one class, 1-based; 0 if the mask holds class ids.
-        photo_name: of the prepared photo, for masks of one class.
-        parts: the lists that it goes to.
-    """
+    """A photo, and the mask or the masks that are made for it."""
 
     photo: Path
-    source: Any
-    name: str = ""
-    class_id: int = 0
-    photo_name: str = ""
-    parts: tuple[str, ...] = ("test",)
+    source: Any  # what the mask is made from, for ``Plan.read``: mostly a file
+    name: str = ""  # of the mask, without suffix; empty if ``Plan.read`` names several
+    class_id: int = 0  # of a mask of one class, 1-based; 0 if the mask holds class ids
+    photo_name: str = ""  # of the prepared photo, for masks of one class
+    parts: tuple[str, ...] = ("test",)  # the lists that it goes to
 
     @property
     def line(self) -> str:
-        """The line of the lists."""
+        """The line of the lists; errors as ``line_of``."""
         return line_of(self.name, self.class_id, self.photo_name)
 
 
@@ -70,31 +63,22 @@ class Piece(NamedTuple):
 class Plan:
     """The jobs and the lists of a data set.
 
-    Attributes:
-        jobs: in the order of the lines of the lists; a function that returns them is called unless all is done.
-        read: of a job and its photo, upright (H, W, 3) uint8, the masks; none where a class shows no pixel.
-        classes: names, to count the masks of each.
-        published: list, class or "classes" -> its documented count, None if there is none; these are printed.
-        notes: to be printed.
-        parts: the lists that must not be empty.
-        sources: files beside those of the jobs that the data set is made from.
-        images, masks, lists: folders of the prepared data set.
-        suffix: of its photos, where masks hold class ids.
-        config: text of the data set's config, where the annotations name its classes.
+    ``jobs`` stand in the order of the lines of the lists; a function that returns them is called unless all is done.
+    ``read`` returns the masks of a job and its photo, upright (H, W, 3) uint8: none where a class shows no pixel.
     """
 
     jobs: Sequence[Job] | Callable[[], Sequence[Job]]
     read: Callable[[Job, np.ndarray], Iterable[Piece]]
-    classes: Sequence[str] = ()
-    published: Mapping[str, int | None] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    parts: Sequence[str] = ("test",)
-    sources: Sequence[Path] = ()
-    images: str = "images"
+    classes: Sequence[str] = ()  # names, to count the masks of each
+    published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
+    notes: Sequence[str] = ()  # to be printed
+    parts: Sequence[str] = ("test",)  # the lists that must not be empty
+    sources: Sequence[Path] = ()  # files beside those of the jobs that the data set is made from
+    images: str = "images"  # folders of the prepared data set
     masks: str = "masks"
     lists: str = "lists"
-    suffix: str = ".png"
-    config: str = ""
+    suffix: str = ".png"  # of its photos, where masks hold class ids
+    config: str = ""  # text of the data set's config, where the annotations name its classes
 
     def outputs(self, line: str) -> tuple[Path, Path]:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
@@ -105,8 +89,7 @@ class Plan:
 def line_of(name: str, class_id: int, photo_name: str) -> str:
     """Return a line of a list: the name alone of a mask of class ids; mask, class and photo of a mask of one class.
 
-    Raises:
-        UserError: a name has a space, or leads out of its folder.
+    UserError: a name has a space, or leads out of its folder.
     """
     words = [name, str(class_id), photo_name] if class_id else [name]
     for word in words:
@@ -122,6 +105,18 @@ def classes_of(dataset: str) -> list[str]:
     return read_data(REPOSITORY / "config" / dataset / f"{dataset}.yaml").classes
 
 
+def listed(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of ``lists/``."""
+    with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def matching(files: Iterable[Path], pattern: str) -> dict[str, Path]:
+    """Return the files whose whole name matches a pattern, by its first group in upper case; errors as ``by_name``."""
+    found = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
+    return by_name((match[1].upper(), path) for match, path in found if match)
+
+
 def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     """Return files by name; refuse (UserError) two of one name."""
     out: dict[str, Path] = {}
@@ -133,20 +128,15 @@ def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 
 def compare_count(title: str, count: int, expected: int | None) -> str:
     """Return a line with a count, the published count (None if unknown) and whether both agree."""
-    if expected is None:
-        return f"{title}: {count}"
-    return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"
+    agrees = "" if expected is None else f", published {expected}: {'OK' if count == expected else DIFFERS}"
+    return f"{title}: {count}{agrees}"
 
 
 # --- readers of masks ------------------------------------------------------------------------------------------------
 
 
 def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
-    """Yield a PNG of class ids 0 to ``classes`` and 255.
-
-    Raises:
-        UserError: it is missing or damaged, holds another id, or does not fit its photo.
-    """
+    """Yield a PNG of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     measure((job.photo, job.source), classes)
     yield Piece(job.line, job.source)
 
@@ -154,8 +144,7 @@ def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
 def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of one class that a file of grey values shows, in the size of its photo.
 
-    Raises:
-        UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
+    UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
     """
     with opened_mask(job.source) as stored:
         values = np.asarray(stored.convert("L"))
@@ -176,11 +165,8 @@ def fitted(job: Job, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     """Return the class ids (H, W) uint8 of a mask of colours, 0 where it is black.
 
-    Args:
-        colours: red, green and blue of class 1, 2, ..., each 0 or on.
-
-    Raises:
-        UserError: the mask is missing or damaged, or many of its pixels have other colours.
+    ``colours`` are red, green and blue of class 1, 2, ..., each 0 or on. UserError: the mask is missing or damaged, or
+    many of its pixels have other colours.
     """
     with opened_mask(path) as stored:
         rgb = np.asarray(stored.convert("RGB"))

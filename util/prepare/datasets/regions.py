@@ -4,7 +4,6 @@ The names of their classes stand in the annotations, so the config of such a dat
 """
 
 import argparse
-import csv
 import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,6 @@ import yaml
 from util.data.images.read import header_of, turned
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
-from util.files import REPOSITORY
 from util.formats.annotations import Instance, Photo
 from util.formats.painting import class_mask
 from util.prepare.datasets.recipe import Job, Piece, Plan, line_of
@@ -26,7 +24,6 @@ from util.unpickle import RestrictedUnpickler
 
 Drawn = TypeVar("Drawn")
 
-CLASS = 1  # of every shape of a region
 CONFIG = Path(__file__).with_suffix(".yaml")  # of such a data set, with its values in braces
 SPLITS = ("val2017", "train2017")  # folders of COCO's photos; LVIS's validation photos lie in both
 
@@ -35,15 +32,12 @@ def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """Yield the union of shapes in a photo, or in the object that is cut out of it.
 
     ``job.source`` holds the shapes, in the photo's stored pixels, and left, top, right and bottom of the object; None
-    keeps the whole photo.
-
-    Raises:
-        UserError: a shape does not fit the photo.
+    keeps the whole photo. UserError: a shape does not fit the photo.
     """
     shapes, box = job.source
     (height, width), orientation = header_of(job.photo)
-    instances = tuple(Instance(0, CLASS, False, shape) for shape in shapes)
-    mask = class_mask(Photo(0, str(job.photo), height, width, instances), {CLASS: CLASS})
+    instances = tuple(Instance(0, 1, False, shape) for shape in shapes)
+    mask = class_mask(Photo(0, str(job.photo), height, width, instances), {1: 1})
     mask, part = turned(mask, orientation), None
     if box is not None:
         left, top, right, bottom = (max(side, 0) for side in box)
@@ -92,13 +86,10 @@ def plan_of(
     read: Callable[[Job, np.ndarray], Iterator[Piece]] = region,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """Return the plan of a data set with its config.
+    """Return the plan of a data set with its config, ``classes`` of which are published.
 
-    Args:
-        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``.
-        rule: entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
-        classes: their published number.
-        notes: to be printed.
+    ``lists`` holds ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``; ``rule``
+    the entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
     """
     for job in jobs:
         line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
@@ -111,12 +102,6 @@ def plan_of(
         lists="".join(f"  {line}\n" for line in text.splitlines()),
     )
     return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
-
-
-def listed(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file of ``lists/``."""
-    with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
