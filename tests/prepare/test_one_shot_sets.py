@@ -172,7 +172,7 @@ def test_a_single_object_with_a_single_part_is_read(tmp_path: Path) -> None:
     one = thing("table", (1, 2, 8, 9), {"body": (slice(3, 5), slice(2, 4))})
     savemat(tmp_path / "a.mat", {"anno": {"imname": "a", "objects": one}})
     ((name, box, parts),) = objects_of(tmp_path / "a.mat")
-    assert (name, box, list(parts)) == ("diningtable", (1, 2, 8, 9), ["BODY"])
+    assert (name, box, list(dict(parts))) == ("diningtable", (1, 2, 8, 9), ["BODY"])
     assert len(listed("pascal_part/classes.csv")) == 56 and len(listed("lvis92i/classes.csv")) == 920
 
 
