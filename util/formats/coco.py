@@ -95,17 +95,10 @@ def write(folder: Path, found: Found) -> None:
         images.append(json.dumps({"id": len(images) + 1, "file_name": photo.name, **size}))
         for one in photo.objects:
             left, top, right, bottom = one.box
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": len(images),
-                "category_id": ids[one.name],
-                "segmentation": [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs,
-                "bbox": [left, top, right - left, bottom - top],
-                "area": one.area,
-                "iscrowd": 0,
-                "score": one.score,
-            }
-            annotations.append(json.dumps(annotation))
+            numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[one.name]}
+            shape = [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs
+            extent = {"bbox": [left, top, right - left, bottom - top], "area": one.area, "iscrowd": 0}
+            annotations.append(json.dumps({**numbers, "segmentation": shape, **extent, "score": one.score}))
     categories = [json.dumps({"id": number, "name": name}) for number, name in found.categories.items()]
     lists = {"images": images, "annotations": annotations, "categories": categories}
     entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())

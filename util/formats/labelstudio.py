@@ -178,15 +178,8 @@ def _entries(found: FoundObject, photo: FoundPhoto, polygons: bool) -> list[dict
         values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in found.polygons()]
     else:
         values = [{"format": "rle", "rle": brush_runs(decoded(found.runs))}]
-    common = {
-        "type": kind,
-        "from_name": "label",
-        "to_name": "image",
-        "original_width": photo.width,
-        "original_height": photo.height,
-        "image_rotation": 0,
-        "score": found.score,
-    }
+    size = {"original_width": photo.width, "original_height": photo.height}
+    common = {"type": kind, "from_name": "label", "to_name": "image", **size, "image_rotation": 0, "score": found.score}
     return [{**common, "value": {**value, kind: [found.name]}} for value in values]
 
 

@@ -105,10 +105,7 @@ def unpack(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
                 shutil.copyfileobj(source, file, CHUNK)
-        for path in [path for path in aside.rglob("*") if path.is_file()]:
-            target = folder / path.relative_to(aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+        shutil.copytree(aside, folder, copy_function=os.replace, dirs_exist_ok=True)
         write_atomically(stamp, made_from)
     except DAMAGE as error:
         if getattr(error, "errno", None):  # of the disk

@@ -24,8 +24,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import published_form
+from util.prepare.datasets.recipe import Job, Piece, Plan, published_form
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
@@ -116,7 +115,7 @@ def find_sbd(folder: Path) -> Source:
 
 
 def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of either data set; palette PNGs are linked; UserError: it is damaged, or does not fit its photo."""
+    """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
     if job.source.suffix == MATLAB:
         from scipy.io import loadmat

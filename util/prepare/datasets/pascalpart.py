@@ -20,8 +20,7 @@ from util.files import read_json, read_text
 from util.formats.coco import shape_of
 from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
-from util.prepare.datasets.recipe import Job, Piece, Plan, listed
-from util.prepare.datasets.regions import drawn, find_file, plan_of, published_form, region
+from util.prepare.datasets.recipe import Job, Piece, Plan, drawn, find_file, listed, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds

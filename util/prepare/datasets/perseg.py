@@ -11,8 +11,7 @@ import numpy as np
 
 from util.data.images.read import fitted_mask, header_of, opened_mask
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import find_file, plan_of
+from util.prepare.datasets.recipe import Job, Piece, Plan, find_file, plan_of
 
 ROOT = "folder of Images and Annotations"
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
