@@ -79,9 +79,9 @@ def find(options: argparse.Namespace) -> Plan:
     elif "train" not in sets:
         lacking = f"SBD's own train.txt and val.txt are not beside {sources[1].masks}"
         notes = [f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt"]
-    folders = {"images": "JPEGImages", "masks": MASKS[1], "lists": LISTS}
     published = {part: PUBLISHED[part] for part in sets}
-    return Plan(jobs, read, (), published, notes, tuple(sets), (), **folders, suffix=".jpg")
+    folders = ("JPEGImages", MASKS[1], LISTS)
+    return Plan(jobs, read, (), published, notes, tuple(sets), (), *folders, ".jpg")
 
 
 def find_voc(folder: Path) -> Source:
