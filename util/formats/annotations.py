@@ -254,6 +254,11 @@ class FoundPhoto(NamedTuple):
     made: int
     keep: bool = False
 
+    @property
+    def folder_of_all(self) -> Path:
+        """The folder from which ``name`` leads to the photo."""
+        return self.path.absolute().parents[len(Path(self.name).parts) - 1]
+
     def write(self, path: Path, text: str) -> None:
         """Write a file of the photo, unless it is to be kept."""
         if not (self.keep and path.is_file() and path.stat().st_mtime_ns > self.made):

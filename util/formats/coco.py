@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from util.files import read_text, write_atomically
+from util.files import link, read_text, write_atomically
 from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
 from util.formats.shapes import decoded, encoded
 
@@ -86,11 +86,13 @@ def class_table(categories: Iterable[int]) -> dict[int, int]:
 def write(folder: Path, found: Found) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
-    The area of an object is the number of its pixels, also where polygons are written.
+    The area of an object is the number of its pixels, also where polygons are written. Links beside the file make the
+    folder one of COCO's structure, as other programs want it: ``annotations`` and ``images``.
     """
     ids = {name: number for number, name in found.categories.items()}
     images, annotations = list[str](), list[str]()
     for photo in found.photos:
+        link(photo.folder_of_all, folder / "images", relative=True)
         size = {"height": photo.height, "width": photo.width}
         images.append(json.dumps({"id": len(images) + 1, "file_name": photo.name, **size}))
         for one in photo.objects:
@@ -103,6 +105,7 @@ def write(folder: Path, found: Found) -> None:
     lists = {"images": images, "annotations": annotations, "categories": categories}
     entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())
     write_atomically(folder / "instances.json", f"{{{entries}}}\n")
+    link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
 
 
 def json_list(entries: Iterable[str]) -> str:

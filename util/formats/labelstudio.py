@@ -153,7 +153,7 @@ def write(folder: Path, found: Found) -> None:
     """
     tasks = []
     for photo in found.photos:
-        place = f"{photo.path.absolute().parents[len(Path(photo.name).parts) - 1].name}/{photo.name}"
+        place = f"{photo.folder_of_all.name}/{photo.name}"
         entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
         prediction = {
             "model_version": found.model,

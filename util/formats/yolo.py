@@ -16,13 +16,15 @@ from util.errors import UserError
 from util.files import link, read_text, visible, write_atomically
 from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, in_words
 from util.formats.masks import check_unique
-from util.formats.shapes import corners_of
+from util.formats.shapes import WITHIN, corners_of
 
+EXACT = 0.02  # pixels: of coordinates with six digits
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 BEYOND = 0.01  # of the photo's side: rounding of other programs
+UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -109,6 +111,9 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
             corners = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
+            ends = np.abs(corners % 1 - UNDER) < EXACT  # of pixels, if ``write`` has made this row
+            if not is_box and (ends | (np.abs(corners % 1 - WITHIN) < EXACT)).all():
+                corners = np.where(ends, np.floor(corners) + 1 - WITHIN, corners)
             box = (*corners[:2], *(corners[4:6] - corners[:2])) if is_box else ()
             out.append((int(category), () if is_box else (corners,), box))
     return out
@@ -117,7 +122,8 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
 def write(folder: Path, found: Found) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
-    Each connected part of an object is a row. The paths in the data file are relative to its folder.
+    Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
+    paths in the data file are relative to its folder.
     """
     names = list(found.categories.values())
     for photo in found.photos:
@@ -125,7 +131,8 @@ def write(folder: Path, found: Found) -> None:
         rows = []
         for one in photo.objects:
             for polygon in one.polygons():
-                shares = (polygon / (photo.width, photo.height)).reshape(-1)
+                inside = np.minimum(polygon, np.floor(polygon) + UNDER)
+                shares = (inside / (photo.width, photo.height)).reshape(-1)
                 rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
         photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(f"{row}\n" for row in rows))
     content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
