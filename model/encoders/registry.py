@@ -45,7 +45,7 @@ ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=16, sides=(SWIN_S
 ANY_GRIDS, ONE_GRID, PYRAMID = "", "stages 3 and 4 on one grid", "maps at strides 8, 16 and 32"
 # How people write networks of timm, by timm's names without the weights' tag.
 TIMM_TITLES = {
-    "tf_efficientnet_lite0": "EfficientNet-Lite0",
+    **{f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)},
     "resnet50": "ResNet-50 of timm",
     "convnext_tiny": "ConvNeXt-T",
     "vit_small_patch14_dinov2": "DINOv2 ViT-S/14",

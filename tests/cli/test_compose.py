@@ -12,14 +12,14 @@ from model.encoders.swin import SwinEncoder
 from model.encoders.vgg import VGGEncoder
 from tests.paths import REPOSITORY
 from util.config.compose import config_path, encoders_of, experiments, methods, model_class, parts_of_name
-from util.config.read import read_config
+from util.config.read import read_config, to_dict
 from util.config.tree import parse_file
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
 METHODS = methods(CONFIGS)
 OF_TIMM = {  # encoders of configs whose names are not their backbones'
-    "lite0": "timm/tf_efficientnet_lite0",
+    **{f"lite{i}": f"timm/tf_efficientnet_lite{i}" for i in range(3)},
     "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
     "dinov3_vitl16": "timm/vit_large_patch16_dinov3.lvd1689m",
 }
@@ -143,7 +143,7 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("split0", "pascal", "ssp", "vgg16"), ("SSP does not take", "it takes lite0, resnet10, ")),
+        (("split0", "pascal", "ssp", "vgg16"), ("SSP does not take", "it takes lite0, lite1, lite2, resnet10, ")),
         (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
         (("split0", "pascal", None, "resnet51"), ("NET resnet51: no such encoder", "did you mean 'resnet50'?")),
         (("split0", "pascal", "ssp", "resnet50_plus"), ("NET resnet50_plus: no such encoder", "'resnet50_plain'?")),
@@ -180,6 +180,22 @@ def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) 
     assert read_config(path).model == before
     with pytest.raises(UserError, match=r"bam.yaml:\d+: unknown key 'model.alpha'"):
         read_config(configs / "pascal/pascal_split0_bam_resnet50.yaml")
+
+
+@pytest.mark.parametrize(
+    "words", [("pascal", "pocket"), ("pascal", "bam"), ("pascal", "hsnet"), ("coco", "insid3"), ("mini", "symnet")]
+)
+def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
+    of_lite0 = to_dict(read_config(config_path("split1", *words, "lite0")))
+    for net in ("lite1", "lite2"):
+        content = yaml.safe_dump(to_dict(read_config(config_path("split1", *words, net))))
+        assert yaml.safe_load(content.replace(net, "lite0")) == of_lite0
+
+
+def test_pocket_moves_masks_to_the_edges_of_photos_with_every_encoder() -> None:
+    for dataset, net in (("pascal", "resnet50"), ("coco", "lite1"), ("mini", "lite0")):
+        edges = read_config(config_path("split1", dataset, "pocket", net)).test.edges
+        assert edges == (dataset != "mini")
 
 
 @pytest.mark.parametrize(("method", "protocol"), [("ssp", "gfss"), ("bam", "gfss"), ("bcm", "symnet")])

@@ -8,8 +8,9 @@ of timm, by ``encoder/timm.yaml``. For methods whose networks come whole (``Foun
 ``--`` for each ``/``, stand in the encoder's place.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
-and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. Entries come
-after all parts, those of the encoder before those of the data set, in the order of the file; a variant is last.
+and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. An encoder whose
+file names another as ``base`` is that one too. Entries come after all parts, those of the encoder before those of the
+data set, in the order of the file; a variant is last.
 """
 
 import re
@@ -67,6 +68,11 @@ class Parts:
         data, method = self.folder / f"{self.folder.name}.yaml", root / "model" / f"{self.method}.yaml"
         return [root / "default.yaml", data, method, *encoder]
 
+    def encoder_files(self) -> list[Path]:
+        """Return the encoder's file, after that of the encoder that it names as ``base``."""
+        paths = self.files()[3:]
+        return [path.parent / base for path in paths if (base := value_of(parse_file(path), "base"))] + paths
+
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
 
@@ -75,8 +81,9 @@ class Parts:
         """
         root, cls = self.folder.parent, model_class(self.folder.parent, self.method)
         true = {"any": True, "with_base_stage": cls.has_base_stage, "training_free": not cls.learns}
-        known = true | {name: name in (self.method, self.encoder) for name in (*methods(root), *encoders(root))}
-        for path in (*self.files()[3:], self.files()[1]):
+        own = {self.method, *(path.stem for path in self.encoder_files())}
+        known = true | {name: name in own for name in (*methods(root), *encoders(root))}
+        for path in (*self.encoder_files(), self.files()[1]):
             entries = parse_file(path).get("for", {})
             for key, tree in entries.items() if isinstance(entries, dict) else [("for", entries)]:
                 where = next(places(tree), str(path))

