@@ -23,7 +23,7 @@ import torchvision
 from model.encoders.registry import downloadable
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
-from util.checkpoints.download import TIMM, TORCHVISION, weights_url
+from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
 from util.config import command_line
@@ -171,7 +171,7 @@ class Needs:
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             mend = "name a file in model.encoder.weights, or NET=lite0"
-            if start.weights not in (TORCHVISION, TIMM):
+            if start.weights not in SOURCES:
                 mend = mend_of_missing(Path(start.weights), backbone)
             out.append(self.check(what, partial(_weights, config, start.weights), mend))
         if start is None and backbone:
