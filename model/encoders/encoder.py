@@ -3,8 +3,6 @@
 Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
