@@ -21,7 +21,6 @@ from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, Output
 
-SCENE_EPS = 1e-7
 BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
 
 
@@ -31,7 +30,7 @@ def gram(feature_bchw: Tensor) -> Tensor:
     """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
     x_bcl = feature_bchw.flatten(2)
     norm_bc = x_bcl.norm(dim=2)
-    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + SCENE_EPS)
+    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + 1e-7)
 
 
 @torch.no_grad()
