@@ -14,8 +14,7 @@ from model.mismatch import Mismatch
 from model.sam3 import sam3 as canvas
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
-from tests.parity.foundation import require_transformers
-from tests.parity_case import gfsam_case, sam3_case
+from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
