@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         return mean, std
 
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-        """Yield modules that hold all but some parts; also the parts' batch norms and, unless ``depthwise``, such kernels.
+        """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
 
         Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; Mismatch for an
         unknown one.
