@@ -18,8 +18,8 @@ from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
+from util.predict.command import parser as predict_parser
 from util.predict.command import predict
-from util.predict.options import parser as predict_parser
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import errno
 import logging
 import math
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
-from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
+from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
@@ -28,6 +29,9 @@ class Parser(argparse.ArgumentParser):
         """Raise the error of a wrong command line, a UserError."""
         if re.match(r"unrecognized arguments: \w[\w.]*=", message):
             message = f"{message.partition(': ')[2]}: write --set before each section.key=value"
+        elif unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
+            known = [name for action in self._actions for name in action.option_strings]
+            message += nearest(unknown[1], difflib.get_close_matches(unknown[1], known, 1))
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -90,3 +90,30 @@ MISTAKES = [  # text, line, and parts of the message
 @pytest.mark.parametrize(("text", "line", "parts"), MISTAKES)
 def test_a_mistake_is_named_with_place_and_mend(tmp_path: Path, text: str, line: int, parts: tuple[str, ...]) -> None:
     check_refusal(tmp_path, text, line, parts)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "part"),
+    [
+        ("{scored_on: original}", "scored_on", "use letterbox or square"),
+        ("{ways: 2, absent: 0.5}", "absent", "ways: 2"),
+        ("{query: every, ways: 2}", "query", "one way"),
+        ("{query: every, supports: with_replacement}", "query", "supports distinct"),
+        ("{supports: first}", "supports", "query: pairs"),
+        ("{episodes: null}", "episodes", "query: sequential; give a number"),
+        ("{supports: published}", "supports", "query: every alone"),
+        ("{support_pixels: 9}", "support_pixels", "query: every alone"),
+        ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
+    ],
+)
+def test_rules_of_a_protocol_that_do_not_go_together_are_named(entry: str, key: str, part: str) -> None:
+    message = refusal(MINI, [f"protocols.mine={entry}"])
+    assert f"protocols.mine.{key} = " in message and part in message, message
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{ways: 3}", "{absent: 0.5}", "{query: pairs, supports: first, episodes: null}", "{query: every, side: 65}"],
+)
+def test_rules_of_a_protocol_that_go_together_are_taken(entry: str) -> None:
+    assert "mine" in read_config(MINI, [f"protocols.mine={entry}"]).protocols

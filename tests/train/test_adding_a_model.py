@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import model
-from model import registry
+from model import contract, registry
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
@@ -30,11 +30,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from model.contract import FewShotModel, ModelSettings, ParamGroup
-from model.episode import Output
+from model.contract import FewShotModel, ModelSettings, Output, ParamGroup, register
 from model.common.loss import cross_entropy
 from model.common.ops import foreground_mask, normalise
-from model.registry import register
 
 
 @dataclass
@@ -93,7 +91,7 @@ test: {{episodes: 2, seeds: [0], pictures: 0}}
 def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the toy's file beside the package's own and return the path of its YAML."""
     (tmp_path / "toy.py").write_text(textwrap.dedent(CODE))
-    monkeypatch.setattr(registry, "_MODELS", registry.models())  # all of the package, and undone afterwards
+    monkeypatch.setattr(contract, "MODELS", registry.models())  # all of the package, and undone afterwards
     monkeypatch.setattr(model, "__path__", [*model.__path__, str(tmp_path)])
     mini = tmp_path / "mini.yaml"
     bases = [str(REPOSITORY / "config" / name) for name in ("default.yaml", "mini/mini.yaml")]

@@ -6,10 +6,10 @@ from typing import Any
 
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
-from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
+from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.checkpoints.run import (
     BEST,
     FOREIGN,
@@ -102,7 +102,7 @@ def network_to_train(
 def digest_of_start(network: FewShotModel, stage: str) -> str | None:
     """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
     has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
-    if not has_base and (start is None or start.weights is None or start.weights in network.downloads):
+    if not has_base and (start is None or start.weights is None or start.weights in SOURCES):
         return None
     loaded = ("encoder.", "base_learner.") if has_base else "encoder."
     return checkpoint.digest_of({name: x for name, x in network.state_dict().items() if name.startswith(loaded)})
@@ -143,7 +143,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
-    path, downloaded = Path(start.weights), start.weights in network.downloads
+    path, downloaded = Path(start.weights), start.weights in SOURCES
     if not downloaded and not path.exists():
         raise UserError(f"{path}: these weights do not exist; {mend_of_missing(path, config.model.backbone())}")
     content = {} if downloaded else checkpoint.read(path)
@@ -153,7 +153,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         if trained.get("name") == now["name"] and other:
             raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
     try:
-        state = network.download_encoder(start.weights) if downloaded else checkpoint.weights_of(content)
+        given = start.weights, start.backbone, network.encoder.torchvision
+        state = download(*given) if downloaded else checkpoint.weights_of(content)
         missing = network.load_encoder(state, start.partial)
     except Mismatch as error:
         raise UserError(str(error) if downloaded else f"{path}: {error}") from None

@@ -25,12 +25,9 @@ LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
 class RunFolder:
-    """Writer of a run's files; only the main process writes, in other processes all methods do nothing.
+    """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
 
-    Args:
-        path: the folder; created if missing.
-        writes: whether this is the process that writes.
-        fresh: whether the content of the folder is deleted first.
+    The folder is created if missing; with ``fresh`` its content is deleted first.
 
     Raises:
         UserError: the folder cannot be made or written, or another process is writing to it.
@@ -71,8 +68,8 @@ class RunFolder:
             self._config, known = config, environment() | facts
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
-            told = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
-            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (told,), None))
+            both = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (both,), None))
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to each of the curves ``section/<name>``."""
@@ -96,7 +93,7 @@ class RunFolder:
         return [*self._writers.values()]
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file, atomically."""
+        """Write a JSON file; errors as ``write_atomically``."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
