@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from util.cli import words
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
 from util.report.result_table import AVERAGED, class_ious, departures, passes_in_words, protocol_title
@@ -205,7 +204,9 @@ def published_rows(
     """
     content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     known = {paper.lower(): paper for paper in content["papers"]}
-    wanted = list(known) if chosen is None else [] if chosen == "none" else [*words(chosen.lower())]
+    wanted = (
+        list(known) if chosen is None else [] if chosen == "none" else [w.strip() for w in chosen.lower().split(",")]
+    )
     if unknown := [word for word in wanted if word not in known]:
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()
