@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
@@ -193,6 +194,11 @@ def _lists(data: dict[str, Any]) -> dict[str, Any]:
     return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
 
 
+@cache
+def _published() -> dict[str, Any]:
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+
+
 def published_rows(
     dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
 ) -> tuple[list[Row], list[str]]:
@@ -202,7 +208,7 @@ def published_rows(
         generalised: only those of generalised segmentation on so many folds; None: none of them.
         chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
     """
-    content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    content = _published()
     known = {paper.lower(): paper for paper in content["papers"]}
     wanted = (
         list(known) if chosen is None else [] if chosen == "none" else [w.strip() for w in chosen.lower().split(",")]
