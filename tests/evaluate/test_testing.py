@@ -92,7 +92,7 @@ def test_each_number_of_shots_has_a_result_whose_episodes_are_replayed(config, t
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
     """Neither the old one nor a new one beside files that are not its own."""
     score(config(PROTOTYPE, *FEW))
-    path = result_folder(config(), "symnet") / RESULT
+    path = result_folder(config(PROTOTYPE, *FEW), "symnet") / RESULT
     assert path.exists()
 
     def full(*_: object) -> None:

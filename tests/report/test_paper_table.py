@@ -222,19 +222,13 @@ def test_published_rows_can_be_chosen(leave):
 
 
 def test_weights_from_elsewhere_name_their_run_and_folds_share_a_row(leave):
-    def rows_of(*weights: str) -> list[str]:
-        facts = [
-            {"fold": i % 4, "weights_mark": "foreign", "checkpoint": f"{one}/best.pth"} for i, one in enumerate(weights)
-        ]
-        return [
-            row[0] for row in table([leave(f"runs/{i}", **one) for i, one in enumerate(facts)], published="none").rows
-        ]
+    def names(*weights: str) -> list[str]:
+        marked = [{"weights_mark": "foreign", "checkpoint": f"{one}/best.pth"} for one in weights]
+        runs = [leave(f"runs/{fold}", fold=fold, **facts) for fold, facts in enumerate(marked)]
+        return [row[0].partition(" (")[2] for row in table(runs, published="none").rows]
 
-    assert [name.partition(" (")[2] for name in rows_of("runs/a/meta", "runs/b/meta")] == [
-        "a/meta/best.pth)",
-        "b/meta/best.pth)",
-    ]
-    assert len(rows_of(*(f"x_split{fold}/meta" for fold in range(4)))) == 1
+    assert names("runs/a/meta", "runs/b/meta") == ["a/meta/best.pth)", "b/meta/best.pth)"]
+    assert names(*(f"x_split{fold}/meta" for fold in range(4))) == ["x_split/meta/best.pth)"]
 
 
 def test_base_classes_are_not_printed_as_novel_ones(leave):
