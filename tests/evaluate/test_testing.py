@@ -60,7 +60,7 @@ def test_every_episode_is_evaluated_once():
 
 
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):
-    together = score(config(PROTOTYPE, "data.workers=2"), ("symnet", "bam", "hdmnet", "ssp"))
+    together = score(config(PROTOTYPE, "data.workers=1"), ("symnet", "bam", "hdmnet", "ssp"))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
     for result in together[1::2]:
