@@ -287,6 +287,8 @@ class RunSettings:
     compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
+    # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed
+    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=lambda: ["tensorboard"])
 
 
 @dataclass(frozen=True)

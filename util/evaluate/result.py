@@ -17,8 +17,7 @@ from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
 from util.report.result_table import MADE_FROM_MASKS
 from util.report.run_folder import environment
-from util.report.schema import MANIFEST, SCHEMA, Track
-from util.report.scores import FINAL, over_seeds
+from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.run.context import RunContext
 from util.run.device import describe
 from util.run.input_size import in_words

@@ -60,7 +60,9 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     except Exception as error:  # a damaged file can raise any exception
         missing = isinstance(error, FileNotFoundError)
         mend = f"; {NEEDS_HEIF}" if is_heif and not find_spec("pillow_heif") else ""
-        problem = "does not exist" if missing else f"is damaged or not an image ({error}{mend})"
+        problem = f"is damaged or not an image ({error}{mend})"
+        if seen := getattr(error, "strerror", None):  # by the system
+            problem = "does not exist" if missing and not path.is_symlink() else f"cannot be read ({seen})"
         raise UserError(f"{path}: this {what} {problem}; restore it or leave it out") from None
 
 
