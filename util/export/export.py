@@ -30,7 +30,7 @@ from util.files import write_atomically
 from util.predict.command import add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
-from util.prepare.staging import alone, made_aside
+from util.prepare.staging import made_aside
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network
@@ -149,7 +149,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
         raise UserError(f"{network.title}: cannot be exported: {network.cannot_export}")
     query = segmenter.classes[0].images[0, :1].clone().roll(segmenter.model.view.side // 3, -1)  # (1, 3, S, S)
     expected = outputs_of(*segmenter.scores(query))
-    with alone(out), made_aside(out, run.FACTS) as folder:
+    with made_aside(out, run.FACTS) as folder:
         path = folder / f"query.{name}"
         try:
             with (  # without the exporters' progress and advice

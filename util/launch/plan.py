@@ -28,8 +28,8 @@ from util.config.settings import Config, StageSettings
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import Task, training_images
+from util.prepare.check import PUBLISHED_SIZES, Finding, Needs
 from util.prepare.lists import published
-from util.prepare.needs import PUBLISHED_SIZES, Finding, Needs
 from util.report.table import Table
 from util.run.context import with_data
 from util.run.data import epoch_length

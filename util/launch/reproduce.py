@@ -22,7 +22,7 @@ from util.launch.launch import add_planning, check_gpus
 from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import Case, described, in_words, plan, refuse
 from util.launch.tasks import Task
-from util.prepare.needs import Finding, Needs
+from util.prepare.check import Finding, Needs
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.rows import check_mixture, published_rows

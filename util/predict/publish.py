@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
-from model.encoders.weights import hub
 
+from model.common.foundation import hub
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints import checkpoint
