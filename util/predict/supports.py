@@ -56,10 +56,7 @@ class Marked:
         return {"outlines" if outlined else "mask"}
 
     def read(self, name: str | None = None) -> Support:
-        """Return the marked photo; ``name`` is the class of marks that name none.
-
-        UserError: a file is unreadable, or photo and marks do not fit each other.
-        """
+        """Return the marked photo, ``name`` for marks that name none; UserError: it and its marks do not fit."""
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
         source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
@@ -136,8 +133,7 @@ def supports_in(
         mask_value: of the object in masks that have no file of class names.
         say: takes each line on what is not understood; default to the error output.
 
-    Raises:
-        UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
+    UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
     listed: list[Marked] = []
     categories: list[dict[int, str]] = []
@@ -219,7 +215,6 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
 
     The mask is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
-    UserError: one of them has another form, or their sizes differ.
     """
     given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
