@@ -45,8 +45,7 @@ class SupportPhoto:
 def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
-    It is the segmenter itself with two supports of a class, and for networks without an encoder or of a fixed number
-    of supports above one. ``progress`` shows a bar.
+    It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
     """
     network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
     exactly = network.shots_of(network.state_dict())

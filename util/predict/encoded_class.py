@@ -189,8 +189,8 @@ class KeptBase:
     def margins(self, query: Tensor, valid: Tensor, new: Sequence[EncodedClass]) -> Tensor:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
-        Those of the ``new`` classes follow if the network fits them, as it does for so many at the first call.
-        ``valid`` (B, S, S) bool is False in the padding. UserError: an object covers too few cells.
+        Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
+        bool is False in the padding. UserError: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:

@@ -53,19 +53,16 @@ class LoadedModel:
 
 
 def load_model(
-    weights: str | Path | None,
-    config: str | Path | None = None,
+    weights: str
+    | Path
+    | None,  # a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``
+    config: str | Path | None = None,  # YAML, from this folder or this project's; None for the one in the checkpoint
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-    keep_base: bool = False,
+    keep_base: bool = False,  # take a base stage's checkpoint too, as a network of the method ``for_base_stages``
 ) -> LoadedModel:
     """Return the network of a checkpoint, ready to predict; arguments as ``Segmenter``.
-
-    Args:
-        weights: a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``.
-        config: a YAML file, from this folder or this project's; None for the config in the checkpoint.
-        keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """

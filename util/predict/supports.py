@@ -116,22 +116,14 @@ def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, lis
 
 
 def supports_in(
-    texts: Sequence[str],
-    photos: Path | None = None,
-    classes: Sequence[str] = (),
-    shots: int | None = None,
-    mask_value: int | None = None,
-    say: Say | None = None,
+    texts: Sequence[str],  # ``[format:]path``; see ``util/formats/recognise.py``
+    photos: Path | None = None,  # the folder of the photos, where it is not that of the annotations
+    classes: Sequence[str] = (),  # the classes to take; () for all
+    shots: int | None = None,  # the photos to take of each class of a file, the first ones; None for all
+    mask_value: int | None = None,  # of the object in masks that have no file of class names
+    say: Say | None = None,  # takes each line on what is not understood; default to the error output
 ) -> tuple[list[Marked], dict[int, str]]:
     """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
-
-    Args:
-        texts: ``[format:]path``; see ``util/formats/recognise.py``.
-        photos: the folder of the photos, where it is not that of the annotations.
-        classes: the classes to take; () for all.
-        shots: the photos to take of each class of a file, the first ones; None for all.
-        mask_value: of the object in masks that have no file of class names.
-        say: takes each line on what is not understood; default to the error output.
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
