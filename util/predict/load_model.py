@@ -53,9 +53,7 @@ class LoadedModel:
 
 
 def load_model(
-    weights: str
-    | Path
-    | None,  # a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``
+    weights: str | Path | None,  # a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``
     config: str | Path | None = None,  # YAML, from this folder or this project's; None for the one in the checkpoint
     overrides: Sequence[str] = (),
     side: int | None = None,
