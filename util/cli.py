@@ -18,9 +18,7 @@ from model.mismatch import Mismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
-# torch reads it at its first tensor: large tensors then lie in large pages where the system has them. Without it an
-# encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
@@ -65,9 +63,8 @@ def numbers(text: str) -> tuple[int, ...]:
     Raises:
         ArgumentTypeError: a word is no number of at least 1.
     """
-    for word in words(text):
-        if not word.isdecimal() or int(word) < 1:
-            raise argparse.ArgumentTypeError(f"'{word}' is not a number of at least 1")
+    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < 1]:
+        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least 1")
     return tuple(map(int, words(text)))
 
 
@@ -142,6 +139,8 @@ def configure_process(training: bool = False) -> None:
     Args:
         training: whether the process repeats one step often, so that all memory that it frees is used again.
     """
+    # Large tensors then lie in large pages where the system has them; else an encoder on the CPU spends a sixth of
+    # its time on page faults, since each layer returns its maps to the system.
     os.environ.setdefault(HUGE_PAGES, "1")
     set_allocator(KEEP_ALL if training else KEEP_SMALL)
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run

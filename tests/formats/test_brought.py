@@ -142,10 +142,31 @@ def test_regions_without_a_label_and_of_other_tools_are_counted(tmp_path: Path, 
     assert "regions without a label (1)" in said and "regions of 'vectorlabels' (1)" in said
 
 
-def test_json_min_is_named(tmp_path: Path) -> None:
+EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
+
+
+@pytest.mark.parametrize(
+    ("data", "upload", "found"),
+    [(EMBEDDED, "0a1b2c3d-p0.jpg", True), (EMBEDDED | {"file": "p0.jpg"}, "1.json", True), (EMBEDDED, "1.json", False)],
+)
+def test_a_photo_in_base64_is_found_by_a_name_beside_it(tmp_path: Path, data: dict, upload: str, found: bool) -> None:
+    path = tasks(tmp_path, data, {"result": [entry(CAT, "cat")]})
+    path.write_text(json.dumps([json.loads(path.read_text())[0] | {"file_upload": upload}]))
+    if found:
+        assert areas(path) == {"cat": AREAS["cat"]}
+    else:
+        assert "task 3: a photo in base64 needs its name" in refusal(path)
+
+
+def test_exports_that_lack_something_are_named(tmp_path: Path) -> None:
     path = tasks(tmp_path, {})
     path.write_text(json.dumps([{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}]))
     assert "JSON-MIN" in refusal(path)
+    photo(tmp_path / "photos/p0.jpg")
+    path = tmp_path / "masks/task-3-annotation-7-by-me@x.org-label-cat-0.png"
+    path.parent.mkdir()
+    Image.fromarray(255 * region(CAT)).save(path)
+    assert "BRUSH_TO_PNG" in refusal(path.parent, tmp_path / "photos")
 
 
 # --- turned photos ---------------------------------------------------------------------------------------------------

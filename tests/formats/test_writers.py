@@ -91,7 +91,8 @@ def test_outlines_cover_their_mask(seed: int) -> None:
 def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, tmp_path: Path) -> None:
     path = tmp_path / "out" / "instances.json"
     coco.write(tmp_path / "out", Found(photos, NAMES, polygons=polygons))
-    opened = COCO(path)
+    opened = COCO(tmp_path / "out/annotations/instances_default.json")
+    assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {i["file_name"]: (i["width"], i["height"]) for i in opened.loadImgs([1, 2])}
     assert sizes == {"a.jpg": (W, H), "b.jpg": (W, H)}
     assert {c["id"]: c["name"] for c in opened.loadCats(opened.getCatIds())} == NAMES
@@ -119,6 +120,18 @@ def test_files_of_single_photos_are_read_again(photos: list[FoundPhoto], kind: s
     for category, want in zip(again.categories, photos[0].objects, strict=True):
         label = label_of(again.photos[0], again.path_of(again.photos[0]), {category: 1})
         assert iou(label == 1, decoded(want.runs)) > SIMILAR
+
+
+@pytest.mark.parametrize("whole", [np.trunc, np.round])
+def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
+    recognise.WRITERS["yolo"](tmp_path, Found(photos, NAMES))
+    rows = [np.array(row.split(), float) for row in (tmp_path / "labels/a.txt").read_text().splitlines()]
+    for number, want in enumerate(photos[0].objects):
+        outlines = [whole(row[1:].reshape(-1, 2) * (W, H)).astype(np.int32) for row in rows if row[0] == number]
+        filled = cv2.fillPoly(np.zeros((H, W), np.uint8), outlines[:1], 1)
+        for one in outlines[1:]:
+            filled |= cv2.fillPoly(np.zeros((H, W), np.uint8), [one], 1)
+        assert iou(filled == 1, decoded(want.runs)) > SIMILAR
 
 
 @pytest.mark.parametrize("polygons", [False, True])

@@ -37,19 +37,17 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
     Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
 
 
-def fss(folder: Path, names: list[str] | None = None) -> Path:
-    """Write classes of FSS-1000, masks as RGB; default three of each part, misspelt ones among them."""
-    if names is None:
-        listed = {
-            part: sorted((REPOSITORY / f"lists/fss1000/{part}.txt").read_text().split()) for part in ("trn", "val")
-        }
-        names = ["assult_rifle", *listed["trn"][:2], *listed["val"][:3]]
-        names += ["abe's_flyingfish", "burj_al", "bus"]
-    for seed, name in enumerate(names):
+def fss(folder: Path) -> dict[str, list[str]]:
+    """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
+    lists = REPOSITORY / "lists/fss1000"
+    listed = {part: sorted((lists / f"{part}.txt").read_text().split())[:3] for part in ("trn", "val")}
+    names = {"trn": ["assult_rifle", *listed["trn"][:2]], "val": listed["val"]}
+    names["test"] = ["abe's_flyingfish", "burj_al", "bus"]
+    for seed, name in enumerate(name for part in names.values() for name in part):
         for number in range(1, 11):
             save_photo(folder / name / f"{number}.jpg", 10 * seed + number)
             save_grey(folder / name / f"{number}.png", disc(10 * seed + number), "RGB")
-    return folder
+    return names
 
 
 def isic(root: Path, of_class: int = 3, folders: bool = False) -> Path:

@@ -19,10 +19,15 @@ def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     return call
 
 
-@pytest.fixture(scope="session")
-def voc_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache folder for the index of the shared VOC, which several tests read."""
-    return tmp_path_factory.mktemp("voc_cache")
+@pytest.fixture
+def made(prepare: Callable[..., Outcome], tmp_path: Path) -> Callable[..., Outcome]:
+    """Return a function that makes a data set of a recipe from a folder: ``data`` and ``config`` in ``tmp_path``."""
+
+    def call(name: str, root: Path, *more: object) -> Outcome:
+        words = ("--root", root, "--out", tmp_path / "data", "--config-dir", tmp_path / "config")
+        return prepare(name, *words, *more)
+
+    return call
 
 
 @pytest.fixture

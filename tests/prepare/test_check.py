@@ -1,5 +1,6 @@
 """Tests of ``prepare.py check``: met and missing prerequisites, and the commands that meet them."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.paths import REPOSITORY
 from util.checkpoints.run import BEST, Run
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH
+from util.prepare import check
 from util.run.network import build_model
 
 
@@ -37,14 +39,13 @@ def config(mini_yaml, tmp_path: Path) -> Path:
     return Path(shutil.copy(made, folder / "mini_split0_prototype_resnet18.yaml"))
 
 
-def test_everything_is_available(prepare, config: Path) -> None:
+def test_everything_is_available(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(check.PUBLISHED_SIZES, "mini", {"train": 7})
     outcome = prepare("check", config)
-    assert outcome.code == 0, outcome.output
-    lines = outcome.output.splitlines()
-    assert any(line.startswith("ok") and f"torch: {torch.__version__}" in line for line in lines)
-    assert any(line.startswith("ok") and "lists mini fold 0" in line for line in lines)
-    assert f"  python test.py {config}" in outcome.output  # no composed config of config/, which alone the scripts know
-    assert "wait for" not in outcome.output
+    assert outcome.code == 0 and "wait for" not in outcome.output, outcome.output
+    for line in (f"ok      torch: {torch.__version__}", "ok      lists mini fold 0", f"  python test.py {config}"):
+        assert line in outcome.output  # no composed config of config/, which alone the scripts know
+    assert re.search("^differs data .* published 7: differs", outcome.output, re.MULTILINE)
 
 
 def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_path: Path) -> None:
@@ -88,10 +89,14 @@ def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config"
 
 
-def test_all_experiments_are_checked(prepare, few_configs: Path, mini_root: Path) -> None:
+def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = prepare("check").output
-    assert output.startswith("mini: ") and " of 72 experiments can be run now" in output.splitlines()[0]
-    assert "python prepare.py mini --out data/mini" in output
+    assert "check split0 pascal" in output and "missing: python prepare.py mini --out data/mini" in output
+    found = check.experiments(few_configs)
+    monkeypatch.setattr(check, "experiments", lambda root: [*found[::36], Path("config/mini/lost.yaml")])
+    output = prepare("check", "--all").output
+    assert len(found) == 72 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
+    assert "MISSING data data/mini" in output
 
 
 def test_experiment_and_data_set_name_a_config(
@@ -109,15 +114,3 @@ def test_experiment_and_data_set_name_a_config(
     words = ("check", "split2", "mini", "--model", "ssp", *settings)
     assert "MODEL=ssp NET=resnet10 sh train.sh split2 mini 0" in prepare(*words).output
     assert "--model" in prepare("check", "config/mini/mini_split0_resnet10.yaml", "--model", "ssp").error
-
-
-@pytest.mark.parity
-def test_data_that_differ_from_the_published_are_reported(prepare, shared: Path, voc_cache: Path) -> None:
-    words = {"data.root": shared / "data/VOC2012", "data.cache": voc_cache, "data.text_dir": shared / "embeddings"}
-    words |= {"model.encoder.weights": shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"}
-    words |= {"model.encoder.partial": "true"}
-    settings = [w for key, value in words.items() for w in ("--set", f"{key}={value}")]
-    outcome = prepare("check", REPOSITORY / "config/pascal/pascal_split0_resnet50_plain.yaml", *settings)
-    assert outcome.code == 0, outcome.output
-    assert any(line.startswith("differs data ") for line in outcome.output.splitlines())
-    assert "published 5953: differs" in outcome.output

@@ -10,10 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.prepare.coco_tree import IMAGES, REPOSITORY, SIDES, draw_coco, json_of, name_of
-from util.config.read import read_config
+from tests.prepare.coco_tree import IMAGES, SIDES, draw_coco, json_of, name_of
 from util.data.images.read import read_mask
-from util.data.lists.index import load_index
 from util.prepare import make
 from util.prepare.datasets import coco
 
@@ -128,22 +126,3 @@ def test_download(prepare: Callable, words, out: Path, root: Path, tmp_path: Pat
     for _ in range(2):  # existing files are not fetched again
         assert prepare(*words, "--download").code == 0 and len(_listed(out, "train2014")) == IMAGES - 1
         assert asked == ["annotations/annotations_trainval2014.zip", "zips/train2014.zip", "zips/val2014.zip"]
-
-
-@pytest.mark.parity
-def test_the_shared_part_of_coco(shared: Path, prepare, out: Path, tmp_path: Path) -> None:
-    prepare("coco", "--root", shared / "data/COCO2014", "--out", out)
-    path = REPOSITORY / "config/coco/coco_split0_resnet50.yaml"
-    settings = read_config(path, [f"data.root={out}", f"data.cache={tmp_path / 'cache'}"]).data
-    for split, part in zip(coco.SPLITS, ("train", "test"), strict=True):
-        content = json.loads(json_of(shared / "data/COCO2014", split).read_text())
-        annotated = sorted({a["image_id"] for a in content["annotations"]})
-        index = load_index(settings, part, progress=False)
-        assert [int(name[-12:]) for name in index.names] == annotated
-        ids = sorted(c["id"] for c in content["categories"])
-        shown = np.zeros(index.areas.shape, bool)
-        for annotation in content["annotations"]:
-            if not annotation["iscrowd"]:
-                shown[annotated.index(annotation["image_id"]), ids.index(annotation["category_id"]) + 1] = True
-        assert not (index.areas[:, 1:] > 0)[~shown[:, 1:]].any()  # nothing that is not annotated,
-        assert (index.areas[:, 1:] > 0)[shown[:, 1:]].mean() > 0.98  # and all that is not hidden by something smaller

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.prepare.vector_files import FORMS, mini_words, refusal, words_of, write_words
+from tests.prepare.vector_files import mini_words, refusal, words_of, write_words
 from util.data.words.text import class_vectors, name_vectors, read_vectors, table_names
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors
 from util.prepare.embeddings import dataset_settings
@@ -47,7 +47,7 @@ def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 # --- the rule beside the published rows ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["word2vec.bin.gz", "fasttext.vec.gz", "glove.txt"])
 def test_a_file_with_the_same_words_gives_the_published_rows(
     tmp_path: Path, published: dict, published_words: dict, form: str
 ) -> None:

@@ -34,7 +34,7 @@ def test_wrong_fold_and_wrong_list(prepare, config: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parity
-def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(prepare, shared: Path, voc_cache: Path) -> None:
-    settings = ("--set", f"data.root={shared / 'data/VOC2012'}", "--set", f"data.cache={voc_cache}")
+def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(prepare, shared: Path, tmp_path: Path) -> None:
+    settings = ("--set", f"data.root={shared / 'data/VOC2012'}", "--set", f"data.cache={tmp_path}")
     output = prepare("lists", "--fold", 0, *settings).output
     assert "fold 0: 1031, published 4208: differs" in output and "fold 0: 364, published 364: OK" in output

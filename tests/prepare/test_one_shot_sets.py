@@ -20,9 +20,9 @@ from util.data.lists.image_list import test_list as list_of_tests
 from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
 from util.prepare.datasets.pascalpart import objects_of
-from util.prepare.datasets.regions import listed
+from util.prepare.datasets.recipe import listed
 
-Prepare = Callable[..., Outcome]
+Made = Callable[..., Outcome]
 
 
 def lines(out: Path) -> list[str]:
@@ -50,11 +50,10 @@ def perseg_tree(root: Path) -> None:
     (root / "data/Images/.DS_Store").write_bytes(b"x")
 
 
-def test_perseg(prepare: Prepare, tmp_path: Path) -> None:
+def test_perseg(made: Made, tmp_path: Path) -> None:
     root, out = tmp_path / "run2000", tmp_path / "data"  # "00" in the path of every photo
     perseg_tree(root)
-    options = ("perseg", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
-    done = prepare(*options)
+    done = made("perseg", root)
     assert done.code == 0, done.errors
     assert lines(out) == ["cat/00 1 cat/00.jpg", "cat/01 1 cat/01.jpg", *(f"dog/0{i} 2 dog/0{i}.jpg" for i in range(3))]
     for line in lines(out):
@@ -81,25 +80,23 @@ def test_perseg(prepare: Prepare, tmp_path: Path) -> None:
         (lambda d: (d / "Annotations/cat").rename(d / "Annotations/cow"), "cat"),
     ],
 )
-def test_perseg_refuses_what_is_not_whole(
-    prepare: Prepare, tmp_path: Path, change: Callable[[Path], Any], told: str
-) -> None:
+def test_perseg_refuses_what_is_not_whole(made: Made, tmp_path: Path, change: Callable[[Path], Any], told: str) -> None:
     perseg_tree(tmp_path / "PerSeg")
     change(tmp_path / "PerSeg/data")
-    out = tmp_path / "out"
-    done = prepare("perseg", "--root", tmp_path / "PerSeg", "--out", out, "--config-dir", tmp_path / "config")
+    out = tmp_path / "data"
+    done = made("perseg", tmp_path / "PerSeg")
     assert done.code == 2 and told in done.errors and done.errors.count("error: ") == 1
     assert not (out / "lists").exists() and not (tmp_path / "config").exists()
 
 
-def test_perseg_takes_other_endings_and_leaves_out_empty_masks(prepare: Prepare, tmp_path: Path) -> None:
+def test_perseg_takes_other_endings_and_leaves_out_empty_masks(made: Made, tmp_path: Path) -> None:
     perseg_tree(tmp_path / "PerSeg")
     data = tmp_path / "PerSeg/data"
     (data / "Images/cat/01.jpg").rename(data / "Images/cat/01.JPG")
     (data / "Images/dog/01.jpg").rename(data / "Images/dog/01.jpeg")
     Image.new("L", (SIDE, SIDE)).save(data / "Annotations/dog/02.png")
-    out = tmp_path / "out"
-    done = prepare("perseg", "--root", tmp_path / "PerSeg", "--out", out, "--config-dir", tmp_path / "config")
+    out = tmp_path / "data"
+    done = made("perseg", tmp_path / "PerSeg")
     assert done.code == 0 and len(lines(out)) == 4 and "1 masks show no pixel" in done.output
 
 
@@ -145,10 +142,9 @@ def official_tree(root: Path) -> Path:
     return voc
 
 
-def test_pascal_part_from_the_official_files(prepare: Prepare, tmp_path: Path) -> None:
+def test_pascal_part_from_the_official_files(made: Made, tmp_path: Path) -> None:
     voc, out = official_tree(tmp_path / "official"), tmp_path / "data"
-    options = ("pascalpart", "--root", tmp_path / "official", "--out", out, "--config-dir", tmp_path / "config")
-    done = prepare(*options)
+    done = made("pascalpart", tmp_path / "official")
     assert done.code == 0, done.errors
     data = read_data(tmp_path / "config/pascalpart/pascalpart.yaml")
     groups = [["bird+FACE", "bird+WINGS"], ["bottle+BODY"], ["person+ARMHAND"], ["bus+DOOR"]]
@@ -160,11 +156,11 @@ def test_pascal_part_from_the_official_files(prepare: Prepare, tmp_path: Path) -
     mask = read_mask(out / "masks/1/2008_000001.png")
     assert mask.shape == (28 - 3, 30 - 2) and mask[6 - 3 : 10 - 3, 6 - 2 : 10 - 2].all() and mask.sum() == 16
     (voc / "ImageSets/Main/val.txt").unlink()
-    refused = prepare(*options)
+    refused = made("pascalpart", tmp_path / "official")
     assert refused.code == 2 and "val.txt: cannot read this list" in refused.errors
     official_tree(tmp_path / "other")
     (tmp_path / "other/VOCdevkit/VOC2010/Annotations_Part/2008_000002.mat").write_bytes(b"damaged")
-    damaged = prepare("pascalpart", "--root", tmp_path / "other", "--out", tmp_path / "data2", *options[5:])
+    damaged = made("pascalpart", tmp_path / "other", "--out", tmp_path / "data2")
     assert damaged.code == 2 and "2008_000002.mat: is not in its published form" in damaged.errors
 
 
@@ -172,7 +168,7 @@ def test_a_single_object_with_a_single_part_is_read(tmp_path: Path) -> None:
     one = thing("table", (1, 2, 8, 9), {"body": (slice(3, 5), slice(2, 4))})
     savemat(tmp_path / "a.mat", {"anno": {"imname": "a", "objects": one}})
     ((name, box, parts),) = objects_of(tmp_path / "a.mat")
-    assert (name, box, list(parts)) == ("diningtable", (1, 2, 8, 9), ["BODY"])
+    assert (name, box, list(dict(parts))) == ("diningtable", (1, 2, 8, 9), ["BODY"])
     assert len(listed("pascal_part/classes.csv")) == 56 and len(listed("lvis92i/classes.csv")) == 920
 
 
@@ -192,8 +188,8 @@ def test_a_fold_has_its_own_number_of_episodes(tmp_path: Path) -> None:
 # --- LVIS-92i --------------------------------------------------------------------------------------------------------
 
 
-def test_lvis_has_other_folds_for_five_shots(prepare: Prepare, tmp_path: Path) -> None:
-    root, out = tmp_path / "LVIS", tmp_path / "data"
+def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None:
+    root = tmp_path / "LVIS"
     photos = {i: f"val2017/{i:012}.jpg" for i in range(1, 7)}
     for seed, name in photos.items():
         save_photo(root / "coco" / name, seed)
@@ -207,7 +203,7 @@ def test_lvis_has_other_folds_for_five_shots(prepare: Prepare, tmp_path: Path) -
         ],
     }
     (root / "lvis_v1_val.json").write_text(json.dumps(content))
-    done = prepare("lvis92i", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
+    done = made("lvis92i", root)
     assert done.code == 0, done.errors
     assert "ids of the classes, lists/lvis92i/classes.csv: differ" in done.output
     data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")

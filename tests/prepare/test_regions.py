@@ -16,7 +16,7 @@ from tests.prepare.class_trees import SIDE, save_photo
 from util.data.images.read import read_mask
 from util.formats.shapes import encoded
 
-Prepare = Callable[..., Outcome]
+Made = Callable[..., Outcome]
 SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
 
 
@@ -32,7 +32,7 @@ def lines(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["pickle", "json"])
-def test_lvis(prepare: Prepare, tmp_path: Path, form: str) -> None:
+def test_lvis(made: Made, tmp_path: Path, form: str) -> None:
     root, out, classes = tmp_path / "LVIS", tmp_path / "data", 21
     photos = {1: "val2017/000000000001.jpg", 2: "train2017/000000000002.jpg", 3: "val2017/000000000003.jpg"}
     for seed, name in photos.items():
@@ -61,7 +61,7 @@ def test_lvis(prepare: Prepare, tmp_path: Path, form: str) -> None:
                 }
             )
         )
-    done = prepare("lvis92i", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
+    done = made("lvis92i", root)
     assert done.code == 0, done.errors
     assert "classes: 20, published 920: differs" in done.output and len(lines(out)) == 20 * 3  # class 5 has one photo
     mask = read_mask(out / "masks/1/000000000002.png")
@@ -70,7 +70,7 @@ def test_lvis(prepare: Prepare, tmp_path: Path, form: str) -> None:
     assert "query: class_in_turn" in text and ("thing_6" in text) == (form == "json")
 
 
-def test_paco_part_cuts_out_an_object_drawn_at_random(prepare: Prepare, tmp_path: Path) -> None:
+def test_paco_part_cuts_out_an_object_drawn_at_random(made: Made, tmp_path: Path) -> None:
     root, out = tmp_path / "PACO-Part", tmp_path / "data"
     names = {7: "val2017/7.jpg", 8: "val2017/8.jpg"}
     for seed, name in names.items():
@@ -86,7 +86,7 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(prepare: Prepare, tmp_path
     (root / "paco").mkdir()
     for part in ("train", "val"):
         (root / "paco" / f"paco_part_{part}.pkl").write_bytes(pickle.dumps(content))
-    done = prepare("pacopart", "--root", root, "--out", out, "--config-dir", tmp_path / "config")
+    done = made("pacopart", root)
     assert done.code == 0, done.errors
     assert "classes: 8, published 448: differs" in done.output and len(lines(out)) == 16
     assert "by fold: [2, 2, 2, 2], published [79, 82, 66, 76]" in done.output
@@ -98,7 +98,7 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(prepare: Prepare, tmp_path
     assert kinds == {((16, 20), 36), ((9, 9), 4)}  # either object, not the larger one alone
 
 
-def test_pascal_part(prepare: Prepare, tmp_path: Path) -> None:
+def test_pascal_part(made: Made, tmp_path: Path) -> None:
     root, out = tmp_path / "Pascal-Part/VOCdevkit/VOC2010", tmp_path / "data"
     stems = ["2008_000001", "2008_000002"]
     folder = root / "Annotations_Part_json_merged_part_classes"
@@ -118,23 +118,22 @@ def test_pascal_part(prepare: Prepare, tmp_path: Path) -> None:
         for group, thing in things.items()
     }
     (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
-    options = ("--root", tmp_path / "Pascal-Part", "--out", out, "--config-dir", tmp_path / "config")
-    done = prepare("pascalpart", *options)
+    done = made("pascalpart", tmp_path / "Pascal-Part")
     assert done.code == 0, done.errors
     assert len(lines(out)) == 3 * 2 and "8 masks show no pixel" in done.output
     assert read_mask(out / f"masks/1/{stems[0]}.png").shape == (27, 30)
     assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
     bird = content["animals"]["object"]["bird"]["part"]["BODY"] = {"train": stems, "val": ["../../../outside"]}
     (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
-    assert f"{bird['val'][0]}: leads out" in prepare("pascalpart", *options).errors
+    assert f"{bird['val'][0]}: leads out" in made("pascalpart", tmp_path / "Pascal-Part").errors
     content["person"] = {"object": {}}
     (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
-    refused = prepare("pascalpart", *options)
+    refused = made("pascalpart", tmp_path / "Pascal-Part")
     assert refused.code == 2 and "person has no part in training and validation photos" in refused.errors
 
 
 @pytest.mark.parametrize("form", ["img_dir", "semantic_png"])
-def test_isaid(prepare: Prepare, tmp_path: Path, form: str) -> None:
+def test_isaid(made: Made, tmp_path: Path, form: str) -> None:
     root, out = tmp_path / "iSAID", tmp_path / "data"
     folders = {"img_dir": ("img_dir/{}", "ann_dir/{}"), "semantic_png": ("{}/images", "{}/semantic_png")}[form]
     for part in ("train", "val"):
@@ -146,11 +145,11 @@ def test_isaid(prepare: Prepare, tmp_path: Path, form: str) -> None:
             Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(photos / f"{name}.png")
             mask = np.full((SIDE, SIDE), 15 if number else 16 * (part == "val"), np.uint8)
             Image.fromarray(mask).save(masks / f"{name}_instance_color_RGB.png")
-    refused = prepare("isaid5i", "--root", root, "--out", out)
+    refused = made("isaid5i", root)
     assert refused.code == 2 and "class id 16 is out of range" in refused.errors and not (out / "lists").exists()
-    done = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
+    done = made("isaid5i", root, "--skip-bad")
     assert done.code == 0 and "test: 1, published 6363: differs" in done.output
     assert (out / "masks/val/P0001_0_896_0_896.png").exists()
     shutil.rmtree(out / "masks")
-    again = prepare("isaid5i", "--root", root, "--out", out, "--skip-bad")
+    again = made("isaid5i", root, "--skip-bad")
     assert again.code == 0 and (out / "masks/val/P0001_0_896_0_896.png").exists()

@@ -5,7 +5,8 @@ import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -60,13 +61,8 @@ class PhotoFiles:
     """The photos of a folder and its sub-folders, in the order of their paths, and the one rule that finds them.
 
     Files state photos as programs write them: with the folders of another machine, backslashes, as an address with
-    a query, or with what Label Studio puts before a name.
-
-    Args:
-        is_named: the user has named the folder; else a file may state any place from there.
-
-    Raises:
-        UserError: the folder does not exist.
+    a query, or with what Label Studio puts before a name. Unless the user has named the folder (``is_named``), they
+    may state any place from there. UserError: the folder does not exist.
     """
 
     def __init__(self, folder: Path, is_named: bool = True):
@@ -76,7 +72,6 @@ class PhotoFiles:
 
     @cached_property
     def paths(self) -> list[Path]:
-        """All photos."""
         return photos_below(self.folder)
 
     @cached_property
@@ -90,10 +85,8 @@ class PhotoFiles:
     def find(self, stated: str, source: Path) -> Path:
         """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
 
-        Case, and how accents are composed, count only among several.
-
-        Raises:
-            UserError: there is none, or there are several; begins with the file that states it, ``source``.
+        Case, and how accents are composed, count only among several. UserError: there is none, or there are several;
+        it begins with the file that states it, ``source``.
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place, within = self.folder / path.as_posix(), not (path.root or path.drive or ".." in path.parts)
@@ -162,12 +155,8 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
 
     A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
     ``BACKGROUND`` are left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
-
-    Args:
-        say: of each line; default to the error output.
-
-    Raises:
-        UserError: nothing has a meaning, or the outlines contradict each other in what they are of.
+    ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines contradict each
+    other in what they are of.
     """
     left, photos, boxes = Counter(given.left_out), list[Photo](), 0
     special = {c: name.casefold() for c, name in given.categories.items() if name.casefold() in (*BACKGROUND, *IGNORED)}
@@ -192,22 +181,20 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
     categories = {number: name for number, name in given.categories.items() if number not in special}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
-    lines = {
-        f"left out: {counts}": left,
-        f"{boxes} objects have no outline, but a box": boxes,
-        f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}": beyond,
-        "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged": turned,
-    }
-    for line in (line for line, holds in lines.items() if holds):
-        say(f"{given.source}: {line}") if say else print(f"note: {given.source}: {line}", file=sys.stderr)
+    say = say or (lambda line: print(f"note: {line}", file=sys.stderr))
+    for holds, line in (
+        (left, f"left out: {counts}"),
+        (boxes, f"{boxes} objects have no outline, but a box"),
+        (beyond, f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}"),
+        (turned, "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged"),
+    ):
+        if holds:
+            say(f"{given.source}: {line}")
     return replace(given, photos=turned or tuple(photos), categories=categories)
 
 
 def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
-    """Return all photos, those turned by EXIF data with the other size, if outlines tell so, else none.
-
-    And the names of the photos beyond whose size outlines reach.
-    """
+    """Return all photos, the turned ones with the other size if outlines tell so, else none; and those beyond it."""
 
     def fits(photo: Photo) -> bool:
         shapes, size = [one.shape for one in photo.instances], (photo.height + CUT, photo.width + CUT)
@@ -267,6 +254,11 @@ class FoundPhoto(NamedTuple):
     made: int
     keep: bool = False
 
+    @property
+    def folder_of_all(self) -> Path:
+        """The folder from which ``name`` leads to the photo."""
+        return self.path.absolute().parents[len(Path(self.name).parts) - 1]
+
     def write(self, path: Path, text: str) -> None:
         """Write a file of the photo, unless it is to be kept."""
         if not (self.keep and path.is_file() and path.stat().st_mtime_ns > self.made):
@@ -291,20 +283,26 @@ class Found:
     polygons: bool = False
 
 
-WORDS = (  # what Python and NumPy say of a value, and what it means
-    (r"invalid literal for int.*: (.*)", r"\1 is no whole number"),
-    (r"could not convert string to float: (.*)", r"\1 is no number"),
-    (r"(?s).*(?:reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled).*", None),
-)
+NO_NUMBER = re.compile(r"(?:invalid literal for (int)|could not convert string to float).*?: (.*)")
+OF_NUMPY = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
+KIND = "a value is of another kind than expected"
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def reason_of(error: Exception, expected: str = "a value is of another kind than expected") -> str:
-    """Return an error of reading a file in words; those of Python give way to what was expected."""
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if isinstance(error, TypeError | AttributeError | IndexError | OverflowError):
-        return expected
-    for pattern, words in WORDS:
-        if re.fullmatch(pattern, str(error)):
-            return expected if words is None else re.sub(pattern, words, str(error))
-    return str(error) or type(error).__name__
+@contextmanager
+def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exception] = UserError) -> Iterator[None]:
+    """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
+
+    The line is ``before``, the reason, and ``after``; messages of Python and NumPy give way to what was ``expected``.
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        text = str(error) or type(error).__name__
+        if isinstance(error, KeyError):
+            text = f"{error} is missing"
+        elif found := NO_NUMBER.fullmatch(text):
+            text = f"{found[2]} is no {'whole ' if found[1] else ''}number"
+        elif isinstance(error, TypeError | AttributeError | IndexError | OverflowError) or OF_NUMPY.search(text):
+            text = expected
+        raise kind(f"{before}{text}{after}") from None

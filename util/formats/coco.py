@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from util.errors import UserError
-from util.files import read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.files import link, read_text, write_atomically
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
 from util.formats.shapes import decoded, encoded
 
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
@@ -19,41 +18,30 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the content of a JSON file in COCO's format; annotations of images that it does not list are ignored.
 
     Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
-
-    Args:
-        folder: of the photos; default the file's own.
-
-    Raises:
-        UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
+    The photos are found in ``folder``, default the file's own. UserError: the file is missing, cut short, not JSON, or
+    holds no instance annotations.
     """
     text = read_text(path, "this annotation file", "unpack, download or export it again")
-    try:
+    with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         return _collected(json.loads(text, object_hook=_compact), path, folder)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(
-            f"{path}: holds no instances in COCO's format ({reason_of(error)}); export or download it again"
-        ) from None
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
     """Convert an annotation as soon as it is parsed; return other entries unchanged."""
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
-    try:
+    with in_words(f"annotation {entry.get('id')}: ", "", EXPECTED, ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
         crowd = bool(int(entry.get("iscrowd") or 0))
         return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"annotation {entry.get('id')}: {reason_of(error, EXPECTED)}") from None
 
 
 def shape_of(given: Any) -> Shape:
     """Return a segmentation as a shape: outlines, also one alone or of pairs; run lengths, also a list of them.
 
-    Raises:
-        ValueError, KeyError, TypeError: it is neither.
+    ValueError, KeyError or TypeError: it is neither.
     """
     if isinstance(given, dict):
         counts, (height, width) = given["counts"], given["size"]
@@ -98,31 +86,26 @@ def class_table(categories: Iterable[int]) -> dict[int, int]:
 def write(folder: Path, found: Found) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
-    The area of an object is the number of its pixels, also where polygons are written.
+    The area of an object is the number of its pixels, also where polygons are written. Links beside the file make the
+    folder one of COCO's structure, as other programs want it: ``annotations`` and ``images``.
     """
     ids = {name: number for number, name in found.categories.items()}
-    images: list[str] = []
-    annotations: list[str] = []
+    images, annotations = list[str](), list[str]()
     for photo in found.photos:
-        image = {"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width}
-        images.append(json.dumps(image))
+        link(photo.folder_of_all, folder / "images", relative=True)
+        size = {"height": photo.height, "width": photo.width}
+        images.append(json.dumps({"id": len(images) + 1, "file_name": photo.name, **size}))
         for one in photo.objects:
             left, top, right, bottom = one.box
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": len(images),
-                "category_id": ids[one.name],
-                "segmentation": [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs,
-                "bbox": [left, top, right - left, bottom - top],
-                "area": one.area,
-                "iscrowd": 0,
-                "score": one.score,
-            }
-            annotations.append(json.dumps(annotation))
+            numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[one.name]}
+            shape = [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs
+            extent = {"bbox": [left, top, right - left, bottom - top], "area": one.area, "iscrowd": 0}
+            annotations.append(json.dumps({**numbers, "segmentation": shape, **extent, "score": one.score}))
     categories = [json.dumps({"id": number, "name": name}) for number, name in found.categories.items()]
     lists = {"images": images, "annotations": annotations, "categories": categories}
     entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())
     write_atomically(folder / "instances.json", f"{{{entries}}}\n")
+    link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
 
 
 def json_list(entries: Iterable[str]) -> str:

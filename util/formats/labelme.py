@@ -11,9 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
-from util.errors import UserError
 from util.files import read_text, visible
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 
 SUFFIX = ".json"
@@ -27,22 +26,16 @@ VERSION = "5.5.0"  # of labelme, whose keys are written
 def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
-    Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted.
-
-    Args:
-        folder: of the photos, which are found there by name; default the place that each file states, or its own.
-        photo: of a single file, whatever it states.
-
-    Raises:
-        UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
+    Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. The photos
+    are found by name in ``folder``, default the place that each file states, or its own; that of a single file may be
+    given. UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
     """
     files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
     photo_files = cache(PhotoFiles)
-    ids: dict[str, int] = {}
-    photos, left_out = [], Counter[str]()
+    ids, photos, left_out = dict[str, int](), [], Counter[str]()
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
-        try:
+        with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             files_there = photo_files(folder or file.parent, folder is not None)
             image = photo or files_there.find(content["imagePath"], file)
@@ -51,16 +44,13 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
             instances = []
             for place, entry in enumerate(content["shapes"], 1):
                 kind = str(entry.get("shape_type") or POLYGON)
-                try:
-                    if (shape := _shape(entry, kind, size)) is None:
-                        left_out[f"shapes of the kind '{kind}'"] += 1
-                        continue
-                except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-                    raise ValueError(f"shape {place}: {reason_of(error, EXPECTED)}") from None
+                with in_words(f"shape {place}: ", "", EXPECTED, ValueError):
+                    shape = _shape(entry, kind, size)
+                if shape is None:
+                    left_out[f"shapes of the kind '{kind}'"] += 1
+                    continue
                 category = ids.setdefault(str(entry["label"]), len(ids) + 1)
                 instances.append(Instance(number, category, False, shape, (0.0,) * 4 if kind in BOXES else ()))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise UserError(f"{file}: not in labelme's form ({reason_of(error)}); export it again") from None
         photos.append(Photo(number, os.path.relpath(image, root), *size, tuple(instances)))
     categories = {number: name for name, number in ids.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(root, False), path, left_out)
@@ -88,27 +78,14 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
 def write(folder: Path, found: Found) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
     for photo in found.photos:
+        rest: dict[str, Any] = {"description": "", "shape_type": POLYGON, "flags": {}, "mask": None}
         shapes = [
-            {
-                "label": one.name,
-                "points": polygon.tolist(),
-                "group_id": number,
-                "description": "",
-                "shape_type": POLYGON,
-                "flags": {},
-                "mask": None,
-                "score": one.score,
-            }
+            {"label": one.name, "points": polygon.tolist(), "group_id": number, **rest, "score": one.score}
             for number, one in enumerate(photo.objects)
             for polygon in one.polygons()
         ]
-        content: dict[str, Any] = {
-            "version": VERSION,
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": Path(os.path.relpath(photo.path, folder)).as_posix(),
-            "imageData": None,
-            "imageHeight": photo.height,
-            "imageWidth": photo.width,
-        }
+        size = {"imageHeight": photo.height, "imageWidth": photo.width}
+        place = Path(os.path.relpath(photo.path, folder)).as_posix()
+        head: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes}
+        content = {**head, "imagePath": place, "imageData": None, **size}
         photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")

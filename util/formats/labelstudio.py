@@ -1,7 +1,7 @@
 """Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import numpy as np
 from model.episode import IGNORE
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.marks import point_label
-from util.errors import UserError
 from util.files import read_json, write_atomically
 from util.formats import annotations as form
-from util.formats.annotations import Annotations, Found, FoundObject, FoundPhoto, Instance, Photo, PhotoFiles, reason_of
+from util.formats.annotations import Annotations, Found, FoundObject, FoundPhoto, Instance, Photo, PhotoFiles, in_words
 from util.formats.coco import json_list
 from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 
@@ -31,52 +30,49 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
     It is the first that has regions, of the ground truth if there is one. A region belongs to the photo that its
     ``to_name`` and ``item_index`` say. Of a keypoint, as of ``points=``, pixels up to three radii away are unknown.
-    Regions of other tools, and those without a label, are left out and counted.
-
-    Args:
-        folder: of the photos, which are found there by name; default the file's own.
-
-    Raises:
-        UserError: the file is unreadable or in another format; the message names the file.
+    Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
+    ``folder``, default the file's own. UserError: the file is unreadable or in another format.
     """
-    ids, photos, left_out, where = dict[str, int](), list[Photo](), Counter[str](), ""
-    try:
-        tasks = read_json(path, "these annotations", "export them again")
+    ids, photos, left_out = dict[str, int](), list[Photo](), Counter[str]()
+    tasks = read_json(path, "these annotations", "export them again")
+    with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         if not any("annotations" in task or "predictions" in task for task in tasks) and "annotation_id" in tasks[0]:
-            raise ValueError("this is JSON-MIN, which does not say what regions are; choose JSON")
+            raise ValueError("this is JSON-MIN, which does not say how photos are rotated; choose JSON")
         kept = [[one for one in task.get("annotations", ()) if not one.get("was_cancelled")] for task in tasks]
         kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
-            where = f"task {task.get('id', number)}: "
-            found = (
-                [entry for entry in one["result"] if "original_width" in entry]
-                for one in sorted(annotations, key=lambda one: not one.get("ground_truth"))
-            )
-            of_photo: dict[str, list[dict[str, Any]]] = {}
-            for entry in next(filter(None, found), []):
-                of_photo.setdefault(_photo_of(entry, task["data"]), []).append(entry)
-            for stated, entries in of_photo.items():
-                size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
-                instances = [
-                    Instance(one, ids.setdefault(name, len(ids) + 1), *region)
-                    for names, entry in _labelled(entries, left_out)
-                    for name in names
-                    for region in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
-                ]
-                photos.append(Photo(one, stated, *size, tuple(instances)))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        reason = f"{where}{reason_of(error)}"
-        raise UserError(f"{path}: not in Label Studio's JSON form ({reason}); export it again") from None
+            with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
+                found = (
+                    [entry for entry in one["result"] if "original_width" in entry]
+                    for one in sorted(annotations, key=lambda one: not one.get("ground_truth"))
+                )
+                of_photo = defaultdict(list)
+                for entry in next(filter(None, found), []):
+                    of_photo[_photo_of(entry, task)].append(entry)
+                for stated, entries in of_photo.items():
+                    size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
+                    instances = [
+                        Instance(one, ids.setdefault(name, len(ids) + 1), *region)
+                        for names, entry in _labelled(entries, left_out)
+                        for name in names
+                        for region in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
+                    ]
+                    photos.append(Photo(one, stated, *size, tuple(instances)))
     files, categories = PhotoFiles(folder or path.parent, folder is not None), {n: name for name, n in ids.items()}
     return Annotations(tuple(photos), categories, files, path, left_out)
 
 
-def _photo_of(entry: dict[str, Any], data: dict[str, Any]) -> str:
-    """Return how a task states the photo of an entry of ``result``."""
-    lists = {key: value if isinstance(value, list) else [value] for key, value in data.items() if value}
+def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
+    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded."""
+    lists = {key: value if isinstance(value, list) else [value] for key, value in task["data"].items() if value}
     texts = {key: values for key, values in lists.items() if all(isinstance(text, str) for text in values)}
-    images = {k: v for k, v in texts.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
-    known, name = images or texts, str(entry.get("to_name"))
+    names = {key: values for key, values in texts.items() if not values[0].startswith("data:")}  # the photo itself
+    images = {k: v for k, v in names.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
+    if texts != names and not images:
+        images = {"file_upload": [task.get("file_upload") or ""]}
+        if not images["file_upload"][0].lower().endswith(IMAGE_SUFFIXES):
+            raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
+    known, name = images or names, str(entry.get("to_name"))
     if name not in known and len(known) != 1:
         several = f"of its {len(known)} photos, {', '.join(known)}," if known else "of its data"
         raise ValueError(f"{several} none is '{name}', the to_name of a region")
@@ -129,10 +125,7 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[Any, ...
 
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
-    """Return the mask of a size (H, W), bool, of run lengths as ``brush_runs`` describes them.
-
-    A run that begins with 0 has as many values as it is long. Painted pixels are opaque.
-    """
+    """Return the mask of a size (H, W), bool, of ``brush_runs``; a run that begins with 0 has a value for each."""
     bits, at = "".join(f"{byte:08b}" for byte in runs), 0
 
     def number(length: int) -> int:
@@ -160,24 +153,15 @@ def write(folder: Path, found: Found) -> None:
     """
     tasks = []
     for photo in found.photos:
-        folder_of_all = photo.path.absolute().parents[len(Path(photo.name).parts) - 1]
-        scores = [one.score for one in photo.objects]
+        place = f"{photo.folder_of_all.name}/{photo.name}"
         entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
         prediction = {
             "model_version": found.model,
-            "score": sum(scores) / len(scores) if scores else 0.0,
+            "score": sum(one.score for one in photo.objects) / max(len(photo.objects), 1),
             "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
         }
-        tasks.append(
-            json.dumps(
-                {
-                    "data": {
-                        "image": f"/data/local-files/{form.LOCAL_FILES}{quote(f'{folder_of_all.name}/{photo.name}')}"
-                    },
-                    "predictions": [prediction],
-                }
-            )
-        )
+        data = {"image": f"/data/local-files/{form.LOCAL_FILES}{quote(place)}"}
+        tasks.append(json.dumps({"data": data, "predictions": [prediction]}))
     tag = "PolygonLabels" if found.polygons else "BrushLabels"
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'
@@ -194,15 +178,8 @@ def _entries(found: FoundObject, photo: FoundPhoto, polygons: bool) -> list[dict
         values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in found.polygons()]
     else:
         values = [{"format": "rle", "rle": brush_runs(decoded(found.runs))}]
-    common = {
-        "type": kind,
-        "from_name": "label",
-        "to_name": "image",
-        "original_width": photo.width,
-        "original_height": photo.height,
-        "image_rotation": 0,
-        "score": found.score,
-    }
+    size = {"original_width": photo.width, "original_height": photo.height}
+    common = {"type": kind, "from_name": "label", "to_name": "image", **size, "image_rotation": 0, "score": found.score}
     return [{**common, "value": {**value, kind: [found.name]}} for value in values]
 
 

@@ -1,5 +1,6 @@
 """Masks with the same stems as their photos, in the folder of the photos or in one of their own, and class names."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -17,8 +18,7 @@ MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
 
-    Args:
-        photos: the folder of photos; then ``path`` is that of the masks.
+    With a folder of ``photos``, ``path`` is that of the masks.
     """
     inside = {p.name.lower(): p for p in visible(path.iterdir(), path) if p.is_dir()}
     of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
@@ -45,10 +45,8 @@ def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    A line says how many masks that are.
-
-    Raises:
-        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
+    A line says how many masks that are. UserError: a folder does not exist, no photo has a mask, or two photos have the
+    same stem.
     """
     named = {name_key(path.stem): path for path in (masks_in(masks) if masks.is_dir() else ())}
     out, there = dict[str, tuple[Path, Path]](), {*named.values()}
@@ -59,8 +57,9 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         if key in out:
             raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
         out[key] = (photo, mask)
-    if not out and any(key.startswith("task-") and "-annotation-" in key for key in named):
-        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; export JSON")
+    if not out and (brushed := [m.name for key, m in named.items() if re.match(r"task-\d+-annotation-\d+-by-", key)]):
+        mend = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
+        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {mend}")
     if not out:
         raise UserError(
             f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
@@ -81,9 +80,7 @@ def read_class_names(path: Path) -> dict[int, str]:
     """Return value -> class name of a file, one per line from 1 on; "" of unknown values, whose names are ``IGNORED``.
 
     First lines of ``IGNORED``, then of ``BACKGROUND``, do not count: labelme's -1 and 0, which masks hold as 255 and 0.
-
-    Raises:
-        UserError: the file cannot be read, or names a class twice.
+    UserError: the file cannot be read, or names a class twice.
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     names = [line.strip() for line in lines if line.strip()]

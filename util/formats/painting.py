@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from model.episode import IGNORE
 from util.data.images.read import fitted_mask, header_of, upright_size
 from util.errors import UserError
-from util.formats.annotations import Instance, Photo, reason_of
+from util.formats.annotations import Instance, Photo, in_words
 from util.formats.shapes import decoded, has_area
 
 FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an outline
@@ -23,24 +23,16 @@ FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an 
 def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
 
-    Args:
-        table: category id -> class id; annotations of other categories are ignored, including crowd regions.
-
-    Raises:
-        UserError: an annotation does not fit the photo; the message names the photo.
+    ``table`` gives category id -> class id; annotations of other categories are ignored, including crowd regions.
+    UserError: an annotation does not fit the photo; the message names the photo.
     """
     mask = np.zeros((photo.height, photo.width), np.uint8)
     regions = []
     for instance in photo.instances:
         if instance.category not in table:
             continue
-        try:
+        with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
             region = _region(instance, photo)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{photo.name}: its annotation of category {instance.category} is damaged ({reason_of(error)}); "
-                "correct it"
-            ) from None
         if instance.crowd:
             mask[region] = IGNORE
         else:
@@ -53,9 +45,8 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
 def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
 
-    Raises:
-        UserError: as ``class_mask``; or the file, stored or upright, has another size than its annotations; or nothing
-            tells which of both they are of.
+    UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing tells
+    which of both they are of.
     """
     (stored, orientation), stated = header_of(path), (photo.height, photo.width)
     if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory

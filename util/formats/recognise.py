@@ -10,19 +10,12 @@ from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Found, Say, understood
 
 COCO, YOLO, LABELME, LABELSTUDIO, RESULTS, MASKS = "coco", "yolo", "labelme", "labelstudio", "results", "masks"
-READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {  # of a path, and the folder of photos where named
-    COCO: coco.read_annotations,
-    YOLO: yolo.read_annotations,
-    LABELME: labelme.read_annotations,
-    LABELSTUDIO: labelstudio.read_annotations,
-    RESULTS: results.read_annotations,
+WRITTEN = {COCO: coco, YOLO: yolo, LABELME: labelme, LABELSTUDIO: labelstudio}
+# of a path, and the folder of photos where named
+READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {
+    kind: module.read_annotations for kind, module in (WRITTEN | {RESULTS: results}).items()
 }
-WRITERS: dict[str, Callable[[Path, Found], None]] = {  # to a folder; they raise WriteError
-    COCO: coco.write,
-    YOLO: yolo.write,
-    LABELME: labelme.write,
-    LABELSTUDIO: labelstudio.write,
-}
+WRITERS: dict[str, Callable[[Path, Found], None]] = {kind: module.write for kind, module in WRITTEN.items()}
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
 KEYS = {  # of JSON files; the first that is found tells
     LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"(?:result|annotation_id)"\s*:', re.DOTALL),
@@ -37,8 +30,7 @@ EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a
 def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
 
-    Raises:
-        UserError: the path does not exist, or its content has no format or several.
+    UserError: the path does not exist, or its content has no format or several.
     """
     prefix, colon, rest = text.partition(":")
     named = prefix if colon and prefix in FORMATS and not Path(text).exists() else None

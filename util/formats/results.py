@@ -13,29 +13,23 @@ from tqdm import tqdm
 from util.data.images.read import read_mask
 from util.errors import UserError
 from util.files import read_json, read_text, visible
-from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, reason_of
+from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, in_words
 from util.formats.shapes import decoded, encoded
 
-REJECTED = "rejected"
+VERDICTS = ACCEPTED, REJECTED = "accepted", "rejected"
 VERDICT_FILE, VERDICT_FILES = "accepted.csv", "accepted*.csv"  # browsers number the files of one name
 
 
 def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
     """Return photo and class, as results state them -> verdict, of the newest file of verdicts in a folder of results.
 
-    A verdict on a result that is newer than the file does not count.
-
-    Raises:
-        UserError: the file lacks a column, or holds another word.
+    A verdict on a result that is newer than the file does not count. UserError: a column is lacking, or another word.
     """
     newest = max(folder.glob(VERDICT_FILES), key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         return {}
     rows = list(csv.DictReader(read_text(newest, "these verdicts", "save them again from review.html").splitlines()))
-    if any(
-        row.get("photo") is None or row.get("class") is None or row.get("verdict") not in ("accepted", REJECTED)
-        for row in rows
-    ):
+    if any(None in (row.get("photo"), row.get("class")) or row.get("verdict") not in VERDICTS for row in rows):
         raise UserError(f"{newest}: needs the columns photo, class, and verdict, accepted or rejected")
     since = newest.stat().st_mtime_ns
     files = {row["photo"]: folder / f"{Path(row['photo']).stem}.json" for row in rows}
@@ -46,12 +40,8 @@ def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the objects of a result, or of all results in a folder.
 
-    Args:
-        folder: of the photos, which are found there by name; default where each result states its photo, from the
-            working folder or from the folder above the results.
-
-    Raises:
-        UserError: a file is unreadable, or a photo or its mask is missing; the message names the file.
+    The photos are found by name in ``folder``, default where each result states its photo, from the working folder or
+    from the folder above the results. UserError: a file is unreadable, or a photo or its mask is missing.
     """
     files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
     verdicts = verdicts_in(within)
@@ -59,7 +49,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     root, ids, photos = folder or within, dict[str, int](), []
     for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
         record = read_json(file, "this result", "make it again")
-        try:
+        with in_words(f"{file}: is no result of this project (", "); make it again"):
             stated, size = str(record["query"]), (int(record["height"]), int(record["width"]))
             mask = read_mask(within / record["mask"]) if "mask" in record else None
             instances = []
@@ -68,8 +58,6 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 inside = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
                 if inside.any() and verdicts.get((record["query"], entry["name"])) != REJECTED:
                     instances.append(Instance(number, category, False, encoded(inside)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{file}: is no result of this project ({reason_of(error)}); make it again") from None
         here = folder is None and Path(stated).is_file()
         photo = Path(stated) if here else photo_files.find(stated, file)
         photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances), True))

@@ -73,8 +73,7 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
 def decoded(runs: dict[str, Any]) -> np.ndarray:
     """Return the mask of a run-length encoding, (H, W) bool; its counts are text or an array of numbers.
 
-    Raises:
-        ValueError: the encoding is damaged: pycocotools leaves pixels that no run covers to chance.
+    ValueError: the encoding is damaged: pycocotools leaves pixels that no run covers to chance.
     """
     (height, width), counts = runs["size"], runs["counts"]
     covered = _covered(counts) if isinstance(counts, str) else int(counts.sum(dtype=np.int64))
@@ -105,8 +104,7 @@ def _covered(counts: str) -> int:
 def polygons_of(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[np.ndarray]:
     """Return the outlines of the connected parts of a mask (H, W) bool, each (corners, 2) float64 of x and y.
 
-    Args:
-        tolerance: in pixels, by which the outline may leave the mask's; 0 for all corners.
+    They may leave the mask's by ``tolerance`` pixels; 0 for all corners.
     """
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not rows.size:

@@ -6,7 +6,6 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -15,27 +14,24 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, visible, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, reason_of
+from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, in_words
 from util.formats.masks import check_unique
-from util.formats.shapes import corners_of
+from util.formats.shapes import WITHIN, corners_of
 
+EXACT = 0.02  # pixels: of coordinates with six digits
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 BEYOND = 0.01  # of the photo's side: rounding of other programs
+UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
 
-    Category ids are the classes' numbers plus 1.
-
-    Args:
-        folder: of the photos; default ``images`` in place of ``labels``, where that exists.
-
-    Raises:
-        UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
+    Category ids are the classes' numbers plus 1. The photos are found in ``folder``, default ``images`` in place of
+    ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
     if path.is_dir():
         found = data_files_in(path)
@@ -68,26 +64,25 @@ def data_files_in(folder: Path) -> list[Path]:
 def read_data_file(path: Path) -> tuple[list[str], Path]:
     """Return the class names of a data file or ``classes.txt`` by their numbers from 0, and the data set's folder.
 
-    The folder is the ``path`` of the data file where that exists, else the file's own.
-
-    Raises:
-        UserError: the file is unreadable, or its names are no list.
+    The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
+    unreadable, or its names are no list.
     """
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
     if path.suffix.lower() not in YAML_SUFFIXES:
         names = [line.strip() for line in text.split("\n") if line.strip()]
     else:
-        try:
-            content = yaml.safe_load(text)
+        with in_words(f"{path}: ", "; write names: [cat, dog]"):
+            try:
+                content = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ValueError(error) from None
             names = content["names"]
             if "kpt_shape" in content:
                 raise ValueError("is of key points, whose rows are no outlines")
             if not isinstance(names, (list, dict)):
                 raise ValueError("names must list the classes, or map 0, 1, ... to them")
             names = [str(names[number]) for number in range(len(names))]
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: {reason_of(error)}; write names: [cat, dog]") from None
         stated = path.parent / str(content.get("path", ""))
         root = stated if "path" in content and stated.is_dir() else root
     check_unique(names, path)
@@ -100,9 +95,9 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
     for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            numbers = np.array(line.split(), np.float64)
-            category, shares = numbers[0], numbers[1:]
+        with in_words(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
+            category, *_ = numbers = np.array(line.split(), np.float64)
+            shares = numbers[1:]
             if category not in range(classes):
                 raise ValueError(f"class {category:g} is not among the classes 0..{classes - 1}")
             is_box = len(shares) == 4
@@ -116,18 +111,19 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
             corners = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
+            ends = np.abs(corners % 1 - UNDER) < EXACT  # of pixels, if ``write`` has made this row
+            if not is_box and (ends | (np.abs(corners % 1 - WITHIN) < EXACT)).all():
+                corners = np.where(ends, np.floor(corners) + 1 - WITHIN, corners)
             box = (*corners[:2], *(corners[4:6] - corners[:2])) if is_box else ()
             out.append((int(category), () if is_box else (corners,), box))
-        except ValueError as error:
-            line = f"line {number} is not in YOLO's form for segmentation ({reason_of(error)})"
-            raise UserError(f"{path}: {line}") from None
     return out
 
 
 def write(folder: Path, found: Found) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
-    Each connected part of an object is a row. The paths in the data file are relative to its folder.
+    Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
+    paths in the data file are relative to its folder.
     """
     names = list(found.categories.values())
     for photo in found.photos:
@@ -135,8 +131,9 @@ def write(folder: Path, found: Found) -> None:
         rows = []
         for one in photo.objects:
             for polygon in one.polygons():
-                shares = (polygon / (photo.width, photo.height)).reshape(-1)
+                inside = np.minimum(polygon, np.floor(polygon) + UNDER)
+                shares = (inside / (photo.width, photo.height)).reshape(-1)
                 rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
         photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(f"{row}\n" for row in rows))
-    content: dict[str, Any] = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
+    content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

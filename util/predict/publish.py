@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from model.common.foundation import hub
 from model.encoders.registry import title_of
-from model.encoders.weights import hub
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run, StageFolder

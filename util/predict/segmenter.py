@@ -21,7 +21,7 @@ from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
-from util.evaluate.calibration import evidence_of, find_calibration
+from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
 from util.predict.load_model import load_model
@@ -227,7 +227,7 @@ class Segmenter:
         elif calibration is not None:  # the largest over the windows of the photo
             windows: Sequence = photo.evidence or [[None] * len(margins)]
             presence = [
-                max(calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
+                max(calibration.presence(presence_inputs(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins[first:])
             ]
         if self.decision.refine and self.own:  # it was measured for classes against the background alone

@@ -1,58 +1,100 @@
-"""Check machine, data, lists, text vectors and weights of configs, and list missing prerequisites.
+"""Check machine, data, lists, text vectors, weights and disk of configs, and list missing prerequisites.
 
 The output ends with the experiments that can be run now and a command for each missing prerequisite. Without a config
-every experiment is checked, and summed up for each data set with its first gap; --all lists everything. The exit code
-is 2 if one of the configs cannot be run, without a config if nothing can.
+the data sets are listed; --all checks every experiment. The exit code is 2 if one of the configs cannot be run, with
+--all if none can.
 """
 
+from __future__ import annotations
+
 import argparse
+import importlib.util
+import platform
 import shlex
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
+import torchvision
+
+from model.encoders.registry import downloadable
 from model.registry import class_of
+from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.download import TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
+from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
 from util.config import command_line
 from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
-from util.config.read import read_config
+from util.config.folds import Fold
+from util.config.read import read_config, read_data
+from util.config.settings import HELD_OUT, Config, DataSettings
+from util.data.lists.files import found
+from util.data.lists.image_list import check_shots
+from util.data.lists.index import load_index, prepare_command
+from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import REPOSITORY
-from util.prepare.datasets.recipe import DIFFERS
-from util.prepare.needs import Finding, Needs, machine
+from util.parallel import usable_cores
+from util.prepare.datasets import coco, pascal
+from util.prepare.datasets.recipe import DIFFERS, compare_count
+from util.prepare.lists import MAKERS, published
 from util.run.device import gpu_count
+from util.run.network import build_model
+
+PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
+USAGE = "name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam --net resnet50"
+
+
+class Finding(NamedTuple):
+    """Result of the check of one requirement."""
+
+    what: str  # the requirement
+    fine: bool  # whether it is met
+    says: str  # details
+    mend: str = ""  # command or advice if it is not met
+
 
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument(
-        "configs",
-        nargs="*",
-        help="YAML files under config/, or an experiment and a data set such as: split2 pascal (default: all)",
-    )
+    text = "YAML files under config/, or an experiment and a data set such as: split2 pascal"
+    parser.add_argument("configs", nargs="*", help=text)
     command_line.add_method_options(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--all", action="store_true", help="without configs: list every finding and experiment")
+    parser.add_argument("--all", action="store_true", help="check every experiment, with the default encoders")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
-    words, needs = options.configs, Needs()
-    together = len(words) == 2 and not any(Path(word).suffix for word in words)  # an experiment and a data set
-    if not words:
-        together = bool(options.model or options.net)
-    paths = [command_line.named(options, group) for group in ([words] if together else [[word] for word in words])]
-    reports = [check_config(path, needs, options.overrides) for path in paths]
-    for path in () if words else experiments(Path("config")):
+    words, needs, reports = options.configs, Needs(), list[Report]()
+    if not words and not options.all and not (options.model or options.net):
+        return _list_data_sets()
+    together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
+    for group in [] if options.all else [words] if together else [[word] for word in words]:
+        reports.append(check_config(command_line.named(options, group), needs, options.overrides))
+    for path in experiments(Path("config")) if options.all else ():
         try:
             reports.append(check_config(path, needs, options.overrides))
         except UserError as error:  # in its place among all
             broken = Finding(f"config {path}", False, str(error), "correct that line")
             reports.append((path.parent.name, "", [broken]))
-    print_reports(reports, everything=bool(words) or options.all)
+    print_reports(reports)
     ready = [all(finding.fine for finding in findings) for *_, findings in reports]
-    return 0 if (all if words else any)(ready) else EXIT_USER_ERROR
+    return 0 if (any if options.all else all)(ready) else EXIT_USER_ERROR
+
+
+def _list_data_sets() -> int:
+    """Print what to name, and for each data set its folder, or the command that makes it."""
+    print(f"{USAGE}\nor name a config file; --all checks every experiment\n")
+    for path in (path for path in sorted(Path("config").glob("*/*.yaml")) if path.stem == path.parent.name):
+        data = read_data(path)
+        print(f"{path.stem:<12} {data.root if Path(data.root).is_dir() else f'missing: {prepare_command(data)}'}")
+    return 0
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
@@ -71,22 +113,148 @@ def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     return path.parent.name, command, needs.of(config)
 
 
-def print_reports(reports: list[Report], everything: bool) -> None:
-    """Print for each data set what can be run now, and a command for its first gap; all gaps and findings if asked."""
-    found = dict.fromkeys(finding for *_, findings in reports for finding in findings)
-    for finding in [*machine(), *found] if everything else []:
-        state = "MISSING" if not finding.fine else "differs" if DIFFERS in finding.says else "ok"
+def print_reports(reports: list[Report]) -> None:
+    """Print all findings, and for each data set the experiments that can be run and a command for each gap."""
+    gpus = [torch.cuda.get_device_name(number) for number in range(gpu_count())]
+    machine = {
+        "Python": platform.python_version(),
+        "torch": f"{torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}",
+        "GPU": ", ".join(gpus) or "none; runs use the CPU: sh train.sh ... 0",
+        "cores": f"{usable_cores()} usable",
+    }
+    checked = dict.fromkeys(finding for *_, findings in reports for finding in findings)
+    for finding in [*(Finding(what, True, says) for what, says in machine.items()), *checked]:
+        state = "MISSING" if not finding.fine else DIFFERS if DIFFERS in finding.says else "ok"
         print(f"{state:8}{finding.what}: {finding.says}")
     for name, group in groupby(reports, lambda report: report[0]):
         of_dataset = list(group)
         ready = [command for _, command, findings in of_dataset if all(f.fine for f in findings)]
         print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
-        for command in ready if everything else ready[:1]:
+        for command in ready:
             print(f"  {command}")
-        mends: dict[str, list[Finding]] = {}
-        for finding in (f for *_, findings in of_dataset for f in findings if not f.fine):
-            mends.setdefault(finding.mend, []).append(finding)
-        for mend, waiting in list(mends.items())[: None if everything else 1]:
-            print(f"  {len(waiting)} wait for {waiting[0].what}\n    {mend}")
-    if not everything:
-        print("python prepare.py check --all lists everything")
+        gaps = [finding for *_, findings in of_dataset for finding in findings if not finding.fine]
+        for mend in dict.fromkeys(finding.mend for finding in gaps):
+            waiting = [finding.what for finding in gaps if finding.mend == mend]
+            print(f"  {len(waiting)} wait for {waiting[0]}\n    {mend}")
+
+
+class Needs:
+    """Checks the prerequisites of configs; a prerequisite that several configs share is checked once."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Finding] = {}  # all findings, by their prerequisite
+
+    def of(self, config: Config, trains: bool = True) -> list[Finding]:
+        """Return the findings about all prerequisites of a config, or of its test alone."""
+        data, method = config.data, class_of(config.model)
+        trains = trains and method.learns
+        listed = ", ".join(filter(None, (data.train_list, data.test_list)))
+        out = [self.check(f"data {data.root} ({listed})", partial(_data, data), prepare_command(data))]
+        if out[0].fine:
+            rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
+            what, mend = f"lists {data.name} fold {data.fold} ({rule})", "change data.min_pixels, data.shot or the list"
+            out.append(self.check(what, partial(_lists, data), mend))
+        if trains and (problem := cannot_train(config)):
+            out.append(Finding(f"images to train {method.title} on", False, problem, "take another data set or method"))
+        if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
+            other = read_data(found(config.meta_stage.validate_on))
+            out.append(self.check(f"data {other.root} for validations", partial(_data, other), prepare_command(other)))
+        if method.reads_text:
+            path = NAMES if data.text == NAMES else vectors_path(data)
+            made = f"python prepare.py embeddings --dataset {data.name} --vectors"
+            mend = f"{made} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
+            out.append(self.check(f"vectors {path} for {data.name}", partial(_vectors, data), mend))
+        elif data.text != NO_TEXT:
+            what, mend = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
+            out.append(Finding(what, False, "this method reads no text vectors", mend))
+        start, backbone = config.model.encoder, config.model.backbone() or ""
+        if start is not None and start.weights is not None and (trains or not method.learns):
+            what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
+            mend = "name a file in model.encoder.weights, or NET=lite0"
+            if start.weights not in (TORCHVISION, TIMM):
+                mend = mend_of_missing(Path(start.weights), backbone)
+            out.append(self.check(what, partial(_weights, config, start.weights), mend))
+        if start is None and backbone:
+            what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"
+            out.append(self.check(what, partial(_networks, config), mend))
+        if trains:
+            name = f"{method.title} on {backbone}, {data.name}, {data.shot}-shot"
+            what = f"disk for checkpoints of {name} in {config.run.folder}"
+            mend = "free some space, or --set run.folder=<DIR> on another disk"
+            out.append(self.check(what, partial(_disk, config), mend))
+        return out
+
+    def check(self, what: str, says: Callable[[], Iterator[str]], mend: str) -> Finding:
+        """Return the finding about a requirement: ``says`` yields details, and raises UserError if it is not met."""
+        if what not in self.found:
+            try:
+                self.found[what] = Finding(what, True, "; ".join(says()))
+            except UserError as error:
+                self.found[what] = Finding(what, False, str(error), mend)
+        return self.found[what]
+
+
+def _data(data: DataSettings) -> Iterator[str]:
+    """Each listed photo exists with a mask of its size and valid class ids, as many as published."""
+    for part, listed in (("train", data.train_list), ("test", data.test_list)):
+        if listed is not None:
+            index = load_index(data, part)
+            if lost := [path for path in index.images if not path.is_file()]:
+                raise UserError(f"{len(lost)} photos of {part} are missing, such as {lost[0]}")
+            yield compare_count(part, len(index), PUBLISHED_SIZES.get(data.name, {}).get(Path(listed).stem))
+
+
+def _lists(data: DataSettings) -> Iterator[str]:
+    """Each class of a fold's lists has enough supports; the lists are as long as the published ones."""
+    for part, make in MAKERS.items():
+        if getattr(data, f"{part}_list") is not None:
+            images = make(load_index(data, part, progress=False), Fold.of(data), data)
+            check_shots(images, data)
+            yield compare_count(part, len(images.queries), published(data, part))
+
+
+def _vectors(data: DataSettings) -> Iterator[str]:
+    """The text vectors of the class names exist and have the right rows."""
+    rows, width = class_vectors(data).shape
+    yield f"{rows} x {width}"
+
+
+def _weights(config: Config, source: str) -> Iterator[str]:
+    """A model's encoder accepts its weights, which are loaded as a run does; or a run can download them."""
+    backbone = config.model.backbone() or ""
+    if source == TIMM:
+        yield f"a run takes {backbone} from timm's cache or downloads it (network needed)"
+    elif source == TORCHVISION:
+        if backbone not in downloadable():
+            raise UserError(f"torchvision has no weights of {backbone}")
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_url(backbone)).name
+        yield str(file) if file.is_file() else "a run will download them (network needed)"
+    else:
+        yield fill_encoder(config, build_model(config, text_width=1)).removeprefix("encoder: ")
+
+
+def _networks(config: Config) -> Iterator[str]:
+    """The networks that a method brings along load from their folders, or a run fetches them from the hub."""
+    if all(Path(name).is_dir() for name in (config.model.backbone() or "").split(",")):
+        build_model(config, text_width=0)
+        yield "complete"
+    elif importlib.util.find_spec("transformers") is None:
+        raise UserError("the package transformers is absent: pip install -r requirements-foundation.txt")
+    else:
+        yield "a run takes them from the hub's cache or downloads them (network needed)"
+
+
+def _disk(config: Config) -> Iterator[str]:
+    """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
+    with torch.device("meta"):  # sizes without memory
+        network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
+    need, folders = Stored.of(network, config.meta_stage).most, [Run(config).folder("meta")]
+    if config.base_stage is not None:
+        base = Stored.of(network.base_stage(), config.base_stage)
+        need = max(base.most, need + base.remain)
+        folders.append(Run(config).folder("base"))
+    free, there = free_bytes(config), taken(folders)
+    says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
+    if free < need - there:
+        raise UserError(says)
+    yield says

@@ -26,11 +26,12 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
-from util.files import fingerprint, kept_json, write_atomically
-from util.prepare.custom_sources import ALL, annotation_files, from_annotations, from_masks
+from util.files import fingerprint, kept_json, visible, write_atomically
+from util.formats import recognise
+from util.prepare.custom_sources import ALL, from_annotations, from_masks
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
-from util.prepare.staging import alone, made_aside
+from util.prepare.staging import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
@@ -60,13 +61,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the data set, its folds and its config; print the next commands.
 
-    Raises:
-        UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
+    UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
     config = Path(f"config/{options.name}/{options.name}.yaml")
     made_from = _checked(options, out)
-    with alone(out), made_aside(out, STAMP) as aside:
+    with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
         lines = yaml.safe_dump(lists, width=110, default_flow_style=None).splitlines()
@@ -99,8 +99,11 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
         if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
     files = [options.classes] if options.classes is not None and options.classes.is_file() else []
+    if options.annotations is not None:
+        path = recognise.recognise(options.annotations)[1]
+        files += [p for p in visible(path.rglob("*"), path) if p.is_file()] if path.is_dir() else [path]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
-    made_from = fingerprint([*files, *annotation_files(options)], *given)
+    made_from = fingerprint(files, *given)
     config, stamp = Path("config", options.name), out / STAMP
     if config.exists() and stamp.exists() and kept_json(stamp).get("made_from") != made_from:
         mend = f"remove that folder and {out}, or choose another --name"
@@ -157,11 +160,9 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
     """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
     images = (index.areas[:, 1:] > 0).sum(0)
     order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
-    out: list[list[str]] = [[] for _ in range(folds)]
-    for place, c in enumerate(order):
-        round_number, position = divmod(place, folds)  # every second round goes backwards
-        out[position if round_number % 2 == 0 else folds - 1 - position].append(classes[c])
-    return out
+    turns = [*range(folds), *reversed(range(folds))]  # every second round goes backwards
+    folds_in_turn = [turns[place % len(turns)] for place in range(len(order))]
+    return [[classes[c] for c, fold in zip(order, folds_in_turn) if fold == number] for number in range(folds)]
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:

@@ -17,9 +17,8 @@ from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
 from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of, read_region
 from util.errors import UserError, nearest
-from util.files import visible
 from util.formats import recognise
-from util.formats.annotations import Annotations, PhotoFiles, name_key
+from util.formats.annotations import PhotoFiles, name_key
 from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
 from util.formats.painting import label_of
 from util.parallel import attempt
@@ -32,8 +31,7 @@ SPACE = re.compile(r"\s+")  # lists have a word for each image
 def from_masks(options: argparse.Namespace) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
-    Raises:
-        UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks.
+    UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks.
     """
     if not options.masks.is_dir():
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
@@ -47,8 +45,9 @@ def from_masks(options: argparse.Namespace) -> Plan:
     known = {*masks, *masks.values()}
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    kinds = {_is_white(mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False)}
-    if white := True in kinds and False not in kinds:
+    values = (attempt(read_mask, mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
+    kinds = {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)}  # jobs name damaged masks
+    if white := kinds == {False}:  # all hold 0 and 255 alone
         _confirm_white(options, classes)
     return _plan(masks.items(), one_class if white else partial(_of_values, names=names), classes)
 
@@ -56,8 +55,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
 def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[Piece]:
     """Yield a mask of class ids, anew where it has unknown values or shows its only class by colours or opacity.
 
-    Raises:
-        UserError: as ``labels`` and ``one_class``; or a value has no name.
+    UserError: as ``labels`` and ``one_class``; or a value has no name.
     """
     given = attempt(partial(read_mask_of, job.photo), job.source)
     if isinstance(given, UserError) and len(names) == 1:
@@ -71,12 +69,6 @@ def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[P
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
         table[[0, *ids]] = range(len(ids) + 1)
         yield Piece(job.line, table[given])
-
-
-def _is_white(mask: Path) -> bool | None:
-    """Return whether a mask holds 0 and 255 alone; None: it holds no class ids, or is damaged, as its job will say."""
-    values = attempt(read_mask, mask)
-    return None if isinstance(values, UserError) else not (values % IGNORE).any()
 
 
 def _confirm_white(options: argparse.Namespace, classes: list[str]) -> None:
@@ -96,10 +88,8 @@ def _confirm_white(options: argparse.Namespace, classes: list[str]) -> None:
 def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Path, Path]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
-    Photos with the same content are one photo, which has several classes.
-
-    Raises:
-        UserError: a class has no folder, no mask has a photo, or one photo has two masks of a class.
+    Photos with the same content are one photo, which has several classes. UserError: a class has no folder, no mask has
+    a photo, or one photo has two masks of a class.
     """
     classes = [*filter(None, read_class_names(options.classes).values())] if options.classes else list(folders)
     for name in classes:
@@ -149,16 +139,19 @@ def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
 def from_annotations(options: argparse.Namespace) -> Plan:
     """Return the plan of the annotated photos of ``--annotations``.
 
-    Class ids follow the order of ``--classes`` if given, else ascending category ids.
-
-    Raises:
-        UserError: a class name is no category, or two categories or photos have one name.
+    Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
+    category, or two categories or photos have one name.
     """
     source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
-    named = read_class_names(options.classes).values() if options.classes else _annotated_names(annotations)
-    classes = [*filter(None, named)]
+    shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
+    if options.classes:
+        classes = [*filter(None, read_class_names(options.classes).values())]
+    else:
+        classes = [name for name, category in by_category.items() if category in shown]
+        if absent := [name for name, category in by_category.items() if category not in shown]:
+            print(f"left out, on no image: {', '.join(absent)}")
     for name in classes:
         if name not in by_category:
             raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
@@ -176,37 +169,14 @@ def draw(job: Job, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     yield Piece(job.line, label_of(job.source, job.photo, table))
 
 
-def annotation_files(options: argparse.Namespace) -> list[Path]:
-    """Return the files that ``--annotations`` stands for; none without it.
-
-    Raises:
-        UserError: the path has no known format.
-    """
-    if options.annotations is None:
-        return []
-    path = recognise.recognise(options.annotations)[1]
-    return [p for p in visible(path.rglob("*"), path) if p.is_file()] if path.is_dir() else [path]
-
-
-def _annotated_names(annotations: Annotations) -> list[str]:
-    """Return the names of the categories that an image shows, by ascending id; print those that none shows."""
-    shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
-    left_out = [name for category, name in annotations.categories.items() if category not in shown]
-    if left_out:
-        print(f"left out, on no image: {', '.join(left_out)}")
-    return [name for category, name in annotations.categories.items() if category in shown]
-
-
 def _plan(
     found: Iterable[tuple[Path, Any]], read: Callable[[Job, np.ndarray], Iterable[Piece]], classes: list[str]
 ) -> Plan:
     """Return the plan of photos and what their masks are made from.
 
     A list has one word for each image, so spaces in a file's name become underscores. All links have the suffix that
-    most photos have; readers ignore it.
-
-    Raises:
-        UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
+    most photos have; readers ignore it. UserError: two photos have one name, one is annotated in two entries, or masks
+    cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")

@@ -28,16 +28,10 @@ DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFE
 def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
     """Return ``target`` after downloading it; ``<target's name>.part`` of an interrupted call is continued.
 
-    An existing target is not downloaded again, only compared with the checksum. The download is renamed to the target
-    after the check of the length that the server states and of the checksum. A server that does not support ranges
-    sends the whole file again.
-
-    Args:
-        checksum: ``"md5:<hex>"`` or ``"sha256:<hex>"``, of which the first digits suffice; None checks the length.
-
-    Raises:
-        UserError: no connection, or a broken one, which the same call continues (the message has the URL and the
-            target for a manual download); a wrong checksum (the ``.part`` is removed, an existing target stays).
+    An existing target is not downloaded again, only compared with the checksum (``"md5:<hex>"`` or ``"sha256:<hex>"``,
+    of which the first digits suffice; None checks the length that the server states). A server that does not support
+    ranges sends the whole file again. UserError: no connection, or a broken one, which the same call continues; a wrong
+    checksum (the ``.part`` is removed, an existing target stays).
     """
     if target.exists():
         return _checked(target, checksum, url)
@@ -95,11 +89,8 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar (plain, gz, bz2, xz) beside a folder, and move the files into it at the end.
 
     Links and special files are ignored; access rights and times are not restored. An archive that was unpacked before
-    is skipped.
-
-    Raises:
-        UserError: the archive is cut short, damaged or of another format, or a name leads out of the folder; nothing
-            is unpacked then.
+    is skipped. UserError: the archive is cut short, damaged or of another format, or a name leads out of the folder;
+    nothing is unpacked then.
     """
     aside, stamp = folder / f".{archive.name}.unpacking", folder / f".{archive.name}.unpacked"
     made_from = fingerprint([archive])
@@ -114,10 +105,7 @@ def unpack(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
                 shutil.copyfileobj(source, file, CHUNK)
-        for path in [path for path in aside.rglob("*") if path.is_file()]:
-            target = folder / path.relative_to(aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+        shutil.copytree(aside, folder, copy_function=os.replace, dirs_exist_ok=True)
         write_atomically(stamp, made_from)
     except DAMAGE as error:
         if getattr(error, "errno", None):  # of the disk

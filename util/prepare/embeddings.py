@@ -40,9 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write ``<out>/<name>_<data set>.npz`` unless it exists already.
 
-    Raises:
-        UserError: unknown data set, a file that cannot be read safely, names that the file lacks, or an existing
-            target that was made from something else.
+    UserError: unknown data set, a file that cannot be read safely, names that it lacks, or an existing target that was
+    made from something else.
     """
     data, name = dataset_settings(options.dataset), options.name
     if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
@@ -61,8 +60,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         table, notes = read_vectors(source, data.classes), [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
-    for note in notes:
-        print(note)
+    print(*notes, sep="\n")
     print(f"{target}: {table.shape[0]} rows (background, {len(data.classes)} classes) of {table.shape[1]} numbers")
     if target.with_suffix(".pkl").exists():
         print(f"{target.with_suffix('.pkl')}: is ignored from now on, because the .npz of the same name comes first")

@@ -15,7 +15,6 @@ from util.data.lists.image_list import test_list, train_list
 from util.data.lists.index import load_index
 from util.prepare.datasets.recipe import compare_count
 
-DEFAULT_CONFIG = "config/pascal/pascal_split0_resnet50.yaml"
 MAKERS = {"train": train_list, "test": test_list}
 # (data set, fold rule, train list, part) -> published sizes of folds 0..3, for lists by 2048 pixels and exclude_novel.
 PUBLISHED = {
@@ -28,22 +27,17 @@ PUBLISHED = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("config", nargs="?", default=DEFAULT_CONFIG, help=f"config (default {DEFAULT_CONFIG})")
+    default = "config/pascal/pascal_split0_resnet50.yaml"
+    parser.add_argument("config", nargs="?", default=default, help=f"config (default {default})")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--fold", type=int, help="only this fold")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the sizes of all lists.
-
-    Raises:
-        UserError: data is missing or damaged, or a list file does not fit it.
-    """
+    """Print the sizes of all lists; UserError: data is missing or damaged, or a list file does not fit it."""
     chosen = [] if options.fold is None else [f"data.fold={options.fold}"]
     data = read_config(options.config, [*options.overrides, *chosen]).data
-    for part, make in MAKERS.items():
-        if getattr(data, f"{part}_list") is None:
-            continue
+    for part, make in ((part, make) for part, make in MAKERS.items() if getattr(data, f"{part}_list") is not None):
         index = load_index(data, part)
         print(f"{part}: {len(index)} images of {data.root}/{getattr(data, part + '_list')}")
         for number in range(data.folds) if options.fold is None else [options.fold]:

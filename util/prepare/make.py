@@ -28,7 +28,6 @@ MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs t
 RULES = 3  # raise when the same sources give other files
 EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
-CLASSES = "classes"  # the number of those that a mask shows
 MAX_SHOWN = 5  # bad files that are named
 
 
@@ -49,11 +48,7 @@ class Recipe:
         parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
 
     def run(self, options: argparse.Namespace) -> int:
-        """Prepare the data set and print its counts.
-
-        Raises:
-            UserError: a file is missing, damaged or of another form; no list is written then.
-        """
+        """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
         if not hasattr(self.module, "add_options"):
             root, out = options.root.resolve(), options.out.resolve()
             if root in (out, *out.parents):
@@ -61,14 +56,15 @@ class Recipe:
             refuse_other_files(options.out, MADE_FROM)
         plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
         if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
-            raise UserError(f"--root {options.root}: nothing of {self.name} is there; name the {self.module.ROOT}")
+            raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
         if plan.config:
             refuse_other(config, plan.config)
         make(plan, options.out, options.skip_bad)
         if plan.config:
             write_atomically(config, plan.config)
-            command = f"MODEL=multiprototype sh test.sh split0 {self.name} 1"
-            print(f"config: {config}; now: {command}   (0 in place of 1: CPU)")
+            print(
+                f"config: {config}; now: MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
+            )
         return 0
 
 
@@ -96,15 +92,11 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     files = [path for job in jobs for path in (job.photo, job.source) if isinstance(path, Path)]
     words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
     made_from = fingerprint((path for path in (*plan.sources, *files) if path.exists()), RULES, *words)
-    stamp = kept_json(out / STAMP)
-    if (
-        stamp.get("made_from") == made_from
-        and (skip_bad or not stamp["left_out"])
-        and all(_is_complete(plan, out, part, digest) for part, digest in stamp["digests"].items())
-    ):
+    stamp, marker = kept_json(out / STAMP), out / MADE_FROM
+    is_new = stamp.get("made_from") == made_from and (skip_bad or not stamp["left_out"])
+    if is_new and all(_is_complete(plan, out, part, digest) for part, digest in stamp["digests"].items()):
         print(f"{out}: is complete already; nothing to do")
     else:
-        marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
             for part in {*plan.parts, *plan.published, *stamp.get("sizes", {})}:
                 (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
@@ -132,11 +124,8 @@ def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
 def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:
     """Run the jobs and write the lists; return the facts for stamp and report.
 
-    Args:
-        since: time (ns) from which on outputs are up to date.
-
-    Raises:
-        UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
+    Outputs are up to date from the time ``since`` (ns) on. UserError: a job fails and ``skip_bad`` is False, or a list
+    is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
     alone = replace(plan, jobs=(), sources=())  # what other processes get with each job
@@ -146,22 +135,19 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for line in (*bad[:MAX_SHOWN], *([f"{len(bad) - MAX_SHOWN} more"] if len(bad) > MAX_SHOWN else [])):
+    for line in (*bad[:MAX_SHOWN], *[f"{len(bad) - MAX_SHOWN} more"][: len(bad) > MAX_SHOWN]):
         print(f"omitted: {line}")
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
-    lists: dict[str, list[str]] = {part: [] for part in plan.parts}
-    for job, (lines, _) in made:
-        for part in job.parts:
-            lists.setdefault(part, []).extend(lines)
-    for part, lines in lists.items():
-        if not lines:
-            raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
+    parts = dict.fromkeys([*plan.parts, *(part for job, _ in made for part in job.parts)])
+    lists = {part: [line for job, (lines, _) in made if part in job.parts for line in lines] for part in parts}
+    if empty := [part for part, lines in lists.items() if not lines]:
+        raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {empty[0]}; check the download")
     texts = {part: "".join(f"{line}\n" for line in lines) for part, lines in lists.items()}
     for part, text in texts.items():
         write_atomically(out / plan.lists / f"{part}.txt", text)
     words = [line.split() for _, (lines, _) in made for line in lines]
     counts = Counter(plan.classes[int(others[0]) - 1] for _, *others in words if others and plan.classes)
-    counts[CLASSES] = len(counts)
+    counts["classes"] = len(counts)
     return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()},
@@ -172,18 +158,17 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
 
 def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
     """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
-    lines = []
-    if job.name and all((out / name).exists() for name in plan.outputs(job.line)):
-        made = (out / plan.outputs(job.line)[0]).lstat().st_mtime_ns
-        lines = [job.line] if made >= since else []
-    if not lines:
-        image = read_image(job.photo)
+    lines, outputs = [], [out / name for name in plan.outputs(job.line)] if job.name else []
+    if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
+        lines = [job.line]
+    else:
+        image = np.empty((0, 0, 3), np.uint8) if plan.yields_photos else read_image(job.photo)
         lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)
     if not job.class_id or not isinstance(job.source, Path):
         return lines, []
-    given, stored, now = (header_of(p)[0] for p in (job.source, job.photo, out / plan.outputs(job.line)[0]))
+    given, stored, now = (header_of(path)[0] for path in (job.source, job.photo, outputs[0]))
     return lines, [RESIZED] * (given not in (stored, now))
 
 
@@ -208,9 +193,10 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
     sizes, counts = facts["sizes"], facts["counts"]
     for part, size in sizes.items():
         print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
-    for name in (name for name in plan.published if name not in sizes):
-        print("  " + compare_count(name, counts.get(name, 0), plan.published[name]))
-    for note in (*plan.notes, *(f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts)):
-        print(f"  {note}")
-    if facts["left_out"]:
-        print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")
+    of_classes = [
+        compare_count(name, counts.get(name, 0), n) for name, n in plan.published.items() if name not in sizes
+    ]
+    remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
+    omitted = [f"{facts['left_out']} omitted; without --skip-bad they are tried again"][: facts["left_out"]]
+    for line in (*of_classes, *plan.notes, *remarks, *omitted):
+        print(f"  {line}")

@@ -1,4 +1,4 @@
-"""A data set made aside and moved to its place when complete: a refused or interrupted run leaves nothing behind."""
+"""A folder made aside and moved to its place when complete: a refused or interrupted run leaves nothing behind."""
 
 import contextlib
 import getpass
@@ -20,42 +20,33 @@ def refuse_other_files(out: Path, marker: str) -> None:
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Return the context in which no other process of this user makes ``out``; refuse (UserError) if one does."""
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
-    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
-        yield
-
-
-@contextlib.contextmanager
 def made_aside(out: Path, marker: str) -> Iterator[Path]:
     """Return the context in which a folder is filled that becomes ``out``, or whose parts replace those of ``out``.
 
-    Args:
-        marker: a file that every folder made in this way holds.
-
-    Raises:
-        UserError: ``out`` holds other files, or the block raises; nothing has changed then.
+    ``marker`` is a file that every folder made in this way holds. UserError: another process of this user makes
+    ``out``, it holds other files, or the block raises; nothing has changed then.
     """
-    refuse_other_files(out, marker)
-    aside = out.with_name(f".{out.name}.making")
-    lacking = [folder for folder in aside.parents if not folder.exists()]
-    shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        out.mkdir(exist_ok=True)
-        for part in aside.iterdir():
-            if (out / part.name).is_dir():
-                shutil.rmtree(out / part.name)
-            os.replace(part, out / part.name)
-        aside.rmdir()
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for folder in lacking:
-                folder.rmdir()
-        if isinstance(error, UserError):
-            raise UserError(str(error).replace(str(aside), str(out))) from None
-        raise
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
+    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
+        refuse_other_files(out, marker)
+        aside = out.with_name(f".{out.name}.making")
+        lacking = [folder for folder in aside.parents if not folder.exists()]
+        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            out.mkdir(exist_ok=True)
+            for part in aside.iterdir():
+                if (out / part.name).is_dir():
+                    shutil.rmtree(out / part.name)
+                os.replace(part, out / part.name)
+            aside.rmdir()
+        except BaseException as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for folder in lacking:
+                    folder.rmdir()
+            if isinstance(error, UserError):
+                raise UserError(str(error).replace(str(aside), str(out))) from None
+            raise

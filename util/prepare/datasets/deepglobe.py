@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of_colours, line_of
+from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of_colours, line_of, matching
 
 ROOT = "folder in one of the layouts above"
 GRID = 6  # tiles along a side of an image
@@ -33,7 +33,6 @@ COLOURS = {  # in the order of the class ids
     "barren": (255, 255, 255),
 }
 PUBLISHED = {"test": 5666, **dict.fromkeys(COLOURS)}
-RAW_PHOTO, RAW_MASK = re.compile(r"(\d+)_sat\.jpg", re.I), re.compile(r"(\d+)_mask\.png", re.I)
 TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 
 
@@ -47,10 +46,7 @@ def find(options: argparse.Namespace) -> Plan:
 
 def find_raw(files: list[Path]) -> list[Job]:
     """Return the whole images, by number, of folders where images have masks; validation and test images have none."""
-    photos, masks = (
-        by_name((match[1], path) for path in files if (match := kind.fullmatch(path.name)))
-        for kind in (RAW_PHOTO, RAW_MASK)
-    )
+    photos, masks = matching(files, r"(\d+)_sat\.jpg"), matching(files, r"(\d+)_mask\.png")
     folders = {path.parent for path in masks.values()}
     numbers = sorted({*masks, *(n for n, path in photos.items() if path.parent in folders)})
     return [
@@ -70,26 +66,19 @@ def find_tiles(files: list[Path], root: Path) -> list[Job]:
             photos.setdefault(tile, path)
         elif folders:
             sources.append((f"{folders[-1]}/{tile}", path))
-    jobs = []
-    for name, path in by_name(sorted(sources)).items():
-        number, tile = name.split("/")
-        jobs.append(Job(photos.get(tile, path.with_suffix(".jpg")), path, name, int(number), f"{tile}.jpg"))
-    return jobs
+    return [
+        Job(photos.get(name[2:], path.with_suffix(".jpg")), path, name, int(name[0]), f"{name[2:]}.jpg")
+        for name, path in by_name(sorted(sources)).items()
+    ]
 
 
 def cut(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the masks of the kept tiles of an image.
-
-    Raises:
-        UserError: the mask is missing or damaged, has another size than its photo, or other colours.
-    """
+    """Yield the masks of the kept tiles of an image; UserError: its mask is damaged, or of another size or colours."""
     ids = ids_of_colours(job.source, COLOURS.values())
     if image.shape[:2] != ids.shape:
         raise UserError(f"{job.source}: is {ids.shape} (height, width), its photo {image.shape[:2]}; restore both")
-    height, width = ids.shape
     for i, j in product(range(GRID), repeat=2):
-        rows = slice(i * height // GRID, (i + 1) * height // GRID)
-        columns = slice(j * width // GRID, (j + 1) * width // GRID)
+        rows, columns = (slice(n * side // GRID, (n + 1) * side // GRID) for n, side in zip((i, j), ids.shape))
         tile, name = ids[rows, columns], f"{job.source.name.split('_')[0]}_sat_{i}{j}"
         present, counts = np.unique(tile, return_counts=True)
         if len(present) == 1 or counts.min() / tile.size <= 0.048:

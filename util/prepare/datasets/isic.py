@@ -7,36 +7,22 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 """
 
 import argparse
-import csv
-import re
 
-from util.files import REPOSITORY
-from util.prepare.datasets.recipe import Job, Plan, by_name, classes_of, grey
+from util.prepare.datasets.recipe import Job, Plan, classes_of, grey, listed, matching
 
 ROOT = "folder of the photos and the masks"
-CLASSES = "lists/isic2018/classes.csv"
-PHOTO, MASK = re.compile(r"(ISIC_\d{7})\.jpe?g", re.I), re.compile(r"(ISIC_\d{7})_segmentation\.png", re.I)
+CLASSES = "isic2018/classes.csv"  # of ``lists/``
 PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}
-
-
-def class_of_photo() -> dict[str, str]:
-    """Return the class of each photo."""
-    with (REPOSITORY / CLASSES).open(newline="", encoding="utf-8") as file:
-        return {row["ID"]: row["Class"] for row in csv.DictReader(file)}
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of ISIC: masks of all listed photos, by class and name; errors as ``by_name``."""
-    root, classes, known = options.root, classes_of("isic"), class_of_photo()
-    files = sorted(root.rglob("ISIC_*"))
-    photos, masks = (
-        by_name((match[1].upper(), path) for path in files if (match := kind.fullmatch(path.name)))
-        for kind in (PHOTO, MASK)
-    )
-    jobs = []
+    root, classes, known = options.root, classes_of("isic"), {row["ID"]: row["Class"] for row in listed(CLASSES)}
+    files, jobs = sorted(root.rglob("ISIC_*")), []
+    photos, masks = matching(files, r"(ISIC_\d{7})\.jpe?g"), matching(files, r"(ISIC_\d{7})_segmentation\.png")
     for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
         photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")
         jobs.append(Job(photo, mask, f"{known[name]}/{name}", class_id, f"{name}.jpg"))
     unknown = sorted(photos.keys() - known.keys())
-    notes = [f"{len(unknown)} photos are not in {CLASSES}, such as {unknown[0]}, left out"] if unknown else []
+    notes = [f"{len(unknown)} photos are not in lists/{CLASSES}, such as {unknown[0]}, left out"] if unknown else []
     return Plan(jobs, grey, classes, PUBLISHED, notes)

@@ -12,8 +12,7 @@ from typing import Any
 
 from util.files import read_json
 from util.formats.coco import shape_of
-from util.prepare.datasets import regions
-from util.prepare.datasets.recipe import Job, Plan
+from util.prepare.datasets.recipe import Job, Plan, coco_photo, find_file, listed, plan_of, published_form, read_pickle
 
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
@@ -24,15 +23,15 @@ Annotations = dict[int, dict[str, list[Any]]]  # id of a class -> photo -> segme
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of LVIS-92i: a region for each class and photo."""
-    source, jobs = regions.find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
-    known = {int(row["lvis_id"]): row["name"] for row in regions.listed(CLASSES)}
-    with regions.published_form(source):
+    source, jobs = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
+    known = {int(row["lvis_id"]): row["name"] for row in listed(CLASSES)}
+    with published_form(source):
         found, own = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
         valid = [number for number, photos in found.items() if len(photos) > 1]  # a query and a support
         valid = valid[: len(valid) // FOLDS * FOLDS]
         for class_id, number in enumerate(valid, 1):
             for photo, segmentations in sorted(found[number].items()):
-                path, shapes = regions.coco_photo(options.root, photo), tuple(map(shape_of, segmentations))
+                path, shapes = coco_photo(options.root, photo), tuple(map(shape_of, segmentations))
                 jobs.append(Job(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
     others = [str(number) for number in valid if number not in known]
     note = f"ids of the classes, lists/{CLASSES}: "
@@ -42,7 +41,7 @@ def find(options: argparse.Namespace) -> Plan:
         "classes": [names.get(number, f"lvis_{number}") for number in valid],
         "class_photos": [len(found[number]) for number in valid],
     }
-    return regions.plan_of(options, jobs, [source], lists, RULE, 920, notes=[note])
+    return plan_of(options, jobs, [source], lists, RULE, 920, notes=[note])
 
 
 def from_pickle(path: Path) -> tuple[Annotations, dict[int, str]]:
@@ -51,7 +50,7 @@ def from_pickle(path: Path) -> tuple[Annotations, dict[int, str]]:
         int(category): {
             str(photo): [one["segmentation"] for one in content["annotations"]] for photo, content in photos.items()
         }
-        for category, photos in regions.read_pickle(path).items()
+        for category, photos in read_pickle(path).items()
     }, {}
 
 

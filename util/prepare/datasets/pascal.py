@@ -13,8 +13,8 @@ interruption, run the command again: it continues.
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,11 +24,10 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan
+from util.prepare.datasets.recipe import Job, Piece, Plan, published_form
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
-CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
@@ -45,8 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "data/VOC2012")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One of the two data sets: folders of photos and masks, and the image names of its sets."""
 
     photos: Path
@@ -56,11 +54,7 @@ class Source:
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's.
-
-    Raises:
-        UserError: a file is missing or damaged, or files do not fit together.
-    """
+    """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's; UserError: a file is bad."""
     raw, voc_path, sbd_path = options.out.parent / "raw", options.voc, options.sbd
     if options.download:
         voc_path = fetch(VOC_YEAR["url"], raw / VOC_YEAR["filename"], f"md5:{VOC_YEAR['md5']}")
@@ -69,39 +63,29 @@ def find(options: argparse.Namespace) -> Plan:
     sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw))]
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
-    val = set(voc.sets["val"])
-    own = [name for name in voc.sets["train"] if name not in val]
-    added = {"train": ()} if sbd_path is None else sources[1].sets
-    sets = {part: list(dict.fromkeys([*own, *sorted(set(names) - val)])) for part, names in added.items()}
-    sets["val"] = list(voc.sets["val"])
+    val, added = dict.fromkeys(voc.sets["val"]), {"train": ()} if sbd_path is None else sources[1].sets
+    all_of = {part: [*voc.sets["train"], *sorted({*names})] for part, names in added.items()}
+    sets = {part: dict.fromkeys(name for name in names if name not in val) for part, names in all_of.items()}
+    sets["val"] = val
     names = dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
-    members = {part: set(of_part) for part, of_part in sets.items()}
-    jobs = [
-        Job(
-            _first([source.photos / f"{name}.jpg" for source in sources]),
-            _first([source.masks / f"{name}{source.suffix}" for source in sources]),
-            name,
-            parts=tuple(part for part in sets if name in members[part]),
-        )
-        for name in names
-    ]
+    jobs = []
+    for name in names:
+        photo = _first([source.photos / f"{name}.jpg" for source in sources])
+        mask = _first([source.masks / f"{name}{source.suffix}" for source in sources])
+        jobs.append(Job(photo, mask, name, parts=tuple(part for part in sets if name in sets[part])))
     notes = []
     if sbd_path is None:
-        notes.append("without --sbd the training sets hold only VOC's own images; published results use SBD as well")
+        notes = ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
     elif "train" not in sets:
         lacking = f"SBD's own train.txt and val.txt are not beside {sources[1].masks}"
-        notes.append(f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt")
-    folders = {"images": "JPEGImages", "masks": MASKS[1], "lists": LISTS}
+        notes = [f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt"]
     published = {part: PUBLISHED[part] for part in sets}
-    return Plan(jobs, read, (), published, notes, tuple(sets), (), **folders, suffix=".jpg")
+    folders = ("JPEGImages", MASKS[1], LISTS)
+    return Plan(jobs, read, (), published, notes, tuple(sets), (), *folders, ".jpg")
 
 
 def find_voc(folder: Path) -> Source:
-    """Return VOC 2012 from its folder, or from ``VOC2012`` or ``VOCdevkit/VOC2012`` inside a folder.
-
-    Raises:
-        UserError: it is missing or incomplete.
-    """
+    """Return VOC 2012 from its folder, or ``VOC2012`` or ``VOCdevkit/VOC2012`` inside; UserError: it lacks files."""
     root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
     masks = _first([root / name for name in MASKS])
     for part in (root / "JPEGImages", masks):
@@ -114,10 +98,7 @@ def find_voc(folder: Path) -> Source:
 def find_sbd(folder: Path) -> Source:
     """Return SBD from a folder: ``benchmark_RELEASE``, torchvision's layout, or ``SegmentationClassAug`` with PNGs.
 
-    PNGs without the list ``train.txt`` are all of ``trainaug``, and there is no ``train``.
-
-    Raises:
-        UserError: the folder holds none of them.
+    PNGs without the list ``train.txt`` are all of ``trainaug``, and there is no ``train``. UserError: it holds no SBD.
     """
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
     official = (root / "cls").is_dir()
@@ -134,26 +115,20 @@ def find_sbd(folder: Path) -> Source:
 
 
 def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask of either data set; palette PNGs are linked.
-
-    Raises:
-        UserError: it is missing, damaged or no mask, or does not fit its photo.
-    """
+    """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
     if job.source.suffix == MATLAB:
         from scipy.io import loadmat
 
-        try:
+        with published_form(job.source):
             content = loadmat(job.source, squeeze_me=True, struct_as_record=False)
             mask = np.asarray(content["GTcls"].Segmentation).astype(np.uint8)
-        except Exception as error:  # scipy raises many types of exceptions for damaged files
-            raise UserError(f"{job.source}: no SBD mask (GTcls.Segmentation) that can be read ({error})") from None
     else:
         mask = read_mask(job.source)
         with Image.open(job.source) as stored:
             linked = stored.mode == "P"
     mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
-    count_classes(mask, job.source, CLASSES)
+    count_classes(mask, job.source, classes=20)
     yield Piece(job.line, job.source if linked else mask)
 
 

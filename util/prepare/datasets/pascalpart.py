@@ -20,18 +20,15 @@ from util.files import read_json, read_text
 from util.formats.coco import shape_of
 from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
-from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import drawn, find_file, listed, plan_of, published_form, region
+from util.prepare.datasets.recipe import Job, Piece, Plan, drawn, find_file, listed, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
 MOST = 2500  # episodes of a fold, which has at most as many as its lists have photos
 RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct"}
-LEFT_OUT = "aeroplane+TAIL"  # by the published code
 CLASSES, PARTS = "pascal_part/classes.csv", "pascal_part/parts.csv"  # of ``lists/``
 OFFICIAL, VAL = "Annotations_Part", "ImageSets/Main/val.txt"
-OTHER_NAMES = {"table": "diningtable"}
-Object = tuple[str, tuple[int, ...], dict[str, list[Any]]]  # name, left, top, right, bottom, shapes of each part
+Object = tuple[str, tuple[int, ...], list[tuple[str, Any]]]  # name; left, top, right, bottom; parts and their shapes
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -64,7 +61,7 @@ def photos_of(path: Path) -> list[dict[str, list[str]]]:
             for thing, of_thing in content[group]["object"].items()
             for part, splits in of_thing["part"].items()
         }
-        usable = {name: s["val"] for name, s in parts.items() if s["train"] and s["val"] and name != LEFT_OUT}
+        usable = {name: s["val"] for name, s in parts.items() if s["train"] and s["val"] and name != "aeroplane+TAIL"}
         if not usable:
             raise ValueError(f"{group} has no part in training and validation photos")
         out.append(usable)
@@ -74,16 +71,15 @@ def photos_of(path: Path) -> list[dict[str, list[str]]]:
 def official_photos(folder: Path) -> list[dict[str, list[str]]]:
     """Return the validation photos of each listed class by the official annotations, of each group.
 
-    Raises:
-        UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
+    UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
     """
     names = read_text(folder.parent / VAL, "this list", "unpack VOC 2010").split()
     paths = [path for stem in names if (path := folder / f"{stem}.mat").exists()]
-    shown = dict(zip(paths, parallel_map(_classes_in, paths, "annotations"), strict=True))
+    shown = [(path.stem, classes) for path, classes in zip(paths, parallel_map(_classes_in, paths, "annotations"))]
     out: list[dict[str, list[str]]] = [{} for _ in GROUPS]
     for row in listed(CLASSES):
         name = f"{row['object']}+{row['part']}"
-        if stems := [path.stem for path, names in shown.items() if name in names]:
+        if stems := [stem for stem, classes in shown if name in classes]:
             out[int(row["fold"])][name] = stems
     if lacking := [group for group, of_group in zip(GROUPS, out) if not of_group]:
         raise UserError(f"{folder}: no validation photo shows a part of {lacking[0]}; unpack all annotations")
@@ -91,7 +87,7 @@ def official_photos(folder: Path) -> list[dict[str, list[str]]]:
 
 
 def _classes_in(path: Path) -> set[str]:
-    return {f"{thing}+{part}" for thing, _, parts in objects_of(path) for part in parts}
+    return {f"{thing}+{part}" for thing, _, shapes in objects_of(path) for part, _ in shapes}
 
 
 def objects_of(path: Path) -> list[Object]:
@@ -105,7 +101,7 @@ def objects_of(path: Path) -> list[Object]:
             for one in read_json(path, "this annotation", "unpack the benchmark's annotations")["object"]:
                 shapes = [(part["name"], shape_of(mask)) for part in one["parts"] for mask in part["mask"]]
                 box = tuple(int(float(one["bndbox"][side])) for side in ("xmin", "ymin", "xmax", "ymax"))
-                out.append((one["name"], box, _by_part(shapes)))
+                out.append((one["name"], box, shapes))
             return out
         from scipy.io import loadmat  # imported where it is called: it would delay every command
 
@@ -116,12 +112,8 @@ def objects_of(path: Path) -> list[Object]:
             rows, columns = np.nonzero(np.atleast_2d(one.mask))
             ends = (columns.min(), rows.min(), columns.max(), rows.max()) if len(rows) else (0, 0, 0, 0)
             name = str(getattr(one, "class"))
-            out.append((OTHER_NAMES.get(name, name), tuple(map(int, ends)), _by_part(shapes)))
+            out.append(("diningtable" if name == "table" else name, tuple(map(int, ends)), shapes))
     return out
-
-
-def _by_part(shapes: list[tuple[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [shape for part, shape in shapes if part == name] for name, _ in shapes}
 
 
 def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
@@ -129,7 +121,8 @@ def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
     path, name = job.source
     thing, part = name.split("+", 1)
     with published_form(path):
-        found = [(parts.get(part, []), box) for one, box, parts in objects_of(path) if one == thing]
+        objects = [(shapes, box) for one, box, shapes in objects_of(path) if one == thing]
+        found = [([shape for name, shape in shapes if name == part], box) for shapes, box in objects]
         shown = [one for one in found if any(not isinstance(s, dict) or decoded(s).any() for s in one[0])]
     if shown:
         shapes, box = drawn(shown, job.class_id, path.stem)

@@ -11,8 +11,7 @@ import numpy as np
 
 from util.data.images.read import fitted_mask, header_of, opened_mask
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan
-from util.prepare.datasets.regions import find_file, plan_of
+from util.prepare.datasets.recipe import Job, Piece, Plan, find_file, plan_of
 
 ROOT = "folder of Images and Annotations"
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
@@ -22,11 +21,7 @@ PHOTOS, MASKS = {".jpg", ".jpeg", ".png"}, {".png"}
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of PerSeg, objects and photos by name.
-
-    Raises:
-        UserError: an object has no photo 00, or no other one.
-    """
+    """Return the plan of PerSeg, objects and photos by name; UserError: an object has no photo 00, or no other one."""
     images = find_file(options.root, "Images")
     masks, jobs = images.parent / "Annotations", []
     classes = sorted({path.name for folder in (images, masks) for path in folder.glob("[!.]*") if path.is_dir()})
@@ -46,11 +41,7 @@ def find(options: argparse.Namespace) -> Plan:
 
 
 def any_grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
-    """Yield the mask that all values but 0 make.
-
-    Raises:
-        UserError: it is missing or damaged, has another size than its photo, or is the support's and empty.
-    """
+    """Yield the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)
     mask = fitted_mask(mask, False, *header_of(job.photo), job.source)

@@ -13,48 +13,53 @@ example of it all; the least that it needs:
         return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
 """
 
+import argparse
+import csv
+import io
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
+import yaml
 
 from util.config.read import read_data
-from util.data.images.read import fitted_mask, header_of, opened_mask
+from util.data.images.read import fitted_mask, header_of, opened_mask, turned
 from util.data.lists.index import measure
+from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
 from util.files import REPOSITORY
+from util.formats.annotations import Instance, Photo
+from util.formats.painting import class_mask
+from util.unpickle import RestrictedUnpickler
 
+Drawn = TypeVar("Drawn")
 DIFFERS = "differs"
+CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
+SPLITS = ("val2017", "train2017")  # folders of COCO's photos; LVIS's validation photos lie in both
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
 UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a mask's pixels that may have one
 
 
 @dataclass(frozen=True)
 class Job:
-    """A photo, and the mask or the masks that are made for it.
-
-    Attributes:
-        photo: its file.
-        source: what the mask is made from, for ``Plan.read``: mostly a file.
-        name: of the mask, without suffix; empty if ``Plan.read`` names several.
-        class_id: of a mask of one class, 1-based; 0 if the mask holds class ids.
-        photo_name: of the prepared photo, for masks of one class.
-        parts: the lists that it goes to.
-    """
+    """A photo, and the mask or the masks that are made for it."""
 
     photo: Path
-    source: Any
-    name: str = ""
-    class_id: int = 0
-    photo_name: str = ""
-    parts: tuple[str, ...] = ("test",)
+    source: Any  # what the mask is made from, for ``Plan.read``: mostly a file
+    name: str = ""  # of the mask, without suffix; empty if ``Plan.read`` names several
+    class_id: int = 0  # of a mask of one class, 1-based; 0 if the mask holds class ids
+    photo_name: str = ""  # of the prepared photo, for masks of one class
+    parts: tuple[str, ...] = ("test",)  # the lists that it goes to
 
     @property
     def line(self) -> str:
-        """The line of the lists."""
+        """The line of the lists; errors as ``line_of``."""
         return line_of(self.name, self.class_id, self.photo_name)
 
 
@@ -70,31 +75,25 @@ class Piece(NamedTuple):
 class Plan:
     """The jobs and the lists of a data set.
 
-    Attributes:
-        jobs: in the order of the lines of the lists; a function that returns them is called unless all is done.
-        read: of a job and its photo, upright (H, W, 3) uint8, the masks; none where a class shows no pixel.
-        classes: names, to count the masks of each.
-        published: list, class or "classes" -> its documented count, None if there is none; these are printed.
-        notes: to be printed.
-        parts: the lists that must not be empty.
-        sources: files beside those of the jobs that the data set is made from.
-        images, masks, lists: folders of the prepared data set.
-        suffix: of its photos, where masks hold class ids.
-        config: text of the data set's config, where the annotations name its classes.
+    ``jobs`` stand in the order of the lines of the lists; a function that returns them is called unless all is done.
+    ``read`` returns the masks of a job and its photo, upright (H, W, 3) uint8: none where a class shows no pixel.
     """
 
     jobs: Sequence[Job] | Callable[[], Sequence[Job]]
     read: Callable[[Job, np.ndarray], Iterable[Piece]]
-    classes: Sequence[str] = ()
-    published: Mapping[str, int | None] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    parts: Sequence[str] = ("test",)
-    sources: Sequence[Path] = ()
-    images: str = "images"
+    classes: Sequence[str] = ()  # names, to count the masks of each
+    published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
+    notes: Sequence[str] = ()  # to be printed
+    parts: Sequence[str] = ("test",)  # the lists that must not be empty
+    sources: Sequence[Path] = ()  # files beside those of the jobs that the data set is made from
+    images: str = "images"  # folders of the prepared data set
     masks: str = "masks"
     lists: str = "lists"
-    suffix: str = ".png"
-    config: str = ""
+    suffix: str = ".png"  # of its photos, where masks hold class ids
+    config: str = ""  # text of the data set's config, where the annotations name its classes
+    yields_photos: bool = (
+        False  # jobs name files of arrays; each ``Piece`` has its photo, and ``read`` gets an empty one
+    )
 
     def outputs(self, line: str) -> tuple[Path, Path]:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
@@ -105,8 +104,7 @@ class Plan:
 def line_of(name: str, class_id: int, photo_name: str) -> str:
     """Return a line of a list: the name alone of a mask of class ids; mask, class and photo of a mask of one class.
 
-    Raises:
-        UserError: a name has a space, or leads out of its folder.
+    UserError: a name has a space, or leads out of its folder.
     """
     words = [name, str(class_id), photo_name] if class_id else [name]
     for word in words:
@@ -122,6 +120,18 @@ def classes_of(dataset: str) -> list[str]:
     return read_data(REPOSITORY / "config" / dataset / f"{dataset}.yaml").classes
 
 
+def listed(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of ``lists/``."""
+    with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def matching(files: Iterable[Path], pattern: str) -> dict[str, Path]:
+    """Return the files whose whole name matches a pattern, by its first group in upper case; errors as ``by_name``."""
+    found = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
+    return by_name((match[1].upper(), path) for match, path in found if match)
+
+
 def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     """Return files by name; refuse (UserError) two of one name."""
     out: dict[str, Path] = {}
@@ -133,20 +143,15 @@ def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 
 def compare_count(title: str, count: int, expected: int | None) -> str:
     """Return a line with a count, the published count (None if unknown) and whether both agree."""
-    if expected is None:
-        return f"{title}: {count}"
-    return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"
+    agrees = "" if expected is None else f", published {expected}: {'OK' if count == expected else DIFFERS}"
+    return f"{title}: {count}{agrees}"
 
 
 # --- readers of masks ------------------------------------------------------------------------------------------------
 
 
 def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
-    """Yield a PNG of class ids 0 to ``classes`` and 255.
-
-    Raises:
-        UserError: it is missing or damaged, holds another id, or does not fit its photo.
-    """
+    """Yield a PNG of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     measure((job.photo, job.source), classes)
     yield Piece(job.line, job.source)
 
@@ -154,8 +159,7 @@ def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
 def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of one class that a file of grey values shows, in the size of its photo.
 
-    Raises:
-        UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
+    UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
     """
     with opened_mask(job.source) as stored:
         values = np.asarray(stored.convert("L"))
@@ -176,11 +180,8 @@ def fitted(job: Job, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     """Return the class ids (H, W) uint8 of a mask of colours, 0 where it is black.
 
-    Args:
-        colours: red, green and blue of class 1, 2, ..., each 0 or on.
-
-    Raises:
-        UserError: the mask is missing or damaged, or many of its pixels have other colours.
+    ``colours`` are red, green and blue of class 1, 2, ..., each 0 or on. UserError: the mask is missing or damaged, or
+    many of its pixels have other colours.
     """
     with opened_mask(path) as stored:
         rgb = np.asarray(stored.convert("RGB"))
@@ -196,3 +197,87 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
             f"{tuple(rgb[unclear][0].tolist())}; restore it"
         )
     return np.where(ids == none, 0, ids)
+
+
+def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
+    """Yield the union of shapes in a photo, or in the object that is cut out of it.
+
+    ``job.source`` holds the shapes, in the photo's stored pixels, and left, top, right and bottom of the object; None
+    keeps the whole photo. UserError: a shape does not fit the photo.
+    """
+    shapes, box = job.source
+    (height, width), orientation = header_of(job.photo)
+    instances = tuple(Instance(0, 1, False, shape) for shape in shapes)
+    mask = class_mask(Photo(0, str(job.photo), height, width, instances), {1: 1})
+    mask, part = turned(mask, orientation), None
+    if box is not None:
+        left, top, right, bottom = (max(side, 0) for side in box)
+        mask, part = np.ascontiguousarray(mask[top:bottom, left:right]), image[top:bottom, left:right]
+    if mask.any():
+        yield Piece(job.line, mask, part)
+
+
+# --- data sets whose annotations name their classes ------------------------------------------------------------------
+
+
+@contextmanager
+def published_form(path: Path) -> Iterator[None]:
+    """Turn an error of reading annotations that are damaged, unsafe or in another form into one line, a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise any exception
+        raise UserError(f"{path}: is not in its published form ({error!r}); unpack it again") from None
+
+
+def find_file(root: Path, *names: str) -> Path:
+    """Return the first file of one of some names below a folder; UserError if there is none."""
+    if found := next((path for name in names for path in sorted(root.rglob(name))), None):
+        return found
+    raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
+
+
+def read_pickle(path: Path) -> Any:
+    """Return the content of a pickle file, whose code is not executed."""
+    return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+
+
+def coco_photo(root: Path, name: str) -> Path:
+    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one."""
+    base = root / "coco" if (root / "coco").is_dir() else root
+    places = (base / name, *(base / split / Path(name).name for split in SPLITS))
+    return next((path for path in places if path.exists()), base / name)
+
+
+def plan_of(
+    options: argparse.Namespace,
+    jobs: Sequence[Job],
+    sources: Sequence[Path],
+    lists: dict[str, Any],
+    rule: dict[str, Any],
+    classes: int | None = None,
+    read: Callable[[Job, np.ndarray], Iterator[Piece]] = region,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Return the plan of a data set with its config, ``classes`` of which are published.
+
+    ``lists`` holds ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``; ``rule``
+    the entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
+    """
+    for job in jobs:
+        line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
+    text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
+    usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
+    config = CONFIG.read_text(encoding="utf-8").format(
+        **usual | rule,
+        name=options.what,
+        root=options.out,
+        lists="".join(f"  {line}\n" for line in text.splitlines()),
+    )
+    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
+
+
+def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
+    """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
+    return objects[int(random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode())).integers(len(objects)))]

@@ -31,17 +31,15 @@ SUFFIXES = (".png", ".bmp", ".jpg")
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of SUIM, from masks of classes or of colours."""
     classes = classes_of("suim")
-    folders = [p.parent for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
-    files = [
-        path for folder in folders for code in CODES for path in visible((folder / "masks" / code).glob("*"), folder)
-    ]
+    folders = [p.parent / "masks" for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
+    files = [path for folder in folders for code in CODES for path in visible((folder / code).glob("*"), folder)]
     masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in SUFFIXES)
     ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
-    jobs = []
-    for name, path in masks.items():
-        photo = path.parents[2] / f"images/{path.stem}.jpg"
-        jobs.append(Job(photo, path, name, ids[path.parent.name], photo.name))
-    coloured = [path for folder in folders for path in visible((folder / "masks").glob("*.bmp"), folder)]
+    jobs = [
+        Job(path.parents[2] / f"images/{path.stem}.jpg", path, name, ids[path.parent.name], f"{path.stem}.jpg")
+        for name, path in masks.items()
+    ]
+    coloured = [path for folder in folders for path in visible(folder.glob("*.bmp"), folder)]
     notes = [f"masks of colours, left out beside those of classes: {len(coloured)}"] if jobs and coloured else []
     jobs = jobs or [Job(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
     published = {"test": 3859, **dict.fromkeys(classes)}  # masks that are not empty
