@@ -62,9 +62,8 @@ class Recipe:
         make(plan, options.out, options.skip_bad)
         if plan.config:
             write_atomically(config, plan.config)
-            print(
-                f"config: {config}; now: MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            )
+            now = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
+            print(f"config: {config}; now: {now}")
         return 0
 
 
@@ -193,9 +192,8 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
     sizes, counts = facts["sizes"], facts["counts"]
     for part, size in sizes.items():
         print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
-    of_classes = [
-        compare_count(name, counts.get(name, 0), n) for name, n in plan.published.items() if name not in sizes
-    ]
+    others = {name: count for name, count in plan.published.items() if name not in sizes}
+    of_classes = [compare_count(name, counts.get(name, 0), count) for name, count in others.items()]
     remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
     omitted = [f"{facts['left_out']} omitted; without --skip-bad they are tried again"][: facts["left_out"]]
     for line in (*of_classes, *plan.notes, *remarks, *omitted):
