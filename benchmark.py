@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model.common.ops import normalise
 from model.common.with_encoder import WithEncoder
@@ -33,14 +34,13 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.launch.cost import Case
+from util.launch.plan import Case
 from util.report.table import Table, add_format
 from util.run.device import describe, pick_device
 
 STAGES = EVALUATION, TRAINING = "evaluation", "training"
 BATCH = {EVALUATION: 1, TRAINING: 4}
 MIB = 2**20
-NORM_WEIGHT = 0.5  # of batch norms; with 1 the maps of random residual networks grow from block to block
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
@@ -50,16 +50,17 @@ COLUMNS = {
 def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
-    parser.add_argument("what", choices=COLUMNS)
-    parser.add_argument("--models", help="such as symnet,ssp; default all with an encoder")
-    parser.add_argument("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
-    parser.add_argument("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
-    parser.add_argument("--stages", default=",".join(STAGES), help="default both: evaluation,training")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU; default 2")
-    parser.add_argument("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
+    add = parser.add_argument
+    add("what", choices=COLUMNS)
+    add("--models", help="such as symnet,ssp; default all with an encoder")
+    add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
+    add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
+    add("--stages", default=",".join(STAGES), help="default both: evaluation,training")
+    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    add("--threads", type=int, default=2, help="of the CPU; default 2")
+    add("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
+    add("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
     add_format(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)  # which the report names
@@ -77,8 +78,8 @@ def command() -> int:
             measured = pool.apply(seconds if options.what == "speed" else peak_memory, (case, options))
         rows.append({"case": str(case), **measured})
     columns = COLUMNS[options.what]
-    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
     cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
+    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
     print(format(Table(["case", *columns], cells), options.format))
     if options.json:
         content = {"command": options.what, "conditions": measured_under, "rows": rows}
@@ -105,9 +106,8 @@ def _cases(options: argparse.Namespace) -> list[Case]:
 def _processor() -> str:
     """Return the processor's name."""
     facts = Path("/proc/cpuinfo")  # Linux
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    named = re.search(r"model name\s*: (.*)", facts.read_text() if facts.exists() else "")
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
@@ -118,7 +118,9 @@ def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episod
     network, episode = case.network(device), case.episodes(device)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, NORM_WEIGHT)
+            nn.init.constant_(
+                module.weight, 0.5
+            )  # with 1 the maps of random residual networks grow from block to block
 
     def run() -> None:
         case.run(network, episode)
@@ -139,8 +141,10 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     encoder = getattr(network, "encoder", None)
     if encoder is not None:
         plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
+        residual = isinstance(plain, ResNetEncoder)  # others are plain already
+        stages = nn.Sequential(*plain.stages()) if residual else plain
         runs["encoder"] = torch.inference_mode()(lambda: encoder(image))
-        runs["unit"] = torch.inference_mode()(lambda: _plain(plain, image))
+        runs["unit"] = torch.inference_mode()(lambda: stages(image))
     took: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.repeats + 1):
         for name, each in runs.items():
@@ -172,15 +176,6 @@ def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     run()
     peak = torch.cuda.max_memory_allocated() / MIB if on_gpu else _status("VmHWM")
     return {"mib": peak - before, "peak_mib": peak}
-
-
-def _plain(encoder: nn.Module, image: Tensor) -> object:
-    """Return the last stage's map, of a residual network by torchvision's own blocks; others are plain already."""
-    if not isinstance(encoder, ResNetEncoder):
-        return encoder(image)
-    for i in range(encoder.last_stage + 1):
-        image = encoder.stage(i)(image)
-    return image
 
 
 def _status(name: str) -> float:

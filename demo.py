@@ -18,14 +18,13 @@ from util.data.mini import generate
 from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
+from util.predict.command import parser as predict_parser
 from util.predict.command import predict
-from util.predict.options import parser as predict_parser
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
 BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"
-STAGES = ("base_stage.", "meta_stage.")  # prefixes of settings that the baseline does not have
 
 
 def command() -> int:
@@ -43,7 +42,7 @@ def command() -> int:
     untrained = read_config(CONFIG, [*own, *overrides, "run.name=untrained", "test.checkpoint=none"])
     stride = to_dict(symnet)["model"]["encoder"]["output_stride"]  # of the same maps as Sym-Net+'s
     own += [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
-    of_both = [setting for setting in overrides if not setting.startswith(STAGES)]
+    of_both = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]  # it has no stages
     prototype = read_config(BASELINE, [*own, *of_both, "run.name=prototype"])
 
     generate(folder / "data", progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))

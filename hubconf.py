@@ -3,7 +3,7 @@
 The names ``model`` and ``util`` are this project's packages for the rest of the process.
 """
 
-from util.packages import NEEDED as _NEEDED
+from util import NEEDED as _NEEDED
 from util.predict.hub import networks as _networks
 from util.predict.segmenter import Segmenter as segmenter  # noqa: F401
 

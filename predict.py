@@ -5,8 +5,7 @@ import sys
 from util import cli
 from util.export.export import export
 from util.page.server import serve
-from util.predict.command import predict, publish
-from util.predict.options import parser
+from util.predict.command import parser, predict, publish
 
 COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or the page
 

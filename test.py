@@ -36,7 +36,7 @@ def command() -> None:
         options.overrides.append(f"test.episodes={options.episodes}")
     if options.allow_fold_mismatch:
         options.overrides.append("test.allow_fold_mismatch=true")
-    config = Run(command_line.read(options)).for_test()
+    config = Run(command_line.read(options)).for_test().config
     options.overrides = config.given
     if command_line.show(options):
         return

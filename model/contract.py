@@ -5,21 +5,18 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from model.common.published import Layout
 from model.encoders.registry import spec_of
 from model.episode import CachedFeatures, Episode, Output, against_background
 from model.mismatch import Mismatch
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from model.common.published import Layout
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Trainable(nn.Module):
         return iter(())
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the learnable parameters; the default is one group of everything that is not frozen."""
+        """Return the learnable parameters in groups; by default all in one."""
         learnable = [p for p in self.parameters() if p.requires_grad]
         return [ParamGroup("all", learnable)] if learnable else []
 
@@ -122,7 +119,7 @@ class FewShotModel(Trainable):
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     licence: ClassVar[str | None] = None  # of the networks that it brings along
-    downloads: ClassVar[tuple[str, ...]] = ()  # names that ``download_encoder`` accepts
+    encoder: Any  # an ``Encoder``, of methods that have one
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -161,33 +158,28 @@ class FewShotModel(Trainable):
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
         it. ``base_logits`` and ``maps`` are those of the first episode.
         """
-        outputs = [self(episode) for episode in self.sharing_queries(episodes)]
-        first = outputs[0]
-        logits = against_background([output.logits for output in outputs])
+        first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
         each = [output.evidence for output in outputs if output.evidence is not None]
-        evidence = torch.cat(each, dim=1) if each else None
+        logits, evidence = (
+            against_background([output.logits for output in outputs]),
+            torch.cat(each, 1) if each else None,
+        )
         return Output(logits, first.base_logits, extra, first.maps, evidence=evidence)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
-        first = episodes[0]
         if len(episodes) == 1:
             return episodes
-        queries = first.cached_query
-        if queries is None:
-            features = self.cache_query(first.query)
-            if features is None:  # this model keeps none
-                return episodes
-            queries = [features]
+        queries = episodes[0].cached_query or [self.cache_query(episodes[0].query)]
+        if queries[0] is None:  # this model keeps none
+            return episodes
         shared = []
         for episode in episodes:
-            supports: list[Any] | None = episode.cached_support
-            if supports is None:
-                shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
-                supports = [self.cache_support(image[None, None], label[None, None]) for image, label in shots]
-                supports = None if supports[0] is None else supports  # this model keeps none
-            shared.append(replace(episode, cached_query=queries, cached_support=supports))
+            shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
+            supports = episode.cached_support or [self.cache_support(x[None, None], y[None, None]) for x, y in shots]
+            kept = None if supports[0] is None else supports
+            shared.append(replace(episode, cached_query=queries, cached_support=kept))
         return shared
 
     def base_stage(self) -> Trainable:
@@ -226,14 +218,6 @@ class FewShotModel(Trainable):
         """
         raise Mismatch(f"{type(self).__name__} has no encoder to fill")
 
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Download and return the weights that one of ``downloads`` names.
-
-        Raises:
-            Mismatch: none exist for this encoder, or the download failed.
-        """
-        raise Mismatch(f"{type(self).__name__} downloads nothing")
-
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""
         return None
@@ -241,3 +225,16 @@ class FewShotModel(Trainable):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
         return f"{len(state)} tensors"
+
+
+MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``
+
+
+def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
+    """Return a class decorator that makes a model available as ``model.name: <name>``."""
+
+    def add(cls: type[FewShotModel]) -> type[FewShotModel]:
+        MODELS[name] = cls
+        return cls
+
+    return add

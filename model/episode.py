@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from typing_extensions import Self
 
 IGNORE = 255  # label of pixels that are excluded from losses and scores
 
@@ -70,8 +68,8 @@ class Episode(Batch):
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
-    cached_support: list[CachedFeatures] | None = None  # from ``cache_support``: B * K supports, or K that all share
-    cached_query: list[CachedFeatures] | None = None  # from ``cache_query``: B queries in all
+    cached_support: list[Any] | None = None  # from ``cache_support``: B * K supports, or K that all share
+    cached_query: list[Any] | None = None  # from ``cache_query``: B queries in all
 
     def own_class(self, training: bool) -> Tensor | None:
         """Return the base class (B,) that a base learner must not claim: in training the episode's own."""

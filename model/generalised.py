@@ -23,10 +23,7 @@ LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
 
 
 class GeneralisedModel(OverBaseStage):
-    """A method over a base stage alone, whose features are the base head's before its classifier.
-
-    Subclasses define ``fit_features`` and ``label``, which need no encoder.
-    """
+    """A method over a base stage alone; subclasses define ``fit_features`` and ``label``, which need no encoder."""
 
     generalised = True
     shots_share_weights = True
@@ -48,10 +45,8 @@ class GeneralisedModel(OverBaseStage):
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
 
-        Args:
-            supports: of each novel class, ascending, its photos (K, 3, S, S) RGB in 0..255; K may differ.
-            labels: of each, (K, S, S) uint8.
-            names: of the novel classes.
+        Supports are, of each novel class, ascending, photos (K, 3, S, S) RGB in 0..255 with labels (K, S, S) uint8; K
+        may differ.
 
         Raises:
             Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
@@ -73,12 +68,10 @@ class GeneralisedModel(OverBaseStage):
             return self.fit_features(features, labels)
 
     def predict(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
-        """Return logits (B, M, S, S), whose softmax are probabilities, of photos; ``state`` of ``fit`` does not change.
+        """Return logits (B, M, S, S), whose softmax are probabilities, of photos (B, 3, S, S).
 
-        Args:
-            query: (B, 3, S, S).
-            valid: (B, S, S) bool, False in the padding.
-            state: None for the base classes alone.
+        ``valid`` (B, S, S) is False in the padding. ``state`` of ``fit`` does not change; None: for the base classes
+        alone.
         """
         if state is None:
             return base_logits(self, query)

@@ -3,23 +3,12 @@
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import model
+from model import contract
 from model.common.published import Layout
 from model.contract import FewShotModel
-
-_MODELS: dict[str, type[FewShotModel]] = {}
-
-
-def register(name: str) -> Callable[[type[FewShotModel]], type[FewShotModel]]:
-    """Return a class decorator that makes a model available as ``model.name: <name>``."""
-
-    def add(cls: type[FewShotModel]) -> type[FewShotModel]:
-        _MODELS[name] = cls
-        return cls
-
-    return add
 
 
 def class_of(settings: object) -> type[FewShotModel]:
@@ -35,7 +24,7 @@ def models() -> dict[str, type[FewShotModel]]:
 def every_model() -> dict[str, type[FewShotModel]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
-    return dict(_MODELS)
+    return dict(contract.MODELS)
 
 
 @functools.cache

@@ -1,7 +1,9 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -12,10 +14,6 @@ from model.common.linear import Head
 from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
-from tests import parity
-from tests.parity.foundation import gfsam_case as gfsam_case  # part of the interface
-from tests.parity.foundation import sam3_case as sam3_case
-from tests.parity.tap import tap_case as tap_case  # part of the interface
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
@@ -57,10 +55,12 @@ def forward_case(
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
-    watched = parity.METHODS[model].watch(network, shots)
+    method = import_module(f"tests.parity.{model}")  # its ``watch`` hooks a network, its ``collect`` names tensors
+    watched = method.watch(network, shots)
     with torch.set_grad_enabled(train):
         output = network(_episode(case, fold, vectors).to(torch.device(device)))
-    result = parity.METHODS[model].collect(case, network, output, watched)
+    mock.patch.stopall()
+    result = method.collect(case, network, output, watched)
     if train:
         sum(output.losses.values()).backward()
         named = dict(network.named_parameters())

@@ -17,34 +17,18 @@ from tests.parity_case import forward_case
 from tests.paths import SHARED, parity_weights
 
 SYMNET, INSID3 = "symnet", "insid3"
-INPUTS = {
-    "query",
-    "query_label",
-    "query_base_label",
-    "support",
-    "support_label",
-    "class_id",
-    "scales",
-    "refine",
-    "shot",
-}
-ABSOLUTE = {
-    "symnet": 1e-3,
-    "ssp": 1e-4,
-    "dcama": 1e-3,
-    "hdmnet": 1e-3,
-    "sccan": 1e-4,
-    "hsnet": 1e-4,
-    "bam": 1e-3,
-    "insid3": 1e-4,
-}  # of outputs and intermediates
+INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id"}
+INPUTS |= {"scales", "refine", "shot"}
+# Of outputs and intermediates.
+ABSOLUTE = dict.fromkeys(("symnet", "dcama", "hdmnet", "bam"), 1e-3)
+ABSOLUTE |= dict.fromkeys(("ssp", "sccan", "hsnet", "insid3"), 1e-4)
 TIGHT = {"mid_coarse": 1e-4, "mid_gram": 1e-6, "mid_shot": 1e-6}  # of DCAMA's soft masks, HDMNet's scene distances
 RELATIVE = {"symnet": 1e-4, "ssp": 1e-4, "dcama": 1e-4, "hdmnet": 1e-4, "sccan": 2e-5, "hsnet": 1e-5, "bam": 1e-4}
 LOSS_RELATIVE = {"symnet": 1e-4}
 OTHER_LOSSES, GRADIENT_RELATIVE, NO_GRADIENT = 1e-5, 1e-3, 1e-6
 OTHER_PIXELS = {"symnet": 0.0}  # share of the prediction's pixels that may differ
 MOST_OTHER_PIXELS = 1e-3  # where two logits all but agree
-STEPS = {"correlation", "voting"}  # single steps of HSNet, in tests/model/hsnet
+STEPS = {"correlation", "voting"}  # single steps of HSNet
 STEM = re.compile(r"(?P<backbone>[a-z0-9]+)_(?P<shots>\d+shot)(?P<train>_train)?(?P<rest>_.*)?")
 INPUT = "in_"  # of the arrays of INSID3's cases, which begin after the encoder
 SHARES = {"best_ref": 5e-3, "mask": 1e-3, "mask_original": 1e-3}  # that may differ: ties, bilinear values of 1/2

@@ -138,11 +138,10 @@ def _check(words: list[str], environment: dict[str, str], monkeypatch: pytest.Mo
         asked = _options(importlib.import_module("predict").command, monkeypatch, *rest, given=True)
         if getattr(asked, "config", None):
             read_config(asked.config)
-    elif program == "python" and first == "demo.py":
-        _options(importlib.import_module("demo").command, monkeypatch, *rest)
-    elif [program, first] == ["python", "-m"] and rest[0] in ("util.report", "benchmark"):
-        module = importlib.import_module("util.report.__main__" if rest[0] == "util.report" else "benchmark")
-        _options(getattr(module, "command", None) or module.main, monkeypatch, *rest[1:])
+    elif program == "python" and first in ("demo.py", "report.py"):
+        _options(importlib.import_module(first.removesuffix(".py")).command, monkeypatch, *rest)
+    elif [program, first] == ["python", "-m"] and rest[0] == "benchmark":
+        _options(importlib.import_module("benchmark").command, monkeypatch, *rest[1:])
     else:
         other = program not in ("sh", "python") or " ".join(words[:2]) in ("sh demo.sh", "sh check.sh", "python -m")
         assert other or made or first.startswith("runs/"), "this command is not known"
@@ -206,7 +205,7 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "MODEL=nothing sh test.sh split0 mini 0",
         "sh reproduce.sh pascal resnet50 8 --models ssp,nothing",
         "python predict.py suggest --query photos/",
-        "python -m util.report tables runs/a",
+        "python report.py tables runs/a",
         "python prepare.py weights resnet50 --set model.encoder.stem=plain",
     ):
         for text in (f"```sh\n{wrong}\n```\n", f"Then `{wrong}` does it.\n"):

@@ -1,3 +1,19 @@
-"""Everything around the networks: settings, data, the engine that trains and tests, and reports."""
+"""Everything around the networks: settings, data, the engine that trains and tests, and reports.
 
-from util import packages  # noqa: F401  which looks whether they are there
+A package that is missing ends a command at its start, before hours of work lack it at the end.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+NEEDED = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg timm safetensors"
+
+for _name in NEEDED.split():
+    if importlib.util.find_spec(_name) is None:
+        _has_venv = (Path(__file__).resolve().parents[1] / ".venv").exists()
+        _mend = ". .venv/bin/activate" if _has_venv else "sh demo.sh, which installs everything"
+        print(
+            f"error: the package '{_name}' is not installed for {sys.executable}; first run: {_mend}", file=sys.stderr
+        )
+        sys.exit(2)

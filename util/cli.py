@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import errno
 import logging
 import math
@@ -14,12 +15,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from model.mismatch import Mismatch
-from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, one_line
+from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
-# torch reads it at its first tensor: large tensors then lie in large pages where the system has them. Without it an
-# encoder on the CPU spends a sixth of its time on page faults, since each layer returns its maps to the system.
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
@@ -30,6 +29,9 @@ class Parser(argparse.ArgumentParser):
         """Raise the error of a wrong command line, a UserError."""
         if re.match(r"unrecognized arguments: \w[\w.]*=", message):
             message = f"{message.partition(': ')[2]}: write --set before each section.key=value"
+        elif unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
+            known = [name for action in self._actions for name in action.option_strings]
+            message += nearest(unknown[1], difflib.get_close_matches(unknown[1], known, 1))
         raise UserError(f"{message}; see {self.prog} --help")
 
 
@@ -61,9 +63,8 @@ def numbers(text: str) -> tuple[int, ...]:
     Raises:
         ArgumentTypeError: a word is no number of at least 1.
     """
-    for word in words(text):
-        if not word.isdecimal() or int(word) < 1:
-            raise argparse.ArgumentTypeError(f"'{word}' is not a number of at least 1")
+    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < 1]:
+        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least 1")
     return tuple(map(int, words(text)))
 
 
@@ -138,6 +139,8 @@ def configure_process(training: bool = False) -> None:
     Args:
         training: whether the process repeats one step often, so that all memory that it frees is used again.
     """
+    # Large tensors then lie in large pages where the system has them; else an encoder on the CPU spends a sixth of
+    # its time on page faults, since each layer returns its maps to the system.
     os.environ.setdefault(HUGE_PAGES, "1")
     set_allocator(KEEP_ALL if training else KEEP_SMALL)
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run

@@ -98,8 +98,7 @@ def write_atomically(
 def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 
-    Raises:
-        Busy: another process, on this machine or on another, holds the lock: ``refusal``.
+    Busy, with the text ``refusal``, if another process holds it, on this machine or on another.
     """
     file = open(path, "a")  # noqa: SIM115  closed by the caller
     try:
@@ -133,11 +132,8 @@ def fingerprint(files: Iterable[Path], *words: Any) -> str:
 def link(source: Path, target: Path, relative: bool = False) -> None:
     """Make ``target`` a link to the file or folder ``source``, or a copy where there are no links.
 
-    Args:
-        relative: the link holds the way from its folder, so that both can be moved together.
-
-    Raises:
-        WriteError: another file is in the way, or the folder cannot be written.
+    A ``relative`` link holds the way from its folder, so that both can be moved together. WriteError: another file is
+    in the way, or the folder cannot be written.
     """
     source = source.resolve()
     if target.resolve() == source:

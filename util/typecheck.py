@@ -1,5 +1,6 @@
 """Check plain data (of YAML or JSON) against type hints at run time, for configs and for result files."""
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -54,10 +55,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
             return None
         *others, last = (a for a in arguments if a is not type(None))
         for member in others:
-            try:
+            with contextlib.suppress(Misfit):
                 return convert(member, value, key, as_yaml)
-            except Misfit:
-                continue
         return convert(last, value, key, as_yaml)
     if origin is Literal:
         if value in arguments:
@@ -69,10 +68,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     if origin is dict and isinstance(value, dict):
         return {k: convert(arguments[1], v, f"{key}.{k}", as_yaml) for k, v in value.items()}
     if kind is float and type(value) in ((int, float, str) if as_yaml else (int, float)):
-        try:
+        with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return float(value)
-        except (ValueError, OverflowError):  # text that is no number; a whole number of hundreds of digits
-            pass
     elif type(value) is kind:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):
@@ -109,11 +106,9 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
         count = f"{shortest} to {longest}" if longest else f"at least {shortest}"
         raise Misfit(key, f"{key} = {value} must hold {shortest if shortest == longest else count} values")
     low, high = metadata.get("low"), metadata.get("high")
+    least, most = -MAX_NUMBER if low is None else low, MAX_NUMBER if high is None else high
     for item in items:
-        if not isinstance(item, (int, float)):
-            continue
-        least, most = -MAX_NUMBER if low is None else low, MAX_NUMBER if high is None else high
-        if not least <= item <= most:  # NaN is in no range
+        if isinstance(item, (int, float)) and not least <= item <= most:  # NaN is in no range
             allowed = f"at least {least}" if high is None else f"between {least} and {high}"
             raise Misfit(key, f"{key} = {str(item)[:MAX_SHOWN]} is out of range; allowed: {allowed}")
 

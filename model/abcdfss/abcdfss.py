@@ -24,14 +24,10 @@ from torch.nn import functional as F
 from model.common.likeness import likeness_to_supports
 from model.common.ops import background_mask, foreground_mask, on_host, resize_cells, sent
 from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
-from model.encoders.settings import build_encoder
-from model.episode import Episode, Output
-from model.registry import register
 
-ENCODER = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
 SEED = 2  # of the shears
@@ -58,7 +54,8 @@ class ABCDFSS(WithEncoder):
     Settings = ABCDFSSSettings
     title = "ABCDFSS"
     learns = False
-    stride = 32
+    stride, size_rule = 32, (1, 0)
+    variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     reads_intermediate = True
     default_net = "lite0"
     never_compiled = ("_score",)
@@ -67,16 +64,12 @@ class ABCDFSS(WithEncoder):
 
     def __init__(self, settings: ABCDFSSSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
         random = torch.Generator().manual_seed(SEED)
         self.shears = torch.randint(-DEGREES, DEGREES + 1, (VIEWS, 2), generator=random).tolist()
         self.freeze()
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
-        """Return the features of images, whose intermediate ones are followed by those of the sheared images.
-
-        Stage s of view v = 1, 2 is number 10 v + s.
-        """
+        """Return the features of images and, as stage 10 v + s, those of stage s of their sheared view v = 1, 2."""
         plain = super().encode_images(image_b3hw, give)
         for view, by in enumerate(self.shears, 1):
             own = super().encode_images(_sheared(image_b3hw, by))
@@ -129,9 +122,8 @@ class ABCDFSS(WithEncoder):
     def _fit(self, pairs: Tensor, masks: Tensor, random: torch.Generator) -> list[Tensor]:
         """Return the fitted parameters of the head of one level.
 
-        Args:
-            pairs: of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first.
-            masks: object and background of the sheared supports, (V, K, 2, h, w).
+        ``pairs`` are of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first;
+        ``masks`` object and background of the sheared supports, (V, K, 2, h, w).
         """
         pairs, masks = pairs.clone(), masks.clone()
         channels, positions = pairs.shape[3], pairs[0, 0, 0, 0].numel()
@@ -168,8 +160,7 @@ def _seed(label_kss: Tensor, class_id: int) -> int:
 
 def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
     """Return maps (n, C, H, W) sheared along x and y, by the nearest position; 0 comes in from outside."""
-    source = _sources(*x.shape[-2:], *degrees, x.device)
-    return F.pad(x.flatten(2), (1, 0)).index_select(2, source).view_as(x)
+    return F.pad(x.flatten(2), (1, 0)).index_select(2, _sources(*x.shape[-2:], *degrees, x.device)).view_as(x)
 
 
 @lru_cache(maxsize=64)
@@ -197,8 +188,7 @@ def _started(channels: int, random: torch.Generator) -> list[Tensor]:
 def _head(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return z (n, 64, h, w) of maps (n, C, h, w); the norm has the statistics of these maps, in prediction too."""
     w1, b1, scale, shift, w2, b2 = parameters
-    hidden = F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)
-    return F.conv2d(F.relu(hidden), w2, b2)
+    return F.conv2d(F.relu(F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)), w2, b2)
 
 
 def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
@@ -210,8 +200,7 @@ def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
 
 def _change_of_statistics(o_ncl: Tensor, t_ncl: Tensor) -> Tensor:
     """Return how far means and variances over the positions differ, as a mean over maps and channels (scalar)."""
-    mean = (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean()
-    return mean + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
+    return (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean() + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
 
 
 def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tensor:
@@ -223,10 +212,7 @@ def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tenso
 
 
 def threshold(score_hw: Tensor) -> Tensor:
-    """Return the threshold of a map (scalar): Otsu's over its values above 5 % of its range, at least its mean.
-
-    A constant map is its own threshold.
-    """
+    """Return Otsu's threshold over values above 5 % of a map's range, at least its mean; a constant map's value."""
     low, high = score_hw.min(), score_hw.max()
     spread = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # 0 for a constant map, which is level 0 everywhere
     level = ((score_hw - low) / spread * (LEVELS - 1)).long().flatten()

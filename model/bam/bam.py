@@ -1,29 +1,26 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
 Read ``BAM.forward`` first. Base learner, shots' weights and ensemble are in ``model/common/`` (``base_learner.py``,
-``ensemble.py``), because other methods have them too.
+``with_base_learner.py``), because other methods have them too.
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import Objects, shot_objects
-from model.common.layers import HEAD_DROPOUT, WIDTH, ASPPDecoder, Fusion
+from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots
 from model.common.prototype import shot_prior, touched
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
-from model.registry import register
 
 
 @dataclass
@@ -50,7 +47,6 @@ class BAM(WithBaseLearner):
 
     def __init__(self, settings: BAMSettings, task: Task):
         super().__init__(settings, task)
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
@@ -87,15 +83,11 @@ class BAM(WithBaseLearner):
     def _shot(
         self, episode: Episode, k: int, query: Features, query_gram: Tensor, objects: Objects
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return e_k (B,), the prior P_k (B, h, w), the prototype p_k (B, 256) and the object (B, C + 3) of one shot.
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return e_k (B,), prior P_k (B, h, w), prototype p_k (B, 256), object (B, C + 3) of a shot, encoded alone."""
         support = on_one_grid(self.encode_shot(episode, k, objects=objects))
         distance = gram_distance(query_gram, gram(support.stage[LOW]))
         high = support.stage.pop(HIGH)
-        mask = objects.on(high.shape[-2:]).mask
-        high = high * (mask > 0)  # beside the object, values depend on the other supports
+        high = high * (objects.on(high.shape[-2:]).mask > 0)  # beside the object, values depend on the other supports
         prior, seen = shot_prior(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)

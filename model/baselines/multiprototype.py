@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import chosen
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_grid
-from model.episode import Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, register
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 
@@ -43,10 +42,7 @@ class MultiPrototype(OnCells):
 
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the score of each class as logits (B, N + 1, H, W), background first.
-
-        The background's points are those of all supports.
-        """
+        """Return the score of each class as logits (B, N + 1, H, W); the background's points are of all supports."""
         query, shots = self.encode_classes(episodes)
         classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
         with torch.autocast(query.device.type, enabled=False):

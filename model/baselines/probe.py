@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from model.common.linear import Head, logistic
 from model.common.ops import on_host, resize_cells, sent
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Task
-from model.episode import IGNORE, Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, Task, register
+from model.episode import IGNORE
 
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
@@ -61,26 +60,25 @@ class Probe(OnCells):
     def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[Head]:
         """Return the heads of the queries of a batch, by the features (C, h, w) of all supports of each.
 
-        Queries that share supports, one call after the other too, share it. What tells supports apart comes in one
-        transfer from the device, and in another one the features that no head is known for.
+        Queries that share supports, one call after the other too, share a head.
         """
         shots = [_shots(episodes, item) for item in range(len(features))]
-        some = [x[::KEY_STEP] for own in features for x in own]  # some channels tell the maps of images apart
-        host = iter(on_host([*(x for own in shots for _, *pair in own for x in pair), *some]))
-        labels = [_joint([(number, next(host), next(host)) for number, *_ in own]) for own in shots]
-        keys = []
-        for own in labels:
-            seen = [*(next(host) for _ in own), *own]
-            keys.append(b"".join([bytes([len(episodes)]), *(x.contiguous().numpy().tobytes() for x in seen)]))
+        some = [[x[::KEY_STEP] for x in own] for own in features]  # some channels tell the maps of images apart
+        shots, some = on_host([shots, some])
+        labels, count = [_joint(own) for own in shots], bytes([len(episodes)])
+        keys = [count + b"".join(map(_bytes, (*seen, *own))) for seen, own in zip(some, labels)]
         new = {key: item for item, key in enumerate(keys) if key not in self._heads}
-        maps = iter(on_host([x for item in new.values() for x in features[item]]))
-        for key, item in new.items():
-            examples = examples_of([(next(maps), label) for label in labels[item]], len(episodes))
+        for (key, item), maps in zip(new.items(), on_host([features[item] for item in new.values()])):
+            examples = examples_of(list(zip(maps, labels[item])), len(episodes))
             self._heads[key] = fit(examples, self.settings.penalty)
         heads = [self._heads[key] for key in keys]
         for old in list(self._heads)[:-HEADS_KEPT]:
             del self._heads[old]
         return [Head(*(sent(part, features[0][0].device) for part in head)) for head in heads]
+
+
+def _bytes(x: Tensor) -> bytes:
+    return x.contiguous().numpy().tobytes()
 
 
 def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Tensor]]:
@@ -90,15 +88,14 @@ def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Te
 
 
 def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
-    """Return the labels (H, W) of shots on the CPU, as ``_shots`` returns them: 0, the number of the class, or 255.
+    """Return the labels (H, W) of ``_shots`` on the CPU: 0, the number of the class, or 255.
 
-    Where an image supports several classes, the objects of the others are unknown to each: they are not background.
+    In an image that supports several classes, each one's object is unknown to the others: it is not background.
     """
-    keys = [pixels.contiguous().numpy().tobytes() for _, pixels, _ in shots]
+    keys = [_bytes(pixels) for _, pixels, _ in shots]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
     for key, (*_, label) in zip(keys, shots):
-        inside = label == 1
-        objects[key] = objects[key] | inside if key in objects else inside
+        objects[key] = objects.get(key, False) | (label == 1)
     return [
         label.masked_fill((label == 0) & objects[key], IGNORE).masked_fill(label == 1, number)
         for key, (number, _, label) in zip(keys, shots)

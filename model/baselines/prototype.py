@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import foreground_mask, in_float32, masked_mean, resize
+from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.training_free import TrainingFree, TrainingFreeSettings
-from model.episode import Episode, Output
-from model.registry import register
+from model.contract import Episode, Output, register
 
 
 @dataclass
@@ -31,8 +30,8 @@ class PrototypeBaseline(TrainingFree):
     def forward(self, episode: Episode) -> Output:
         """Return the two cosines as logits (B, 2, H, W), background first."""
         query, shots = self.encode_each(episode, self.compared)
-        prototypes = torch.stack([_prototypes(feature, foreground_mask(label)) for feature, label in shots])
-        return Output(resize(_cosines(query, prototypes.mean(0)), episode.query.shape[-2:]))
+        prototypes = torch.stack([_prototypes(feature, foreground_mask(label)) for feature, label in shots], dim=1)
+        return Output(resize(_cosines(query, mean_over_shots(prototypes)), episode.query.shape[-2:]))
 
 
 @in_float32

@@ -18,9 +18,9 @@ from torch import Tensor
 from model.bcm.regression import Regression, regress
 from model.common.ops import on_cells, on_host, resize
 from model.common.with_base_learner import WithBaseSettings
+from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
-from model.registry import register
 
 JOINT = 5.0  # votes of the regression of all shots, for any number of them
 
@@ -60,8 +60,8 @@ class BCM(GeneralisedModel):
         first, classes = len(self.base.bias), len(features)
         cells = [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
         powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
-        host = on_host([*cells, *(self.base.logits(x).argmax(1) for x in features), *powers])  # regressions are there
-        cells, called, powers = (host[i * classes : (i + 1) * classes] for i in range(3))
+        called = [self.base.logits(x).argmax(1) for x in features]
+        cells, called, powers = on_host([cells, called, powers])  # regressions are there
         counts = torch.zeros(first, classes, dtype=torch.int64)
         for j, (x, y) in enumerate(zip(called, cells)):
             counts[:, j] = torch.bincount(x[y == first + j], minlength=first)

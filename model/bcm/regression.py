@@ -18,18 +18,12 @@ STEPS, TOLERANCE = 100, 1e-4  # of L-BFGS
 
 @dataclass(frozen=True)
 class Regression:
-    """A logistic regression of r + 1 targets, 0 for everything but r novel classes.
+    """A logistic regression of r + 1 targets, 0 for everything but r novel classes."""
 
-    Attributes:
-        head: of the targets that it knows.
-        known: whether it knows each target, (r + 1,) bool.
-        scores: mean average precision by each of ``PENALTIES``; the best one was ``chosen``.
-    """
-
-    head: Head
-    known: Tensor
-    scores: np.ndarray
-    chosen: int
+    head: Head  # of the targets that it knows
+    known: Tensor  # whether it knows each target, (r + 1,) bool
+    scores: np.ndarray  # mean average precision by each of ``PENALTIES``
+    chosen: int  # the best one
 
     def on(self, device: torch.device) -> Regression:
         """Return the regression on a device."""
@@ -43,10 +37,7 @@ class Regression:
 
 
 def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.random.RandomState) -> Regression | None:
-    """Return the regression of cells (m, C) float32 with their targets; None where one target alone occurs.
-
-    ``sampling`` is as in ``sample``; folds without a known target have no score.
-    """
+    """Return the regression of cells (m, C) float32 with their targets; None where one target alone occurs."""
     x, y = x_mc.numpy(), y_m.numpy()
     fold, scores = stratified_folds(y), []
     for number in range(FOLDS):
@@ -64,10 +55,7 @@ def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.r
 
 
 def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]) -> list[tuple[Head, np.ndarray]]:
-    """Return, with the targets that it knows, the head of least mean cross entropy + |W|^2 / (2 C m) of m cells.
-
-    There is one for each penalty; none if one target alone occurs.
-    """
+    """Return for each penalty the head of least mean cross entropy + |W|^2 / (2 C m), and the targets it knows."""
     classes, target = np.unique(y[rows], return_inverse=True)
     shares = np.eye(len(classes), dtype=np.float32)[target] / len(rows)
     cells, out = (torch.from_numpy(x[rows]), torch.from_numpy(shares)), []
@@ -110,9 +98,9 @@ def stratified_folds(y_m: np.ndarray) -> np.ndarray:
 
 
 def average_precision(head: Head, known: np.ndarray, x_mc: np.ndarray, y_m: np.ndarray) -> float:
-    """Return the mean, over the known targets that occur, of the average precision of their probabilities.
+    """Return the mean over known targets that occur of the average precision of their probabilities; NaN for none.
 
-    It is the sum over distinct probabilities, descending, of precision times the step of recall; NaN if none occurs.
+    It is the sum over distinct probabilities, descending, of precision times the step of recall.
     """
     probability = head.logits(torch.from_numpy(x_mc)[:, :, None, None]).softmax(1)[:, :, 0, 0].numpy()
     out = []

@@ -53,10 +53,7 @@ class NotLearnt(Mismatch):
 
 
 class LowRank(nn.Module):
-    """The weight of a layer with its addition: W + alpha / r B A, where A has the layer's kernel and B is 1x1.
-
-    At the start A is drawn and B is 0.
-    """
+    """W + alpha / r B A of a layer's weight W, where A has the layer's kernel and B is 1x1; A starts drawn, B as 0."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float, random: torch.Generator):
         super().__init__()
@@ -72,13 +69,10 @@ class LowRank(nn.Module):
 
 
 def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list[nn.Module]:
-    """Return the layers of a network's encoder that get additions.
+    """Return the layers of a network's encoder that get additions; Mismatch if none does, or nothing learns.
 
     They are 1x1 convolutions beside a larger one (of bottlenecks and inverted residuals), and the linear layers that
     give query and value of attention.
-
-    Raises:
-        Mismatch: there is none, or the network learns nothing.
     """
     found: list[nn.Module] = []
     encoder: Any = getattr(network, "encoder", None) if network.learns and not network.generalised else None
@@ -99,16 +93,16 @@ def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list
 @in_float32
 def focal(logits_1nhw: Tensor, label_1hw: Tensor) -> Tensor:
     """Return the focal loss with class weights 1 / log(1.1 + share), the mean over all pixels, the ignored ones too."""
-    valid, target = label_1hw != IGNORE, label_1hw.long()
-    share_n = torch.bincount(target[valid], minlength=logits_1nhw.shape[1]) / valid.numel()
-    target = target * valid
+    valid = label_1hw != IGNORE
+    share_n = torch.bincount(label_1hw[valid].long(), minlength=logits_1nhw.shape[1]) / valid.numel()
+    target = label_1hw.long() * valid
     log_p = logits_1nhw.log_softmax(1).gather(1, target[:, None])[:, 0]
     weight = valid / (1.1 + share_n[target]).log()
     return -(weight * (1 - log_p.exp()) ** FOCUS * log_p).mean()
 
 
 def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor]], lr: float) -> Iterator[float]:
-    """Take a step of AdamW on each episode, or on those of classes that compete, and yield its loss before the step.
+    """Take a step of AdamW on each episode, or on classes that compete, and yield its loss before the step.
 
     ``steps`` have the label (1, H, W) of the query: 0, i for the i-th class, ``IGNORE``.
     """
@@ -132,9 +126,8 @@ def fit(
 ) -> FewShotModel:
     """Return a copy of a network whose encoder is adapted to supports; the network itself stays as it is.
 
-    Args:
-        ways: one episode (B = 1) for each class, with its supports; its query is not used.
-        on_step: called after each step.
+    ``ways`` has one episode (B = 1) for each class, with its supports; its query is not used. ``on_step`` is called
+    after each step.
 
     Raises:
         Mismatch: the network cannot be adapted.

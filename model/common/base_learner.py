@@ -54,19 +54,13 @@ class BaseLearner(nn.Module):
     def hidden(self, f4_bchw: Tensor) -> Tensor:
         """Return h5, the output of the classifier's 3x3 convolution and norm before the ReLU, (B, 512, H, W).
 
-        The input of the convolution is [f4; upsampled pyramid levels]. It is linear, and the levels have only 50 cells
-        in all, so their half is computed on the cells; this saves a quarter of the stage's time.
+        Of its input [f4; upsampled pyramid levels] the levels have 50 cells in all, on which their half is computed.
         """
         total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
-        for part in self._pyramid_parts(f4_bchw):
-            total = total + part
-        return self.classify[1](total)
+        return self.classify[1](reduce(torch.add, self._pyramid_parts(f4_bchw), total))
 
     def hidden_at(self, f4_bchw: Tensor, chosen: Chosen) -> Tensor:
-        """Return h5 at the chosen positions only, (n, 512), image by image.
-
-        The convolution is nine products with the chosen positions' neighbours; the cost is proportional to n.
-        """
+        """Return h5 at the n chosen positions alone, (n, 512), image by image, at a cost that grows with n."""
         if shapes_are_fixed():
             return torch.cat(chosen.rows(self.hidden(f4_bchw).flatten(2).transpose(1, 2)))
         height, width = f4_bchw.shape[-2:]
@@ -85,14 +79,11 @@ class BaseLearner(nn.Module):
 
     def logits(self, hidden_bchw: Tensor) -> Tensor:
         """Return base logits (B, N + 1, H, W) from h5."""
-        for layer in self.classify[2:]:
-            hidden_bchw = layer(hidden_bchw)
-        return hidden_bchw
+        return self.classify[2:](hidden_bchw)
 
-    def _kernels(self) -> tuple[Tensor, Tensor]:
+    def _kernels(self) -> tuple[Tensor, ...]:
         """Return the parts of the 3x3 kernel that apply to f4 itself and to the pyramid, (512, C, 3, 3) each."""
-        own, of_pyramid = cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
-        return own, of_pyramid
+        return cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
 
     def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
         """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W)."""
@@ -115,10 +106,7 @@ def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: Sequence[
 
 
 class BaseStage(Trainable):
-    """The first training stage: encoder and base learner together on the fold's base classes.
-
-    ``frozen_stages`` is the number of encoder stages, from the stem on, that keep their ImageNet weights.
-    """
+    """The first training stage: encoder, but for its first ``frozen_stages``, and base learner on base classes."""
 
     def __init__(self, encoder: Encoder, base_learner: BaseLearner, frozen_stages: int, head_lr_factor: float):
         super().__init__()

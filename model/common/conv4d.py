@@ -38,10 +38,7 @@ class CentrePivotConv4d(nn.Module):
         return self.with_bias(self.convolve(x, EVERYTHING))
 
     def convolve(self, x: Tensor, channels: slice) -> Tensor:
-        """Return the part of the output that some of the input channels contribute, without bias.
-
-        ``x`` holds these channels alone. The convolution is linear: the parts of all channels add up to the output.
-        """
+        """Return the part of the output, without bias, that some input channels contribute, which ``x`` holds alone."""
         of_query, of_support = (conv.weight[:, channels] for conv in (self.over_query, self.over_support))
         pivots = x[:, :, :: self.stride, :: self.stride]
         padding = self.over_query.kernel_size[0] // 2
@@ -64,9 +61,8 @@ class CentrePivotConv4d(nn.Module):
 def _over_support(x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
     """Return the convolution over the support, (B, O, r, r', h, w), without bias.
 
-    For each pivot it is one matrix product with the positions that the kernel covers. Grids of a support are small and
-    the maps of the query long, so the products cost a fraction of convolutions of (h w) tiny images; padding costs
-    nothing.
+    For each pivot it is one matrix product with the positions that the kernel covers, which costs a fraction of
+    convolutions of (h w) tiny images; padding costs nothing.
     """
     rows, columns = (-(-side // stride) for side in x.shape[2:4])
     pivots = _pivots(x, weight_ockk, stride)

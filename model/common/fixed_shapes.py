@@ -61,14 +61,13 @@ class Window:
     def place(self, x: Tensor, background_c: Tensor, size: Sequence[int]) -> Tensor:
         """Return maps of all cells of a grid of ``size`` positions: ``x`` in the windows, ``background`` elsewhere.
 
-        Cells are the third and fourth dimension of ``x`` and of the result; any dimensions may follow.
+        Cells are the third and fourth dimension; any dimensions may follow.
         """
         cells = [-(-side // self.stride) for side in size]
         if [self.rows, self.columns] == cells:
             return x
         batch, channels, _, _, *others = x.shape
-        background = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others))
-        out = background.repeat(batch, 1, *cells, *others)
+        out = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others)).repeat(batch, 1, *cells, *others)
         for i, (top, left) in enumerate(self.corners):
             out[i, :, top : top + self.rows, left : left + self.columns] = x[i]
         return out
@@ -126,25 +125,21 @@ class OnGrid:
         return OnGrid(self.mask[which], {k: c[which] for k, c in self.chosen.items()}, self.spans[which])
 
     def window(self, before: int, after: int, stride: int = 1) -> Window:
-        """Return the windows of the objects, with a margin of positions on both sides.
+        """Return the windows of the objects with a margin before and after, which ends at the grid's edges.
 
-        The margin ends at the edges of the grid. All windows have the size of the largest; one cell for no object.
+        All have the size of the largest; one cell for no object.
         """
         size = self.mask.shape[-2:]
-        cells = [-(-side // stride) for side in size]
         if shapes_are_fixed():
-            return Window([(0, 0)] * len(self.spans), cells[0], cells[1], stride)
-        edges: list[list[int]] = [[], []]  # of rows and of columns: the first cell of every object
-        extent = [1, 1]
-        for own in self.spans:
-            for axis, side in enumerate(size):
-                first, last = own[2 * axis : 2 * axis + 2]
-                begin = max(first - before, 0) // stride if last >= 0 else 0
-                end = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
-                edges[axis].append(begin)
-                extent[axis] = max(extent[axis], end - begin)
-        tops, lefts = ([min(begin, cells[axis] - extent[axis]) for begin in edges[axis]] for axis in (0, 1))
-        return Window(list(zip(tops, lefts)), extent[0], extent[1], stride)
+            return Window([(0, 0)] * len(self.spans), -(-size[0] // stride), -(-size[1] // stride), stride)
+        corners, extents = [], []  # of rows, then of columns
+        for axis, side in enumerate(size):
+            ends = [own[2 * axis : 2 * axis + 2] for own in self.spans]
+            begins = [max(first - before, 0) // stride if last >= 0 else 0 for first, last in ends]
+            stops = [min(last + after, side - 1) // stride + 1 if last >= 0 else 1 for _, last in ends]
+            extents.append(max(stop - begin for begin, stop in zip(begins, stops)))
+            corners.append([min(begin, -(-side // stride) - extents[-1]) for begin in begins])
+        return Window(list(zip(*corners)), extents[0], extents[1], stride)
 
 
 class Objects:
@@ -171,7 +166,7 @@ class Objects:
         if self._part is not None:
             whole, which = self._part
             return [found[which] for found in whole.on_all(sizes)]
-        new = [size for size in {tuple(size): None for size in sizes} if size not in self._grids]
+        new = [size for size in dict.fromkeys(map(tuple, sizes)) if size not in self._grids]
         masks = [resize(self.mask, size) for size in new]
         inside = [{name: choose(mask).flatten(1) for name, choose in self._choices.items()} for mask in masks]
         if shapes_are_fixed():

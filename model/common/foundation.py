@@ -2,21 +2,26 @@
 
 import importlib
 import logging
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, Task
-from model.encoders.weights import hub
 from model.mismatch import Mismatch
 
 log = logging.getLogger("symnet")
+PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
 
 
 @dataclass
@@ -101,6 +106,44 @@ def from_package(kind: str, weights: str, **form: Any) -> Any:
         elif any(word in text.lower() for word in ("gated", "401", "403")):
             why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
         raise Mismatch(f"model.weights = {weights}: {why}") from None
+
+
+@contextmanager
+def hub() -> Iterator[None]:
+    """Enclose a download from the hub; where it does not answer, its cache alone is read, without minutes of retries.
+
+    An OSError says that the hub does not answer and its cache lacks a file.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    silence = None if before else silence_of(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = before or silence is not None
+    try:
+        yield
+    except Exception as error:
+        raise silence or error from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def silence_of(url: str) -> OSError | None:
+    """Return why the server of a URL does not answer in ``PATIENCE`` seconds; None: it does, be it through a proxy."""
+    answers: list[OSError | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
+            answers.append(None)
+        except OSError as error:  # of HTTP or of a certificate: an answer, which the download itself judges
+            spoke = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", 0), ssl.SSLError)
+            answers.append(None if spoke else error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
+    thread.start()
+    thread.join(PATIENCE)
+    error = answers[0] if answers else f"no answer in {PATIENCE} seconds"
+    return None if error is None else OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
 
 
 def as_uint8(image_3hw: Tensor) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""Layers that several methods share: projection, fusion, refinement, head, and a decoder of one scale."""
+"""Layers that several methods share: projection, fusion, refinement, head, decoders of one and of several scales."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from model.common.ops import resize
 
 WIDTH = 256  # channels of projected features and prototypes
 DROPOUT, HEAD_DROPOUT = 0.5, 0.1  # of whole channels, in training
@@ -90,6 +92,51 @@ class ASPPDecoder(nn.Module):
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return logits (B, 2, H, W), background first."""
         return self.head(self.refine(F.relu(self.merge(self.aspp(x_bchw)))))
+
+
+def default_scales(grid: int) -> list[int]:
+    """Return z_i = ceil(h / 2^i), i = 0..3, the default grid sizes of the decoder."""
+    return [-(-grid // 2**i) for i in range(4)]
+
+
+class FeatureEnrichment(nn.Module):
+    """The feature enrichment module (PFENet), also Sym-Net's decoder: features, a prototype and maps at several scales.
+
+    The parts have PFENet's names for them: ``enter`` is its inter-source enrichment; ``descend`` and ``refine`` are the
+    inter-scale interaction, in which a finer scale tells the next coarser one what it found; ``merge`` and
+    ``refine_merged`` are the information concentration. An auxiliary head supervises each scale. ``scales`` are the
+    sides of the grids, the finest first; ``map_channels`` are those of all maps together.
+    """
+
+    def __init__(self, width: int, map_channels: int, scales: list[int]):
+        super().__init__()
+        self.scales = list(scales)
+        self.enter = nn.ModuleList(pointwise(2 * width + map_channels, width) for _ in scales)
+        self.descend = nn.ModuleList(pointwise(2 * width, width) for _ in scales[1:])
+        self.refine = nn.ModuleList(Refine(width) for _ in scales)
+        self.auxiliary = nn.ModuleList(Head(width) for _ in scales)
+        self.merge = pointwise(len(scales) * width, width)
+        self.refine_merged = Refine(width)
+        self.head = Head(width)
+
+    def forward(self, query_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return meta logits (B, 2, h, w) and, in training, the auxiliary logits of each scale (B, 2, z, z)."""
+        size = query_bchw.shape[-2:]
+        merged: list[Tensor] = []
+        auxiliary: list[Tensor] = []
+        for i, scale in enumerate(self.scales):
+            grid = (scale, scale)
+            spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
+            inputs = [F.adaptive_avg_pool2d(query_bchw, grid), spread, *(resize(m, grid) for m in maps_bnhw)]
+            x = self.enter[i](torch.cat(inputs, dim=1))
+            if merged:
+                x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
+            x = self.refine[i](x)
+            if self.training:
+                auxiliary.append(self.auxiliary[i](x))
+            merged.append(resize(x, size))
+        x = self.refine_merged(self.merge(torch.cat(merged, dim=1)))
+        return self.head(x), auxiliary
 
 
 def two_convolutions(channels: int, middle: int, out: int, bias: bool = True) -> list[nn.Module]:

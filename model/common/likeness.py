@@ -25,10 +25,7 @@ EPS = 1e-6  # smallest length of a feature, and smallest sum of a mask
 @torch.no_grad()
 @in_float32
 def seen_object(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
-    """Return the mean unit feature of each support's object and the likeness of the support to it, (B, C + 3) float32.
-
-    A small object has its share of a cell.
-    """
+    """Return each support's mean unit feature of the object and its likeness to it, (B, C + 3) float32."""
     height, width = support_bchw.shape[-2:]
     share_b1hw = F.adaptive_avg_pool2d(mask_b1ss, (height, width))
     length_b1hw = support_bchw.norm(dim=1, keepdim=True).clamp(min=EPS)
@@ -46,10 +43,7 @@ def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: T
 @torch.no_grad()
 @in_float32
 def likeness(query_bchw: Tensor, seen_bkc: Tensor) -> Tensor:
-    """Return the evidence of the class, (B, 1, 6) float32: of the queries, then of the supports' photos.
-
-    ``seen_bkc`` is ``seen_object`` of the K supports of each query, (B, K, C + 3).
-    """
+    """Return the evidence (B, 1, 6) float32 of queries and supports' photos; ``seen``: K of ``seen_object``."""
     of_query = _likeness(query_bchw, seen_bkc[..., :-NUMBERS])
     return torch.cat([of_query, seen_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)
 

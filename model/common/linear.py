@@ -22,12 +22,9 @@ class Head(NamedTuple):
 def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, tolerance: float) -> Head:
     """Return the logistic regression (rows, C) of least cross entropy plus penalty / 2 times the squared weights.
 
-    It is begun at 0 and computed as x is, with parameters in float64; L-BFGS ends at the largest entry of the gradient
-    below ``tolerance``.
-
-    Args:
-        y_nt: the share of each target in a cell, times the cell's weight.
-        rows: t, or t - 1, with which the logit of the first target is 0.
+    It begins at 0, computed as x is with parameters in float64; L-BFGS ends at the largest entry of the gradient below
+    ``tolerance``. ``y`` has each target's share of a cell, times the cell's weight. With t - 1 rows the first logit is
+    0.
     """
     from scipy.optimize import minimize
 
@@ -43,7 +40,6 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, 
         return float(loss), gradient.numpy().ravel()
 
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}
-    start = np.zeros(rows * shape[1])
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options).x
+    found = minimize(loss_and_gradient, np.zeros(rows * shape[1]), jac=True, method="L-BFGS-B", options=options).x
     weight, bias = torch.from_numpy(found).view(shape).split([shape[1] - 1, 1], 1)
     return Head(weight, bias[:, 0])

@@ -16,8 +16,7 @@ DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's
 def batch_mean(total: Tensor, count: Tensor) -> Tensor:
     """Return total / count such that its gradient, averaged over processes, is that of the whole batch; 0 for count 0.
 
-    Processes have different numbers of valid pixels, so each divides by the mean count. DistributedDataParallel
-    averages the gradients, which then equal those of one process with all episodes.
+    Processes have different numbers of valid pixels: each divides by the mean count.
     """
     count = count.detach().to(total.dtype)
     if distributed.is_available() and distributed.is_initialized():
@@ -34,10 +33,7 @@ def image_mean(loss_b: Tensor) -> Tensor:
 
 @in_float32
 def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: float = 1.0) -> Tensor:
-    """Return the mean cross-entropy over all pixels of the batch that are not 255.
-
-    The mean is weighted: a pixel that is not background has weight ``foreground_weight``, background has 1.
-    """
+    """Return the mean cross-entropy over pixels that are not 255, all but background weighted as given."""
     target = label_bhw.long()
     weight, count = None, (target != IGNORE).sum()
     if foreground_weight != 1:
@@ -46,8 +42,7 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
         count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != 0)).sum()
     if torch.are_deterministic_algorithms_enabled():  # on a GPU the sum over maps has no fixed order
         logits_bnhw, target = logits_bnhw.movedim(1, -1).flatten(0, -2), target.flatten()
-    total = F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum")
-    return batch_mean(total, count)
+    return batch_mean(F.cross_entropy(logits_bnhw, target, weight, ignore_index=IGNORE, reduction="sum"), count)
 
 
 def mask_loss(
@@ -55,7 +50,7 @@ def mask_loss(
 ) -> Tensor:
     """Return the loss (a scalar, float32) of predicted masks at the size of their labels, by cross-entropy or ``rule``.
 
-    Every mask that a method learns passes here, so that a change for all methods is made in one place.
+    Every mask that a method learns passes here: a change for all methods is made in one place.
     """
     return rule(resize(logits_bnhw.float(), label_bhw.shape[-2:]), label_bhw)
 
@@ -64,7 +59,7 @@ def mask_loss(
 def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     """Return 1 - the Dice coefficient of every image and channel, (B, N), each channel by its own sigmoid.
 
-    Pixels labelled 255 belong to no channel, but their predictions count in the denominator (as published with SCCAN).
+    Pixels labelled 255 belong to no channel, but count in the denominator (as published with SCCAN).
     """
     probability = logits_bnhw.sigmoid().flatten(2)
     target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)

@@ -20,8 +20,7 @@ R = TypeVar("R")
 def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
     """Return an encoder's float32 input from RGB pixels 0..255 (..., 3, H, W); mean and std are (3, 1, 1), of 0..1."""
     if mean is None or std is None:
-        mean = torch.tensor(IMAGENET_MEAN, device=image.device).view(3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=image.device).view(3, 1, 1)
+        mean, std = (torch.tensor(x, device=image.device).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
     return (image.float() / 255 - mean) / std
 
 
@@ -46,30 +45,34 @@ def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function or method so that it computes in float32, also under autocast."""
 
+    def float32(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(a.device for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         kind = "cpu" if device.type == "meta" else device.type
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-            positional: Any = [_as_float32(a) for a in args]
-            named: Any = {key: _as_float32(a) for key, a in kwargs.items()}
-            return function(*positional, **named)
+            return function(*map(float32, args), **{key: float32(a) for key, a in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
 
 
-def _as_float32(value: object) -> object:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+def on_host(nested: Any) -> Any:
+    """Return nested lists of one device's tensors on the CPU, in one transfer: each makes Python wait for a GPU."""
+    flat: list[Tensor] = []
 
+    def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [each(x, change) for x in value]
+        return change(value) if isinstance(value, Tensor) else value
 
-def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors of one device on the CPU, in one transfer: each makes Python wait for a GPU."""
-    if all(x.is_cpu for x in tensors):
-        return list(tensors)
-    parts = [x.contiguous().flatten().view(torch.uint8) for x in tensors]
-    sizes = [len(part) for part in parts]
-    each = zip(torch.cat(parts).cpu().split(sizes), tensors)
-    return [part.clone().view(x.dtype).view(x.shape) for part, x in each]
+    each(nested, flat.append)
+    if all(x.is_cpu for x in flat):
+        return nested
+    parts = [x.contiguous().flatten().view(torch.uint8) for x in flat]
+    host = iter(torch.cat(parts).cpu().split([len(part) for part in parts]))
+    return each(nested, lambda x: next(host).clone().view(x.dtype).view(x.shape))
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
@@ -93,8 +96,13 @@ def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> 
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 
-def mean_over_shots(x: Tensor, weight_bk: Tensor) -> Tensor:
-    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...); the weights of each episode sum to 1."""
+def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
+    """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...), with weights of sum 1; None: all alike.
+
+    Every method fuses its shots here, but for those that read all positions of all shots together.
+    """
+    if weight_bk is None:
+        return x.mean(1)
     return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
 
 
@@ -115,9 +123,6 @@ def join_heads(x_hld: Tensor) -> Tensor:
 
 
 def linear_over_map(x_blc: Tensor, size: Sequence[int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x weight^T + bias, (B, L, C'), for the L positions of a grid.
-
-    It is a convolution: on channels-last maps a multi-core CPU needs half the time of a matrix product.
-    """
+    """Return x weight^T + bias, (B, L, C'), of a grid's L positions, as a convolution: faster on a CPU."""
     grid = x_blc.transpose(1, 2).unflatten(2, tuple(size))
     return F.conv2d(grid, weight[:, :, None, None], bias).flatten(2).transpose(1, 2).contiguous()

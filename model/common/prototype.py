@@ -1,22 +1,37 @@
-"""Chosen positions: means over them, cosines to the most similar one, and the prior that these make."""
+"""Prototypes of chosen positions: means, the prior by the most similar position (PFENet), and self-support (SSP).
+
+Self-support makes prototypes of the positions of the query at which a first prediction is confident.
+"""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from model.common.fixed_shapes import Objects
+from model.common.fixed_shapes import Chosen, Objects, chosen, shapes_are_fixed
 from model.common.ops import in_float32, min_max
 
 FALLBACK = 12  # positions taken by rank where no position qualifies
 COSINE_EPS = RANGE_EPS = 1e-7
+TEMPERATURE = 10.0  # of the cosines, as logits
+LENGTH_EPS = 1e-8  # smallest norm in a cosine
+CONFIDENT_FOREGROUND = 0.7  # probabilities above which a position is confident
+CONFIDENT_BACKGROUND = 0.6
+SHARPNESS = 2.0  # of the adaptive background's attention
+OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
+OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
+ROWS = 256  # positions whose attention is in memory at a time
+BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 
 
 def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor:
     """Return weights (B, L): 1 at the chosen positions, or at ``FALLBACK`` positions by rank where none is chosen.
 
-    ``ranking_bl`` are the positions from the highest rank down; the fallback begins at ``first_rank`` of them.
+    ``ranking_bl`` has the highest rank first; the fallback begins at ``first_rank``.
     """
     take = min(FALLBACK, ranking_bl.shape[1])
     chosen = chosen_bl.float()
@@ -40,8 +55,7 @@ def touched(mask_n1hw: Tensor) -> Tensor:
 def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
     """Return the cosine of each query position to the most similar one of each support, (B, K, h, w) (PFENet).
 
-    Positions outside the object count as zero vectors, as published, so the result is negative only where the object
-    fills its support. ``foreground`` are the features (n, C) of the B * K supports at their objects' positions.
+    Positions outside the object count as zero vectors, as published. ``foreground`` has features (n, C) of each object.
     """
     shots, (channels, height, width) = len(foreground) // len(query_bchw), query_bchw.shape[1:]
     outside, best = query_bchw.new_zeros(1, channels), []
@@ -57,11 +71,117 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 @in_float32
 def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, objects: Objects) -> Tensor:
-    """Return the prior (PFENet's) by one shot in [0, 1], (B, h, w); 0 everywhere for an empty mask.
+    """Return PFENet's prior by one shot in [0, 1], (B, h, w): the greatest cosines; 0 everywhere for an empty mask.
 
-    It is the similarity of each query position to the most similar one of the object; positions outside the mask count
-    as zeros. A mask value between 0 and 1 does not change a cosine. ``objects`` choose ``inside``, what they touch.
+    A mask value between 0 and 1 does not change a cosine. ``objects`` choose ``inside``, what they touch.
     """
     inside = objects.on(support_f4_bchw.shape[-2:]).chosen["inside"]
     similarity = greatest_cosine(query_f4_bchw, inside.rows(support_f4_bchw.flatten(2).transpose(1, 2)))[:, 0]
     return min_max(similarity.flatten(1), RANGE_EPS).view_as(similarity)
+
+
+@in_float32
+def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """Return scaled cosines of every position to two prototypes as logits (B, 2, h, w), background first.
+
+    Prototypes are (B, C), or (B, C, h, w) for one per position.
+    """
+    length, cosines = _length(feature_bchw), []
+    for prototype in (background, foreground):
+        if prototype.ndim == 2:  # a matrix product, without a map of feature size
+            inner = (prototype.unsqueeze(1) @ feature_bchw.flatten(2)).view_as(length)
+            cosines.append(inner / (length * _length(prototype)[:, None, None]))
+        else:
+            cosines.append((feature_bchw * prototype).sum(1) / (length * _length(prototype)))
+    return TEMPERATURE * torch.stack(cosines, dim=1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the norms over channels, at least ``LENGTH_EPS``."""
+    return torch.linalg.vector_norm(vectors, dim=1).clamp_min(LENGTH_EPS)
+
+
+class Attended(NamedTuple):
+    """One episode's attention over its confident background, unnormalised: sum_j w_ij F_j and sum_j w_ij."""
+
+    inside: Tensor  # the confident background N, (L,) bool
+    values: Tensor  # (L, C)
+    weights: Tensor  # (L, 1)
+
+
+class SelfPrototypes(NamedTuple):
+    """Prototypes of a query from its own confident positions."""
+
+    foreground: Tensor  # SSFP, (B, C)
+    background: Tensor  # SSBP, (B, C)
+    adaptive: Tensor  # ASBP, a background prototype for every position, (B, C, h, w)
+    attended: list[Attended]  # of each episode, from which the next step continues
+
+
+@in_float32
+def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototypes | None = None) -> SelfPrototypes:
+    """Return a query's own prototypes from its logits; the choice of positions carries no gradient.
+
+    ``before`` is the result of an earlier step on the same features, and only saves computation.
+    """
+    feature = feature_bchw.flatten(2)  # (B, C, L)
+    probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
+    foreground = _confident(probability[:, FOREGROUND_CHANNEL], CONFIDENT_FOREGROUND)  # A, (B, L)
+    background = _confident(probability[:, BACKGROUND_CHANNEL], CONFIDENT_BACKGROUND)  # N, (B, L)
+    attended = _attend(feature.transpose(1, 2), background.bool(), before and before.attended)
+    adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
+    own = (mean_over(feature, foreground), mean_over(feature, background))
+    return SelfPrototypes(*own, adaptive.unflatten(2, feature_bchw.shape[-2:]), attended)
+
+
+def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
+    """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
+    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
+    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
+    return foreground, background
+
+
+def _confident(probability_bl: Tensor, threshold: float) -> Tensor:
+    return choose(probability_bl > threshold, probability_bl.argsort(dim=1, descending=True, stable=True))
+
+
+def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] | None) -> list[Attended]:
+    """Return the attention of all positions over the chosen ones.
+
+    Pairs have the same weight in every step. Where fewer positions entered or left than the set has, only theirs are
+    computed.
+    """
+    changes = []
+    if before is not None and not shapes_are_fixed():
+        known_bl = torch.stack([each.inside for each in before])
+        changes = [inside_bl & ~known_bl, known_bl & ~inside_bl]
+    sets, out = chosen(inside_bl, *changes), []
+    for i, feature in enumerate(feature_blc):
+        unit = F.normalize(feature, dim=1)
+        now, *changed = (own[i : i + 1] for own in sets)
+        if before is not None and changed and sum(own.counts[0] for own in changed) < now.counts[0]:
+            plus, minus = (_sums(unit, feature, own) for own in changed)
+            sums = tuple(b + p - m for b, p, m in zip(before[i][1:], plus, minus))
+        else:
+            sums = _sums(unit, feature, now)
+        out.append(Attended(inside_bl[i], *sums))
+    return out
+
+
+def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
+    """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
+
+    Positions are processed in pieces, and recomputed in the backward pass: the matrix of all pairs is never in memory.
+    """
+    [key], [value] = own.rows(unit_lc[None]), own.rows(feature_lc[None])
+    counted = own.inside[0].to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
+    again = torch.is_grad_enabled() and unit_lc.requires_grad
+    piece_of = partial(checkpoint, _piece, use_reentrant=False) if again else _piece
+    values, weights = zip(*(piece_of(piece, key, value, counted) for piece in unit_lc.split(ROWS)))
+    return torch.cat(values), torch.cat(weights)
+
+
+def _piece(unit: Tensor, key: Tensor, value: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+    weight = (SHARPNESS * unit @ key.T).exp()
+    weight = weight if counted is None else weight * counted
+    return weight @ value, weight.sum(1, keepdim=True)

@@ -11,10 +11,8 @@ from torch.nn import functional as F
 from model.common.ops import in_float32, on_cells, resize, resize_cells
 from model.common.with_encoder import Shot, WithEncoder, WithEncoderSettings
 from model.contract import Task
-from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.registry import spec_of
-from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 
 unit = in_float32(F.normalize)  # features of length 1
@@ -36,14 +34,13 @@ class TrainingFreeSettings(WithEncoderSettings):
 class TrainingFree(WithEncoder):
     """A method over the features of a frozen encoder. It learns nothing and needs no checkpoint."""
 
-    size_rule = (ENCODER_STRIDE, 1)
     learns = False
     any_size = True
     settings: Any  # a TrainingFreeSettings
 
     def __init__(self, settings: TrainingFreeSettings, task: Task):
+        self.last_stage = max(settings.stages)
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, last_stage=max(settings.stages))
         self.freeze()
 
     def compared(self, features: Features) -> Tensor:
@@ -75,13 +72,9 @@ class OnCells(TrainingFree):
         return self.forward_classes([episode])
 
     def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[Shot]]:
-        """Return the queries' features (B, C, h, w), and all shots of N classes, as ``encode_each`` does.
-
-        Labels are 0 for background, 1..N for the class of the shot's episode, and 255.
-        """
+        """Return the queries' features (B, C, h, w), and all shots of N classes with labels 0, 1..N and 255."""
         encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
-        shots = [(f, y.masked_fill(y == 1, c)) for c, (_, own) in enumerate(encoded, 1) for f, y in own]
-        return encoded[0][0], shots
+        return encoded[0][0], [(f, y.masked_fill(y == 1, c)) for c, (_, own) in enumerate(encoded, 1) for f, y in own]
 
     def compared(self, features: Features) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""

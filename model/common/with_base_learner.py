@@ -1,4 +1,7 @@
-"""Base classes of models over a frozen encoder and base learner (BAM): base stage, projections, shot weights."""
+"""Models over a frozen encoder and base learner (BAM): the base stage, and distances of scenes.
+
+The distances weigh the shots, and correct the meta prediction together with the base learner's.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,20 +11,90 @@ import torch
 from torch import Tensor, nn
 
 from model.common.base_learner import BaseLearner, BaseStage
-from model.common.ensemble import Ensemble, ShotWeights
-from model.common.layers import projection
+from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
-from model.common.ops import resize
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.common.ops import in_float32, resize
+from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import ParamGroup, Task, Trainable
-from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
-from model.encoders.settings import build_encoder
 from model.episode import Episode, Output
 
+SCENE_EPS = 1e-7
 BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
+
+
+@torch.no_grad()
+@in_float32
+def gram(feature_bchw: Tensor) -> Tensor:
+    """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
+    x_bcl = feature_bchw.flatten(2)
+    norm_bc = x_bcl.norm(dim=2)
+    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + SCENE_EPS)
+
+
+@torch.no_grad()
+@in_float32
+def gram_distance(query_gram_bcc: Tensor, support_gram_bcc: Tensor) -> Tensor:
+    """Return e_k = |G_q - G_k| / C of one shot, (B,), the distance of low-level statistics."""
+    return (query_gram_bcc - support_gram_bcc).flatten(1).norm(dim=1) / query_gram_bcc.shape[1]
+
+
+class ShotWeights(nn.Module):
+    """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
+
+    Each weight belongs to the shot of its distance; HDMNet's published checkpoints give that of rank r to position r.
+    """
+
+    def __init__(self, shots: int, in_shot_order: bool = True):
+        super().__init__()
+        self.shots, self.in_shot_order = shots, in_shot_order
+        if shots > 1:
+            self.mix = nn.Sequential(nn.Conv2d(shots, 2, 1), nn.ReLU(inplace=True), nn.Conv2d(2, shots, 1))
+
+    @in_float32
+    def forward(self, distance_bk: Tensor) -> Tensor:
+        """Return the weights w_k, (B, K) with sum 1, from the distances e_k."""
+        if self.shots == 1:
+            return torch.ones_like(distance_bk)
+        ascending, order = distance_bk.sort(dim=1)
+        score = self.mix(ascending[:, :, None, None])[:, :, 0, 0]
+        if self.in_shot_order:
+            score = torch.zeros_like(score).scatter(1, order, score)
+        return score.softmax(dim=1)
+
+
+class Ensemble(nn.Module):
+    """Correct the meta prediction by the scene difference (g) and the probability of base classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.scene = _merge()  # g, shared by background and foreground
+        self.background = _merge()
+
+    @in_float32
+    def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
+        """Return final logits (B, 2, h, w) from meta and base logits and scenes; the own class suppresses nothing."""
+        probability = base_bnhw.softmax(dim=1)
+        base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
+        if own_class_b is not None:
+            own = probability.gather(1, own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:]))
+            base = base - own * (own_class_b > 0).view(-1, 1, 1, 1)
+        background, foreground = meta_b2hw.softmax(dim=1).split(1, dim=1)
+        difference = scene_b.view(-1, 1, 1, 1).expand_as(background)
+        background = self.scene(torch.cat([background, difference], dim=1))
+        foreground = self.scene(torch.cat([foreground, difference], dim=1))
+        background = self.background(torch.cat([background, base], dim=1))
+        return torch.cat([background, foreground], dim=1)
+
+
+def _merge() -> nn.Conv2d:
+    """Return a 1x1 convolution of two maps whose initial output is the first map."""
+    conv = nn.Conv2d(2, 1, 1, bias=False)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
+    return conv
 
 
 @dataclass
@@ -46,11 +119,9 @@ class OverBaseStage(WithEncoder):
     has_base_stage = True
     reads_base_labels = True
     grids = ONE_GRID
-    size_rule = (ENCODER_STRIDE, 1)
 
     def __init__(self, settings: WithBaseSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder)
         self.base_learner = BaseLearner(self.encoder.channels[HIGH], task.base_classes)
 
     def frozen(self) -> Iterator[nn.Module]:
@@ -88,9 +159,8 @@ class WithBaseLearner(OverBaseStage):
 
     def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
         super().__init__(settings, task)
-        channels = self.encoder.channels
-        self.project_query = projection(channels[MID] + channels[LOW])
-        self.project_support = projection(channels[MID] + channels[LOW])
+        self.project_query, self.project_support = self.projections()
+        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
         self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
 
     def param_groups(self) -> list[ParamGroup]:
@@ -108,10 +178,7 @@ class WithBaseLearner(OverBaseStage):
         return torch.cat([features.derived[BASE_HIDDEN] for features in kept])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
-        """Return the meta prediction corrected by the base learner's, at the image's size, and in training the losses.
-
-        The class of ``Episode.own_class`` suppresses nothing.
-        """
+        """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""
         final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.own_class(self.training))
         size = episode.query.shape[-2:]
         final, meta, base = (resize(x.float(), size) for x in (final, meta_b2hw, base_bnhw))

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.layers import projection
 from model.common.ops import resize
-from model.contract import FewShotModel, ModelSettings, ParamGroup
-from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, Encoder
+from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
+from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.layouts import describe, encoder_part, load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import EncoderSettings, Learn
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
-from model.encoders.weights import PACKAGE, TIMM, TORCHVISION, download
-from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes
+from model.episode import Episode, EpisodeOfOriginalSizes
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 
@@ -36,19 +36,28 @@ class WithEncoderSettings(ModelSettings):
 class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
 
+    ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
     Images whose features the episode brings along do not pass through the encoder again: supports with
     ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
-    downloads = (TORCHVISION, TIMM, PACKAGE)
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
+    variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
+    last_stage = LAST_STAGE  # of the encoder
     grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
+    size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
-    encoder: Encoder
     settings: Any  # a WithEncoderSettings
+
+    def __init__(self, settings: WithEncoderSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = self._build_encoder()
+
+    def _build_encoder(self) -> Encoder:
+        return build_encoder(self.settings.encoder, self.last_stage, self.variant)
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
@@ -75,14 +84,13 @@ class WithEncoder(FewShotModel):
     def encode_shot(
         self, episode: Episode, shot: int, give: GiveOf | None = None, objects: Objects | None = None
     ) -> Features:
-        """Return the features of one shot of each of the B episodes, for models that process shots one at a time.
+        """Return the features of one shot of each of the B episodes, whose ``objects`` may be known.
 
-        ``give`` gets the intermediate ones: of B images, or of one that all queries share. ``objects`` are the shot's.
+        ``give`` gets the intermediate ones: of B images, or of one that all queries share.
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
-            cached = cast("list[Features]", episode.cached_support)
-            each = [part.rows(slice(i, i + 1)) for part in cached for i in range(len(part))]  # views
+            each = [part.rows(slice(i, i + 1)) for part in episode.cached_support for i in range(len(part))]  # views
             known = _joined(each[shot::shots], give)
             return known.repeat(batch // len(known))
         return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give, objects)
@@ -99,9 +107,8 @@ class WithEncoder(FewShotModel):
         Images of different sizes are encoded one by one.
         """
         if isinstance(episode, EpisodeOfOriginalSizes):
-            query, each = self.encode_query(episode), cast("list[Features] | None", episode.cached_support)
-            if each is None:
-                each = [self.encode_supports(*pair) for pair in zip(episode.support, episode.support_label)]
+            query, pairs = self.encode_query(episode), zip(episode.support, episode.support_label)
+            each = episode.cached_support or [self.encode_supports(*pair) for pair in pairs]
             return read(query), list(zip(map(read, each), episode.support_label))
         query, together = self.encode(episode)
         support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
@@ -118,6 +125,11 @@ class WithEncoder(FewShotModel):
             return self.encoder(parts[first], lambda stage, maps: give(stage, first, maps))
 
         return Features.collect(map(encoded, range(len(parts))), len(parts))
+
+    def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return the projections of ``mid_features`` of queries and of supports."""
+        channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        return projection(channels), projection(channels)
 
     # --- the engine's questions --------------------------------------------------------------------------------------
 
@@ -183,20 +195,16 @@ class WithEncoder(FewShotModel):
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
         return load_encoder(self.encoder, encoder_part(state), partial)
 
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return the weights of the encoder from torchvision, from timm's hub or from an installed package."""
-        return download(name, self.settings.encoder.backbone)
-
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return the encoder of a state dict in words."""
         return describe(state, self.settings.encoder.backbone)
 
 
-def _joined(cached: Sequence[CachedFeatures], give: GiveOf | None = None) -> Features:
+def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
     """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
-    parts, first = cast("Sequence[Features]", cached), 0
     if give is None:
         return Features.join(parts)
+    first = 0
     for part in parts:
         for stage, features in part.intermediate.items():
             for maps in features:

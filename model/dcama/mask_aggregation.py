@@ -33,7 +33,7 @@ class MaskAggregation(nn.Module):
     def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
         """Return the soft mask of each of the stage's n intermediate features, (B, n, h, w) float32.
 
-        Maps are n of (B, C, h, w) and n of (B K, C, h, w); the mask, (B, K, 1, S, S) float32, is 1 on the object.
+        Maps are n of (B, C, h, w) and of (B K, C, h, w); the mask, (B, K, 1, S, S) float32, is 1 on the object.
         """
         batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)

@@ -19,9 +19,9 @@ from torch import Tensor
 from model.common.linear import Head
 from model.common.ops import on_cells, resize
 from model.common.with_base_learner import WithBaseSettings
+from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
-from model.registry import register
 
 BACKGROUND_WEIGHT = (0.01, 0.15)  # in CE, with one shot and with several
 

@@ -9,20 +9,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
 
 from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
 DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
@@ -46,6 +44,7 @@ class EncoderVariant:
     # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
     intermediate: Mapping[int, int | None] = field(default_factory=lambda: dict.fromkeys(INTERMEDIATE_STAGES))
     any_width: bool = False  # whether blocks of other widths than their stage's output give features too (timm)
+    batch_norm: bool = True  # False: without it, pools round down and stage 4 ends with one (VGG, as HSNet has it)
 
     def returned_stages(self, last_stage: int) -> range:
         """Return the stages whose outputs are returned."""
@@ -61,15 +60,13 @@ USUAL = EncoderVariant()
 
 
 class Encoder(nn.Module):
-    """Base class of the encoders: ``forward(images, intermediate) -> Features``.
-
-    They are built from a name of the registry, stem, last stage and variant; each ignores what it does not have.
-    """
+    """Base class of the encoders: built from a name of the registry, stem, last stage and variant."""
 
     channels: dict[int, int]  # stage -> channels of its output, of the stages that are returned
     intermediate_counts: dict[int, int]  # stage -> number of intermediate features
     last_stage: int  # the deepest one that exists
-    title: str = "an encoder"  # in messages
+    title = ""  # in messages
+    torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
@@ -102,8 +99,8 @@ class Encoder(nn.Module):
     def forward(self, image_b3hw: Tensor, intermediate: bool | GiveFeature = False) -> Features:
         """Encode normalised images; ``intermediate`` asks for the intermediate features of stages 2..4 as well.
 
-        A function is called with (stage, feature) as soon as a feature exists, and none is kept: together they take
-        several times the memory of the encoder's own work.
+        A function is called with (stage, feature) as soon as one exists, and none is kept, which saves most of the
+        memory.
         """
         out = Features({}, {i: [] for i in self.channels})
         give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
@@ -153,19 +150,11 @@ class Encoder(nn.Module):
         mean, std = ([round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std))
         return mean, std
 
-    def identity(self) -> tuple[tuple[int, int], ...]:
-        """Return a key of the weights as they are now; it changes when they are loaded, changed or moved."""
-        return tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
-
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-        """Yield modules that together hold all but some parts; batch norms of these parts are frozen too.
+        """Yield modules that together hold all but some parts; their batch norms too, and depthwise kernels if so.
 
-        Args:
-            parts: stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``.
-            depthwise: whether depthwise convolutions of these parts learn.
-
-        Raises:
-            Mismatch: the encoder has no such part.
+        Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; Mismatch for an
+        unknown one.
         """
         stages = {str(i): stage for i, stage in enumerate(self.stages())}
         named = stages | {name: module for name, module in self.named_modules() if name}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,8 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    # What a model adds; no part, joint or copy has it:
-    derived: dict[str, Tensor] = field(default_factory=dict)  # maps of its own
-    closeups: dict[tuple[float, ...], Features] = field(default_factory=dict)  # enlarged parts of the image, by box
+    # What a model adds, maps or objects with ``nbytes``; no part, joint or copy has it.
+    derived: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
@@ -30,8 +30,7 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        own = sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
-        return own + sum(part.nbytes for part in self.closeups.values())
+        return sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -78,5 +77,4 @@ def _room(x: Tensor, times: int) -> Tensor:
     """Return a map without values for ``times`` as many images."""
     packed = x.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if packed else torch.contiguous_format
-    shape = times * len(x), *x.shape[1:]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    return torch.empty(times * len(x), *x.shape[1:], dtype=x.dtype, device=x.device, memory_format=layout)

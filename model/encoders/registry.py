@@ -74,7 +74,8 @@ def spec_of(backbone: str) -> EncoderSpec:
 def build(backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return an encoder with random weights, without the stages after ``last_stage``."""
     encoder = spec_of(backbone).family(backbone, stem, last_stage, variant)
-    encoder.title = in_words(backbone, stem)
+    encoder.title = encoder.title or in_words(backbone, stem)
+    encoder.torchvision = encoder.torchvision or spec_of(backbone).torchvision
     return encoder
 
 
@@ -85,12 +86,7 @@ def in_words(backbone: str, stem: str) -> str:
 
 
 def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = ANY_GRIDS) -> str | None:
-    """Return why a method does not take an encoder, and which it takes; None if it does.
-
-    Args:
-        families: classes of the encoders written here that the method takes.
-        grids: of stages 2, 3 and 4 that it needs: ``ANY_GRIDS``, ``ONE_GRID`` or ``PYRAMID``.
-    """
+    """Return why a method of these families and grids takes no such encoder, and which it takes; None if it does."""
     names = [name for name, spec in ENCODERS.items() if spec.family in families]
     if not backbone.startswith(PREFIX):
         near = get_close_matches(backbone, names, 1)

@@ -1,26 +1,11 @@
 """ResNet as an encoder: torchvision's network at output stride 8, in the variants that methods use."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import (
-    DEEP,
-    LAST_STAGE,
-    MEMORY_FORMAT,
-    PLAIN,
-    USUAL,
-    Encoder,
-    EncoderVariant,
-    GiveFeature,
-    conv_norm,
-)
-
-if TYPE_CHECKING:
-    from torchvision.models.resnet import BasicBlock, Bottleneck
+from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature, conv_norm
 
 # Files with a deep stem call it conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
 DEEP_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
@@ -29,23 +14,17 @@ PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
 SMALL = "resnet10"  # one basic block a stage; torchvision has none
 
-Block: TypeAlias = "BasicBlock | Bottleneck"
-
 
 class ResNetEncoder(Encoder):
-    """ResNet; by default at output stride 8, with stages 3 and 4 dilated by 2 and 4.
+    """ResNet; an intermediate feature is the map before the last ReLU of a residual block."""
 
-    An intermediate feature is the map before the last ReLU of a residual block.
-    """
-
-    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from torchvision.models import resnet  # takes seconds, which a process that builds no network saves
 
         super().__init__()
         self.variant = variant
-        net = (
-            resnet.ResNet(resnet.BasicBlock, [1] * 4) if backbone == SMALL else getattr(resnet, backbone)(weights=None)
-        )
+        small = backbone == SMALL
+        net = resnet.ResNet(resnet.BasicBlock, [1] * 4) if small else getattr(resnet, backbone)(weights=None)
         if stem == DEEP:
             self.layer0 = _deep_stem(net.conv1.out_channels, net.maxpool)
             _widen_input(net.layer1[0], 2 * net.conv1.out_channels)
@@ -90,13 +69,11 @@ class ResNetEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the stem of torchvision's files and of the files with a deep stem; the classifier is left out."""
-        stem = PLAIN_NAMES
-        if "layer0.0.weight" not in state:
-            if "conv1.0.weight" in state:
-                stem = NESTED_DEEP_NAMES
-            elif "conv3.weight" in state:
-                stem = DEEP_NAMES
-        out = {}
+        stem, out = PLAIN_NAMES, {}
+        if "layer0.0.weight" not in state and "conv1.0.weight" in state:
+            stem = NESTED_DEEP_NAMES
+        elif "layer0.0.weight" not in state and "conv3.weight" in state:
+            stem = DEEP_NAMES
         for name, tensor in state.items():
             owner, _, leaf = name.rpartition(".")
             if not name.startswith(CLASSIFIER):
@@ -104,7 +81,7 @@ class ResNetEncoder(Encoder):
         return out
 
 
-def residual(block: Block, x: Tensor) -> Tensor:
+def residual(block: Any, x: Tensor) -> Tensor:
     """Return the output of one of torchvision's residual blocks before its last ReLU."""
     shortcut = x
     if block.downsample is not None:
@@ -121,21 +98,18 @@ def _deep_stem(width: int, pool: nn.Module) -> nn.Sequential:
     """Return three 3x3 convolutions, each with norm and ReLU, and the pool."""
     parts: list[nn.Module] = []
     for channels, out, stride in ((3, width, 2), (width, width, 1), (width, 2 * width, 1)):
-        conv = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
-        parts += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+        parts += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
     return nn.Sequential(*parts, pool)
 
 
-def _out_channels(block: Block) -> int:
+def _out_channels(block: Any) -> int:
     return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
 
 
-def _widen_input(block: Block, channels: int) -> None:
+def _widen_input(block: Any, channels: int) -> None:
     """Let the first block of stage 1 take the deep stem's channels."""
     old, width = block.conv1, _out_channels(block)
-    block.conv1 = nn.Conv2d(
-        channels, old.out_channels, old.kernel_size, stride=old.stride, padding=old.padding, bias=False
-    )
+    block.conv1 = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
     block.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
 
 

@@ -36,11 +36,7 @@ class EncoderSettings:
         return strides[0] if self.output_stride is None and len(strides) == 1 else self.output_stride
 
     def size_rule(self, default_stride: int) -> tuple[int, int] | None:
-        """Return (step, rest) of the image sides that the encoder takes, S % step == rest; None: the method's rule.
-
-        Args:
-            default_stride: the method's output stride where none is set.
-        """
+        """Return (step, rest) of image sides, S % step == rest; None: the method's rule, of that default stride."""
         spec, stride, own_stride = spec_of(self.backbone), self.stride or default_stride, STAGE_STRIDES[4]
         if spec.transformer:
             return spec.stride, 1
@@ -61,11 +57,7 @@ class EncoderSettings:
 
 
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
-    """Return the encoder that ``settings`` name, with random weights, without the stages after ``last_stage``.
-
-    Args:
-        variant: the method's; ``settings.stride`` replaces its dilation.
-    """
+    """Return the encoder of ``settings`` with random weights; a stride there replaces the variant's dilation."""
     if settings.stride is not None:
         dilation = {i: d for i, d in DILATIONS[settings.stride].items() if i <= last_stage}
         variant = replace(variant, dilation=dilation)

@@ -7,7 +7,7 @@ import re
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant, GiveFeature
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 PATCH, WINDOW = 4, 12
@@ -28,7 +28,7 @@ GEOMETRY = ("relative_position_index", "attn_mask")  # tensors of files that are
 class SwinEncoder(Encoder):
     """Swin-B; stage 0 is the patch embedding, ``merge<i>`` halves the grid after stage i."""
 
-    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from torchvision.models.swin_transformer import SwinTransformer  # takes seconds
 
         super().__init__()
@@ -65,10 +65,7 @@ class SwinEncoder(Encoder):
             out[i] = x.permute(0, 3, 1, 2)
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the tensors of its authors' file or of timm's.
-
-        timm counts a patch merging to the stage that it opens, the authors to the one that it closes.
-        """
+        """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""
         shift = int("layers.3.downsample.norm.weight" in state)
         out = {}
         for name, tensor in state.items():

@@ -28,10 +28,7 @@ STEM = ("conv_stem", "bn1")
 
 
 def fold_frozen_norms(net: nn.Module) -> None:
-    """Let the known blocks of a network of timm compute convolution and norm together while the norm is frozen.
-
-    Names, tensors and results up to rounding stay as they are.
-    """
+    """Let known blocks of timm compute convolution and norm together while the norm is frozen; names stay."""
     pairs = [(module, *names) for module in net.modules() for names in PAIRS.get(type(module), ())]
     if pairs and all(hasattr(net, name) for name in STEM):
         pairs.append((net, *STEM))
@@ -43,9 +40,7 @@ def fold_frozen_norms(net: nn.Module) -> None:
             conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
 
 
-class SyncNormAfterFolded(SyncBatchNormAct):
-    """``NormAfterFolded`` with statistics over all processes."""
-
+class _ActivationAlone(nn.Module):
     act: nn.Module
     drop: nn.Module
 
@@ -54,14 +49,14 @@ class SyncNormAfterFolded(SyncBatchNormAct):
         return super().forward(x) if self.training else self.act(self.drop(x))
 
 
-class NormAfterFolded(BatchNormAct2d):
+class SyncNormAfterFolded(_ActivationAlone, SyncBatchNormAct):
+    """``NormAfterFolded`` with statistics over all processes."""
+
+
+class NormAfterFolded(_ActivationAlone, BatchNormAct2d):
     """A norm whose convolution computes it while it is frozen; the activation is left."""
 
     synchronised = SyncNormAfterFolded  # its class where processes train together
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation of x, and of the normalised x while the norm learns."""
-        return super().forward(x) if self.training else self.act(self.drop(x))
 
 
 class FoldedConv(nn.Conv2d):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from model.common.fixed_shapes import Objects
 from model.common.ops import resize
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, PLAIN, USUAL, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
 from model.encoders.features import Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
 
@@ -27,15 +27,11 @@ CONSTANTS = ("mean", "std")  # the encoder's own tensors
 
 
 class TimmEncoder(Encoder):
-    """A network of timm, ``net``, and the normalisation of its input, ``mean`` and ``std`` for pixels 0..1.
-
-    Raises:
-        Mismatch: timm has no such network, or it cannot have that output stride.
-    """
+    """A network of timm, ``net``, and the normalisation of its input; Mismatch if there is none, or no such stride."""
 
     net: Any
 
-    def __init__(self, backbone: str, stem: str = PLAIN, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL):
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
 
         super().__init__()
@@ -140,10 +136,7 @@ class TimmEncoder(Encoder):
         return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
 
     def _blocks(self, stage: int) -> list[Any]:
-        """Return the blocks of a stage whose outputs are intermediate features: names, or numbers in a transformer.
-
-        [None] stands for the stage's output, in a network without blocks.
-        """
+        """Return the blocks that give intermediate features: names, or a transformer's numbers; [None]: the stage."""
         if self.facts.transformer:
             begin = self.facts.outputs[stage - 1] + 1 if stage > 1 else 0
             every: list[Any] = list(range(begin, self.facts.outputs[stage] + 1))
@@ -154,8 +147,7 @@ class TimmEncoder(Encoder):
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
-        known = self.facts.blocks.get(stage, {})
-        return [known.get(name, self.channels[stage]) for name in self._blocks(stage)]
+        return [self.facts.blocks.get(stage, {}).get(name, self.channels[stage]) for name in self._blocks(stage)]
 
     def _padded(self, image: Tensor) -> Tensor:
         if self.facts.centred or any(side % self.patch != 1 for side in image.shape[-2:]):
@@ -192,10 +184,7 @@ class TimmEncoder(Encoder):
         return {NET + name: later[n] if n >= begin else 0 for n, name in enumerate(names)}
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a file of timm, or of a layout that timm translates, under this encoder's names.
-
-        Tensors of layers that the encoder does not build, such as the classifier, are left out.
-        """
+        """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
         own = self.state_dict()
         if any(name in own for name in state if name not in CONSTANTS):
             return state

@@ -90,11 +90,7 @@ def unknown(backbone: str) -> str | None:
 
 
 def create(backbone: str, output_stride: int | None = None, device: str = "cpu") -> nn.Module:
-    """Return a network of timm with random weights and without its classifier.
-
-    Raises:
-        Mismatch: it cannot have that output stride.
-    """
+    """Return a network of timm, random, without classifier; Mismatch: it cannot have that output stride."""
     import timm
 
     stride: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}

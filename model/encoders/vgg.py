@@ -8,8 +8,6 @@ from model.encoders.encoder import (
     INTERMEDIATE_STAGES,
     LAST_STAGE,
     MEMORY_FORMAT,
-    PLAIN,
-    USUAL,
     Encoder,
     EncoderVariant,
     GiveFeature,
@@ -31,17 +29,11 @@ class VGGEncoder(Encoder):
     Without batch norm pools round down, stage 4 ends with a pool, and its output alone is returned.
     """
 
-    def __init__(
-        self,
-        backbone: str = "vgg16",
-        stem: str = PLAIN,
-        last_stage: int = LAST_STAGE,
-        variant: EncoderVariant = USUAL,
-        batch_norm: bool = True,
-    ):
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from torchvision.models import vgg  # takes seconds
 
         super().__init__()
+        self.batch_norm = batch_norm = variant.batch_norm
         layers = list((vgg.vgg16_bn if batch_norm else vgg.vgg16)(weights=None).features)
         self.ends = ENDS if batch_norm else PLAIN_ENDS
         for i, layer in enumerate(layers):
@@ -52,8 +44,9 @@ class VGGEncoder(Encoder):
         for i, (start, end) in enumerate(zip((0, *self.ends), self.ends)):
             if i <= last_stage:
                 setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
-        self.last_stage, self.batch_norm = last_stage, batch_norm
-        self.title = "VGG-16" if batch_norm else "VGG-16 without batch norm"
+        self.last_stage = last_stage
+        if not batch_norm:
+            self.title, self.torchvision = "VGG-16 without batch norm", "vgg16"
         self.channels = {i: c for i, c in CHANNELS.items() if i <= last_stage}
         self.intermediate_counts = {i: n for i, n in INTERMEDIATE_COUNTS.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)

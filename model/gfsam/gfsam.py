@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import on_cells, resize, resize_cells
 from model.common.training_free import mask_on_grid
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
 from model.gfsam.graph import Maps, Verdict, channel_units, judge, likeness, points_of
-from model.registry import register
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE, MASKS_AT_ONCE = 64, 16
@@ -110,8 +108,7 @@ class GFSAM(Foundation):
             nothing = torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
             return Answer(maps, points, prompts, points[:, 0], None, nothing)
         if (key := f"sam {place}") not in query.derived:
-            pixels = _normalised(self._squeezed(image))[None]
-            query.derived[key] = self.networks[0].get_image_embeddings(pixels)
+            query.derived[key] = self.networks[0].get_image_embeddings(_normalised(self._squeezed(image))[None])
         masks = self._masks(query.derived[key], prompts)
         with torch.autocast(image.device.type, enabled=False):
             verdict = judge(masks, points, maps, features)

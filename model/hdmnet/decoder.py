@@ -14,9 +14,9 @@ INNER = 256  # channels inside a block
 
 
 class FixedNorm(nn.Module):
-    """A batch norm whose statistics are never updated, not even in training: a learnable affine map of each channel.
+    """A learnable affine map of each channel: a batch norm whose statistics are never updated, not even in training.
 
-    It is not a subclass of torch's batch norm, so that ``train()`` and the conversion to SyncBatchNorm leave it alone.
+    It is no subclass of torch's, so that ``train()`` and the conversion to SyncBatchNorm leave it alone.
     """
 
     running_mean: Tensor

@@ -2,7 +2,7 @@
 
 A frozen encoder and base learner (after BAM), supports masked as images, a token pyramid shared by query and supports,
 matching at each level, a linear decoder, and the ensemble with the base learner. Coarse correlation maps teach finer
-ones (``query_matching.py``): out_i = sum_j m_j softmax_i(s_ij) v_j over query positions i and support positions j,
+ones (``transformer.py``): out_i = sum_j m_j softmax_i(s_ij) v_j over query positions i and support positions j,
 c_i = sum_j m_j s_ij / sum_j m_j, and the distillation is the mean over levels of KL(t || softmax(c)).
 Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Segmentation, CVPR 2023 (arXiv
 2303.14652).
@@ -15,22 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import chosen
-from model.common.layers import HEAD_DROPOUT, WIDTH, pointwise
+from model.common.layers import WIDTH, pointwise
 from model.common.likeness import likeness_to_supports
-from model.common.ops import foreground_mask, masked_mean, resize
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features, on_one_grid
-from model.contract import ParamGroup, Task
+from model.contract import Episode, Output, ParamGroup, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
-from model.hdmnet.query_matching import QueryMatching, correlation_distillation
-from model.hdmnet.token_pyramid import CHANNELS, LEVELS, MIN_GRID, TokenPyramid
-from model.registry import register
+from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
 
 SIMILARITIES = 2  # from h5 and from f4
 SHARPENED = 10.0  # factor of the similarity among the query's inputs
@@ -112,7 +108,6 @@ class HDMNet(WithBaseLearner):
     def __init__(self, settings: HDMNetSettings, task: Task):
         # Published weights follow the rank of a distance and are applied by position: see ShotWeights.
         super().__init__(settings, task, weights_in_shot_order=False)
-        self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, active in training though it is frozen
         self.merge_query = pointwise(2 * WIDTH + SIMILARITIES, CHANNELS)
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
@@ -136,22 +131,20 @@ class HDMNet(WithBaseLearner):
             query_gram, low = gram(query.stage[LOW]), support.stage[LOW].unflatten(0, (batch, shots))
             each = [gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)]
             distance = torch.stack(each, dim=1)  # e_k, (B, K)
-        scene = (self.shot_weights(distance) * distance).sum(1)  # e, (B,)
+        scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
 
         # Inputs of the transformer: features, prototypes, and for the query its similarity.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid_features(support))  # x_k, (B * K, 256, h, w)
         size = query_feature.shape[-2:]
         prototype = masked_mean(support_feature, resize(mask.flatten(0, 1), size))  # p_k, (B * K, 256)
-        mean_prototype = prototype.unflatten(0, (batch, shots)).mean(1)  # p
+        mean_prototype = mean_over_shots(prototype.unflatten(0, (batch, shots)))  # p
         query_map = self.merge_query(_beside(query_feature, mean_prototype, SHARPENED * similarity))  # X
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        levels = self.pyramid(torch.cat([query_map, support_map]))
-        fused, correlation = self._match(levels, mask, similarity)
-        meta = self.decoder(fused)
-        output = self.corrected(episode, meta, base_logits, scene)
+        fused, correlation = self._match(self.pyramid(torch.cat([query_map, support_map])), mask, similarity)
+        output = self.corrected(episode, self.decoder(fused), base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
@@ -189,10 +182,7 @@ class HDMNet(WithBaseLearner):
         return fused, correlation
 
     def param_groups(self) -> list[ParamGroup]:
-        """Return the transformer with a learning rate of its own, the projections, and the shots' weights with rate 0.
-
-        The published optimiser does not hold the shots' weights: they get gradients and keep their initial values.
-        """
+        """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
         transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
         projections = [self.project_query, self.project_support, self.merge_query, self.merge_support]
         others = nn.ModuleList([*projections, self.ensemble])

@@ -17,19 +17,14 @@ from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
-from model.encoders.settings import build_encoder
-from model.encoders.vgg import PLAIN_ENDS, VGGEncoder
-from model.encoders.weights import from_torchvision
-from model.episode import Episode, Output
+from model.encoders.vgg import PLAIN_ENDS
 from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
-from model.registry import register
 
-VGG = "vgg16"  # in configs and, without batch norm, in torchvision
-ENCODER = EncoderVariant(dilation={})  # torchvision's ResNet without dilation
+VGG = "vgg16"
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
 # Published names of the squeeze's parts, and ours.
 SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
@@ -90,24 +85,20 @@ class HSNet(WithEncoder):
     Settings = HSNetSettings
     title = "HSNet"
     published = LAYOUT
-    grids, stride = PYRAMID, 32
+    grids, stride, size_rule = PYRAMID, 32, (1, 0)
+    variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
     reads_intermediate = True
     shots_share_weights = True
     settings: HSNetSettings
 
     def __init__(self, settings: HSNetSettings, task: Task):
         super().__init__(settings, task)
-        plain_vgg = settings.encoder.backbone == VGG
-        self.encoder = VGGEncoder(batch_norm=False) if plain_vgg else build_encoder(settings.encoder, variant=ENCODER)
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, S, S) and in training the cross-entropy ``main`` of every shot's own logits.
-
-        With K > 1 the logits express the vote (``vote``) and the map ``votes`` shows its share of the K shots.
-        """
+        """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
         shots = episode.support.shape[1]
         objects = shot_objects(foreground_mask(episode.support_label))  # of M_k
         with self.encoder_grad():
@@ -118,24 +109,17 @@ class HSNet(WithEncoder):
             with self.encoder_grad():
                 support = dict(_intermediate(self.encode_shot(episode, k)))
                 seen.append(seen_object(support[HIGH][-1], own.mask))
-            squeezed = self.squeeze(query, support, own)
-            each.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
+            each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
         logits, maps = each[0], {}
         if shots > 1:
             logits, votes = vote(torch.stack(each, dim=1))
             maps["votes"] = votes / shots
         output = Output(logits, maps=maps)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            target = (episode.query_label == 1).repeat(shots, 1, 1)
-            output.losses = {"main": mask_loss(torch.cat(each), target)}
+            output.losses = {"main": mask_loss(torch.cat(each), (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
             output.evidence = likeness(query[HIGH][-1], torch.stack(seen, dim=1))
         return output
-
-    def download_encoder(self, name: str) -> dict[str, Tensor]:
-        """Return torchvision's ImageNet weights of the encoder."""
-        plain = self.settings.encoder.backbone == VGG
-        return from_torchvision(VGG) if plain else super().download_encoder(name)
 
 
 def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:

@@ -31,15 +31,12 @@ def unit(feature_bchw: Tensor) -> Tensor:
     return feature_bchw / (torch.linalg.vector_norm(feature_bchw, dim=1, keepdim=True) + NORM_EPS)
 
 
-class Correlation(nn.Module):
-    """The clamped cosines of one intermediate feature."""
-
-    @torch.no_grad()
-    @in_float32
-    def forward(self, query_bchw: Tensor, support_bcrr: Tensor) -> Tensor:
-        """Return max(0, q . s) of normalised features, (B, 1, r, r', h, w) float32, without gradient."""
-        cosine = torch.bmm(support_bcrr.flatten(2).transpose(1, 2), query_bchw.flatten(2))  # (B, r r', L)
-        return cosine.relu_().view(len(cosine), 1, *support_bcrr.shape[-2:], *query_bchw.shape[-2:])
+@torch.no_grad()
+@in_float32
+def clamped_cosines(query_bchw: Tensor, support_bcrr: Tensor) -> Tensor:
+    """Return max(0, q . s) of normalised features, (B, 1, r, r', h, w) float32, without gradient."""
+    cosine = torch.bmm(support_bcrr.flatten(2).transpose(1, 2), query_bchw.flatten(2))  # (B, r r', L)
+    return cosine.relu_().view(len(cosine), 1, *support_bcrr.shape[-2:], *query_bchw.shape[-2:])
 
 
 def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -53,22 +50,17 @@ class Squeeze(nn.Module):
 
     def __init__(self, level: int, count: int):
         super().__init__()
-        self.correlate = Correlation()
         steps = zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level])
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
     def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
         """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each."""
-        x = self._first(queries, supports, objects)
-        for layer in list(self.blocks)[1:]:
-            x = layer(x)
-        return x
+        return self.blocks[1:](self._first(queries, supports, objects))
 
     def _first(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return the first convolution of C_l.
+        """Return the first convolution of C_l, feature by feature; the backward pass computes it again.
 
-        It is linear in its channels, so each feature's correlation is convolved by itself and dropped; the backward
-        pass computes it again. Outside the window around the object the input is 0 and the output the bias.
+        Outside the window around the object the input is 0 and the output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
@@ -77,7 +69,7 @@ class Squeeze(nn.Module):
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
             masked = unit(support.float() * mask)  # cells in part on the object count in full
-            return convolution.convolve(self.correlate(query, masked), slice(i, i + 1))
+            return convolution.convolve(clamped_cosines(query, masked), slice(i, i + 1))
 
         compute = partial(checkpoint, of_feature, use_reentrant=False) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
@@ -108,10 +100,9 @@ class HypercorrelationSqueeze(nn.Module):
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
     def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], objects: Objects) -> Tensor:
-        """Return the mean over the support's positions, (B, 128, h_2, w_2).
+        """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> intermediate features.
 
-        ``query`` and ``support`` map levels to intermediate features; those of the support are released as soon as they
-        are squeezed.
+        Those of the support are released as soon as they are squeezed.
         """
 
         found = dict(zip(support, objects.on_all([maps[0].shape[-2:] for maps in support.values()])))

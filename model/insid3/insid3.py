@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Task
-from model.episode import Episode, Output
+from model.contract import Episode, Output, Task, register
 from model.insid3.segmentation import (
     MAX_PATCHES,
     PositionalBasis,
@@ -23,7 +22,6 @@ from model.insid3.segmentation import (
     segment,
 )
 from model.mismatch import Mismatch
-from model.registry import register
 
 BASES_KEPT = 16  # one for each size of images
 
@@ -68,8 +66,7 @@ class INSID3(OnCells):
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W): a_c - 1/2 for the mask of patches a_c of each class, resized.
 
-        The background's mask holds the patches of no class. Clusters are found on the CPU, one query at a time; all
-        else runs on the images' device.
+        The background has the patches of no class. Clusters are found on the CPU, one query at a time.
         """
         query, shots = self.encode_classes(episodes)
         count, size = len(episodes), episodes[0].query.shape[-2:]
@@ -99,18 +96,15 @@ class INSID3(OnCells):
         return segment(targets, references, self.settings.tau, self.settings.merge)
 
     def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
-        """Return the positional basis of images of a size (H, W) with the weights as they are; None for r = 0.
-
-        The bases of the last sizes are kept.
-        """
+        """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""
         if self.settings.components == 0:
             return None
-        device = next(self.encoder.parameters()).device.type
-        key = self.encoder.identity(), tuple(size), torch.is_autocast_enabled(device)
-        found = self._bases.get(key)
-        if found is None:
-            black = torch.zeros(1, 3, *size, device=next(self.encoder.parameters()).device)
+        device = next(self.encoder.parameters()).device
+        weights = tuple((tensor.data_ptr(), tensor._version) for tensor in self.encoder.state_dict().values())
+        key = weights, tuple(size), torch.is_autocast_enabled(device.type)
+        if key not in self._bases:
+            black = torch.zeros(1, 3, *size, device=device)
             blank = self.compared(self.encode_images(self.encoder.normalise(black)))[0]
             found = positional_basis(blank, self.settings.components)
             self._bases = dict([*list(self._bases.items())[-(BASES_KEPT - 1) :], (key, found)])
-        return found
+        return self._bases[key]

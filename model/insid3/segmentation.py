@@ -39,10 +39,8 @@ class PositionalBasis(NamedTuple):
 def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
     """Return the first r left singular vectors of a black image's unit features, centred over positions.
 
-    They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence.
-
-    Raises:
-        Mismatch: r >= C or r > n - 1: all directions would be removed, and rounding would remain.
+    They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence. With r >= C or
+    r > n - 1 all directions would be removed, and rounding would remain: Mismatch.
     """
     channels, patches = len(blank_chw), blank_chw[0].numel()
     if components > min(channels, patches) - 1:
@@ -131,10 +129,7 @@ class Clusters(NamedTuple):
 def clusters_of(cosines: Iterable[Tensor], count: int, tau: float) -> Clusters:
     """Return the clusters of so many patches, numbered by first appearance, by average linkage.
 
-    All merges at an average distance 1 - cosine below 1 - tau are carried out.
-
-    Args:
-        cosines: as ``_cosines`` yields them, on the CPU.
+    All merges at an average distance 1 - cosine below 1 - tau are carried out; ``cosines`` are those of ``_cosines``.
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 
@@ -177,8 +172,7 @@ def _means(x_nc: Tensor, clusters: Clusters) -> Tensor:
     """Return the mean of x over each cluster, (M, C)."""
     of_patch = clusters.of_patch
     count = x_nc.new_zeros(clusters.total).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
-    total = x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc)
-    return total / count[:, None]
+    return x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc) / count[:, None]
 
 
 class Segmentation(NamedTuple):
@@ -192,8 +186,8 @@ class Segmentation(NamedTuple):
     def evidence(self, index: int) -> Tensor:
         """Return numbers (6,) that tell whether a class, by index, is there.
 
-        They are the largest and the 0.9 quantile of the cosines to its prototype, the share of candidates; the seed's
-        cosine, the largest score, the seed's score.
+        Cosines to its prototype, the largest and 0.9 quantile; share of candidates; seed's cosine, largest and seed's
+        score.
         """
         found, scores, out = self.candidates[index], self.scores[index], self.classes.new_zeros(6, dtype=torch.float32)
         if found is not None:
@@ -221,24 +215,17 @@ def segment(
 ) -> list[Segmentation]:
     """Return the segmentation of each target, in float32; a GPU is waited for once.
 
-    Each cluster goes to the class in which its score is largest, or to the background if none is above ``merge``. The
-    paper has one class; several share the clusters and compete for them.
-
-    Args:
-        references: of each target and class 1..N; those whose mask is empty do not count.
-        tau: cosine from which on clusters are merged.
-        merge: score from which on a cluster belongs to a class.
+    References are of each target and class 1..N; those whose mask is empty do not count. Clusters are merged from the
+    cosine ``tau`` on. Each goes to the class in which its score is largest, or to the background if none is above
+    ``merge``. The paper has one class; several share the clusters and compete for them.
     """
     found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
-    facts = [one.facts for own in found for one in own if one is not None]
+    facts, out = [[None if one is None else one.facts for one in own] for own in found], []
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
     if not targets[0].plain.is_cpu:
-        blocks = [list(own) for own in cosines]
-        host = iter(on_host([*facts, *(block for own in blocks for block in own)]))
-        facts, cosines = [next(host) for _ in facts], [[next(host) for _ in own] for own in blocks]
-    known, out = iter([fact.tolist() for fact in facts]), []
-    for target, own, of_target in zip(targets, found, cosines):
-        shown, present = zip(*((False, False) if one is None else next(known) for one in own))
+        facts, cosines = on_host([facts, [list(own) for own in cosines]])
+    for target, own, known, of_target in zip(targets, found, facts, cosines):
+        shown, present = zip(*((False, False) if fact is None else fact.tolist() for fact in known))
         seen = [one if there else None for one, there in zip(own, shown)]
         if not any(present):
             empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
@@ -246,8 +233,7 @@ def segment(
             continue
         clusters = clusters_of(of_target, len(target.plain), tau)
         clusters = clusters._replace(of_patch=sent(clusters.of_patch, target.plain.device))
-        pairs = zip(own, present)
-        scores = [score_clusters(clusters, target, one) if one is not None and there else None for one, there in pairs]
+        scores = [score_clusters(clusters, target, one) if one and there else None for one, there in zip(own, present)]
         nothing = target.plain.new_full((clusters.total,), merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
         classes = of_class.argmax(0)[clusters.of_patch].unflatten(0, target.grid)
@@ -258,8 +244,7 @@ def segment(
 def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tensor:
     """Return logits (N + 1, H, W) of a map of classes: the share a_c of each on the canvas, minus 1/2.
 
-    With one class they are [1/2 - a, a - 1/2], so that their argmax is the mask a > 1/2.
+    With one class their argmax is the mask a > 1/2.
     """
-    foreground = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:]
-    share = resize_cells(foreground.float()[None], size)[0]
+    share = resize_cells(F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:].float()[None], size)[0]
     return torch.cat([1 - share.sum(0, keepdim=True), share]) - INSIDE

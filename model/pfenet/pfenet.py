@@ -11,19 +11,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.common.enrichment import FeatureEnrichment, default_scales
 from model.common.fixed_shapes import Objects, shot_objects
-from model.common.layers import WIDTH, projection
+from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, masked_mean, resize
+from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.prototype import shot_prior, touched
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings, mid_features
-from model.contract import Task
-from model.encoders.encoder import ENCODER_STRIDE
-from model.encoders.settings import build_encoder
-from model.episode import Episode, Output
-from model.registry import register
+from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings, mid_features
+from model.contract import Episode, Output, Task, register
 
 
 @dataclass
@@ -40,16 +35,12 @@ class PFENet(WithEncoder):
 
     Settings = PFENetSettings
     title = "PFENet"
-    size_rule = (ENCODER_STRIDE, 1)
     shots_share_weights = True
     settings: PFENetSettings
 
     def __init__(self, settings: PFENetSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder)
-        middle = self.encoder.channels[LOW] + self.encoder.channels[MID]
-        self.project_query = projection(middle)
-        self.project_support = projection(middle)
+        self.project_query, self.project_support = self.projections()
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
         self.freeze()
@@ -62,11 +53,10 @@ class PFENet(WithEncoder):
         objects = shot_objects(foreground_mask(episode.support_label), inside=touched)
         shots = [self._shot(episode, k, query.stage[HIGH], own) for k, own in enumerate(objects)]
         prototypes, priors, seen = (torch.stack(kind, dim=1) for kind in zip(*shots))
-        prior = priors.mean(1, keepdim=True)  # Y_Q, (B, 1, h, w)
+        prior = mean_over_shots(priors).unsqueeze(1)  # Y_Q, (B, 1, h, w)
 
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
-        feature = self.project_query(mid_features(query))
-        logits, auxiliary = self.enrich(feature, prototypes.mean(1), prior)
+        logits, auxiliary = self.enrich(self.project_query(mid_features(query)), mean_over_shots(prototypes), prior)
 
         output = Output(resize(logits.float(), episode.query.shape[-2:]), maps={"prior": prior[:, 0]})
         if self.training:
@@ -78,10 +68,7 @@ class PFENet(WithEncoder):
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the prototype (B, 256), the prior (B, h, w) and the object (B, C + 3) of one shot.
-
-        One shot is encoded at a time: the encoder's features of K shots take the memory of one.
-        """
+        """Return prototype (B, 256), prior (B, h, w) and object (B, C + 3) of one shot, which is encoded alone."""
         with self.encoder_grad():
             support = self.encode_shot(episode, k)
         feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]

@@ -1,16 +1,26 @@
-"""The comparison of a query with its supports: cosines to prototypes and positions, and one self-support step.
+"""The comparison of a query with its supports: cosines to prototypes and positions, self-support, and a linear probe.
 
 For every level l, with p and b the supports' mean unit features of object and background,
 
     guess  = T sum_l w_l (cos(x_l, p_l) - cos(x_l, b_l)) + o_1
     second = T sum_l v_l (cos(x_l, p_l + s_l) - cos(x_l, b_l / 2 + t_l)) + o_2
 
-where s and t are the same means over the positions of the query that the guess is sure of; the learnt level has a
+where s and t are the same means over the confident positions of the query by the guess; the learnt level has a
 background of its own for each position (SSP's). Nothing but T, w, v and o is learnt here, so that the comparison serves
 novel classes from the first step on.
+
+The probe is a linear classifier of the positions of several photos, fitted in closed form (ridge regression). With m
+and n the mean features of object and background, each photo counted alike, and C the covariance of both about
+(m + n) / 2,
+
+    logit(x) = G (x - (m + n) / 2)' (C + r I)^-1 (m - n) / 2
+
+The features are those of all levels, the photos are the supports. One photo is too few, because the direction then
+tells that photo's things apart and not classes: beside a single support, the query's own confident positions are the
+second photo. They are found twice, before and after a first probe.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,13 +28,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.ops import in_float32
-from model.common.self_support import SURE_BACKGROUND, SURE_FOREGROUND, TEMPERATURE
+from model.common.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
 from model.pocket.levels import MASK_EPS, Levels
 
-NEARLY = 0.95  # share of an image's greatest probability that is sure enough, if that is below SSP's thresholds
-SHARPNESS = 10.0  # of the attention of positions to sure background
+NEARLY = 0.95  # share of an image's greatest probability that is confident, if that is below SSP's thresholds
+SHARPNESS = 10.0  # of the attention of positions to confident background
 ADAPTIVE = 0.7  # share of each position's own background in the learnt level
 FAR = 4.0  # subtracted from the cosines of excluded positions
+# Of the probe:
+RIDGE = 0.01  # r
+GAIN = 6.0  # G
+ROUNDS = 2  # of the query's own confident positions
+STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
+TINY = 1e-12  # smallest squared length of a residual
 
 
 class Compared(NamedTuple):
@@ -41,11 +57,7 @@ class Compared(NamedTuple):
 
 
 class Comparison(nn.Module):
-    """Cosines at several levels, with a learnt temperature and learnt weights of the levels.
-
-    Args:
-        levels: their number; the last one is the learnt one. Cosines to single positions are of all but the first.
-    """
+    """Cosines at several levels, of which the last is the learnt one, with learnt temperature and weights."""
 
     def __init__(self, levels: int):
         super().__init__()
@@ -58,10 +70,7 @@ class Comparison(nn.Module):
 
     @in_float32
     def forward(self, query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
-        """Return logits and cosines of B queries, from K shots of B supports each.
-
-        ``object_bkhw`` and ``back_bkhw`` are the shares of each cell of the supports that object and background cover.
-        """
+        """Return logits and cosines of B queries, from K shots of B supports each, and the shares of their cells."""
         temperature = self.log_temperature.exp()
         size = query.joint.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
@@ -82,13 +91,11 @@ class Comparison(nn.Module):
                 maps.append(self._nearest(i, x_bcl, shots_bkcl, excluded_b2m))
         guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
 
-        sure_b2l = sure(guess.detach())
-        second_cosines = []
-        for i, (x_bchw, p_b2c) in enumerate(zip(query.unit, prototypes)):
-            second_cosines.append(self._self_support(i, x_bchw.flatten(2), p_b2c, sure_b2l))
+        confident_b2l = confident(guess.detach())
+        pairs = enumerate(zip(query.unit, prototypes))
+        second_cosines = [self._self_support(i, x.flatten(2), p_b2c, confident_b2l) for i, (x, p_b2c) in pairs]
         second = temperature * _weighted(second_cosines, self.second_weight) + self.offset[1]
-        maps_bml = torch.cat([*maps, *second_cosines], dim=1)
-        return Compared(*(x.unflatten(2, size) for x in (guess, second, maps_bml)))
+        return Compared(*(x.unflatten(2, size) for x in (guess, second, torch.cat([*maps, *second_cosines], dim=1))))
 
     def _nearest(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
         """Return the greatest cosines to object and to background, (B, 2, L); they only teach the learnt level."""
@@ -97,18 +104,17 @@ class Comparison(nn.Module):
             each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
             return torch.stack(each, dim=1).clamp(min=-1)
 
-    def _self_support(self, level: int, x_bcl: Tensor, p_b2c: Tensor, sure_b2l: Tensor) -> Tensor:
+    def _self_support(self, level: int, x_bcl: Tensor, p_b2c: Tensor, confident_b2l: Tensor) -> Tensor:
         """Return the cosines (B, 2, L) to object and background prototypes that the query's own are added to."""
         p_bc, b_bc = p_b2c.unbind(1)
-        own_bc, own_back_bc = F.normalize(sure_b2l @ x_bcl.transpose(1, 2), dim=2).unbind(1)
+        own_bc, own_back_bc = F.normalize(confident_b2l @ x_bcl.transpose(1, 2), dim=2).unbind(1)
         object_bl = (F.normalize(p_bc + own_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         if level == self.learnt:
-            excluded = torch.where(sure_b2l[:, 1:] > 0, 0.0, -torch.inf)
+            excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
             attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
             # Each position has a background prototype of its own.
             each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
-            back_bcl = F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)
-            back_bl = (x_bcl * back_bcl).sum(1)
+            back_bl = (x_bcl * F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)).sum(1)
         else:
             back_bl = (F.normalize(b_bc / 2 + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
         return torch.stack([object_bl, back_bl], dim=1)
@@ -120,12 +126,11 @@ def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 
 @in_float32
-def sure(logits_b1l: Tensor) -> Tensor:
-    """Return weights (B, 2, L) of the positions that are surely object, or background; they sum to 1."""
+def confident(logits_b1l: Tensor) -> Tensor:
+    """Return weights (B, 2, L) of the positions that are confidently object, or background; they sum to 1."""
     both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
-    enough = torch.stack([both.new_full((1,), least) for least in (SURE_FOREGROUND, SURE_BACKGROUND)])
-    threshold = torch.minimum(NEARLY * both.amax(2, keepdim=True), enough)
-    weight = both * (both >= threshold)
+    enough = torch.stack([both.new_full((1,), least) for least in (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)])
+    weight = both * (both >= torch.minimum(NEARLY * both.amax(2, keepdim=True), enough))
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -134,6 +139,60 @@ def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
     side, cells = mask_b1ss.shape[-1], size[-1]
     stride = (side - 1) // max(cells - 1, 1)
     if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
-        pooled = F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)
-        return pooled[:, 0]
+        return F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)[:, 0]
     return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]
+
+
+@in_float32
+def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K photos whose cells are weighed as object and background."""
+    share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
+    x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
+    weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
+    weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)  # a photo without object: 0
+    mean_b2c = weight_b2m @ x_bmc
+    centre_b1c = mean_b2c.mean(1, keepdim=True)
+    x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)
+    difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
+
+    def covariance(v_bc1: Tensor) -> Tensor:
+        return x_bmc.transpose(1, 2) @ (half_bm1 * (x_bmc @ v_bc1)) + RIDGE * v_bc1
+
+    direction_bc1 = _solved(covariance, difference_bc1)
+    logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
+    return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+
+
+def probe_with_query(
+    query: Levels, views: Sequence[Levels], shares_bkhw: Sequence[Tensor], first_b1hw: Tensor, coarse_b1hw: Tensor
+) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
+
+    ``shares_bkhw`` weigh the views' cells as object and background. The confident positions are of ``first_b1hw``, then
+    of its mean with the prediction after the first probe, to which ``coarse_b1hw`` are the decoder's logits.
+    """
+    logit_b1hw = first_b1hw
+    for _ in range(ROUNDS):
+        own_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
+        weights = (torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw))
+        probed_b1hw = probe(query, [*views, query], *weights)
+        logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
+    return probed_b1hw
+
+
+def _joined(levels: Levels) -> Tensor:
+    """Return the levels' features side by side, (B, L, C)."""
+    return torch.cat([x.flatten(2) for x in levels.unit], dim=1).transpose(1, 2)
+
+
+def _solved(matrix: Callable[[Tensor], Tensor], right_bc1: Tensor) -> Tensor:
+    """Return v with ``matrix(v)`` = right for symmetric positive definite matrices, by conjugate gradients."""
+    v, residual = torch.zeros_like(right_bc1), right_bc1
+    step, length = residual, (residual * residual).sum(1, keepdim=True)
+    for _ in range(STEPS):
+        image = matrix(step)
+        rate = length / (step * image).sum(1, keepdim=True).clamp(min=TINY)
+        v, residual = v + rate * step, residual - rate * image
+        before, length = length, (residual * residual).sum(1, keepdim=True)
+        step = residual + length / before.clamp(min=TINY) * step
+    return v

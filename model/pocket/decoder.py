@@ -31,10 +31,9 @@ class Residual(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From a comparison to logits; both corrections are nearly 0 at the start, so that training starts from the match.
+    """From a comparison to logits; both corrections are nearly 0 at the start: training starts from the match.
 
-    The arguments are numbers of channels: of the comparison's cosines, further maps of the query, the encoder's levels,
-    and the stage for outlines.
+    Arguments are channels: of the cosines, of further maps, of the encoder's levels, and of the stage for outlines.
     """
 
     def __init__(self, maps: int, extra: int, joint: int, fine: int):
@@ -51,15 +50,15 @@ class Decoder(nn.Module):
         self.outline = _small(nn.Conv2d(FINE_WIDTH, 1, 1))
 
     def forward(self, found: Compared, extra_behw: Tensor, query: Levels, object_bc: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the corrected logits (B, 1, h, w), and those with outlines on the grid of ``query.fine``, float32.
+        """Return the corrected match (B, 1, h, w), and that with outlines on the grid of ``query.fine``, float32.
 
-        The match of ``found`` is corrected; ``extra_behw`` are further maps of the query, ``object_bc`` is the mean of
-        ``Levels.joint`` over the supports' objects.
+        ``extra_behw`` are further maps of the query, ``object_bc`` is the mean of ``Levels.joint`` over supports'
+        objects.
         """
         feature = self.project_query(query.joint)
         alike = feature * self.project_object(object_bc[:, :, None, None])
-        said = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
-        seen = torch.cat([found.maps * COSINE_GAIN, *said, extra_behw, feature, alike], dim=1)
+        logits = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
+        seen = torch.cat([found.maps * COSINE_GAIN, *logits, extra_behw, feature, alike], dim=1)
         x = self.residual(self.mix(seen.contiguous(memory_format=torch.channels_last)))
         coarse = found.match + self.correct(x).float()
 

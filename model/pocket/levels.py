@@ -23,9 +23,12 @@ from model.encoders.features import Features
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
 EMBEDDING = 128  # channels of the learnt level
 HIDDEN = 128  # channels of the classifier's hidden layer
-CLAIMS = 4  # maps of the base classes
+BASE_MAPS = 4  # that the decoder reads of the base classes
 MASK_EPS = 1e-4  # smallest sum of a mask
 PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient of its root
+
+
+unit = in_float32(F.normalize)  # features of length 1
 
 
 @dataclass
@@ -56,37 +59,31 @@ class LevelsOf(nn.Module):
 
     def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
-        maps = [features.stage[MID], *features.intermediate[HIGH]]
-        own = [in_float32(F.normalize)(x, dim=1) for x in maps]
+        own = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
         joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
-        embedded = in_float32(F.normalize)(self.embed(joint), dim=1)
-        return Levels([*own, embedded], joint, classify(joint), features.stage[LOW].float())
+        return Levels([*own, unit(self.embed(joint), dim=1)], joint, classify(joint), features.stage[LOW].float())
 
 
 class BaseClasses(nn.Module):
-    """Logits of the base classes at every position."""
+    """Logits of the base classes at every position, (B, N + 1, h, w), background first, by ``classify``."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
         self.classify = nn.Sequential(nn.Conv2d(channels, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, classes + 1, 1))
 
-    def forward(self, joint_bchw: Tensor) -> Tensor:
-        """Return logits (B, N + 1, h, w), background first."""
-        return self.classify(joint_bchw)
 
-    @staticmethod
-    @in_float32
-    def claims(query_bnhw: Tensor, supports_bknhw: Tensor, object_bkhw: Tensor) -> Tensor:
-        """Return maps (B, 4, h, w) from logits of queries and supports: probability of the background, likeness to the
-        supports' objects with and without the background (Bhattacharyya), and the greatest probability of a class.
-        """
-        probability = query_bnhw.softmax(1)
-        weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
-        weight = weight * equal_weights(object_bkhw)[:, :, None, None]
-        of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight)
-        both = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
-        alike, alike_class = both.sum(1, keepdim=True), both[:, 1:].sum(1, keepdim=True)
-        return torch.cat([probability[:, :1], alike, alike_class, probability[:, 1:].amax(1, keepdim=True)], dim=1)
+@in_float32
+def base_maps(query_bnhw: Tensor, supports_bknhw: Tensor, object_bkhw: Tensor) -> Tensor:
+    """Return maps (B, 4, h, w) from logits of queries and supports: probability of the background, likeness to the
+    supports' objects with and without the background (Bhattacharyya), and the greatest probability of a class.
+    """
+    probability = query_bnhw.softmax(1)
+    weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
+    weight = weight * equal_weights(object_bkhw)[:, :, None, None]
+    of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight)
+    both = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
+    alike, alike_class = both.sum(1, keepdim=True), both[:, 1:].sum(1, keepdim=True)
+    return torch.cat([probability[:, :1], alike, alike_class, probability[:, 1:].amax(1, keepdim=True)], dim=1)
 
 
 def equal_weights(object_bkhw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ the query resembles the supports' objects, and a small decoder corrects it. In t
 support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
 to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
 In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
-added; the decoder is heard as far as it helps on the supports themselves.
+added; the decoder's correction is taken where it helps on the supports themselves.
 """
 
 import zlib
@@ -21,22 +21,18 @@ from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, on_host, resize
 from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
-from model.contract import Task
-from model.encoders.encoder import ENCODER_STRIDE
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
-from model.encoders.settings import build_encoder
-from model.episode import IGNORE, Episode, Output
+from model.episode import IGNORE
 from model.pocket.closeup import Closeup, closeup
-from model.pocket.comparison import Comparison, shares
+from model.pocket.comparison import Comparison, probe, probe_with_query, shares
 from model.pocket.decoder import Decoder
-from model.pocket.levels import CLAIMS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, equal_weights
-from model.pocket.probe import probe, probe_with_query
-from model.registry import register
+from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
-JUDGES = 5  # supports that say so, at most: the first ones
+JUDGES = 5  # supports on which that is asked, at most: the first ones
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
 
@@ -45,6 +41,24 @@ class PocketSettings(WithEncoderSettings):
     """Pocket's own settings; ``config/model/pocket.yaml`` explains them."""
 
     foreground_weight: float = field(default=2.0, metadata={"low": 0})
+
+
+@dataclass
+class Kept:
+    """What Pocket keeps beside the features of a support that all queries share, for the objects that it has had."""
+
+    closeups: dict[tuple[float, ...], Features] = field(default_factory=dict)  # by their boxes
+    decoder_helps: dict[tuple[object, ...], Tensor] = field(default_factory=dict)  # by sums of all supports and labels
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensors in bytes."""
+        return sum(x.nbytes for x in self.closeups.values()) + sum(x.nbytes for x in self.decoder_helps.values())
+
+    @staticmethod
+    def beside(support: Features) -> "Kept":
+        """Return what is kept beside a support's features."""
+        return support.derived.setdefault("pocket", Kept())
 
 
 @register("pocket")
@@ -57,30 +71,28 @@ class Pocket(WithEncoder):
     reads_intermediate = True
     shots_share_weights = True
     default_net = "lite0"
-    grids = ONE_GRID
-    size_rule = (ENCODER_STRIDE, 1)
+    grids, variant = ONE_GRID, VARIANT
     settings: PocketSettings
 
     def __init__(self, settings: PocketSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, HIGH, VARIANT)
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
         self.base_classes = BaseClasses(joint, task.base_classes)
         self.comparison = Comparison(count + 1)
-        self.decoder = Decoder(self.comparison.maps, CLAIMS, joint, self.encoder.channels[LOW])
+        self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those of the match alone."""
         of_query, of_support = self.encode(episode)
-        query, support = (self.levels(features, self.base_classes) for features in (of_query, of_support))
+        query, support = (self.levels(features, self.base_classifier) for features in (of_query, of_support))
         shots = episode.support.shape[1]
         supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
         label_bkss, single = episode.support_label, shots == 1
         close = closeup(episode.support[:, 0], label_bkss[:, 0]) if single and not self.training else None
         if close is not None:
-            supports.append(self.levels(self._encode_closeup(close, episode), self.base_classes))
+            supports.append(self.levels(self._encode_closeup(close, episode), self.base_classifier))
             label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
         if not self.training and not self.adapting:
@@ -115,14 +127,14 @@ class Pocket(WithEncoder):
     def base_features(self, image_b3hw: Tensor) -> Tensor:
         """Return its hidden layer."""
         encoded = self.encode_images(self.encoder.normalise(image_b3hw))
-        return self.levels(encoded, self.base_classes.classify[:-1]).classes.float()
+        return self.levels(encoded, self.base_classifier[:-1]).classes.float()
 
     def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
         """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
         shared = _shared_support(episode)
         if shared is None:
             return self.encode_supports(close.image, close.label)
-        kept = shared.closeups
+        kept = Kept.beside(shared).closeups
         if close.first not in kept:
             kept[close.first] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[close.first].repeat(len(close.image))
@@ -131,17 +143,17 @@ class Pocket(WithEncoder):
         """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
 
         Each support is the query of the others here, a single one its own. A decoder that fails there takes the object
-        for background or for a base class, and would do so in the query. The answer for supports that all queries share
+        for background or for a base class, and would do so in the query. The result for supports that all queries share
         is kept with the first, ``shared``.
         """
         if shared is not None and not shapes_are_fixed():
             sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
             seen, labels = on_host([sums, label_bkss[0]])
-            key = f"decoder helps {seen.tolist()} {zlib.crc32(labels.numpy().tobytes())}"
-            if key not in shared.derived:
+            kept, key = Kept.beside(shared).decoder_helps, (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
+            if key not in kept:
                 one = [support.rows(slice(1)) for support in supports]
-                shared.derived[key] = self._decoder_helps(one, label_bkss[:1], None)
-            return shared.derived[key].expand(len(label_bkss), 1, 1, 1)
+                kept[key] = self._decoder_helps(one, label_bkss[:1], None)
+            return kept[key].expand(len(label_bkss), 1, 1, 1)
         gains, count = list[Tensor](), len(supports)
         for k in range(count):
             rest = [i for i in range(count) if i != k] or [k]
@@ -164,13 +176,12 @@ class Pocket(WithEncoder):
         objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
         found = self.comparison(query, supports, objects, backs)
 
-        of_supports = torch.stack([shot.classes for shot in supports], dim=1)
-        claims = self.base_classes.claims(query.classes, of_supports, objects)
+        of_classes = base_maps(query.classes, torch.stack([shot.classes for shot in supports], dim=1), objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
-        coarse, fine = self.decoder(found, claims, query, mean_bc)
+        coarse, fine = self.decoder(found, of_classes, query, mean_bc)
         correction = fine - resize(found.match, fine.shape[-2:])
-        if photos == 1:  # too few for a probe: the query's own sure positions are the second photo
+        if photos == 1:  # too few for a probe: the query's own confident positions are the second photo
             probed = probe_with_query(query, supports, (objects, backs), (coarse + found.match) / 2, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:

@@ -1,24 +1,26 @@
 """FSS-SAM3 (arXiv 2604.05433): SAM 3 finds the object in a box around one support in the whole canvas.
 
-``canvas.py`` has the geometry. Published boxes are of annotated instances; here they are made from the masks.
+Published boxes are of annotated instances; here they are made from the masks. The functions at the end have the
+geometry of the canvas; rectangles and boxes are x, y, width, height in pixels.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
 from model.common.ops import resize_cells
-from model.contract import Task
-from model.episode import Episode, NamedEpisode, Output
+from model.contract import Episode, Output, Task, register
+from model.episode import NamedEpisode
 from model.mismatch import Mismatch
-from model.registry import register
-from model.sam3 import canvas as c
 
+Rectangle = tuple[int, int, int, int]
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
 NEUTRAL_TOKENS = (49406, 7195, 49407)  # of that word, for folders without a tokenizer
 WORDS = 32  # tokens of a prompt
@@ -54,7 +56,7 @@ class Found(NamedTuple):
     presence: Tensor  # () float32
     kept: Tensor  # (Q,) bool
     logits: Tensor  # (Q, 4g, 4g) float32
-    surest: Tensor  # (S, S) float32: greatest score of the kept instances that cover a pixel, 0 where none does
+    best: Tensor  # (S, S) float32: greatest score of the kept instances that cover a pixel, 0 where none does
     within: Tensor  # () float32: greatest score of a kept instance at least half of which lies in the query; or 0
 
 
@@ -78,43 +80,39 @@ class SAM3(Foundation):
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
-        """Return logits [t - c, c - t] / 2 of the threshold t and the surest instance c of each pixel."""
+        """Return logits [t - c, c - t] / 2 of the threshold t and the score c of each pixel's best instance."""
         each = [self._segment(episode, item) for item in range(len(episode.query))]
-        surest, evidence = (torch.stack(kind) for kind in zip(*each))
-        half = (surest - self.settings.threshold) / 2
-        return Output(torch.stack([-half, half], 1), maps={"surest": surest}, evidence=evidence[:, None])
+        best, evidence = (torch.stack(kind) for kind in zip(*each))
+        half = (best - self.settings.threshold) / 2
+        return Output(torch.stack([-half, half], 1), maps={"score": best}, evidence=evidence[:, None])
 
     def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
-        """Return c (H, W) of a query, and its evidence (2,): presence, and the surest instance mostly in the query.
+        """Return c (H, W) of a query and its evidence (2,): presence, and the best score of an instance mostly in it.
 
         More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
         """
         query, device, own = as_uint8(episode.query[item]), episode.query.device, self.settings
-        marked = [(as_uint8(image), c.box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
+        marked = [(as_uint8(image), box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
         shots = [(photo, box) for photo, box in marked if box is not None]
         if not shots:
             self.say_that_no_object_is_shown()
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
-        surest, evidence, prompt = [], [], self._prompt(episode, item)
+        best, evidence, prompt = [], [], self._prompt(episode, item)
         for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
             photos, boxes = zip(*(shots[i] for i in group))
             shape = (own.layout, own.ratio, own.swap) if len(group) == 1 else ("horizontal_strip", own.ratio_of_several)
             if len(group) == MOST:
                 shape = own.five, own.ratio_of_several
-            places = c.rectangles(len(group), self.side, *shape)
-            placed = c.on_canvas(np.stack(boxes), photos, places[:-1], self.side)
-            found = self.search(c.paste([*photos, query], places, self.side), placed, prompt, places[-1])
-            part = c.cut_out(found.surest.cpu().numpy(), places[-1], query.shape[:2])
-            surest.append(torch.from_numpy(part).to(device))
+            places = rectangles(len(group), self.side, *shape)
+            placed = on_canvas(np.stack(boxes), photos, places[:-1], self.side)
+            found = self.search(paste([*photos, query], places, self.side), placed, prompt, places[-1])
+            part = cut_out(found.best.cpu().numpy(), places[-1], query.shape[:2])
+            best.append(torch.from_numpy(part).to(device))
             evidence.append(torch.stack([found.presence, found.within]))
-        return torch.stack(surest).mean(0), torch.stack(evidence).mean(0)
+        return torch.stack(best).mean(0), torch.stack(evidence).mean(0)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
-        """Return token ids and attention mask of the word, (2, 1, ``WORDS``) int64: the class name if it is asked for.
-
-        Raises:
-            Mismatch: the network comes without a tokenizer, which class names need.
-        """
+        """Return ids and mask of the word, (2, 1, ``WORDS``) int64, the class name if asked for; else Mismatch."""
         word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
@@ -130,14 +128,8 @@ class SAM3(Foundation):
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
         return self._prompts[word].to(device)
 
-    def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: c.Rectangle) -> Found:
-        """Return what SAM 3 finds on a canvas (S, S, 3) uint8.
-
-        Args:
-            boxes_k4: centre and size in 0..1, float32.
-            prompt: token ids and attention mask, (2, 1, ``WORDS``).
-            query: the query's rectangle.
-        """
+    def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: Rectangle) -> Found:
+        """Return what SAM 3 finds on a canvas (S, S, 3) uint8 by boxes, centre and size in 0..1, and a prompt."""
         network, device, side = self.networks[0], prompt.device, len(canvas)
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
         seen = network.get_vision_features(pixels)
@@ -150,10 +142,58 @@ class SAM3(Foundation):
         presence, logits = out.presence_logits.sigmoid().view(()), out.pred_masks[0]
         scores = out.pred_logits[0].sigmoid() * presence
         kept, (x, y, w, h) = scores > self.settings.threshold, query
-        surest, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
+        best, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
         for which in kept.nonzero()[:, 0].split(CHUNK) if kept.any() else ():
             masks = resize_cells(logits[which][None], (side, side))[0] > 0
-            surest = torch.maximum(surest, (masks * scores[which, None, None]).amax(0))
+            best = torch.maximum(best, (masks * scores[which, None, None]).amax(0))
             areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
             within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())
-        return Found(scores, presence, kept, logits, surest, within)
+        return Found(scores, presence, kept, logits, best, within)
+
+
+def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = False) -> list[Rectangle]:
+    """Return the rectangles of K supports and, last, of the query on a canvas of ``side``.
+
+    Layouts are vertical or horizontal for one support (``swap``: the query first), l_shape (five), horizontal_strip or
+    vertical_strip for several; the supports take ``ratio``.
+    """
+    a = int(side * ratio) if layout in ("vertical", "horizontal") else round(side * ratio)
+    rest, u = side - a, side // shots
+    if layout == "l_shape":
+        w, h = side // 3, rest // 2
+        top = [(0, 0, w, a), (w, 0, w, a), (2 * w, 0, side - 2 * w, a)]
+        return [*top, (0, a, a, h), (0, a + h, a, rest - h), (a, a, rest, rest)]
+    if layout in ("vertical", "horizontal"):
+        places = [(0, rest, side, a), (0, 0, side, rest)] if swap else [(0, 0, side, a), (0, a, side, rest)]
+    else:
+        places = [(i * u, 0, u if i < shots - 1 else side - u * i, a) for i in range(shots)] + [(0, a, side, rest)]
+    return places if layout in ("vertical", "horizontal_strip") else [(y, x, h, w) for x, y, w, h in places]
+
+
+def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
+    """Return the canvas (S, S, 3) uint8 of photos (H, W, 3) uint8, each stretched to its rectangle, averaging."""
+    out = np.zeros((side, side, 3), np.uint8)
+    for photo, (x, y, w, h) in zip(photos, places, strict=True):
+        out[y : y + h, x : x + w] = np.asarray(Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR))
+    return out
+
+
+def box_of(mask_hw: np.ndarray) -> np.ndarray | None:
+    """Return the box (4,) float64 of the largest 8-connected component of the pixels 1; None for an empty mask."""
+    *_, stats, _ = cv2.connectedComponentsWithStats((mask_hw == 1).astype(np.uint8), connectivity=8)
+    objects = stats[1:]  # after the background
+    return objects[objects[:, cv2.CC_STAT_AREA].argmax(), :4].astype(np.float64) if len(objects) else None
+
+
+def on_canvas(boxes_k4: np.ndarray, photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
+    """Return the boxes of K supports on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
+    low, extent, at = boxes_k4[:, :2], boxes_k4[:, 2:], np.array(places, float)
+    scale = at[:, 2:] / [photo.shape[1::-1] for photo in photos]
+    return (np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / side).astype(np.float32)
+
+
+def cut_out(map_ss: np.ndarray, place: Rectangle, size: tuple[int, int]) -> np.ndarray:
+    """Return a rectangle of a map (S, S) float32 at a photo's size (H, W), nearest pixels."""
+    x, y, w, h = place
+    part = Image.fromarray(np.ascontiguousarray(map_ss[y : y + h, x : x + w]))
+    return np.array(part.resize(size[::-1], Image.Resampling.NEAREST))

@@ -22,8 +22,7 @@ MAX_WINDOWS = 16  # windows whose attention matrices exist at a time
 def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
     """Return a grid's windows, row by row, with their tokens, row by row: (B, N, T, C).
 
-    The side of the grid is a multiple of ``WINDOW``. A shifted grid is padded with zeros instead of wrapped around, and
-    the tokens of the padding take part like the others.
+    A shifted grid is padded with zeros instead of wrapped around, and the padding's tokens take part like the others.
     """
     if shifted:
         x_bggc = F.pad(x_bggc, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
@@ -38,23 +37,19 @@ def from_windows(x_bntc: Tensor, shifted: bool) -> Tensor:
     return grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if shifted else grid
 
 
-class PatchAlignment(nn.Module):
-    """Nearest support window by the cosine of window prototypes, among the windows that contain foreground."""
+@torch.no_grad()
+@in_float32
+def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
+    """Return the nearest support window with foreground for every query window, (B, N) int64 (patch alignment).
 
-    @torch.no_grad()
-    @in_float32
-    def forward(self, query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
-        """Return the support window's index for every query window, (B, N) int64; the lowest where several tie.
-
-        A window of the query is represented by its mean, padding included, a window of the support by the mean over its
-        soft mask. Without any foreground, all query windows get window 0.
-        """
-        query = query_bntc.mean(2)  # (B, N, C)
-        amount = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
-        support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (amount + SUPPORT_EPS)
-        query, support = (F.normalize(x, dim=2, eps=COSINE_EPS) for x in (query, support))
-        similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
-        return (similarity * (amount > 0).transpose(1, 2)).argmax(2)
+    Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
+    """
+    query = query_bntc.mean(2)  # (B, N, C)
+    amount = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
+    support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (amount + SUPPORT_EPS)
+    query, support = (F.normalize(x, dim=2, eps=COSINE_EPS) for x in (query, support))
+    similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
+    return (similarity * (amount > 0).transpose(1, 2)).argmax(2)
 
 
 class WindowAttention(nn.Module):
@@ -67,10 +62,7 @@ class WindowAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x_bntc: Tensor, support_bntc: Tensor | None = None, aligned_bn: Tensor | None = None) -> Tensor:
-        """Return the attended values, before the last projection, (B, N, T, C).
-
-        Keys and values of support windows are computed once and selected by index (``aligned_bn``, int64).
-        """
+        """Return attended values before the last projection, (B, N, T, C); ``aligned_bn`` selects windows, int64."""
         query, (key, value) = split_heads(self.query(x_bntc), HEADS), self._keys_values(x_bntc)
         if support_bntc is None or aligned_bn is None:
             return join_heads(F.scaled_dot_product_attention(query, key, value))
@@ -91,8 +83,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, supp
     """Return softmax([q k / sqrt(d); cos(q, k of the support)]) [v; v of the support]."""
     own = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     query, support_key = (F.normalize(x, dim=-1, eps=COSINE_EPS) for x in (query, support_key))
-    cosine = query @ support_key.transpose(-1, -2)  # no temperature
-    weight = torch.cat([own, cosine], dim=-1).softmax(-1)
+    weight = torch.cat([own, query @ support_key.transpose(-1, -2)], dim=-1).softmax(-1)  # cosines as they are
     return weight @ torch.cat([value, support_value], dim=-2)
 
 
@@ -103,16 +94,13 @@ def _mlp(width: int) -> nn.Sequential:
 class CalibratedBlock(nn.Module):
     """One block: query and support share the norms, and both read the block's input.
 
-    Args:
-        shifted: whether the windows are the shifted ones.
-        last: skip the support's part, whose output would not be used; its weights exist for checkpoints.
+    The ``last`` one skips the support's part, whose weights exist for checkpoints.
     """
 
     def __init__(self, width: int, shifted: bool, last: bool):
         super().__init__()
         self.shifted, self.last = shifted, last
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.align = PatchAlignment()
         self.attend_query, self.mlp_query = WindowAttention(width), _mlp(width)
         self.attend_support, self.mlp_support = WindowAttention(width), _mlp(width)
 
@@ -120,7 +108,7 @@ class CalibratedBlock(nn.Module):
         """Return query and support tokens, (B, G, G, C) float32 like the inputs; the mask is (B, G, G, 1)."""
         grids = self.norm1(query), self.norm1(support), mask
         of_query, of_support, amount = (to_windows(x, self.shifted) for x in grids)
-        aligned = self.align(of_query, of_support, amount.squeeze(3))
+        aligned = aligned_windows(of_query, of_support, amount.squeeze(3))
         query = self._finish(query, self.attend_query, self.mlp_query, of_query, of_support, aligned)
         if not self.last:
             support = self._finish(support, self.attend_support, self.mlp_support, of_support)

@@ -13,23 +13,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.layers import WIDTH, ASPPDecoder, Fusion, projection
+from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import foreground_mask, in_float32, masked_mean, min_max, resize
+from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
-from model.contract import ParamGroup, Task
-from model.encoders.encoder import ENCODER_STRIDE, EncoderVariant
+from model.contract import Episode, Output, ParamGroup, Task, register
+from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import build_encoder
-from model.episode import Episode, Output
-from model.registry import register
 from model.sccan.attention import WINDOW, SelfCalibratedAttention
 
-# Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
-ENCODER = EncoderVariant(first_block_dilated=False)
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
 BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
@@ -80,16 +75,14 @@ class SCCAN(WithEncoder):
     Settings = SCCANSettings
     title = "SCCAN"
     families = (ResNetEncoder,)
+    # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
+    variant = EncoderVariant(first_block_dilated=False)
     published = LAYOUT
-    size_rule = (ENCODER_STRIDE, 1)
     settings: SCCANSettings
 
     def __init__(self, settings: SCCANSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, variant=ENCODER)
-        channels = self.encoder.channels
-        self.project_query = projection(channels[LOW] + channels[MID])
-        self.project_support = projection(channels[LOW] + channels[MID])
+        self.project_query, self.project_support = self.projections()
         self.fuse_query, self.fuse_support = Fusion(), Fusion()
         self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
         self.decoder = ASPPDecoder(WIDTH)
@@ -101,8 +94,8 @@ class SCCAN(WithEncoder):
         # position; the encoder is frozen.
         query_feature, query_f4 = self._projected(self.encode_query(episode), self.project_query)
         shots = [self._shot(episode, k, query_f4) for k in range(episode.support.shape[1])]
-        maps, objects = [shot[:-1] for shot in shots], [shot[-1] for shot in shots]
-        support_feature, prototype, mask, prior = (torch.stack(kind).mean(0) for kind in zip(*maps))  # X_s, p, m, P
+        *maps, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        support_feature, prototype, mask, prior = map(mean_over_shots, maps)  # X_s, p, m, P
 
         # Fuse, attend, decode.
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
@@ -115,7 +108,7 @@ class SCCAN(WithEncoder):
             main = mask_loss(logits, episode.query_label, lambda *pair: image_mean(dice(*pair).sum(1)))
             output.losses = {"main": main}
         else:
-            output.evidence = likeness(query_f4, torch.stack(objects, dim=1))
+            output.evidence = likeness(query_f4, objects)
         return output
 
     def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, ...]:
@@ -140,10 +133,9 @@ class SCCAN(WithEncoder):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return two groups for two optimisers: convolutions, and attention with its norms."""
-        attention = [p for p in self.attend.parameters() if p.requires_grad]
-        inside = {id(p) for p in attention}
-        others = [p for p in self.beside_encoder() if id(p) not in inside]
-        attention_group = ParamGroup("attention", attention, optimizer="attention")
+        attention = {id(p): p for p in self.attend.parameters() if p.requires_grad}
+        others = [p for p in self.beside_encoder() if id(p) not in attention]
+        attention_group = ParamGroup("attention", [*attention.values()], optimizer="attention")
         return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
 
 

@@ -1,7 +1,7 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the encoder, which learns its middle stages.
-``model/common/self_support.py`` has the paper's self-support prototypes: foreground (SSFP), background (SSBP), adaptive
+``model/common/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background (SSBP), adaptive
 background (ASBP); ``self_support`` of the losses is its self-support loss. With softmax(10 [cos(F, BP); cos(F, FP)]):
 FP_1 = 0.5 FP_0 + 0.5 SSFP, BP_1 = 0.3 SSBP + 0.7 ASBP, ASBP_i = sum_j softmax_j(2 cos(F_i, F_j)) F_j over the query's
 confident background j.
@@ -15,20 +15,15 @@ from torch import Tensor
 
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import background_mask, foreground_mask, masked_mean, resize
+from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.prototype import self_support, similarity, with_own
 from model.common.published import Layout
-from model.common.self_support import SelfSupport, Similarity, with_own
-from model.common.with_encoder import WithEncoder, WithEncoderSettings
-from model.contract import Task
+from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings
+from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.settings import Learn, build_encoder
-from model.episode import Episode, Output
-from model.registry import register
+from model.encoders.settings import Learn
 
-LAST_STAGE = 3  # the encoder ends here, at stride 8
-# All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
-ENCODER = EncoderVariant(dilation={3: 2}, first_block_dilated=False, final_relu=False)
 MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes
 FINAL = 0.7  # weight of the second round's logits; the first round's have the rest
@@ -49,6 +44,9 @@ class SSP(WithEncoder):
     Settings = SSPSettings
     title = "SSP"
     families = (ResNetEncoder,)
+    last_stage = MID  # at stride 8
+    # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
+    variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)
     published = Layout(
         "SSP",
@@ -59,14 +57,11 @@ class SSP(WithEncoder):
             (r"(layer[1-3]\..*)", r"encoder.\1"),
         ),
     )
-    any_size = True
+    any_size, size_rule = True, (1, 0)
     settings: SSPSettings
 
     def __init__(self, settings: SSPSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = build_encoder(settings.encoder, LAST_STAGE, ENCODER)
-        self.similarity = Similarity()
-        self.self_support = SelfSupport()
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -75,25 +70,24 @@ class SSP(WithEncoder):
         With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
         """
         # F_q, (B, C, h, w), and features and labels of the K shots, whose images may have different sizes.
-        query, shots = self.encode_each(episode, lambda features: features.stage[LAST_STAGE].float())
+        query, shots = self.encode_each(episode, lambda features: features.stage[MID].float())
 
         # The supports' prototypes.
         pairs = [prototypes(support, label) for support, label in shots]  # K of (fg_k, bg_k)
-        support_fg, support_bg = (torch.stack(kind).mean(0) for kind in zip(*pairs))  # FP_0, BP_0, (B, C)
-        guess = self.similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
+        support_fg, support_bg = (mean_over_shots(torch.stack(kind, dim=1)) for kind in zip(*pairs))  # FP_0, BP_0
+        guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
-        # The query's own prototypes, from the positions where the first guess is sure.
-        own = self.self_support(query, guess)
+        # The query's own prototypes, from its confident positions.
+        own = self_support(query, guess)
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
-        first = self.similarity(query, first_fg, first_bg)  # sim_1
+        first = similarity(query, first_fg, first_bg)  # sim_1
         size = episode.query.shape[-2:]
         plain = resize(first, size)  # out1, (B, 2, H, W)
         output = Output(plain)
         if self.settings.refine:
-            fg, bg = with_own(support_fg, self.self_support(query, first, own))
+            fg, bg = with_own(support_fg, self_support(query, first, own))
             second_fg = _blend(support_fg, first_fg, fg)  # FP_2
-            second_bg = _blend(support_bg[:, :, None, None], first_bg, bg)  # BP_2
-            second = self.similarity(query, second_fg, second_bg)  # sim_2
+            second = similarity(query, second_fg, _blend(support_bg[:, :, None, None], first_bg, bg))  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
             label = episode.query_label
@@ -101,8 +95,8 @@ class SSP(WithEncoder):
             if self.settings.refine:
                 output.losses["refined"] = mask_loss(output.logits, label)
             # The query, and the shots, by prototypes from their own labels.
-            output.losses["self_support"] = mask_loss(self.similarity(query, *prototypes(query, label)), label)
-            each = [resize(self.similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
+            output.losses["self_support"] = mask_loss(similarity(query, *prototypes(query, label)), label)
+            each = [resize(similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
             output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([y for _, y in shots]))
         else:
             objects = [seen_object(support, foreground_mask(label)) for support, label in shots]

@@ -51,8 +51,7 @@ def object_maps(support_nchw: Tensor, objects: Objects) -> list[ObjectMap]:
 def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, cells: int = 1) -> Tensor:
     """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (1, h, w, cells) float32.
 
-    A shot with no position inside its mask counts as zeros. Clamp and (linear) reduction commute with the positive
-    length |q_i|, so the division by it comes last. Only one shot's matrix (L, m) exists at a time.
+    A shot without a position counts as zeros. Clamp and reduction commute with the length |q_i|, which divides last.
     """
     length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
     out = torch.zeros(len(length_l1), cells, device=length_l1.device)
@@ -94,10 +93,7 @@ class Correlations:
         self._kept: dict[tuple[int, int], list[Tensor]] = defaultdict(list)  # (stage, query) -> parts
 
     def shot(self, objects: Objects) -> GiveOf:
-        """Begin the next shot, and return the function that receives the features of its supports.
-
-        It keeps what the head reads of them; the shot has B supports, or one that the queries share.
-        """
+        """Begin a shot of B supports, or one that queries share; return the function that receives their features."""
         found: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
         self._shots.append(found)
 

@@ -1,6 +1,7 @@
-"""The hybrid prototype: the query's own prototypes by its prior, alignment with the class name, and the triplet losses.
+"""The hybrid prototype: a prior of the query, prototypes by it, their alignment with the class name, triplet losses.
 
-The losses pull aligned prototypes to their object and push them from its background.
+The self-activation prior is a pseudo mask of the query by the high-level similarity to the supports' foreground. The
+losses pull aligned prototypes to their object and push them from its background.
 """
 
 from typing import NamedTuple
@@ -9,16 +10,58 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.common.fixed_shapes import Objects
 from model.common.loss import batch_mean, image_mean
-from model.common.ops import in_float32
+from model.common.ops import in_float32, min_max
 from model.common.prototype import FALLBACK, choose, mean_over
 
+KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
+REACH = 3  # largest half-width of a kernel
+PRIOR_EPS = 1e-7
 FOREGROUND_ABOVE = 0.7  # prior above which a query position is foreground
 AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
 BACKGROUND_BELOW = 0.4  # prior below which a query position is background
 DROPOUT = 0.1
 MARGIN = 0.5
 DISTANCE_EPS = 1e-6  # added to each coordinate of a difference, as in torch's pairwise distance
+
+
+def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """Return the average over a neighbourhood, stride 1, counting the zeros of the padding."""
+    return F.avg_pool2d(x, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
+
+
+@torch.no_grad()
+@in_float32
+def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
+    """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
+
+    Only the window around the object is pooled: elsewhere all averages are 0.
+    """
+    found = objects.on(support_f4_bchw.shape[-2:])
+    window = found.window(REACH, REACH)
+    support = window.crop(support_f4_bchw) * window.crop(found.mask)
+    units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=PRIOR_EPS) for kernel in KERNELS)
+    return torch.stack([unit.sum(2) for unit in units], dim=1)
+
+
+@torch.no_grad()
+@in_float32
+def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Tensor:
+    """Return one prior per shot in [0, 1], (B, K, h, w); all zeros for an empty mask.
+
+    It is the mean similarity of each query position to all support positions, under three pooling kernels. The
+    published form averages the rows of an (h w x h w) matrix of cosines scaled by |q_i|. This mean over support
+    positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
+    commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
+    """
+    size = query_f4_bchw.shape[-2:]
+    query = query_f4_bchw.flatten(2)  # (B, C, L)
+    prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
+    for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
+        activation = _pool(torch.bmm(direction_bkc, query).unflatten(2, size), kernel).flatten(2)
+        prior += min_max(activation, PRIOR_EPS).unflatten(2, size)
+    return prior / len(KERNELS)
 
 
 class QueryPrototypes(NamedTuple):
@@ -30,10 +73,7 @@ class QueryPrototypes(NamedTuple):
 
 
 def query_prototypes(feature_bchw: Tensor, prior_b1hw: Tensor) -> QueryPrototypes:
-    """Return the query's three prototypes; an empty set falls back to the positions of highest, median or lowest prior.
-
-    The choice of positions carries no gradient.
-    """
+    """Return the query's prototypes; an empty set falls back to the highest, median or lowest prior."""
     feature_bcl, prior_bl = feature_bchw.flatten(2), prior_b1hw.detach().float().flatten(1)
     positions = prior_bl.shape[1]
     take, (low, high) = min(FALLBACK, positions), AMBIGUOUS_BETWEEN
@@ -64,16 +104,14 @@ class TextAlignment(nn.Module):
         question_bc = self.query(torch.cat([text_bt, prototype_bc.to(text_bt.dtype)], dim=1))
         score_b1l = torch.bmm((question_bc @ self.bilinear).unsqueeze(1).to(key_bcl.dtype), key_bcl)
         weight_b1l = score_b1l.float().softmax(dim=2).to(key_bcl.dtype)
-        attended_bc = torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)
-        return prototype_bc + self.dropout(self.project(attended_bc))
+        return prototype_bc + self.dropout(self.project(torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)))
 
 
 @in_float32
 def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-    """Return the support loss, from the anchor's farthest foreground position and the mean background position.
+    """Return the loss of the anchor's farthest foreground and the mean background position, 0 if no support has both.
 
-    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published. Averaged
-    over the episodes that have both foreground and background, then over shots; 0 if none has.
+    ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published.
     """
     anchor = F.normalize(anchor_bc, dim=1)
     size = feature_bkchw.shape[-2:]
@@ -94,8 +132,7 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
     """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
-    loss_b = F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative))
-    return image_mean(loss_b)
+    return image_mean(F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative)))
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

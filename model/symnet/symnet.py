@@ -1,36 +1,38 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.forward`` first; it follows the paper. ``prior.py`` is the self-activation prior, ``hybrid_prototype.py``
-the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is PFENet's
-(``model/common/enrichment.py``), shots' weights and ensemble are BAM's (``model/common/ensemble.py``). Steps beyond the
+Read ``SymNet.forward`` first; it follows the paper. ``hybrid_prototype.py`` has the self-activation prior, the
+visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is PFENet's
+(``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/common/with_base_learner.py``). Steps beyond the
 paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from model.common.enrichment import FeatureEnrichment, default_scales
-from model.common.ensemble import Ensemble, gram, gram_distance
 from model.common.fixed_shapes import Choice, Objects, shot_objects
-from model.common.layers import WIDTH
+from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
-from model.common.loss import mask_loss
+from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import WithBaseLearner, WithBaseSettings
+from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features
-from model.contract import Task
+from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.episode import Episode, Output
-from model.registry import register
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
-from model.symnet.hybrid_prototype import TextAlignment, query_prototypes, query_triplet, support_triplet
-from model.symnet.prior import object_directions, self_activation_priors
+from model.symnet.hybrid_prototype import (
+    TextAlignment,
+    object_directions,
+    query_prototypes,
+    query_triplet,
+    self_activation_priors,
+    support_triplet,
+)
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 LAYOUT = Layout(
@@ -167,9 +169,13 @@ class SymNet(WithBaseLearner):
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
         small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (B, 1, h, w)
-        prototype = masked_mean(feature, small_mask)  # p_k, (B, 256)
-        aligned = self.align(feature * small_mask, text, prototype)
+        aligned = self.align(feature * small_mask, text, masked_mean(feature, small_mask))
         return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
+
+    @property
+    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of two-class logits."""
+        return cross_entropy
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
         """Return further positions of the supports that a step beyond the paper reads."""
@@ -195,12 +201,9 @@ class SymNet(WithBaseLearner):
         weight, label = self.settings.aux_weight, episode.query_label
         base = mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
         return {
-            "main": self._mask_loss(output.logits, label),
-            "meta": weight * torch.stack([self._mask_loss(x, label) for x in output.extra.values()]).sum(),
+            "main": mask_loss(output.logits, label, self.pixel_loss),
+            "meta": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in output.extra.values()]).sum(),
             "base": weight * base,
-            "inner": weight * torch.stack([self._mask_loss(x, label) for x in auxiliary]).mean(),
+            "inner": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in auxiliary]).mean(),
             "triplet": weight * triplet,
         }
-
-    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-        return mask_loss(logits_b2hw, label_bhw)

@@ -1,30 +1,28 @@
 """Sym-Net with steps beyond its paper: 4D correlation, a learned match, support calibration, foreground weight.
 
-With default settings every step is off, and the numbers are those of the published method.
+With default settings every step is off, and the numbers are those of the published method. ``conv4d.py`` explains the
+first, ``Match`` the second, ``calibration.py`` the third; the last is a factor of the loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from model.common.enrichment import FeatureEnrichment
 from model.common.fixed_shapes import Choice, Objects
-from model.common.layers import WIDTH
-from model.common.loss import cross_entropy, mask_loss
-from model.common.ops import background_mask, foreground_mask, resize
-from model.common.self_support import FOREGROUND_CHANNEL
+from model.common.layers import WIDTH, FeatureEnrichment
+from model.common.loss import cross_entropy
+from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
+from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
+from model.contract import Episode, register
 from model.encoders.features import Features
-from model.episode import Episode
-from model.registry import register
+from model.symnet.calibration import means_over_shots, positions, shot_means, with_likelihood
+from model.symnet.conv4d import SUPPORT_GRID, Conv4dCorrelation
 from model.symnet.correlation import PooledCorrelation
-from model.symnet.extensions.calibration import Shares, claimed_shares, positions, shot_shares, with_likelihood
-from model.symnet.extensions.conv4d import SUPPORT_GRID, Conv4dCorrelation
-from model.symnet.extensions.match import Match
 from model.symnet.symnet import MAPS, SymNet, SymNetSettings
 
 
@@ -54,16 +52,48 @@ class SymNetPlusSettings(SymNetSettings):
         return super().problem(size)
 
 
-class ReadMore(NamedTuple):
-    """What the steps beyond the paper read of one shot's features."""
+class Match(nn.Module):
+    """A learned match: cosines to prototypes in a learned space, after one self-support step (SSP).
 
-    prototypes: Tensor | None  # of the match, object and background, (B, 2, C)
-    shares: Shares | None  # claims of the base learner
+    The decoder starts from random values, and its first hundreds of steps only discover that similarity to the support
+    matters; fitting the base classes then makes it cautious on novel ones. Cosines to prototypes measure similarity
+    from the first step on and for any class, so here the decoder only learns a correction of them. With V a learned 1x1
+    convolution of the mid-level features [f3; f2],
+
+        m_0 = 10 cos(V x_q, [b_s, p_s])                                  the supports' prototypes, background first
+        m   = 10 cos(V x_q, [0.3 SSBP + 0.7 ASBP, (p_s + SSFP) / 2])     with prototypes of the query's confident areas
+        meta = decoder(..., softmax(m)_1) + alpha m
+
+    and both m_0 and m are trained with the query's mask. Cost: V on every image, and the self-support step;
+    (C_2 + C_3) 256 + 1 parameters, and 1024 for one more input map of the decoder.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.project = nn.Conv2d(channels, WIDTH, 1, bias=False)
+        self.share = nn.Parameter(torch.ones(()))  # alpha
+
+    def prototypes(self, support_bchw: Tensor, label_bss: Tensor) -> Tensor:
+        """Return the prototypes of object and background of one shot, (B, 2, C) float32."""
+        support = self.project(support_bchw)
+        masks = [resize(mask(label_bss), support.shape[-2:]) for mask in (foreground_mask, background_mask)]
+        return torch.stack([in_float32(masked_mean)(support, mask) for mask in masks], dim=1)
+
+    def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
+        """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""
+        return self._compare(self.project(query_bchw), prototypes_bk2c, weight_bk)
+
+    @in_float32
+    def _compare(self, query: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
+        foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
+        guess = similarity(query, foreground, background)
+        own = self_support(query, guess)
+        return {"guess": guess, "match": similarity(query, *with_own(foreground, own))}
 
 
 @register("symnet_plus")
 class SymNetPlus(SymNet):
-    """Sym-Net with named steps replaced as the settings ask; each step is explained in ``extensions/``."""
+    """Sym-Net with named steps replaced as the settings ask."""
 
     Settings = SymNetPlusSettings
     title = "Sym-Net+"
@@ -81,23 +111,21 @@ class SymNetPlus(SymNet):
         return FeatureEnrichment(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
-        """Return the positions at which the base learner's claims are read."""
+        """Return the positions at which the base learner is read."""
         if self.settings.calibration == "none":
             return {}
         label = episode.support_label.transpose(0, 1).flatten(0, 1)
-        return {"sampled": lambda mask: positions(label, mask.shape[-2:]).sampled}
+        return {"sampled": lambda mask: positions(label, mask.shape[-2:])[1]}
 
-    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> ReadMore:
-        """Return the prototypes of the match and the claims of the base learner, of the steps that are on."""
-        label, prototypes, shares = episode.support_label[:, k], None, None
+    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> Any:
+        """Return prototypes of the match (B, 2, C) and means of the base learner, None for a step that is off."""
+        label, prototypes, means = episode.support_label[:, k], None, None
         if self.match is not None:
-            size = support.stage[MID].shape[-2:]
-            masks = [resize(mask(label), size) for mask in (foreground_mask, background_mask)]
-            prototypes = self.match.prototypes(mid_features(support), masks)
+            prototypes = self.match.prototypes(mid_features(support), label)
         if self.settings.calibration != "none":
             own_class = episode.own_class(self.training)
-            shares = shot_shares(self.base_learner, support.stage[HIGH], label, own_class, objects)
-        return ReadMore(prototypes, shares)
+            means = shot_means(self.base_learner, support.stage[HIGH], label, own_class, objects)
+        return prototypes, means
 
     def _decode(
         self, query: Features, more: Sequence[Any], weight: Tensor, *inputs: Tensor
@@ -105,7 +133,7 @@ class SymNetPlus(SymNet):
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
             return super()._decode(query, more, weight, *inputs)
-        prototypes = torch.stack([shot.prototypes for shot in more], dim=1)  # (B, K, 2, C)
+        prototypes = torch.stack([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(query), prototypes, weight)
         match = predictions["match"]
         seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
@@ -117,12 +145,12 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._final(more, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        return with_likelihood(meta, base_logits, claimed_shares([shot.shares for shot in more], weight), own_class)
+        return with_likelihood(meta, base_logits, means_over_shots([means for _, means in more], weight), own_class)
 
-    def _mask_loss(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
-        """Return the cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
-        rule = partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
-        return mask_loss(logits_b2hw, label_bhw, rule)
+    @property
+    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
+        return partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

@@ -82,7 +82,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("script", ["train.sh", "reproduce.sh", "train.py", "predict.py", "prepare.py"])
+@pytest.mark.parametrize("script", ["train.sh", "predict.py"])
 def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
     for folder in ("util", "model"):

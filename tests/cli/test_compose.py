@@ -96,10 +96,13 @@ def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
     assert {read_config(path).run.base_folder for path in paths} == {"runs/mini_split1_timm-test_vit/base"}
 
 
-def test_a_file_may_name_a_composition(configs: Path) -> None:
+def test_a_file_may_name_a_composition_or_lie_on_top_of_it(configs: Path) -> None:
+    base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
     (configs / "mini/mine.yaml").write_text("base: mini_split2_ssp_lite0.yaml\ndata: {shot: 5}")
-    config, base = (read_config(configs / f"mini/{name}.yaml") for name in ("mine", "mini_split2_ssp_lite0"))
-    assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
+    named = read_config(configs / "mini/mine.yaml")
+    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("data: {shot: 5}")
+    for config in (named, read_config(configs / "mini/mini_split2_ssp_lite0.yaml")):
+        assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
 
 
 @pytest.mark.parametrize(
@@ -163,13 +166,6 @@ def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts
 def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
         read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")
-
-
-def test_a_file_of_a_composed_name_lies_on_top_of_its_parts(configs: Path) -> None:
-    base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
-    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("data: {shot: 5}")
-    config = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
-    assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
 
 
 def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) -> None:

@@ -1,15 +1,13 @@
 """Tests of reading configs: inheritance and overrides."""
 
-from dataclasses import MISSING, fields
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests import spawned
 from tests.cli.configs import MINI, read_text, refusal, write_config
 from tests.paths import REPOSITORY
-from util.config import settings
 from util.config.read import read_config
 
 # --- inheritance -----------------------------------------------------------------------------------------------------
@@ -35,20 +33,16 @@ def test_bases_are_sought_beside_the_file_that_names_them(tmp_path: Path, monkey
     assert (config.data.shot, config.data.fold) == (4, 2)
 
 
-def test_default_yaml_explains_the_defaults_of_the_dataclasses() -> None:
+def test_the_dataclasses_are_the_one_home_of_defaults() -> None:
+    """``default.yaml`` names sections and sets no value."""
     content = yaml.safe_load((REPOSITORY / "config/default.yaml").read_text())
-    augment, optimizers = (content["base_stage"].pop(name) for name in ("augment", "optimizers"))
-    assert content["meta_stage"] == content["base_stage"]
-    for kind, section in (
-        (settings.RunSettings, content["run"]),
-        (settings.DataSettings, content["data"]),
-        (settings.TestSettings, content["test"]),
-        (settings.StageSettings, content["base_stage"]),
-        (settings.AugmentSettings, augment),
-        (settings.OptimizerSettings, optimizers["main"]),
-    ):
-        own = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
-        assert section == {name: own[name] for name in section}
+    assert content.pop("base") == "protocols.yaml"
+    assert list(leaves(content)) == [] and content["meta_stage"] == content["base_stage"]
+
+
+def leaves(content: dict) -> Iterator[object]:
+    for value in content.values():
+        yield from leaves(value) if isinstance(value, dict) else [value]
 
 
 # --- overrides -------------------------------------------------------------------------------------------------------
@@ -79,14 +73,3 @@ def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
     message = refusal(MINI, [text])
     assert message.startswith(f"--set {text}: ")
     assert all(part in message for part in parts), message
-
-
-# --- as a user meets it ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.process
-def test_bad_config_ends_a_script_with_one_line_and_code_2(tmp_path: Path) -> None:
-    path = write_config(tmp_path, "run:\n  seed: 1\ndata:\n  size: 470\n")
-    run = spawned.run("train.py", path, check=2)
-    assert run.stdout == ""
-    assert run.stderr == f"error: {path}:5: data.size = 470 is not 8k + 1; nearest: 465, 473\n"

@@ -32,31 +32,34 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
     assert len(config.protocols["symnet"].seeds) == 5 and config.protocols["symnet"].query == "sequential"
 
 
-def test_published_settings_of_pascal() -> None:
-    config = read_config(CONFIGS / "pascal/pascal_split0_resnet50.yaml")
-    base, meta = config.base_stage, config.meta_stage
-    assert (config.data.size, config.stage_size(base), config.stage_size(meta)) == (473, 417, 473)
-    assert (base.epochs, meta.epochs) == (100, 200)
-    assert base.optimizers["main"].lr == 2.5e-4
-    assert config.model.base.head_lr_factor == 10
-    assert (base.augment.scale, meta.augment.scale) == ([0.5, 2.0], [0.9, 1.1])
-    assert config.protocols["symnet"].episodes == 1000
-    assert config.data.fold_rule == "contiguous" and len(config.data.classes) == 20
-    assert [config.data.classes[c - 1] for c in (1, 5, 15, 20)] == ["aeroplane", "bottle", "person", "tvmonitor"]
+OF_DATA = {  # sides, epochs, base rate, its head's factor, scales of both stages, episodes, fold rule, some classes
+    "pascal": (
+        *((473, 417, 473), (100, 200), 2.5e-4, 10, ([0.5, 2.0], [0.9, 1.1]), 1000, "contiguous"),
+        {1: "aeroplane", 5: "bottle", 15: "person", 20: "tvmonitor"},
+    ),
+    "coco": (
+        *((641, 641, 641), (20, 50), 2.5e-3, 1, ([0.5, 2.0], [0.8, 1.25]), 5000, "interleaved"),
+        {1: "person", 12: "stop sign", 80: "toothbrush"},
+    ),
+}
 
 
-def test_published_settings_of_coco() -> None:
-    config = read_config(CONFIGS / "coco/coco_split0_resnet50.yaml")
-    base, meta = config.base_stage, config.meta_stage
-    assert (config.data.size, config.stage_size(base), config.stage_size(meta)) == (641, 641, 641)
-    assert config.model.scales == [81, 40, 20, 10]
-    assert (base.epochs, meta.epochs) == (20, 50)
-    assert base.optimizers["main"].lr == 2.5e-3
-    assert config.model.base.head_lr_factor == 1
-    assert (base.augment.scale, meta.augment.scale) == ([0.5, 2.0], [0.8, 1.25])
-    assert config.protocols["symnet"].episodes == 5000
-    assert config.data.fold_rule == "interleaved" and len(set(config.data.classes)) == 80
-    assert [config.data.classes[c - 1] for c in (1, 12, 80)] == ["person", "stop sign", "toothbrush"]
+@pytest.mark.parametrize("dataset", OF_DATA)
+def test_published_settings_of_a_data_set(dataset: str) -> None:
+    config = read_config(CONFIGS / f"{dataset}/{dataset}_split0_resnet50.yaml")
+    data, base, meta = config.data, config.base_stage, config.meta_stage
+    *numbers, classes = OF_DATA[dataset]
+    assert numbers == [
+        (data.size, config.stage_size(base), config.stage_size(meta)),
+        (base.epochs, meta.epochs),
+        base.optimizers["main"].lr,
+        config.model.base.head_lr_factor,
+        (base.augment.scale, meta.augment.scale),
+        config.protocols["symnet"].episodes,
+        data.fold_rule,
+    ]
+    assert len(set(data.classes)) == max(classes) and {c: data.classes[c - 1] for c in classes} == classes
+    assert dataset == "pascal" or config.model.scales == [81, 40, 20, 10]
 
 
 @pytest.mark.parametrize(("dataset", "size", "batch", "epochs"), [("pascal", 473, 16, 200), ("coco", 633, 24, 50)])

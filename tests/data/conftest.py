@@ -8,8 +8,8 @@ import pytest
 
 from util.config.folds import Fold
 from util.config.settings import DataSettings
-from util.data.lists.image_list import ImageList
-from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.image_list import ImageList, train_list
+from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 
@@ -42,7 +42,18 @@ def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 
 @pytest.fixture(scope="session")
-def novel(mini_data) -> ImageList:
+def mini_lists(mini_data) -> Callable[..., tuple[Fold, ImageList, ImageList]]:
+    """Return a function that gives fold, training list and test list of mini with some settings changed."""
+
+    def lists(**changes: Any) -> tuple[Fold, ImageList, ImageList]:
+        data = mini_data(**changes)
+        fold, (train, test) = Fold.of(data), (load_index(data, part, progress=False) for part in ("train", "test"))
+        return fold, train_list(train, fold, data), novel_list(test, fold, data)
+
+    return lists
+
+
+@pytest.fixture(scope="session")
+def novel(mini_lists) -> ImageList:
     """Return the test list of mini's fold 0."""
-    data = mini_data()
-    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
+    return mini_lists()[2]

@@ -9,9 +9,8 @@ from util.config.settings import AugmentSettings
 from util.data.episodes import EpisodeDataset
 from util.data.images.read import read_image, read_mask
 from util.data.images.views import View
-from util.data.lists.image_list import ImageList, train_list
-from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
-from util.data.lists.index import load_index
+from util.data.lists.image_list import ImageList
+from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeSampler
 from util.data.words.text import name_vectors
 
@@ -21,28 +20,9 @@ FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids
 
 
 @pytest.fixture(scope="module")
-def fold(mini_data) -> Fold:
-    """Return the fold most tests look at."""
-    return Fold.of(mini_data(fold=FOLD))
-
-
-@pytest.fixture(scope="module")
-def train(mini_data, fold: Fold) -> ImageList:
-    """Return the fold's training list; its images may show novel classes."""
-    data = mini_data(fold=FOLD)
-    return train_list(load_index(data, "train", progress=False), fold, data)
-
-
-@pytest.fixture(scope="module")
-def novel(mini_data, fold: Fold) -> ImageList:
-    """Return the fold's test list."""
-    data = mini_data(fold=FOLD)
-    return novel_list(load_index(data, "test", progress=False), fold, data)
-
-
-@pytest.fixture(scope="module")
-def vectors(mini_data) -> np.ndarray:
-    return name_vectors(mini_data().classes)
+def lists(mini_lists) -> tuple[Fold, ImageList, ImageList]:
+    """Return the fold that the tests look at, its training list, whose images may show novel classes, and test list."""
+    return mini_lists(fold=FOLD)
 
 
 def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
@@ -70,9 +50,9 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
 # --- the evaluation view ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", ["train", "novel"])
-def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) -> None:
-    images = request.getfixturevalue(side)
+@pytest.mark.parametrize("part", [1, 2], ids=["train", "novel"])
+def test_evaluation_episode_equals_the_files(lists, part: int) -> None:
+    fold, images, vectors = lists[0], lists[part], name_vectors(list(CLASS_NAMES))
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
         key, episode = dataset.sampler(number), dataset[number]
@@ -83,8 +63,7 @@ def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) 
             assert (label.numpy() == _binary(classes, key.class_id)).all()
             if row == key.query:
                 assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
-        assert episode.base_id == fold.base_table[key.class_id]
-        assert episode.class_id == key.class_id
+        assert (episode.class_id, episode.base_id) == (key.class_id, fold.base_table[key.class_id])
         assert (episode.text.numpy() == vectors[key.class_id]).all()
 
 
@@ -92,7 +71,8 @@ def test_evaluation_episode_equals_the_files(request, fold, vectors, side: str) 
 
 
 @pytest.mark.parametrize("class_id", [1, 5])
-def test_training_view_without_any_change_keeps_every_class_id(train, fold, class_id: int) -> None:
+def test_training_view_without_any_change_keeps_every_class_id(lists, class_id: int) -> None:
+    fold, train, _ = lists
     dataset = _episodes(train, fold, STILL, shots=1, base_labels=True)
     numbers = [n for n in range(300) if dataset.sampler(n).class_id == class_id]
     others = set()
@@ -108,7 +88,8 @@ def test_training_view_without_any_change_keeps_every_class_id(train, fold, clas
     assert class_id in others and len(others) >= 3  # images with a second class took part
 
 
-def test_query_and_supports_are_augmented_independently(train, fold) -> None:
+def test_query_and_supports_are_augmented_independently(lists) -> None:
+    fold, train, _ = lists
     augment = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0.5)
     dataset, flips = _episodes(train, fold, augment, shots=2), []
     for number in range(60):

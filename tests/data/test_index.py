@@ -2,45 +2,46 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from util.config.folds import Fold
 from util.config.settings import DataSettings
+from util.data.episodes import EpisodeDataset
+from util.data.images.decoded import with_decoded_images
+from util.data.lists import index
+from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, read_names
+from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 
 CLASSES, IGNORE = 3, 255
 
 
-def _palette() -> list[int]:
-    """Return colours whose luma differs from their index, so that a palette read as grey gives other ids."""
-    return [(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)]
-
-
 def _save_mask(path: Path, mask: np.ndarray) -> None:
+    """Save class indices with colours whose luma differs from their index: a palette read as grey gives other ids."""
     image = Image.fromarray(mask)
-    image.putpalette(_palette())
+    image.putpalette([(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)])
     image.save(path)
 
 
 def _masks(count: int) -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    values = np.array([0, 1, 2, 3, IGNORE], np.uint8)
-    return [values[random.integers(0, len(values), (12, 10))] for _ in range(count)]
+    return list(np.array([0, 1, 2, 3, IGNORE], np.uint8)[np.random.default_rng(0).integers(0, 5, (count, 12, 10))])
 
 
 def _write(root: Path, masks: list[np.ndarray]) -> DataSettings:
     """Write a data set of given masks, all in the training list, and return its settings."""
     for folder in ("JPEGImages", "SegmentationClassAug"):
         (root / folder).mkdir(parents=True)
-    names = [f"photo{n}" for n in range(len(masks))]
-    for name, mask in zip(names, masks, strict=True):
-        Image.fromarray(np.full((*mask.shape, 3), 90, np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
-        _save_mask(root / "SegmentationClassAug" / f"{name}.png", mask)
-    (root / "train.txt").write_text("".join(f"{n}\n" for n in names))
+    for n, mask in enumerate(masks):
+        Image.fromarray(np.full((*mask.shape, 3), 90, np.uint8)).save(root / f"JPEGImages/photo{n}.jpg")
+        _save_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
+    (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(len(masks))))
     classes = [f"class{c}" for c in range(1, CLASSES + 1)]
     return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
 
@@ -76,26 +77,23 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     assert index.areas.dtype == np.int64
 
 
-def _wrong_id(path: Path) -> str:
+def _wrong_id(path: Path) -> None:
     mask = _masks(6)[2]
     mask[5, 5] = CLASSES + 1
     _save_mask(path, mask)
-    return f"class id {CLASSES + 1} "
 
 
-def _other_size(path: Path) -> str:
-    _save_mask(path, np.zeros((10, 12), np.uint8))
-    return "(12, 10) and (10, 12)"
-
-
-def _half(path: Path) -> str:
-    path.write_bytes(path.read_bytes()[:-60])
-    return "damaged"
-
-
-@pytest.mark.parametrize("spoil", [_wrong_id, _other_size, _half, lambda path: path.unlink() or "exist"])
-def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], str]) -> None:
-    says, path = spoil(_mask_path(tiny, 2)), _mask_path(tiny, 2)
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_wrong_id, f"class id {CLASSES + 1} "),
+        (lambda path: _save_mask(path, np.zeros((10, 12), np.uint8)), "(12, 10) and (10, 12)"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-60]), "damaged"),
+        (Path.unlink, "exist"),
+    ],
+)
+def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], object], says: str) -> None:
+    spoil(path := _mask_path(tiny, 2))
     with pytest.raises(UserError) as caught:
         _load(tiny)
     assert str(path) in str(caught.value) and says in str(caught.value)
@@ -128,6 +126,13 @@ def test_second_load_reads_no_mask(tiny: DataSettings) -> None:
     assert [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)] == before
 
 
+def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
+    first = _load(tiny)
+    _save_mask(_mask_path(tiny, 2), np.full((12, 10), 3, np.uint8))
+    second = _load(tiny)
+    assert second.areas[2].tolist() == [0, 0, 0, 120] and second.fingerprint != first.fingerprint
+
+
 def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     root = Path(tiny.root)
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
@@ -135,14 +140,6 @@ def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
     with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are one file"):
         load_index(tiny, "train")
-
-
-def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
-    first, path = _load(tiny), _mask_path(tiny, 2)
-    _save_mask(path, np.full((12, 10), 3, np.uint8))
-    second = _load(tiny)
-    assert second.areas[2].tolist() == [0, 0, 0, 120]
-    assert second.fingerprint != first.fingerprint
 
 
 def test_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
@@ -155,3 +152,19 @@ def test_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     for number in range(6):
         _spoil_unnoticed(_mask_path(tiny, number))
     assert (_load(tiny).areas == first.areas).all()  # the rebuilt index was also written
+
+
+def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the areas, lists and episodes of the same data set of files."""
+    files = _load(tiny)
+    arrays = [files.stacked(row).copy() for row in range(len(files))]
+    monkeypatch.setitem(index.ARRAYS, "of arrays", lambda data, part: (files.names, arrays))
+    data = replace(tiny, name="of arrays", root="no folder", min_pixels=1, folds=3)
+    own, fold = with_decoded_images(_load(data), data), Fold(CLASSES, 3, 0, "contiguous")
+    assert (own.areas == files.areas).all() and (own.sizes == files.sizes).all() and own.names == files.names
+    lists = [train_list(each, fold, replace(data, exclude_novel=False)) for each in (files, own)]
+    assert lists[0].digest == lists[1].digest and lists[1].files_digest != lists[0].files_digest
+    episodes = [EpisodeDataset(EpisodeSampler(each, "shuffle", 2, 0), fold, 33)[5] for each in lists]
+    assert torch.equal(*(episode.query for episode in episodes))
+    arrays[0][..., 0] += 1
+    assert train_list(_load(data), fold, replace(data, exclude_novel=False)).files_digest != lists[1].files_digest

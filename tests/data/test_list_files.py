@@ -48,9 +48,8 @@ def test_queries_pairs_and_candidates_are_the_files(tmp_path: Path, novel: Image
 
 
 def test_dictionary_counts_classes_from_zero(tmp_path: Path, novel: ImageList, mini_data) -> None:
-    table: dict[int, list[str]] = {}
-    for row, c in novel.pairs:
-        table.setdefault(c - 1, []).append(f"val2014/{novel.index.names[row]}.jpg")
+    names = novel.index.names
+    table = {c - 1: [f"val2014/{names[row]}.jpg" for row, its in novel.pairs if its == c] for c in novel.classes}
     path = tmp_path / "fold0.pkl"
     path.write_bytes(pickle.dumps(table))
     assert sorted(listed(path, novel, mini_data()).listed_pairs) == sorted(novel.pairs)

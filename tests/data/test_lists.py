@@ -1,4 +1,4 @@
-"""Tests of a fold's lists: the published sizes, the pixel rule by brute force, and refusals of impossible lists."""
+"""Tests of folds and their lists: published classes and sizes, the pixel rule by brute force, impossible lists."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +18,40 @@ from util.errors import UserError
 
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
+PASCAL, COCO, IGNORE = 20, 80, 255
+EVERY_FOLD = [
+    Fold(classes, FOLDS, number, rule)
+    for classes, rule in [(PASCAL, "contiguous"), (COCO, "interleaved"), (COCO, "contiguous"), (8, "interleaved")]
+    for number in range(FOLDS)
+]
+
+
+@pytest.mark.parametrize("number", range(FOLDS))
+def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
+    assert Fold(PASCAL, FOLDS, number, "contiguous").novel == tuple(range(5 * number + 1, 5 * number + 6))
+    assert Fold(COCO, FOLDS, number, "interleaved").novel == tuple(number + 1 + 4 * k for k in range(20))
+
+
+@pytest.mark.parametrize("fold", EVERY_FOLD, ids=str)
+def test_base_table_numbers_base_classes_in_ascending_order(fold: Fold) -> None:
+    table = fold.base_table
+    assert table.shape == (256,) and table.dtype == np.uint8
+    assert (table[0], table[IGNORE]) == (0, IGNORE)
+    assert all(table[c] == 0 for c in fold.novel)
+    assert [int(table[c]) for c in fold.base] == list(range(1, len(fold.base) + 1))
+    assert not table[fold.classes + 1 : IGNORE].any()
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("exclude_novel", "images"), [(True, 1031), (False, 1153)])
-def test_lists_of_the_voc_subset(shared: Path, tmp_path: Path, exclude_novel: bool, images: int) -> None:
+def test_lists_of_the_voc_subset(shared: Path, tmp_path: Path) -> None:
     """The test list is the published one."""
     overrides = [f"data.root={shared / 'data/VOC2012'}", f"data.cache={tmp_path}"]
-    overrides.append(f"data.exclude_novel={str(exclude_novel).lower()}")
     data = read_config(REPOSITORY / "config/pascal/pascal_split0_resnet50.yaml", overrides).data
-    training, test = load_index(data, "train", progress=False), load_index(data, "test", progress=False)
-    assert len(training) == 1464 and len(train_list(training, Fold.of(data), data).queries) == images
-    novel = novel_list(test, Fold.of(data), data)
-    assert len(novel.queries) == 364 and novel.classes == (1, 2, 3, 4, 5)
+    training, test, fold = load_index(data, "train", False), load_index(data, "test", False), Fold.of(data)
+    for exclude_novel, images in ((True, 1031), (False, 1153)):
+        assert len(train_list(training, fold, replace(data, exclude_novel=exclude_novel)).queries) == images
+    novel = novel_list(test, fold, data)
+    assert len(training) == 1464 and len(novel.queries) == 364 and novel.classes == (1, 2, 3, 4, 5)
 
 
 def _truth(data: DataSettings, file: str) -> list[dict[int, int]]:
@@ -93,7 +114,7 @@ def test_rare_classes_are_left_out_where_settings_say_so() -> None:
     with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
         check_shots(train_list(index, fold, data), data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
-    assert images.classes == (3,) and images.left_out == (4,) and list(images.queries) == [0, 1, 2]
+    assert images.classes == (3,) and images.rare == (4,) and list(images.queries) == [0, 1, 2]
     check_shots(images, data)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):

@@ -5,28 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from util.config.folds import Fold
-from util.data.lists.image_list import test_list as novel_list  # under its own name pytest would collect it
-from util.data.lists.index import load_index
 from util.data.lists.manifest import Manifest, described, digest, replay
 from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 
 
 @pytest.fixture
-def context(mini_data):
-    data = mini_data(shot=2)
-    images = novel_list(load_index(data, "test", progress=False), Fold.of(data), data)
-    return images, data
+def context(mini_data, mini_lists):
+    return mini_lists(shot=2)[2], mini_data(shot=2)
 
 
-def rows_of(images, seeds=(0, 7), episodes: int = 5) -> list[dict]:
-    names, out = images.index.names, []
-    for seed in seeds:
-        for key in map(EpisodeSampler(images, "sequential", 2, seed), range(episodes)):
-            supports = [names[s] for s in key.supports]
-            out.append({"seed": seed, "query": names[key.query], "class": key.class_id, "supports": supports})
-    return out
+def rows_of(images, seeds=(0, 7)) -> list[dict]:
+    samplers = {seed: EpisodeSampler(images, "sequential", 2, seed) for seed in seeds}
+    return [{"seed": s, **described(samplers[s](n), images.index.names)} for s in seeds for n in range(5)]
 
 
 def write(path: Path, rows: list[dict], **header: object) -> Path:

@@ -28,20 +28,15 @@ def _settings(**changes) -> DataSettings:
     return DataSettings("tiny", "data/tiny", "train.txt", "test.txt", list(CLASSES), **changes)
 
 
-class _Malicious:
-    """Runs a command when it is unpickled by an ordinary unpickler."""
-
-    def __init__(self, command: str):
-        self.command = command
-
-    def __reduce__(self) -> tuple:
-        return os.system, (self.command,)
-
-
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: [_table(), m], lambda m: np.array([[m]], object)])
 def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, wrap) -> None:
     marker = tmp_path / "marker"
-    path = _pickled(tmp_path / "vectors.pkl", wrap(_Malicious(f"touch {marker}")))
+
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return os.system, (f"touch {marker}",)
+
+    path = _pickled(tmp_path / "vectors.pkl", wrap(Malicious()))
     with pytest.raises(UserError, match=r"vectors\.pkl: .*system"):
         read_vectors(path)
     assert not marker.exists()

@@ -1,5 +1,6 @@
-"""The evaluation views, on a real photo that is not square: the network's input, and the scored label."""
+"""The evaluation views: equal to the measured ones and to the written rules; network's input and scored label."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from model.common.ops import normalise
 from model.episode import Output
+from tests.data.drawn import drawn_label, noise, seeded
 from util.config.read import read_config
 from util.data.images.read import read_image, read_mask
 from util.data.images.views import View
@@ -17,30 +20,61 @@ from util.run.context import make_run_context
 from util.run.input_size import in_words, view_of
 
 
+def read_both(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
+
+
 @pytest.fixture(scope="module")
 def photo(shared) -> tuple[np.ndarray, np.ndarray]:
     """Return a photo of 500 x 375 or the like and its mask, from the data set of real photos."""
     root = shared / "data" / "VOC2012"
     names = (root / "ImageSets/Segmentation/val.txt").read_text().split()
-    for name in names:
-        image, classes = (
-            read_image(root / f"JPEGImages/{name}.jpg"),
-            read_mask(root / f"SegmentationClassAug/{name}.png"),
-        )
-        if classes.shape[0] < classes.shape[1] and len(np.unique(classes)) >= 3:
-            return image, np.array(classes)
-    raise AssertionError("no photo with two values beside background")
+    both = (read_both(root, name) for name in names)
+    return next((image, c) for image, c in both if c.shape[0] < c.shape[1] and len(np.unique(c)) >= 3)
+
+
+@pytest.mark.parametrize("size", [97, 473])
+@pytest.mark.parametrize("tag", ["landscape", "portrait"])
+def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: int) -> None:
+    with np.load(shared / "parity/eval_transform.npz") as measured:
+        name, label, image = (measured[f"{tag}_{size}_{part}"] for part in ("id", "label", "image"))
+    photo, classes = read_both(shared / "data/VOC2012", name)
+    assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
+    boxed, our_label = View("letterbox", size, size).apply(photo, classes)
+    ours = normalise(torch.from_numpy(boxed.transpose(2, 0, 1))).numpy()
+    step = 8 if size == 473 else 1
+    assert (our_label == label).all() and np.abs(ours[:, ::step, ::step] - image).max() <= 1e-4
+
+
+def test_evaluation_view_follows_the_written_rule() -> None:
+    for seed in range(8):
+        height, width, size = (int(v) for v in seeded(seed).integers((20, 20, 40), (120, 120, 100)))
+        image, label = noise(height, width, seed), drawn_label(height, width, seed=seed)
+        boxed, new_label = View("letterbox", size, size).apply(image, label)
+        new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
+        rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
+        columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
+        assert (new_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
+        y, x = ((np.arange(n) + 0.5) * old / n - 0.5 for n, old in ((new_height, height), (new_width, width)))
+        expected = _bilinear(_bilinear(image.astype(np.float64), y).swapaxes(0, 1), x).swapaxes(0, 1)
+        assert np.abs(boxed[:new_height, :new_width] - expected).max() < 1e-2
+
+
+def _bilinear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the values interpolated linearly along the first axis, the border repeated."""
+    at = np.clip(at, 0, len(values) - 1)
+    low = np.minimum(at.astype(int), len(values) - 2)
+    share = (at - low).reshape(-1, 1, 1)
+    return (1 - share) * values[low] + share * values[low + 1]
 
 
 def test_hsnet_squeezes_photo_and_label_to_400(photo):
-    """Recounts every label row by row from the rule floor(i * old / 400)."""
+    """Recounts every label from the rule floor(i * old / 400)."""
     image, classes = photo
-    assert classes.shape[0] != classes.shape[1]
     seen, sized = View("stretch", 400, 400, smooth=True).apply(image, classes)
     assert seen.shape == (400, 400, 3) and seen.dtype == np.float32
     assert np.array_equal(seen, np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32))
-    height, width = classes.shape
-    expected = np.array([[classes[i * height // 400, j * width // 400] for j in range(400)] for i in range(400)])
+    expected = classes[np.ix_(*(np.arange(400) * side // 400 for side in classes.shape))]
     assert np.array_equal(sized, expected)
     scored = View("stretch", 401, 400, smooth=True).scored(classes, "letterbox")
     assert np.array_equal(scored, expected)  # also where a model could only take 401
@@ -67,22 +101,15 @@ def test_bam_scores_the_original_label_at_the_top_left_of_a_square(photo):
         (View("stretch", 89, 89), "original"),
     ],
 )
-def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, mini_yaml, view: View, scored_on: str):
+def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view: View, scored_on: str):
     """A prediction that is the input label itself, resized back, must agree with the scored label almost everywhere."""
     image, classes = photo
-    label = np.where(classes == 255, 255, (classes > 0).astype(np.uint8)).astype(np.uint8)
-    _, small = view.apply(image, label)
-    foreground = torch.from_numpy((small == 1).astype(np.float32))[None]
-    logits = torch.stack([1 - foreground, foreground], dim=1)
-    target = view.scored(label, scored_on)
-
-    batch = SimpleNamespace(
-        label={scored_on: [torch.from_numpy(target)]},
-        base_label={},
-        ways=[SimpleNamespace(class_id=torch.tensor([2]))],
-    )
+    label = np.where(classes == 255, 255, classes > 0).astype(np.uint8)
+    foreground = torch.from_numpy(view.apply(image, label)[1] == 1).float()[None]
+    target = {scored_on: [torch.from_numpy(view.scored(label, scored_on))]}
+    batch = SimpleNamespace(label=target, base_label={}, ways=[SimpleNamespace(class_id=torch.tensor([2]))])
     board = Scoreboard(3, scored_on)
-    board.add([0], batch, Output(logits))
+    board.add([0], batch, Output(torch.stack([1 - foreground, foreground], dim=1)))
     _, _, intersection, union, *_ = board.records["final"][0][0].tolist()
     assert intersection / union > 0.75  # image and label are laid out alike
 

@@ -33,9 +33,8 @@ def test_words_with_spaces_in_them_are_passed_over(tmp_path: Path) -> None:
 def test_the_width_is_that_of_most_rows(tmp_path: Path, start: str) -> None:
     first = "1 2 3\n" if "new" in start else "the 1 2 3\n"
     (tmp_path / "some.vec").write_text(f"{start}{first}cat 4 5 6\ndog 7 8 9\na cat 9 9 9\n", encoding="utf-8")
-    words = {
-        name: row.tolist() for name, row in read_words(tmp_path / "some.vec", ["the", "cat", "dog"], ["?"]).items()
-    }
+    found = read_words(tmp_path / "some.vec", ["the", "cat", "dog"], ["?"])
+    words = {name: row.tolist() for name, row in found.items()}
     assert words == {"cat": [4, 5, 6], "dog": [7, 8, 9]} | ({} if "new" in start else {"the": [1, 2, 3]})
 
 

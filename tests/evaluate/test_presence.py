@@ -17,14 +17,7 @@ from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate, fit_logistic
-from util.evaluate.calibration import (
-    FILE,
-    SHIPPED,
-    find_calibration,
-    presence_scores,
-    read_calibration,
-    sigmoid,
-)
+from util.evaluate.calibration import FILE, SHIPPED, find_calibration, presence_scores, read_calibration, sigmoid
 from util.evaluate.testing import test as score
 from util.report.result_table import score_table
 from util.report.schema import read_result
@@ -67,9 +60,8 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
     plain = score(read_config(path), ("presence",))[0]
     assert plain["calibration"] is None and "always_shown" not in plain["mean"]
-    made = calibrate(
-        read_config(path, ["data.test_list=no_such_list.txt", "test.episodes=160"])
-    )  # no test image is read
+    no_list = ["data.test_list=no_such_list.txt", "test.episodes=160"]  # no test image is read
+    made = calibrate(read_config(path, no_list))
     assert made == tmp_path / "runs/tiny" / FILE
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
     known = read_calibration(made)
@@ -84,11 +76,8 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     assert 10 < sum(present) < 30
     for episode in episodes:
         hidden = episode["presence"] < known.threshold
-        assert (
-            (episode["outputs"]["final"][0] == 0)
-            if hidden
-            else (episode["outputs"]["final"] == episode["outputs"]["always_shown"])
-        )
+        final = episode["outputs"]["final"]
+        assert final[0] == 0 if hidden else final == episode["outputs"]["always_shown"]
     shown = [e["presence"] >= known.threshold and e["outputs"]["always_shown"][1] > 0 for e in episodes]
     final = result["mean"]["final"]
     assert final["presence_accuracy"] == pytest.approx(100 * np.mean(np.array(shown) == present), abs=10)

@@ -49,14 +49,13 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
     assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
     assert "list" not in title(other) and not other["shared_with"]
-
-
-def test_pairs_by_the_rule_remain_as_an_option(listed, tmp_path: Path) -> None:
-    path, names = listed()
     rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
     assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
-    assert queries(tmp_path / "runs/tiny/test/hsnet_quick") != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([tmp_path / "runs/tiny/test/hsnet_quick"]))
+    (place,) = folder.glob("hsnet_quick-*")
+    assert queries(place) != names and "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([place]))
+    (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
+    again = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
+    assert again[0]["per_seed"] == two["per_seed"] and "list" not in title(again[0])
 
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:
@@ -65,11 +64,3 @@ def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.Capture
     told = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
     assert len(told) == 1 and "1 of its" in told[0] and result["list_note"] in told[0]
     assert "pairs by 100 pixels" in title(result)
-
-
-def test_a_replay_needs_no_list(listed, tmp_path: Path) -> None:
-    path, _ = listed()
-    first = score(read_config(path), ("hsnet",))[0]
-    (tmp_path / "val_fold0.txt").unlink()
-    again = score(read_config(path), ("hsnet",), manifest=tmp_path / "runs/tiny/test/hsnet_quick/episodes.jsonl")
-    assert again[0]["per_seed"] == first["per_seed"] and "list" not in title(again[0])

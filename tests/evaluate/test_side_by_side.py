@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.quick import PROTOTYPE, SYMNET, quick_config
+from report import command
+from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, quick_config
 from util.errors import UserError
-from util.evaluate import side_by_side as module
+from util.evaluate import pictures as module
 from util.evaluate.jobs import result_folder
-from util.evaluate.side_by_side import side_by_side
+from util.evaluate.pictures import side_by_side
 from util.evaluate.testing import test as score
-from util.report.__main__ import command
 from util.report.schema import read_result
 
 pytestmark = pytest.mark.train
@@ -41,11 +41,11 @@ def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_pat
 
 @pytest.mark.parametrize(
     ("episodes", "change", "message"),
-    [((7,), "", "--episodes 7: .* 0 to 6"), ((1,), "data.fold=1", "other episodes"), ((1,), "run.seed=9", "")],
+    [((2,), "", "--episodes 2: .* 0 to 1"), ((1,), "data.fold=1", "other episodes"), ((1,), "run.seed=9", "")],
 )
 def test_what_cannot_stand_beside_is_refused(mini_yaml, episodes, change: str, message: str, tmp_path: Path) -> None:
     configs = [
-        quick_config(mini_yaml, PROTOTYPE, f"run.name={n}", *[change] * (bool(change) and n == "b")) for n in "ab"
+        quick_config(mini_yaml, PROTOTYPE, f"run.name={n}", *FEW, *[change] * (bool(change) and n == "b")) for n in "ab"
     ]
     for config in configs:
         score(config)

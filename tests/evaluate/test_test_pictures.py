@@ -12,7 +12,7 @@ from PIL import Image
 from model.baselines.prototype import PrototypeBaseline
 from tests.evaluate.quick import PROTOTYPE, lines, quick_config
 from util.evaluate.testing import test as score
-from util.report.pictures import CAPTION, GAP, PANEL_HEIGHT
+from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 
 pytestmark = pytest.mark.train
 

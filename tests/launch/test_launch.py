@@ -24,7 +24,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import _exit_code, main, parse
-from util.launch.stages import usable_gpus
+from util.launch.tasks import usable_gpus
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
@@ -169,7 +169,7 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     run, words = tmp_path / "runs/mini_split0_resnet10", ("-m", "util.launch.launch")
     trained = spawned.run(*words, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
-    assert f"base stage: {run}/base: nothing" in trained.stdout
+    assert f"base stage: {run}/base: not begun" in trained.stdout
     assert json.loads((run / "meta/metrics.json").read_text())["finished"]
     check_story(run)
     given = ["split0", "mini", "0", "names", run / "meta/last.pth", "--set", f"run.folder={run.parent}"]

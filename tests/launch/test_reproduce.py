@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -32,12 +31,11 @@ from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key
 from util.evaluate.jobs import own_config, result_folder
 from util.evaluate.testing import test as score
 from util.launch import parts, reproduce
-from util.launch.cost import Case
 from util.launch.launch import claim
-from util.launch.parts import Part, undone
-from util.launch.plan import described
+from util.launch.parts import Part, reason_to_test
+from util.launch.plan import Case, described
 from util.launch.reproduce import main, tried
-from util.launch.stages import Task, stage_in
+from util.launch.tasks import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context
@@ -65,11 +63,9 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     def reproduced(*more: str) -> str:
         return spawned.run("-m", "util.launch.reproduce", *words, *more, before=spawned.fork_scripts).stdout
 
-    first = reproduced("--folds", "0", "--models", "prototype")
-    assert first.count("test by bam ==") == 1 and "training ==" not in first
-    both = reproduced("--folds", "0,1", "--models", "prototype")
-    assert both.count(": done ==") == 1 and both.count("test by bam ==") == 1
-    kept = tmp_path / "runs/mini_resnet10_table"
+    both, kept = reproduced("--folds", "0,1", "--models", "prototype"), tmp_path / "runs/mini_resnet10_table"
+    assert f"is in {kept}.log" in both and (both + kept.with_suffix(".log").read_text()).count("test by bam ==") == 2
+    assert "training ==" not in both and "another command" not in both
     (header, row) = list(csv.reader(kept.with_suffix(".csv").open()))
     cells = dict(zip(header, row, strict=True))
     assert cells["method"] == "prototype baseline ResNet-10" and "1-shot mean" not in cells
@@ -80,8 +76,6 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     again = reproduced("--folds", "1", "--models", "prototype,ssp", "--set", "test.checkpoint=none")
     assert again.count(": done ==") == 1 and again.count("test by bam ==") == 1
     assert again.count("A: prototype, B: ssp, fold 1") == 1 and "SSP ResNet-10" in again
-    two = reproduced("--folds", "2,3", "--models", "prototype")
-    assert f"is in {kept}.log" in two and (two + kept.with_suffix(".log").read_text()).count("test by bam ==") == 2
 
 
 @pytest.mark.parametrize(("shots", "trained"), [((1, 5), [1, 1]), ((5,), [5])])
@@ -139,14 +133,14 @@ def done_run(mini_yaml, tmp_path: Path):
 def test_what_is_done_is_recognised(done_run):
     config, meta, result = done_run
     part = Part("symnet", config, config)
-    assert part.result == result and part.learns and not part.trains and not undone(config, result)
+    assert part.result == result and part.learns and not part.trains and not reason_to_test(config, result)
     for text in ('{"finished": false}', '{"fini'):
         (meta / METRICS).write_text(text)
         assert part.trains
     result.write_text("{")
-    assert undone(config, result) and undone(config, result.parent / "missing.json")
+    assert reason_to_test(config, result) and reason_to_test(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
-    assert "other.pth" in undone(config, result)
+    assert "other.pth" in reason_to_test(config, result)
 
 
 @pytest.mark.train
@@ -169,23 +163,23 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     config = own_config(config, "presence", 1)
     path = result_folder(config, "presence") / RESULT
     score(config, ["presence"])
-    assert undone(config, path) == ""
+    assert reason_to_test(config, path) == ""
     draw(2)
-    assert "training-free holds" in undone(config, path)
+    assert "training-free holds" in reason_to_test(config, path)
     score(config, ["presence"])
     made = Calibration(
         FORMAT, "x", key_of(config, read_result(path)["weights"]), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5
     )
     calibration_path(config, "training-free").write_text(yaml.safe_dump(asdict(made), sort_keys=False))
-    assert "calibration" in undone(config, path)
+    assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
-    assert undone(config, path) == ""
+    assert reason_to_test(config, path) == ""
     for image in (tmp_path / "own/JPEGImages").iterdir():  # as before, but for a comment
         image.write_bytes(image.read_bytes() + b" ")
-    assert "other sizes" in undone(config, path)
+    assert "other sizes" in reason_to_test(config, path)
     shutil.rmtree(tmp_path / "own")
     generate(tmp_path / "own", 12, 16, 64, 9)
-    assert "its list is" in undone(config, path)
+    assert "its list is" in reason_to_test(config, path)
 
 
 @pytest.mark.train
@@ -199,13 +193,13 @@ def test_a_finished_training_on_other_photos_is_refused(mini_yaml, tmp_path: Pat
     config = read_config(path, [f"data.root={tmp_path}/own"])
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = Run(config).folder("meta")
-    assert stage_in(folder, config, "meta", 0).refusal == ""
+    assert stage_in(folder, Run(config), "meta", 0).refusal == ""
     assert checkpoint.read(folder / BEST)["finished"]
     torch.save({n: t + 1 for n, t in torch.load(tmp_path / "encoder.pth").items()}, tmp_path / "encoder.pth")
-    assert "other initial weights" in stage_in(folder, config, "meta", 0).refusal
+    assert "other initial weights" in stage_in(folder, Run(config), "meta", 0).refusal
     shutil.rmtree(tmp_path / "own")
     generate(tmp_path / "own", 24, 16, 64, 9)
-    assert "other photos, masks or lists" in stage_in(folder, config, "meta", 0).refusal
+    assert "other photos, masks or lists" in stage_in(folder, Run(config), "meta", 0).refusal
 
 
 def test_a_mixture_that_no_table_prints_is_refused_first(monkeypatch: pytest.MonkeyPatch, capsys):
@@ -234,14 +228,14 @@ def test_a_mixture_that_no_table_prints_is_refused_first(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
 def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: str, total: int, gpus: int):
     config = read_config(config_path("split0", dataset, method, "resnet50"))
-    task = Task(config, "meta", gpus, Path(), "nothing", 1.0)
+    task = Task(config, "meta", gpus, Path())
     schedule = StepSchedule.from_settings(config.meta_stage, 3200, task.processes, "meta_stage")
     assert (schedule.batch, schedule.steps_per_epoch, task.note) == (total, 3200 // total, "")
 
 
 def test_what_the_number_of_gpus_changes_is_said():
     config = read_config(config_path("split0", "pascal", "hdmnet", "resnet50"), ["meta_stage.batch_per=process"])
-    task = Task(config, "meta", 8, Path(), "nothing", 1.0)
+    task = Task(config, "meta", 8, Path())
     assert "16 for each of 8 processes: 128 in all, the steps 1/8" in task.note
     few = read_config(config_path("split0", "pascal", "ssp", "resnet50"))
     assert "4 of 8 GPUs" in replace(task, config=few).note
@@ -256,29 +250,6 @@ def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(t
     assert (
         second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base" and "run.seed=2" in second.source.given
     )
-
-
-def test_the_plan_sums_up_each_method(mini_root: Path, tmp_path: Path, monkeypatch, capsys):
-    settings = [f"data.root={mini_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs", "data.size=33"]
-    settings += [
-        "data.min_pixels=100",
-        "meta_stage.typical_epochs=1",
-        "meta_stage.epochs=8",
-        "model.encoder.weights=null",
-    ]
-    options = [word for text in settings for word in ("--set", text)]
-    words = ["mini", "resnet10", "0", "--folds", "0", "--shot", "1", "--models", "ssp,prototype", "--protocol", "bam"]
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.01"])
-    with pytest.raises(UserError):  # below the least speed
-        main()
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words, *options, "--dry-run", "--device-speed", "0.1"])
-    assert main() == 0
-    said = capsys.readouterr().out.splitlines()
-    (of_ssp,), (other,) = ([line for line in said if line.startswith(name)] for name in ("SSP", "prototype"))
-    assert "to epoch 1 of 8" in of_ssp and "; scored by bam, its own protocol is symnet" in of_ssp
-    totals = [float(re.search(r": ([\d.]+) hours", line)[1]) for line in (of_ssp, other)]
-    (whole,) = (line for line in said if line.startswith("in all"))
-    assert float(whole.split()[2]) == pytest.approx(sum(totals), abs=0.11)
 
 
 @pytest.mark.process
@@ -297,13 +268,15 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
             os.write(there, b"claimed")
             signal.pause()
     assert os.read(here, 9) and main() == 0
-    assert f"{result.parent}: another job" in (told := capsys.readouterr().out) and "left to other jobs: tiny" in told
+    assert (
+        f"{result.parent}: another command" in (told := capsys.readouterr().out) and "left to other jobs: tiny" in told
+    )
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
     assert main() == 3
 
 
-def test_a_test_takes_the_settings_of_its_training(done_run):
+def test_a_test_takes_the_settings_of_its_weights(done_run, tmp_path: Path):
     """Its options, and data and model of its file then; the command line, the fold and other sections stay."""
     config, meta = read_config(done_run[0].path), done_run[1]
     options = ["data.size=41", "data.workers=1", "run.device=cuda"]
@@ -316,7 +289,7 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
     (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
 
     def tested(*given: str) -> Config:
-        return Run(read_config(config.path, [*given])).for_test()
+        return Run(read_config(config.path, [*given])).for_test().config
 
     for given in ((), ("test.checkpoint=last",)):
         now = tested(*given)
@@ -325,8 +298,12 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
         assert now.meta_stage == config.meta_stage  # a result names what differs
     assert tested("data.size=49").data.size == 49
     assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
+    other = f"test.checkpoint={shutil.copy(meta / BEST, tmp_path / 'other.pth')}"  # weights of any run have theirs
+    assert (tested(other).data.size, tested(other).data.min_pixels, tested(other).data.fold) == (41, 7, 0)
+    assert tested(other, "data.size=49").data.size == 49 and tested(other, "data.fold=1").data.fold == 1
+    assert tested(other, "test.trained_on=mini").data.size == 33  # but of the model's, on another data set
     assert tested("data.fold=1").data.fold == 1
-    assert "data.size = 41, now 33" in stage_in(meta, config, "meta", 0).refusal
+    assert "data.size = 41, now 33" in stage_in(meta, Run(config), "meta", 0).refusal
     checkpoint.save(meta / BEST, {**content, "config": to_dict(read_config(config.path, ["data.fold=1"]))})
     assert tested().data.fold == 0  # which load_weights refuses
 
@@ -345,7 +322,7 @@ def test_a_test_takes_the_settings_of_its_training(done_run):
 def test_a_result_of_other_settings_is_not_done(done_run, override: str):
     config, _, result = done_run
     key = override.partition("=")[0].removeprefix("protocols.bam.")
-    assert key in undone(own_config(read_config(config.path, [override]), "bam", 1), result)
+    assert key in reason_to_test(own_config(read_config(config.path, [override]), "bam", 1), result)
 
 
 @pytest.mark.parametrize(
@@ -382,14 +359,19 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     settings += ["data.min_pixels=100", "data.text=names", "test.seeds=[0]"]
     options = [word for text in settings for word in ("--set", text)]
     words = ["mini", "resnet10", "8", "--folds", "0", "--shot", "1", "--models", "symnet,sspp,ssp", *options]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.01"])
+    with pytest.raises(UserError):  # below the least speed
+        main()
     monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--dry-run", "--device-speed", "0.1"])
     assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("|")[2:8]] for line in said.out.splitlines() if "config/" in line]
+    (whole,) = (line for line in said.out.splitlines() if line.startswith("in all"))
+    assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40 with base_stage.epochs = 9, now 8", "16", "81", "2 x 8"],
-        ["meta", "nothing", "16", "33", "1 x 8"],
+        ["meta", "not begun", "16", "33", "1 x 8"],
         ["test by symnet", "no result yet", "1 x 200", "33", "8 x 8"],
     ]
     assert "base_stage.epochs = 9, now 8" in said.err and "'ssp'" in said.err and "data.text = names" in said.err
@@ -397,7 +379,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    _, case, _ = described(Task(config, "meta", 1, Path(), "nothing", 1.0))
+    _, case, _ = described(Task(config, "meta", 1, Path()))
     assert case.batch == 2 and tried(case, "cpu") == ""
 
     def full(*_: object) -> None:

@@ -23,17 +23,12 @@ device = torch.device("cpu")  # that of ``--device``: tests/model/conftest.py
 
 
 @functools.cache
-def built(name: str) -> FewShotModel:
-    return small_model(name, SHOTS).to(device)
+def built(name: str, seed: int = 0) -> FewShotModel:
+    return small_model(name, SHOTS, seed, **({"steps": 3} if name == "abcdfss" else {})).to(device)
 
 
-def fresh_model(name: str) -> FewShotModel:
-    return copy.deepcopy(built(name))
-
-
-def other_model(name: str) -> FewShotModel:
-    """Return one of other weights."""
-    return small_model(name, SHOTS, seed=1).to(device)
+def fresh_model(name: str, seed: int = 0) -> FewShotModel:
+    return copy.deepcopy(built(name, seed))
 
 
 @functools.cache

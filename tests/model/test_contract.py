@@ -1,10 +1,12 @@
 """Every registered model keeps the contract: shapes, batches, training, frozen parts, precision, save and load."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
+from model.common.foundation import Foundation
 from tests.model.contract_cases import (
     BATCH,
     CLOSE,
@@ -16,7 +18,6 @@ from tests.model.contract_cases import (
     fresh_model,
     learns,
     loss_of,
-    other_model,
     predict,
     prediction_of,
     with_encoder,
@@ -113,7 +114,7 @@ def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -
 @every_model
 def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_path: Path) -> None:
     torch.save(built(name).state_dict(), tmp_path / "state.pth")
-    other = other_model(name)
+    other = fresh_model(name, 1)
     assert not torch.equal(predict(other, episode_of(name)).logits, prediction_of(name).logits)
     other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
     given = predict(other, episode_of(name))
@@ -123,7 +124,7 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
 
 @with_encoder
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
-    network, other = fresh_model(name), other_model(name)
+    network, other = fresh_model(name), built(name, 1)
     state = other.encoder.state_dict()
     assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
@@ -147,3 +148,39 @@ def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
     margin, want = (x[:, 1] - x[:, 0] for x in (alone.logits, prediction_of(name).logits))
     torch.testing.assert_close(margin, want, **CLOSE)
     assert set(both.extra) == set(prediction_of(name).extra)
+
+
+@every_model
+@torch.no_grad()
+def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
+    network, episode = fresh_model(name), episode_of(name)
+    want = scored_outputs(network.eval()(episode))
+    queries = [network.cache_query(image[None]) for image in episode.query]
+    if None in queries:
+        return  # this model keeps nothing
+    shots = [pair for item in range(BATCH) for pair in episode.shots(item)]
+    supports = [network.cache_support(image[None, None], label[None, None]) for image, label in shots]
+    assert all(kept.nbytes > 0 for kept in (*queries, *supports))
+    image, label = (x[None, None] for x in shots[0])
+    other = network.cache_support(image, torch.zeros_like(label))  # the same image, nothing marked
+    same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
+    assert same != network.masks_supports
+    known, encoded = dataclasses.replace(episode, cached_support=supports, cached_query=queries), []
+    seeing = network.networks[1] if isinstance(network, Foundation) else network.encoder
+    seeing.register_forward_pre_hook(lambda *_: encoded.append(1))
+    for _ in range(2):  # cached features can be used more than once
+        given = scored_outputs(network(known))
+        for key, logits in want.items():
+            torch.testing.assert_close(given[key], logits, **CLOSE)
+    assert encoded == []
+
+
+@every_model
+def test_a_query_is_most_like_itself_by_the_evidence_of_likeness(name: str) -> None:
+    episode, found = episode_of(name), prediction_of(name).evidence
+    if not learns(name) or found is None:
+        return
+    own = dataclasses.replace(episode, support=torch.stack([episode.query] * SHOTS, dim=1))
+    itself = predict(built(name), own).evidence
+    assert found.shape == (BATCH, 1, 6) and found.abs().max() <= 1 + 1e-5
+    assert built(name).masks_supports or (itself > found)[..., 0].all()  # masked supports differ from the query

@@ -9,18 +9,20 @@ import torch
 from model.encoders.layouts import COUNTER
 from model.registry import models
 from tests.parity_case import BACKBONES
-from tests.parity_check import cases, deviations, folder_of, weights
+from tests.parity_check import cases, deviations, folder_of
 from tests.paths import REPOSITORY
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
 from util.config.read import read_config
 from util.run.network import build_model
 
+# A case of five shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
+INCLUDED = {(model, "resnet50_1shot") for model in ("dcama", "hsnet", "sccan")}
 CASES = cases()
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(("model", "stem"), CASES)
+@pytest.mark.parametrize(("model", "stem"), [case for case in CASES if case not in INCLUDED])
 def test_measured_case_is_reproduced(shared: Path, model: str, stem: str, device: str) -> None:
     assert [found for found in deviations(model, stem, device) if not found.within] == []
 
@@ -52,12 +54,11 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
     ],
 )
 def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, model: str, layout: str) -> None:
-    # The prefix is that of a distributed run.
-    state = {f"module.{name}": tensor for name, tensor in weights(model, layout).items()}
-    constants = folder_of(model) / f"layout_{layout}_constant_buffers.json"
-    if constants.exists():
-        shapes = json.loads(constants.read_text())
-        state |= {f"module.{name}": torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    files = [folder_of(model) / f"layout_{layout}{end}.json" for end in ("", "_constant_buffers")]
+    shapes = {name: shape for file in files if file.exists() for name, shape in json.loads(file.read_text()).items()}
+    # The prefix is that of a distributed run; every tensor has a number of its own.
+    values = {f"module.{name}": torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(shapes.items())}
+    state = {name: x.long() if name.endswith(COUNTER) else x for name, x in values.items()}
     encoder, _, shots = layout.partition("_pascal_")  # where the number of shots has weights, it is in the name
     name = f"pascal_split0_{model}_{BACKBONES.get(encoder, encoder)}.yaml".replace("symnet_", "")
     settings = [f"data.shot={shots.removesuffix('shot')}"] if shots else []

@@ -1,7 +1,9 @@
 """Types, kept outputs and encoder features that the hooks of all methods share."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,6 +20,18 @@ def keep(seen: Seen, modules: dict[str, nn.Module]) -> None:
         module.register_forward_hook(
             lambda module, inputs, output, name=name: seen.update({name: output, f"{name} in": inputs})
         )
+
+
+def on_calls(module: ModuleType, name: str, note: Callable[[tuple, Any], object]) -> None:
+    """Have ``note`` called with arguments and result of a module's function until ``mock.patch.stopall``."""
+    function = getattr(module, name)
+
+    def noted(*inputs: Any) -> Any:
+        output = function(*inputs)
+        note(inputs, output)
+        return output
+
+    mock.patch.object(module, name, noted).start()
 
 
 def on_encoded(network: WithEncoder, note: Callable[[Features], Any]) -> None:

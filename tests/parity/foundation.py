@@ -12,7 +12,7 @@ from torch import nn
 
 from model.contract import Task
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
-from model.sam3 import canvas
+from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import SAM3, SAM3Settings
 from tests.paths import SHARED, parity_weights
 
@@ -60,7 +60,7 @@ def sam3_case(inputs: Arrays) -> Arrays:
     norm_boxes = canvas.on_canvas(boxes, photos, places[:-1], side)
     prompt = torch.from_numpy(np.stack([inputs["input_ids"], inputs["attention_mask"]]))[:, None]
     found = model.search(pasted, norm_boxes, prompt, places[-1])
-    surest = found.surest.numpy()
+    best = found.best.numpy()
     return {
         "boxes": boxes,
         "canvas": pasted,
@@ -69,8 +69,8 @@ def sam3_case(inputs: Arrays) -> Arrays:
         "presence": found.presence.numpy().reshape(1),
         "kept": found.kept.numpy(),
         "pred_masks": found.logits.numpy(),
-        "union": surest > 0,
-        "mask": canvas.cut_out(surest, places[-1], inputs["query"].shape[:2]) > 0,
+        "union": best > 0,
+        "mask": canvas.cut_out(best, places[-1], inputs["query"].shape[:2]) > 0,
     }
 
 

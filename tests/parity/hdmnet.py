@@ -4,7 +4,7 @@ import torch
 
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED, HDMNet
-from model.hdmnet.token_pyramid import to_tokens
+from model.hdmnet.transformer import to_tokens
 from tests.parity.encoded import Case, Seen, keep, on_encoded
 from util.evaluate.evaluate import scored_outputs
 

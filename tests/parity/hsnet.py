@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from model.encoders.features import Features
 from model.episode import Output
+from model.hsnet import squeeze as functions
 from model.hsnet.hsnet import HSNet
-from tests.parity.encoded import Case, Seen, on_encoded
+from tests.parity.encoded import Case, Seen, on_calls, on_encoded
 
 
 def watch(network: HSNet, shots: int) -> Seen:
@@ -27,10 +28,10 @@ def watch(network: HSNet, shots: int) -> Seen:
 
         return hook
 
+    on_calls(functions, "clamped_cosines", lambda _, output: seen.setdefault("windows", []).append(output))
     squeeze = network.squeeze
     on_encoded(network, lambda features: seen.setdefault("taps", []).append(_last(features)))
     for level, block in squeeze.levels.items():
-        block.correlate.register_forward_hook(keep("windows"))
         block.register_forward_hook(keep_level(level))
         block.register_forward_hook(keep_support_mean(f"mid_squeeze_{level}"))
     squeeze.mix["3"].register_forward_hook(keep_support_mean("mid_mix_43"))

@@ -1,12 +1,15 @@
 """SCCAN: its tensors of the measured cases, read by hooks on its modules."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
 from model.common.loss import dice
 from model.episode import Output
+from model.sccan import attention
 from model.sccan.sccan import SCCAN
-from tests.parity.encoded import Case, Seen, keep
+from tests.parity.encoded import Case, Seen, keep, on_calls
 
 
 def watch(network: SCCAN, shots: int) -> Seen:
@@ -28,8 +31,9 @@ def watch(network: SCCAN, shots: int) -> Seen:
     for fuse in (network.fuse_query, network.fuse_support):
         fuse.register_forward_hook(keep_features)
     for i, block in enumerate(network.attend.blocks):
-        keep(seen, {f"mid_align_{i}": block.align})
         block.register_forward_hook(keep_block(i))
+    aligned = map("mid_align_{}".format, itertools.count())
+    on_calls(attention, "aligned_windows", lambda _, output: seen.update({next(aligned): output}))
     decoder = network.decoder
     keep(seen, {"mid_fused": network.attend, "mid_aspp": decoder.aspp})
     keep(seen, {"mid_logits": decoder, "mid_decoder": decoder.refine})

@@ -1,19 +1,20 @@
-"""SSP: its tensors of the measured cases, read by hooks on its modules."""
+"""SSP: its tensors of the measured cases, read from the calls of its functions."""
 
 import torch
 
 from model.common.ops import resize
 from model.episode import Output
+from model.ssp import ssp
 from model.ssp.ssp import SSP, SUPPORT_LOSS
-from tests.parity.encoded import Case, Seen
+from tests.parity.encoded import Case, Seen, on_calls
 
 SSP_LOSSES = {"plain": "loss_out1", "refined": "loss_out2", "self_support": "loss_self_out", "support": "loss_supp_out"}
 
 
 def watch(network: SSP, shots: int) -> Seen:
     seen: Seen = {"calls": [], "steps": []}
-    network.similarity.register_forward_hook(lambda module, inputs, output: seen["calls"].append((*inputs, output)))
-    network.self_support.register_forward_hook(lambda module, inputs, output: seen["steps"].append(output))
+    on_calls(ssp, "similarity", lambda inputs, output: seen["calls"].append((*inputs, output)))
+    on_calls(ssp, "self_support", lambda inputs, output: seen["steps"].append(output))
     return seen
 
 

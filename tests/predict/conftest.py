@@ -122,15 +122,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     Image.fromarray(pixels).save(photo)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
-    files = {
-        "index": Image.fromarray(mask),
-        "grey": Image.fromarray(255 * mask),
-        "bit": Image.fromarray(mask.astype(bool)),
-        "colours": Image.fromarray(np.stack([0 * mask, 7 * mask, 0 * mask], 2)),
-        "transparent": Image.fromarray(np.dstack([np.full((HEIGHT, WIDTH, 3), 200, np.uint8), 255 * mask])),
-    }
-    for name, image in files.items():
-        image.save(folder / f"{name}.png")
+    Image.fromarray(mask).save(folder / "index.png")
     corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
     labelme = {"shapes": [{"label": "cat", "points": corners, "shape_type": "polygon"}], "imagePath": photo.name}
     (folder / "polygon.json").write_text(json.dumps(labelme))
@@ -142,9 +134,8 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "annotations": [{"image_id": 3, "category_id": 9, "segmentation": [np.ravel(corners).tolist()]}],
     }
     (folder / "coco.json").write_text(json.dumps(coco))
-    kinds = {name: f"{photo}:{folder / name}.png" for name in files}
-    kinds |= {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
-    return kinds | {"box": f"{photo}:box={x0},{y0},{x1},{y1}"}
+    kinds = {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
+    return kinds | {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 
 
 @pytest.fixture

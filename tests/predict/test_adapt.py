@@ -13,7 +13,7 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.export.export import write_export
 from util.predict import Segmenter
-from util.predict.adapt import FOLDS, MATERIAL, adapted, along_border, doubtful_in, photos_of
+from util.predict.adapt import FOLDS, MATERIAL, adapted, along_border, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -72,12 +72,6 @@ def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmente
     for number in range(2):
         folds = [photo.fold for photo in photos if number in photo.shots]
         assert set(folds) == set(range(FOLDS))
-
-
-def test_a_support_that_is_not_found_while_the_others_are_is_doubtful() -> None:
-    iou = np.full((7, 2), np.nan)
-    iou[:4, 0], iou[3:, 1] = [60, 70, 2, 65], [60, 20, 3, 1]
-    assert doubtful_in(iou) == [(2, 0)]
 
 
 def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Path) -> None:

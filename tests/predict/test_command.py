@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from PIL import Image
 
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
-from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
+from util.predict.load_model import SHIPPED
 from util.predict.photos import read_photo
+from util.predict.prediction import Decision
 from util.predict.results import Results
 
 DEEP_STEM = "model.encoder.stem=deep"
@@ -26,10 +28,12 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
     words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--query", photos[0], photos[1]]
     done = predict(*words, "--no-refine", "--out", tmp_path / "out")
     assert done.code == 0 and "2 of 2 photos" in done.output and "predict: " in done.errors
+    segmenter = Segmenter([marked["box"]], config=baseline, decision=Decision(refine=False))
     for photo in photos[:2]:
         shape, stem = read_photo(photo).shape, photo.stem
         record = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
         mask = read_mask(tmp_path / "out" / record["mask"])
+        assert np.array_equal(mask, segmenter(photo).mask)
         overlay = cv2.imread(str(tmp_path / "out" / record["overlay"]))
         (cat,) = record["classes"]
         probability = cv2.imread(str(tmp_path / "out" / cat["probability"]), cv2.IMREAD_UNCHANGED)
@@ -43,15 +47,6 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
         assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / 255, abs=2e-3)
         assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
     assert len(list((tmp_path / "out").iterdir())) == 11 and (tmp_path / "out" / "summary.csv").exists()
-
-
-def test_it_gives_the_masks_of_the_library(predict, weights: Path, drawn_support: str, photos, tmp_path: Path) -> None:
-    done = predict("--checkpoint", weights, "--support", drawn_support, "--query", *photos, "--out", tmp_path / "out")
-    assert done.code == 0, done.errors
-    assert f"{CLASS_NAMES[0]}: uses the text vector of mini's class" in done.output
-    segmenter = Segmenter(weights, [drawn_support])
-    for photo in photos:
-        assert np.array_equal(segmenter(photo).mask, read_mask(tmp_path / "out" / f"{photo.stem}_mask.png"))
 
 
 def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
@@ -144,16 +139,28 @@ def _columns(out: Path, *names: str) -> list[list[str]]:
     return [[row[name] for name in names] for row in csv.DictReader((out / "summary.csv").open())]
 
 
-@pytest.mark.parametrize("other", [("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ()], ids=str)
-def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path, other: tuple) -> None:
+def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path) -> None:
     query = tmp_path / "query.png"
     Image.open(photos[1]).save(query)
-    files = ("--support", f"{photos[0]}:points=30,30", "--out", tmp_path / "out", "--query", query)
-    words = ("--config", baseline, *files)
-    assert predict(*words, "--radius", "5").code == 0
-    assert "1 of 1 results are complete" in predict(*words, "--radius", "5", "--resume").output
-    if not other:  # an older file in the query's place
-        Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)
-        os.utime(query, (1, 1))
-    found = predict(*words, "--radius", "5", "--resume", *other)
-    assert "0 of 1 results are complete" in found.output, found.errors
+    marks = ("--support", f"{photos[0]}:points=30,30", "--radius", "5")
+    words = ("--config", baseline, *marks, "--out", tmp_path / "out", "--query", query, "--resume")
+    assert predict(*words).code == 0 and "1 of 1 results are complete" in predict(*words).output
+    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81")):
+        for changed in (other, ()):
+            done = predict(*words, *changed)
+            assert "0 of 1 results are complete" in done.output, done.errors
+    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
+    os.utime(query, (1, 1))
+    assert "0 of 1 results are complete" in predict(*words).output
+
+
+def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
+    predict, marked: dict, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
+    line, mark, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
+    assert line == "no --checkpoint: takes Pocket, trained on the 20 classes of pascal"
+    assert re.fullmatch(r"object: 1 mark, \d+ % of the photo; photos below 31 % get no mask", mark)
+    record = json.loads(Path("found", photos[0].stem + ".json").read_text())
+    assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")

@@ -1,6 +1,5 @@
 """A wrong option is one line on stderr, exit code 2, and no file; tests/cli has the malformed files."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +71,8 @@ def test_marks(refused, marked: dict[str, str], marks: str) -> None:
         ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
         ({"name": "a\nb"}, "--name 'a\\nb'"),
         ({"query": None}, "add --query"),
+        ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
+        ({"suport": "x"}, "did you mean '--support'?"),
         ({"out": None}, "add --out"),
         ({"tile": 3}, "--tile: 3"),
         ({"resize": 40}, "nearest: 33, 41"),
@@ -92,16 +93,6 @@ def test_options(refused, options: dict[str, object], reason: str, tmp_path: Pat
     Image.fromarray(drawn.mask_of("cat").astype(np.uint8)).save(path)
     monkeypatch.chdir(tmp_path)
     assert reason in refused(**options)
-
-
-def test_a_number_of_shots_that_the_weights_are_not_for(predict, make_checkpoint, photos, tmp_path: Path):
-    words = ("--checkpoint", make_checkpoint("", "data.shot=5"), "--query", photos[0], "--out", tmp_path / "out")
-    two = [word for photo in photos[1:] for word in ("--support", f"{photo}:box=9,9,40,40")]
-    line = predict(*words, *two).error
-    assert "2 support(s)" in line and "trained with 5 shots" in line
-    copies = [shutil.copy(photos[1], tmp_path / f"{number}.jpg") for number in range(5)]
-    five = [word for copy in copies for word in ("--support", f"{copy}:box=9,9,40,40")]
-    assert predict(*words, *five).code == 0
 
 
 def test_queries_that_would_share_their_results(predict, baseline, marked, photos, tmp_path: Path) -> None:

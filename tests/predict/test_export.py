@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from model.pocket import probe
+from model.pocket import comparison
 from util.data.images.read import TAG
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
@@ -85,7 +85,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
 def test_every_method_equals_its_files(
     empty_segmenter, drawn_support, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(probe, "STEPS", 2)  # of Pocket's solver, each of which is in the graph: 40 take half a minute
+    monkeypatch.setattr(comparison, "STEPS", 2)  # of Pocket's solver, each in the graph: 40 take half a minute
     segmenter = empty_segmenter(model)
     segmenter.add("disc", [parse_support(drawn_support).read()])
     assert write_export(segmenter, tmp_path / "out", "pt2") < exporting.MAX_DIFFERENCE

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.registry import models
 from tests.model.tiny import networks_of, saved
 from tests.outcome import run_script
 from tests.parity.foundation import require_transformers
@@ -44,8 +45,6 @@ def test_a_variant_reads_names_with_every_network() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path], tmp_path: Path) -> None:
-    from model.registry import models
-
     net = ",".join(networks_of(models()[name]))
     path = config_path("split0", "pascal", name, net)
     changes = ["data.size=97", *(EASY if name == "sam3" else ())]
@@ -68,26 +67,16 @@ def test_words_need_a_name(marked: dict) -> None:
 @pytest.mark.train
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_test_from_folders_states_what_the_networks_learnt_from(
-    name: str,
-    mini_root: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, mini_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model.registry import models
-
     require_transformers()
     path = config_path("split0", "mini", name, ",".join(networks_of(models()[name])))
     sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
     sets += ["data.workers=0", "data.min_pixels=16", *(EASY if name == "sam3" else ())]
     words = [word for text in sets for word in ("--set", text)]
-    made = []
-    for _ in range(2):
-        done = run_script("test.py", (path, *words, "--episodes", 6, "--protocol", "symnet"), capfd, monkeypatch)
-        assert done.code == 0, done.errors
-        (result,) = tmp_path.rglob("result.json")
-        made.append((result.with_name("episodes.jsonl")).read_text())
-    assert made[0] == made[1]
+    done = run_script("test.py", (path, *words, "--episodes", 4, "--protocol", "symnet"), capfd, monkeypatch)
+    assert done.code == 0, done.errors
+    (result,) = tmp_path.rglob("result.json")
     track = json.loads(result.read_text())["track"]
     data = {"sam3": "SA-Co", "gfsam": "LVD-142M, SA-1B"}[name]
     assert (track["encoder_data"], track["text"], track["training"]) == (data, False, "none")

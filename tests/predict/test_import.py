@@ -17,7 +17,7 @@ from util.cli import HUGE_PAGES
 pytestmark = pytest.mark.process
 
 THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
-UNNEEDED = {"util.cli", "util.predict.options", "util.page"}
+UNNEEDED = {"util.cli", "util.predict.command", "util.page"}
 CODE = f"""
 import ctypes, json, logging, os, signal, sys, cv2, torch
 called = []

@@ -109,13 +109,12 @@ def test_class_ids_of_a_palette_that_a_program_sorted_are_refused(tmp_path: Path
 # --- names of values, and of files -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif"])
 @pytest.mark.parametrize(
-    ("file", "names", "values", "unknown"),
+    ("suffix", "file", "names", "values", "unknown"),
     [
-        ("labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
-        ("class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
-        ("names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
+        (".png", "labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
+        (".PNG", "class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
+        (".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
     ],
 )
 def test_a_file_of_names_says_what_values_mean(tmp_path: Path, suffix, file, names, values, unknown) -> None:

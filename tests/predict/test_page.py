@@ -131,6 +131,8 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
         page.do("judge", photo=name, verdict=verdict, value=1)
     page.draw("coins_3.jpg", BOX)
     page.do("click", photo="coins_3.jpg", x=90.0, y=40.0, value=1, before=page.row("coins_3.jpg")["drawn"])
+    page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1, before=page.row("coins_3.jpg")["drawn"])
+    assert {mark["tool"] for mark in page.get("scene?photo=coins_3.jpg")["marks"]} == {"box", "outline"}
     page.do("mark", photo="coins_4.jpg")  # two marked photos: the others are made again, but for what has a verdict
     assert page.do("segment").startswith("1 of 1 photos") and page.do("segment").startswith("0 of 0 photos")
     assert (read_mask(out / "coins_3_mask.png")[5:20, 10:30] == 1).all()
@@ -218,11 +220,13 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
     assert "takes no --query" in predict("--config", baseline, "--serve", "--query", "x").error
     page, folder = start(), tmp_path / "photos"
     folder.mkdir()
-    assert "no such folder" in page.do("open", path="nowhere") and "no photo" in page.do("open", path=str(folder))
+    assert "no such photo or folder" in page.do("open", path="nowhere") and "no photo" in page.do(
+        "open", path=str(folder)
+    )
     Image.new("RGB", (60, 44)).save(folder / "new.png")
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
     assert "2 photo(s)" in page.do("open", path=str(folder))
-    assert "bad.jpg" in page.get("thumb?photo=bad.jpg")["error"]
+    assert "bad.jpg" in page.get("thumb?photo=bad.jpg")["error"] and "bad.jpg" in page.row("bad.jpg")["error"]
     page.draw("new.png", BOX)
     assert "bad.jpg" in page.do("segment") and "bad.jpg" in page.row("bad.jpg")["error"]
     assert "another window" in page.do("draw", photo="new.png", marks=[], before=77)
@@ -232,5 +236,7 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
     assert "no longer here" in page.get("scene?photo=gone.png")["error"]
     assert "error" in page.get("stop", b"{}", Content_Type="text/plain")
     assert "localhost" in page.get("state?since=-1", Host="elsewhere.org:80")["error"]
+    for ours in ({"Host": "localhost"}, {"Host": "elsewhere.org", "Via": "1.1 a proxy"}):
+        assert page.get("state?since=-1", **ours)["photos"]
     assert "note" in page.get("upload?name=new2.png", (folder / "new.png").read_bytes())
     assert "here already" in page.get("upload?name=new2.png", b"")["error"]

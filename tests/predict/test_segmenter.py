@@ -14,6 +14,7 @@ from util.data.mini import CLASS_NAMES
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
+from util.predict.encoded_class import text_of
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.regions import BOXED
@@ -69,13 +70,17 @@ def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, sup
     assert both == pytest.approx([second, (first + second) / 2], abs=1e-4) and first != pytest.approx(second, abs=1e-3)
 
 
-@pytest.mark.parametrize("model", ["ssp", "dcama"])
-def test_a_model_of_any_number_of_shots_sees_them_together(empty_segmenter, model: str, supports, photos) -> None:
-    segmenter = empty_segmenter(model)
+def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_checkpoint, supports, photos) -> None:
+    segmenter = empty_segmenter("ssp")
     segmenter.add("cat", supports)
-    (known,) = segmenter.classes
-    assert [batch.image.shape[1] for batch in known.support_batches] == [3]
+    assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
     assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
+    of_five = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
+    with pytest.raises(UserError, match=r"2 support.* trained with 5 shots"):
+        of_five.add("cat", supports[:2])
+    of_five.add("cat", [*supports, *supports[:2]])
+    with pytest.raises(UserError, match="added before"):
+        of_five.add("cat", [*supports, *supports[:2]])
 
 
 @pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
@@ -100,7 +105,12 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
 
 def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None:
     image = read_photo(photos[0])
-    assert Segmenter([(image, "box=9,9,50,50")], config=baseline).classes[0].name == "object"
+    segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
+    assert segmenter.classes[0].name == "object" and "object (1)" in repr(segmenter)
+    assert len(list(segmenter.many(photos[0].parent))) > 3 and "object: " in repr(segmenter(image))
+    for wrong, mend in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
+        with pytest.raises(UserError, match=mend):
+            segmenter(wrong)
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
@@ -136,3 +146,33 @@ def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -
     found = (given(image).mask > 0) & (label == BOXED)
     assert 0.1 < found.sum() / 1600 < 1 and np.array_equal(looked.label == 1, found) and looked.label.max() == 1
     assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is
+
+
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
+    words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
+    context = empty_segmenter().model.context
+    table = context.vectors
+    mean = "so the mean text vector of mini's classes is used"
+    cases = {
+        CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
+        CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
+        "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
+        "horse": (table[1:].mean(0), f"horse: not a class of mini and not a word of {words}, {mean}"),
+        None: (table[1:].mean(0), f"the supports have no class name, {mean}; give --name CLASS"),
+    }
+    for name, (vector, note) in cases.items():
+        _, found, line = text_of(name, context, words)
+        assert np.allclose(found, vector, atol=1e-6) and note in line, name
+    assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
+    assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+
+
+def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (known,) = segmenter.classes
+    assert segmenter.notes == [known.note] and known.class_id == 1
+    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
+    assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])

@@ -11,8 +11,7 @@ from util.errors import UserError
 from util.evaluate.metrics import episode_scores, generalised_scores
 from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
-from util.report.schema import MANIFEST
-from util.report.scores import counts_of
+from util.report.schema import MANIFEST, counts_of
 
 
 def miou(episodes: list[dict]) -> float:

@@ -1,8 +1,13 @@
-"""The moving average of weights."""
+"""The moving average of weights, and the signals that end a run."""
 
+import os
+import signal
+
+import pytest
 import torch
 from torch import nn
 
+from util.train.hooks import Interrupt
 from util.train.optim import EMA, WARM_UP
 
 
@@ -28,3 +33,15 @@ def test_average_decays_and_weights_are_restored():
         assert torch.allclose(net[0].weight, torch.full((1, 2), expected))
         assert net[1].weight.item() == 0.0
     assert net[0].weight[0, 0].item() == 199.0
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
+    restored = signal.signal(signal.SIGHUP, before)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.requested == (before != signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, restored)

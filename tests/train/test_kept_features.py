@@ -45,20 +45,25 @@ def weights_after(config) -> dict[str, torch.Tensor]:
     return checkpoint.read(Run(config).folder("meta") / LAST)["weights"]
 
 
-@pytest.mark.parametrize("model", ["dcama"])
-def test_weights_do_not_depend_on_the_size_of_the_file(config, model: str) -> None:
-    none, part, whole = (weights_after(config(f"kept{gib}", model=model, cache_gib=gib)) for gib in (0.0, 0.0002, 1.0))
+def test_weights_depend_on_the_pixels_and_not_on_the_size_of_the_file(config, monkeypatch, caplog) -> None:
+    with monkeypatch.context() as patched, caplog.at_level("INFO"):  # the disk is left to the checkpoints
+        patched.setattr(stages, "free_bytes", lambda config: 2**20)
+        none = weights_after(config("small_disk", cache_gib=1.0))
+    assert "encoder: 0 views kept" in caplog.text
+    part, whole = (weights_after(config(f"kept{gib}", cache_gib=gib)) for gib in (0.0002, 1.0))
     assert all(torch.equal(none[k], part[k]) and torch.equal(none[k], whole[k]) for k in none)
-    loaded = weights_after(config("loader", model=model))  # the same views by loader, encoded in batches
+    loaded = weights_after(config("loader"))  # the same views by loader, encoded in batches
     for name, value in whole.items():
         torch.testing.assert_close(loaded[name], value, atol=2e-3, rtol=0.1)
+    made = EpisodeDataset.__getitem__
 
+    def inverted(dataset: EpisodeDataset, number: int) -> Episode:
+        episode = made(dataset, number)
+        return replace(episode, query=255 - episode.query)
 
-def test_features_leave_the_disk_to_the_checkpoints(config, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(stages, "free_bytes", lambda config: 2**20)
-    with caplog.at_level("INFO"):
-        weights_after(config("small_disk", cache_gib=1.0))
-    assert "encoder: 0 views kept" in caplog.text
+    monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)
+    changed = weights_after(config("inverted", cache_gib=1.0))
+    assert any(not torch.equal(whole[name], changed[name]) for name in whole)
 
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
@@ -68,21 +73,6 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     others = (EpisodeKey(n, key.query, key.class_id, key.supports) for n in range(20))
     drawn = [dataset._view(key.query, other, 0) for other in others]
     assert len({(image.numpy().tobytes(), classes.tobytes()) for image, classes in drawn}) == 2
-
-
-@pytest.mark.parametrize("gib", [1.0, None])
-def test_an_augmentation_of_the_episodes_has_its_effect(config, gib: float | None, monkeypatch) -> None:
-    """Wherever the features of images are kept."""
-    made = EpisodeDataset.__getitem__
-
-    def inverted(dataset: EpisodeDataset, number: int) -> Episode:
-        episode = made(dataset, number)
-        return replace(episode, query=255 - episode.query)
-
-    plain = weights_after(config("plain", cache_gib=gib))
-    monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)
-    changed = weights_after(config("inverted", cache_gib=gib))
-    assert any(not torch.equal(plain[name], changed[name]) for name in plain)
 
 
 @pytest.mark.parametrize(

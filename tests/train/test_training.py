@@ -1,7 +1,6 @@
-"""Training as users run it: real processes, killed and resumed, alone and spread over two."""
+"""Training: its start, its episodes by number, its gradients, and one process beside two."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,27 +14,23 @@ from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
 from util.checkpoints.weights import network_to_train
-from util.cli import STOPS
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
+from util.data.lists.index import load_index
 from util.errors import UserError
-from util.run.context import make_run_context
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
-from util.train import hooks
+from util.train import hooks, stages
 from util.train.optim import EMA, StepSchedule
-from util.train.stages import train_stage
 from util.train.trainer import optimiser_step
+
+BASE = "runs/mini_split0_resnet10/base/gone.pth"
+GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(path)["weights"]
-
-
-def same(a: Path, b: Path) -> bool:
-    a, b = weights(a), weights(b)
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def base_checkpoint(path: Path) -> None:
@@ -47,50 +42,46 @@ def base_checkpoint(path: Path) -> None:
     checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
 
 
+def test_missing_data_name_the_command_that_makes_them(mini_yaml) -> None:
+    config = read_config(mini_yaml(data={"root": "nowhere"}))
+    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*prepare.py mini --out nowhere"):
+        load_index(config.data, "train")
+
+
+def test_a_missing_base_stage_names_the_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
+    monkeypatch.setattr(stages, "meta_stage_data", lambda *_: pytest.fail("photos were read"))
+    path = mini_yaml(model={"encoder": {"weights": None}})
+    with pytest.raises(UserError, match=rf"base/best.pth: the base stage's .* python train_base.py {path}"):
+        stages.train_meta(read_config(path), resume=False, overwrite=False)
+
+
+def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatch) -> None:
+    monkeypatch.setattr(stages, "base_stage_data", lambda *_: pytest.fail("photos were read"))
+    config = read_config(mini_yaml(model=GONE))
+    with pytest.raises(UserError, match=r"gone.pth: these weights do not exist; .*initmodel/README.md .* NET=lite0"):
+        stages.train_base(config, resume=False, overwrite=False)
+    other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
+    with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini 0"):
+        network_to_train(Run(other), "meta", resume=False)
+
+
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     base_checkpoint(path := mini_yaml())
-    changed = make_run_context(read_config(path, ["base_stage.epochs=3"]))
+    changed = Run(read_config(path, ["base_stage.epochs=3"]))
     with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
-    network_to_train(changed, "meta", resume=False, base=Run(changed.config).folder("base") / BEST)
+    network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 
 
 @pytest.mark.process
 @pytest.mark.train
-def test_a_run_whose_process_group_was_terminated_continues_to_the_same_end(mini_yaml, tmp_path: Path):
-    """SIGUSR1 and SIGTERM to the loader processes as well, as Slurm and torchrun send them."""
-    stage = {"epochs": 2, "epoch_length": 16, "validate_every": 2}
-    path = mini_yaml(meta_stage=stage, data={"shot": 2})
-    folder = tmp_path / "runs/tiny/meta_2shot"
-    base_checkpoint(path)
-    spawned.run("train.py", path)
-    unbroken = folder.rename(tmp_path / "unbroken")
-    training = spawned.start("train.py", path, "--set", "data.workers=2")
-    spawned.wait_for(lambda: "1/8" in training.stderr, training)
-    for number in STOPS:
-        os.killpg(training.process.pid, number)
-    assert training.code == 130 and "Traceback" not in training.stderr, training.stderr
-    stopped = torch.load(folder / "last.pth", weights_only=True)
-    assert 0 < stopped["progress"]["step"] < stopped["schedule"]["steps"]
-    spawned.run("train.py", path, "--resume")
-    assert same(folder / "last.pth", unbroken / "last.pth") and same(folder / "best.pth", unbroken / "best.pth")
-    records = [json.loads((p / "metrics.json").read_text()) for p in (folder, unbroken)]
-    assert records[0]["epochs"] == records[1]["epochs"] and records[0]["finished"]
-
-
-POCKET = "mini_split0_pocket_resnet10.yaml", {"model": {"encoder": {"backbone": "timm/test_efficientnet"}}}
-
-
-@pytest.mark.process
-@pytest.mark.train
-@pytest.mark.parametrize(("base", "sections"), [("mini_split0_resnet10.yaml", {}), POCKET], ids=["symnet", "pocket"])
-def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str, base: str, sections: dict):
+def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     if device != "cpu" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
-    path = mini_yaml(base, meta_stage=stage, run={"device": device, "precision": "float32"}, **sections)
+    path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
     spawned.run(driver, path)
     one = (tmp_path / "runs" / "tiny" / "meta").rename(tmp_path / "one")
@@ -117,23 +108,6 @@ def test_accumulated_parts_cover_the_same_episodes():
     assert [n for step in zip(*uneven) for batch in step for n in batch] == list(range(14))
     resumed = [n for batch in training_numbers(3, 5, 8, 0, 1, 1) for n in batch]
     assert resumed == whole[24:]
-
-
-@pytest.mark.train
-def test_a_training_in_fp16_resumes_with_its_scale_to_the_same_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    stage = {"epoch_length": 12, "validate_every": 0, "clip_grad_norm": 1.0}
-    encoder = {"encoder": {"weights": None}}
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", run={"precision": "fp16"}, meta_stage=stage, model=encoder)
-    config, folder = read_config(path), tmp_path / "runs/tiny/meta"
-    assert train_stage("meta", config, False, False) == 0
-    unbroken = folder.rename(tmp_path / "unbroken")
-    with monkeypatch.context() as patched:
-        note = hooks.Interrupt.__enter__
-        patched.setattr(hooks.Interrupt, "__enter__", lambda self: vars(note(self)).update(requested=True) or self)
-        assert train_stage("meta", config, False, False) == 130
-    assert checkpoint.read(folder / "last.pth")["scaler"]["scale"] > 1
-    assert train_stage("meta", config, True, False) == 0
-    assert same(folder / "last.pth", unbroken / "last.pth")
 
 
 def a_training(precision: str, clip: float | None) -> hooks.Training:

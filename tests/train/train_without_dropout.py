@@ -5,14 +5,14 @@ import sys
 from torch import nn
 
 from util.checkpoints import weights
+from util.checkpoints.run import Run
 from util.config.read import read_config
-from util.run.context import RunContext
 from util.train import stages as training
 
 
-def without_dropout(context: RunContext, *_: object) -> tuple[nn.Module, str, list[None]]:
+def without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, list[None]]:
     """Return the model with all dropout probabilities 0."""
-    model = weights.build_model(context.config, context.text_width)
+    model = weights.build_model(run.config, run.context.text_width)
     for module in model.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0

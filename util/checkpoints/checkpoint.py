@@ -1,23 +1,26 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and ImageNet weights.
 
-A ``.pth`` file is a dictionary of everything that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
+A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base stage
-before it (``base``), whether the training is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds
-the average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or
-a prediction loads. A ``.safetensors`` file holds weights for passing on, and the rest of the content, but for the state
-of the training, as JSON in its header. A published folder (``util/predict/publish.py``) holds such a file as ``MODEL``,
-for which it stands wherever a checkpoint is named.
+photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base
+stage (``base``), whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average
+alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a prediction
+loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
+published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import pickle
 import re
+import shutil
 import zipfile
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -25,11 +28,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from model.common.published import DDP_PREFIX
-from model.contract import FewShotModel
+from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.registry import published_layout, related
 from util.config.read import to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.errors import UserError
 from util.files import write_atomically
@@ -40,10 +43,9 @@ ENDINGS = (".pth", ".pt", SAFETENSORS)
 MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
-COMPILED = "_orig_mod."  # torch.compile puts it before names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-OF_TRAINING = ("optimizers", "ema", "scaler")  # what only a training that continues needs
+MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
@@ -78,7 +80,7 @@ def on_cpu(value: Any) -> Any:
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
     weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights_of(content).items()}
-    rest = {key: value for key, value in content.items() if key not in ("weights", *OF_TRAINING)}
+    rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
     rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
 
@@ -111,9 +113,9 @@ def read(path: str | Path) -> dict[str, Any]:
         found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
         said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None
-    if not isinstance(content, dict) or not (is_own(content) or weights_of(content)):
-        entries = content.items() if isinstance(content, dict) else [("the file", content)]
-        kinds = ", ".join(f"{key}: {type(value).__module__}.{type(value).__qualname__}" for key, value in entries)
+    entries = content if isinstance(content, dict) else {"the file": content}
+    if entries is not content or not (is_own(content) or weights_of(content)):
+        kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
         raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
     return content
 
@@ -131,12 +133,9 @@ class _Foreign:
 
 
 def _read_archive(path: Path) -> Any:
-    """Return what torch reads, after the checksums of the archive's members, which torch does not compare.
-
-    Objects of types that torch refuses, such as NumPy's numbers, are passed over: a ``_Foreign`` takes their place.
-    """
+    """Return what torch reads, with a ``_Foreign`` in place of objects that it refuses, such as NumPy's numbers."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of its member {damaged} is wrong")
     kinds: dict[str, type] = {}
@@ -174,7 +173,9 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in HELD_BY:
         if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
             return {**held, **content.get("ema", {})} if is_own(content) else held
-    state = {str(k).replace(COMPILED, ""): v for k, v in content.items() if isinstance(v, Tensor)}
+    state = {
+        str(k).replace("_orig_mod.", ""): v for k, v in content.items() if isinstance(v, Tensor)
+    }  # torch.compile's
     while published_layout(state) is None:
         most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
         if most is None:
@@ -192,16 +193,15 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if not is_own(content):
         return []
     config, schedule, stage = content["config"], content.get("schedule", {}), content["stage"]
-    settings = config[f"{stage}_stage"]
     facts = {
         "stage": stage,
         "step": content.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
         "batch": schedule.get("batch"),
-        "size": settings.get("size") or config["data"]["size"],
+        "size": config[f"{stage}_stage"].get("size") or config["data"]["size"],
         "seed": config["run"]["seed"],
         "list": content.get("data"),
-        "settings": settings,
+        "settings": config[f"{stage}_stage"],
     }
     return [*content.get("base", []), facts]
 
@@ -230,10 +230,8 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
         keys.append("data.classes")
         if stage == "base" or not config.test.allow_fold_mismatch:
             keys += [f"data.{key}" for key in FOLD]
-    wanted = {key: find(now, key) for key in keys}
-    pairs = {key: (find(trained, key, want), want) for key, want in wanted.items()}  # it may not state every key
-    if config.test.trained_on is not None:
-        pairs["data.name"] = pairs["data.name"][0], config.test.trained_on
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    pairs = {key: (find(trained, key, find(now, key)), find(now, key)) for key in keys}  # it may not state every key
     if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
         pairs["model.name"] = trained["model"]["name"], now["model"]["name"]
     for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
@@ -252,27 +250,21 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     Raises:
         UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
+    given, own, problem = {name.removeprefix(DDP_PREFIX): x for name, x in state.items()}, network.state_dict(), ""
     if isinstance(network, FewShotModel) and network.published is not None:
         given = network.published.translate(given) or given
-    own = network.state_dict()
-    if problem := _misfit(own, given):
-        about = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-        raise UserError(f"{source}: not weights of this model as configured: {problem}; {about}")
-    network.load_state_dict({k: given.get(k, own[k]) for k in own})
-
-
-def _misfit(own: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return in words the first named tensor that does not fill its place in a network, '' if all do."""
     for name in dict.fromkeys((*own, *given)):
-        if name not in own or name not in given:
-            if not name.endswith(COUNTER):
-                return f"{name} is {'unknown' if name in given else 'missing'}"
-        elif own[name].shape != given[name].shape:
-            return f"{name} has shape {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-        elif own[name].is_floating_point() != given[name].is_floating_point() or not given[name].isfinite().all():
-            return f"{name} does not hold finite numbers of the right kind"
-    return ""
+        x, wanted = given.get(name), own.get(name)
+        if x is None or wanted is None:
+            problem = "" if name.endswith(COUNTER) else f"{name} is {'missing' if x is None else 'unknown'}"
+        elif wanted.shape != x.shape:
+            problem = f"{name} has shape {tuple(x.shape)}, expected {tuple(wanted.shape)}"
+        elif wanted.is_floating_point() != x.is_floating_point() or not x.isfinite().all():
+            problem = f"{name} does not hold finite numbers of the right kind"
+        if problem:
+            about = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+            raise UserError(f"{source}: not weights of this model as configured: {problem}; {about}")
+    network.load_state_dict({k: given.get(k, own[k]) for k in own})
 
 
 def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
@@ -283,11 +275,49 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     holds, needs = network.describe_weights(given), network.describe_weights(network.state_dict())
     shots, expected = network.shots_of(given), network.task.shots
     if holds == needs and shots not in (None, expected):
-        return (
-            f"it was trained with {shots} shot(s), this network takes {expected}: train it with --set "
-            f"data.shot={expected}, or test with --shot {shots}; test.fuse=masks takes a network of one shot"
-        )
-    return (
-        f"it holds {holds}, expected {needs}; check model.name, model.encoder and the model's other settings, data.name"
-        ", data.folds, data.shot and data.text"
-    )
+        mend = f"train it with --set data.shot={expected}, or test with --shot {shots}"
+        also = "test.fuse=masks takes a network of one shot"
+        return f"it was trained with {shots} shot(s), this network takes {expected}: {mend}; {also}"
+    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
+    return f"it holds {holds}, expected {needs}; check {keys}"
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def free_bytes(config: Config) -> int:
+    """Return the bytes that are free on the disk of the run folders."""
+    root = Path(config.run.folder).absolute()
+    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+
+
+def taken(folders: Iterable[Path]) -> int:
+    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
+    stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
+    return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+
+
+class Stored(NamedTuple):
+    """The bytes of a network in training."""
+
+    weights: int
+    beside: int  # what optimisers and EMA keep
+    average: int = 0  # the EMA
+
+    @classmethod
+    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+        """Return those of a stage's network."""
+        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+        numbers, average = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0), stage.ema_decay > 0
+        weights = sum(t.nbytes for t in network.state_dict().values())
+        return cls(weights, (numbers + average) * learning, average * learning)
+
+    @property
+    def remain(self) -> int:
+        """The bytes of a finished stage's checkpoints: best and last."""
+        return 2 * self.weights + self.average
+
+    @property
+    def most(self) -> int:
+        """The most that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
+        return 4 * self.weights + 3 * self.beside

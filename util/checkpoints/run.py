@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
 from util.report.run_folder import ENVIRONMENT
-from util.run.context import network_config, with_data
+from util.run.context import RunContext, make_run_context, network_config, with_data
 
 log = logging.getLogger("symnet")
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
@@ -32,7 +33,7 @@ OF_TESTS = ("test", "protocols")  # sections
 IDENTITY = ("name", "classes", *checkpoint.FOLD)  # of data and model: what a checkpoint is refused for
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
-    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile"),
+    *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
     *("data.root", "data.cache", "data.decoded_gib", "data.workers", "data.text", "data.text_dir"),
     *("data.images", "data.masks", "data.image_suffix", "data.mask_suffix", "data.train_list", "data.train_fold_list"),
     "data.validation_list",
@@ -96,9 +97,14 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as a command's config names it."""
+    """A run as a command's config names it: its folders, its weights, and how these were trained."""
 
     config: Config
+
+    @cached_property
+    def context(self) -> RunContext:
+        """The fold, the model class and the text vectors; errors as ``make_run_context``."""
+        return make_run_context(self.config)
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
@@ -108,6 +114,10 @@ class Run:
         leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
         return Path(run.folder) / str(run.name) / leaf
 
+    def at(self, stage: str) -> StageFolder:
+        """Return what is there of a stage (base, meta)."""
+        return StageFolder(self.folder(stage))
+
     @property
     def trained(self) -> Path:
         """The folder of the stage, the meta stage, that a test loads its weights from.
@@ -115,12 +125,12 @@ class Run:
         It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights;
         the base stage's of a generalised model, which trains nothing else.
         """
-        if class_of(self.config.model).generalised:
+        model_class = class_of(self.config.model)
+        if model_class.generalised:
             return self.folder("base")
-        config = network_config(self.config)
-        own = Run(config).folder("meta")
-        shared = class_of(config.model).shots_share_weights and not own.exists()
-        return Run(with_data(config, shot=1)).folder("meta") if shared else own
+        own = Run(network_config(self.config)).folder("meta")
+        shared = model_class.shots_share_weights and not own.exists()
+        return Run(with_data(self.config, shot=1)).folder("meta") if shared else own
 
     @property
     def weights(self) -> Path | str:
@@ -139,46 +149,45 @@ class Run:
             return FOREIGN
         if isinstance(source := self.weights, str):
             return source if source == UNTRAINED else ""
-        own = self.trained
-        marks = {(own / BEST).resolve(): "", (own / LAST).resolve(): "last"}
+        marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
         return marks.get(source.resolve(), FOREIGN)
 
-    def as_trained(self, stage: str) -> Config:
-        """Return the config with the options that a stage's training was begun with and that the command does not name.
+    def as_trained(self, stage: str) -> Run:
+        """Return the run with the options that a stage's training was begun with and that the command does not name.
 
         A base stage that other runs share has options of theirs.
         """
-        if stage == "base" and self.config.run.base_folder:
-            return self.config
-        folder = StageFolder(self.folder(stage))
-        return self._with([o for o in folder.options if _key(o) not in OF_COMMAND], folder.path)
+        shared = stage == "base" and self.config.run.base_folder
+        return self if shared else self._with(self.at(stage).options, self.folder(stage))
 
-    def for_test(self) -> Config:
-        """Return the config of a test: of the run's own weights, with data and model of their checkpoint.
+    def for_test(self) -> Run:
+        """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
 
-        All options of their training hold too, but in the sections of tests. The fold, what the command names, and
-        settings of the training itself, which a result names where they differ, stay.
+        Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
+        training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
+        itself, which a result names where they differ, stay.
         """
-        source, merged = self.weights, to_dict(self.config)
-        if self.mark not in ("", "last") or isinstance(source, str) or not source.exists():
-            return self.config
-        told = {_key(text): text for text in StageFolder(source.parent).options}
-        kept = {k: v for k, v in told.items() if k not in OF_COMMAND and k.partition(".")[0] not in OF_TESTS}
+        source, merged, own = self.weights, to_dict(self.config), self.mark in ("", "last")
+        if isinstance(source, str) or not source.exists():
+            return self
+        sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
+        told = {_key(text): text for text in StageFolder(source.parent).options if own}
+        kept = {key: text for key, text in told.items() if key.partition(".")[0] not in OF_TESTS}
         for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
-            fits = section in ("data", "model") and name not in (*IDENTITY, *self.config.model.identity)
+            fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
             if fits and find(merged, key, ...) is not ...:
                 kept.setdefault(key, override(key, trained))
         return self._with([*kept.values()], source.parent)
 
-    def _with(self, kept: list[str], folder: Path) -> Config:
-        """Return the config with overrides of a training that the command does not name; a line says which."""
-        given = {_key(text) for text in self.config.given}
-        if not (kept := [text for text in kept if _key(text) not in given]):
-            return self.config
+    def _with(self, options: list[str], folder: Path) -> Run:
+        """Return the run with options of a training that the command does not name; a line says which."""
+        given = {*OF_COMMAND, *map(_key, self.config.given)}
+        if not (kept := [text for text in options if _key(text) not in given]):
+            return self
         if os.environ.get("RANK", "0") == "0":
             print(f"{folder}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
-        return read_config(self.config.path, [*kept, *self.config.given])
+        return Run(read_config(self.config.path, [*kept, *self.config.given]))
 
     def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
@@ -209,10 +218,9 @@ def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
 
 
 def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
-    """Refuse a checkpoint that this training does not continue.
+    """Refuse the content of a checkpoint that this training does not continue.
 
     Args:
-        content: of the checkpoint.
         state: the entries of this run's checkpoints beside weights and progress.
         path: of the checkpoint.
         allow_changes: whether settings that decide the result may differ.
@@ -227,10 +235,9 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
     decisive = in_words(_differing(content["config"], state["config"], state["stage"], HARMLESS))
     if decisive and not allow_changes:
         more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
-        raise UserError(
-            f"{path}: settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more}); undo "
-            f"the change, continue with it by {ALLOW}, or start again with --overwrite"
-        )
+        changed = f"settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more})"
+        mend = f"undo the change, continue with it by {ALLOW}, or start again with --overwrite"
+        raise UserError(f"{path}: {changed}; {mend}")
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -255,10 +262,8 @@ def _differing(
         decides = section == f"{stage}_stage" and rest not in OF_STAGE
         if not section.endswith("_stage"):
             decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
-        new = find(now, key)
-        old = find(before, key, new)
-        if decides and old != new:
-            out[key] = old, new
+        if decides and find(before, key, new := find(now, key)) != new:
+            out[key] = find(before, key), new
     return out
 
 

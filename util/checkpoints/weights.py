@@ -6,17 +6,16 @@ from typing import Any
 
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
-from model.encoders.weights import checksum_of, licence_of, pretraining_of
 from model.mismatch import Mismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
+from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.checkpoints.run import (
     BEST,
     FOREIGN,
     NO_CHECKPOINT,
     OWN,
     TRAINING_FREE,
-    UNTRAINED,
     Run,
     StageFolder,
     changed_settings,
@@ -62,9 +61,9 @@ class Weights:
 
 
 def network_to_train(
-    context: RunContext, stage: str, resume: bool, base: str | Path | None = None
+    run: Run, stage: str, resume: bool, base: str | Path | None = None
 ) -> tuple[FewShotModel, str, list[dict[str, Any]]]:
-    """Return the model as the training of a stage starts from it, a line for the log, and how its start was trained.
+    """Return the model as a run's stage starts from it, a line for the log, and how its start was trained.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
     base stage's checkpoint. A run that resumes starts from random values, which its own checkpoint replaces.
@@ -76,40 +75,34 @@ def network_to_train(
         UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
             model learns from the base classes of a photo, and the data set has a mask of one class.
     """
-    config, model_class = context.config, context.model_class
+    config, context, model_class = run.config, run.context, run.context.model_class
     if problem := cannot_train(config):
         raise UserError(f"{config.path}: {problem}; take another data set or method")
     if model_class.generalised and stage == "meta":
-        raise UserError(
-            f"{config.path}: {model_class.title} trains a base stage alone: python train_base.py, or train.sh"
-        )
+        raise UserError(f"{config.path}: {model_class.title} trains a base stage alone: take train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
-    network = build_model(context.config, context.text_width)
+    network = build_model(config, context.text_width)
     if resume:
         return network, "", []
     if stage == "base" or not model_class.has_base_stage:
         return network, fill_encoder(config, network), []
-    start = Path(base or Run(config).folder("base") / BEST)
+    start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        raise UserError(
-            f"{start}: the base stage's checkpoint does not exist; train it first: python train_base.py {config.path}, "
-            "or name one with --checkpoint"
-        )
+        mend = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
+        raise UserError(f"{start}: the base stage's checkpoint does not exist; {mend}")
     before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
     for facts in before if base is None else ():
-        if differences := in_words(Run(config).differing({"base_stage": facts["settings"]}, "base")):
-            raise UserError(
-                f"{start}: the base stage was trained with {', '.join(differences)}; train it again by train_base.py "
-                "--overwrite, or name this file with --checkpoint"
-            )
+        if differences := in_words(run.differing({"base_stage": facts["settings"]}, "base")):
+            mend = "train it again by train_base.py --overwrite, or name this file with --checkpoint"
+            raise UserError(f"{start}: the base stage was trained with {', '.join(differences)}; {mend}")
     return network, f"base stage: {start}", before
 
 
-def start_of(network: FewShotModel, stage: str) -> str | None:
+def digest_of_start(network: FewShotModel, stage: str) -> str | None:
     """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
     has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
-    if not has_base and (start is None or start.weights is None or start.weights in network.downloads):
+    if not has_base and (start is None or start.weights is None or start.weights in SOURCES):
         return None
     loaded = ("encoder.", "base_learner.") if has_base else "encoder."
     return checkpoint.digest_of({name: x for name, x in network.state_dict().items() if name.startswith(loaded)})
@@ -119,15 +112,13 @@ def cannot_train(config: Config) -> str:
     """Return in words why a method cannot be trained on a data set; '' if it can."""
     data, cls = config.data, class_of(config.model)
     if cls.reads_base_labels and not has_class_maps(vars(data)):
-        return (
-            f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks of one "
-            "class each and no folds, or more classes"
-        )
+        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
+        return f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
     return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
-def how_to_get(path: Path, backbone: str | None) -> str:
-    """Return in words how to get a file of an encoder's weights, and what works without it."""
+def mend_of_missing(path: Path, backbone: str | None) -> str:
+    """Return in words how to get a missing file of an encoder's weights, and what works without it."""
     run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
     if path.parent.name == "base" and run.count("_") >= 2:
         dataset, experiment, net = run.split("_", 2)
@@ -135,8 +126,8 @@ def how_to_get(path: Path, backbone: str | None) -> str:
     digits = checksum_of(path.name)
     checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
     plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-    ways = f"python prepare.py weights {backbone} with {plain}, or " if backbone in downloadable() else ""
-    return f"put it there{checksum}, initmodel/README.md says where it comes from; {ways}NET=lite0 works without it"
+    ways = f", or after python prepare.py weights {backbone} {plain}" if backbone in downloadable() else ""
+    return f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0{ways}"
 
 
 def fill_encoder(config: Config, network: FewShotModel) -> str:
@@ -152,9 +143,9 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
-    path, downloaded = Path(start.weights), start.weights in network.downloads
+    path, downloaded = Path(start.weights), start.weights in SOURCES
     if not downloaded and not path.exists():
-        raise UserError(f"{path}: these weights do not exist; {how_to_get(path, config.model.backbone())}")
+        raise UserError(f"{path}: these weights do not exist; {mend_of_missing(path, config.model.backbone())}")
     content = {} if downloaded else checkpoint.read(path)
     if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
         trained, now = content["config"]["data"], to_dict(config)["data"]
@@ -162,7 +153,8 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         if trained.get("name") == now["name"] and other:
             raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
     try:
-        state = network.download_encoder(start.weights) if downloaded else checkpoint.weights_of(content)
+        given = start.weights, start.backbone, network.encoder.torchvision
+        state = download(*given) if downloaded else checkpoint.weights_of(content)
         missing = network.load_encoder(state, start.partial)
     except Mismatch as error:
         raise UserError(str(error) if downloaded else f"{path}: {error}") from None
@@ -196,49 +188,51 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         raise UserError(f"{source}: these weights do not exist; {mend}")
     content = checkpoint.read(source) if isinstance(source, Path) else {}
     trained = content["config"] if checkpoint.is_own(content) else {}
-    training = checkpoint.training_of(content)
-    elsewhere = config.test.trained_on is not None and trained  # on another data set, with other base classes
-    classes = len(Fold.of(from_dict(trained, str(source)).data).base) if elsewhere else None
-    network = build_model(context.config, context.text_width, side, classes)
-    trained_with: dict[str, Any] | None = None
-    otherwise: list[str] = []
+    classes = None
+    if trained and config.test.trained_on is not None:  # another data set, with other base classes
+        classes = len(Fold.of(from_dict(trained, str(source)).data).base)
+    network, note, otherwise = build_model(config, context.text_width, side, classes), "", list[str]()
     if isinstance(source, str):
         note = fill_encoder(config, network)
+    elif context.model_class.generalised:
+        load_base_learner(context, network, source, content)
     else:
-        whole = not context.model_class.generalised
-        if whole:
-            load_checkpoint(context, network, "meta", source, content)
-        else:
-            load_base_learner(context, network, source, content)
-        changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained and whole else []
+        load_checkpoint(context, network, "meta", source, content)
+        changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-        if trained:
-            trained_with = {**trained["data"], "model": trained["model"], "precision": trained["run"].get("precision")}
-            given = trained["model"].get("encoder") or {}
-            if "weights" in given:
-                start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
-        otherwise = in_words(run.otherwise(content)) if run.mark != FOREIGN else []
-        if training and not content.get("finished") and not StageFolder(source.parent).finished:
-            step, steps = training[-1]["step"], training[-1]["steps"]
-            if step != steps or run.mark != FOREIGN:
-                otherwise.append(f"not finished (step {step} of {steps})")
-        if otherwise:
-            note = f"the training had other settings: {'; '.join(otherwise)}"
-    encoder, parameters = getattr(network, "encoder", None), [*network.parameters()]
-    learns = source not in (TRAINING_FREE, UNTRAINED)
+    known = None
+    if trained:
+        known = {**trained["data"], "model": trained["model"], "precision": trained["run"].get("precision")}
+        given = trained["model"].get("encoder") or {}
+        if "weights" in given:
+            start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
+        otherwise = _otherwise(run, content, Path(source).parent)
+        note = f"the training had other settings: {'; '.join(otherwise)}" if otherwise else note
+    encoder, parameters, data = getattr(network, "encoder", None), [*network.parameters()], config.model.pretraining
+    if start is not None and encoder is not None:
+        data = pretraining_of(start.weights, encoder, start.pretraining)
     return network, Weights(
         str(source),
-        trained_with,
+        known,
         checkpoint.digest_of(network.state_dict()),
-        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and learns)),
+        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and content)),
         note,
         encoder_licence(config, network),
-        config.model.pretraining
-        if start is None or encoder is None
-        else pretraining_of(start.weights, encoder, start.pretraining),
-        training,
+        data,
+        checkpoint.training_of(content),
         otherwise,
     )
+
+
+def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+    """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
+    out = in_words(run.otherwise(content)) if run.mark != FOREIGN else []
+    training = checkpoint.training_of(content)
+    if training and not content.get("finished") and not StageFolder(folder).finished:
+        step, steps = training[-1]["step"], training[-1]["steps"]
+        if step != steps or run.mark != FOREIGN:
+            out.append(f"not finished (step {step} of {steps})")
+    return out
 
 
 def load_checkpoint(
@@ -276,9 +270,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     state = (layout.translate(state) if layout else None) or state
     own = {name: x for name, x in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in own):
-        raise UserError(
-            f"{path}: holds no base learner; name the best.pth of a base stage (train_base.py), or weights of a method "
-            "that has one, such as BAM, HDMNet or Sym-Net"
-        )
+        mend = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
+        raise UserError(f"{path}: holds no base learner; name {mend}")
     checkpoint.load_weights(network.base_stage(), own, str(path))
     network.freeze()

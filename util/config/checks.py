@@ -108,8 +108,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             "MODEL=multiprototype",
         )
     if config.test.protocol not in config.protocols:
-        hint = nearest(config.test.protocol, config.protocols)
-        yield "test.protocol", f"= {config.test.protocol!r} is unknown{hint}"
+        yield "test.protocol", f"= {config.test.protocol!r} is unknown{nearest(config.test.protocol, config.protocols)}"
     elif problem := protocol_problem(cls, config.test.protocol, config.protocols[config.test.protocol].generalised):
         yield "test.protocol", f"= {config.test.protocol}: {problem}"
     for name, protocol in config.protocols.items():

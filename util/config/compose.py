@@ -1,11 +1,11 @@
 """The files that make a config: those that it names as ``base``, or those that its name stands for.
 
-``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. A name ``<data set>_split<fold>[_<method>]_<encoder>
-[_<variant>]`` stands for ``data.fold: 2`` over the parts ``default.yaml``, ``pascal/pascal.yaml``, ``model/ssp.yaml``
-and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies on top of them, unless it names a ``base``;
-a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``. The encoder ``timm-<name>`` is a network
-of timm, by ``encoder/timm.yaml``. For methods whose networks come whole (``Foundation``) the networks' names, with
-``--`` for each ``/``, stand in the encoder's place.
+``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name joins the words of a composition, ``<data
+set>_split<fold>[_<method>]_<encoder>[_<variant>]``, here ``data.fold: 2`` over the parts ``default.yaml``,
+``pascal/pascal.yaml``, ``model/ssp.yaml`` and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies
+on top, unless it names a ``base``; a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``. The
+encoder ``timm-<name>`` is a network of timm, by ``encoder/timm.yaml``. For methods whose networks come whole
+(``Foundation``) the networks' names, with ``--`` for each ``/``, stand in the encoder's place.
 
 What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
 and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. An encoder whose
@@ -13,7 +13,6 @@ file names another as ``base`` is that one too. Entries come after all parts, th
 data set, in the order of the file; a variant is last.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import product
@@ -35,7 +34,6 @@ from util.files import REPOSITORY
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
 DEFAULT_NET = "resnet50"  # the encoder where neither the method nor the data set's ``net`` names one
-NAME = re.compile(r"(?P<dataset>.+)_split(?P<fold>\d+)_(?P<rest>.+)\.yaml")
 OF_PARTS = ("for", "net", "methods")  # keys of a part beside settings; ``methods``: those that an encoder serves
 TIMM = "timm"  # the encoder's file for every network of timm
 SLASH = "--"  # in names of configs, for "/" in a network's name or path
@@ -45,7 +43,7 @@ WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values m
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a config; ``encoder`` is None for a method without an ``encoder`` section."""
+    """The words of a composition; ``encoder`` is None for a method without an ``encoder`` section."""
 
     folder: Path  # of the data set: config/<data set>
     fold: int
@@ -65,13 +63,7 @@ class Parts:
         """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
         root = self.folder.parent
         encoder = [] if self.encoder is None else [root / "encoder" / f"{self.encoder}.yaml"]
-        data, method = self.folder / f"{self.folder.name}.yaml", root / "model" / f"{self.method}.yaml"
-        return [root / "default.yaml", data, method, *encoder]
-
-    def encoder_files(self) -> list[Path]:
-        """Return the encoder's file, after that of the encoder that it names as ``base``."""
-        paths = self.files()[3:]
-        return [path.parent / base for path in paths if (base := value_of(parse_file(path), "base"))] + paths
+        return [root / "default.yaml", _main(self.folder), root / "model" / f"{self.method}.yaml", *encoder]
 
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
@@ -79,11 +71,12 @@ class Parts:
         Raises:
             UserError: an entry is no section, or one of its words is no name; it names the place.
         """
-        root, cls = self.folder.parent, model_class(self.folder.parent, self.method)
+        root, cls, own = self.folder.parent, model_class(self.folder.parent, self.method), self.files()[3:]
+        own = [path.parent / base for path in own if (base := value_of(parse_file(path), "base"))] + own
         true = {"any": True, "with_base_stage": cls.has_base_stage, "training_free": not cls.learns}
-        own = {self.method, *(path.stem for path in self.encoder_files())}
-        known = true | {name: name in own for name in (*methods(root), *encoders(root))}
-        for path in (*self.encoder_files(), self.files()[1]):
+        known = true | {name: name == self.method for name in methods(root)}
+        known |= {name: name in [path.stem for path in own] for name in encoders(root)}
+        for path in (*own, self.files()[1]):
             entries = parse_file(path).get("for", {})
             for key, tree in entries.items() if isinstance(entries, dict) else [("for", entries)]:
                 where = next(places(tree), str(path))
@@ -99,6 +92,11 @@ class Parts:
 def in_names(net: str) -> str:
     """Return an encoder as names of configs and run folders have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
+
+
+def _main(folder: Path) -> Path:
+    """Return the file of a data set."""
+    return folder / f"{folder.name}.yaml"
 
 
 def _data_sets(root: Path) -> list[Path]:
@@ -145,23 +143,27 @@ def _takes(root: Path, method: str, encoder: str | None) -> bool:
     return serves and cls.encoder_problem(EncoderSettings(value_of(tree, "model.encoder.backbone"))) is None
 
 
-def _rest(method: str, encoder: str | None) -> str:
-    """Return what follows data set and fold in a config's name."""
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def _words(method: str, encoder: str | None) -> str:
+    """Return the words of method and encoder in a config's name."""
     return "_".join(filter(None, (None if method == MAIN_METHOD and encoder else method, encoder)))
 
 
-def _readings(folder: Path, fold: int, rest: str) -> Iterator[Parts]:
-    """Yield the parts that the end of a config's name may stand for."""
-    root = folder.parent
-    files = [path.stem for path in (root / "model").glob("*.yaml")]
+def _compositions(folder: Path, fold: int, name: str) -> Iterator[Parts]:
+    """Yield the parts whose words, joined, are the given end of a config's name."""
+    root, files = folder.parent, [path.stem for path in (folder.parent / "model").glob("*.yaml")]
     for method, encoder in product(methods(root), (*encoders(root), None)):
-        variants = [re.escape(file.removeprefix(method)) for file in files if file.startswith(f"{method}_")]
-        network = "-(.+?)" if encoder == TIMM else "()"  # the shortest, so that a variant is no part of it
-        if encoder is None and issubclass(model_class(root, method), Foundation):
-            network = "(?:_(.+?))??"
-        found = re.fullmatch(f"{re.escape(_rest(method, encoder))}{network}({'|'.join([*variants, ''])})", rest)
-        if found is not None:
-            yield Parts(folder, fold, method, encoder, found[2].removeprefix("_") or None, found[1] or None)
+        start, joint = _words(method, encoder), "-" if encoder == TIMM else "_"
+        for end in (*(file.removeprefix(method) for file in files if file.startswith(f"{method}_")), ""):
+            network = name[len(start) + 1 : len(name) - len(end)]
+            if name == f"{start}{end}" and encoder != TIMM:
+                yield Parts(folder, fold, method, encoder, end[1:] or None)
+            elif not network or name != f"{start}{joint}{network}{end}":
+                continue
+            elif encoder == TIMM or (encoder is None and issubclass(model_class(root, method), Foundation)):
+                yield Parts(folder, fold, method, encoder, end[1:] or None, network)
 
 
 def parts_of_name(path: Path) -> Parts | None:
@@ -170,11 +172,12 @@ def parts_of_name(path: Path) -> Parts | None:
     Raises:
         UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
     """
-    folder, match = path.parent, NAME.fullmatch(path.name)
-    if match is None or match["dataset"] != folder.name or not (folder / f"{folder.name}.yaml").exists():
+    folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
+    fold, _, name = path.stem.removeprefix(start).partition("_")
+    composes = path.name.startswith(start) and path.suffix == ".yaml" and fold.isdecimal() and name
+    if not composes or not _main(folder).exists():
         return None
-    root, fold = folder.parent, int(match["fold"])
-    for parts in _readings(folder, fold, match["rest"]):
+    for parts in _compositions(folder, int(fold), name):
         cls = model_class(root, parts.method)
         if parts.network is not None and issubclass(cls, WithEncoder):
             if (problem := problem_of(str(parts.net), cls.families, cls.grids)) is None:
@@ -188,8 +191,10 @@ def parts_of_name(path: Path) -> Parts | None:
     if path.exists():
         return None
     pairs = product(methods(root), (*encoders(root), None))
-    known = {f"{folder.name}_split{fold}_{_rest(*pair)}" for pair in pairs}
-    known |= {file.stem for file in folder.glob("*_split*.yaml")}
+    known = {
+        *(f"{start}{int(fold)}_{_words(*pair)}" for pair in pairs),
+        *(p.stem for p in folder.glob("*_split*.yaml")),
+    }
     raise UserError(f"{_shown(path)}: no such config, nor one of a method and an encoder{nearest(path.stem, known)}")
 
 
@@ -210,32 +215,29 @@ def config_path(
     """
     root = root or CONFIG
     folder, method = root / dataset, method or MAIN_METHOD
-    if folder not in _data_sets(root):
-        known = [path.name for path in _data_sets(root)]
-        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
-    variant = ""
-    for name in methods(root):
-        if method.startswith(f"{name}_") and (root / "model" / f"{method}.yaml").exists():
-            method, variant = name, method.removeprefix(name)
-    if method not in methods(root):
+    if folder not in (known := _data_sets(root)):
+        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, [path.name for path in known])}")
+    own = next((name for name in methods(root) if f"{method}_".startswith(f"{name}_")), "")
+    if not own or not (root / "model" / f"{method}.yaml").exists():
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
-    default = _default_encoder(folder, method)
+    default, variant = _default_encoder(folder, own), method.removeprefix(own)
     named = None  # the networks of a method that has no encoder: one beside it is for the other methods of a command
-    if issubclass(model_class(root, method), Foundation) and encoder and encoder not in encoders(root):
+    if issubclass(model_class(root, own), Foundation) and encoder and encoder not in encoders(root):
         named = encoder.replace("/", SLASH)
-    rest = f"{_rest(method, named or (default and in_names(encoder or default)))}{variant}"
-    path = folder / f"{dataset}_{experiment}_{rest}.yaml"
+    words = f"{_words(own, named or (default and in_names(encoder or default)))}{variant}"
+    path = folder / f"{dataset}_{experiment}_{words}.yaml"
     if named and len(path.name) > MAX_NAME:
         raise UserError(f"NET {encoder}: too long for the name of a run; give a link, or --set model.weights=[...]")
-    if named and (composed := parts_of_name(path)) is not None and composed.net != encoder:
-        raise UserError(f"NET {encoder}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
-    if default and encoder and not path.exists() and not any(_readings(folder, 0, rest)):
-        near = nearest(encoder, [*map(str, encoders_of(root, method)), f"{PREFIX}<name>"])
+    if default and encoder and not path.exists() and not any(_compositions(folder, 0, words)):
+        near = nearest(encoder, [*map(str, encoders_of(root, own)), f"{PREFIX}<name>"])
         near = f"; did you mean '{PREFIX}{encoder}'?" if unknown(PREFIX + encoder) is None else near
         raise UserError(f"NET {encoder}: no such encoder{near}")
-    if not path.exists() and parts_of_name(path) is None:
-        known = [p.stem for p in folder.glob(f"{dataset}_split*.yaml")]
-        raise UserError(f"{_shown(path)}: no such config{nearest(path.stem, known)}")
+    parts = parts_of_name(path)
+    if named and parts is not None and parts.net != encoder:
+        raise UserError(f"NET {encoder}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
+    if parts is None and not path.exists():
+        known_names = [p.stem for p in folder.glob(f"{dataset}_split*.yaml")]
+        raise UserError(f"{_shown(path)}: no such config{nearest(path.stem, known_names)}")
     return _shown(path)
 
 
@@ -249,20 +251,19 @@ def _default_encoder(folder: Path, method: str) -> str | None:
     cls = model_class(folder.parent, method)
     if not issubclass(cls, WithEncoder):
         return None
-    return cls.default_net or value_of(parse_file(folder / f"{folder.name}.yaml"), "net") or DEFAULT_NET
+    return cls.default_net or value_of(parse_file(_main(folder)), "net") or DEFAULT_NET
 
 
 def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     paths = set(root.glob("*/*_split*.yaml"))
     for folder in _data_sets(root):
-        tree = parse_file(folder / f"{folder.name}.yaml")
-        keys = "mask_form", "fold_rule", "classes", "train_list"
-        folds, known = value_of(tree, "data.folds"), {key: value_of(tree, f"data.{key}") for key in keys}
+        tree = parse_file(_main(folder))
+        known = {key: value_of(tree, f"data.{key}") for key in ("mask_form", "fold_rule", "classes", "train_list")}
         for method in methods(root):
             if teach_base_learners(known) or not model_class(root, method).has_base_stage:
-                rest = _rest(method, _default_encoder(folder, method))
-                paths |= {folder / f"{folder.name}_split{fold}_{rest}.yaml" for fold in range(folds or 0)}
+                start, words = f"{folder.name}_split", _words(method, _default_encoder(folder, method))
+                paths |= {folder / f"{start}{n}_{words}.yaml" for n in range(value_of(tree, "data.folds") or 0)}
     return sorted(paths)
 
 
@@ -284,12 +285,11 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     done.add(path.resolve())
     composed = parts_of_name(path)
     tree = parse_file(path) if path.exists() or composed is None else {}
-    parts = None if "base" in tree else composed
-    if parts is not None:
-        tree = merge({"data": {"fold": Leaf(parts.fold, str(path))}}, tree)
+    low: Tree = {}
+    if composed is not None and "base" not in tree:
+        low = merge(_composed(composed, done), {"data": {"fold": Leaf(composed.fold, str(path))}})
     if path.parent.name in ("model", "encoder", path.stem):
         tree = {key: value for key, value in tree.items() if key not in OF_PARTS}
-    low = {} if parts is None else _composed(parts, done)
     if isinstance(bases := tree.get("base"), Leaf):
         for base in bases.value if isinstance(bases.value, list) else [bases.value]:
             low = merge(low, read_tree(path.parent / str(base), done))
@@ -302,13 +302,12 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
 
 def _composed(parts: Parts, done: set[Path]) -> Tree:
     tree: Tree = {}
-    root = parts.folder.parent
     for path in parts.files():
         tree = merge(tree, read_tree(path, done))
     for entry in parts.entries():
         tree = merge(tree, entry)
     if parts.variant is not None:
-        tree = merge(tree, read_tree(root / "model" / f"{parts.method}_{parts.variant}.yaml", done))
+        tree = merge(tree, read_tree(parts.files()[2].with_stem(f"{parts.method}_{parts.variant}"), done))
     if parts.encoder is None and parts.net is not None:
         tree = merge(tree, {"model": {"weights": Leaf(parts.net.split(","), f"NET {parts.net}")}})
     words = {"encoder": parts.net and in_names(parts.net), "network": parts.network}

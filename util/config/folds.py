@@ -35,14 +35,12 @@ class Fold:
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
-        given = data.fold_classes if data.fold_rule == "given" else None
-        chosen = given[data.fold] if given else ()
-        ids = tuple(sorted(data.classes.index(name) + 1 for name in chosen))
-        rule = data.fold_rule
+        given, rule = data.fold_classes if data.fold_rule == "given" else None, data.fold_rule
+        ids = sorted(data.classes.index(name) + 1 for name in (given[data.fold] if given else ()))
         if data.class_photos is not None:
-            enough = _with_photos(data)
-            ids, rule = tuple(enough[data.fold : len(enough) // data.folds * data.folds : data.folds]), "given"
-        return cls(len(data.classes), data.folds, data.fold, rule, ids)
+            enough, rule = _with_photos(data), "given"
+            ids = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
+        return cls(len(data.classes), data.folds, data.fold, rule, tuple(ids))
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
@@ -61,8 +59,7 @@ class Fold:
         """Ids (1-based, ascending) of the classes that are trained on."""
         if self.rule == LISTS:
             return self.novel
-        novel = set(self.novel)
-        return tuple(c for c in range(1, self.classes + 1) if c not in novel)
+        return tuple(c for c in range(1, self.classes + 1) if c not in self.novel)
 
     @property
     def channels(self) -> list[int]:
@@ -114,6 +111,9 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
         return "classes", f"has {count} names; masks of class indices hold {MAX_INDEX}: data.mask_form"
+    for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
+        if getattr(data, key) is not None and data.fold_rule != rule:
+            return key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
     if data.fold_rule == LISTS:
         return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
     if data.class_photos is not None:

@@ -34,11 +34,7 @@ def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> t
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration of plain data from ``to_dict``, such as a checkpoint's, after overrides.
-
-    Raises:
-        UserError: as ``read_config``; ``origin`` is where it came from.
-    """
+    """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above."""
     return _configure(with_places(content, origin), origin, overrides)[0]
 
 

@@ -1,6 +1,7 @@
-"""The settings of a run as typed, nested dataclasses; ``config/default.yaml`` explains each key.
+"""The settings of a run as typed, nested dataclasses: the one home of each default, with its meaning beside it.
 
-A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from.
+A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from. A model's own
+settings are a dataclass in its folder; protocols are explained in ``config/protocols.yaml``.
 """
 
 from dataclasses import dataclass, field
@@ -44,51 +45,63 @@ def _leads_away(name: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The data set, the fold, and the size of episodes."""
+    """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
 
-    name: str = field(metadata={"problem": _leads_away})
+    name: str = field(metadata={"problem": _leads_away})  # in results, caches and vectors; other weights are refused
     root: str
-    train_list: str | None
+    train_list: str | None  # null: a data set for tests
     test_list: str | None
     classes: list[str] = field(metadata={"length": (1, None)})
-    validation_list: str | None = None
+    validation_list: str | None = None  # of other images that the meta stage is validated on; null: test_list
+    # indices: a mask per image, whose pixels are class ids; binary: one per image and class (util/data/lists/index.py)
     mask_form: Literal["indices", "binary"] = "indices"
-    images: str = "JPEGImages"
-    masks: str = "SegmentationClassAug"
+    images: str = "JPEGImages"  # a name of a list is the photo <images>/<name><image_suffix>
+    masks: str = "SegmentationClassAug"  # and the mask <masks>/<name><mask_suffix>
     image_suffix: str = ".jpg"
     mask_suffix: str = ".png"
     folds: int = bounded(4, 1)
+    # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
+    # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
-    fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"))
-    class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
+    fold_classes: list[list[str]] | None = None
+    # Photos of each class; folds are then made of the classes with more photos than shots
+    class_photos: list[int] | None = bounded(None, 0)
     fold: int = bounded(0, 0)
-    rare_classes: Literal["refuse", "skip"] = "refuse"
+    rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
+    # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)
+    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined (prepare.py lists)
     train_fold_list: str | None = None
     test_fold_list: str | None = None
-    exclude_novel: bool = True
-    min_pixels: int = bounded(2048, 1)
-    size: int = bounded(473, 33)
-    shot: int = bounded(1, 1)
+    exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
+    min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
+    size: int = bounded(473, 33)  # side of the square input in pixels
+    shot: int = bounded(1, 1)  # K, annotated supports per episode
+    # Class-name vectors: <text_dir>/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
+    # deterministic vectors made from the names (no meaning, no file needed)
     text: str = "word2vec"
     text_dir: str = "initmodel"
-    cache: str = "cache"
+    cache: str = "cache"  # folder of the index of class areas, which is rebuilt when the masks change
+    # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
+    # GiB of disk, at 4 bytes a pixel (VOC 4; COCO 84: not kept); 0 = never
     decoded_gib: float = bounded(8.0, 0)
-    workers: int = bounded(4, 0)
+    workers: int = bounded(4, 0)  # loader processes per process, at most one a core; 0 loads in the process itself
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
     """Random changes of a training image."""
 
-    scale: list[float] = bounded([0.9, 1.1], 0.01, length=(2, 2))
-    rotate: float = bounded(10.0, 0, 180)
+    scale: list[float] = bounded([0.9, 1.1], 0.01, length=(2, 2))  # random factor on the original image's size
+    rotate: float = bounded(10.0, 0, 180)  # degrees, either way
     rotate_probability: float = bounded(0.5, 0, 1)
-    blur_probability: float = bounded(0.5, 0, 1)
+    blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian
     flip_probability: float = bounded(0.5, 0, 1)
+    # Meta stage: redraw the crop until it keeps this share of the target's pixels, at most keep_tries times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"))
     keep_tries: int = bounded(30, 1, only=("keep_target", True))
-    pad: Literal["mean", "black"] = "mean"
-    pad_at: Literal["around", "end"] = bounded("around", only=("fit", "crop"))
+    pad: Literal["mean", "black"] = "mean"  # colour where the image is smaller than the crop; mean: ImageNet's
+    pad_at: Literal["around", "end"] = bounded("around", only=("fit", "crop"))  # end: right and below
+    # How the view becomes square: a random crop, or all of it, aspect not kept; blur and scale then act before it
     fit: Literal["crop", "stretch"] = "crop"
 
 
@@ -97,47 +110,59 @@ class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
-    lr: float = bounded(0.05, 0)
+    lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     momentum: float = bounded(0.9, 0, 1, only=("kind", "sgd"))
     nesterov: bool = bounded(False, only=("kind", "sgd"))
     betas: list[float] = bounded([0.9, 0.999], 0, 1, length=(2, 2), only=("kind", "adamw"))
     weight_decay: float = bounded(1e-4, 0)
+    # poly: lr * (1 - step / steps) ^ power; step: times `decay` at each milestone
     schedule: Literal["poly", "constant", "step"] = "poly"
     power: float = bounded(0.9, 0, only=("schedule", "poly"))
-    milestones: list[float] = bounded([], 0, 1, only=("schedule", "step"))
+    milestones: list[float] = bounded([], 0, 1, only=("schedule", "step"))  # shares of the run, such as [0.33, 0.67]
     decay: float = bounded(0.1, 0, 1, only=("schedule", "step"))
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One training stage: its length, batches and optimisers."""
+    """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
-    optimizers: dict[str, OptimizerSettings]
+    optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
     augment: AugmentSettings
     epochs: int = bounded(1, 1)
-    epoch_length: int | None = bounded(None, 1)
+    epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
+    # How training episodes are drawn (meta stage): shuffle (the list in a new order each time), random (with
+    # replacement), shuffled_pairs (the list's (image, class) pairs in a new order, as many make an epoch),
+    # class_then_query (draw a class, then one of its images)
     query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = "shuffle"
-    supports: Literal["distinct", "with_replacement"] = "distinct"
+    supports: Literal["distinct", "with_replacement"] = "distinct"  # with_replacement: one may occur twice
+    # The method's published list, as data.train_fold_list, which replaces it: taken if all its photos are there
     list_file: str | None = None
+    # Base stage, and its validation on the test list. all: every image of the list; what is no base class is background
     images: Literal["fold", "all"] = "fold"
-    input: Literal["crop", "stretch"] = "crop"
+    input: Literal["crop", "stretch"] = "crop"  # a random view by `augment`; the whole image, without augmentation
     batch: int = bounded(8, 1)
-    batch_per: Literal["run", "process"] = "run"
-    accumulate: int = bounded(1, 1)
-    clip_grad_norm: float | None = bounded(None, 1e-6)
-    ema_decay: float = bounded(0.0, 0, 0.99999)
-    size: int | None = bounded(None, 33)
+    batch_per: Literal["run", "process"] = "run"  # run: of the whole run, whatever its processes; process: of each
+    accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
+    clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
+    ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
+    size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
+    # Meta stage, input crop: fixed augmented views of each image and class; null: every episode has new ones
     views: int | None = bounded(None, 1, only=("input", "crop"))
+    # Meta stage with views or input stretch: GiB of disk for the maps of a frozen encoder, which then encodes each view
+    # once; 0 keeps none; at most half of the disk that checkpoints leave. The size changes no number
     cache_gib: float | None = bounded(None, 0)
-    validate_every: float = bounded(1.0, 0)
-    validate_midway: bool = bounded(False, only=("validate_every", True))
-    validate_episodes: int = bounded(1000, 1)
+    validate_every: float = bounded(1.0, 0)  # epochs, such as 0.5; 0 = never. The last step is validated in any case
+    validate_midway: bool = bounded(False, only=("validate_every", True))  # after half of an epoch too, but the first
+    validate_episodes: int = bounded(1000, 1)  # of a validation (base stage: images)
+    # Meta stage. null: classes of data.validation_list, else the test list's novel ones (published); base: without a
+    # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
+    # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
     validate_on: str | None = None
-    validate_seed: int | None = bounded(None, 0)
-    patience: int = bounded(0, 0, only=("validate_every", True))
-    save_minutes: float = bounded(10.0, 0)
-    log_steps: int = bounded(20, 1)
-    typical_epochs: int | None = bounded(None, 1)
+    validate_seed: int | None = bounded(None, 0)  # of its episodes (meta stage); default the first of the protocol
+    patience: int = bounded(0, 0, only=("validate_every", True))  # epochs without a better validation; 0 = no end
+    save_minutes: float = bounded(10.0, 0)  # longest time between writes of the last checkpoint
+    log_steps: int = bounded(20, 1)  # between lines in TensorBoard
+    typical_epochs: int | None = bounded(None, 1)  # that a dry run counts, of a training stopped by hand; default all
 
     @property
     def counted(self) -> int:
@@ -147,11 +172,11 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """The rules of a test: choice of episodes, input of the network, and scored labels."""
+    """The rules of a test: choice of episodes, input of the network, and scored labels (``config/protocols.yaml``)."""
 
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
     supports: Literal["distinct", "with_replacement", "first", "published"] = "distinct"
-    support_pixels: int | None = bounded(None, 1, only=("query", "every"))
+    support_pixels: int | None = bounded(None, 1)
     ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
     list_file: str | None = None
@@ -174,52 +199,61 @@ class ProtocolSettings:
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
         allowed = {"letterbox": ["letterbox", "square"], "stretch": ["letterbox", "original"], "original": ["original"]}
-        if self.scored_on not in allowed[self.input]:
-            fitting = " or ".join(allowed[self.input])
-            return "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use {fitting}"
-        if self.absent > 0 and self.ways > 1:
-            return "absent", f"= {self.absent:g} does not go with ways: {self.ways}; use one way, or set absent to 0"
-        plain = self.scored_on == "letterbox" == self.input and self.ways == 1 and self.absent == 0
-        if self.generalised and not (plain and self.supports != "with_replacement"):
-            return (
-                "query",
-                "= every goes with letterboxed labels, one way, absent 0, and supports distinct or published",
-            )
-        if self.supports == "first" and (self.query != "pairs" or self.ways > 1 or self.absent > 0):
-            return "supports", "= first goes with query: pairs, one way and absent 0"
-        if not isinstance(self.episodes, int) and (
-            self.generalised or (self.episodes is None and self.query != "pairs")
-        ):
-            return "episodes", f"= {self.episodes} does not go with query: {self.query}; give a number"
-        if self.supports == "published" and not self.generalised:
-            return "supports", "= published goes with query: every alone; use distinct"
-        if self.input == "original" and self.side is not None:
-            return "side", f"= {self.side} means nothing with input: original; leave it null"
-        return None
+        fitting, every = allowed[self.input], self.generalised
+        one = self.ways == 1 and self.absent == 0
+        plain = one and self.scored_on == "letterbox" == self.input and self.supports != "with_replacement"
+        counted = isinstance(self.episodes, int) or not (every or (self.episodes is None and self.query != "pairs"))
+        first = self.supports != "first" or (one and self.query == "pairs")
+        sideless = self.side is None or self.input != "original"
+        whole = "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
+        other = f"does not go with input: {self.input}; use {' or '.join(fitting)}"
+        rules = [
+            ("scored_on", self.scored_on in fitting, other),
+            ("absent", 0 in (self.absent, self.ways - 1), f"does not go with ways: {self.ways}; set absent to 0"),
+            ("query", plain or not every, whole),
+            ("supports", first, "goes with query: pairs, one way and absent 0"),
+            ("episodes", counted, f"does not go with query: {self.query}; give a number"),
+            ("supports", every or self.supports != "published", "goes with query: every alone; use distinct"),
+            ("support_pixels", every or not self.support_pixels, "goes with query: every alone; leave it null"),
+            ("side", sideless, "means nothing with input: original; leave it null"),
+        ]
+        return next(((key, f"= {getattr(self, key)} {words}") for key, fine, words in rules if not fine), None)
 
 
 @dataclass(frozen=True)
 class TestSettings:
-    """The protocol and the weights of a test."""
+    """The protocol and the weights of a test.
+
+    By ``flip``, ``scales`` and ``fuse`` the network sees every episode several times, and the probabilities are
+    averaged. Such a number is not the protocol's own: results, tables and folder names are marked, and say how many
+    passes of the network an episode took. Validations during training and predict.py never average.
+    """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    protocol: str = "symnet"
-    checkpoint: str = "best"
-    batch: int = bounded(1, 1)
-    episodes: int | None = bounded(None, 1)
-    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)
-    pictures: int = bounded(8, 0)
+    protocol: str = "symnet"  # an entry of `protocols`
+    checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
+    batch: int = bounded(1, 1)  # episodes at a time; results do not depend on it
+    episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
+    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
+    pictures: int = bounded(8, 0)  # composed pictures of the first episodes
+    # GiB of each process's (GPU's) memory for the encoder's features of images seen in this test, whose lists are read
+    # several times; each view of an image counts (docs/performance.md). auto: on a CPU half of the memory that is free
+    # at the start, if that is 4 GiB or more, else and on a GPU none
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
-    flip: bool = False
+    flip: bool = False  # see query and supports as they are, and mirrored left-right (2 x passes)
+    # See both at these factors of the input's side, each once (so many x passes), at the nearest side that the model
+    # takes (Sym-Net at 473: 0.75 is 353); of `original` images both sides
     scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
+    # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network
+    # takes each support alone (K x passes); its weights are those of the run's 1-shot training
     fuse: Literal["features", "masks"] = "features"
-    adapt: Literal["encoder"] | None = None
-    edges: bool = False
-    allow_fold_mismatch: bool = False
-    trained_on: str | None = None
-    data_sets: list[str] | None = None
-    metrics: list[str] = field(default_factory=list)
+    adapt: Literal["encoder"] | None = None  # adapt the encoder to the supports of each episode (docs/evaluation.md)
+    edges: bool = False  # move the edges of masks to those of the query's photo, of any model (docs/evaluation.md)
+    allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
+    trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
+    data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
+    metrics: list[str] = field(default_factory=list)  # further ones: [boundary_iou] (docs/evaluation.md)
 
     def averaged(self, shots: int) -> list[str]:
         """Return in words all steps of a test beyond the protocol's one pass of K shots; [] if there are none.
@@ -240,14 +274,21 @@ class TestSettings:
 class RunSettings:
     """The device, the folder and the seed of a run."""
 
-    folder: str = "runs"
-    name: str | None = bounded(None, problem=_leads_away)
-    base_folder: str | None = None
-    device: str = "auto"
+    folder: str = "runs"  # runs are kept under <folder>/<name>/{base,meta,test}
+    name: str | None = bounded(None, problem=_leads_away)  # default: the name of the config file
+    base_folder: str | None = None  # of the base stage; default <folder>/<name>/base. Models may share one
+    device: str = "auto"  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
+    # float32: full float32, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products
+    # round operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of
+    # most authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with
+    # loss scaling, is for older GPUs. auto: bf16 where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD),
+    # else float32
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
-    compile: bool = False
-    deterministic: bool = False
-    seed: int = bounded(321, 0)
+    compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
+    deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
+    seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
+    # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed
+    loggers: list[Literal["tensorboard", "wandb"]] = field(default_factory=lambda: ["tensorboard"])
 
 
 @dataclass(frozen=True)

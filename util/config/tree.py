@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from util.errors import UserError
 from util.files import read_text
@@ -40,16 +41,12 @@ def override(key: str, value: Any) -> str:
 
 
 def parse_file(path: Path) -> Tree:
-    """Return the keys of one YAML file; files that it names as ``base`` are not read.
-
-    Raises:
-        UserError: missing file, broken YAML, or a key written twice; it names the place.
-    """
+    """Return the keys of one YAML file without its bases; UserError if it is missing, broken or has a key twice."""
     text = read_text(path, "this config", "the existing ones are under config/")
     try:
         node = yaml.compose(text, Loader=LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
-            raise ValueError("a config is a mapping of sections, see config/default.yaml")
+            raise ValueError("a config is a mapping of sections, see util/config/settings.py")
         return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
@@ -58,7 +55,7 @@ def parse_file(path: Path) -> Tree:
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
     """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        return Leaf(None if node is None else yaml.SafeLoader("").construct_object(node, deep=True), where)
+        return Leaf(None if node is None else SafeConstructor().construct_object(node, deep=True), where)
     tree: Tree = {}
     for key_node, value in node.value:
         key, where = str(key_node.value), place_of(key_node)

@@ -1,7 +1,7 @@
 """Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,34 +22,22 @@ Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), 
 Sample = TypeVar("Sample", bound=Batch)
 
 
+@dataclass(eq=False)
 class EpisodeDataset(Dataset):
-    """Episodes of a list by number; with ``augment`` random training views, without it an evaluation view.
+    """Episodes of a list by number; with ``augment`` random training views, without it an evaluation view."""
 
-    Args:
-        sampler: chooses the images of an episode.
-        fold: maps labels to base classes.
-        size: side S of the square images.
-        vectors: (classes + 1, T) float32 text vectors, or None.
-        base_labels: whether ``query_base_label`` is filled.
-        view: the evaluation view; default a letterbox of side S.
-        views: number of fixed training views of each image and class, of which an episode draws one; None: every
-            episode has new ones.
-    """
+    sampler: Sampler
+    fold: Fold  # maps labels to base classes
+    size: int  # side S of the square images
+    augment: AugmentSettings | None = None
+    vectors: np.ndarray | None = None  # (classes + 1, T) float32 text vectors
+    base_labels: bool = False  # whether ``query_base_label`` is filled
+    view: InitVar[View | None] = None  # of evaluation; default a letterbox of side S
+    views: int | None = None  # fixed training views of each image and class, one for an episode; None: always new ones
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        fold: Fold,
-        size: int,
-        augment: AugmentSettings | None = None,
-        vectors: np.ndarray | None = None,
-        base_labels: bool = False,
-        view: View | None = None,
-        views: int | None = None,
-    ):
-        self.sampler, self.fold, self.size, self.augment, self.views = sampler, fold, size, augment, views
-        self.vectors, self.base_labels = vectors, base_labels
-        self.view, self.index = view or View(LETTERBOX, size, size), sampler.images.index
+    def __post_init__(self, view: View | None) -> None:
+        self.evaluation = view or View(LETTERBOX, self.size, self.size)
+        self.index = self.sampler.images.index
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
@@ -58,12 +46,10 @@ class EpisodeDataset(Dataset):
     def assemble(self, key: EpisodeKey, views: Sequence[Sized], ignored: Sequence[int] = ()) -> Episode:
         """Return the episode of a key from the sized images and class ids of its query and of its supports.
 
-        Args:
-            ignored: other classes, whose pixels have the label 255 in the supports.
+        Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
         (query, classes), *views = views
-        support = [image for image, _ in views]
-        values = [self.index.value_of(key.class_id)]
+        support, values = [image for image, _ in views], [self.index.value_of(key.class_id)]
         support_label = [numbered(c, values, ignored) for _, c in views]
         rest: dict[str, Any] = {
             "query": query,
@@ -74,13 +60,13 @@ class EpisodeDataset(Dataset):
             "query_base_label": relabelled(classes, self.fold.base_table) if self.base_labels else None,
             "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
         }
-        if self.view.rule == ORIGINAL:
+        if self.evaluation.rule == ORIGINAL:
             return EpisodeOfOriginalSizes(support=support, support_label=support_label, **rest)
         return Episode(support=torch.stack(support), support_label=torch.stack(support_label), **rest)
 
     def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> Sized:
         """Return an image (H, W, 3) and its map of class ids (H, W), uint8, in the evaluation view."""
-        image, classes = self.view.apply(image, classes)
+        image, classes = self.evaluation.apply(image, classes)
         return channels_first(image), classes
 
     def _view(self, row: int, key: EpisodeKey, slot: int) -> Sized:
@@ -96,6 +82,7 @@ class EpisodeDataset(Dataset):
         return torch.from_numpy(image), classes
 
 
+@dataclass(eq=False)
 class LabelledDataset(Dataset):
     """Images of a list with base-class labels, for the base stage.
 
@@ -103,8 +90,11 @@ class LabelledDataset(Dataset):
     (validation) each epoch is the list in its order.
     """
 
-    def __init__(self, images: ImageList, fold: Fold, size: int, seed: int, augment: AugmentSettings | None = None):
-        self.images, self.fold, self.size, self.seed, self.augment = images, fold, size, seed, augment
+    images: ImageList
+    fold: Fold
+    size: int
+    seed: int
+    augment: AugmentSettings | None = None
 
     def __getitem__(self, number: int) -> LabelledImages:
         queries, index = self.images.queries, self.images.index
@@ -122,21 +112,13 @@ class LabelledDataset(Dataset):
 
 @dataclass
 class Trial(Batch):
-    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on.
+    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on."""
 
-    Attributes:
-        ways: N one-class episodes of the same B queries; each query's classes ascend.
-        rows: of the index for each query: the query itself, then the supports of way after way.
-        label: scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes.
-        base_label: the same in base-class ids; empty for models without base labels.
-        shown: height and width of each query within the network's input; the rest is padding.
-    """
-
-    ways: list[Episode]
-    rows: list[tuple[int, ...]]
-    label: dict[str, list[Tensor]]
-    base_label: dict[str, list[Tensor]]
-    shown: list[tuple[int, int]]
+    ways: list[Episode]  # N one-class episodes of the same B queries; each query's classes ascend
+    rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
+    label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
+    base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
+    shown: list[tuple[int, int]]  # height and width of each query within the network's input; the rest is padding
 
     @property
     def episode(self) -> Episode:
@@ -144,26 +126,32 @@ class Trial(Batch):
         return self.ways[0]
 
 
+@dataclass(eq=False)
 class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
 
     With ``play_novel`` they are of base classes that play novel ones: a base learner does not claim the episode's own.
     """
 
-    def __init__(self, episodes: EpisodeDataset, scored_on: tuple[str, ...], play_novel: bool = False):
-        self.episodes, self.scored_on, self.play_novel = episodes, scored_on, play_novel
-        self.sampler = episodes.sampler
+    episodes: EpisodeDataset
+    scored_on: tuple[str, ...]
+    play_novel: bool = False
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the episodes."""
+        return self.episodes.sampler
 
     @property
     def one_by_one(self) -> bool:
         """Whether images keep their original sizes, so that a batch can hold only one episode."""
-        return self.episodes.view.rule == ORIGINAL
+        return self.episodes.evaluation.rule == ORIGINAL
 
     def __getitem__(self, number: int) -> Trial:
         episodes = self.episodes
         key = episodes.sampler(number)
         image, classes = episodes.index.pair(key.query)
-        maps = {s: episodes.view.scored(classes, s) for s in self.scored_on}
+        maps = {s: episodes.evaluation.scored(classes, s) for s in self.scored_on}
         base = {s: [relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
         values = [episodes.index.value_of(c) for c in key.classes]
         labels = {s: [numbered(m, values)] for s, m in maps.items()}
@@ -172,14 +160,13 @@ class TrialDataset(Dataset):
             supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
             ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
             ways[-1].left_out = ways[-1].base_id if self.play_novel else None
-        return Trial(ways, [key.rows], labels, base, [episodes.view.shown(image.shape)])
+        return Trial(ways, [key.rows], labels, base, [episodes.evaluation.shown(image.shape)])
 
 
 def collate(items: Sequence[Sample]) -> Sample:
     """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
-    first = items[0]
-    names = [field.name for field in fields(first)]  # type: ignore[arg-type]  # every Batch is a dataclass
-    return type(first)(**{name: _joined([getattr(item, name) for item in items]) for name in names})
+    names = [field.name for field in fields(items[0])]  # type: ignore[arg-type]  # every Batch is a dataclass
+    return type(items[0])(**{name: _joined([getattr(item, name) for item in items]) for name in names})
 
 
 def _joined(parts: Sequence[Any]) -> Any:

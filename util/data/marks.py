@@ -15,12 +15,9 @@ DRAWN = 3  # points of a mark that is drawn for an object
 def point_label(
     points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool, radius: float | None = None
 ) -> np.ndarray:
-    """Return the label (H, W) uint8 of points inside the photo: object, unknown pixels around it, background.
+    """Return the label (H, W) uint8 of points (x, y) inside the photo: object, unknown pixels around it, background.
 
-    Args:
-        points: x and y in pixels.
-        joined: whether the lines between the points are marked too.
-        radius: in pixels; None for 2 % of the longer side.
+    ``joined`` marks the lines between them too; ``radius`` is in pixels, None for 2 % of the longer side.
     """
     cells = np.array([[int(x), int(y)] for x, y in points], np.int32)
     unmarked = np.ones(shape, np.uint8)

@@ -20,14 +20,8 @@ MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"
 JPEG_QUALITY = 95
 CLASS_NAMES: tuple[str, ...] = (
-    "striped disc",
-    "dotted star",
-    "checkered ring",
-    "wavy cross",
-    "veined leaf",
-    "grainy gear",
-    "scaly crescent",
-    "brick blob",
+    *("striped disc", "dotted star", "checkered ring", "wavy cross"),
+    *("veined leaf", "grainy gear", "scaly crescent", "brick blob"),
 )
 VERSION = 1  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
@@ -54,10 +48,7 @@ def generate(
     """Draw the data set into the folder ``root`` unless it is there already; return whether it was drawn.
 
     Images are RGB JPEG files whose longer side is ``side`` pixels; masks are palette PNG files of class indices
-    (0 background, 1..8 as in ``CLASS_NAMES``).
-
-    Args:
-        progress: wraps the loop over image numbers, such as tqdm.
+    (0 background, 1..8 as in ``CLASS_NAMES``). ``progress`` wraps the loop over image numbers, such as tqdm.
 
     Raises:
         UserError: ``root`` holds something else.
@@ -149,17 +140,14 @@ def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
             return _soft(5 * (mortar - 0.1))
 
 
-def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    return np.asarray(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
-
-
 def _class_colours(label: int, rng: Rng) -> np.ndarray:
     """Draw the two colours of an object of class `label`, one much darker: float32 (2, 3) RGB in [0, 1]."""
     hues = rng.permutation(CLASS_HUES[label - 1]) + rng.uniform(-HUE_JITTER, HUE_JITTER, 2)
     dark = rng.uniform(0.12, 0.5)
     light = min(1.0, dark + rng.uniform(0.35, 0.6))
-    pair = (_hsv(hues[0], rng.uniform(0.35, 0.95), dark), _hsv(hues[1], rng.uniform(0.2, 0.85), light))
-    return np.stack(pair)[rng.permutation(2)]
+    saturations = rng.uniform(0.35, 0.95), rng.uniform(0.2, 0.85)
+    pair = [colorsys.hsv_to_rgb(h % 1, s, v) for h, s, v in zip(hues, saturations, (dark, light), strict=True)]
+    return np.array(pair, np.float32)[rng.permutation(2)]
 
 
 def _clutter_colour(labels: list[int], rng: Rng) -> list[float]:
@@ -229,9 +217,7 @@ def _arrange(labels: list[int], height: int, width: int, rng: Rng) -> tuple[np.n
     """Place the objects (the last is nearest) until each is visible enough; return the uint8 mask and the objects."""
     low, high = AREAS[len(labels)]
     while True:
-        mask = np.zeros((height, width), np.uint8)
-        objects: list[PlacedObject] = []
-        alone = []
+        mask, objects, alone = np.zeros((height, width), np.uint8), list[PlacedObject](), []
         for label in labels:
             area = np.exp(rng.uniform(np.log(low), np.log(high)))
             objects.append(_place(label, height * SUPERSAMPLING, width * SUPERSAMPLING, area, rng))
@@ -248,8 +234,10 @@ def _paint(image: np.ndarray, label: int, item: PlacedObject, rng: Rng) -> None:
     """Paint one placed object with its texture and its own lighting over the image, in place."""
     inside, u, v, radius = item
     u, v = u[inside], v[inside]
-    finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
-    scale = radius / float(np.clip(radius * rng.uniform(0.2, 0.28), finest, coarsest))
+    period = np.clip(
+        radius * rng.uniform(0.2, 0.28), 6 * SUPERSAMPLING, 11 * SUPERSAMPLING
+    )  # of the texture, in pixels
+    scale = radius / float(period)
     shift = (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
     weight = _texture(label, u * scale + shift[0], v * scale + shift[1], rng)[:, None]
     first, second = _class_colours(label, rng)

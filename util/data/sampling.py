@@ -1,20 +1,28 @@
 """Episode sampling: a pure function of (list, query rule, seed, number).
 
 Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
+
+Generalised segmentation takes all supports of a seed from one run. The runs that DIaM published are those of Python's
+``random``, seeded once with 2023: for each run and novel class its candidates are shuffled, and the first K of one
+novel class are taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import cycle, islice, product
+from random import Random
 
 import numpy as np
 
+from util.config.settings import ProtocolSettings
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
+PUBLISHED_SEED, PUBLISHED_RUNS = 2023, 5  # of generalised segmentation
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -30,17 +38,13 @@ def shuffled(length: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EpisodeKey:
-    """The images of an episode, as rows of the index, and its class (1-based).
-
-    Attributes:
-        others: of an episode with several ways, the other classes with their supports.
-    """
+    """The images of an episode, as rows of the index, and its class (1-based)."""
 
     number: int
     query: int
     class_id: int
     supports: tuple[int, ...]
-    others: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    others: tuple[tuple[int, tuple[int, ...]], ...] = ()  # with several ways, the other classes with their supports
 
     @property
     def drawn(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
@@ -65,30 +69,23 @@ class EpisodeKey:
 
 @dataclass(frozen=True)
 class EpisodeSampler:
-    """Draws episode ``number`` of a list.
+    """Draws episode ``number`` of a list; class and supports depend on the seed and the number alone.
 
-    Attributes:
-        query: query rule. ``sequential`` takes the list in order and starts again at its end; ``shuffle`` takes it in a
-            new random order each epoch (training); ``random`` draws with replacement; ``pairs`` takes the (image,
-            class) pairs of the list in order, ``shuffled_pairs`` in a new random order each epoch;
-            ``class_then_query`` draws a class, then one of its images; ``class_in_turn`` takes the classes in turn.
-        shots: K.
-        seed: seed of the random numbers; class and supports of an episode depend on it and on the number alone.
-        with_replacement: whether a support may occur twice.
-        first: whether a class's first K images are the supports of all its episodes, and no queries (``pairs``).
-        ways: classes of an episode. The other classes come after everything else of the episode has been drawn, so that
-            an episode's first class and its supports are those of the same number with one way.
-        absent: share of the episodes whose query is replaced by an image of the list without a pixel of the class.
+    The query rule ``sequential`` takes the list in order and starts again at its end; ``shuffle`` takes it in a new
+    random order each epoch (training); ``random`` draws with replacement; ``pairs`` takes the (image, class) pairs of
+    the list in order, ``shuffled_pairs`` in a new random order each epoch; ``class_then_query`` draws a class, then one
+    of its images; ``class_in_turn`` takes the classes in turn. The other ways come after everything else of the episode
+    has been drawn, so that an episode's first class and its supports are those of the same number with one way.
     """
 
     images: ImageList
     query: str
-    shots: int
+    shots: int  # K
     seed: int
-    with_replacement: bool = False
-    first: bool = False
+    with_replacement: bool = False  # whether a support may occur twice
+    first: bool = False  # whether a class's first K images are the supports of all its episodes, and no queries (pairs)
     ways: int = 1
-    absent: float = 0.0
+    absent: float = 0.0  # share of the episodes whose query becomes an image of the list without a pixel of the class
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
@@ -127,8 +124,7 @@ class EpisodeSampler:
         candidates = self.images.candidates[class_id]
         if self.first:
             return tuple(candidates[: self.shots].tolist())
-        supports = random.choice(candidates[candidates != query], size=self.shots, replace=self.with_replacement)
-        return tuple(int(s) for s in supports)
+        return tuple(random.choice(candidates[candidates != query], self.shots, self.with_replacement).tolist())
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
         """Return the query and one of its classes."""
@@ -166,3 +162,31 @@ class ListedEpisodes:
 
 
 Sampler = EpisodeSampler | ListedEpisodes
+
+
+def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int) -> ListedEpisodes:
+    """Return a run: an episode for each query, in random order, all with the same supports, of every novel class.
+
+    A class with fewer than K candidates has them repeated.
+    """
+    published = protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS
+    orders = _published_orders(images, seed) if published else {}
+    supports = []
+    for c in images.classes:
+        order = orders.get(c) or random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist()
+        supports.append((c, tuple(islice(cycle(images.alone(order)), shots))))
+    queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
+    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
+    (first, own), *others = supports
+    keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
+    return ListedEpisodes(images, seed, tuple(keys))
+
+
+def _published_orders(images: ImageList, run: int) -> dict[int, list[int]]:
+    """Return the candidates of each class as the published code shuffles them for a run, from 1 on."""
+    stream, out = Random(PUBLISHED_SEED), dict[int, list[int]]()
+    for _, c in product(range(run), images.classes):
+        order = list(range(len(images.candidates[c])))
+        stream.shuffle(order)
+        out[c] = images.candidates[c][order].tolist()
+    return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
@@ -24,13 +24,10 @@ RECENT = 32  # images that the order of episodes counts as kept; caches of 8 to 
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
-    """Return the cache that ``test.cache_gib`` asks for, None for 0.
+    """Return the cache that ``test.cache_gib`` asks for, None for 0; ``processes`` of this machine share its memory.
 
     ``auto`` is half of a CPU's free memory. It keeps none below 4 GiB for each process, because the images of an
     episode are then held together; and none on a GPU, where images without a cache are encoded together.
-
-    Args:
-        processes: of this machine, which share its memory.
     """
     if isinstance(gib, str):
         share = 0.0 if device.type == CUDA else free_bytes() / 2 / processes / GIB
@@ -61,10 +58,8 @@ class FeatureCache:
 
     Every image goes through the encoder alone, so that the content of the cache affects no number. A full cache drops
     the image that is needed again last, of the episodes that ``expect`` names (Belady's rule). Dropping the one used
-    longest ago takes a fifth to a half more encodings where 16 to 64 images of PASCAL's fold 0 fit.
-
-    Args:
-        gib: its maximal size in GiB; the images of the current episodes come on top.
+    longest ago takes a fifth to a half more encodings where 16 to 64 images of PASCAL's fold 0 fit. ``gib`` is its
+    maximal size in GiB; the images of the current episodes come on top.
     """
 
     def __init__(self, gib: float):
@@ -139,10 +134,7 @@ class FeatureCache:
         return found
 
     def settle(self) -> None:
-        """Count the images of the last episodes, with what the model has added to them, and drop what is too much.
-
-        Dropped is what is needed again last; of images not needed again, the one used longest ago.
-        """
+        """Count the images of the last episodes, with what the model has added to them, and drop what is too much."""
         for key in self._touched:
             size = self.kept[key].nbytes
             self.used += size - self._bytes.get(key, 0)
@@ -151,6 +143,7 @@ class FeatureCache:
                 self._needed[key].pop()
         self._touched.clear()
         while self.used > self.limit:
+            # the one that is needed again last; of those not needed again, the one used longest ago
             dropped = max(self.kept, key=lambda key: self._needed[key][-1] if self._needed.get(key) else math.inf)
             del self.kept[dropped]
             self.used -= self._bytes.pop(dropped)
@@ -164,27 +157,18 @@ class FeatureCache:
 def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
-    Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
-    most recent ones, the first of them by number.
+    Episodes of the same classes follow each other; the next one needs the fewest images beside the most recent ones.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []
     for _, group in groupby(keys, lambda key: key.classes):
-        left, recent = {key.number: set(key.rows) for key in group}, OrderedDict[int, None]()
-        new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
-        users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
-        for number, rows in left.items():
-            for row in rows:
-                users[row].append(number)
+        left, recent = {key.number: set(key.rows) for key in group}, dict[int, None]()  # the latest image last
         while left:
-            nearest = min(left, key=new.__getitem__)
+            _, nearest = min((len(rows.difference(recent)), number) for number, rows in left.items())
             order.append(nearest)
             for row in sorted(left.pop(nearest)):
-                for number in users[row] if row not in recent else ():
-                    new[number] -= 1
+                recent.pop(row, None)
                 recent[row] = None
-                recent.move_to_end(row)
-            while len(recent) > RECENT:
-                for number in users[recent.popitem(last=False)[0]]:
-                    new[number] += 1
+            for row in list(recent)[:-RECENT]:
+                del recent[row]
     return order

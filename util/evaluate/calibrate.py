@@ -5,7 +5,7 @@ of the test fold and its images have no part (with ``data.fold_rule: lists``, th
 3 and 5 supports, where the method takes them, and masks, boxes, points and scribbles in turn: one score serves all.
 Both regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
 
-The margins of a network that learnt from base classes are surer of these than of novel ones. Its presence score is
+The margins of a network that learnt from base classes are greater for these than for novel ones. Its presence score is
 therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
 """
 
@@ -81,7 +81,7 @@ def calibrate(config: Config) -> Path:
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
         print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot", flush=True)
-        seen = Evidence()
+        seen = Collected()
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
         for context, images in parts:
             shot, batch, workers = context.config.data.shot, config.test.batch, config.data.workers
@@ -108,11 +108,11 @@ class _Marked(TrialDataset):
         return replace(trial, ways=[replace(way, support_label=marked)])
 
 
-class Evidence:
-    """The observer that collects margins of pixels with their labels, and the evidence of presence."""
+class Collected:
+    """The observer that collects margins of pixels with their labels, and inputs of the presence score."""
 
     def __init__(self) -> None:
-        self.evidence: list[np.ndarray] = []
+        self.inputs: list[np.ndarray] = []  # of the presence score
         self.present: list[bool] = []
         self.margins: list[np.ndarray] = []  # of pixels
         self.labels: list[np.ndarray] = []
@@ -121,9 +121,9 @@ class Evidence:
         """Collect one batch."""
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
-            evidence = calibration.evidence_in(output, item, batch.shown[item])
-            *values, shown = torch.cat([evidence, (labels[item] == 1).any()[None]]).tolist()
-            self.evidence.append(np.array(values, np.float32))
+            inputs = calibration.presence_inputs_in(output, item, batch.shown[item])
+            *values, shown = torch.cat([inputs, (labels[item] == 1).any()[None]]).tolist()
+            self.inputs.append(np.array(values, np.float32))
             self.present.append(bool(shown))
             if shown and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
@@ -133,9 +133,7 @@ class Evidence:
                 self.labels.append(label[drawn] == 1)
 
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
-        """Return the calibration of what was collected, and its scores in words.
-
-        Margins of a network that learns weigh nothing.
+        """Return the calibration, and its scores in words.
 
         Raises:
             UserError: all queries or none show their class, or larger margins do not mean the class.
@@ -148,19 +146,19 @@ class Evidence:
                 "--calibrate: this network does not tell base classes from background; train it first, or take more "
                 "--episodes: queries with and without their class are needed"
             )
-        evidence = np.stack(self.evidence)
-        unused = calibration.MARGIN_NUMBERS if network.learns and evidence.shape[1] > calibration.MARGIN_NUMBERS else 0
-        weights, bias = fit_logistic(evidence[:, unused:], np.array(self.present))
+        inputs = np.stack(self.inputs)
+        unused = calibration.MARGIN_NUMBERS if network.learns and inputs.shape[1] > calibration.MARGIN_NUMBERS else 0
+        weights, bias = fit_logistic(inputs[:, unused:], np.array(self.present))
         every = [0.0] * unused + [float(w) for w in weights]
         made = calibration.Calibration(
             calibration.FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0
         )
-        score = [made.presence(x) for x in evidence]
+        score = [made.presence(x) for x in inputs]
         threshold = float(np.quantile([s for s, present in zip(score, self.present) if present], 1 - KEPT))
         own = calibration.presence_scores(self.present, score, [s >= threshold for s in score])
         listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
-        words = f"{listed}; a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
-        return replace(made, threshold=threshold), words
+        pixel = f"a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
+        return replace(made, threshold=threshold), f"{listed}; {pixel}"
 
 
 def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:

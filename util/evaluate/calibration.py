@@ -20,13 +20,12 @@ from torch import Tensor
 from model.common.ops import resize
 from model.episode import Output
 from model.registry import class_of
-from util.checkpoints.run import Run
-from util.checkpoints.weights import TRAINING_FREE, UNTRAINED
+from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import REPOSITORY, read_text
-from util.report.scores import NETWORK
+from util.report.schema import NETWORK
 from util.typecheck import Misfit, convert
 
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
@@ -34,39 +33,31 @@ MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quanti
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
 
 
-def evidence_of(margin_hw: Tensor, own: Tensor | None) -> Tensor:
-    """Return the evidence (F,) float32 of a class: quantiles, mean and deviation of the margin, its share above 0.
+def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
+    """Return the inputs (F,) float32 of a class's presence score: of the margin quantiles, mean, deviation, share > 0.
 
-    Args:
-        margin_hw: (H, W), the photo's pixels alone, without padding.
-        own: the model's own numbers (E,), which come last.
+    The margin (H, W) is of the photo's pixels alone, without padding; the model's ``own`` numbers (E,) come last.
     """
-    height, width = margin_hw.shape
-    shrink = min(GRID / max(height, width), 1)
-    size = (max(round(height * shrink), 1), max(round(width * shrink), 1))
+    shrink = min(GRID / max(margin_hw.shape), 1)
+    size = tuple(max(round(side * shrink), 1) for side in margin_hw.shape)
     values = resize(margin_hw[None, None].float(), size).flatten()
     quantiles = torch.stack([values.quantile(share) for share in QUANTILES])
     rest = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
     return torch.cat([quantiles, rest] if own is None else [quantiles, rest, own.float()])
 
 
-def evidence_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
-    """Return the evidence (F,) of the class in one query of a batch, of which ``shown`` (h, w) is no padding."""
+def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
+    """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
     height, width = shown
     background, foreground = output.extra.get(NETWORK, output.logits)[item, :, :height, :width].float()
-    return evidence_of(foreground - background, None if output.evidence is None else output.evidence[item, 0])
+    return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
 def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:
     """Return in percent how often photos with and without the class are told apart.
 
-    Args:
-        present: whether each query shows its class.
-        score: of its presence, larger for present.
-        shown: whether the prediction says that it does.
-
-    Returns:
-        ``presence_accuracy``, and ``presence_auroc`` if there are queries of both kinds.
+    ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
+    ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
     """
     truth = np.array(present, bool)
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
@@ -90,32 +81,27 @@ MEND = "make it again: python test.py CONFIG --calibrate"
 class Calibration:
     """The content of a calibration's file.
 
-    Attributes:
-        model: the name of the method, for people.
-        made_for: digest of weights and model settings.
-        made_on: data set, fold, episodes and so on, in words.
-        scale, offset: a pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset).
-        weights, bias: the probability of presence is sigmoid(weights . evidence + bias).
-        threshold: least probability of presence with which a mask is shown.
+    A pixel's probability, in a photo that shows the class, is sigmoid(scale * margin + offset), and the probability of
+    presence sigmoid(weights . inputs + bias).
     """
 
     calibration: Literal["sym-net-calibration/1"]
-    model: str
-    made_for: str
-    made_on: str
+    model: str  # the name of the method, for people
+    made_for: str  # digest of weights and model settings
+    made_on: str  # data set, fold, episodes and so on, in words
     scale: float
     offset: float
     weights: list[float]
     bias: float
-    threshold: float
+    threshold: float  # least probability of presence with which a mask is shown
 
     def margins(self, margins: np.ndarray) -> np.ndarray:
         """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""
         return (self.scale * margins + self.offset).astype(np.float32)
 
-    def presence(self, evidence: np.ndarray) -> float:
-        """Return the probability that a photo shows a class by its evidence (F,); ValueError for another F."""
-        return sigmoid(float(np.dot(self.weights, evidence.astype(np.float64))) + self.bias)
+    def presence(self, inputs: np.ndarray) -> float:
+        """Return the probability that a photo shows a class by ``presence_inputs`` (F,); ValueError for another F."""
+        return sigmoid(float(np.dot(self.weights, inputs.astype(np.float64))) + self.bias)
 
     def facts(self) -> dict[str, Any]:
         """Return the entry of a result: origin, digest and threshold."""
@@ -138,10 +124,10 @@ def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
     if class_of(config.model).learns:
-        section["presence"] = "likeness of each support"  # the evidence that it was made from
+        section["presence"] = "likeness of each support"  # the inputs that it was made from
     if isinstance(section.get("encoder"), dict):
-        told = ("weights", "pretraining", "partial")  # by the digest of the weights
-        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in told}
+        start = ("weights", "pretraining", "partial")  # which the digest of the weights stands for
+        section["encoder"] = {k: v for k, v in section["encoder"].items() if k not in start}
     return hashlib.sha256(f"{weights} {json.dumps(section, sort_keys=True)}".encode()).hexdigest()
 
 
@@ -155,9 +141,7 @@ def calibration_path(config: Config, source: str) -> Path:
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
     """Return a network's calibration, the run's or a shipped one, or None; errors as ``read_calibration``.
 
-    Args:
-        source: of the weights, as in ``util/checkpoints/weights.py``.
-        weights: digest of all tensors.
+    ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
     files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))

@@ -49,14 +49,14 @@ def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
     for given, target in zip(margins, out, strict=True):
         own = x = cv2.resize(given, size, interpolation=cv2.INTER_AREA)
         for _ in range(ROUNDS):
-            wanted = own + own.std() * _colour_evidence(small, x > 0)
+            wanted = own + own.std() * _colour_term(small, x > 0)
             x = cg(system, wanted.ravel(), x0=x.ravel(), maxiter=STEPS, M=inverse)[0].reshape(own.shape)
-        x *= (own.std() + TINY) / (x.std() + TINY)  # as sure as before
+        x *= (own.std() + TINY) / (x.std() + TINY)  # with the deviation of before
         target[:] = cv2.resize(x, (width, height), interpolation=cv2.INTER_LINEAR)
     return out
 
 
-def _colour_evidence(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _colour_term(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return c (h, w) in -1..1 of a mask (h, w) bool: whether a colour is more frequent in it than around it."""
     if inside.sum() < FEWEST:
         return np.zeros(inside.shape, np.float32)

@@ -1,6 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,13 +10,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.common.ops import resize
-from model.episode import IGNORE, LabelledImages, Output
+from model.episode import IGNORE, Episode, LabelledImages, Output
 from util.config.folds import Fold
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
-from util.evaluate.calibration import Calibration, evidence_in, presence_scores
-from util.report.scores import BASE, FINAL, NETWORK
+from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
+from util.report.schema import BASE, FINAL, NETWORK
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
 from util.run.processes import World
@@ -23,14 +24,21 @@ from util.run.processes import World
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
 CHECKED = 100  # predictions from one look at their values to the next
+# Takes number, IoU of the final output in percent, predictions and maps of an episode.
+Keep = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
 class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, evidence of a calibration, pictures."""
+    """Sees every batch of a pass that this process scores: counts, inputs of a calibration, pictures."""
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
+
+
+def predicted_by(network: Any, episodes: Sequence[Episode]) -> Output:
+    """Return a network's output for the episodes of one class, or of several that compete."""
+    return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -39,34 +47,21 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
     return {FINAL: output.logits, **output.extra, **base}
 
 
+@dataclass(eq=False)
 class Scoreboard:
-    """The observer that counts every output of a model: against the episode's classes, a base learner's in base labels.
+    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
 
-    Args:
-        classes: of the data set.
-        scored_on: the name of the trial's label to count on; None takes the only one.
-        episodes: only episodes with a number below it count; None counts all.
-        keep: called with number, IoU of the final output in percent, predictions and maps of every counted episode.
-        asks_presence: whether queries may lack their class, so that the presence score is scored too.
-        calibration: of the network; masks of queries below its threshold are empty.
-        further: names of ``metrics.METRICS`` that are counted too.
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        scored_on: str | None = None,
-        episodes: int | None = None,
-        keep: Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None] | None = None,
-        asks_presence: bool = False,
-        calibration: Calibration | None = None,
-        further: Sequence[str] = (),
-    ):
-        self.classes, self.scored_on, self.episodes = classes, scored_on, episodes
-        self.keep, self.asks_presence, self.calibration, self.further = keep, asks_presence, calibration, further
-        self.presence: dict[int, tuple[bool, float, bool]] = {}  # number -> query shows the class, score, mask shown
-        self.records: dict[str, list[Tensor]] = {}  # output -> the records of each episode
-        self.base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
+    classes: int  # of the data set
+    scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
+    episodes: int | None = None  # only episodes with a number below it count; None counts all
+    keep: Keep | None = None  # called for every counted episode
+    asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
+    calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
+    further: Sequence[str] = ()  # names of ``metrics.METRICS`` that are counted too
+    # what is counted: number -> query shows the class, score, mask shown; output -> the records of each episode
+    presence: dict[int, tuple[bool, float, bool]] = field(default_factory=dict)
+    records: dict[str, list[Tensor]] = field(default_factory=dict)
+    base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
         """Count one batch; ``numbers`` are those of its episodes."""
@@ -88,10 +83,9 @@ class Scoreboard:
         for name, logits in scored_outputs(output).items():
             predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
         if self.asks_presence:
-            self._decide(number, predictions, label, evidence_in(output, item, batch.shown[item]))
+            self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-        if len(class_id_n) == 1:
-            counted[ALL_FOREGROUND] = torch.ones_like(label)
+        counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
         for name, prediction in counted.items():
             records = metrics.episode_records(number, class_id_n, prediction, label, self.further)
             self.records.setdefault(name, []).append(records)
@@ -101,18 +95,17 @@ class Scoreboard:
             iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
             self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
 
-    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, evidence: Tensor) -> None:
+    def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
         """Note an episode's presence score, and empty its final mask if the score is below the threshold.
 
         Pixels of the mask in the padding do not count as shown.
         """
         mask = predictions[FINAL]
         shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()
-        *evidence_f, present, visible = torch.cat([evidence, torch.stack([(label_hw == 1).any(), shown])]).tolist()
-        numbers = np.array(evidence_f, np.float32)
-        score = evidence_f[0]  # without a calibration: the largest quantile of the margin
+        *values, present, visible = torch.cat([inputs, torch.stack([(label_hw == 1).any(), shown])]).tolist()
+        score = values[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
-            score, predictions[UNGATED] = self.calibration.presence(numbers), mask
+            score, predictions[UNGATED] = self.calibration.presence(np.array(values, np.float32)), mask
             if score < self.calibration.threshold:
                 for name in {FINAL, NETWORK} & predictions.keys():
                     predictions[name] = torch.zeros_like(mask)
@@ -148,14 +141,9 @@ class Scoreboard:
 
 
 class ChannelBoard(Scoreboard):
-    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids.
+    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids."""
 
-    Args:
-        fold: of the classes.
-        keep: as in ``Scoreboard``.
-    """
-
-    def __init__(self, fold: Fold, keep: Callable[..., None] | None = None):
+    def __init__(self, fold: Fold, keep: Keep | None = None):
         super().__init__(fold.classes, keep=keep)
         self.fold = fold
 
@@ -192,12 +180,8 @@ def run_pass(
     The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
 
     With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
-    that share images follow each other; their order affects no count.
-
-    Args:
-        title: the label of the progress bar.
-        batch: items that the network sees together; images of their original sizes come one by one.
-        workers: loader processes, 0 for none.
+    that share images follow each other; their order affects no count. Images of their original sizes come one by one,
+    whatever ``batch`` is; ``title`` is the label of the progress bar.
     """
     network: Any = prepared.network
     was_training = network.training
@@ -213,7 +197,7 @@ def run_pass(
             inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
                 seen = inputs if cache is None else cache.fill(item)
-                output = network(seen[0]) if len(seen) == 1 else network.forward_classes(seen)
+                output = predicted_by(network, seen)
             if these[0] % CHECKED == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:

@@ -16,7 +16,7 @@ from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import BASE_ALONE, ChannelBoard
 from util.evaluate.jobs import Job
 from util.evaluate.metrics import predicted
-from util.report.scores import FINAL
+from util.report.schema import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import check_finite
 from util.run.processes import World

@@ -36,44 +36,30 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
 
 log = logging.getLogger("symnet")
-Lists = dict[tuple[int, str | None], ImageList]  # by number of shots and published list
-Networks = dict[tuple[int, int], tuple[PreparedNetwork, Weights]]  # by number of shots and image side
+Loaded = dict[tuple, Any]  # lists by number of shots and published list, networks by number of shots and image side
 
 
 @dataclass(eq=False)
 class Job:
-    """One protocol with one number of shots, which gives one result.
-
-    Attributes:
-        scored_on: the label that predictions are compared with: letterbox, square or original.
-        samplers: of the episodes, by seed.
-        episodes: the number of episodes, by seed.
-        prepared: the network, for the view's image side.
-        replayed: the manifest whose episodes these are, None for the protocol's own.
-        quick_look: whether the number of scored episodes is not the protocol's, or is below that of the manifest.
-        calibration: of the network, where the protocol asks whether queries show their class.
-        boards: the counts, by seed: a ``Scoreboard`` or a ``ChannelBoard``.
-        kept: the ``KeptPredictions`` that pictures will show, None without pictures.
-        shared_with: names of the protocols scored in the same passes.
-    """
+    """One protocol with one number of shots, which gives one result."""
 
     name: str
     protocol: ProtocolSettings
     context: RunContext
     images: ImageList
     view: View
-    scored_on: str
-    samplers: dict[int, Sampler]
-    episodes: dict[int, int]
-    prepared: PreparedNetwork
+    scored_on: str  # the label that predictions are compared with: letterbox, square or original
+    samplers: dict[int, Sampler]  # of the episodes, by seed
+    episodes: dict[int, int]  # their number, by seed
+    prepared: PreparedNetwork  # for the view's image side
     weights: Weights
-    replayed: Path | None
-    quick_look: bool
-    calibration: Calibration | None
-    boards: dict[int, Any] = field(default_factory=dict)
-    kept: Any = None
+    replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
+    quick_look: bool  # whether the number of episodes is not the protocol's, or is below that of the manifest
+    calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
+    boards: dict[int, Any] = field(default_factory=dict)  # the counts, by seed: ``Scoreboard`` or ``ChannelBoard``
+    kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
-    shared_with: list[str] = field(default_factory=list)
+    shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
 
 def is_quick(config: Config, name: str) -> bool:
@@ -150,12 +136,10 @@ def build_test_jobs(
         raise UserError(f"--manifest {manifest}: this file does not exist; give the episodes.jsonl of a result")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    jobs: list[Job] = []
-    lists: Lists = {}
-    networks: Networks = {}
+    jobs, loaded = list[Job](), Loaded()
     for shot, name in itertools.product(each_shots, names):
         try:
-            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, manifest, lists, networks))
+            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, manifest, loaded))
         except UserError as error:
             if not every:
                 raise
@@ -165,26 +149,30 @@ def build_test_jobs(
     return jobs
 
 
-def _job(context: RunContext, name: str, world: World, played: Path | None, lists: Lists, networks: Networks) -> Job:
-    """Return the job of a protocol; ``lists`` and ``networks`` hold what the jobs before it have loaded."""
+def _job(context: RunContext, name: str, world: World, played: Path | None, loaded: Loaded) -> Job:
+    """Return the job of a protocol; ``loaded`` holds lists and networks of the jobs before it."""
     config, protocol, shot = context.config, context.config.protocols[name], context.config.data.shot
-    _check_generalised(context, name)
+    if problem := protocol_problem(context.model_class, name, protocol.generalised):
+        raise UserError(problem)
+    if protocol.generalised and (config.test.metrics or config.test.trained_on or config.test.averaged(shot)):
+        options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
+        raise UserError(f"protocol {name} takes no {options}; leave them out")
     view, wanted, published = view_of(config, protocol), config.test.episodes, None if played else protocol.list_file
-    listed_as = name if protocol.generalised else published
-    if (shot, listed_as) not in lists:
+    listed_as = "list", shot, name if protocol.generalised else published
+    if listed_as not in loaded:
         with world.main_first():
-            lists[shot, listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
-    images, samplers = lists[shot, listed_as], dict[int, Sampler]()
+            loaded[listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
+    images, samplers, episodes = loaded[listed_as], dict[int, Sampler](), dict[int, int]()
     if played:
         ways = len(context.fold.novel) if protocol.generalised else protocol.ways
         listed = replay(played, images, config.data, ways, protocol.absent > 0 or protocol.generalised)
         samplers |= listed
-        episodes = {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
+        episodes |= {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
         quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
         if protocol.generalised and any(len({key.drawn for key in s.keys}) > 1 for s in listed.values()):
             raise UserError(f"{played}: protocol {name} has one support set for all episodes of a seed")
     else:
-        episodes, quick = dict[int, int](), is_quick(config, name)
+        quick = is_quick(config, name)
         for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
             samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
             each: Any = drawn.keys if isinstance(drawn, ListedEpisodes) else ()
@@ -197,35 +185,25 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, list
             f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
             "test.flip, test.scales, test.fuse and test.adapt"
         )
-    if (shot, view.side) not in networks:
+    if (shot, view.side) not in loaded:
         of_network = replace(context, config=network_config(config))
-        model, loaded = load_weights(of_network, view.side or None)
+        model, weights = load_weights(of_network, view.side or None)
         network = with_tta(model, of_network, view, shot)
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
-        networks[shot, view.side] = prepared, loaded
-    prepared, weights = networks[shot, view.side]
+        loaded[shot, view.side] = prepared, weights
+    prepared, weights = loaded[shot, view.side]
     calibration = find_calibration(config, weights.source, weights.digest) if protocol.absent > 0 else None
     if protocol.absent > 0 and calibration is None:
-        how = "python test.py CONFIG --calibrate"
-        log.info("%s: no calibration of these weights: every mask is shown; for one: %s", name, how)
+        mend = "for one: python test.py CONFIG --calibrate"
+        log.info("%s: no calibration of these weights: every mask is shown; %s", name, mend)
     chosen = samplers, episodes, prepared, weights, played, quick, calibration
     return Job(name, protocol, context, images, view, scored_on(view, protocol), *chosen)
-
-
-def _check_generalised(context: RunContext, name: str) -> None:
-    """Refuse a protocol of the other kind than the model's, and options without meaning in generalised segmentation."""
-    test, generalised = context.config.test, context.config.protocols[name].generalised
-    if problem := protocol_problem(context.model_class, name, generalised):
-        raise UserError(problem)
-    if generalised and (test.metrics or test.trained_on or test.averaged(context.config.data.shot)):
-        options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
-        raise UserError(f"protocol {name} takes no {options}; leave them out")
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
     """Return the fewest passes that cover every seed of every job: a seed, and jobs with its episodes and its inputs.
 
-    The network runs once for all of them. They may have different numbers of episodes, which begin with the same ones.
+    Their numbers of episodes may differ: all begin with the same ones.
     """
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:

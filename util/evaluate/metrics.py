@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.report.scores import mean_iou
+from util.report.schema import mean_iou
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
@@ -58,9 +58,7 @@ def episode_records(
 ) -> Tensor:
     """Return the records (N, 8 + 2 for each further metric) int64 of one episode; pixels labelled 255 are ignored.
 
-    Args:
-        class_id_n: of the N classes, which prediction and label call 1..N.
-        further: names of ``METRICS``.
+    ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``.
     """
     valid = label_hw != IGNORE
 
@@ -87,14 +85,10 @@ def iou_of(records: np.ndarray) -> float:
 
 
 def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the scores of the records of all episodes.
+    """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
-    Args:
-        classes: of the data set, whose ids are 1..classes.
-        further: the further metrics of the records, names of ``METRICS``.
-
-    Returns:
-        ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of ids that occurred (text), and ``further``; in percent.
+    In percent: ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of ids that occurred (text), and the ``METRICS``
+    named by ``further``, which the records have.
     """
     sums = np.zeros((classes + 1, records.shape[1]), np.int64)
     np.add.at(sums, records[:, CLASS], records)

@@ -1,8 +1,11 @@
-"""Pictures of episodes of a test (first, worst, best, random): predictions kept while they are scored, then drawn."""
+"""Pictures of episodes: those of a test, kept while it scores them, and several methods' predictions in one figure."""
+
+from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,21 +16,27 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
 from util.data.lists.index import Index
+from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
-from util.evaluate.evaluate import BASE, FINAL
-from util.evaluate.jobs import Job
+from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import NUMBER, iou_of
+from util.evaluate.verify import config_of
 from util.files import write_atomically
 from util.report.charts import CHARTS
-from util.report.figure import SUFFIXES, write_figure
+from util.report.figure import PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
-from util.report.pictures import PANEL_HEIGHT, Panels, at_panel_size, draw, labelled
+from util.report.rows import row_name
+from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
+from util.run.data import trials
+from util.run.device import pick_device
 from util.run.processes import World
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
@@ -48,25 +57,21 @@ Shown = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and cl
 
 @dataclass(frozen=True)
 class Kept:
-    """One episode's predictions at the size of its scored label, and its maps at their own size.
+    """One episode's predictions at the size of its scored label, and its maps at their own size."""
 
-    Attributes:
-        iou: of the final output, in percent.
-        predictions: output -> the bytes of a PNG file of (H', W') uint8: 0 and 1, or base-class ids.
-        maps: name -> (h, w) float16.
-    """
+    iou: float  # of the final output, in percent
+    predictions: dict[str, np.ndarray]  # output -> the bytes of a PNG of (H', W') uint8: 0 and 1, or base-class ids
+    maps: dict[str, np.ndarray]  # name -> (h, w) float16
 
-    iou: float
-    predictions: dict[str, np.ndarray]
-    maps: dict[str, np.ndarray]
+    def final(self) -> Kept:
+        """Return the final prediction alone."""
+        return Kept(self.iou, {FINAL: self.predictions[FINAL]}, {})
 
 
 class KeptPredictions:
     """Keeps the predictions of the episodes that a choice may fall on, in bounded memory.
 
-    Args:
-        wanted: kind (first, worst, best, random) -> number of episodes.
-        episodes: seed -> number of scored episodes.
+    ``wanted`` is kind (first, worst, best, random) -> number of episodes; ``episodes`` seed -> number of scored ones.
     """
 
     def __init__(self, wanted: dict[str, int], episodes: dict[int, int]):
@@ -102,19 +107,17 @@ class KeptPredictions:
 
     def gathered(self, world: World) -> dict[Episode, Kept]:
         """Return the kept episodes of all processes, (seed, number) -> predictions."""
-        return {episode: kept for part in world.gather(self._kept) for episode, kept in part.items()}
+        return dict(ChainMap(*world.gather(self._kept)))
 
 
 def parse_kinds(text: str) -> dict[str, int]:
     """Return the kinds of episodes and their numbers, such as ``worst:20,best:20``; UserError for other words."""
-    out = {}
-    for part in filter(None, text.split(",")):
-        kind, _, count = part.partition(":")
+    parts = [part.partition(":") for part in filter(None, text.split(","))]
+    for kind, colon, count in parts:
         if kind not in KINDS or not count.isdecimal() or not int(count):
             hint = "" if kind in KINDS else nearest(kind, KINDS)
-            raise UserError(f"--save-images {part}: write such as worst:20{hint}")
-        out[kind] = int(count)
-    return out
+            raise UserError(f"--save-images {kind}{colon}{count}: write such as worst:20{hint}")
+    return {kind: int(count) for kind, _, count in parts}
 
 
 def remove_pictures(folder: Path) -> None:
@@ -129,10 +132,8 @@ def remove_pictures(folder: Path) -> None:
 def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
     """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
-    Args:
-        kept: (seed, number) -> predictions of these episodes, at least.
-        folder: of the result: ``episodes.png``, and ``pictures`` with an index.html.
-        suffix: see ``write_figure``.
+    In the folder of its result they are ``episodes.png``, and ``pictures`` with an index.html; ``kept`` has their
+    predictions by (seed, number).
     """
     if job.kept is None:
         return
@@ -144,8 +145,7 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         return episode_panels(job, job.samplers[seed](number), found, ious, photo)
 
     if first := job.kept.first:
-        finals = [replace(kept[e], predictions={FINAL: kept[e].predictions[FINAL]}, maps={}) for e in first]
-        boards = [panels(seed, number, final) for (seed, number), final in zip(first, finals)]
+        boards = [panels(seed, number, kept[seed, number].final()) for seed, number in first]
         write_figure(folder / EPISODES, draw(boards), suffix)
     entries = []
     chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})
@@ -173,13 +173,9 @@ def _photo(index: Index, row: int) -> Shown:
 def episode_panels(
     job: Job, key: EpisodeKey, found: Kept, ious: dict[str, float], photo: Callable[[int], Shown] | None = None
 ) -> Panels:
-    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent.
-
-    Args:
-        photo: returns the photo of a row; default reads it.
-    """
+    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent."""
     index, names, out = job.images.index, job.context.config.data.classes, []
-    photo = photo or partial(_photo, index)
+    photo = photo or partial(_photo, index)  # which reads the photo of a row
     for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
         for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
             label = numbered(classes, [index.value_of(way.class_id)]).numpy()
@@ -224,3 +220,60 @@ def _query(job: Job, key: EpisodeKey, query: Shown, kept: Kept, ious: dict[str, 
                 text += "".join(f", {of_all[c - 1]}" for c in np.unique(ids) if c)
             panels.append((text, labelled(image, ids, PREDICTION_COLOUR, several)))
     return panels
+
+
+def side_by_side(
+    paths: Sequence[Path], episodes: Sequence[int], out: Path, suffix: str = "pdf", protocol: str | None = None
+) -> list[Path]:
+    """Predict some episodes by the networks of several results, draw them and return the files.
+
+    Args:
+        paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
+        episodes: numbers of episodes of the first seed, a row each.
+        out: the figure's file, without its suffix.
+        suffix: see ``write_figure``.
+
+    Raises:
+        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
+    """
+    boards: list[Panels] = [[] for _ in episodes]
+    first: tuple[Path, list] | None = None
+    for path in dict.fromkeys(file for place in paths for file in find_results([place])):
+        result = read_result(path)
+        if protocol not in (None, result["protocol"]):
+            continue
+        scored = [e for e in read_manifest(path.parent / MANIFEST).episodes if e.get("seed", 0) == result["seeds"][0]]
+        if wrong := [number for number in episodes if not 0 <= number < len(scored)]:
+            raise UserError(f"--episodes {wrong[0]}: {path} has episodes 0 to {len(scored) - 1}")
+        chosen = [(scored[number]["query"], ways_of(scored[number])) for number in episodes]
+        first = first or (path, chosen)
+        if chosen != first[1]:
+            mend = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
+            raise UserError(f"{first[0]} and {path} have other episodes of these numbers; {mend}")
+        for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
+            caption, picture = panels[-1]
+            board += [] if board else panels[:-1]
+            board.append((caption.replace(FINAL, row_name(result), 1), picture))
+    if first is None:
+        raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {protocol}")
+    write_figure(out, draw(boards, aligned=True), suffix)
+    return [out.with_name(f"{out.name}.{ending}") for ending in dict.fromkeys(("png", suffix))]
+
+
+def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
+    """Return the panels of a result's episodes, the prediction last."""
+    config = config_of(path, result)
+    config = replace(config, run=replace(config.run, device="auto"))
+    world, seed = World(0, 1, pick_device("auto")), result["seeds"][0]
+    (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
+    if job.protocol.generalised:
+        raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
+    if job.weights.digest != result["weights"]:
+        raise UserError(f"{path}: {job.weights.source} holds other weights today; score the run again with test.py")
+    seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), job.samplers[seed]
+    absent = job.protocol.absent > 0
+    board = Scoreboard(len(config.data.classes), None, None, partial(seen.add, seed), absent, job.calibration)
+    data = Subset(trials(job.context, sampler, job.view, (job.scored_on,)), list(episodes))
+    run_pass(job.prepared, data, len(episodes), [board], world, row_name(result))
+    found = [kept.final() for _, kept in sorted(seen.gathered(world).items())]
+    return [episode_panels(job, sampler(n), kept, {FINAL: kept.iou}) for n, kept in zip(episodes, found, strict=True)]

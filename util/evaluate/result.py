@@ -17,8 +17,7 @@ from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
 from util.report.result_table import MADE_FROM_MASKS
 from util.report.run_folder import environment
-from util.report.schema import MANIFEST, SCHEMA, Track
-from util.report.scores import FINAL, over_seeds
+from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.run.context import RunContext
 from util.run.device import describe
 from util.run.input_size import in_words
@@ -73,7 +72,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "episodes": max(job.episodes.values()),
         "seeds": list(job.samplers),
         "calibration": None if job.calibration is None else job.calibration.facts(),
-        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.left_out})},
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.rare})},
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
@@ -87,7 +86,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "list_images": len(job.images.queries),
         "photos": job.images.files_digest,
         "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
-        "left_out": [data.classes[c - 1] for c in job.images.left_out],
+        "left_out": [data.classes[c - 1] for c in job.images.rare],
         "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
         "manifest": MANIFEST,
         "per_seed": per_seed,

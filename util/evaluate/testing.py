@@ -54,10 +54,8 @@ def test(
         if config.run.deterministic:
             compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
-        folders = [
-            RunFolder(result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look), world.is_main)
-            for j in jobs
-        ]
+        places = [result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look) for j in jobs]
+        folders = [RunFolder(place, world.is_main) for place in places]
         for job in jobs:
             sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
             log.info(
@@ -76,10 +74,7 @@ def test(
                 run_generalised(job, world)
         for seed, members in passes([job for job in jobs if not job.protocol.generalised]):
             _run(members, seed, world, cache)
-        out = []
-        for job, folder in zip(jobs, folders, strict=True):
-            out.append(_finish(job, folder, world, figures, form))
-            folder.close()
+        out = [_finish(job, folder, world, figures, form) for job, folder in zip(jobs, folders, strict=True)]
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
     return out
@@ -120,6 +115,7 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
     if not world.is_main:
+        folder.close()
         return result
     (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
     remove_pictures(folder.path)
@@ -139,6 +135,7 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     save_pictures(job, records, kept, folder.path, title(result), figures)
     folder.write_json(RESULT, result)
     log.info("result: %s", folder.path / RESULT)
+    folder.close()
     return result
 
 
@@ -171,7 +168,7 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
             if number in presence:
                 episode["presence"] = presence[number][1]
             of_episode = {name: table[place] for name, table in tables.items()}
-            episode["outputs"] = {n: _counts(rows, whole) for n, rows in of_episode.items()}
+            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
             for i, metric in enumerate(job.context.config.test.metrics):
                 first = FURTHER + 2 * i
                 episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}

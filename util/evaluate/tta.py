@@ -23,8 +23,8 @@ from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
 from util.evaluate.edges import refined
-from util.evaluate.evaluate import BASE, scored_outputs
-from util.report.scores import FINAL, NETWORK
+from util.evaluate.evaluate import predicted_by, scored_outputs
+from util.report.schema import BASE, FINAL, NETWORK
 from util.run.context import RunContext
 from util.run.input_size import real_scales
 from util.run.network import build_model
@@ -79,14 +79,32 @@ class CachedByView:
         return sum(features.nbytes for features in self.by_view)
 
 
-class TestTimeAugmentation(nn.Module):
-    """Networks of the same weights, one per factor, that see an episode in turn; the tester calls it like a network.
+class Steps(nn.Module):
+    """Steps around networks of the same weights; the tester calls it like a network."""
 
-    Args:
-        networks: each built for images of the size that its factor gives.
-        factors: relative to the size of the images that ``forward`` gets.
-        flip: whether every network also sees its images mirrored.
-        each_support_alone: whether the networks take one shot, and every support is seen in passes of its own.
+    forward_classes: Callable[[Sequence[Episode]], Output]  # for several classes that compete
+
+    def __init__(self, networks: Sequence[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.masks_supports = getattr(networks[0], "masks_supports", False)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each network, as ``nn.Module.compile`` does; the steps stay Python."""
+        for network in self.networks:
+            network.compile(*args, **kwargs)
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for one class per episode."""
+        return self.forward_classes([episode])
+
+
+class TestTimeAugmentation(Steps):
+    """Networks, one per factor, that see an episode in turn: ``maps``, which are only displayed, are the first pass's.
+
+    A factor is relative to the size of the images that ``forward`` gets, and its network is built for that size. With
+    ``flip`` every network also sees its images mirrored; with ``each_support_alone`` the networks take one shot, and
+    every support is seen in passes of its own.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -94,31 +112,20 @@ class TestTimeAugmentation(nn.Module):
     def __init__(
         self, networks: Sequence[FewShotModel], factors: Sequence[float], flip: bool, each_support_alone: bool
     ):
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
+        super().__init__(networks)
         sides = (False, True) if flip else (False,)
         self.views = [(n, TtaView(f, mirrored)) for n, f in zip(networks, factors) for mirrored in sides]
         self.each_support_alone = each_support_alone
-        self.masks_supports = networks[0].masks_supports
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile each network, as ``nn.Module.compile`` does; the loop over views stays Python."""
-        for network in self.networks:
-            network.compile(*args, **kwargs)
-
-    def forward(self, episode: Episode) -> Output:
-        """Return the averaged outputs at the query's size; ``maps``, which are only displayed, are the first pass's."""
-        return self.forward_classes([episode])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the averaged outputs for several classes that compete."""
+        """Return the averaged outputs at the query's size."""
         sums: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
         passes, size = 0, episodes[0].query.shape[-2:]
         for number, (network, view) in enumerate(self.views):
             seen = [_seen(episode, view, number) for episode in episodes]
             for each in zip(*map(_one_by_one, seen)) if self.each_support_alone else [seen]:
-                output = network(each[0]) if len(each) == 1 else network.forward_classes(each)
+                output = predicted_by(network, each)
                 passes, maps = passes + 1, maps if passes else output.maps
                 for name, logits in scored_outputs(output).items():
                     probability = view.back(logits, size)
@@ -149,6 +156,9 @@ def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
     def of_shots(change: Callable[[Tensor], Tensor], shots: Any) -> Any:
         return list(map(change, shots)) if isinstance(shots, list) else change(shots)
 
+    def of_view(cached: list[CachedFeatures] | None) -> list[CachedFeatures] | None:
+        return None if cached is None else [cast(CachedByView, kept).by_view[number] for kept in cached]
+
     base_label = episode.query_base_label
     return replace(
         episode,
@@ -157,13 +167,9 @@ def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
         support=of_shots(view.image, episode.support),
         support_label=of_shots(view.label, episode.support_label),
         query_base_label=None if base_label is None else view.label(base_label),
-        cached_support=_of_view(episode.cached_support, number),
-        cached_query=_of_view(episode.cached_query, number),
+        cached_support=of_view(episode.cached_support),
+        cached_query=of_view(episode.cached_query),
     )
-
-
-def _of_view(cached: list[CachedFeatures] | None, number: int) -> list[CachedFeatures] | None:
-    return None if cached is None else [cast(CachedByView, kept).by_view[number] for kept in cached]
 
 
 def _one_by_one(episode: Episode) -> Iterator[Episode]:
@@ -178,60 +184,39 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
         )
 
 
-class AdaptedToSupports(nn.Module):
-    """A network that predicts each episode by a copy adapted to its supports; the tester calls it like a network."""
+class AdaptedToSupports(Steps):
+    """A network that predicts each episode by a copy adapted to its supports (B = 1)."""
 
     def __init__(self, network: FewShotModel, seed: int):
-        super().__init__()
+        super().__init__([network])
         adaptable(network)  # else it raises, before hours are spent
-        self.network, self.seed = network, seed
-
-    def forward(self, episode: Episode) -> Output:
-        """Return the output for one episode (B = 1)."""
-        return self.forward_classes([episode])
+        self.seed = seed
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
-        """Return the output for several classes that compete (B = 1)."""
-        network = self.network
+        """Return the output for several classes that compete."""
+        network: Any = self.networks[0]
         try:
             network = fit(network, episodes, seed=self.seed)
         except NotLearnt as reason:
             log.info("episode %d: %s; the network itself predicts it", episodes[0].number, reason)
-        return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
+        return predicted_by(network, episodes)
 
 
-class WithEdges(nn.Module):
-    """A network whose masks get the edges of the query's photo; the tester calls it like a network."""
+class WithEdges(Steps):
+    """A network whose masks get the edges of the query's photo; ``extra`` has its own logits as ``network``."""
 
     def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network: Any = network
-        self.masks_supports = getattr(network, "masks_supports", False)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the network; the edges stay Python."""
-        self.network.compile(*args, **kwargs)
-
-    def forward(self, episode: Episode) -> Output:
-        """Return the output with other logits; ``extra`` has those of the network as ``network``."""
-        return self.forward_classes([episode])
+        super().__init__([network])
+        self.cache_support, self.cache_query = (getattr(network, f"cache_{of}", None) for of in ("support", "query"))
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes that compete, each of which gets edges of its own."""
-        output = self.network(episodes[0]) if len(episodes) == 1 else self.network.forward_classes(episodes)
+        output = predicted_by(self.networks[0], episodes)
         logits, photos = output.logits.float(), episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
         margins = (logits[:, 1:] - logits[:, :1]).cpu().numpy()
         moved = np.stack([refined(*pair) for pair in zip(photos, margins, strict=True)])
         edges = torch.cat([torch.zeros_like(logits[:, :1]), torch.from_numpy(moved).to(logits.device)], dim=1)
         return replace(output, logits=edges, extra={**output.extra, NETWORK: logits})
-
-    def cache_support(self, support: Tensor, support_label: Tensor) -> Any:
-        """Return the network's cached features of a support."""
-        return self.network.cache_support(support, support_label)
-
-    def cache_query(self, query: Tensor) -> Any:
-        """Return the network's cached features of a query."""
-        return self.network.cache_query(query)
 
 
 def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:

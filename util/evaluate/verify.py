@@ -1,11 +1,11 @@
-"""``python -m util.report verify RUN``: whether a result can be trusted, from its files, its data and its weights.
+"""``python report.py verify RUN``: a result beside its files, its data and its weights.
 
 Scores are counted again from ``episodes.jsonl``; episodes are compared with their digest and with those that the
 protocol draws from the list; list and weights are read again where data and checkpoint are there.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +25,7 @@ from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
 from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
 from util.report.result_table import departures, title
-from util.report.schema import MANIFEST, find_results, read_result
-from util.report.scores import BASE, FINAL, counts_of, over_seeds
+from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.report.table import Table
 from util.run.context import RunContext, make_run_context, network_config
 from util.run.data import images_for_protocol, protocol_sampler
@@ -38,30 +37,30 @@ Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
 def verify(paths: Sequence[Path], form: str = "markdown") -> int:
-    """Print tables of the checks of every result below some paths, and whether to trust it; return 1 if one differs.
+    """Print tables of the checks of every result below some paths, and a verdict; return 1 if one differs.
 
     Raises:
         UserError: a path holds no result, or a file that is none.
     """
-    texts, agree = [], True
+    texts, outcomes = list[str](), set[str]()
     for path in find_results(list(paths)):
         result = read_result(path)
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         note = [f"{missing} classes have no episode and are in no mean"] if missing else []
         texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict(result, checks)]))
-        agree &= all(outcome != DIFFERS for outcome, _ in checks.values())
+        outcomes |= {outcome for outcome, _ in checks.values()}
     print("\n\n".join(texts))
-    return int(not agree)
+    return int(DIFFERS in outcomes)
 
 
 def verdict(result: Result, checks: Checks) -> str:
     """Return the conclusion, as a sentence."""
-    if any(outcome == DIFFERS for outcome, _ in checks.values()):
-        return "not to be trusted: score the run again"
+    if wrong := ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS):
+        return f"verification failed ({wrong}): score the run again"
     unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
     marks = ", ".join(departures(result))
-    whole = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "can be trusted"
+    whole = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
     return f"{whole}; not the protocol's number ({marks})" if marks else whole
 
 
@@ -69,7 +68,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     out: Checks = {}
 
-    def check(subject: str, difference: Callable[[], str], on_error: str) -> None:
+    def check(subject: str, difference: Callable[[], str], on_error: str = UNCHECKED) -> None:
         try:
             reason = difference()
             out[subject] = (DIFFERS, reason) if reason else (AGREES, "")
@@ -81,24 +80,20 @@ def checks_of(path: Path, result: Result) -> Checks:
         return [[row for row in episodes if row.get("seed", 0) == seed] for seed in result["seeds"]]
 
     check("scores", lambda: _score_difference(result, by_seed()), DIFFERS)
-    check("episodes", lambda: _digest_difference(result, [digest_of_rows(rows) for rows in by_seed()]), DIFFERS)
+    check("episodes", lambda: _digest_difference(result, map(digest_of_rows, by_seed())), DIFFERS)
     try:
         config = config_of(path, result)
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
         images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
     except UserError as error:
         return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
-
-    def drawn() -> list[str]:
-        samplers = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
-        return [digest(sampler, result["episodes"]) for sampler in samplers]
-
-    check("list", lambda: _list_difference(result, images), UNCHECKED)
+    drawn = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
+    check("list", lambda: _list_difference(result, images))
     if result["replayed"] is None and out["list"][0] == AGREES:
-        check("draw", lambda: _digest_difference(result, drawn()), UNCHECKED)
+        check("draw", lambda: _digest_difference(result, (digest(one, result["episodes"]) for one in drawn)))
     else:
         out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
-    check("weights", lambda: _weights_difference(result, context, side), UNCHECKED)
+    check("weights", lambda: _weights_difference(result, context, side))
     return out
 
 
@@ -114,8 +109,7 @@ def config_of(path: Path, result: Result) -> Config:
 def changed_since(config: Config, result: Result) -> str:
     """Return in words what of a result's list, photos, weights or calibration is another today; '' if nothing is known.
 
-    Args:
-        config: of the result's test alone.
+    The config is that of the result's test alone.
     """
     protocol = config.protocols[config.test.protocol]
     with suppress(UserError):
@@ -132,8 +126,12 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
     for seed, rows, of_seed in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
         for name, scores in of_seed.items():
             if name != BASE:  # whose counts an episode does not hold
-                count = _counted_channels if "novel" in scores else _counted
-                counted = count(rows, name) | (_presence(rows) if "presence_accuracy" in scores else {})
+                counted = (_counted_channels if "novel" in scores else _counted)(rows, name)
+                if "presence_accuracy" in scores:
+                    pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
+                    shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels)]
+                    score = [float(row["presence"]) for row in rows]
+                    counted |= presence_scores([own > 0 for own in pixels], score, shown)
                 if difference := _difference(scores, counted):
                     return f"seed {seed}, {name}: {difference}"
     return _difference(result, over_seeds(result["per_seed"]))
@@ -144,8 +142,7 @@ def _difference(given: Any, counted: dict[str, Any]) -> str:
     for key, value in counted.items():
         own = given.get(key)
         if isinstance(value, dict):
-            difference = _difference(own or {}, value)
-            if difference:
+            if difference := _difference(own or {}, value):
                 return f"{key}: {difference}"
         elif own is None or not math.isclose(own, value, abs_tol=1e-6):
             return f"{key} is {own}, the episodes have {value:.4f}"
@@ -170,13 +167,7 @@ def _counted_channels(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return generalised_scores(np.array(counts), sorted({c for _, c, *_ in counts} - {0, *novel}), novel)
 
 
-def _presence(rows: list[dict[str, Any]]) -> dict[str, float]:
-    pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
-    shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels)]
-    return presence_scores([own > 0 for own in pixels], [float(row["presence"]) for row in rows], shown)
-
-
-def _digest_difference(result: Result, digests: list[str]) -> str:
+def _digest_difference(result: Result, digests: Iterable[str]) -> str:
     """Return the seeds whose episodes are not those of the result, in words; '' if there are none."""
     wrong = [str(s) for s, own, other in zip(result["seeds"], result["episode_digests"], digests) if own != other]
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""

@@ -21,15 +21,14 @@ from torch.export import ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.common.fixed_shapes import fixed_shapes
-from util.checkpoints.weights import encoder_licence
 from util.cli import Parser
 from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import write_atomically
+from util.predict.command import add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
-from util.predict.options import add_model_and_supports, marked_by, segmenter_of
 from util.predict.segmenter import Segmenter
 from util.prepare.staging import made_aside
 
@@ -86,7 +85,7 @@ def traced(module: nn.Module, query: Tensor, for_onnx: bool) -> ExportedProgram:
     return program
 
 
-def pt2(program: ExportedProgram, outputs: Sequence[str]) -> bytes:
+def pt2(program: ExportedProgram, _: Sequence[str]) -> bytes:
     """Return a program as torch.export's archive, which names no tensors."""
     content = io.BytesIO()  # with a full disk, a file would abort the process in C++
     torch.export.save(program, content)
@@ -136,10 +135,9 @@ def export(arguments: list[str]) -> int:
 
 
 def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
-    """Write a segmenter's folder; return the largest difference of a probability on a support.
+    """Write the folder of a segmenter on the CPU, in float32; return the largest difference of a probability.
 
     Args:
-        segmenter: on the CPU, in float32.
         name: of the format.
 
     Raises:
@@ -169,20 +167,20 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
         except Exception as error:  # the exporters raise many kinds
             said = str(error.__cause__ or error).strip()  # the cause says more
             reason = next(iter(said.splitlines()), type(error).__name__)
-            raise UserError(
-                f"{network.title}: torch {torch.__version__} cannot export this network as {name} ({reason}); try "
-                "another --format or a newer torch"
-            ) from None
+            problem = f"torch {torch.__version__} cannot export this network as {name} ({reason})"
+            raise UserError(f"{network.title}: {problem}; try another --format or a newer torch") from None
         write_atomically(path, content)
         found = dict(zip(expected, run.graph(path)(query.numpy())))
         difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
-            raise UserError(
-                f"--out {out}: removed, because its probabilities differ from the network's by {difference:.1e}, "
-                f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
+            problem = (
+                f"its probabilities differ from the network's by {difference:.1e}, {MAX_DIFFERENCE:.0e} is allowed"
             )
+            raise UserError(f"--out {out}: removed, because {problem}; try another --format")
         facts = {"format": name, "file": path.name, **_facts(segmenter)}
-        facts |= {"inputs": _described({"query": query}), "outputs": _described(expected)}
+        for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
+            kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}
+            facts[key] = [{"name": k, "dtype": kinds[k], "shape": list(x.shape)} for k, x in tensors.items()]
         write_atomically(folder / RUN.name, RUN.read_bytes())
         text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
         write_atomically(folder / run.FACTS, text)
@@ -197,16 +195,9 @@ def _facts(segmenter: Segmenter) -> dict[str, Any]:
     return {
         **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
         "torch": torch.__version__,
-        "licence_of_encoder_weights": encoder_licence(model.context.config, model.network),
+        "licence_of_encoder_weights": model.weights.encoder_licence,
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
         "classes": [{"name": one.name, "supports": one.sources} for one in segmenter.classes],
         "calibration": None if known is None else {**asdict(known), "grid": GRID, "quantiles": QUANTILES},
     }
-
-
-def _described(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "dtype": str(x.dtype).removeprefix("torch."), "shape": list(x.shape)}
-        for name, x in tensors.items()
-    ]

@@ -20,19 +20,18 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from model.registry import class_of
 from util import cli
 from util.checkpoints import checkpoint
-from util.checkpoints.run import BEST, Run, StageFolder
+from util.checkpoints.run import BEST, Run
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
-from util.launch.stages import as_asked, nodes, stage_in, usable_gpus
+from util.launch.tasks import as_asked, nodes, stage_in, usable_gpus
 from util.run.device import CUDA, gpu_count, gpu_problem
 
-RESUME, OVERWRITE, DRY_RUN = "--resume", "--overwrite", "--dry-run"
-# Why the system ends a process.
-CAUSES = {
+RESUME, OVERWRITE = "--resume", "--overwrite"
+CAUSES = {  # why the system ends a process
     "SIGKILL": "perhaps for lack of memory",
     "SIGBUS": "perhaps for lack of shared memory: lower data.workers",
     "SIGABRT": "as torch does when a GPU or the connection of the GPUs fails (lines above; NCCL_DEBUG=WARN tells more)",
@@ -71,25 +70,23 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
 def check_gpus(gpus: int) -> None:
     """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use."""
-    have = gpu_count()
-    if gpus and (problem := gpu_problem()):
+    problem, have = gpu_problem() if gpus else "", gpu_count()
+    if not problem and gpus > have:
+        problem = f"this machine has {have}; ask for at most {have} (0 is the CPU)"
+    if problem:
         raise UserError(f"{gpus} GPUs were asked for: {problem}")
-    if gpus > have:
-        raise UserError(f"{gpus} GPUs were asked for, this machine has {have}; ask for at most {have} (0 is the CPU)")
 
 
 def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words = [str(REPOSITORY / script), *words]
+    words, place = [str(REPOSITORY / script), *words], ["--standalone"]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
-    place = ["--standalone"]
     if nodes() > 1:
-        place = [f"--nnodes={nodes()}", f"--node_rank={os.environ.get('NODE_RANK', '0')}"]
-        place += [f"--master_addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}"]
-        place += [f"--master_port={os.environ.get('MASTER_PORT', '29500')}"]
+        of_nodes = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+        place = [f"--nnodes={nodes()}", *(f"--{k.lower()}={os.environ.get(k, v)}" for k, v in of_nodes.items())]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
     try:
@@ -108,9 +105,8 @@ def _exit_code(error: ChildFailedError) -> int:
     for rank, failure in error.failures.items():
         if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
             name = signal.Signals(-failure.exitcode).name
-            why = CAUSES.get(name, "see the lines above")
-            mend = "a training continues from its last checkpoint with --resume"
-            raise UserError(f"process {rank} was killed ({name}), {why}; {mend}") from None
+            killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
+            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
     code = error.get_first_failure()[1].exitcode
     return EXIT_INTERRUPTED if -code in cli.STOPS else code
 
@@ -141,20 +137,17 @@ def _run_alone(words: list[str]) -> int:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder.
+    """Return the context in which no other ``train.sh`` or ``reproduce.sh`` works on a run's folder; Busy if one does.
 
     The lock lies beside the folder, whose files a run may delete. Of a run over several machines, which all call this,
     the folder's own lock is held by one.
-
-    Raises:
-        Busy: another one does.
     """
     if nodes() > 1:
         yield
         return
     path = folder.with_name(f".{folder.name}.lock")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path, f"{folder}: another job works on it; wait for its end, or set another run.name"):
+    with lock(path, f"{folder}: another command works on it; wait for its end, or set another run.name"):
         try:
             yield
         finally:
@@ -172,8 +165,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
             with; ``--checkpoint`` goes to the meta stage.
 
     Raises:
-        Busy: another job works on one of the two.
-        UserError: a stage cannot go on from what is there.
+        UserError: a stage cannot go on from its state, or another command works on it (Busy).
     """
     parser = command_line.parser(None)
     parser.prog = "train.sh"
@@ -183,40 +175,42 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     asked = parser.parse_args([str(path), *options])
     if asked.print_config:
         return run_script("train.py", 0, [str(path), *options])
-    config = read_config(path, asked.overrides)
-    if not class_of(config.model).learns:
+    run = Run(read_config(path, asked.overrides))
+    if not class_of(run.config.model).learns:
         raise UserError(f"{path}: this model has nothing to train; test it as it is")
-    continues = asked.resume and StageFolder(Run(config).folder("meta")).begun  # it holds all that it started from
+    continues = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
-        config = Run(config).as_trained("meta" if continues else "base")
-    folders = {stage: Run(config).folder(stage) for stage in SCRIPTS}
+        run = run.as_trained("meta" if continues else "base")
+    config, folders = run.config, {stage: run.folder(stage) for stage in SCRIPTS}
     if class_of(config.model).generalised:  # its weights are the base stage's
         del folders["meta"]
-    elif config.base_stage is None or asked.checkpoint or (continues and not StageFolder(folders["base"]).finished):
+    elif config.base_stage is None or asked.checkpoint or (continues and not run.at("base").finished):
         del folders["base"]
     if asked.dry_run:
         from util.launch.plan import plan_training  # whose packages take a second
 
-        tasks = [as_asked(stage_in(folder, config, stage, gpus), asked) for stage, folder in folders.items()]
+        tasks = [as_asked(stage_in(folder, run, stage, gpus), asked) for stage, folder in folders.items()]
         return plan_training(tasks, gpus, asked)
     kept = config.given[: len(config.given) - len(asked.overrides)]
-    words = [word for text in kept for word in ("--set", text)]
-    words += [word for word in options if word not in (RESUME, OVERWRITE)]
+    words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage, folder in folders.items():
         with claim(folder):
-            task = as_asked(stage_in(folder, config, stage, gpus), asked)
+            task = as_asked(stage_in(folder, run, stage, gpus), asked)
             if task.refusal:
                 raise UserError(task.refusal)
             if stage == "base" and not task.left:
-                print(f"base stage: {folder / BEST} is kept: {task.there}", flush=True)
+                print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
                 continue
-            print(f"{stage} stage: {folder}: {task.there}", flush=True)
-            if task.note:
-                print(task.note, flush=True)
-            flags = [RESUME] if asked.resume and StageFolder(folder).begun else [OVERWRITE] if asked.overwrite else []
+            print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
+            flags = [RESUME] if asked.resume and run.at(stage).begun else [OVERWRITE] if asked.overwrite else []
             if code := run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *words, *flags]):
                 return code
     return 0
+
+
+def as_options(overrides: list[str]) -> list[str]:
+    """Return overrides as words of a command line."""
+    return [word for text in overrides for word in ("--set", text)]
 
 
 def add_planning(out: argparse.ArgumentParser) -> None:
@@ -229,7 +223,7 @@ def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
     path, gpus, options = parse(arguments, f"{action}.sh")
-    if DRY_RUN not in options:
+    if "--dry-run" not in options:
         check_gpus(gpus)
     return train(path, gpus, options) if action == "train" else run_script("test.py", gpus, [str(path), *options])
 

@@ -17,8 +17,8 @@ from util.errors import Busy, UserError
 from util.evaluate.jobs import deciding, result_folder
 from util.evaluate.result import of_config
 from util.evaluate.verify import changed_since
-from util.launch.launch import RESUME, claim, run_script, train
-from util.launch.stages import Task, stage_in
+from util.launch.launch import RESUME, as_options, claim, run_script, train
+from util.launch.tasks import Task, stage_in
 from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context, network_config
 from util.run.data import images_for_protocol
@@ -43,19 +43,24 @@ class Part:
         return result_folder(self.config, self.config.test.protocol) / RESULT
 
     @cached_property
-    def undone(self) -> str:
-        """Why its test had to run when that was first asked."""
-        return undone(self.config, self.result)
+    def reason(self) -> str:
+        """Why its test had to run when that was first asked; '' if it had not."""
+        return reason_to_test(self.config, self.result)
 
     @property
     def learns(self) -> bool:
         """Whether its test takes weights that a training of this command leaves."""
         return class_of(self.source.model).learns and self.source.test.checkpoint in OWN
 
+    @cached_property
+    def training(self) -> Run:
+        """The run of its training, at the number of shots of its network."""
+        return Run(network_config(self.source))
+
     @property
     def trains(self) -> bool:
         """Whether its training is to be run."""
-        return self.learns and not StageFolder(Run(self.source).trained).finished
+        return self.learns and not StageFolder(self.training.trained).finished
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
@@ -66,34 +71,38 @@ class Part:
         return of_config(config, images)
 
     def run(self, gpus: int) -> int:
-        """Train and test where that is not done; return the exit code. Busy if another job does."""
+        """Train and test where that is not done; return the exit code. Busy if another command does."""
         config, source, trains = self.config, self.source, self.trains
         if trains:
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
-            options = _set([*source.given, f"data.shot={network_config(source).data.shot}"])
-            if code := train(Path(source.path), gpus, [*options, RESUME]):
+            words = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
+            if code := train(Path(source.path), gpus, [*words, RESUME]):
                 return code
         title = f"== {config.run.name}, {config.data.shot}-shot"
-        if trains or self.undone:
+        if trains or self.reason:
             with claim(self.result.parent):
-                if why := undone(config, self.result):  # no other job has done it since
+                if why := reason_to_test(config, self.result):  # no other command has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
-                    return run_script("test.py", gpus, [config.path, *_set(config.given)])
+                    return run_script("test.py", gpus, [config.path, *as_options(config.given)])
         print(f"{title}: done ==", flush=True)
         return 0
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
-        source, why, out = network_config(self.source), self.undone, list[Task]()
-        folders = {"base": Run(source).folder("base"), "meta": Run(source).trained}
+        run, why, out = self.training, self.reason, list[Task]()
+        folders = {"base": run.folder("base"), "meta": run.trained}
         for stage, folder in folders.items() if self.learns else ():
-            if getattr(source, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
-                out.append(stage_in(folder, source, stage, gpus))
+            if getattr(run.config, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
+                out.append(stage_in(folder, run, stage, gpus))
         return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
-def run_all(parts: list[Part], gpus: int) -> tuple[int, list[Part]]:
-    """Train and test what no other job works on; return the first exit code that is not 0, and the parts left."""
+def run_all(parts: list[Part], gpus: int, told: bool = True) -> tuple[int, list[Part]]:
+    """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
+
+    Args:
+        told: whether to name what is passed over.
+    """
     left = parts
     while left:
         busy: list[Part] = []
@@ -102,8 +111,9 @@ def run_all(parts: list[Part], gpus: int) -> tuple[int, list[Part]]:
                 if code := part.run(gpus):
                     return code, left
             except Busy as error:
-                print(error, flush=True)
                 busy.append(part)
+                if told:
+                    print(error, flush=True)
         if len(busy) == len(left):
             break
         left = busy
@@ -115,20 +125,20 @@ def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
 
     A small network trains twice on two cores in little more time than once on one of them, or once on both.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"two jobs of {os.environ['OMP_NUM_THREADS']} thread(s); the output of the second is in {log}", flush=True)
+    print(f"two jobs of {threads} thread(s); the output of the second is in {log}", flush=True)
 
     def second() -> None:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.exit(run_all(parts, 0)[0])
+        sys.exit(run_all(parts, 0, told=False)[0])
 
     job = get_context("fork").Process(target=second)
     job.start()
     try:
-        code, left = run_all(parts, 0)
+        code, left = run_all(parts, 0, told=False)  # each passes over the parts of the other
         if not code:
             job.join()
     finally:
@@ -137,11 +147,7 @@ def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
     return run_all(left, 0) if left and not code else (code, left)
 
 
-def _set(overrides: list[str]) -> list[str]:
-    return [word for text in overrides for word in ("--set", text)]
-
-
-def undone(config: Config, path: Path) -> str:
+def reason_to_test(config: Config, path: Path) -> str:
     """Return the reason why a test of this config has to run: its result is missing or differs; '' if it need not."""
     if not path.exists():
         return "no result yet"
@@ -160,3 +166,6 @@ def undone(config: Config, path: Path) -> str:
         return f"the result there differs in {', '.join(differ[:3])}"
     changed = changed_since(config, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
+
+
+undone = reason_to_test  # for scripts that know it by this name

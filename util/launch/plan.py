@@ -1,39 +1,46 @@
-"""The plan of a command, for ``--dry-run``: its stages, what is there, steps, batches, rough hours, disk, refusals.
+"""The plan of a command, for ``--dry-run``: its stages, their state, steps, batches, rough hours, disk, refusals.
 
 Hours are of trainings and tests without validations: the operations of a pass are counted on tensors without memory,
 and a device is as fast at them as at ResNet-50 on images of 224 px, of which ``--device-speed`` says how many a second.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys
-from contextlib import suppress
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet50
 from tqdm import tqdm
 
-from model.encoders.registry import title_of
+from model.common.fixed_shapes import fixed_shapes
+from model.contract import Trainable
+from model.episode import Episode, LabelledImages
 from model.registry import class_of
-from util.checkpoints.space import Stored, free_bytes
-from util.config.folds import Fold
-from util.config.read import read_config
+from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config, StageSettings
-from util.data.lists.files import read_fold_list
-from util.data.sampling import SHUFFLED_PAIRS
+from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
-from util.launch.cost import UNIT_FLOPS, Case, images_a_second
-from util.launch.stages import Task, training_images
+from util.launch.tasks import Task, training_images
 from util.prepare.check import PUBLISHED_SIZES, Finding, Needs
 from util.prepare.lists import published
 from util.report.table import Table
 from util.run.context import with_data
 from util.run.data import epoch_length
-from util.run.device import CUDA, gpu_count, pick_device
+from util.run.device import CUDA, autocast, gpu_count, pick_device, resolved
 from util.run.input_size import view_of
+from util.run.network import build_model
 from util.train.optim import StepSchedule
 
-COLUMNS = ["config", "stage", "there", "steps", "px", "batch x processes", "hours", "disk GB"]
+COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
 GB = 1e9
+UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
 
 
 def plan_training(tasks: list[Task], gpus: int, asked: argparse.Namespace) -> int:
@@ -59,10 +66,11 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         return refuse(refused)
     config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
     images = speed or images_a_second(pick_device(CUDA if gpus and gpu_count() else "cpu"), config.run.precision)
-    rows, stay, most, told, costs = list[list[str]](), 0, 0, list[str](), dict[str, tuple[float, Stored]]()
-    hours, words = dict[str, float](), dict[str, list[str]]()  # of each method
-    first = {(task.stage, task.folder): task for task in reversed(tasks)}
-    for task in tqdm([t for t in tasks if t is first[t.stage, t.folder]], "counting", unit="stage", leave=False):
+    once, rows, costs = dict[tuple, Task](), list[list[str]](), dict[str, tuple[float, Stored]]()
+    notes, whole, stay, most = list[str](), 0.0, 0, 0
+    for task in tasks:
+        once.setdefault((task.stage, task.folder), task)
+    for task in tqdm(once.values(), "counting", unit="stage", leave=False):
         try:
             cells, case, number = described(task)
         except UserError as error:
@@ -71,36 +79,20 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         if (key := repr((case.config.model, str(case)))) not in costs:
             costs[key] = case.counted()
         flops, stored = costs[key]
-        took = flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0
-        name = f"{class_of(task.config.model).title} {title_of(task.config.model.backbone())}".strip()
-        hours[name] = hours.get(name, 0.0) + (0.0 if math.isnan(took) else took)
-        words.setdefault(name, []).extend(_told(task))
+        hours = flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0
+        whole += 0.0 if math.isnan(hours) else hours
         if case.trains and task.left:
             stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-            told += [task.note]
-        rows.append([*cells, *map(_figure, (took, stored.remain * case.trains / GB))])
-    print(Table(COLUMNS, rows))
-    told += [f"{name}: {'; '.join(dict.fromkeys([f'{hours[name]:.1f} hours', *words[name]]))}" for name in hours]
-    whole, source = f"{sum(hours.values()):.1f}", "--device-speed" if speed else "measured here"
-    whole += " hours" + " beside ?" * any("?" in row for row in rows)
-    told.append(f"in all {whole}, roughly, at {images:.4g} images a second, {source}")
+            notes.append(task.note)
+        rows.append([*cells, f"{hours:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / GB:.2f}"])
     free = free_bytes(config)
-    told.append(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free")
-    print("\n".join(filter(None, dict.fromkeys(told))), flush=True)
+    notes.append(f"in all {whole:.1f} hours, roughly, at {images:.4g} images a second")
+    notes.append(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free")
+    print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
     if stay + most > free:
         mend = "free some space, or --set run.folder=<DIR> on another one"
         refused.append(f"{config.run.folder}: the disk is too small; {mend}")
     return refuse(refused)
-
-
-def _told(task: Task) -> list[str]:
-    """Return what a method's line says of a task: what its training may be shorter by, the protocol that scores it."""
-    if task.stage == "test":
-        by, own = task.config.test.protocol, read_config(task.config.path).test.protocol
-        return [f"scored by {by}" + (f", its own protocol is {own}" if by != own else "")]
-    stage, at_most = task.settings, "at most: patience may end its trainings before"
-    shorter = f"trainings counted to epoch {stage.counted} of {stage.epochs}, about where published ones were stopped"
-    return [shorter] * (stage.counted < stage.epochs) + [at_most] * bool(stage.patience) if task.left else []
 
 
 def refuse(lines: list[str]) -> int:
@@ -134,22 +126,96 @@ def described(task: Task) -> tuple[list[str], Case, float]:
     case = Case(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
     where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
     where += f", {config.data.shot}-shot" if task.stage != "base" else ""
-    return [where, name, task.there, steps, str(side), f"{share} x {count}"], case, number
-
-
-def _figure(value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:.2f}" if value else "-"
+    return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
 
 
 def _length(config: Config, stage: StageSettings) -> int:
     """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
     data = config.data
-    if stage.epoch_length:
-        return stage.epoch_length
     with suppress(UserError):
-        return epoch_length(stage, training_images(config, stage))
-    if stage.list_file and stage.images != "all":
-        stems = read_fold_list(stage.list_file, Fold.of(data)).stems
-        return len(stems if stage.query == SHUFFLED_PAIRS else set(stems))
+        return stage.epoch_length or epoch_length(stage, training_images(config, stage))
+    if stage.list_file:
+        return 0
     listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
     return (published(data, "train") if stage.images != "all" else 0) or listed
+
+
+# --- a pass ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pass of a network, or of its base stage, over a batch: a training step without the optimiser, or an evaluation.
+
+    Attributes:
+        config: with ``data.size`` as the side of the images.
+    """
+
+    config: Config
+    batch: int
+    base: bool
+    trains: bool
+
+    def __str__(self) -> str:
+        config, what = self.config, "base stage " if self.base else ""
+        size, kind = config.data.size, "training" if self.trains else "evaluation"
+        name = f"{class_of(config.model).title} {config.model.backbone() or ''}"
+        return f"{name}, {size} px, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
+
+    def network(self, device: torch.device) -> Trainable:
+        """Return the network on a device, with random weights, in evaluation."""
+        model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
+        return (model.base_stage() if self.base else model).eval().to(device)
+
+    def episodes(self, device: torch.device) -> Episode:
+        """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
+        random, data = torch.Generator().manual_seed(0), self.config.data
+        size, shape = data.size, (self.batch, data.shot + 1)
+        label = torch.zeros(*shape, size, size, dtype=torch.uint8)
+        label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+        images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
+        images += 100 * label.unsqueeze(2)
+        one = torch.ones(self.batch, dtype=torch.int64)
+        return Episode(
+            query=images[:, 0],
+            query_label=label[:, 0],
+            support=images[:, 1:],
+            support_label=label[:, 1:],
+            class_id=one,
+            base_id=one,
+            number=torch.arange(self.batch),
+            query_base_label=label[:, 0].clone(),
+            text=torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random),
+        ).to(device)
+
+    def run(self, network: Trainable, episodes: Episode) -> None:
+        """Do the pass."""
+        with nullcontext() if self.trains else torch.inference_mode():
+            seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
+            losses = network.train(self.trains)(seen).losses
+            if self.trains:
+                sum(losses.values(), torch.zeros(())).backward()
+
+    def counted(self) -> tuple[float, Stored]:
+        """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
+        flops, device, stored = FlopCounterMode(display=False), torch.device("meta"), Stored(0, 0)
+        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
+            network = self.network(device)
+            stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
+            episodes = self.episodes(device)
+            with flops:
+                self.run(network, episodes)
+            return flops.get_total_flops() / self.batch, stored
+        return math.nan, stored
+
+
+def images_a_second(device: torch.device, precision: str) -> float:
+    """Return how many images of 224 px a device takes through ResNet-50 in a second, at a ``run.precision``."""
+    network, took = resnet50().eval().to(device), list[float]()
+    images = torch.zeros(1 if device.type == "cpu" else 32, 3, UNIT_SIDE, UNIT_SIDE, device=device)
+    with torch.inference_mode(), autocast(device, resolved(precision, device)):
+        for _ in range(3):
+            started = time.perf_counter()
+            network(images).sum().item()  # which waits for a GPU
+            took.append(time.perf_counter() - started)
+    return len(images) / min(took)

@@ -18,14 +18,14 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import kept_json, write_atomically
-from util.launch.cost import Case
 from util.launch.launch import add_planning, check_gpus
 from util.launch.parts import Part, run_all, run_in_two
-from util.launch.plan import described, in_words, plan, refuse
-from util.launch.stages import Task
+from util.launch.plan import Case, described, in_words, plan, refuse
+from util.launch.tasks import Task
 from util.prepare.check import Finding, Needs
 from util.report.compare import compare
-from util.report.paper_table import check_mixture, published_rows, table
+from util.report.paper_table import table
+from util.report.rows import check_mixture, published_rows
 from util.report.table import FORMATS, add_format
 from util.run.device import CUDA, pick_device
 from util.run.processes import as_user_error
@@ -63,7 +63,7 @@ def main() -> int:
     if code := refuse(refused):
         return code
     out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
-    several = not options.gpus and sum(bool(part.undone) for part in parts) > 1
+    several = not options.gpus and sum(bool(part.reason) for part in parts) > 1
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
@@ -71,9 +71,8 @@ def main() -> int:
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
-    folders = {Run(part.source).trained: None for part in parts if part.learns}
-    took = ((folder, kept_json(folder / METRICS).get("minutes")) for folder in folders)
-    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took if minutes is not None)
+    took = {f: kept_json(f / METRICS).get("minutes") for f in (part.training.trained for part in parts if part.learns)}
+    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took.items() if minutes is not None)
     whole.notes += [f"Minutes of training: {each}."] if each else []
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
@@ -90,9 +89,9 @@ def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
             of_method = [part for seed in options.seeds for part in _parts(options, method, protocol, seed)]
         except UserError as error:
             refused.append(str(error))
-        else:
-            out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
-            protocol = protocol or next((part.config.test.protocol for part in of_method), None)
+            continue
+        out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
+        protocol = protocol or next((part.config.test.protocol for part in of_method), None)
     return out, refused
 
 
@@ -127,7 +126,8 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
         for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
             config = read(dataset, fold, tested)
             source = first if first.test.data_sets else read(dataset, fold, trained)
-            if source is not first and 1 in options.shot and Run(source).trained != Run(source).folder("meta"):
+            run = Run(source)
+            if source is not first and 1 in options.shot and run.trained != run.folder("meta"):
                 source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
             out.append(Part(method, config, source))
     return out
@@ -137,22 +137,19 @@ def lacking(parts: list[Part]) -> list[str]:
     """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
-        found += needs.of(part.config, trains=False) if part.undone else []
+        found += needs.of(part.config, trains=False) if part.reason else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            folders = Run(part.source).folder("base"), Run(part.source).trained
+            folders = part.training.folder("base"), part.training.trained
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
     return in_words(found)
 
 
 def lacking_memory(tasks: list[Task]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
-    out = dict[str, str]()
-    for task in tasks:
-        if task.stage != "test" and task.left and str(case := described(task)[1]) not in out:
-            with get_context("spawn").Pool(1) as pool:  # which gives the memory back
-                out[str(case)] = pool.apply(tried, (case, CUDA))
-    return list(out.values())
+    cases = (described(task)[1] for task in tasks if task.stage != "test" and task.left)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
+        return [pool.apply(tried, (case, CUDA)) for case in {str(case): case for case in cases}.values()]
 
 
 def tried(case: Case, device: str) -> str:

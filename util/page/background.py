@@ -14,16 +14,12 @@ Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]
 
 
 class Background:
-    """The work under way; ``touch`` is called for each photo that is done.
-
-    Attributes:
-        state: word, photos done, all, and seconds left; None without any.
-        note: on the last piece of work.
-    """
+    """The work under way; ``touch`` is called for each photo that is done."""
 
     def __init__(self, touch: Callable[[Photo], None]):
-        self.touch, self.note, self.is_stopped, self.thread = touch, "", False, threading.Thread()
-        self.state: list[Any] | None = None
+        self.touch, self.is_stopped, self.thread = touch, False, threading.Thread()
+        self.note = ""  # on the last piece of work
+        self.state: list[Any] | None = None  # word, photos done, all, and seconds left; None without any
 
     def start(self, word: str, prepare: Callable[[], Work]) -> None:
         """Do what ``prepare`` says; a UserError says that other work is under way."""

@@ -2,7 +2,6 @@
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
 const UNKNOWN = 3; // radii of a point's ring, in which pixels are unknown
-const OPACITY = 0.5; // of masks and marks
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
@@ -12,7 +11,7 @@ let drawn = null; // the mark that is being drawn
 let cross = null; // the place of the keyboard's cross, or of the pointer
 let pressed = null; // the pointer's place on the screen when it was pressed
 let view = { zoom: 1, x: 0, y: 0 }; // the place of the photo in the middle
-let isClicking = false;
+let isAsking = false; // the network
 
 const radius = () => (element("size").value / 1000) * Math.max(scene.width, scene.height);
 const limit = (number, most) => Math.round(Math.min(Math.max(number, 0), most) * 10) / 10;
@@ -85,7 +84,7 @@ function draw() {
   if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, scene.width, scene.height);
   context.save();
   context.resetTransform();
-  context.globalAlpha = OPACITY;
+  context.globalAlpha = Number(element("opacity").value);
   context.drawImage(paint, 0, 0);
   context.restore();
   for (const mark of all)
@@ -93,13 +92,17 @@ function draw() {
   if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), false, scale);
 }
 
-async function begin([x, y], event) {
-  if (isClicking) return;
-  if (tool() === "click") {
-    isClicking = true;
-    await act("click", { photo: name, x, y, value: event.shiftKey ? 0 : value, before: scene.drawn });
-    isClicking = false;
-  } else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
+async function ask(action, values) {
+  isAsking = true;
+  say("The network looks for the object ...");
+  await act(action, { photo: name, ...values, before: scene.drawn });
+  isAsking = false;
+}
+
+function begin([x, y], event) {
+  if (isAsking) return;
+  if (tool() === "click") ask("click", { x, y, value: event.shiftKey ? 0 : value });
+  else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
   if (tool() === "point") end();
 }
 
@@ -112,7 +115,8 @@ function end() {
   const done = drawn, [first, last] = done.points;
   drawn = null;
   const isFlat = done.tool === "box" && (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1);
-  if (!isFlat) send([...marks, done]);
+  if (!isFlat && done.tool === "box") ask("box", { points: done.points, value });
+  else if (!isFlat) send([...marks, done]);
 }
 
 canvas.onpointerdown = (event) => {

@@ -66,14 +66,14 @@ function statusOf(row) {
 function tileOf(key) {
   const onerror = (event) => (event.target.alt = "cannot be read");
   const parts = [made("img", { loading: "lazy", alt: "", onerror }), made("span", {}, key), made("span")];
-  return made("button", { onclick: () => choose(key) }, ...parts);
+  return made("button", { tabIndex: -1, onclick: () => choose(key) }, ...parts);
 }
 
 function fill(row) {
   const tile = tiles.get(row.name), status = statusOf(row), [picture, , facts] = tile.children;
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
   facts.replaceChildren(made("b", { className: status }, WORDS[status] || status));
-  facts.append(presenceOf(row) < 0 ? "" : percent(presenceOf(row)));
+  facts.append(presenceOf(row) < 0 ? "" : `presence ${percent(presenceOf(row))}`);
   tile.title = row.error || row.name;
 }
 
@@ -83,7 +83,10 @@ function arrange() {
   const chosen = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
   const rank = (row) => (presenceOf(row) < 0 ? 2 : way * presenceOf(row)); // those without a score come last
   if (way) chosen.sort((a, b) => rank(a) - rank(b));
+  const focused = document.activeElement;
   grid.replaceChildren(...chosen.map((row) => tiles.get(row.name)));
+  if (grid.contains(focused)) focused.focus();
+  reach();
 }
 
 async function look() {
@@ -104,6 +107,20 @@ async function look() {
   if (!row) choose([...rows.keys()][0] || "");
   else if (had && had.changed !== row.changed && !isSending) load(scene && scene.drawn !== row.drawn);
   show();
+}
+
+function reach() {
+  // Tab stops at one tile of the grid, the open photo's where it is shown
+  const open = tiles.get(name), stop = grid.contains(open) ? open : grid.firstChild;
+  for (const tile of grid.children) tile.tabIndex = tile === stop ? 0 : -1;
+}
+
+function wander(event) {
+  const all = [...grid.children], wide = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -wide, ArrowDown: wide }[event.key];
+  const next = by && all[all.indexOf(event.target.closest("#grid button")) + by];
+  if (next) next.focus();
+  return Boolean(by);
 }
 
 // The photo that is open
@@ -169,14 +186,15 @@ function showLists() {
 function show() {
   const row = rows.get(name), all = [...rows.values()];
   document.body.classList.toggle("none", !scene);
+  reach();
   for (const tile of grid.children) tile.toggleAttribute("aria-current", false);
   if (row) tiles.get(name).setAttribute("aria-current", "true");
   const of = (status) => all.filter((one) => statusOf(one) === status).length;
   const segmented = all.filter((one) => one.found).length;
   element("count").textContent = `${all.length} photos, ${segmented} segmented, ${of("accepted")} accepted`;
   element("hint").textContent = checked("tool").dataset.hint;
-  const told = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
-  const classes = told.map(([word, share]) => {
+  const listed = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
+  const classes = listed.map(([word, share]) => {
     const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
     const verdict = row.verdicts[word] ? `, ${WORDS[row.verdicts[word]] || row.verdicts[word]}` : "";
     return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
@@ -195,6 +213,7 @@ function show() {
     if (input.dataset.now !== now) input.value = input.dataset.now = now;
     input.nextElementSibling.textContent = Number(input.value).toFixed(2);
   }
+  element("rules").hidden = !segmented;
   element("archive").hidden = !state.archive;
   element("base").checked = state.keeps_base;
   draw();
@@ -213,7 +232,8 @@ function press(event) {
 
 document.onkeydown = (event) => {
   if (event.target.matches("select, input:not([type])")) return;
-  if ((event.target === canvas && drawByKey(event)) || press(event)) event.preventDefault();
+  const own = event.target === canvas ? drawByKey : grid.contains(event.target) ? wander : () => false;
+  if (own(event) || press(event)) event.preventDefault();
 };
 
 const path = () => ({ path: element("path").value });
@@ -269,6 +289,6 @@ element("base").onchange = (event) => act("keep_base", { on: event.target.checke
 element("threshold").onchange = (event) => slide(Number(event.target.value), state.rule[1]);
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
 element("threshold").oninput = element("least").oninput = show;
-element("size").oninput = window.onresize = photo.onload = layer.onload = draw;
+element("size").oninput = element("opacity").oninput = window.onresize = photo.onload = layer.onload = draw;
 look();
 setInterval(() => document.hidden || look(), LOOK);

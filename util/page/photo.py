@@ -9,7 +9,7 @@ the page have the values of its classes, those of results the values of the resu
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,13 +19,14 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.errors import UserError
 from util.evaluate.edges import without_specks
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
-from util.predict.prediction import EVEN, Prediction
+from util.predict.prediction import EVEN, Prediction, at_most
 from util.predict.results import Results
 from util.report.overlay import class_colour, class_map
 
@@ -51,6 +52,7 @@ class Host(Protocol):
     classes: list[str]
     own: Rule
     rule: Rule
+    numbers: Iterator[int]
 
 
 class Photo:
@@ -230,9 +232,13 @@ class Photo:
 
     def picture(self, side: int) -> np.ndarray:
         """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
-        image = read_photo(self.path)
-        scale = min(side / max(image.shape), 1)
-        return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        try:
+            image = read_photo(self.path)
+        except UserError as error:
+            if not self.error:
+                self.error, self.changed = str(error), next(self.session.numbers)
+            raise
+        return at_most(image, side)
 
     def thumbnail(self) -> np.ndarray:
         """Return a small picture of the photo with its mask, (h, w, 3) uint8."""
@@ -254,11 +260,7 @@ def jpeg(picture: np.ndarray) -> bytes:
 
 
 def mask_at(probability: np.ndarray, threshold: float, shown: Sequence[bool]) -> np.ndarray:
-    """Return the classes of pixels at a threshold, (H, W) uint8, among the classes that are shown.
-
-    Args:
-        probability: of the classes, (n, H, W); together with the background's they sum to 1.
-    """
+    """Return the classes of pixels (H, W) uint8 at a threshold among those shown, of probabilities (n, H, W)."""
     of_shown = np.where(np.array(shown)[:, None, None], probability, 0)
     inside = of_shown.max(0) * (1 - threshold) > np.maximum(1 - probability.sum(0), 0) * threshold
     return without_specks(np.where(inside, of_shown.argmax(0) + 1, 0).astype(np.uint8))

@@ -1,7 +1,8 @@
 """The page's server, of the standard library: three files, the state as JSON, pictures of the photos, and actions.
 
 It has one user, who may open the page in several windows. Other pages in the user's browser can neither act here, since
-browsers let them send no JSON, nor read answers through a name of their own for this address.
+browsers let them send no JSON, nor read answers through a name of their own for this address: no script can send
+another ``Host``, or the ``Via`` of a proxy.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from util.errors import UserError
 from util.page.background import line_of
 from util.page.photo import PREVIEW, jpeg
 from util.page.session import ACTIONS, Session
-from util.predict.options import HOST, PORT, SESSION, segmenter_of
+from util.predict.command import HOST, PORT, SESSION, segmenter_of
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
 JSON, BYTES = "application/json", "application/octet-stream"
@@ -46,11 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request, with files, state and pictures, or with what an action says."""
         url, code, lasting = urlsplit(self.path), 200, "max-age=86400" if "changed=" in self.path else "no-store"
         try:
-            if (
-                self.server.server_address[0] in LOCAL
-                and re.sub(r":\d+$", "", self.headers.get("Host", "")) not in LOCAL
-            ):
-                raise UserError("open this page as http://localhost or http://127.0.0.1")
+            named = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
+            if self.server.server_address[0] in LOCAL and named not in LOCAL and "Via" not in self.headers:
+                raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
             answer = self._look if self.command == "GET" else self._act
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
         except Exception as error:
@@ -82,11 +81,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         action, length = path.strip("/"), int(self.headers.get("Content-Length", 0))
-        if (
-            length > MAX_UPLOAD
-            or self.headers.get("Content-Type") not in (JSON, BYTES)
-            or action not in ACTIONS.split()
-        ):
+        is_known = self.headers.get("Content-Type") in (JSON, BYTES) and action in ACTIONS.split()
+        if length > MAX_UPLOAD or not is_known:
             self.close_connection = True
             raise UserError(f"{action}: not done; a photo has at most {MAX_UPLOAD} bytes")
         body = self.rfile.read(length)
@@ -99,15 +95,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serve the page of a command line until it is interrupted, and return the exit code 0.
-
-    Raises:
-        UserError: the options, the address, or as ``Session``.
-    """
-    opened = (options.supports, "--support"), (options.support_files, "--supports"), (options.queries, "--query")
-    for given, name in opened:
-        if given:
-            raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
+    """Serve the page of a command line until it is interrupted, and return the exit code 0."""
+    opened = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
+    for name in filter(opened.get, opened):
+        raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
     segmenter, out = segmenter_of(options, []), options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -117,10 +108,8 @@ def serve(options: argparse.Namespace) -> int:
         raise UserError(f"--host {host} --port {port}: {error.strerror}; name another") from None
     with server:
         server.session = session = Session(segmenter, out)
-        print(
-            f"{segmenter.model.network.title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}",
-            flush=True,
-        )
+        title = segmenter.model.network.title
+        print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

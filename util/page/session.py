@@ -8,7 +8,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +23,38 @@ from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
 from util.page.background import Background, Work
-from util.page.marks import OUTLINE, Mark, outline_of_part
+from util.page.marks import Mark, boxed, clicked, outlines_of
 from util.page.photo import MARKED, PAGE, Photo, Rule
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, Support, by_class, check_class_name, supports_in
+from util.predict.supports import MAX_SHOTS, UNNAMED, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
 COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
-ACTIONS = "example open upload annotations add_class rename_class remove draw click mark judge slide segment stop pack "
-ACTIONS += "keep_base"
+ACTIONS = (
+    "example open upload annotations add_class rename_class remove draw click box mark judge slide segment stop pack"
+)
+ACTIONS += " keep_base"
 
 
 class Session:
-    """The state of the page; an action returns a note.
-
-    Attributes:
-        photos: by the name of the file.
-        own, rule: of masks, the network's and the sliders'.
-        archive: the download; None where there is none.
-    """
+    """The state of the page, in a folder of earlier work, of results, or a new one; an action returns a note."""
 
     def __init__(self, segmenter: Segmenter, out: Path):
-        """``out``: the folder of an earlier session, of results of ``predict.py``, or a new one."""
         self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        self.lock, self.numbers = threading.RLock(), itertools.count(time.time_ns() // 1000)  # larger after a restart
+        self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
+        self.lock = threading.RLock()
         self.work, self.renewed = Background(self._touch), 0
-        self.archive: Path | None = None
+        self.archive: Path | None = None  # the download
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
         score = None if known is None else known.threshold if least is None else least
+        # Of masks, the network's and the sliders'
         self.own, self.rule = Rule(sigmoid(known.offset) if known else EVEN, score), Rule(*kept.get("rule", ()))
         self.results, self.photos = Results(out, []), dict[str, Photo]()
         self._add([Path(path) for path in kept.get("photos", [])])
@@ -104,10 +101,9 @@ class Session:
 
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
-        place = Path(path.strip()).expanduser()
-        if not path.strip() or not place.exists():
-            raise UserError(f"'{path}': no such folder on the machine of the server; check its name")
-        note = self._add(photos_in([place]))
+        if not path.strip():
+            raise UserError("Open folder: name a folder or a photo on the machine of the server")
+        note = self._add(photos_in([Path(path.strip()).expanduser()]))
         self._save()
         return note
 
@@ -229,20 +225,22 @@ class Session:
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
         one, column, row = self.photo(photo), int(x), int(y)
-        if value:  # the rule that was best on objects of VOC's training photos
-            image, segmenter = read_photo(one.path), self.given.without_classes()
-            label, side = np.full(image.shape[:2], IGNORE, np.uint8), max(round(0.04 * max(image.shape)), 1)
-            label[:side] = label[-side:] = label[:, :side] = label[:, -side:] = 0
-            cv2.circle(label, (column, row), side, 1, cv2.FILLED)
-            segmenter.add(None, [Support(image, label, photo)])
-            probability = segmenter(image).probability[-1]
-            inside = probability >= probability[row, column] / 2
-        else:
-            label = one.label()
-            inside = (label == label[row, column]) & (label > 0)
-        outline = outline_of_part(inside, column, row)
-        marks = [*map(vars, one.marks), {"tool": OUTLINE, "value": value, "radius": 0, "points": outline}]
-        return self.draw(photo, marks, before)
+        label = one.label()
+        inside = (label == label[row, column]) & (label > 0)
+        if value:
+            inside = clicked(self.given.without_classes(), read_photo(one.path), column, row)
+        if not inside[row, column]:
+            raise UserError("nothing is marked there")
+        parts = cv2.connectedComponents(inside.astype(np.uint8))[1]
+        return self._outline(one, parts == parts[row, column], value, before)
+
+    def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
+        """Mark the object that the network finds in a box."""
+        one = self.photo(photo)
+        return self._outline(one, boxed(self.given.without_classes(), read_photo(one.path), points), value, before)
+
+    def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
+        return self.draw(one.path.name, [*map(vars, [*one.marks, *outlines_of(inside, value)])], before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
         """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""

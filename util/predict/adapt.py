@@ -1,10 +1,8 @@
 """Supports judged by each other: which marks are doubtful, and whether they are of a material.
 
 With three supports of each class or more, each is segmented given the others (with more than five, in five folds). A
-support that is not found while the others are is named, unless it is too small to be found.
-
-With one support of each class nothing can be left out. A mark along much of the photo's border is of a material then
-and not of an object, and the method ``for_materials`` segments it on the network's encoder.
+support that is not found while the others are is named, unless it is too small. With one support of each class, a mark
+along much of the photo's border is of a material, which the method ``for_materials`` segments on the network's encoder.
 """
 
 import copy
@@ -35,28 +33,20 @@ AGREED, DOUBTFUL = 50.0, 0.1  # median IoU of the others, and the share of it be
 
 @dataclass
 class SupportPhoto:
-    """A photo among the supports, sized for the network.
+    """A photo among the supports, sized for the network."""
 
-    Attributes:
-        image: (3, S, S).
-        label: (S, S) int64, 0 background, the number of a class, 255 unknown.
-        shots: class index -> index of its support.
-        cached: what the network keeps of it as a query.
-        fold: 0 .. ``FOLDS`` - 1.
-    """
-
-    image: Tensor
-    label: Tensor
-    shots: dict[int, int]
-    cached: CachedFeatures | None
-    fold: int = 0
+    image: Tensor  # (3, S, S)
+    label: Tensor  # (S, S) int64, 0 background, the number of a class, 255 unknown
+    shots: dict[int, int]  # class index -> index of its support
+    cached: CachedFeatures | None  # what the network keeps of it as a query
+    fold: int = 0  # .. ``FOLDS`` - 1
 
 
 def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
-    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` say what the supports said.
+    """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
-    It is the segmenter itself with two supports of a class, for networks without an encoder or for one number of
-    supports above one. ``progress`` shows a bar.
+    It is the segmenter itself with two supports of a class, and for networks without an encoder or of a fixed number
+    of supports above one. ``progress`` shows a bar.
     """
     network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
     exactly = network.shots_of(network.state_dict())
@@ -65,11 +55,8 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     if max(shots) == 1 and network.learns:
         along = min(along_border(known.labels[0, 0]) for known in segmenter.own)
         return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
-    return _checked(segmenter, progress) if min(shots) >= LEAST else segmenter
-
-
-def _checked(segmenter: Segmenter, progress: bool) -> Segmenter:
-    """Return the segmenter with notes on doubtful supports."""
+    if min(shots) < LEAST:
+        return segmenter
     photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
     iou = given_the_others(segmenter, photos, scored, progress)
@@ -86,7 +73,6 @@ def _checked(segmenter: Segmenter, progress: bool) -> Segmenter:
 
 
 def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
-    """Return a segmenter with the notes of another, further ones, and the facts."""
     out.notes, out.adaptation = [*segmenter.notes, *(f"supports: {note}" for note in notes)], facts
     return out
 
@@ -124,7 +110,10 @@ def given_the_others(
     for index, photo in tqdm(pairs, desc="supports", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
-            trial = _with_some(segmenter, [other for other in photos if other.fold != fold])
+            trial, others = segmenter.without_classes(), [other for other in photos if other.fold != fold]
+            for number, known in enumerate(segmenter.own):
+                shots = [other.shots[number] for other in others if number in other.shots]
+                trial.classes.append(known.some(shots, trial.model))
         seen, _ = trial.scores(photo.image[None], photo.cached)
         margins, label = seen[0, :, ::STEP, ::STEP], photo.label[::STEP, ::STEP]
         for number in photo.shots:
@@ -134,33 +123,16 @@ def given_the_others(
     return iou
 
 
-def _with_some(segmenter: Segmenter, photos: list[SupportPhoto]) -> Segmenter:
-    """Return a segmenter that has the supports of some photos."""
-    out = segmenter.without_classes()
-    for number, known in enumerate(segmenter.own):
-        out.classes.append(known.some([p.shots[number] for p in photos if number in p.shots], out.model))
-    return out
-
-
 def doubtful_in(iou: np.ndarray) -> list[tuple[int, int]]:
     """Return (photo, class) of the supports that the others contradict, from the IoU (photos, classes)."""
-    out = []
-    for photo, number in np.argwhere(~np.isnan(iou)).tolist():
-        others = np.nanmedian(np.delete(iou[:, number], photo))
-        if others >= AGREED and iou[photo, number] < DOUBTFUL * others:
-            out.append((photo, number))
-    return out
-
-
-def unpadded(values: Tensor, label: Tensor) -> Tensor:
-    """Return the part of a map (S, S) that shows the photo, whose label is unknown beside it."""
-    known = label != IGNORE
-    return values[known.any(1)][:, known.any(0)]
+    judged = [(p, n, np.nanmedian(np.delete(iou[:, n], p))) for p, n in np.argwhere(~np.isnan(iou)).tolist()]
+    return [(p, n) for p, n, others in judged if others >= AGREED and iou[p, n] < DOUBTFUL * others]
 
 
 def along_border(label: Tensor) -> float:
     """Return the share of the photo's border along which its mark lies, from the network's label (S, S)."""
-    photo = unpadded(label, label)
+    known = label != IGNORE
+    photo = label[known.any(1)][:, known.any(0)]  # without the padding
     return float((torch.cat([photo[0], photo[-1], photo[:, 0], photo[:, -1]]) == 1).float().mean())
 
 

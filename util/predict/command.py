@@ -1,59 +1,165 @@
-"""What ``predict.py`` does with its options: predict and write results, or publish a checkpoint."""
+"""``predict.py``: its command line, the segmenter that it describes (for the page and exports too), and its results."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from util.cli import Parser, words
+from model.episode import IGNORE
+from util.cli import Parser, within, words
+from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
-from util.predict.load_model import load_model
-from util.predict.options import marked_by, segmenter_of
-from util.predict.photos import check_photo, photos_in, read_photo
+from util.evaluate.evaluate import FINAL
+from util.formats import recognise
+from util.predict.adapt import adapted
+from util.predict.load_model import MAX_SIDE, load_model
+from util.predict.photos import MIN_TILE, check_photo, photos_in, read_photo
+from util.predict.prediction import Decision, percent
 from util.predict.publish import publish as write_published
-from util.predict.results import Results
-from util.predict.segmenter import Segmenter
-from util.predict.supports import UNNAMED, by_class
+from util.predict.regions import NOT
+from util.predict.results import FORMATS, PICTURES, Results
+from util.predict.segmenter import BATCH, Segmenter
+from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, by_class, indices, parse_support, supports_in
 from util.run.device import describe
 from util.run.processes import as_user_error
 
+HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
+NONE = "none"  # of --adapt
+SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
+ALIKE = 0.85  # ratio of equal letters from which on two names are probably one
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
 
-def publish(arguments: list[str]) -> int:
-    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0.
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of predictions and of the page."""
+    out = Parser(
+        prog="predict.py",
+        description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
+        "how to export the network, 'predict.py publish --help' how to publish it.",
+    )
+    add_model_and_supports(out)
+    add = out.add_argument
+    add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
+    add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
+    add("--out", type=Path, help="folder of results, or of the page's work")
+    again = out.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="overwrite existing results")
+    again.add_argument("--resume", action="store_true", help="keep complete results of this command, make the others")
+    formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
+    add("--format", dest="formats", default=PICTURES, metavar="NAMES", help=formats)
+    add("--instances", action="store_true", help="list the connected parts of a class as objects")
+    outlines = "of objects in coco and labelstudio; default rle"
+    add("--outlines", choices=("rle", "polygons"), default="rle", help=outlines)
+    score = "least presence score of a class that is shown; default the calibration's threshold"
+    add("--min-score", type=within(float, 0, 1), metavar="P", help=score)
+    threshold = "least probability of a class's pixels; default the method's own rule"
+    add("--threshold", type=within(float, 0, 1), metavar="P", help=threshold)
+    add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
+    add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
+    add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
+    adapt = "auto (default): three supports name a doubtful one, marks along the border are of materials; none: neither"
+    add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
+    keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
+    add("--keep-base", action="store_true", help=keep)
+    add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
+    serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
+    add("--serve", action="store_true", help=serve)
+    add("--host", help=f"address of the page; default {HOST}, this machine alone")
+    add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}")
+    return out
 
-    Raises:
-        UserError: the command line, the checkpoint or the disk.
-    """
-    parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
-    parser.add_argument("--checkpoint", required=True, help="weights of this project")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--half", action="store_true", help="in half precision")
-    options = parser.parse_args(arguments)
-    write_published(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
-    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
-    return 0
+
+def add_model_and_supports(out: argparse.ArgumentParser) -> None:
+    """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
+    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
+    out.set_defaults(serve=False, host=None, port=None, keep_base=False)
+    add = out.add_argument
+    checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
+    add("--checkpoint", help=f"{checkpoint} with the weights of this repository")
+    add("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
+    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
+    side = "side of the network's input; default as trained"
+    add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
+    add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set")
+    add("--output", default=FINAL, help=f"name of the model's output to use; default {FINAL}")
+    support = "a photo and a mask.png, an outlines.json (labelme, COCO), or marks: box=x0,y0,x1,y1;... points=x,y;... "
+    support += "scribble=x,y;... not=x,y;... with spaces between them; repeat it for more shots and classes"
+    add("--support", dest="supports", action="append", default=[], metavar="[CLASS=]PHOTO:MARKS", help=support)
+    files = "annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of YOLO, folder "
+    files += f"of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more"
+    add("--supports", dest="support_files", action="append", default=[], metavar="[FORMAT:]PATH", help=files)
+    add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
+    add("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
+    shots = "supports of each class to take of each of --supports"
+    add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
+    add("--name", help="the class of supports that name none")
+    value = "the object's value in masks; default all that is not 0, black or transparent"
+    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
+    radius = "of points; default 2 %% of the photo's longer side"
+    add("--radius", type=within(float, 0.5), metavar="PIXELS", help=radius)
+
+
+def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]]:
+    """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``supports_in``."""
+    marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
+    files, classes = options.support_files, words(options.classes)
+    listed, categories = supports_in(files, options.photos, classes, options.max_shots, options.mask_value)
+    return [*marked, *listed], categories
+
+
+def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
+    """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
+    segmenter = Segmenter(
+        options.checkpoint,
+        marked,
+        options.name,
+        config=options.config,
+        overrides=options.overrides,
+        side=options.resize,
+        tile=options.tile,
+        device=options.device,
+        vectors=options.vectors,
+        output=options.output,
+        decision=Decision(options.min_score, options.threshold, options.min_pixels, options.refine),
+        keep_base=options.keep_base,
+    )
+    for one in marked:
+        if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
+            print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
+    kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
+    for name, has_effect, needed in (
+        ("photos", options.support_files, "--supports"),
+        ("classes", options.support_files, "--supports"),
+        ("max_shots", options.support_files, "--supports"),
+        ("mask_value", "mask" in kinds, "a mask among the supports"),
+        ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
+        ("name", unnamed, "a support that names no class"),
+        ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
+        ("host", options.serve, "--serve"),
+        ("port", options.serve, "--serve"),
+    ):
+        if getattr(options, name) and not has_effect:
+            raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
+    if segmenter.model.note:
+        print(segmenter.model.note)
+    return adapted(segmenter, progress=True) if options.adapt != NONE else segmenter
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Write the results of every query, after all checks that need no decoded photo; return the exit code.
-
-    Raises:
-        UserError: the command line, a file or the disk.
-    """
+    """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
-    for given, need in (
-        (options.queries, "no queries: add --query photo.jpg ..."),
-        (options.out, "no folder for results: add --out FOLDER"),
-        (marked or options.keep_base, "no supports: add --support photo.jpg:mask.png or --supports annotations.json"),
-    ):
-        if not given:
-            raise UserError(need)
+    if not options.queries or not options.out:
+        raise UserError("no results: add --out FOLDER" if options.queries else "no queries: add --query photo.jpg ...")
+    if not (marked or options.keep_base):
+        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
     if options.keep_base:  # the weights name classes too
         segmenter = segmenter_of(options, marked)
@@ -66,7 +172,7 @@ def predict(options: argparse.Namespace) -> int:
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
         segmenter = segmenter or segmenter_of(options, marked)
-        print(*segmenter.notes, _on_presence(segmenter), sep="\n")
+        print(*_first_lines(segmenter, [one.name for one in marked if one.name and not one.annotated]), sep="\n")
         facts = {**segmenter.facts, "instances": options.instances, "inputs": segmenter.digest()}
         if options.resume:
             waiting = results.waiting(queries, facts)
@@ -105,7 +211,7 @@ def _write(
 ) -> int:
     """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
     read: list[Path] = []
-    with tqdm(total=len(waiting), desc="predict", unit="photo", leave=False, bar_format=BAR) as bar:
+    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR, disable=not waiting) as bar:
 
         def photos() -> Iterator[np.ndarray]:
             for query in waiting:
@@ -125,13 +231,32 @@ def _write(
     return len(read)
 
 
-def _on_presence(segmenter: Segmenter) -> str:
-    """Return a line on the calibration that decides whether a class is shown."""
+def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
+    """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
     known, kept = segmenter.calibration, segmenter.kept
-    base = "" if kept is None else f"{len(kept.classes)} base classes are kept, and shown where they are found; "
-    if known is None:
-        mend = "" if kept and kept.fits else "; python test.py CONFIG --calibrate makes one for these weights"
-        return f"{base}no calibration: every class is shown{mend}"
-    least = known.threshold if segmenter.decision.min_score is None else segmenter.decision.min_score
-    which = f"presence: {'new ' * bool(base)}classes with a score of at least {least:g} are shown"
-    return f"{base}{which}; calibrated on {known.made_on}"
+    if kept is not None:
+        yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
+    least = known.threshold if known and segmenter.decision.min_score is None else segmenter.decision.min_score
+    rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
+    for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
+        marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
+        yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"
+    if known is None and not (kept and kept.fits):
+        yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
+    for first, second in combinations(dict.fromkeys(typed), 2):
+        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio() > ALIKE
+        if alike and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
+            yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
+    yield from segmenter.notes
+
+
+def publish(arguments: list[str]) -> int:
+    """Write a folder that ``Segmenter.from_pretrained`` and ``--checkpoint`` load, and return the exit code 0."""
+    parser = Parser(prog="predict.py publish", description="Write a checkpoint as a folder with a model card.")
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--half", action="store_true", help="in half precision")
+    options = parser.parse_args(arguments)
+    write_published(load_model(options.checkpoint, device="cpu").weights, options.out, options.half)
+    print(f"{options.out}: {', '.join(sorted(path.name for path in options.out.iterdir()))}")
+    return 0

@@ -1,13 +1,20 @@
-"""Encode the supports of one class once, for use with every query.
+"""The classes of a segmenter: those of supports, which are encoded once, and the base classes of the weights.
 
 A model whose weights serve any number of shots, or exactly the given number, sees all supports together. A model
 trained for one shot sees each support alone, and the logits are averaged. Other numbers of supports are refused.
+
+With ``--keep-base``, base and new classes share a mask. A network that segments by supports finds the new ones as it
+always does; a pixel of a base class becomes one of a new class if the new class's presence score is above the base
+class's probability there; without a calibration none does. A method over a base stage alone fits new classes among the
+base ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +22,8 @@ from torch import Tensor
 
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
+from model.generalised import GeneralisedModel, base_logits
+from model.mismatch import Mismatch
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -29,13 +38,8 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     class's, else that of the word in ``words``, else the mean over the data set's classes; None for models that read
     no text.
 
-    Args:
-        name: None for supports without a class name.
-        context: data set and text vectors of the model.
-        words: a file of word vectors, in a format that ``prepare.py embeddings`` reads.
-
     Raises:
-        UserError: ``words`` cannot be read, or its vectors have another width than the model's.
+        UserError: ``words``, a file of word vectors, cannot be read, or they have another width than the model's.
     """
     data, table = context.config.data, context.vectors
     ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
@@ -50,14 +54,12 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
         if row.shape != table.shape[1:]:
             raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
         return 0, row, f"{name}: uses the text vector in {words}"
-    mean = f"so the mean text vector of {data.name}'s classes is used"
+    why, mend = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
     if name is None:
-        note = f"the supports have no class name, {mean}; give --name CLASS"
-    elif words is None:
-        note = f"{name}: not a class of {data.name}, {mean}; give the name of a class, or --vectors FILE"
-    else:
-        note = f"{name}: not a class of {data.name} and not a word of {words}, {mean}"
-    return 0, table[1:].mean(0), note
+        why, mend = "the supports have no class name", "; give --name CLASS"
+    elif words is not None:
+        why, mend = f"{why} and not a word of {words}", ""
+    return 0, table[1:].mean(0), f"{why}, so the mean text vector of {data.name}'s classes is used{mend}"
 
 
 @dataclass
@@ -79,21 +81,15 @@ class SupportBatch:
 
 @dataclass
 class EncodedClass:
-    """A class to segment.
-
-    Attributes:
-        class_id: 1-based id in the model's data set, 0 for a class that the data set lacks.
-        vector: text vector, (T,) float32; None for models that read no text.
-        note: one line on the source of the vector, empty without a vector.
-        sources: the files of the supports.
-    """
+    """A class to segment."""
 
     name: str
-    class_id: int
-    vector: np.ndarray | None
-    note: str
+    class_id: int  # 1-based id in the model's data set, 0 for a class that the data set lacks
+    vector: np.ndarray | None  # text vector, (T,) float32; None for models that read no text
+    note: str  # one line on the source of the vector, empty without a vector
     support_batches: list[SupportBatch]
-    sources: list[str]
+    sources: list[str]  # the files of the supports
+    share: float = 0.0  # of the photo that its largest mark covers
 
     @property
     def images(self) -> Tensor:
@@ -106,10 +102,7 @@ class EncodedClass:
         return torch.cat([batch.label for batch in self.support_batches], 1)
 
     def episode(self, query: Tensor, supports: SupportBatch, base_labels: bool) -> Episode:
-        """Return an episode of B queries (B, 3, S, S) that share one batch of supports.
-
-        Labels of the queries are ``IGNORE`` everywhere; ``base_labels`` adds such labels of base classes.
-        """
+        """Return an episode of B queries (B, 3, S, S) of unknown labels, of base classes too where ``base_labels``."""
         count, device = len(query), query.device
         unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
         zero = torch.zeros(count, dtype=torch.int64, device=device)
@@ -143,8 +136,7 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
     """Return the supports of a class, sized as the evaluation does, and encoded.
 
     Raises:
-        UserError: no supports, a number of them that the model does not take, or no marked pixel at the network's
-            input size.
+        UserError: no supports, as ``shots_per_batch``, or no marked pixel at the network's input size.
     """
     if not supports:
         raise UserError(f"{name}: no supports; give at least one")
@@ -165,9 +157,7 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
     """Return the batches in which a model sees the supports of a class, encoded; errors as ``shots_per_batch``.
 
-    Args:
-        images: (1, K, 3, S, S) float32.
-        labels: (1, K, S, S) uint8.
+    Images are (1, K, 3, S, S) float32, labels (1, K, S, S) uint8.
     """
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
@@ -192,3 +182,49 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
         f"{name}: {supports} support(s), but {model.weights.source} was trained with {trained_shots} shots and "
         f"its weights fit no other number; give {trained_shots}, or a checkpoint trained with one shot, for any number"
     )
+
+
+class KeptBase:
+    """The base classes of a network, which have no supports; UserError: it has none, or not those of its config."""
+
+    def __init__(self, model: LoadedModel):
+        network, data = model.network, model.context.config.data
+        if network.base_classifier is None or model.context.config.test.trained_on is not None:
+            holder = f"{model.weights.source} ({network.title})"
+            raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
+        self.fits = network if isinstance(network, GeneralisedModel) else None  # new classes among the base ones
+        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.context.fold.base]
+        self.model, self._states = model, dict[int, Any]()
+
+    @torch.inference_mode()
+    def margins(self, query: Tensor, valid: Tensor, new: Sequence[EncodedClass]) -> Tensor:
+        """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
+
+        Those of the ``new`` classes follow if the network fits them, as it does for so many at the first call.
+        ``valid`` (B, S, S) bool is False in the padding. UserError: an object covers too few cells.
+        """
+        with self.model.forward_pass():
+            if self.fits is None:
+                logits = base_logits(self.model.network, query)
+            else:
+                if new and len(new) not in self._states:
+                    first = len(self.classes) + 1
+                    labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
+                    images, names = zip(*((known.images[0], known.name) for known in new))
+                    try:
+                        self._states[len(new)] = self.fits.fit(images, labels, names)
+                    except Mismatch as error:
+                        raise UserError(str(error)) from None
+                logits = self.fits.predict(query, valid, self._states.get(len(new)))
+        return logits[:, 1:] - logits[:, :1]
+
+    def settle(self, margins: np.ndarray, scores: Sequence[float] | None) -> None:
+        """Let new classes win or yield pixels of base classes, in place, by their presence scores.
+
+        ``margins`` (N + n, H, W) are of the base classes, then of the new ones; without ``scores`` none wins a pixel.
+        """
+        base, new = np.split(margins, [len(self.classes)])
+        top = base.max(0)
+        of_base = 1 / (np.exp(-top) + np.exp(base - top).sum(0))
+        for one, score in zip(new, scores or [0.0] * len(new)):
+            one[:] = np.where((top <= 0) | (score > of_base), one + np.maximum(top, 0), np.minimum(one, 0))

@@ -22,10 +22,7 @@ def _network(
 ) -> FewShotModel:
     """Return a method's network with random weights in evaluation mode; its forward takes an Episode.
 
-    Args:
-        net: the encoder, as NET of train.sh.
-        dataset: the data set whose config of fold 0 is taken.
-        overrides: settings to change, section.key=value. Vectors of class names are made from the names.
+    The config is that of fold 0, with ``net`` as NET of train.sh; vectors of class names are made from the names.
     """
     text = ["data.text=names"] if models()[method].reads_text else []
     config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])

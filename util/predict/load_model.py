@@ -15,7 +15,6 @@ from model.contract import FewShotModel
 from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import Weights, load_weights
-from util.config.compose import config_path
 from util.config.read import from_dict, read_config
 from util.data.images.views import LETTERBOX, View, channels_first
 from util.data.words.text import NO_TEXT
@@ -31,10 +30,7 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 
 @dataclass
 class LoadedModel:
-    """A network in evaluation mode on its device, and the view that turns photos into its input.
-
-    As in the evaluation, the longer side of a photo becomes S, and the photo lies at the top left of a square.
-    """
+    """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
     context: RunContext
     network: FewShotModel
@@ -64,20 +60,15 @@ def load_model(
     device: str | None = None,
     keep_base: bool = False,
 ) -> LoadedModel:
-    """Return the network of a checkpoint, ready to predict.
+    """Return the network of a checkpoint, ready to predict; arguments as ``Segmenter``.
 
     Args:
-        weights: a checkpoint; None for the one that ``config`` names (training-free models need none).
-        config: a YAML file, from this folder or this project's; None for the config in the checkpoint, which files of
-            this project contain. Without a checkpoint, None means the weights ``SHIPPED``.
-        overrides: settings to change, ``section.key=value``.
-        side: of the network's input in pixels, default ``data.size``.
-        device: replaces ``run.device``.
+        weights: a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``.
+        config: a YAML file, from this folder or this project's; None for the config in the checkpoint.
         keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
 
     Raises:
-        UserError: a file is missing or damaged, weights and config do not fit each other, or the device or the side
-            cannot be used.
+        UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights
@@ -113,9 +104,6 @@ def load_model(
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
     note = ""
     if is_default:
-        note = (
-            f"no --checkpoint: takes {context.model_class.title} on {settings.model.backbone()}, trained on the "
-            f"{len(settings.data.classes)} classes of {settings.data.name} ({SHIPPED.relative_to(REPOSITORY)}); "
-            f"without training: --config {config_path('split0', 'pascal', 'insid3', 'lite0')}"
-        )
+        trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
+        note = f"no --checkpoint: takes {context.model_class.title}, {trained}"
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)

@@ -1,7 +1,4 @@
-"""Find and read photos: files, folders, images of Pillow, arrays and tensors.
-
-Photos are upright as their EXIF data say, RGB, of bounded size.
-"""
+"""Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
 
 import re
 from collections.abc import Iterable
@@ -14,44 +11,42 @@ from torch import Tensor
 from util.data.images.read import eight_bits, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
+from util.evaluate.edges import refined
 from util.files import OF_SYSTEMS
 
 OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
+OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
+Window = tuple[slice, slice]  # rows, columns
 
 
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     """Return the photos among paths and in folders, each once, those of a folder by name, without pictures of results.
 
-    Args:
-        recursive: whether photos in sub-folders count.
-
     Raises:
-        UserError: a folder holds no photo.
+        UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
     """
     out: dict[Path, None] = {}
     for path in paths:
         found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
-            raise UserError(f"{path}: this folder holds no photo ({', '.join(IMAGE_SUFFIXES)}); see also --recursive")
-        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # as a pattern of the shell names it
+            raise UserError(f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
+        if not (found or path.exists() or path.is_symlink()):
+            quotes = "; write a pattern without quotes" * bool({*"*?["} & {*str(path)})
+            raise UserError(f"{path}: no such photo or folder{quotes}")
+        of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
         out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
 
 
 def _of_result(path: Path) -> bool:
-    """Return whether a file is a picture of a result."""
     match = OF_RESULTS.fullmatch(path.name)
     return match is not None and path.with_name(f"{match[1]}.json").exists()
 
 
 def check_photo(path: Path) -> None:
-    """Check a photo by its header alone.
-
-    Raises:
-        UserError: the file is missing, no image, or has more than ``MAX_PIXELS`` pixels.
-    """
+    """Check a photo by its header; UserError: it is missing, no image, or has more than ``MAX_PIXELS`` pixels."""
     (height, width), _ = header_of(path)
     if height * width > MAX_PIXELS:
         raise UserError(f"{path}: {width} x {height} pixels, the limit is {MAX_PIXELS}; make it smaller")
@@ -84,5 +79,60 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     if not isinstance(photo, np.ndarray):
         raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
+        mends = {"uint16": "(image // 256).astype(np.uint8)", "float64": "(255 * image).astype(np.uint8)"}
+        mend = mends.get(str(photo.dtype), "np.dstack([image] * 3)" if photo.ndim == 2 else "")
+        given = f"not {photo.shape} {photo.dtype}{f'; try {mend}' if mend else ''}"
+        raise UserError(f"an image: must be an array (H, W, 3) uint8, {given}")
     return photo
+
+
+class TiledPhoto:
+    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
+
+    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
+        self.image, self.windows = image, windows(image.shape[:2], tile)
+        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E), of each window
+        self._clear(classes)
+
+    def _clear(self, classes: int) -> None:
+        self.missing, shape = len(self.windows), self.image.shape[:2]  # windows without maps so far
+        self._sum, self._weight = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
+
+    def add(self, window: Window, maps: list[np.ndarray]) -> None:
+        """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
+        self.missing -= 1
+        if len(self.windows) == 1:
+            self._sum[:] = maps
+            return
+        ramps = []
+        for length in maps[0].shape:
+            from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+            ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
+        weight = np.outer(*ramps).astype(np.float32)
+        self._weight[window] += weight
+        for total, values in zip(self._sum, maps, strict=True):
+            total[window] += weight * values
+
+    def blended(self) -> np.ndarray:
+        """Return the weighted mean of all maps, (classes, H, W) float32."""
+        return self._sum if len(self.windows) == 1 else self._sum / self._weight
+
+    def refine(self, first: int = 0) -> np.ndarray:
+        """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
+        maps = self.blended()
+        self._clear(len(maps))
+        for rows, columns in self.windows:
+            of_window = maps[:, rows, columns]
+            self.add((rows, columns), [*of_window[:first], *refined(self.image[rows, columns], of_window[first:])])
+        return self.blended()
+
+
+def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:
+    """Return the tiles that cover a photo of ``shape`` (H, W), evenly spread, which overlap by at least a quarter."""
+    spans: list[list[slice]] = []
+    for length in shape:
+        side = min(tile or length, length)
+        count = int(np.ceil((length - side) / (side * (1 - OVERLAP)))) + 1
+        starts = np.linspace(0, length - side, count).round().astype(int).tolist()
+        spans.append([slice(start, start + side) for start in starts])
+    return [(rows, columns) for rows in spans[0] for columns in spans[1]]

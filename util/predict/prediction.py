@@ -28,36 +28,22 @@ DIGITS = 6  # after the decimal point, of shares and confidences
 
 @dataclass(frozen=True)
 class Decision:
-    """The rules that turn scores into a mask.
+    """The rules that turn scores into a mask."""
 
-    Attributes:
-        min_score: least presence score of a class that is shown; None: the calibration's threshold.
-        threshold: least probability of a class's pixels; None: where the class has the largest logit.
-        min_pixels: a class with fewer pixels is not shown.
-        refine: whether edges are moved to those of the photo before, and specks dropped after (``edges.py``); else
-            masks are the network's.
-    """
-
-    min_score: float | None = None
-    threshold: float | None = None
-    min_pixels: int = 0
-    refine: bool = True
+    min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
+    threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
+    min_pixels: int = 0  # a class with fewer pixels is not shown
+    refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``edges.py``)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One connected part of a class.
-
-    Attributes:
-        box: x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1.
-        area: in pixels.
-        score: mean probability of the class over its pixels.
-    """
+    """One connected part of a class."""
 
     name: str
-    box: tuple[int, int, int, int]
-    area: int
-    score: float
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1; covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
+    area: int  # in pixels
+    score: float  # mean probability of the class over its pixels
     _parts: np.ndarray = field(repr=False)  # (H, W) int32, shared by all parts of the class
     _part: int = field(repr=False)
 
@@ -67,7 +53,7 @@ class Instance:
         return self._parts == self._part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The classes of a photo's pixels.
 
@@ -107,16 +93,12 @@ class Prediction:
     ) -> Prediction:
         """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
-        Args:
-            margins: each class's logit minus the background's, (classes, H, W) float32.
-            presence: the score of each class; None without a calibration.
-            calibration: of the network.
+        Margins are each class's logit minus the background's, (classes, H, W) float32.
         """
         min_score = None
-        # The maps have the photo's size, so the softmax is taken in place.
         probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
         highest = np.maximum(probability.max(0), 0)
-        probability -= highest
+        probability -= highest  # in place, since maps of the photo's size are large
         np.exp(probability, out=probability)
         probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
@@ -135,6 +117,10 @@ class Prediction:
         mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
+
+    def __repr__(self) -> str:
+        found = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(found)}>"
 
     @property
     def shown(self) -> list[bool]:
@@ -159,11 +145,7 @@ class Prediction:
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
         """Write the files of this photo that ``predict.py`` writes, over earlier ones, and return their paths.
 
-        Args:
-            name: begins the files' names; default that of the photo's file.
-
-        Raises:
-            UserError: neither the photo nor ``name`` names the files, or they cannot be written.
+        Their names begin with ``name``, else with that of the photo's file. UserError: there is neither.
         """
         if name is None and self.photo is None:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
@@ -175,17 +157,9 @@ class Prediction:
     def write(
         self, paths: list[Path], query: Path, facts: dict[str, Any], pictures: bool = True, instances: bool = False
     ) -> None:
-        """Write the files of this photo, the JSON last, so that it never is there without the others.
+        """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
 
-        Args:
-            paths: of ``paths_of``.
-            query: the photo's file, or what names a photo without one.
-            facts: entries of the JSON that say how it was made.
-            pictures: whether the files beside the JSON are written.
-            instances: whether the JSON lists the connected parts of each class.
-
-        Raises:
-            WriteError: the disk is full or the folder cannot be written.
+        ``query`` is the photo's file or its name, ``pictures`` are those files, ``instances`` rows of the JSON.
         """
         path, mask, picture, *probabilities = paths
         path.unlink(missing_ok=True)
@@ -196,10 +170,7 @@ class Prediction:
             write_mask(mask, self.mask, stated=True)
             shown = self.overlay()
             write_picture(picture, shown)
-            scale = min(THUMBNAIL_SIDE / max(height, width), 1)
-            size = max(round(scale * width), 1), max(round(scale * height), 1)
-            small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-            write_picture(path.parent / THUMBNAILS / picture.name, small)
+            write_picture(path.parent / THUMBNAILS / picture.name, at_most(shown, THUMBNAIL_SIDE))
             record |= {"mask": mask.name, "overlay": picture.name}
         rows, parts = self.summary(), self.instances() if instances else []
         for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
@@ -217,11 +188,7 @@ class Prediction:
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
 
     def to_supervision(self) -> Any:
-        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id.
-
-        Raises:
-            UserError: the package supervision is not installed.
-        """
+        """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id."""
         try:
             import supervision
         except ModuleNotFoundError:
@@ -244,8 +211,7 @@ class Prediction:
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
-        The box [x0, y0, x1, y1] covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1. The confidence is the mean
-        probability of the class over its pixels. Both are None for a class without pixels.
+        Box and confidence are as ``Instance``'s box and score, of all pixels; None for a class without any.
         """
         out = []
         for value, name in enumerate(self.names, 1):
@@ -256,24 +222,28 @@ class Prediction:
                 rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
                 box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
                 confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
-            out.append(
-                {
-                    "name": name,
-                    "value": value,
-                    "presence": None if score is None else round(score, DIGITS),
-                    "pixels": pixels,
-                    "share": round(pixels / inside.size, DIGITS),
-                    "box": box,
-                    "confidence": confidence,
-                }
-            )
+            row = {"name": name, "value": value, "presence": None if score is None else round(score, DIGITS)}
+            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS), "box": box}
+            out.append(row | {"confidence": confidence})
         return out
+
+
+def at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture with at most ``side`` pixels on its longer side."""
+    scale, size = side / max(picture.shape[:2]), picture.shape[1::-1]
+    small = [max(round(scale * length), 1) for length in size]
+    return cv2.resize(picture, small, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
 def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:
     """Return the paths of a photo's JSON, mask and overlay, and of the probabilities of each class."""
     endings = [".json", "_mask.png", "_overlay.jpg", *(f"_probability_{file_word(name)}.png" for name in names)]
     return [folder / f"{stem}{ending}" for ending in endings]
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with two digits, as in ``31 %``."""
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
 def file_word(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from model.common.foundation import hub
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints import checkpoint
@@ -30,10 +31,7 @@ CONFIG, CARD = "config.json", "README.md"
 
 
 def publish(weights: Weights, out: Path, half: bool = False) -> None:
-    """Write the folder of a checkpoint that was loaded.
-
-    Args:
-        half: whether tensors are in half precision, and not the checkpoint's bit by bit.
+    """Write the folder of a checkpoint that was loaded, in half precision or bit by bit.
 
     Raises:
         UserError: the weights are no file of this project, ``out`` exists or cannot be written, or float16 does not
@@ -61,6 +59,21 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
         if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
         write_atomically(folder / CARD, _card(config, weights))
+
+
+def fetched(place: str | Path, revision: str | None) -> Path:
+    """Return a published folder, or that of a repository of the hub; UserError: it cannot be fetched."""
+    if Path(place).exists():
+        return Path(place)
+    try:
+        from huggingface_hub import snapshot_download
+
+        with hub():
+            files = ["*.json", "*.safetensors", "*.yaml"]
+            return Path(snapshot_download(str(place), revision=revision, allow_patterns=files))
+    except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
 
 
 def _card(config: Config, weights: Weights) -> str:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
+import cv2
 import numpy as np
 
 from model.episode import IGNORE
@@ -29,17 +30,17 @@ NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
+LEAST = 0.1  # share of a box, of what is found in it
 
 
 def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
     """Return the labels of the objects that a file of annotations outlines on a photo.
 
-    Objects whose label equals the class name, ignoring case, are used; if all objects have one other label, all are
-    used. A file of labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
+    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
+    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
 
     Raises:
-        UserError: the file is unreadable, in no known format, lacks the photo, or has several labels, none of which
-            is the class name.
+        UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
     """
     is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
     own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
@@ -78,12 +79,17 @@ def union(labels: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
+def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return what is found in boxes, (H, W) bool, and all of a box in which less than ``LEAST`` is found."""
+    count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
+    shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
+    return boxed & (found | (shares < LEAST)[parts])
+
+
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
     """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
-    Args:
-        text: of the marks, with spaces between them.
-        radius: of points and scribbles in pixels; None for 2 % of the photo's longer side.
+    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side.
 
     Raises:
         UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
@@ -92,7 +98,6 @@ def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin
 
 
 def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
-    """Return the label of one mark; errors as ``drawn_labels``."""
     kind, _, numbers = mark.partition("=")
     if kind not in DRAWN_KINDS:
         raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")

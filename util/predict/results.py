@@ -35,27 +35,16 @@ SUMMARY_COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX,
 
 
 class Results:
-    """A folder of results.
-
-    Args:
-        names: the classes, in the order of their values in masks.
-        formats: what is written beside the JSON files.
-        declared: categories of the supports' file, id -> name, which keep their ids.
-        polygons: write outlines in place of exact masks where a format has both.
-        instances: list the connected parts of each class in the JSON.
-
-    Raises:
-        UserError: a format is unknown, or there is none.
-    """
+    """A folder of results; UserError: a format is unknown, or there is none."""
 
     def __init__(
         self,
         out: Path,
-        names: Sequence[str],
-        formats: Sequence[str] = (PICTURES,),
-        declared: dict[int, str] | None = None,
-        polygons: bool = False,
-        instances: bool = False,
+        names: Sequence[str],  # the classes, in the order of their values in masks
+        formats: Sequence[str] = (PICTURES,),  # what is written beside the JSON files
+        declared: dict[int, str] | None = None,  # categories of the supports' file, id -> name, which keep their ids
+        polygons: bool = False,  # write outlines in place of exact masks where a format has both
+        instances: bool = False,  # list the connected parts of each class in the JSON
     ):
         self.out, self.names, self.formats, self.polygons, self.instances = out, names, formats, polygons, instances
         for name in formats or [""]:
@@ -69,14 +58,11 @@ class Results:
         self.verdicts = verdicts_in(out)
 
     def paths(self, query: Path) -> list[Path]:
-        """Return the paths of a query's files; see ``paths_of``."""
+        """Return ``paths_of`` a query's files."""
         return paths_of(self.out, query.stem, self.names)
 
     def check(self, queries: Sequence[Path], again: bool) -> None:
-        """Refuse queries whose results would overwrite each other, earlier results, or the queries themselves.
-
-        Args:
-            again: earlier results may be overwritten.
+        """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
         Raises:
             UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
@@ -126,20 +112,13 @@ class Results:
         return is_judged and [row["name"] for row in rows] == [*self.names]
 
     def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write a query's files; errors and ``facts`` as ``Prediction.write``."""
+        """Write a query's files as ``Prediction.write``."""
         for name in self.names:
             self.verdicts.pop((str(query), name), None)  # it was on the earlier result
         prediction.write(self.paths(query), query, facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
-        """Write the other formats for queries whose results are complete.
-
-        Args:
-            keep: keep files of single photos that were corrected since they were written.
-
-        Raises:
-            UserError: the disk is full, or a folder cannot be written.
-        """
+        """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
         for name in self.formats:
             if name != PICTURES:
                 model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
@@ -147,7 +126,7 @@ class Results:
                 recognise.WRITERS[name](self.out / name, found)
 
     def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
-        """Yield what the JSON files of queries say was found; names of photos are relative to the folder of all.
+        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """
@@ -165,22 +144,18 @@ class Results:
             yield FoundPhoto(query, name, *size, objects, made, keep)
 
     def write_verdicts(self) -> None:
-        """Write the verdicts as ``review.html`` saves them; errors as ``write``."""
+        """Write the verdicts as ``review.html`` saves them."""
         text, rows = io.StringIO(), [(*key, verdict) for key, verdict in self.verdicts.items() if verdict]
         csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
         write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
     def write_summary(self, failed: dict[Path, str]) -> str:
-        """Write a table of all results in the folder, and a page to review their pictures.
+        """Write a table of all results in the folder, if there are any, and a page to review their pictures.
 
-        The table has a row for each photo and class, and for each photo with an error. Without a result nothing is
-        written.
+        The table has a row for each photo and class, and for each photo with an error.
 
         Returns:
             The numbers of photos in which each class was not found, in words; empty if all were found in all.
-
-        Raises:
-            WriteError: the disk is full or the folder cannot be written.
         """
         text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
         table = csv.DictWriter(text, SUMMARY_COLUMNS, extrasaction="ignore")

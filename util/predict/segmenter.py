@@ -1,7 +1,6 @@
 """Segment classes in any photos, given a few marked photos: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``.
 
-The network sees photos by the rule of ``load_model.py``. The logits of each class are resized back to the photo's
-pixels, where classes and background compete.
+Logits of each class are resized back to the photo's pixels, where classes and background compete.
 """
 
 from __future__ import annotations
@@ -14,33 +13,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.weights import hub
 from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
-from util.evaluate.calibration import evidence_of, find_calibration
+from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import EncodedClass, encode_supports, text_of
-from util.predict.keep_base import KeptBase
+from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
 from util.predict.load_model import load_model
-from util.predict.photos import GivenPhoto, read_photo
+from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
-from util.predict.publish import publish
-from util.predict.regions import BOXED
+from util.predict.publish import fetched, publish
+from util.predict.regions import BOXED, looked_into
 from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
-from util.predict.tiles import TiledPhoto, Window
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
-LEAST = 0.1  # share of a box, of what is found in it
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -50,9 +44,8 @@ class Segmenter:
     Args:
         checkpoint: a file of weights; None for the method of ``config``, else this repository's Pocket. May be left
             out: ``Segmenter({"cup": [...]})``, ``Segmenter([pair, ...])``.
-        supports: by the name of each class, or of one class, a list of pairs (photo, marks). Both may be files, then as
-            ``--support``; see ``support_from_arrays`` for others. Texts ``[class=]photo:marks`` and marked photos of
-            ``util/predict/supports.py`` are taken, too.
+        supports: by the name of each class, or of one class, a list of pairs (photo, marks), of texts
+            ``[class=]photo:marks``, or of ``util/predict/supports.py``; see ``support_from_arrays``.
         name: the class of supports that name none.
         config: YAML file, for checkpoints that contain none.
         overrides: settings to change, ``section.key=value``.
@@ -96,14 +89,10 @@ class Segmenter:
         if output == FINAL:
             self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
         elif self.kept is not None and self.kept.fits is not None:
-            raise UserError(
-                f"--output {output}: {model.network.title} has no such output for --keep-base; leave it out"
-            )
-        if self.decision.min_score is not None and self.calibration is None:
-            raise UserError(
-                f"--min-score {self.decision.min_score:g}: {model.network.title} has no calibration for these weights, "
-                "and so no presence score; make one: python test.py CONFIG --calibrate"
-            )
+            raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
+        if (least := self.decision.min_score) is not None and self.calibration is None:
+            mend = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {least:g}: {model.network.title} {mend}")
         self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: what the supports said
@@ -116,24 +105,8 @@ class Segmenter:
     def from_pretrained(
         cls, place: str | Path, *arguments: Any, revision: str | None = None, **options: Any
     ) -> Segmenter:
-        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision.
-
-        Further arguments are those of this class.
-
-        Raises:
-            UserError: as this class; or the repository cannot be fetched.
-        """
-        if not Path(place).exists():
-            try:
-                from huggingface_hub import snapshot_download
-
-                files = ["*.json", "*.safetensors", "*.yaml"]
-                with hub():
-                    place = snapshot_download(str(place), revision=revision, allow_patterns=files)
-            except Exception as error:  # many kinds: no package, no such repository, no network, a gated one
-                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
-        return cls(place, *arguments, **options)
+        """Return the segmenter of a published folder, or of a repository ``owner/name`` of the hub at a revision."""
+        return cls(fetched(place, revision), *arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint, without ``overrides`` and classes, as a folder; errors as ``publish``."""
@@ -143,55 +116,55 @@ class Segmenter:
         """Add a class to segment, of all these supports; predictions under way in other threads are without it.
 
         Raises:
-            UserError: there are no supports, too many or too few for the model, or the class was added before; or there
-                are too many classes for a mask of 8 bits; or this segmenter was adapted to its classes.
+            UserError: the supports, or their number, do not fit the model; the class was added before or is one too
+                many for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
-        shown = UNNAMED if name is None else check_class_name(name, "class:")
+        name = None if name is None else check_class_name(name, "class:")
+        shown = name or UNNAMED
         read = [one for of_class in supports_of(supports, name).values() for one in of_class]
         with self.model.lock:
             if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
                 raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
-            if len(self.classes) == MAX_CLASSES or any(known.name == shown for known in self.classes):
-                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes, each of which is added once")
-            text = text_of(name, self.model.context, self.vectors)
-            batches = encode_supports(shown, self.unboxed(name, read), self.model)
-            self.classes.append(EncodedClass(shown, *text, batches, [support.source for support in read]))
-            if self.classes[-1].note:
-                self.notes.append(self.classes[-1].note)
-            share = max((support.label != 0).mean() for support in read)  # around points, with what is unknown
-            if share < SMALL:
+            if any(known.name == shown for known in self.classes):
+                raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
+            if len(self.classes) == MAX_CLASSES:
+                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
+            self.classes.append(known := self._encoded(name, self.unboxed(name, read)))
+            self.notes += filter(None, [known.note])
+            if (share := known.share) < SMALL:
                 seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
-    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
-        """Return supports in whose boxes the object is marked that the network finds there given all of the boxes.
+    def _encoded(self, name: str | None, supports: list[Support]) -> EncodedClass:
+        """Return the class of some supports; errors as ``encode_supports`` and ``text_of``."""
+        shown = name or UNNAMED
+        share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
+        text = text_of(name, self.model.context, self.vectors)
+        batches = encode_supports(shown, supports, self.model)
+        return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
-        A box in which it finds less than ``LEAST`` remains marked, and so do those over base stages alone.
-        """
+    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+        """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
         out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
         if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
             return out
-        look, sources = copy.copy(self), [one.source for one in out]
+        look = copy.copy(self)
         look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        text = text_of(name, self.model.context, self.vectors)
-        look.classes = [
-            EncodedClass(name or UNNAMED, *text, encode_supports(name or UNNAMED, out, self.model), sources)
-        ]
-        for given, one in zip(supports, out):
+        look.classes = [self._encoded(name, out)]
+        for i, given in enumerate(supports):
             if (boxed := given.label == BOXED).any():
-                found = boxed & (look(one.image).mask > 0)
-                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
-                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
-                one.label[boxed & ~found & (shares >= LEAST)[parts]] = 0
+                found = looked_into(boxed, look(given.image).mask > 0)
+                out[i] = replace(given, label=np.where(boxed, found, given.label).astype(np.uint8))
         return out
 
-    def without_classes(self, keep_base: bool = False) -> Segmenter:
-        """Return a segmenter that shares this network and has no classes of supports yet; errors as ``KeptBase``.
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
+        return f"<Segmenter {self.model.network.title} on {self.model.device}: {classes or 'no classes'}>"
 
-        ``keep_base``: it has the base classes, as it has anyway where this one does.
-        """
+    def without_classes(self, keep_base: bool = False) -> Segmenter:
+        """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
         out = copy.copy(self)
         out.classes, out.notes = [], []
         if keep_base or self.kept is not None:
@@ -203,14 +176,15 @@ class Segmenter:
         """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    def many(self, photos: Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
-        """Yield the prediction for each photo, in order, with up to ``batch`` views in one forward pass.
+    def many(self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
+        """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
         Raises:
             UserError: there are no classes yet, or a photo cannot be read.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
+        photos = photos_in([Path(photos)]) if isinstance(photos, str | Path) else photos
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         pending: list[tuple[TiledPhoto, Path | None]] = []
@@ -241,12 +215,10 @@ class Segmenter:
         if self.own:
             of_own, evidence = self.scores(inputs)
             margins.append(of_own)
-        view = self.model.view
-        for (photo, window), image, of_view in zip(views, images, torch.cat(margins, 1).cpu().numpy(), strict=True):
-            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in of_view])
-        if evidence is not None:
-            for (photo, _), numbers in zip(views, evidence.cpu(), strict=True):
-                photo.evidence.append(numbers)
+        view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
+        for i, ((photo, window), image) in enumerate(zip(views, images, strict=True)):
+            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in maps[i]])
+            photo.evidence += [] if evidence is None else [evidence[i].cpu()]
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
         margins, calibration = photo.blended(), self.calibration if self.own else None
@@ -257,20 +229,17 @@ class Segmenter:
         elif calibration is not None:  # the largest over the windows of the photo
             windows: Sequence = photo.evidence or [[None] * len(margins)]
             presence = [
-                max(calibration.presence(evidence_of(torch.from_numpy(m), own[i]).numpy()) for own in windows)
+                max(calibration.presence(presence_inputs(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins[first:])
             ]
         if self.decision.refine and self.own:  # it was measured for classes against the background alone
             margins = photo.refine(first)
-        if first and self.own:  # a base class is surer of its pixels than a new one of being in the photo, or yields
-            top, scores = margins[:first].max(0), [0.0] * len(self.own)
-            if presence is not None and calibration is not None:
-                least = calibration.threshold if self.decision.min_score is None else self.decision.min_score
-                scores, presence = [p * (p >= least) for p in presence], [*[None] * first, *presence]
-                calibration = replace(calibration, scale=1.0, offset=0.0)
-            of_base = 1 / (np.exp(-top) + np.exp(margins[:first] - top).sum(0))
-            for new, score in zip(margins[first:], scores):
-                new[:] = np.where((top <= 0) | (score > of_base), new + np.maximum(top, 0), np.minimum(new, 0))
+        if self.kept is not None and first and self.own:
+            least, known = self.decision.min_score, calibration
+            if presence is not None and known is not None:
+                least, calibration = known.threshold if least is None else least, replace(known, scale=1.0, offset=0.0)
+            self.kept.settle(margins, presence and [p * (p >= least) for p in presence])
+            presence = presence and [*[None] * first, *presence]
         names = [known.name for known in self.classes]
         found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
         return replace(found, photo=file, facts=self.facts)
@@ -302,7 +271,7 @@ class Segmenter:
     def digest(self) -> str:
         """Return a digest of what decides results beside the queries: all settings, weights, supports and vectors.
 
-        The supports count as the network sees them, so that photos, marks and the options that read them are included.
+        The supports count as the network sees them.
         """
         decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
@@ -335,11 +304,9 @@ class Segmenter:
         return each, [len(known.support_batches) for known in self.own]
 
     def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return the scores of n classes as ``scores`` does, each the mean over its batches of supports.
+        """Return the scores of n classes as ``scores`` does, each the mean over its number of ``batches`` of supports.
 
-        Args:
-            output: of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
-            batches: numbers of batches of the classes.
+        ``output`` is of ``forward_classes`` for all batches of all classes in a row; of it, ``self.output`` is taken.
         """
         by_name = {FINAL: output.logits, **output.extra}
         if self.output not in by_name:

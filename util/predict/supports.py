@@ -27,42 +27,25 @@ MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and 
 
 @dataclass(frozen=True)
 class Support:
-    """A marked photo.
+    """A marked photo."""
 
-    Attributes:
-        image: the upright photo, (H, W, 3) uint8.
-        label: (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says.
-        source: the files or "array", for results and messages.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    source: str
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says
+    source: str  # the files or "array", for results and messages
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A photo on which a class is marked, not read yet.
+    """A photo on which a class is marked, not read yet."""
 
-    Attributes:
-        name: of the class; None where the marks name none.
-        marks: ``box=...``, ``points=...``, ``scribble=...``, ``not=...`` with spaces between them, or the path of a
-            mask or of a file of annotations.
-        mask_value: the object's value in a mask; None for what ``read_region`` says.
-        unknown: values of a mask beside 255 that are unknown where ``mask_value`` is given.
-        radius: of points in pixels; None for 2 % of the photo's longer side.
-        annotated: the class's instances on the photo, where a file of annotations has been read.
-        others: further marks of the class on the photo.
-    """
-
-    name: str | None
+    name: str | None  # of the class; None where the marks name none
     photo: Path
-    marks: str
-    mask_value: int | None = None
-    unknown: tuple[int, ...] = ()
-    radius: float | None = None
-    annotated: Photo | None = None
-    others: tuple[Marked, ...] = ()
+    marks: str  # of ``DRAWN_KINDS`` with spaces between them, or the path of a mask or of a file of annotations
+    mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
+    unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
+    radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
+    annotated: Photo | None = None  # the class's instances on the photo, where a file of annotations has been read
+    others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property
     def kinds(self) -> set[str]:
@@ -75,17 +58,14 @@ class Marked:
     def read(self, name: str | None = None) -> Support:
         """Return the marked photo; ``name`` is the class of marks that name none.
 
-        Raises:
-            UserError: a file is unreadable, or photo and marks do not fit each other.
+        UserError: a file is unreadable, or photo and marks do not fit each other.
         """
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
-        return Support(
-            image, union(labels), " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
-        )
+        source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
+        return Support(image, union(labels), source)
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
-        """Return the label of each mark on a photo of a shape (H, W); errors as ``read``."""
         path = Path(self.marks)
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
@@ -100,11 +80,7 @@ GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
-    """Split ``[class=]photo:marks``; the paths of existing photos may contain = and :.
-
-    Raises:
-        UserError: the text has another form.
-    """
+    """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
     text = re.sub(rf"\s*:\s*(?=(?:{'|'.join(DRAWN_KINDS)})=)", ":", text)
     path, marks = (part.strip() for part in text.rpartition(":")[::2])
     for kind in DRAWN_KINDS:  # their numbers contain no colon
@@ -123,11 +99,7 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
-    """Return a class name, stripped, that can be part of a file name and of a line.
-
-    Raises:
-        UserError: the name is empty, too long, starts with a dot, or has characters that file names cannot have.
-    """
+    """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
         raise UserError(f"{origin} {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
@@ -135,14 +107,7 @@ def check_class_name(name: str, origin: str = "--name") -> str:
 
 
 def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
-    """Return the marked photos of each class, in the order in which classes first appear; one for a class on a photo.
-
-    Args:
-        name: the class of marks that name none.
-
-    Raises:
-        UserError: ``name`` cannot be used.
-    """
+    """Return the marked photos of each class, ``name`` of those without one, in order; one for a class on a photo."""
     default = None if name is None else check_class_name(name)
     out: dict[str | None, dict[Path, Marked]] = {}
     for one in marked:
@@ -169,7 +134,7 @@ def supports_in(
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
         mask_value: of the object in masks that have no file of class names.
-        say: of each line on what has no meaning in annotations; default to the error output.
+        say: takes each line on what is not understood; default to the error output.
 
     Raises:
         UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
@@ -200,14 +165,13 @@ def supports_in(
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
             for one in marked[:shots]:
-                if annotations is not None and one.annotated is not None:
-                    one = replace(one, photo=annotations.path_of(one.annotated))
-                listed.append(one)
+                there = one.annotated and annotations and annotations.path_of(one.annotated)
+                listed.append(replace(one, photo=there) if there else one)
     declared = {name for names in categories for name in names.values()}
-    for name in classes:
-        if texts and name not in declared:
+    for name in classes if texts else ():
+        if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
-        if texts and not any(one.name == name for one in listed):
+        if not any(one.name == name for one in listed):
             raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
     if texts and not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
@@ -215,7 +179,6 @@ def supports_in(
 
 
 def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
-    """Yield every class on every photo."""
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
             of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
@@ -255,12 +218,8 @@ def indices(mask: Path) -> set[int]:
 def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
 
-    Args:
-        mask: a file, an image of Pillow, an array or tensor as ``read_region`` takes it; or ``box=...``,
-            ``points=...``, ``scribble=...``.
-
-    Raises:
-        UserError: one of them has another form, or their sizes differ.
+    The mask is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
+    UserError: one of them has another form, or their sizes differ.
     """
     given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:

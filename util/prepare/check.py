@@ -21,11 +21,11 @@ import torch
 import torchvision
 
 from model.encoders.registry import downloadable
-from model.encoders.weights import TIMM, TORCHVISION, weights_url
 from model.registry import class_of
+from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.download import TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
-from util.checkpoints.space import Stored, free_bytes, taken
-from util.checkpoints.weights import cannot_train, fill_encoder, how_to_get
+from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
 from util.config import command_line
 from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
 from util.config.folds import Fold
@@ -172,7 +172,7 @@ class Needs:
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             mend = "name a file in model.encoder.weights, or NET=lite0"
             if start.weights not in (TORCHVISION, TIMM):
-                mend = how_to_get(Path(start.weights), backbone)
+                mend = mend_of_missing(Path(start.weights), backbone)
             out.append(self.check(what, partial(_weights, config, start.weights), mend))
         if start is None and backbone:
             what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"

@@ -19,10 +19,10 @@ from safetensors.torch import save
 from model.encoders.layouts import encoder_part, recognise
 from model.encoders.registry import build, downloadable, spec_of
 from model.encoders.timm_facts import PREFIX, bare_name, unknown
-from model.encoders.weights import LITE0, PACKAGE, TIMM, checksum_of, download, licence_of, weights_url
 from model.registry import published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints.checkpoint import SAFETENSORS
+from util.checkpoints.download import LITE0, PACKAGE, TIMM, checksum_of, download, licence_of, weights_url
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.prepare.download import fetch

@@ -12,8 +12,7 @@ from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.report.figure import styled, write_figure
 from util.report.result_table import class_ious, class_names, title
-from util.report.schema import MANIFEST, RESULT, read_result
-from util.report.scores import BASE, counts_of, mean_iou
+from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +26,7 @@ HIDDEN = "all_foreground"  # a reference prediction, not shown
 
 
 def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | None = None) -> list[Path]:
-    """Draw the curve and the bars of a folder's result as PNG, and as PDF or SVG if asked for; return the files.
-
-    Args:
-        result: that will be in the folder; default the one there.
+    """Draw the curve and the bars of a folder's result, or of one to be there, as PNG and ``suffix``; return the files.
 
     Raises:
         UserError: the folder has no result, or no counts of its episodes.

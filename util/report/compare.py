@@ -10,8 +10,7 @@ import numpy as np
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
-from util.report.schema import MANIFEST, find_results
-from util.report.scores import FINAL, NETWORK, counts_of, mean_iou
+from util.report.schema import FINAL, MANIFEST, NETWORK, counts_of, find_results, mean_iou
 from util.report.table import Table
 
 DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
@@ -66,10 +65,9 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
 
 
 def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:
-    """Return what a result file, a folder with one result, or a manifest says of one output.
+    """Return the manifest of a result, how it was scored in words, its episodes, and the sums of ``_sums_by_query``.
 
-    That is: the manifest; in words the protocol and how it was scored; seed, query, and class and supports of each way
-    of every episode; the sums of ``_sums_by_query``.
+    An episode is its seed, its query, and class and supports of each way.
 
     Raises:
         UserError: there is no such result, several, or one without counts of that output.
@@ -89,12 +87,9 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
     for line, episode in zip(manifest.lines, manifest.episodes):
         if output not in (known := episode.get("outputs", {})):
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
-    words = [
-        head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else ""),
-        f"scored on {head.get('scored_on', 'unknown')}",
-        steps,
-        "QUICK LOOK" if head.get("quick_look") else "",
-    ]
+    protocol = head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else "")
+    scored = f"scored on {head.get('scored_on', 'unknown')}"
+    words = [protocol, scored, steps, "QUICK LOOK" if head.get("quick_look") else ""]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
     return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
 
@@ -103,10 +98,8 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
     """Return mIoU of A and of B in percent, and the ends of the 95 % interval of B - A in percentage points.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and runs, because episodes of the
-    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged.
-
-    Args:
-        firsts, seconds: of the runs of system A, and of system B, all on the same episodes: as ``_sums_by_query``.
+    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged. Given are
+    ``_sums_by_query`` of the runs of system A, and of system B, all on the same episodes.
     """
     random = np.random.Generator(np.random.PCG64(SEED))
     most = max(sums.shape[3] for sums in (*firsts, *seconds))  # runs may predict different classes
@@ -134,11 +127,6 @@ def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
 
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,).
-
-    Args:
-        times_bq: how often each query occurs in each sample, (B, queries).
-        sums: of ``_sums_by_query``.
-    """
+    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,), in which queries occur ``times_bq`` often."""
     totals = (times_bq @ sums.reshape(*sums.shape[:2], -1)).reshape(len(sums), len(times_bq), *sums.shape[2:])
     return mean_iou(*np.moveaxis(totals, -1, 0)).mean((0, 2))

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from util.report.scores import BASE, FINAL
+from util.report.schema import BASE, FINAL
 from util.report.table import Table
 
 HELD = ("miou", "fb_iou")  # scores of every table
@@ -75,12 +75,8 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
         scores, marks = result["mean"]["final"], ", ".join(departures(result))
         name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
         cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
-        values = (
-            f"{scores['miou']:.2f}",
-            f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-",
-            f"{scores['miou'] - first:+.2f}",
-        )
-        rows.append([name, *cells, *values])
+        fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
+        rows.append([name, *cells, f"{scores['miou']:.2f}", fb_iou, f"{scores['miou'] - first:+.2f}"])
     return Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], rows)
 
 

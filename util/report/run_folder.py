@@ -1,4 +1,4 @@
-"""The folder of one run: merged config, environment, log, JSON files and TensorBoard curves."""
+"""The folder of one run: merged config, environment, log, JSON files and curves."""
 
 import json
 import logging
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from util.errors import UserError
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
+from util.report.writers import WRITERS
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
@@ -25,12 +25,9 @@ LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
 class RunFolder:
-    """Writer of a run's files; only the main process writes, in other processes all methods do nothing.
+    """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
 
-    Args:
-        path: the folder; created if missing.
-        writes: whether this is the process that writes.
-        fresh: whether the content of the folder is deleted first.
+    The folder is created if missing; with ``fresh`` its content is deleted first.
 
     Raises:
         UserError: the folder cannot be made or written, or another process is writing to it.
@@ -39,8 +36,9 @@ class RunFolder:
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
         self.path, self.writes = path, writes
         self.resumed_at: int | None = None  # step from which existing curves are replaced
-        self._curves: SummaryWriter | None = None
-        self._draws = writes  # until the disk is full
+        self.loggers: list[str] = []  # the writers of curves that work
+        self._config: dict[str, Any] = {}
+        self._writers: dict[str, Any] = {}
         log.setLevel(logging.INFO if writes else logging.ERROR)
         if not any(isinstance(handler, _AboveBars) for handler in log.handlers):
             log.addHandler(_AboveBars())
@@ -67,34 +65,35 @@ class RunFolder:
         The settings and the facts are in the log too, but not on the screen.
         """
         if self.writes:
-            known = environment() | facts
+            self._config, known = config, environment() | facts
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
-            told = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
-            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (told,), None))
+            both = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (both,), None))
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to each of the curves ``section/<name>``."""
-        if curves := self._open_curves():
-            for name, value in values.items():
-                curves.add_scalar(f"{section}/{name}", value, step)
+        for writer in self._open_writers():
+            writer.scalars({f"{section}/{name}": value for name, value in values.items()}, step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8 to the curves."""
-        if curves := self._open_curves():
-            curves.add_image(name, picture, step, dataformats="HWC")
+        for writer in self._open_writers():
+            writer.image(name, picture, step)
 
-    def _open_curves(self) -> SummaryWriter | None:
-        """Return the TensorBoard writer; None where nothing is written, or where its thread died on a full disk."""
-        if self._draws and self._curves is None:
-            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=self.resumed_at)
-        if self._curves is not None and not self._curves.file_writer.event_writer._worker.is_alive():
-            log.info("curves can no longer be written (is the disk full?); the run continues without them")
-            self._draws, self._curves = False, None
-        return self._curves
+    def _open_writers(self) -> list[Any]:
+        """Return the writers of curves that work; none where nothing is written."""
+        for name in [*self.loggers] if self.writes else ():
+            if name not in self._writers:
+                self._writers[name] = WRITERS[name](self.path, self._config, self.resumed_at)
+            if not self._writers[name].works:
+                log.info("curves can no longer be written (is the disk full?); the run continues without them")
+                self.loggers.remove(name)
+                del self._writers[name]
+        return [*self._writers.values()]
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file, atomically."""
+        """Write a JSON file; errors as ``write_atomically``."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
@@ -104,8 +103,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush the curves, close the log file and release the lock."""
-        if self._curves is not None:
-            self._curves.close()
+        for writer in self._writers.values():
+            writer.close()
         if self.writes:
             log.removeHandler(self._handler)
             self._handler.close()

@@ -1,12 +1,16 @@
-"""Schema of a test's result file, ``result.json``: its keys, their types, and the check of files against it.
+"""A test's result file, ``result.json``: its keys and their types, the check of files, and the definition of scores.
 
 A result's track is the data that its method learnt from. Numbers of one protocol but of different tracks are not
 comparable.
 """
 
+import statistics
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+
+from util.data.lists.manifest import ways_of
 from util.errors import UserError
 from util.files import read_json
 from util.typecheck import Misfit, convert
@@ -14,6 +18,10 @@ from util.typecheck import Misfit, convert
 NOT_STATED = "not stated"
 SCHEMA = "sym-net-result/1"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
+FINAL = "final"  # name of the output that is a model's prediction
+NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
+SMALLER_IS_BETTER = {"hd95", "hausdorff", "assd", "mae", "seconds"}  # scores; a metric of that kind adds its name here
+BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key.
@@ -140,19 +148,49 @@ def find_results(paths: list[Path]) -> list[Path]:
 
 def in_words(tracks: dict[int, Track]) -> str:
     """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {shot: _words(track) for shot, track in tracks.items()}
-    whole = "; ".join(dict.fromkeys(words.values()))
-    if len(set(words.values())) > 1:
-        whole = "; ".join(f"{shot}-shot: {text}" for shot, text in words.items())
+    words = {}
+    for shot, track in tracks.items():
+        parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
+        parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
+        parts.append(f"training: {track['training'] or NOT_STATED}")
+        if track["training"] in (None, "in-domain"):
+            parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
+        words[shot] = "; ".join(parts)
+    same = len(set(words.values())) == 1
+    whole = dict.fromkeys(text if same else f"{shot}-shot: {text}" for shot, text in words.items())
     trained = {shot: track["train_shot"] for shot, track in tracks.items()}
-    return "; ".join([whole, *(f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))])
+    others = (f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))
+    return "; ".join([*whole, *others])
 
 
-def _words(track: Track) -> str:
-    """Return a track in words, but for the number of shots."""
-    parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
-    parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
-    parts.append(f"training: {track['training'] or NOT_STATED}")
-    if track["training"] in (None, "in-domain"):
-        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
-    return "; ".join(parts)
+def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """Return the mIoU in percent over the last axis: the mean IoU of the classes that occurred in an episode.
+
+    Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
+    """
+    occurred = episodes > 0
+    iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
+    return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
+
+
+def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int, int]]:
+    """Return (group, class id, intersection, union) of each class of a manifest's episode, scored with that output.
+
+    The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; in generalised segmentation there are two, 0 of
+    base and 1 of novel classes, of which all that occur count.
+    """
+    counts, ways = episode["outputs"][output], [class_id for class_id, _ in ways_of(episode)]
+    if isinstance(counts, dict):
+        return [(int(int(c) in ways), int(c), *pair) for c, pair in counts.items() if c != "0"]
+    return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
+
+
+def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
+    """Return mean and standard deviation over seeds of every output's scores."""
+    out: dict[str, dict] = {"mean": {}, "deviation": {}}
+    for name, scores in per_seed[0].items():
+        keys = [k for k in scores if k != "per_class" and all(k in s[name] for s in per_seed)]
+        values = {k: [s[name][k] for s in per_seed] for k in keys}
+        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
+        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
+    return out

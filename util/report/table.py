@@ -17,25 +17,16 @@ LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
 
 @dataclass
 class Table:
-    """Rows of text under a header; ``f"{table:csv}"`` is CSV, ``str(table)`` Markdown.
-
-    Attributes:
-        groups: what stands above each column, such as 1-shot; '' for the leading columns, empty for none at all.
-        notes: lines below the table.
-        marks: (row, column) -> what follows a cell, such as *; the notes explain it.
-        facts: name -> a text for each row: what marks and notes say, as columns of CSV.
-        best: (row, column) of the cells in bold.
-        ruled: the rows below a rule of their own.
-    """
+    """Rows of text under a header; ``f"{table:csv}"`` is CSV, ``str(table)`` Markdown."""
 
     header: list[str]
     rows: list[list[str]]
-    groups: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    marks: dict[tuple[int, int], str] = field(default_factory=dict)
-    facts: dict[str, list[str]] = field(default_factory=dict)
-    best: set[tuple[int, int]] = field(default_factory=set)
-    ruled: set[int] = field(default_factory=set)
+    groups: list[str] = field(default_factory=list)  # above each column, such as 1-shot; '' above the leading ones
+    notes: list[str] = field(default_factory=list)  # lines below the table
+    marks: dict[tuple[int, int], str] = field(default_factory=dict)  # (row, column) -> what follows a cell, such as *
+    facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
+    best: set[tuple[int, int]] = field(default_factory=set)  # (row, column) of the cells in bold
+    ruled: set[int] = field(default_factory=set)  # the rows below a rule of their own
 
     def headings(self) -> list[str]:
         """Return the names of the columns, each with its group."""

@@ -10,13 +10,20 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
-from util.data.generalised import run_of, whole_test_list
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
 from util.data.lists.files import found
-from util.data.lists.image_list import ImageList, base_validation_list, check_shots, test_list, train_list, whole_list
+from util.data.lists.image_list import (
+    ImageList,
+    base_validation_list,
+    check_shots,
+    test_list,
+    train_list,
+    whole_list,
+    whole_test_list,
+)
 from util.data.lists.index import load_index, read_names
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, run_of
 from util.errors import UserError
 from util.run.context import RunContext, make_run_context
 from util.run.input_size import scored_on, view_of
@@ -142,8 +149,8 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     """Log the classes that a list leaves out, and warn of a published list that is not used."""
     if images.note and warns:
         log.warning("%s", images.note)
-    if images.left_out:
-        log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.left_out))
+    if images.rare:
+        log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.rare))
     return images
 
 

@@ -13,7 +13,6 @@ from util.errors import UserError
 log = logging.getLogger("symnet")
 CUDA = "cuda"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # run.precision -> type of automatic mixed precision
-NO_DRIVER = "Found no NVIDIA driver"  # torch's words where there is no card
 
 
 def gpu_count() -> int:
@@ -30,7 +29,7 @@ def gpu_problem(index: int = 0) -> str:
             torch.cuda.init()
         except (RuntimeError, AssertionError) as error:
             reason = " ".join(str(error).split())
-            return "" if NO_DRIVER in reason else reason
+            return "" if "Found no NVIDIA driver" in reason else reason  # no card
         return ""
     if index >= gpu_count():
         return ""
@@ -66,9 +65,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     index = local_rank if device.index is None else device.index
     if device.type == CUDA and (problem := gpu_problem(index)):
         raise UserError(f"run.device = {name}: {problem}")
-    if (device.type == CUDA and index >= gpu_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    ):
+    no_mps = device.type == "mps" and not torch.backends.mps.is_available()
+    if no_mps or (device.type == CUDA and index >= gpu_count()):
         raise UserError(f"run.device = {name}, GPU {index}: this machine has {gpu_count()}; ask for fewer, or for cpu")
     if device.type == CUDA:
         device = torch.device(CUDA, index)
@@ -78,9 +76,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 def describe(device: torch.device) -> str:
     """Return the name of a device for logs and results: the GPU's, or cpu with its number of threads."""
-    if device.type == CUDA:
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"
+    on_gpu = device.type == CUDA
+    return torch.cuda.get_device_name(device) if on_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
 
 
 # --- precision -------------------------------------------------------------------------------------------------------

@@ -37,11 +37,10 @@ def real_scales(config: Config, view: View) -> list[float]:
     if view.rule != ORIGINAL:
         sizes = [view.side if f == 1 else fit(round(f * view.side), config.model) or 0 for f in scales]
     for i, (factor, size) in enumerate(zip(scales, sizes, strict=True)):
-        if not size or size in sizes[:i]:
-            why = (
-                "means the same as another factor" if size else f"is a side that {config.model.backbone()} cannot take"
-            )
-            raise UserError(f"test.scales: {factor:g} {why}; omit it")
+        if not size:
+            raise UserError(f"test.scales: {factor:g} is a side that {config.model.backbone()} cannot take; omit it")
+        if size in sizes[:i]:
+            raise UserError(f"test.scales: {factor:g} means the same as another factor; omit it")
     return sizes if view.rule == ORIGINAL else [size / view.side for size in sizes]
 
 

@@ -21,11 +21,9 @@ def training_numbers(
     G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
     accumulation).
     """
-    pieces = processes * parts
     for step in range(first_step, last_step):
         for piece in range(rank * parts, (rank + 1) * parts):
-            start, end = (step * batch + batch * i // pieces for i in (piece, piece + 1))
-            yield list(range(start, end))
+            yield list(range(*(step * batch + batch * i // (processes * parts) for i in (piece, piece + 1))))
 
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
@@ -68,10 +66,7 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
-
-    The main process decides when it ends. A loader process whose main process has ended ends by itself.
-    """
+    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it

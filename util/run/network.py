@@ -69,10 +69,9 @@ class PreparedNetwork:
 def prepare_network(
     network: nn.Module, device: torch.device, precision: str = "float32", compile: bool = False, processes: int = 1
 ) -> PreparedNetwork:
-    """Move a network to a device, in place, and return it ready to be called.
+    """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
-    This is the only place that decides on device, precision, ``torch.compile``, SyncBatchNorm and
-    DistributedDataParallel. State-dict names do not change.
+    No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel.
 
     Args:
         precision: ``run.precision``; float32's arithmetic, full or TF32, then is that of the whole process.
@@ -89,10 +88,8 @@ def prepare_network(
         network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
     learner = network
     if processes > 1:
-        # Statistics of norms differ between processes where they are not synchronised: the first one's count.
-        ids = [device] if on_gpu else None
-        learner = DistributedDataParallel(network, device_ids=ids)
-        learner.broadcast_buffers = not on_gpu
+        learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
+        learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return PreparedNetwork(network, learner, device, precision)
 
 

@@ -20,7 +20,6 @@ NO_PEER = (
     *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "client socket", "wait timeout"),
     *("ncclRemoteError", "remote process exited", "Failed to recv", "failed to recv", "recvValue failed"),
 )
-LOST = (TimeoutError, ConnectionError)
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
 
@@ -68,9 +67,7 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+        return flag if self.size == 1 else bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
 
 
 @contextmanager
@@ -112,13 +109,14 @@ def as_user_error(lower: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, (RuntimeError, MemoryError, *LOST)) and type(error).__module__ != "cv2":
+        lost = isinstance(error, (TimeoutError, ConnectionError))
+        if not lost and not isinstance(error, (RuntimeError, MemoryError)) and type(error).__module__ != "cv2":
             raise
         text = " ".join(str(error).split())
         if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
             said = next((text[text.index(words) :] for words in NO_MEMORY if words in text), text)
             raise UserError(f"out of memory ({said[:SHOWN].rstrip('. ')}); lower {lower}", local=True) from None
-        if isinstance(error, LOST) or any(words in text for words in NO_PEER):
+        if lost or any(words in text for words in NO_PEER):
             raise PeerLost("another process of this run has ended, so this one cannot go on") from None
         if isinstance(error, distributed.DistError):
             said = text[max(text.find("Last error:"), 0) :][: 2 * SHOWN]

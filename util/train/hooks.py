@@ -105,7 +105,7 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
 def check_finite(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        mend = f"lower the learning rate, then start from the last checkpoint with --resume {ALLOW}"
+        mend = f"lower the learning rate, then continue from the last checkpoint by train.sh --resume {ALLOW}"
         raise UserError(f"step {step}: {what} is not finite; {mend}")
 
 
@@ -119,10 +119,8 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     validations the newest weights are the best.
     """
     stage, schedule, progress = training.stage, training.schedule, training.progress
-    length = schedule.steps_per_epoch
-    epochs, steps = divmod(progress.step, length)
-    is_end = steps == 0
-    is_middle = stage.validate_midway and epochs > 0 and 0 < steps == length // 2
+    epochs, steps = divmod(progress.step, length := schedule.steps_per_epoch)
+    is_end, is_middle = steps == 0, stage.validate_midway and epochs > 0 and 0 < steps == length // 2
     of = (epochs + 1) * length if is_middle else progress.step
     is_due = validate is not None and (of % max(round(stage.validate_every * length), 1) == 0 or of == schedule.steps)
     if progress.on_record or not (is_end or is_due):
@@ -175,9 +173,9 @@ def finish(training: Training) -> None:
 
 def write_metrics(training: Training, finished: bool) -> None:
     """Write the losses and scores so far."""
-    progress = training.progress
-    best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
-    content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+    own = training.progress
+    best = None if math.isinf(own.best) else {"score": own.best, "epoch": own.best_epoch}
+    content = {"finished": finished, "best": best, "minutes": own.minutes, "epochs": own.history}
     training.folder.write_json(METRICS, content)
 
 
@@ -190,9 +188,9 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before it
     stays as ``previous.pth``.
     """
-    now, progress, path = time.monotonic(), training.progress, training.folder.path
-    progress.minutes += (now - training.saved_at) / 60
-    training.saved_at = now
+    before, progress, path = training.saved_at, training.progress, training.folder.path
+    training.saved_at = time.monotonic()
+    progress.minutes += (training.saved_at - before) / 60
     if not training.world.is_main:
         return
     weights = checkpoint.on_cpu(training.prepared.network.state_dict())
@@ -225,10 +223,8 @@ def resume(training: Training, allow_changes: bool) -> None:
             if content.get("scaler") and training.scaler.is_enabled():
                 training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: optimisers or EMA are of other parameters ({error}); undo the changed settings, or start again "
-            "with --overwrite"
-        ) from None
+        mend = "undo the changed settings, or start again with --overwrite"
+        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {mend}") from None
     training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1
@@ -244,15 +240,12 @@ class Interrupted(Exception):
     """A signal came amid a validation, before which a checkpoint was written."""
 
 
+@dataclass
 class Watch:
-    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal.
+    """The observer that ends a validation, in all processes after the same batch, when one of them had a signal."""
 
-    Args:
-        batches: that every process has; a signal amid those after them is heard at the end.
-    """
-
-    def __init__(self, training: Training, batches: int):
-        self.training, self.left = training, batches
+    training: Training
+    left: int  # batches that every process has; a signal amid those after them is heard at the end
 
     def add(self, *_: Any) -> None:
         """See a batch."""
@@ -270,9 +263,9 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in {signal.SIGINT, *STOPS, HANG_UP}:
-            if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
-                self._before[number] = signal.signal(number, self._note)
+        outlives = signal.getsignal(HANG_UP) == signal.SIG_IGN  # its terminal, by nohup
+        for number in {signal.SIGINT, *STOPS, *(() if outlives else (HANG_UP,))}:
+            self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

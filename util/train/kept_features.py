@@ -40,10 +40,8 @@ class RecordFile:
         """Return a record, uint8, None if it is not kept."""
         if key not in self.slots:
             return None
-        record = np.empty(self.record_bytes, np.uint8)
         self._file.seek(self.slots[key] * self.record_bytes)
-        self._file.readinto(record)
-        return record
+        return np.fromfile(self._file, np.uint8, self.record_bytes)
 
     def put(self, key: str, record: np.ndarray) -> None:
         """Keep a record, unless the file or the disk is full."""
@@ -90,9 +88,8 @@ def unpacked(record: np.ndarray, like: Features) -> Features:
 class KeptEpisodes:
     """Batches of training episodes with the features of their images, which are computed once for each view.
 
-    The episodes are those that a training without kept features has; the features of an image are found by its pixels,
-    so that whatever changes these has its effect. Every view passes through the encoder alone, whether its features are
-    kept or not: the size of the file changes no number.
+    Features are found by an image's pixels, so that whatever changes these has its effect. Every view passes through
+    the encoder alone, whether its features are kept or not: the size of the file changes no number.
 
     Raises:
         UserError: the views are not fixed, or the encoder learns, or the model caches no features.
@@ -124,8 +121,7 @@ class KeptEpisodes:
         if masked:
             key.update(label.cpu().numpy().tobytes())
         slot = key.hexdigest() + "m" * masked
-        record = self.file.get(slot)
-        if record is None:
+        if (record := self.file.get(slot)) is None:
             with torch.no_grad(), self.network.autocast():
                 one, mask = image[None, None], label[None, None]
                 cached = self.model.cache_support(one, mask) if masked else self.model.cache_query(image[None])

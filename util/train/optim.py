@@ -21,21 +21,23 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
     Raises:
         UserError: the names differ from those of the config, or the model has nothing to train.
     """
-    used = list(dict.fromkeys(group.optimizer for group in groups))
+    used, out = list(dict.fromkeys(group.optimizer for group in groups)), dict[str, Optimizer]()
     if set(used) != settings.keys():
         names = ", ".join(used) or "none: it has nothing to train, test it as it is"
         raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
-    return {name: _build(settings[name], [group for group in groups if group.optimizer == name]) for name in used}
-
-
-def _build(settings: OptimizerSettings, groups: list[ParamGroup]) -> Optimizer:
-    lr, weight_decay = settings.lr, settings.weight_decay
-    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
-    if settings.kind == "sgd":
-        momentum, nesterov = settings.momentum, settings.nesterov
-        return torch.optim.SGD(tensors, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    first, second = settings.betas
-    return torch.optim.AdamW(tensors, lr=lr, betas=(first, second), weight_decay=weight_decay)
+    for name in used:
+        own = settings[name]
+        tensors = [
+            {"params": g.params, "factor": g.factor, "name": g.name, "lr": own.lr * g.factor}
+            for g in groups
+            if g.optimizer == name
+        ]
+        if own.kind == "sgd":
+            out[name] = torch.optim.SGD(tensors, own.lr, own.momentum, 0, own.weight_decay, own.nesterov)
+        else:
+            betas = own.betas[0], own.betas[1]
+            out[name] = torch.optim.AdamW(tensors, own.lr, betas, weight_decay=own.weight_decay)
+    return out
 
 
 def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:
@@ -45,7 +47,7 @@ def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -
         KeyError, ValueError: the states are of other optimisers or parameters.
     """
     for name, optimizer in optimizers.items():
-        configured = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        configured = [{**group} for group in optimizer.param_groups]
         optimizer.load_state_dict(states[name])
         for group, settings in zip(optimizer.param_groups, configured, strict=True):
             group.update(settings)
@@ -72,10 +74,8 @@ class StepSchedule:
         total = stage.batch * processes if stage.batch_per == "process" else stage.batch
         least = processes * least_batch(stage, key)
         if total < least:
-            raise UserError(
-                f"{key}.batch = {total} in all is too small for {processes} processes and {key}.accumulate = "
-                f"{stage.accumulate}; at least {least}"
-            )
+            parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
+            raise UserError(f"{key}.batch = {total} in all is too small for {parts}; at least {least}")
         per_epoch = max(epoch_length // total, 1)
         return cls(per_epoch, per_epoch * stage.epochs, total)
 
@@ -107,12 +107,10 @@ def set_learning_rates(
     optimizers: dict[str, Optimizer], settings: dict[str, OptimizerSettings], step: int, steps: int
 ) -> dict[str, float]:
     """Set every group's learning rate for a step; return the rates by ``optimizer/group``."""
-    rates = {}
     for name, optimizer in optimizers.items():
         for group in optimizer.param_groups:
             group["lr"] = settings[name].lr * group["factor"] * lr_factor(settings[name], step, steps)
-            rates[f"{name}/{group['name']}"] = group["lr"]
-    return rates
+    return {f"{name}/{group['name']}": group["lr"] for name, o in optimizers.items() for group in o.param_groups}
 
 
 # --- moving average of the weights -----------------------------------------------------------------------------------

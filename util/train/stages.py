@@ -5,17 +5,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-from util.checkpoints.run import OPTIONS, Run, StageFolder
-from util.checkpoints.space import Stored, free_bytes, taken
-from util.checkpoints.weights import encoder_licence, network_to_train, start_of
+from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.run import OPTIONS, Run
+from util.checkpoints.weights import digest_of_start, encoder_licence, network_to_train
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
-from util.evaluate.evaluate import BASE, FINAL, Scoreboard, run_pass
-from util.report.pictures import Examples
+from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
+from util.report.figure import Examples
 from util.report.run_folder import RunFolder
-from util.run.context import make_run_context
+from util.report.writers import check_writers
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
@@ -40,59 +40,58 @@ def train_stage(
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
-        is_base, key = name == "base", f"{name}_stage"
+        run, is_base, key = Run(config), name == "base", f"{name}_stage"
         if resume:
-            config = Run(config).as_trained(name)
-        context, stage = make_run_context(config), config.base_stage if is_base else config.meta_stage
+            run = run.as_trained(name)
+        config, context, folder = run.config, run.context, run.folder(name)
+        stage = config.base_stage if is_base else config.meta_stage
         if stage is None:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
-        folder = Run(config).folder(name)
-        StageFolder(folder).check_free(resume, overwrite)
-        model, note, before = network_to_train(context, name, resume, base)  # fails before photos are read
+        run.at(name).check_free(resume, overwrite)
+        check_writers(config.run.loggers)
+        model, note, before = network_to_train(run, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, data.epoch_length, world.size, key)
-        network = model.base_stage() if is_base else model
+        network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile, world.size)
-        optimizers = build_optimizers(network.param_groups(), stage.optimizers)
+        optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
         if stage.cache_gib is not None:
             left = free_bytes(config) - Stored.of(network, stage).most + (0 if overwrite else taken([folder]))
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
-        images = data.images
+        merged = to_dict(config)
         state = {
             "licence": encoder_licence(config, network),
             "stage": name,
-            "config": to_dict(config),
+            "config": merged,
             "data": images.digest,
             "text": context.text_digest,
             "photos": images.files_digest,
             "base": before,
-            "start": None if resume or base else start_of(model, name),
+            "start": None if resume or base else digest_of_start(model, name),
             "schedule": asdict(schedule),
         }
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        ema = EMA(network, stage.ema_decay)
+        out.loggers = [*config.run.loggers]
         training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
         try:
             if resume:
                 hooks.resume(training, allow_changes)
             device, length = describe(world.device), len(images.queries)
-            facts = {"list": images.digest, "list_source": images.source, "list_note": images.note}
-            out.describe(
-                to_dict(config),
-                images=length,
-                **facts,
-                device=device,
-                precision=prepared.precision,
-                **{OPTIONS: config.given},
-            )
+            facts: dict[str, Any] = {
+                "list": images.digest,
+                "list_source": images.source,
+                "list_note": images.note,
+                "device": device,
+            }
+            facts |= {"precision": prepared.precision, OPTIONS: config.given}
+            out.describe(merged, images=length, **facts)
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
             place = schedule.batch, world.rank, world.size, stage.accumulate
             numbers = training_numbers(training.progress.step, schedule.steps, *place)
-            workers = config.data.workers
             stream = kept.batches(numbers, workers) if kept else batches(data.training, numbers, workers, world.device)
             validate = partial(_validate, config, data, training) if stage.validate_every else None
             if validate and data.held_out is None:
@@ -114,18 +113,11 @@ def _validate(
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     board, examples, out, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.folder, training.world
-    together = 1 if getattr(data.held_out, "one_by_one", False) else config.test.batch
-    watch = hooks.Watch(training, data.validation_length // world.size // together)
-    run_pass(
-        network,
-        data.held_out,
-        data.validation_length,
-        [board, examples, watch],
-        world,
-        title="validate",
-        batch=config.test.batch,
-        workers=config.data.workers,
-    )
+    length, batch = data.validation_length, config.test.batch
+    together = 1 if getattr(data.held_out, "one_by_one", False) else batch
+    watch = hooks.Watch(training, length // world.size // together)
+    seen: list[Observer] = [board, examples, watch]
+    run_pass(network, data.held_out, length, seen, world, "validate", batch, config.data.workers)
     scores, _ = board.gather(world)
     out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
     for number, picture in sorted(entry for part in world.gather(examples.shown) for entry in part.items()):

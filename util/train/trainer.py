@@ -48,7 +48,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
             hooks.finish(training)
             return True
     world.wait()  # no process ends before the checkpoint is written: its end may end all others
-    log.info("interrupted after step %d; continue with --resume", progress.step)
+    log.info("interrupted after step %d; train.sh, train_base.py and train.py continue with --resume", progress.step)
     return False
 
 

@@ -1,16 +1,10 @@
-"""The evidence that a query shows a support's object: its definition, position by position, and every method's."""
-
-from dataclasses import replace
+"""The evidence that a query shows a support's object: its definition, position by position."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from model.common.likeness import TOP, likeness, seen_object
-from model.registry import models
-from tests.model.small import drawn_episode, small_model
-
-LEARNING = sorted(name for name, model_class in models().items() if model_class.learns)
 
 
 def test_it_is_the_definition_position_by_position() -> None:
@@ -34,15 +28,3 @@ def _slowly(x: list[Tensor], p: Tensor) -> list[float]:
     centred = sorted(float(torch.cosine_similarity(v - mean, p - mean, 0)) for v in x)
     others = sum(float(torch.cosine_similarity(v, p, 0)) for v in x) / len(x)
     return [sum(centred[-take:]) / take, others, float(torch.cosine_similarity(p, mean, 0))]
-
-
-@pytest.mark.parametrize("name", LEARNING)
-@torch.no_grad()
-def test_a_query_is_most_like_itself_for_every_method_that_gives_it(name: str) -> None:
-    network, episode = small_model(name, 2), drawn_episode(name, 2, batch=2)
-    own = replace(episode, support=torch.stack([episode.query] * 2, dim=1))
-    found, itself = (network(e).evidence for e in (episode, own))
-    if found is None:
-        return
-    assert found.shape == (2, 1, 6) and found.abs().max() <= 1 + 1e-5
-    assert network.masks_supports or (itself > found)[..., 0].all()  # masked supports differ from the query

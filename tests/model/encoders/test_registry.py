@@ -6,11 +6,12 @@ import torch
 from model.encoders.encoder import ENCODER_STRIDE
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.settings import EncoderSettings
-from model.encoders.weights import weights_url
+from model.encoders.timm_facts import pretraining_of_tag
 from model.registry import models
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
 from tests.skip_init import skip_init
+from util.checkpoints.download import weights_url
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "resnet101"])  # as resnet50, deeper
@@ -52,3 +53,24 @@ def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:
 def test_weights_to_download_have_an_address() -> None:
     assert set(downloadable()) == ENCODERS.keys() - {"resnet10", "resnet10_narrow", "swin_b"}
     assert all(weights_url(name).startswith("https://") for name in downloadable())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tag", "data"),
+    [
+        ("resnet50", "a1_in1k", "ImageNet-1k"),
+        ("tf_efficientnet_b0", "ns_jft_in1k", "JFT-300M, ImageNet-1k"),
+        ("regnety_160", "swag_lc_in1k", "Instagram-3.6B, ImageNet-1k"),
+        ("regnety_320", "seer_ft_in1k", "Instagram-1B, ImageNet-1k"),
+        ("regnety_320", "seer", "Instagram-1B, self-supervised"),
+        ("hgnet_base", "ssld_in1k", "ImageNet-1k"),  # distilled with labels
+        ("eva02_large_patch14_448", "mim_m38m_ft_in1k", "Merged-38M, ImageNet-1k"),
+        ("eva02_base_patch14_224", "mim_in22k", "ImageNet-22k, self-supervised"),
+        ("vit_base_patch16_clip_224", "openai_ft_in1k", "image-text pairs (CLIP), ImageNet-1k"),
+        ("samvit_base_patch16", "sa1b", "SA-1B (SAM)"),
+        ("resnet50", "bamboo", None),
+    ],
+)
+def test_data_of_a_tag(architecture: str, tag: str, data: str | None) -> None:
+    found = pretraining_of_tag(architecture, tag)
+    assert (found and set(found.split(", "))) == (data and set(data.split(", ")))

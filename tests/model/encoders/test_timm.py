@@ -12,16 +12,15 @@ import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from model.encoders import weights
+from model.common import foundation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.encoders.weights import LITE0, PACKAGE_MEAN, PACKAGES, download, package_file
 from model.mismatch import Mismatch
-from tests.model.varied import vary_norms
 from util.checkpoints import checkpoint
+from util.checkpoints.download import LITE0, PACKAGE_MEAN, PACKAGES, download, package_file
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 RESIDUAL, TRANSFORMER = "timm/test_resnet", "timm/test_vit"
@@ -119,10 +118,10 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(constants, "ENDPOINT", f"http://{place}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
-        monkeypatch.setattr(weights, "PATIENCE", 0.1)
+        monkeypatch.setattr(foundation, "PATIENCE", 0.1)
         for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
             with pytest.raises(Mismatch, match=f"{place} cannot be reached"):
-                download(source, backbone)
+                download(source, backbone, backbone)
     assert not constants.HF_HUB_OFFLINE
 
 
@@ -156,19 +155,3 @@ def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, pref
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith(prefixes) for name in learning)
     assert not any("bn" in name for name in learning)
-
-
-# --- beside this project's ResNet -------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def test_timms_resnet_equals_ours_but_for_the_first_dilated_blocks() -> None:
-    theirs, image = vary_norms(encoder_of("timm/resnet50", output_stride=8)), torch.randn(1, 3, 65, 65)
-    state = {name.removeprefix("net."): x for name, x in theirs.state_dict().items() if name.startswith("net.")}
-    alike, published = (ResNetEncoder("resnet50", variant=EncoderVariant(first_block_dilated=d)) for d in (False, True))
-    for encoder in (alike, published):
-        encoder.load_state_dict(encoder.own_names(state))
-        encoder.eval()
-    want, same, other = (encoder(image).stage for encoder in (theirs, alike, published))
-    assert all((same[s] - want[s]).norm() < 1e-4 * want[s].norm() for s in (2, 3, 4))
-    assert (other[2] - want[2]).norm() < 1e-4 * want[2].norm() and (other[3] - want[3]).norm() > 0.01 * want[3].norm()

@@ -2,15 +2,15 @@
 
 import copy
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.models import resnet, vgg
 
-from model.encoders.layouts import load_encoder
+from model.dcama.dcama import DCAMA
+from model.encoders.layouts import fit, load_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import Mismatch
 from tests.model.varied import bare_encoder, varied_encoder, vary_norms
 
@@ -100,13 +100,21 @@ def test_weights_of_another_encoder_are_refused_by_a_message_that_names_both(cas
     assert want_words in str(caught.value) and given_words in str(caught.value)
 
 
-@torch.no_grad()
-def test_a_file_that_ends_at_layer3_leaves_only_layer4_random(shared: Path) -> None:
-    state = torch.load(shared / "initmodel" / "resnet50-imagenet-conv1-to-layer3.pth", weights_only=True)
-    encoder = varied_encoder("resnet50")
-    layer4 = [f"layer4.{k}" for k in encoder.layer4.state_dict() if not k.endswith(COUNTER)]
-    assert load_encoder(encoder, state, partial=True) == layer4
-    assert torch.equal(encoder.layer3[5].conv2.weight, state["layer3.5.conv2.weight"].float())
-    assert torch.equal(encoder.layer0[0].weight, state["conv1.weight"].float())
-    image = F.interpolate(torch.randn(1, 3, 5, 5), size=33, mode="bilinear")
-    assert encoder(image).stage[3].isfinite().all()
+def test_swin_names_of_its_authors_and_of_timm_become_ours() -> None:
+    with torch.device("meta"):
+        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=DCAMA.variant)
+    own, theirs, timm = encoder.state_dict(), {}, {}
+    for ours, tensor in own.items():
+        name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+        name = name.replace("layer0.0.", "patch_embed.proj.").replace("layer0.2.", "patch_embed.norm.")
+        for i in range(4):
+            name = name.replace(f"layer{i + 1}.", f"layers.{i}.blocks.")
+            name = name.replace(f"merge{i + 1}.", f"layers.{i}.downsample.")
+        theirs[name] = tensor
+        moved = re.sub(r"(\d)(?=\.downsample)", lambda m: str(int(m[0]) + 1), name)  # timm counts them otherwise
+        timm[moved] = tensor
+    unused = {"head.weight": None, "norm.weight": None, "layers.0.blocks.1.attn_mask": None}
+    for given in (theirs | unused, {"head.fc.bias": None} | timm):
+        found = fit(encoder, given)
+        assert found.given.keys() == own.keys() and not found.others
+        assert all(found.given[name] is tensor for name, tensor in own.items())

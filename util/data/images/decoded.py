@@ -27,18 +27,11 @@ from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
 FORMAT = 2  # raise when the stored content changes
-SUFFIX = ".pictures"
-GIB = 2**30
-CHECKSUM = np.dtype("<u4")
+SUFFIX, GIB, CHECKSUM = ".pictures", 2**30, np.dtype("<u4")
 
 
 class MappedImages:
-    """Stacked images by row; the file is opened at the first access, so that the object can be sent to other processes.
-
-    Args:
-        path: file of the stacked images, (H, W, 4) uint8, one after the other, then their checksums.
-        sizes: (images, 2) height and width.
-    """
+    """Stacked images by row, of ``sizes`` (images, 2); processes get the path and open the file when needed."""
 
     def __init__(self, path: Path, sizes: np.ndarray):
         self.path, self.sizes = path, sizes
@@ -60,21 +53,21 @@ class MappedImages:
     def _content(self) -> np.ndarray:
         return np.memmap(self.path, np.uint8, mode="r").view(np.ndarray)
 
-    def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != "_content"}
+    def __reduce__(self) -> tuple:
+        return MappedImages, (self.path, self.sizes)
 
 
 def with_decoded_images(index: Index, data: DataSettings, progress: bool = True) -> Index:
     """Return the training list's index with a cache of its decoded images, or without if that exceeds ``decoded_gib``.
 
-    A full disk is no error: the log says so, and images are decoded at each access.
-
-    Args:
-        progress: whether this process shows progress and logs at level INFO.
+    A full disk is no error: the log says so, and images are decoded at each access. ``progress``: whether this process
+    shows it and logs at level INFO.
 
     Raises:
         UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
+    if not index.images:  # a data set of arrays
+        return index
     report, gib = log.info if progress else log.debug, int(index.sizes.prod(1).sum()) * STACKED_CHANNELS / GIB
     if gib > data.decoded_gib:
         if data.decoded_gib:
@@ -83,8 +76,8 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, index.joined)
     own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
     stem = f"{data.name}-train-{own}-"
-    decoded = MappedImages(Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}", index.sizes)
-    path = decoded.path
+    path = Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}"
+    decoded = MappedImages(path, index.sizes)
     if not (path.is_file() and path.stat().st_size == decoded.length):
         try:
             write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)

@@ -11,6 +11,7 @@ A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +27,7 @@ from model.episode import IGNORE
 from util.errors import UserError
 from util.files import write_atomically
 
-TAG = 0x0112  # of the orientation in EXIF data
-UPRIGHT = 1
+TAG, UPRIGHT = 0x0112, 1  # of the orientation in EXIF data
 VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # suffixes, and how to have them read
@@ -37,8 +37,7 @@ FAINT = 2**14  # of 16-bit values; of a photo whose values are all smaller, the 
 DARK, SMALL = 64, 64  # grey values below are black in masks; values below are numbers of classes
 SOFT = 3  # a mask with more values than these, most of them bright, has soft edges
 STRETCHED: set[Path] = set()  # folders of photos with few bits, which are printed once
-CLASS_CHANNEL = 3  # of a stacked image
-STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
+CLASS_CHANNEL, STACKED_CHANNELS = 3, 4  # OpenCV warps four channels in a third of the time that three take
 
 
 @contextmanager
@@ -46,20 +45,24 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels; every error inside the context becomes one line.
 
     Raises:
-        UserError: the file is missing, damaged or no image.
+        UserError: the file is missing, damaged or no image, or is a JPEG where it is to be a ``mask``.
     """
     try:
         if (is_heif := path.suffix.lower() in HEIF) and find_spec("pillow_heif"):
             import_module("pillow_heif").register_heif_opener()
         Image.init()
         with Image.open(path, formats=[name for name in (*FORMATS, "HEIF") if name in Image.OPEN]) as image:
+            if what == "mask" and image.format == "JPEG":
+                raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
             yield image
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any exception
         missing = isinstance(error, FileNotFoundError)
         mend = f"; {NEEDS_HEIF}" if is_heif and not find_spec("pillow_heif") else ""
-        problem = "does not exist" if missing else f"is damaged or not an image ({error}{mend})"
+        problem = f"is damaged or not an image ({error}{mend})"
+        if seen := getattr(error, "strerror", None):  # by the system
+            problem = "does not exist" if missing and not path.is_symlink() else f"cannot be read ({seen})"
         raise UserError(f"{path}: this {what} {problem}; restore it or leave it out") from None
 
 
@@ -76,9 +79,7 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     """Return an image (H, W) or (H, W, C) upright, contiguous; an upright one is returned as it is."""
     sideways, flip = divmod(orientation - 1, 4)
     upright = array.swapaxes(0, 1) if sideways else array
-    upright = upright[::-1] if flip in (2, 3) else upright
-    upright = upright[:, ::-1] if flip in (1, 2) else upright
-    return np.ascontiguousarray(upright)
+    return np.ascontiguousarray(upright[:: -1 if flip in (2, 3) else 1, :: -1 if flip in (1, 2) else 1])
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -87,11 +88,7 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return a photo as RGB, (H, W, 3) uint8, upright as its EXIF data say.
-
-    Raises:
-        UserError: the file is missing, damaged, not an image or of 32-bit values.
-    """
+    """Return a photo as RGB, (H, W, 3) uint8, upright; UserError if it is missing, damaged or of 32-bit values."""
     return turned(*_read_stored(path))
 
 
@@ -142,11 +139,7 @@ def header_of(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Return a mask as class indices, (H, W) uint8; of a palette PNG the indices, not the colours.
-
-    Raises:
-        UserError: the file is missing, not an image, or stores colours instead of indices.
-    """
+    """Return a mask as class indices, (H, W) uint8; UserError if it is missing, no image, or stores colours."""
     return _read_own(path)[0]
 
 
@@ -167,13 +160,7 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
     return turned(indices, orientation or UPRIGHT), orientation is not None
 
 
-@contextmanager
-def opened_mask(path: Path) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does an image; refuse (UserError) a JPEG, which changes values along edges."""
-    with opened(path, "mask") as image:
-        if image.format == "JPEG":
-            raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-        yield image
+opened_mask = partial(opened, what="mask")  # refuses a JPEG
 
 
 def _is_sorted(image: Image.Image, indices: np.ndarray) -> bool:
@@ -257,12 +244,9 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
-    """Return a photo's mask (H, W) for the upright photo.
+    """Return a photo's mask (H, W) for the upright photo, of its ``stored`` (height, width) and ``orientation``.
 
-    Args:
-        tagged: whether the mask has been turned as its own EXIF data say.
-        stored: (height, width) of the photo's stored pixels.
-        orientation: of the photo.
+    ``tagged``: the mask has been turned as its own EXIF data say.
 
     Raises:
         UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
@@ -290,10 +274,8 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
     """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
 
-    Args:
-        class_id: of the pixels of a mask of one class.
-        below: further masks of one class of the photo, each with its id; later ones hide earlier ones, and the
-            photo's pixels of ``mask`` hide all.
+    A mask of one class gives its pixels ``class_id``; they hide those of ``below``, further masks of the photo, each
+    with its id, of which later ones hide earlier ones.
 
     Raises:
         UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
@@ -324,13 +306,9 @@ def voc_palette() -> list[int]:
 
 
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
-    """Write class indices (H, W) uint8 as a palette PNG, atomically.
+    """Write class indices (H, W) uint8 as a palette PNG; errors as ``write_atomically``.
 
-    Args:
-        stated: state in the file that the mask is upright; needed where its photo's orientation leaves that open.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
+    ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
     """
     image, exif = Image.fromarray(mask), Image.Exif()
     image.putpalette(voc_palette())

@@ -30,12 +30,10 @@ class Warp:
     flipped: bool
     rotated: bool
 
-    def render(
-        self, image: np.ndarray, interpolation: int, outside: Colour, window: Window | None = None
-    ) -> np.ndarray:
+    def render(self, image: np.ndarray, how: int, outside: Colour, window: Window | None = None) -> np.ndarray:
         """Return a window, default all, of the warped image of an image (H, W) or (H, W, 4).
 
-        ``interpolation`` is one of OpenCV's; ``outside`` is the value of pixels that a rotation brings into view. An
+        ``how`` is an interpolation of OpenCV; ``outside`` is the value of pixels that a rotation brings into view. An
         image that is not rotated is resized, which is faster than an affine map.
         """
         rows, columns = window or (slice(0, self.size[0]), slice(0, self.size[1]))
@@ -43,8 +41,8 @@ class Warp:
             matrix = self.matrix - np.array([[0, 0, columns.start], [0, 0, rows.start]])
             size = (columns.stop - columns.start, rows.stop - rows.start)
             border = outside if isinstance(outside, tuple) else (outside,)
-            return cv2.warpAffine(image, matrix, size, flags=interpolation, borderValue=border)
-        exact = cv2.INTER_NEAREST_EXACT if interpolation == cv2.INTER_NEAREST else interpolation  # half-pixel centres
+            return cv2.warpAffine(image, matrix, size, flags=how, borderValue=border)
+        exact = cv2.INTER_NEAREST_EXACT if how == cv2.INTER_NEAREST else how  # half-pixel centres
         resized = cv2.resize(image, self.size[::-1], interpolation=exact)
         return (cv2.flip(resized, 1) if self.flipped else resized)[rows, columns]
 

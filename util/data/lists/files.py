@@ -25,23 +25,16 @@ from util.unpickle import RestrictedUnpickler
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
-OTHERS_MARK = "{others}"
-COCO_IMAGE = re.compile(r"([tv])(\d{1,12})")
+OTHERS = "{others}"
 COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
 
 
 class ListFile(NamedTuple):
-    """Content of a list file.
+    """Content of a list file."""
 
-    Attributes:
-        path: of the file, or of the files of several folds, with ``{others}`` or ``*``.
-        stems: image names without folder and suffix, one per row.
-        classes: class of each row, 1-based; None in two-column files.
-    """
-
-    path: Path
-    stems: tuple[str, ...]
-    classes: tuple[int, ...] | None
+    path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
+    stems: tuple[str, ...]  # image names without folder and suffix, one per row
+    classes: tuple[int, ...] | None  # of each row, 1-based; None in two-column files
 
 
 def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
@@ -68,8 +61,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     if "*" in name:
         paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
     else:
-        numbers = [n for n in range(fold.folds) if n != fold.number] if OTHERS_MARK in name else [fold.number]
-        paths = [found(name.replace(OTHERS_MARK, str(n))) for n in numbers]
+        numbers = [n for n in range(fold.folds) if n != fold.number] if OTHERS in name else [fold.number]
+        paths = [found(name.replace(OTHERS, str(n))) for n in numbers]
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
     if not rows or len(classes) not in (0, len(rows)):
@@ -103,7 +96,7 @@ def _rows(path: Path) -> list[tuple[str, int | None]]:
 
 def _parsed(words: list[str]) -> list[tuple[str, int | None]]:
     """Return image and class of each row that the words of a line stand for; none for another form."""
-    if len(words) > 1 and words[0].isdecimal() and all(COCO_IMAGE.fullmatch(word) for word in words[1:]):
+    if len(words) > 1 and words[0].isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in words[1:]):
         return [(f"{COCO_STEMS[word[0]]}{int(word[1:]):012d}", int(words[0])) for word in words[1:]]
     if len(words) == 1:
         words = words[0].rsplit("__", 1)
@@ -121,10 +114,7 @@ def _stem(name: str) -> str:
 
 
 def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]:
-    """Return the row of the index for each row of a list file.
-
-    Args:
-        classes: the classes that this part of the fold may show.
+    """Return the row of the index for each row of a list file, whose classes must be among ``classes``.
 
     Raises:
         UserError: an image is not in the index or twice, or a class is not one of ``classes``.

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from util.config.folds import LISTS, Fold
-from util.config.settings import DataSettings
+from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.files import ListFile, match, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
@@ -15,16 +15,15 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class ImageList:
-    """A view of an index: the images and classes of the training or test part of a fold.
+    """The training or test part of a fold; images are rows of the index of the data set.
 
     Attributes:
-        index: index of the data set; images are rows of it.
         classes: classes of the episodes (base classes in training, novel classes in testing).
         queries: rows of the images of the list, in the order of the list file.
         candidates: class -> rows of the images in which it is present.
         source: path of the list file; empty for a list made from the masks.
         listed_pairs: (row, class) pairs of the list file, if it holds pairs.
-        left_out: classes that were omitted for too few images (``data.rare_classes: skip``).
+        rare: classes that were omitted for too few images (``data.rare_classes: skip``).
         note: in words, why the published list of a method or protocol was not used, or what was left out of it.
     """
 
@@ -34,7 +33,7 @@ class ImageList:
     candidates: dict[int, np.ndarray]
     source: str = ""
     listed_pairs: tuple[tuple[int, int], ...] = ()
-    left_out: tuple[int, ...] = ()
+    rare: tuple[int, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -47,21 +46,25 @@ class ImageList:
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The (row, class) pairs of the list: the pairs of its file, else every class present in each image."""
-        if self.listed_pairs:
-            return self.listed_pairs
         present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
-        return tuple((int(row), c) for row in self.queries for c in self.classes if int(row) in present[c])
+        made = ((row, c) for row in self.queries.tolist() for c in self.classes if row in present[c])
+        return self.listed_pairs or tuple(made)
 
     def classes_in(self, row: int) -> list[int]:
         """Return the classes of the list that have at least one pixel in an image."""
         return [c for c in self.classes if self.index.areas[row, c] > 0]
 
+    def alone(self, rows: list[int]) -> list[int]:
+        """Return the images of some that show one class of the list; one pixel of a second is enough to refuse them."""
+        return [row for row in rows if len(self.classes_in(row)) == 1]
+
     @cached_property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the list: its images, in order, and its candidates."""
-        text = [" ".join(self.index.names[r] for r in self.queries)]
-        text += [f"{c}: " + " ".join(self.index.names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
-        text += [f"{self.index.names[r]} {c}" for r, c in self.listed_pairs]
+        names = self.index.names
+        text = [" ".join(names[r] for r in self.queries)]
+        text += [f"{c}: " + " ".join(names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
+        text += [f"{names[r]} {c}" for r, c in self.listed_pairs]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
     @cached_property
@@ -69,32 +72,24 @@ class ImageList:
         """Hexadecimal SHA-256 of the names and sizes in bytes of the list's photos and masks, wherever they lie."""
         out = hashlib.sha256()
         for row in self.queries:
-            sizes = [path.stat().st_size for path in (self.index.images[row], self.index.masks[row])]
-            out.update(f"{self.index.names[row]} {sizes}\n".encode())
+            out.update(f"{self.index.names[row]} {self.index.content(row)}\n".encode())
         return out.hexdigest()
 
 
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
-    ``published`` is the list file of a method, which is taken instead if it fits the data.
+    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data.
 
     Raises:
         UserError: the list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
-    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
-    return _without_rare(_of_fold(index, fold, data, fold.base, data.train_fold_list, published, exclude), data)
+    return _without_rare(_of_fold(index, fold, data, True, published), data)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
-    """Return the images to test on: a novel class is present.
-
-    ``published`` is the list file of a protocol, which is taken instead if it fits the data.
-
-    Raises:
-        UserError: as ``train_list``, of ``data.test_fold_list``.
-    """
-    return _without_rare(_of_fold(index, fold, data, fold.novel, data.test_fold_list, published), data)
+    """Return the images to test on: a novel class is present; else as ``train_list``, of ``data.test_fold_list``."""
+    return _without_rare(_of_fold(index, fold, data, False, published), data)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -108,41 +103,48 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
     Images without any base class and images that show novel classes stay; what is no base class is background.
     """
-    candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
-    return ImageList(index, fold.base, np.arange(len(index)), candidates)
+    return ImageList(index, fold.base, np.arange(len(index)), {c: np.flatnonzero(index.areas[:, c]) for c in fold.base})
 
 
-def _of_fold(
-    index: Index,
-    fold: Fold,
-    data: DataSettings,
-    classes: tuple[int, ...],
-    own: str | None,
-    published: str | None,
-    exclude: tuple[int, ...] = (),
-) -> ImageList:
-    """Return the list of the user's ``own`` file, else of the ``published`` one if it fits, else by pixels."""
+def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: ProtocolSettings) -> ImageList:
+    """Return all images with a pixel of any class; the candidates of a novel class have ``support_pixels`` of it.
+
+    UserError if no candidate of a novel class shows it alone among the novel ones.
+    """
+    areas, least = index.areas, protocol.support_pixels or data.min_pixels
+    candidates = {c: np.flatnonzero(areas[:, c] >= least) for c in fold.novel}
+    images = ImageList(index, fold.novel, np.flatnonzero((areas[:, 1:] > 0).any(1)), candidates)
+    if bare := [data.classes[c - 1] for c, rows in candidates.items() if not images.alone(rows.tolist())]:
+        raise UserError(
+            f"{index.listed}: no support for {', '.join(bare)}: no image shows at least {least} pixels of it and no "
+            "other novel class; lower support_pixels of the protocol, or add images"
+        )
+    return images
+
+
+def _of_fold(index: Index, fold: Fold, data: DataSettings, train: bool, published: str | None) -> ImageList:
+    """Return the list of the user's file, else of the published one if it fits; without either by pixels."""
+    own, classes = (data.train_fold_list, fold.base) if train else (data.test_fold_list, fold.novel)
+    exclude = fold.novel if train and data.exclude_novel and fold.rule != LISTS else ()
     if fold.rule == LISTS:
         classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
-    if own is not None:
-        return _of_file(index, data, classes, read_fold_list(own, fold))
-    if published is None:
+    if own is None and published is None:
         return _by_pixels(index, data, classes, exclude)
-    listed = read_fold_list(published, fold)
+    listed = read_fold_list(str(own or published), fold)
     try:
-        return _of_file(index, data, classes, listed, drop_hidden=True)
+        return _of_file(index, data, classes, listed, drop_hidden=own is None)
     except UserError as error:
+        if own is not None:
+            raise
         note = f"the published list is not used: {error}; images and pairs by data.min_pixels = {data.min_pixels}"
         return replace(_by_pixels(index, data, classes, exclude), note=note)
 
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
-    present = index.areas[:, classes] >= data.min_pixels  # (images, classes)
-    allowed = ~index.showing(exclude)
-    queries = np.flatnonzero(present.any(1) & allowed)
-    candidates = {c: np.flatnonzero(present[:, i] & allowed) for i, c in enumerate(classes)}
-    return ImageList(index, classes, queries, candidates)
+    present = (index.areas[:, classes] >= data.min_pixels) & ~index.showing(exclude)[:, None]  # (images, classes)
+    candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
+    return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
 
 
 def _of_file(
@@ -150,7 +152,7 @@ def _of_file(
 ) -> ImageList:
     """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides.
 
-    ``drop_hidden`` leaves out pairs whose mask, made in another way, shows no pixel of the class.
+    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class.
     """
     rows, source, note = match(listed, index, classes), listed.path.as_posix(), ""
     of_row = [classes] * len(rows) if listed.classes is None else [(c,) for c in listed.classes]
@@ -176,29 +178,28 @@ def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
     if data.rare_classes == "refuse" or kept == images.classes:
         return images
     areas = images.index.areas
-    queries = np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64)
     return replace(
         images,
         classes=kept,
-        queries=queries,
+        queries=np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64),
         candidates={c: images.candidates[c] for c in kept},
         listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
-        left_out=tuple(c for c in images.classes if c not in kept),
+        rare=tuple(c for c in images.classes if c not in kept),
     )
 
 
 def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
     """Return the classes in a list that have too few candidates for a query and its supports, and how many."""
-    areas, rare = images.index.areas, {c: len(rows) for c, rows in images.candidates.items() if len(rows) <= supports}
-    return {c: have for c, have in rare.items() if (areas[images.queries, c] > 0).any()}
+    shown, counts = images.index.areas, {c: len(rows) for c, rows in images.candidates.items()}
+    return {c: n for c, n in counts.items() if n <= supports and (shown[images.queries, c] > 0).any()}
 
 
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
     """Refuse (UserError) a list with too few candidates of a class: a query and K supports (1 ``with_replacement``)."""
     supports = 1 if with_replacement else data.shot
-    if rare := rare_classes(images, supports):
-        named = ", ".join(f"{data.classes[c - 1]} ({have})" for c, have in rare.items())
+    if named := [f"{data.classes[c - 1]} ({have})" for c, have in rare_classes(images, supports).items()]:
         raise UserError(
-            f"{images.source or images.index.listed}: fold {data.fold} has too few images of {named}; {data.shot}-shot "
-            f"needs {supports + 1}: lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
+            f"{images.source or images.index.listed}: fold {data.fold} has too few images of {', '.join(named)}; "
+            f"{data.shot}-shot needs {supports + 1}: lower data.shot or data.min_pixels, add images, or set "
+            "data.rare_classes: skip"
         )

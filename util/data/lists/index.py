@@ -8,10 +8,13 @@ Where a data set has one mask per photo and class (``data.mask_form: binary``), 
 name, its class id and its photo, such as ``melanoma/ISIC_0000030 1 ISIC_0000030.jpg``. The mask holds 0, 1 and, where
 pixels are ignored, 255. A data set may have any number of classes, and classes of one photo may overlap. For methods
 that learn from all classes of a photo, its masks are joined: an image's own class lies on top, then smaller ones.
+
+A data set that yields arrays, not files, is an entry of ``ARRAYS`` here.
 """
 
 import contextlib
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,19 +25,19 @@ import numpy as np
 from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import VALUE, read_mask_of, read_stacked, unstack
+from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked, unstack
 from util.errors import UserError
 from util.files import REPOSITORY, fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
 
 FORMAT = 3  # raise when the stored content changes
 # What `prepare.py <name>` needs for data sets that have a recipe; others are made by `prepare.py custom`.
-RECIPES = sorted(path.stem for path in (REPOSITORY / "util/prepare/datasets").glob("[a-z]*.py"))
-PREPARE = dict.fromkeys(RECIPES, "--root <the unpacked download> ") | {
-    "pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ",
-    "coco": "--root <folder of train2014, val2014, annotations> ",
-    "mini": "",
-}
+PREPARE = {path.stem: "--root <the unpacked download> " for path in REPOSITORY.glob("util/prepare/datasets/[a-z]*.py")}
+PREPARE |= {"pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ", "mini": ""}
+PREPARE |= {"coco": "--root <folder of train2014, val2014, annotations> "}
+# Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
+# and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/data/images/read.py).
+ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
 
 
 def prepare_command(data: DataSettings) -> str:
@@ -51,10 +54,7 @@ class OneClassAreas:
     That table of LVIS would take gigabytes; this one has two columns. ``areas[row, c]``, ``areas[rows, c]``,
     ``areas[row, classes]``, ``areas[:, classes]`` and ``areas[rows]`` return what NumPy returns.
 
-    Args:
-        pixels: (images, 2) int64 pixels of the background and of the class.
-        class_ids: (images,) int64 class of each mask.
-        classes: of the data set.
+    ``pixels`` (images, 2) int64 are those of background and class, ``class_ids`` (images,) int64 say which it is.
     """
 
     def __init__(self, pixels: np.ndarray, class_ids: np.ndarray, classes: int):
@@ -66,8 +66,7 @@ class OneClassAreas:
         ids, pixels = self.class_ids[rows], self.pixels[rows]
         if ids.ndim and classes.ndim:  # every row with every class
             ids, pixels = ids[:, None], pixels[:, None]
-        of_class = np.where(ids == classes, pixels[..., VALUE], 0)
-        return np.where(classes == 0, pixels[..., 0], of_class)
+        return np.where(classes == 0, pixels[..., 0], np.where(ids == classes, pixels[..., VALUE], 0))
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,12 @@ class Index:
         names: image names, as in the list file.
         areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of
             one class each a table that is read like it.
-        images, masks: path of each image and mask.
+        images, masks: path of each image and mask; none of a data set of arrays.
         fingerprint: hexadecimal digest of the list and the mask files.
         sizes: (images, 2) int64 height and width.
         listed: the list file.
         joined: whether masks of one class become maps of class ids, with the photo's other masks below.
-        decoded: cache of stacked images by row (``util/data/images/decoded.py``), None without one.
+        decoded: stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without.
     """
 
     names: tuple[str, ...]
@@ -131,11 +130,15 @@ class Index:
         others = sorted((r for r in self.of_photo[self.images[row]] if r != row), key=lambda r: -pixels[r])
         return self.images[row], self.masks[row], int(ids[row]), [(self.masks[r], int(ids[r])) for r in others]
 
+    def content(self, row: int) -> Any:
+        """Return what tells an image from its changed self: the sizes of its files in bytes; of an array its digest."""
+        if not self.images:
+            return hashlib.sha256(np.asarray(self.decoded[row]).tobytes()).hexdigest()
+        return [path.stat().st_size for path in (self.images[row], self.masks[row])]
+
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
-        if self.decoded is not None:
-            return self.decoded[row]
-        return read_stacked(*self.files(row))
+        return read_stacked(*self.files(row)) if self.decoded is None else self.decoded[row]
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
@@ -174,6 +177,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or
             two names are of one photo.
     """
+    if data.name in ARRAYS:
+        return _of_arrays(*ARRAYS[data.name](data, part), len(data.classes))
     root, listed, binary = Path(data.root), list_of(data, part), data.mask_form == BINARY
     if not root.is_dir():
         raise UserError(f"{root}: this data folder does not exist; set data.root, or make it: {prepare_command(data)}")
@@ -183,7 +188,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
     made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows))
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = read_cache(cache, made_from)
+    found = _read_cache(cache, made_from)
     if found is None:
         count = partial(measure, classes=VALUE if binary else len(data.classes))
         pairs = list(zip(images, masks, strict=True))
@@ -202,12 +207,19 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     return Index(names, table, images, masks, made_from, sizes, root / listed, binary and has_class_maps(vars(data)))
 
 
-def list_of(data: DataSettings, part: str) -> str:
-    """Return the list of a part of a data set, "train", "validation" or "test".
+def _of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
+    """Return the index of stacked images, each of which is read once for its areas and its digest."""
+    areas, sizes = [], []
+    for row, name in enumerate(names):
+        ids = np.asarray(stacked[row])[..., CLASS_CHANNEL]
+        areas.append(count_classes(ids, Path(name), classes))
+        sizes.append(ids.shape)
+    made_from = hashlib.sha256("\n".join(names).encode() + np.stack(areas).tobytes()).hexdigest()
+    return Index(tuple(names), np.stack(areas), (), (), made_from, np.array(sizes, np.int64), decoded=stacked)
 
-    Raises:
-        UserError: the data set has no such part.
-    """
+
+def list_of(data: DataSettings, part: str) -> str:
+    """Return the list of a part of a data set, "train", "validation" or "test"; UserError if it has none."""
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
     if (listed := lists[part]) is None:
         raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
@@ -215,11 +227,7 @@ def list_of(data: DataSettings, part: str) -> str:
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (classes + 1,) int64 pixels of each class in one mask, and its height and width; both files are checked.
-
-    Raises:
-        UserError: sizes differ, or the mask holds an id above ``classes`` that is not 255.
-    """
+    """Return ``count_classes`` of a photo's mask, and its height and width; UserError if the photo's are others."""
     image, mask_path = pair
     mask = read_mask_of(image, mask_path)
     return count_classes(mask, mask_path, classes), np.array(mask.shape, np.int64)
@@ -237,10 +245,10 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     return counts[: classes + 1].astype(np.int64)
 
 
-def read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_cache(path: Path, made_from: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Return areas and sizes of a cache file, None if it is missing, damaged or of other files."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return (stored["areas"], stored["sizes"]) if str(stored["fingerprint"]) == fingerprint else None
+            return (stored["areas"], stored["sizes"]) if str(stored["fingerprint"]) == made_from else None
     except Exception:  # a damaged file can raise any exception
         return None

@@ -42,11 +42,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the content of a manifest file.
-
-    Raises:
-        UserError: the file is missing or holds no episode, or a line is not one.
-    """
+    """Return the content of a manifest file; UserError if it is missing, holds no episode, or a line is none."""
     out = Manifest()
     text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
     for number, line in enumerate(text.splitlines(), 1):
@@ -131,7 +127,7 @@ def _problem(
 ) -> str | None:
     """Return in words why an episode is none of this test; None if it is."""
     query, drawn = episode["query"], _drawn_ways(episode)
-    if len({class_id for class_id, _ in drawn}) != ways or len(drawn) != ways:
+    if not len({class_id for class_id, _ in drawn}) == len(drawn) == ways:
         return f"this episode has {len(drawn)} classes, the protocol has {ways} different ones (ways)"
     for number, (class_id, supports) in enumerate(drawn):
         if class_id not in images.classes:
@@ -141,11 +137,9 @@ def _problem(
             return f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
         if query in supports:
             return f"the query '{query}' is among its own supports"
-        lost = next((name for name in (query, *supports) if name not in rows), None)
-        if lost is not None:
-            return f"image '{lost}' is not in {data.root}/{data.test_list}"
+        if lost := [name for name in (query, *supports) if name not in rows]:
+            return f"image '{lost[0]}' is not in {data.root}/{data.test_list}"
         shown = supports if absent or number else [query, *supports]
-        bare = next((name for name in shown if not images.index.areas[rows[name], class_id]), None)
-        if bare is not None:
-            return f"'{bare}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
+        if bare := [name for name in shown if not images.index.areas[rows[name], class_id]]:
+            return f"'{bare[0]}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
     return None

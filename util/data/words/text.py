@@ -25,9 +25,7 @@ def table_names(classes: list[str]) -> list[str]:
 def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
-    Args:
-        classes: expected names of the classes, compared with the number of rows and the array ``names`` of an
-            ``.npz``; None skips the comparison.
+    The names of the classes, if given, are compared with the number of rows and the array ``names`` of an ``.npz``.
 
     Raises:
         UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
@@ -73,21 +71,17 @@ def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
     """Return unit vectors (classes + 1, width) float32 that depend on the names alone; row 0 is background."""
-    rows = []
-    for name in table_names(names):
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-        row = np.random.Generator(np.random.PCG64(seed)).standard_normal(width)
-        rows.append(row / np.linalg.norm(row))
-    return np.asarray(rows, np.float32)
+    seeds = [int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "little") for n in table_names(names)]
+    rows = [np.random.Generator(np.random.PCG64(seed)).standard_normal(width) for seed in seeds]
+    return np.asarray([row / np.linalg.norm(row) for row in rows], np.float32)
 
 
 def vectors_path(data: DataSettings) -> Path:
     """Return the file that ``data.text`` names: itself if it is a path, else ``<text_dir>/<text>_<name>.npz|.pkl``."""
     if Path(data.text).suffix in SUFFIXES:
         return Path(data.text)
-    stem = Path(data.text_dir) / f"{data.text}_{data.name}"
-    found = [stem.with_name(stem.name + s) for s in SUFFIXES if stem.with_name(stem.name + s).exists()]
-    return found[0] if found else stem.with_name(stem.name + SUFFIXES[-1])
+    paths = [Path(data.text_dir) / f"{data.text}_{data.name}{suffix}" for suffix in SUFFIXES]
+    return next(filter(Path.exists, paths), paths[-1])
 
 
 def class_vectors(data: DataSettings) -> np.ndarray:

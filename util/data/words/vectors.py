@@ -16,6 +16,7 @@ import re
 import zipfile
 from codecs import BOM_UTF8
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import mode
@@ -28,8 +29,7 @@ from util.errors import UserError
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
 # is one word of the file becomes a row of 8-bit numbers when it is multiplied by its original length; a sum of words
 # does not. 'dining table' minus 'diningtable' and 'hot dog' minus 'dog' are again rows of 8-bit numbers.
-# Aeroplane, pottedplant and tvmonitor have the same rows as COCO's airplane, potted plant and tv. The rows do not show
-# the spelling of a word in the file: airplane or aeroplane, tv or television, fire_hydrant or hydrant.
+# Aeroplane, pottedplant and tvmonitor have the same rows as COCO's airplane, potted plant and tv.
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
 JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # tried if the file lacks the word above as well
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
@@ -41,12 +41,8 @@ FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
     """Return unit rows (classes + 1, T) float32 by this module's rule, and lines that list the exceptional rows.
 
-    Args:
-        source: a file of word vectors.
-        fill: for names that the file lacks, make rows that depend on the name alone.
-
-    Raises:
-        UserError: the file cannot be read, or lacks names while ``fill`` is False.
+    With ``fill`` names that the file lacks have rows that depend on the name alone; else they are a UserError. Other
+    errors as ``read_words``.
     """
     names = table_names(classes)
     found = _find(source, names)
@@ -65,11 +61,7 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
 
 
 def find_row(source: Path, name: str) -> np.ndarray | None:
-    """Return the unit row (T,) float32 of one name by this module's rule, None if the file has no word for it.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
     found = _find(source, [name])
     return (found[name][1] / np.linalg.norm(found[name][1])).astype(np.float32) if found else None
 
@@ -88,37 +80,27 @@ def lookups(name: str) -> list[list[str]]:
 
 def _spellings(word: str) -> list[str]:
     titled = "_".join(part.capitalize() for part in word.split("_"))
-    return list(dict.fromkeys((word, word.lower(), word.capitalize(), titled, word.upper())))
+    return [word, word.lower(), word.capitalize(), titled, word.upper()]
 
 
 def _find(source: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
     """Return, for every name that a file has words for, those words as it spells them and the sum of their vectors."""
     ways = {name: lookups(name) for name in names}
     wanted = {spelling for way in ways.values() for words in way for word in words for spelling in _spellings(word)}
-    vectors = read_words(source, wanted, {word for way in ways.values() for word in way[0]})
-    out = {}
+    vectors, out = read_words(source, wanted, {word for way in ways.values() for word in way[0]}), {}
     for name in names:
-        spelt = next(filter(None, (_spelt(words, vectors) for words in ways[name])), None)
-        if spelt is not None:
-            out[name] = spelt, np.sum([vectors[word].astype(np.float64) for word in spelt], axis=0)
+        spelt = ([next((s for s in _spellings(word) if s in vectors), "") for word in words] for words in ways[name])
+        if found := next(filter(all, spelt), None):
+            out[name] = found, np.sum([vectors[word].astype(np.float64) for word in found], axis=0)
     return out
-
-
-def _spelt(words: list[str], vectors: dict[str, np.ndarray]) -> list[str]:
-    """Return some words as the file spells them; none if it lacks one."""
-    spelt = [next((s for s in _spellings(word) if s in vectors), "") for word in words]
-    return spelt if all(spelt) else []
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the wanted words that a file has, each (T,) float32; if a word occurs twice, its first row counts.
 
     gensim reads binary files. Of text files this module picks the lines of the wanted words: gensim converts every
-    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has.
-
-    Args:
-        wanted: words to look for.
-        enough: if all of these are among the first words, the rest of the file is not read.
+    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has. If all words of
+    ``enough`` are among the first, the rest of the file is not read.
 
     Raises:
         UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
@@ -128,8 +110,7 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
         raise UserError(f"{path}: is a zip archive; unpack it and name the file in it")
     try:
         found = _read(path, set(wanted), set(enough))
-        odd = [word for word, row in found.items() if not np.isfinite(row).all() or not row.any()]
-        if odd:
+        if odd := [word for word, row in found.items() if not np.isfinite(row).all() or not row.any()]:
             raise ValueError(f"the row of '{odd[0]}' is not finite or is 0")
         return found
     except Exception as error:  # a damaged file can raise any exception
@@ -149,14 +130,13 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarra
     if head.startswith(FASTTEXT):
         table = load_facebook_vectors(str(path))
     elif header and any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12]):
-        table = KeyedVectors.load_word2vec_format(str(path), binary=True, limit=COMMON, unicode_errors="replace")
+        load = partial(KeyedVectors.load_word2vec_format, str(path), binary=True, unicode_errors="replace")
+        table = load(limit=COMMON)
         if int(fields[0]) > COMMON and not enough <= table.key_to_index.keys():
-            table = KeyedVectors.load_word2vec_format(str(path), binary=True, unicode_errors="replace")
+            table = load()
     else:
         lengths = [len(line.split()) - 1 for line in (head, *sample.split(b"\n")[:-1]) if line.strip()]
-        rows, width = (
-            (int(fields[0]), int(fields[1])) if header else (1, mode(sorted(lengths) or [0]))
-        )  # words may have spaces
+        rows, width = map(int, fields) if header else (1, mode(sorted(lengths) or [0]))  # words may have spaces
         with utils.open(str(path), "rb") as file:
             return _of_text(islice(file, int(header), None), rows, width, wanted, enough)
     there = wanted & table.key_to_index.keys()
@@ -167,8 +147,7 @@ def _of_text(
     lines: Iterable[bytes], rows: int, width: int, wanted: set[str], enough: set[str]
 ) -> dict[str, np.ndarray]:
     """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``."""
-    words, found = {word.encode(): word for word in wanted}, {}
-    count, numbers = 0, b""
+    words, found, count, numbers = {word.encode(): word for word in wanted}, {}, 0, b""
     for count, line in enumerate(lines, 1):
         name, _, numbers = (line.removeprefix(BOM_UTF8) if count == 1 else line).partition(b" ")
         word = words.get(name)
@@ -187,11 +166,7 @@ def _of_text(
 
 
 def download(name: str) -> Path:
-    """Return the file of one of gensim's published sets of vectors, downloaded unless it is there.
-
-    Raises:
-        UserError: there is no such set, or no connection.
-    """
+    """Return the file of one of gensim's published sets of vectors, downloaded if need be; UserError if it cannot."""
     from gensim import downloader
 
     try:

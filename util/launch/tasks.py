@@ -1,4 +1,4 @@
-"""The stages of a training and its test: their processes, and what is there of them."""
+"""The tasks of a command: stages of trainings and tests, with their processes, their state and what is left of them."""
 
 import os
 from argparse import Namespace
@@ -9,14 +9,16 @@ from pathlib import Path
 from model.registry import class_of
 from util.checkpoints import checkpoint
 from util.checkpoints.run import ALLOW, BEST, Run, StageFolder, in_words
-from util.checkpoints.weights import network_to_train, start_of
+from util.checkpoints.weights import digest_of_start, network_to_train
 from util.config.folds import Fold
 from util.config.settings import Config, StageSettings
 from util.data.lists.image_list import ImageList
 from util.errors import UserError
-from util.run.context import RunContext, make_run_context, with_data
+from util.run.context import RunContext, with_data
 from util.run.data import images_for_training
 from util.train.optim import least_batch
+
+NOT_BEGUN = "not begun"
 
 
 def nodes() -> int:
@@ -34,22 +36,22 @@ def usable_gpus(config: Config, stage: str, gpus: int) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """A stage of a training (base, meta) or a test, with what is there of it.
+    """A stage of a training (base, meta) or a test, with its state.
 
     Attributes:
         gpus: of every machine.
         folder: of its files.
-        there: what is there of it, in words.
+        state: what has been done, in words.
         left: the share of its work that is still to be done.
-        refusal: why it cannot go on from what is there.
+        refusal: why it cannot go on from there.
     """
 
     config: Config
     stage: str
     gpus: int
     folder: Path
-    there: str
-    left: float
+    state: str = NOT_BEGUN
+    left: float = 1.0
     refusal: str = ""
 
     @property
@@ -84,59 +86,57 @@ def training_images(config: Config, stage: StageSettings) -> ImageList:
     return images_for_training(context, False, stage)
 
 
-def stage_in(folder: Path, config: Config, stage: str, gpus: int) -> Task:
-    """Return the task of a stage of a training whose folder this is."""
-    task = Task(config, stage, gpus, folder, "nothing", 1.0)
-    there, run = StageFolder(folder), Run(config)
-    finished = there.finished
-    if not finished and not there.begun:
+def stage_in(folder: Path, run: Run, stage: str, gpus: int) -> Task:
+    """Return the task of a run's stage whose folder this is; it refuses what was trained otherwise than asked."""
+    task, files = Task(run.config, stage, gpus, folder), StageFolder(folder)
+    if not (finished := files.finished) and not files.begun:
         return task
     try:
-        content = checkpoint.read(folder / BEST) if finished else there.newest()
+        content = checkpoint.read(folder / BEST) if finished else files.newest()
         facts = checkpoint.training_of(content)[-1]
     except (UserError, IndexError) as error:
         refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
-        return replace(task, there="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
+        return replace(task, state="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
     if finished:
-        told = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-        task = replace(task, there=", ".join(["finished", *told]), left=0.0)
+        told = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
+        state, left = ", ".join(["finished", *told]), 0.0
     else:
-        step, steps = facts["step"], facts["steps"]
-        task = replace(task, there=f"step {step} of {steps}", left=1 - step / steps)
+        state, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
     differences, shared = in_words(run.differing(content["config"], stage)), list[str]()
     if finished and stage == "base":  # other settings of data and run are told, and the stage is kept
         other = run.differing(content["config"], "meta").items()
         shared = in_words({key: pair for key, pair in other if key.startswith(("data.", "run."))})
-        task = replace(task, there=", ".join([task.there, *shared]))
-    with suppress(UserError):  # no data here to compare
-        images = training_images(config, task.settings) if finished and not shared else None
-        digests = {"data": images.digest, "photos": images.files_digest} if images else {}
-        if any(content.get(key, digest) != digest for key, digest in digests.items()):
-            differences.append("other photos, masks or lists than those there today")
-    with suppress(UserError):  # no weights here to compare
-        if finished and (start := content.get("start")):
-            network = network_to_train(make_run_context(config), stage, False)[0]
-            differences += ["other initial weights than those there today"] * (start_of(network, stage) != start)
-    if not differences:
-        return task
-    mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
-    if not finished:
-        mend += f"; where the steps stay, {ALLOW} continues it"
-    refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
-    return replace(task, there=f"{task.there} with {', '.join(differences)}", refusal=refusal)
+        state = ", ".join([state, *shared])
+    if finished and not shared:
+        with suppress(UserError):  # no data here to compare
+            images = training_images(run.config, task.settings)
+            digests = {"data": images.digest, "photos": images.files_digest}
+            if any(content.get(key, digest) != digest for key, digest in digests.items()):
+                differences.append("other photos, masks or lists than those there today")
+    if finished and (start := content.get("start")):
+        with suppress(UserError):  # no weights here to compare
+            if digest_of_start(network_to_train(run, stage, False)[0], stage) != start:
+                differences.append("other initial weights than those there today")
+    refusal = ""
+    if differences:
+        state = f"{state} with {', '.join(differences)}"
+        mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
+        mend += "" if finished else f"; where the steps stay, {ALLOW} continues it"
+        refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
+    return replace(task, state=state, left=left, refusal=refusal)
 
 
 def as_asked(task: Task, asked: Namespace) -> Task:
     """Return the task of a stage as the options of ``train.sh`` want it: kept, continued, or begun again."""
     kept = task.stage == "base" and not task.left
     if asked.overwrite and (not kept or (task.refusal and not task.config.run.base_folder)):
-        there = task.there if task.there == "nothing" else f"{task.there}, discarded"
-        return replace(task, there=there, left=1.0, refusal="")
+        discarded = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
+        return replace(task, state=discarded, left=1.0, refusal="")
     if kept:
         return task
     try:
-        held = StageFolder(task.folder)
-        held.check_free(asked.resume and held.begun, False)
+        files = StageFolder(task.folder)
+        files.check_free(asked.resume and files.begun, False)
     except UserError as error:
         return replace(task, refusal=str(error))
     return replace(task, refusal="") if asked.allow_changes else task

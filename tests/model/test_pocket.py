@@ -1,12 +1,16 @@
-"""Pocket's close-up: which pixels it shows, which objects have one, and that others are seen as without it."""
+"""Pocket: its close-up of small objects, its probe by definition, and when its decoder is used."""
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.common.fixed_shapes import fixed_shapes
 from model.episode import IGNORE
 from model.pocket.closeup import CONTEXT, MOST, closeup
+from model.pocket.comparison import GAIN, RIDGE, probe, shares
+from model.pocket.levels import Levels
+from model.pocket.pocket import JUDGES
 from tests.model.small import drawn_episode, small_model
 
 SIDE = 101
@@ -89,10 +93,70 @@ def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.Mo
         before = kept.nbytes
         episode.cached_support = [kept]
         torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
-        assert len(kept.closeups) == len(kept.derived) == 1 and kept.nbytes == 2 * before + 1  # a close-up, an answer
+        own = kept.derived["pocket"]
+        assert len(own.closeups) == len(own.decoder_helps) == 1 and kept.nbytes == 2 * before + 1
         episode.support_label = labels[1]  # an object of another class in the same photo
         network(episode)
-        assert len(kept.closeups) == len(kept.derived) == 2
+        assert len(own.closeups) == len(own.decoder_helps) == 2
         monkeypatch.setattr(network, "encode_supports", None)
         episode.support_label = labels[0]
         torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+WIDTHS, GRID = (5, 7), 4
+
+
+def drawn_levels(batch: int) -> Levels:
+    maps = [F.normalize(torch.randn(batch, width, GRID, GRID), dim=1) for width in WIDTHS]
+    unused = torch.zeros(batch, 1, GRID, GRID)
+    return Levels(maps, torch.cat(maps, dim=1), unused, unused)
+
+
+def test_shares_lie_where_the_encoders_cells_lie() -> None:
+    mask = torch.zeros(1, 1, 33, 33)
+    mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
+    found = shares(mask, (5, 5))[0]
+    assert found[2, 2] == 1 and torch.equal(found, found.flip(0, 1)) and found[0].sum() == 0
+    torch.testing.assert_close(found[1, 2], torch.tensor(1 / 9))  # one of the nine rows around that cell
+
+
+def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
+    torch.manual_seed(6)
+    query, supports = drawn_levels(1), [drawn_levels(1) for _ in range(2)]
+    inside = (torch.rand(1, 2, GRID, GRID) > 0.6).float()
+    inside[:, 1] = 1
+    outside = 1 - inside
+    found = probe(query, supports, inside, outside)
+    x = torch.cat([torch.cat([u[0].flatten(1) for u in s.unit]).T for s in supports])
+    means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
+    o, b = (m.flatten() / m.sum() for m in means)
+    centre = (o @ x + b @ x) / 2
+    matrix = ((x - centre).T * (o + b) / 2) @ (x - centre) + RIDGE * torch.eye(x.shape[1])
+    direction = torch.linalg.solve(matrix, (o @ x - b @ x) / 2)
+    seen = torch.cat([u[0].flatten(1) for u in query.unit]).T
+    torch.testing.assert_close(found.flatten(), GAIN * (seen - centre) @ direction, atol=1e-2, rtol=1e-3)
+
+
+def test_a_decoder_that_fails_on_the_support_itself_is_not_used() -> None:
+    network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 1)
+    bias = network.decoder.outline.bias
+    with torch.no_grad():
+        before = network(episode)
+        assert not torch.allclose(before.logits, before.extra["match"])
+        bias.fill_(-50)  # background everywhere
+        output = network(episode)
+    assert (output.logits.argmax(1) == output.extra["match"].argmax(1)).float().mean() > 0.9
+    assert output.logits.argmax(1).any()
+
+
+def test_several_supports_say_whether_the_decoder_is_used() -> None:
+    network, episode = small_model("pocket", 3), drawn_episode("pocket", 2, 3)
+    with torch.no_grad():
+        network.decoder.outline.bias.fill_(-50)  # background everywhere
+        assert network(episode).logits.argmax(1).any()
+        network._decoder_helps = lambda *_: torch.tensor(True)
+        assert not network(episode).logits.argmax(1).any()
+        asked = list[int]()
+        network._decoder_helps = lambda supports, *_: torch.tensor(asked.append(len(supports)) is None)
+        network(drawn_episode("pocket", JUDGES + 1, 3))
+    assert asked == [JUDGES]

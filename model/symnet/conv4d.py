@@ -28,10 +28,7 @@ NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 
 
 
 class Conv4dCorrelation(PooledCorrelation):
-    """Keep each correlation four-dimensional, and squeeze those of each stage to ``WIDTH`` maps of the query.
-
-    ``support_grid`` is R, the cells along each side of a support.
-    """
+    """Keep correlations four-dimensional, on R x R cells of the support, and squeeze each stage to ``WIDTH`` maps."""
 
     def __init__(self, intermediate_counts: dict[int, int], support_grid: int = SUPPORT_GRID):
         super().__init__(intermediate_counts)
@@ -42,8 +39,7 @@ class Conv4dCorrelation(PooledCorrelation):
     def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
         """Return the correlation on the reduced support grid, (1, h, w, R, R), float32, without gradient.
 
-        A cell holds the mean over all its positions; positions outside the mask count as 0. With one shot, n_c
-        positions in cell c and m positions inside the mask, the pooled head's map is sum_c n_c x_c / m.
+        A cell holds the mean over all its positions; positions outside the mask count as 0.
         """
         weight_lr = _cell_weights(query_1chw.shape[-2:], self.support_grid, query_1chw.device)
         cells = self.support_grid**2
@@ -68,10 +64,7 @@ def _squeeze(channels: int, support_grid: int) -> nn.Sequential:
 
 
 def _cell_weights(size: Sequence[int], grid: int, device: torch.device) -> Tensor:
-    """Return 1 / n_c where a position belongs to cell c of n_c positions, else 0; (h w, R R) float32.
-
-    Row y belongs to row floor(y R / h) of cells; for h < R some cells have no position and stay 0.
-    """
+    """Return 1 / n_c where a position belongs to cell c of n_c positions, else 0; (h w, R R) float32."""
     rows, columns = (torch.arange(side, device=device) * grid // side for side in size)
     cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
     belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()

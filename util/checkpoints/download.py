@@ -3,25 +3,19 @@
 import importlib.util
 import logging
 import re
-import ssl
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
+from model.common.foundation import hub, silence_of
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import Mismatch
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
+SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
 FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
@@ -33,26 +27,25 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
 }
 PACKAGE_LICENCE = "apache-2.0"
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
-PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
-def download(source: str, backbone: str) -> dict[str, Tensor]:
-    """Return the weights of a network from ``TORCHVISION``, ``TIMM`` or ``PACKAGE``.
+def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
+    """Return the weights of an encoder from one of ``SOURCES``; ``torchvision`` is its name there (``Encoder``).
 
     Raises:
         Mismatch: that source has none, or they could not be fetched; the message says what to do.
     """
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)
-    if source == TORCHVISION and backbone in ENCODERS and (name := ENCODERS[backbone].torchvision) is not None:
-        return from_torchvision(name)
+    if source == TORCHVISION and torchvision is not None:
+        return _from_torchvision(torchvision)
     if source == TIMM and backbone.startswith(PREFIX):
         return _from_timm(bare_name(backbone))
     raise Mismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
 
 
-def from_torchvision(name: str) -> dict[str, Tensor]:
+def _from_torchvision(name: str) -> dict[str, Tensor]:
     """Return torchvision's ImageNet weights by its name, their checksum verified; Mismatch if none can be fetched."""
     from torchvision.models import get_model_weights  # takes seconds
 
@@ -76,45 +69,6 @@ def _from_timm(name: str) -> dict[str, Tensor]:
             return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         raise _not_fetched(TIMM, name, error) from None
-
-
-@contextmanager
-def hub() -> Iterator[None]:
-    """Enclose a download from the hub; where it does not answer, its cache alone is read, without minutes of retries.
-
-    Raises:
-        OSError: the hub does not answer, and its cache lacks a file.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    silence = None if before else silence_of(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = before or silence is not None
-    try:
-        yield
-    except Exception as error:
-        raise silence or error from None
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def silence_of(url: str) -> OSError | None:
-    """Return why the server of a URL does not answer in ``PATIENCE`` seconds; None: it does, be it through a proxy."""
-    answers: list[OSError | None] = []
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
-            answers.append(None)
-        except OSError as error:  # of HTTP or of a certificate: an answer, which the download itself judges
-            spoke = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", 0), ssl.SSLError)
-            answers.append(None if spoke else error)
-
-    thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
-    thread.start()
-    thread.join(PATIENCE)
-    error = answers[0] if answers else f"no answer in {PATIENCE} seconds"
-    return None if error is None else OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
 
 
 def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:
@@ -163,11 +117,7 @@ def licence_of(source: str | None, encoder: Encoder) -> str | None:
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
-    """Return the data that an encoder's first weights were trained on; None: not known here.
-
-    Args:
-        stated: the user's statement about a file.
-    """
+    """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
     if source is None:
         return NOTHING
     if source in (PACKAGE, TORCHVISION):

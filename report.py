@@ -1,4 +1,4 @@
-"""Results: ``python -m util.report compare A B``, ``table [--per-class] RUNS``, ``figures``, ``figure``, ``verify``."""
+"""Results: ``python report.py compare A B``, ``table [--per-class] RUNS``, ``figures``, ``figure``, ``verify``."""
 
 from pathlib import Path
 
@@ -7,39 +7,32 @@ from util.report.charts import write_charts
 from util.report.compare import compare
 from util.report.figure import SUFFIXES
 from util.report.paper_table import class_table, table
-from util.report.schema import find_results
-from util.report.scores import FINAL
+from util.report.schema import FINAL, find_results
 from util.report.table import add_format
 
 
 def command() -> int:
     """Parse, call, print; return 1 if a verified result differs."""
-    parser = cli.Parser(prog="python -m util.report", description=__doc__)
+    parser = cli.Parser(prog="report.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
-    pair.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="A B",
-        help="results, their folders, or manifests with counts; A B A B for several training runs of both systems",
-    )
-    pair.add_argument(
-        "--output", default=FINAL, help="output of the model: final, meta, ...; meta:final compares A's meta, B's final"
-    )
+    several = "results, their folders, or manifests with counts; A B A B for several training runs of both systems"
+    pair.add_argument("runs", type=Path, nargs="+", metavar="A B", help=several)
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
     many.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
-    many.add_argument("--protocol", help="only results of this protocol")
     many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
-    many.add_argument("--output", default=FINAL, help="output of the model: final, meta, ...")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
-    drawn.add_argument("--figures", choices=SUFFIXES, default="pdf", help="their format")
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
     beside.add_argument("--episodes", type=episode_numbers, required=True, help="numbers, such as 3,8,12: a row each")
-    beside.add_argument("--protocol", help="only results of this protocol")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
-    beside.add_argument("--figures", choices=SUFFIXES, default="pdf", help="its format; a PNG is beside it")
-    checked = commands.add_parser("verify", help="whether results can be trusted: counts, lists, episodes and weights")
+    checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
+    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta beside B's final"
+    for one in (pair, many):
+        one.add_argument("--output", default=FINAL, help=outputs)
+    for one in (many, beside):
+        one.add_argument("--protocol", help="only results of this protocol")
+    for one in (drawn, beside):
+        one.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
     for one in (many, drawn, beside, checked):
         one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for one in (pair, many, checked):
@@ -50,23 +43,21 @@ def command() -> int:
 
         return verify(options.runs, options.format)
     if options.command == "figure":
-        from util.evaluate.side_by_side import side_by_side
+        from util.evaluate.pictures import side_by_side
 
         out, suffix = options.out, options.figures
         if (named := out.suffix[1:]) in SUFFIXES:
             out, suffix = out.with_suffix(""), named
-        files = side_by_side(options.runs, options.episodes, out, suffix, options.protocol)
-        print("\n".join(map(str, files)))
+        print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
     elif options.command == "figures":
         for path in find_results(options.runs):
-            print("\n".join(map(str, write_charts(path.parent, options.figures))))
+            print(*write_charts(path.parent, options.figures), sep="\n")
+    elif options.per_class:
+        print(format(class_table(options.runs, options.output, options.protocol), options.format))
     else:
-        if options.per_class:
-            made = class_table(options.runs, options.output, options.protocol)
-        else:
-            made = table(options.runs, options.output, options.protocol, published=options.published)
+        made = table(options.runs, options.output, options.protocol, published=options.published)
         print(format(made, options.format))
     return 0
 

@@ -1,0 +1,222 @@
+"""HDMNet's decoupled transformer: tokens on three grids, refined by self-attention, then matched with the supports'.
+
+In the token pyramid query and supports go through the same weights, each image on its own. There is no position
+encoding; only the depthwise convolution between the two layers of each feed-forward depends on positions.
+
+In the matching the supports' foreground tokens are distributed over the query positions most similar to them. The
+attention is normalised over the *query's* positions: every support token divides a weight of one among them. The output
+of a position is therefore not a mean; it grows with the supports' area. In training the mask teaches the coarsest
+correlation map, and each map the next finer one (correlation distillation).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.common.fixed_shapes import Chosen, shapes_are_fixed
+from model.common.loss import image_mean
+from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells, split_heads
+
+CHANNELS = 64  # of every token
+BLOCKS = 2  # self-attention blocks of a level
+EXPANSION = 4  # factor of the channels inside a feed-forward
+DROPOUT = 0.1
+NORM_EPS = 1e-6
+# Finest first: kernel and stride of the embedding, heads, reduction of keys and values.
+LEVELS = ((1, 1, 2, 4), (3, 2, 4, 2), (3, 2, 8, 1))
+MIN_GRID = 4  # least side of the finest grid: the reduction of level 0 needs it
+# Of the matching:
+HEADS = 2
+SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
+MASK_EPS = 1e-9
+SHARE_EPS = 1e-6  # rounding of a resized mask; shares of a cell differ by more
+PROBABILITY_EPS = 1e-12  # added to probabilities before their logarithm
+MAX_KEYS = 2048  # support tokens whose scores are held at a time
+
+
+def to_tokens(map_bchw: Tensor) -> Tensor:
+    """Return a map as tokens in row-major order, (B, L, C)."""
+    return map_bchw.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens_blc: Tensor, size: Sequence[int]) -> Tensor:
+    """Return tokens as a map, (B, C, H, W)."""
+    return tokens_blc.transpose(1, 2).unflatten(2, tuple(size))
+
+
+def token_norm() -> nn.LayerNorm:
+    """Return the layer norm of tokens."""
+    return nn.LayerNorm(CHANNELS, eps=NORM_EPS)
+
+
+class TokenProjections(nn.Module):
+    """The four linear maps of an attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(CHANNELS, CHANNELS, bias=False) for _ in range(4))
+
+    def forward(self, own_blc: Tensor, source_bmc: Tensor, heads: int) -> list[Tensor]:
+        """Return the queries of tokens, (B, heads, L, C / heads), and keys and values of others alike."""
+        return [split_heads(x, heads) for x in (self.query(own_blc), self.key(source_bmc), self.value(source_bmc))]
+
+
+class SelfAttention(nn.Module):
+    """x + attention(norm(x)); keys and values come from a grid that is coarser by the factor ``reduction``."""
+
+    def __init__(self, heads: int, reduction: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = token_norm()
+        self.linear = TokenProjections()
+        self.reduce = None
+        if reduction > 1:  # without padding: a remainder at the border is dropped
+            self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
+            self.reduced_norm = token_norm()
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
+        """Return tokens of the same shape; ``size`` is their grid."""
+        own = self.norm(x_blc)
+        source = own
+        if self.reduce is not None:
+            source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
+        attended = join_heads(F.scaled_dot_product_attention(*self.linear(own, source, self.heads)))
+        return x_blc + self.dropout(self.linear.out(attended))
+
+
+class FeedForward(nn.Module):
+    """x + shrink(GELU(depthwise(expand(norm(x)))))."""
+
+    def __init__(self):
+        super().__init__()
+        wide = EXPANSION * CHANNELS
+        self.norm = token_norm()
+        self.expand = nn.Conv2d(CHANNELS, wide, 1)
+        self.depthwise = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.shrink = nn.Conv2d(wide, CHANNELS, 1)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
+        """Return tokens of the same shape; ``size`` is their grid."""
+        wide = F.gelu(self.depthwise(self.expand(to_map(self.norm(x_blc), size))))
+        return x_blc + to_tokens(self.dropout(self.shrink(self.dropout(wide))))
+
+
+class Level(nn.Module):
+    """One level: patch embedding, self-attention blocks, norm."""
+
+    def __init__(self, kernel: int, stride: int, heads: int, reduction: int):
+        super().__init__()
+        self.embed = nn.Conv2d(CHANNELS, CHANNELS, kernel, stride=stride, padding=kernel // 2)
+        self.embed_norm = token_norm()
+        self.attention = nn.ModuleList(SelfAttention(heads, reduction) for _ in range(BLOCKS))
+        self.feed_forward = nn.ModuleList(FeedForward() for _ in range(BLOCKS))
+        self.norm = token_norm()
+
+    def forward(self, map_bchw: Tensor) -> Tensor:
+        """Return the level's map, (B, C, H / stride, W / stride), sides rounded up."""
+        embedded = self.embed(map_bchw)
+        size = embedded.shape[-2:]
+        x = self.embed_norm(to_tokens(embedded))
+        for attend, feed in zip(self.attention, self.feed_forward, strict=True):
+            x = feed(attend(x, size), size)
+        return to_map(self.norm(x), size)
+
+
+class TokenPyramid(nn.Module):
+    """Three levels, each computed from the previous one."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.ModuleList(Level(*geometry) for geometry in LEVELS)
+
+    def forward(self, map_bchw: Tensor) -> list[Tensor]:
+        """Return the map of every level, finest first."""
+        out = []
+        for level in self.levels:
+            map_bchw = level(map_bchw)
+            out.append(map_bchw)
+        return out
+
+
+class QueryMatching(nn.Module):
+    """Matching at one level, then a feed-forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = token_norm()
+        self.linear = TokenProjections()
+        self.dropout = nn.Dropout(DROPOUT)
+        self.feed_forward = FeedForward()
+
+    def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
+        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
+        size, x = query_bchw.shape[-2:], to_tokens(query_bchw)
+        all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
+        support, counted = foreground_tokens(all_shots, inside)
+        query, key, value = self.linear(self.norm(x), self.norm(support), HEADS)
+        collected, correlation = match(query, key, value, counted)
+        x = x + self.dropout(self.linear.out(join_heads(collected).to(x.dtype)))
+        return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
+
+
+def foreground_tokens(support_bmc: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
+    """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
+
+    n is the largest count of the batch; episodes with fewer are filled up by others, marked 0. Fixed shapes take all.
+    """
+    if shapes_are_fixed():
+        return support_bmc, inside.inside.float()
+    mask_bm, count = inside.inside.float(), max(*inside.counts, 1)
+    order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2])), mask_bm.gather(1, order)
+
+
+@in_float32
+def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of matched values, (B, heads, L, d), and the mean score, (B, L), of every query position.
+
+    With s_ij = 10 cos(q_i, k_j): sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and heads. The mean is one
+    product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
+    ``inside_bn`` = 0 are ignored.
+    """
+    query = SHARPNESS * F.normalize(query_bhld, dim=3)
+    key = F.normalize(key_bhnd, dim=3)
+    weight = inside_bn[:, None, :, None]
+    collected = torch.zeros_like(query)
+    for part, value in zip(key.split(MAX_KEYS, dim=2), (value_bhnd * weight).split(MAX_KEYS, dim=2), strict=True):
+        score = (query @ part.transpose(2, 3)).exp_()  # (B, heads, L, n)
+        collected = collected + score @ (value / score.sum(2).unsqueeze(3))
+    mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)
+    return collected, (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
+
+
+def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_teacher: bool = False) -> Tensor:
+    """Return the mean over levels of KL(teacher || logits) over positions; (B, h_i, w_i) each, finest first."""
+    total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
+    for student in reversed(correlation):
+        size = student.shape[1:]
+        if teacher is None:
+            target = true_distribution(label_bhw, size, even_teacher)
+        else:
+            target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
+        ratio = (target + PROBABILITY_EPS).log() - (student.float().flatten(1).softmax(1) + PROBABILITY_EPS).log()
+        total = total + image_mean((target * ratio).sum(1))
+        teacher = student
+    return total / len(correlation)
+
+
+def true_distribution(label_bhw: Tensor, size: Sequence[int], even: bool = False) -> Tensor:
+    """Return the uniform distribution over the cells that see most of the foreground, (B, h w).
+
+    As published it is the softmax of the mask with -1e9 outside the object, resized bilinearly: where cells see only
+    foreground these share it, else the cells that see least of the rest, which float32 drowns in the rounding of 1e9
+    and this finds. ``even`` takes all cells alike where none sees only foreground.
+    """
+    rest = resize_cells(1 - foreground_mask(label_bhw), size).flatten(1)
+    least = rest.amin(1, keepdim=True)
+    most = ((rest <= least + SHARE_EPS) | (even & (least > SHARE_EPS))).float()
+    return most / most.sum(1, keepdim=True)

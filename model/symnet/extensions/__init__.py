@@ -1,1 +1,0 @@
-"""Steps beyond Sym-Net's paper, used by ``SymNetPlus`` alone."""

@@ -1,0 +1,118 @@
+"""Steps of single methods: HDMNet's teacher, HSNet's vote and VGG-16, Sym-Net's prototypes, Sym-Net+ without steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.encoders.layouts import load_encoder
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.hdmnet.transformer import true_distribution
+from model.hsnet.hsnet import HSNet, HSNetSettings, vote
+from model.mismatch import Mismatch
+from model.registry import related
+from model.symnet.hybrid_prototype import query_prototypes
+from model.symnet.symnet_plus import CorrelationSettings
+from tests.model.small import drawn_episode, small_model
+from tests.model.varied import bare_encoder
+from util.evaluate.evaluate import scored_outputs
+
+
+@pytest.mark.parametrize(
+    ("box", "even", "cells"),  # (top, bottom, left, right) in an image of 4 x 4 cells of 8 pixels
+    [
+        ((8, 24, 0, 16), False, [4, 5, 8, 9]),
+        ((8, 24, 0, 16), True, [4, 5, 8, 9]),
+        ((12, 13, 3, 6), False, [4]),  # half of the pixels that cell 4 reads
+        ((12, 13, 3, 6), True, list(range(16))),
+        ((0, 0, 0, 0), False, list(range(16))),
+    ],
+)
+def test_the_cells_that_see_most_of_the_object_share_the_teacher(box: tuple, even: bool, cells: list[int]) -> None:
+    label = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    top, bottom, left, right = box
+    label[:, top:bottom, left:right] = 1
+    found = true_distribution(label, (4, 4), even)[0]
+    assert found.nonzero()[:, 0].tolist() == cells and found[cells].tolist() == pytest.approx(
+        [1 / len(cells)] * len(cells)
+    )
+
+
+def test_made_up_predictions_vote_as_measured(shared: Path) -> None:
+    torch.manual_seed(0)
+    with np.load(shared / "parity/hsnet/voting.npz") as stored:
+        each, want = (torch.from_numpy(stored[name]) for name in ("shot_pred", "pred"))
+    margin = (2 * each.float() - 1) * (torch.rand(each.shape) * 30 + 1e-3)  # of any confidence
+    logits, votes = vote(torch.stack([torch.zeros_like(margin), margin], dim=2))
+    assert torch.equal(votes, each.long().sum(1))
+    assert torch.equal(logits.argmax(1), want.long())
+
+
+@pytest.mark.parametrize(("size", "fits"), [(400, True), (144, True), (280, False), (31, False)])
+def test_vgg_refuses_sizes_at_which_its_levels_differ(size: int, fits: bool) -> None:
+    problem = HSNetSettings(EncoderSettings(backbone="vgg16")).problem(size)
+    assert (problem is None) == fits and HSNetSettings().problem(size) is None
+    if problem is not None:
+        key, message = problem
+        assert key == "encoder" and "nearest size: " in message
+
+
+def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:
+    with torch.device("meta"):
+        encoder = build_encoder(EncoderSettings("vgg16"), variant=HSNet.variant)
+    names = encoder.own_names(
+        {f"features.{i}.weight": torch.empty(0) for i in (0, 7, 17, 28)} | {"classifier.0.bias": 1}
+    )
+    assert set(names) == {"layer0.0.weight", "layer1.2.weight", "layer3.0.weight", "layer4.4.weight"}
+    with pytest.raises(Mismatch, match="not weights of this encoder"):
+        load_encoder(encoder, bare_encoder("vgg16", "plain").state_dict(), partial=False)
+
+
+def test_with_every_step_off_it_is_the_published_network() -> None:
+    published = small_model("symnet", 2)
+    steps_off = {"correlation": CorrelationSettings(), "calibration": "none", "self_support": "none"}
+    network = small_model("symnet_plus", 2, foreground_weight=1.0, **steps_off)
+    assert list(network.state_dict()) == list(published.state_dict())
+    episode = drawn_episode("symnet", 2, 1)
+    with torch.no_grad():
+        given, wanted = (scored_outputs(n(episode)) for n in (network, published))
+    assert given.keys() == wanted.keys() and all(torch.equal(given[name], wanted[name]) for name in wanted)
+
+
+def test_models_are_related_to_those_they_extend_alone() -> None:
+    assert related("symnet", "symnet_plus") and related("symnet_plus", "symnet") and related("ssp", "ssp")
+    assert not related("symnet", "hdmnet") and not related("symnet_plus", "prototype")
+
+
+SETS = ("foreground", "ambiguous", "background")
+
+
+def _check(values: np.ndarray, sets: tuple) -> None:
+    """Compare with the means over the positions that are expected of each set."""
+    feature = torch.randn(1, 4, 6, 6)
+    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
+    for name, positions in zip(SETS, sets):
+        want = feature.double().view(4, -1).numpy()[:, np.asarray(positions)].mean(1)
+        np.testing.assert_allclose(getattr(given, name)[0].numpy(), want, atol=1e-5, err_msg=name)
+
+
+def test_thresholds_choose_the_positions_of_query_prototypes_and_exclude_their_bounds() -> None:
+    values = np.full(36, 0.6, np.float32)
+    values[[0, 7]], values[3] = (0.71, 0.95), 0.7
+    values[[10, 11, 35]], values[[12, 13]] = (0.41, 0.5, 0.54), (0.4, 0.55)
+    values[[20, 21, 22]] = 0.39, 0.0, 0.2
+    _check(values, ([0, 7], [10, 11, 35], [20, 21, 22]))
+
+
+@pytest.mark.parametrize(
+    "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1)]
+)
+def test_an_empty_set_takes_twelve_positions_by_rank(empty: str, low: float, high: float) -> None:
+    values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
+    order = np.argsort(-values)
+    by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}
+    chosen = (values > 0.7, (values > 0.4) & (values < 0.55), values < 0.4)
+    found = [np.flatnonzero(x) if x.any() else by_rank[name] for name, x in zip(SETS, chosen)]
+    assert not chosen[SETS.index(empty)].any()
+    _check(values, tuple(found))

@@ -1,0 +1,237 @@
+"""The rows of the paper's tables: their cells, measured or published, their names, and what they may not mix."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, NamedTuple
+
+import yaml
+
+from util.cli import words
+from util.config.settings import IRRELEVANT
+from util.errors import UserError, nearest
+from util.report.result_table import AVERAGED, class_ious, departures, passes_in_words, protocol_title
+from util.report.schema import NOT_STATED, Track, in_words
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
+OF_FOLD = ("list_file", "fold", "typical_epochs")  # settings that may differ between folds of a mean
+Result = dict[str, Any]
+Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
+
+
+class Cell(NamedTuple):
+    """A number of a table."""
+
+    value: float
+    spread: float | None = None  # its standard deviation over seeds; None with one seed
+    doubts: tuple[str, ...] = ()  # the reasons why it is not the protocol's number
+
+
+@dataclass
+class Row:
+    """The cells of a method: measured here, or published in ``source``."""
+
+    method: str
+    protocol: str
+    encoder: str
+    source: str | None
+    cells: dict[Column, Cell] = field(default_factory=dict)
+    tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
+    seeds: dict[int, str] = field(default_factory=dict)  # over which ones cells spread, in words, by number of shots
+    parameters: str = "-"  # in millions
+
+    @property
+    def doubts(self) -> list[str]:
+        """The doubts about its cells, each once."""
+        return list(dict.fromkeys(why for cell in self.cells.values() for why in cell.doubts))
+
+    def text(self, column: Column) -> str:
+        """Return the number of a column without its marks, a dash if there is none."""
+        return (
+            f"{self.cells[column].value:{'.3g' if column[1] == 'seconds' else '.1f'}}" if column in self.cells else "-"
+        )
+
+
+def cell_of(result: Result) -> tuple:
+    """Return the key of a result's cell in the table, with its training's seed."""
+    keys = "protocol", "shot", "dataset", "fold"
+    return row_name(result), *(result[key] for key in keys), _training_seed(result)
+
+
+def _training_seed(result: Result) -> int | None:
+    """Return the seed of the training of a result's weights, None without one; of a planned result as planned."""
+    stages = result.get("training", [{"seed": result["config"].get("run", {}).get("seed")}])
+    return stages[-1].get("seed") if stages else None
+
+
+def row_name(result: Result) -> str:
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
+    backbone = str(result["backbone"])
+    forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
+    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
+    words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"(split|seed)\d+", w)]
+    name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
+    mark = result["weights_mark"]
+    if mark == "foreign":
+        trained_elsewhere = result["config"].get("test", {}).get("trained_on")
+        place = re.sub(r"split\d+", "split", "/".join(Path(result["checkpoint"]).parts[-3:]))  # folds share a row
+        mark = "" if trained_elsewhere else place
+    return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
+
+
+def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
+    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
+
+    Raises:
+        UserError: names two of them, what they differ in, and the mend.
+    """
+    seen: dict[tuple, tuple[Path, Any]] = {}
+    for path, r in results.items():
+        method, _, shot, dataset, fold, _ = cell = cell_of(r)
+        if cell in seen:
+            raise UserError(
+                f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them"
+            )
+        seen[cell] = path, None
+        terms = {
+            ("data set",): across or dataset,
+            ("protocol",): protocol_title(r),
+            ("number of folds",): across or r["folds"],
+            ("data.fold_classes",): across or r["config"].get("data", {}).get("fold_classes"),
+            # the side is of the network: notes state it, and means mark another
+            ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k not in ("list_file", "side")},
+            ("data.min_pixels",): across or r["min_pixels"],
+            ("test list", dataset, fold, shot): r.get("list"),  # shots decide it where rare classes are skipped
+            ("track", method, shot): in_words({shot: r["track"]}) if "track" in r else None,
+        }
+        for key, value in terms.items():
+            before, other = seen.setdefault(key, (path, value))
+            if other != value and (value is not None or len(key) == 1):
+                differ = f"{before} and {path} differ in {key[0]} ({other}; {value})"
+                raise UserError(f"{differ}: one column, or row, holds one; {mend}")
+
+
+def measured_rows(results: dict[Path, Result], output: str, places: list[Any], by: str) -> list[Row]:
+    """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there.
+
+    A cell is the mean over the trainings with different seeds, and its spread their standard deviation; with one
+    training that over the seeds of the test. Doubts about a result are about its cells and all means.
+    """
+    rows: dict[str, Row] = {}
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for r in results.values():
+        groups.setdefault((row_name(r), r["shot"]), []).append(r)
+    for (method, shot), found in groups.items():
+        first, there = found[0], {r[by] for r in found}
+        several = len(found) > len(there)  # trainings of one place; else they make one, whatever their seeds
+        trainings: dict[int, dict[Any, Result]] = {}
+        for r in found:
+            trainings.setdefault((_training_seed(r) or 0) if several else 0, {})[r[by]] = r
+        seeds = sorted(trainings)
+        of_each = samples = [_scores(trainings[seed], output, places) for seed in seeds]
+        if not several:
+            seeds = first["seeds"] if all(r["seeds"] == first["seeds"] for r in found) else []
+            samples = [_scores(trainings[0], output, places, i) for i in range(len(seeds))]
+        made = "made with different settings" if any(_made(r, by) != _made(first, by) for r in found) else ""
+        if len({len(one) for one in trainings.values()}) > 1:
+            made = "not every training has all folds"
+        row = rows.setdefault(method, Row(method, protocol_title(first), first["encoder"], None))
+        row.tracks[shot] = first["track"]
+        for column in dict.fromkeys(c for scores in of_each for c in scores):
+            value, spread = ([one[column] for one in scores if column in one] for scores in (of_each, samples))
+            place = column[0] if isinstance(column, tuple) else column
+            own = [r for r in found if place in (r[by], *({place} - there))]
+            doubts = dict.fromkeys(why for r in own for why in departures(r) if why != AVERAGED)
+            if made and (several or place not in there):
+                doubts[made] = None
+            row.cells[shot, column] = Cell(fmean(value), pstdev(spread) if len(spread) > 1 else None, tuple(doubts))
+        if len(samples) > 1:
+            row.seeds[shot] = f"{'training' if several else 'test'} seeds {', '.join(map(str, seeds))}"
+        if all("parameters" in r for r in found):
+            row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
+            took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in found)
+            row.cells[shot, "seconds"] = Cell(fmean(took))
+    return list(rows.values())
+
+
+def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: int | None = None) -> dict[Any, float]:
+    """Return the scores of a training's results by fold or data set, and their means if all are there.
+
+    They are of one seed of the test by its number; with None their means over seeds, and those of each class.
+    """
+    own = {p: r["mean"][output] if test is None else r["per_seed"][test][output] for p, r in of_place.items()}
+    own = {place: {k: v for k, v in scores.items() if k != "per_class"} for place, scores in own.items()}
+    out: dict[Any, float] = {place: scores["miou"] for place, scores in own.items()}
+    out |= {(place, key): value for place, scores in own.items() for key, value in scores.items()}
+    for place, r in of_place.items() if test is None else ():
+        out |= {(place, name): iou for name, iou in class_ious(r, output).items()}
+    if len(own) == len(places):
+        everywhere = set.intersection(*map(set, own.values()))
+        out |= {key: fmean(scores[key] for scores in own.values()) for key in everywhere}
+        out["mean"] = out["miou"]
+    return out
+
+
+def _made(result: Result, by: str) -> list[Any]:
+    """Return how a result was trained and tested, but for the fold, the seeds and the start of the encoder."""
+    config, trained = result["config"], result["trained_with"] or {}
+    stages, model = result["training"], config.get("model", {})
+    start = ("weights", "partial", "pretraining")
+    encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
+    of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k not in OF_FOLD}) for s in stages]
+    tested = _lists(config.get("data", {})) if by == "fold" else {}
+    start_weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
+    how = [result["precision"], result["input"], result["calibration"] is None, start_weights]
+    return [of_stages, _lists(trained), tested, model | {"encoder": encoder}, result["size"], result["text"], *how]
+
+
+def _lists(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data settings that decide lists, and the precision of a training, without what names the fold."""
+    left = {k: v for k, v in data.items() if k not in (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model")}
+    fold = rf"(?<!\d){data.get('fold')}(?!\d)"
+    return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
+
+
+def published_rows(
+    dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
+) -> tuple[list[Row], list[str]]:
+    """Return the published rows, and notes on those that are omitted because their folds differ.
+
+    Args:
+        generalised: only those of generalised segmentation on so many folds; None: none of them.
+        chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
+    """
+    content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    known = {paper.lower(): paper for paper in content["papers"]}
+    wanted = list(known) if chosen is None else [] if chosen == "none" else [*words(chosen.lower())]
+    if unknown := [word for word in wanted if word not in known]:
+        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
+    rows, omitted = [], list[str]()
+    for entry in [*content["rows"], *content["foundation"]]:
+        paper, encoder = entry["paper"], entry["encoder"]
+        known_shots = [shot for shot in shots if shot in entry["miou"] and paper.lower() in wanted]
+        if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:
+            continue
+        name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
+        protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
+        if rule not in (None, fold_rule):
+            omitted.append(f"omitted: {name} by {protocol}, published on other folds ({rule}).")
+            continue
+        if "fold_rule" in entry:
+            protocol += f" ({rule or 'unstated'} folds)"
+        row = Row(name, protocol, encoder, content["papers"][paper])
+        for shot in known_shots:
+            *folds, mean = entry["miou"][shot]
+            values: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
+            for key in ("base", "novel") if generalised else ():
+                *folds, values[key] = entry[key][shot]
+                values |= {(fold, key): value for fold, value in enumerate(folds)}
+            if "fb_iou" in entry:
+                values["fb_iou"] = entry["fb_iou"][shot]
+            row.cells |= {(shot, column): Cell(value) for column, value in values.items()}
+            track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
+            row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
+        rows.append(row)
+    return rows, omitted
