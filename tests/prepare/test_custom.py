@@ -59,13 +59,6 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tu
     assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
 
 
-def test_given_folds(prepare, project: Path, own: tuple) -> None:
-    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
-    assert prepare(*own, "--name", "toys", *folds).code == 0
-    data = read_config("config/toys/toys_split0_lite0.yaml").data
-    assert Fold.of(data).novel == (1, 2, 4) and Fold.of(data).base == (3, 5, 6, 7, 8)
-
-
 def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prepare, project, own, tmp_path) -> None:
     assert prepare(*own, "--name", "toys").code == 0
     before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
@@ -116,12 +109,14 @@ def _rest(project: Path) -> list[str]:
     return [str(p) for p in [*left, *(p for p in (project / "config").iterdir() if p.name not in kept)]]
 
 
-def test_file_names_with_spaces(prepare, project: Path, copied) -> None:
+def test_file_names_with_spaces_and_given_folds(prepare, project: Path, copied) -> None:
     words, photos, masks = copied
     first = sorted(photos.iterdir())[0]
     (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
     first.rename(photos / "my  cat 1.jpg")
-    assert prepare(*words).code == 0
+    assert prepare(*words, "--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf").code == 0
+    fold = Fold.of(read_config("config/toys/toys_split0_lite0.yaml").data)
+    assert fold.novel == (1, 2, 4) and fold.base == (3, 5, 6, 7, 8)
     assert (project / "data/toys/images/my_cat_1.jpg").resolve() == photos / "my  cat 1.jpg"
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
