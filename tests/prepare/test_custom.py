@@ -262,39 +262,3 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     assert checked.code == 0 and "oxfordpet: 1 of 1" in checked.output, checked.output
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
     assert (mask[:50] == 1).all() and (mask[50] == 255).all() and not mask[51:].any()
-
-
-ARRAYS = """
-import argparse
-from dataclasses import replace
-import numpy as np
-from util.prepare.datasets.recipe import Job, Piece, Plan, line_of, plan_of
-
-ROOT = "folder of all.npz"
-RULE = {"title": "Arrays", "folds": 1, "query": "class_in_turn", "supports": "distinct", "episodes": 4}
-RULE["fold_rule"] = "lists"
-
-def find(options):
-    names = ["a", "b", "c"]
-    jobs = [Job(options.root / "all.npz", n, name, 1, f"{name}.png") for n, name in enumerate(names)]
-    return replace(plan_of(options, jobs, (), {"classes": ["blob"]}, RULE, 1, read), yields_photos=True)
-
-def read(job, image):
-    with np.load(job.photo) as stored:
-        yield Piece(job.line, stored["masks"][job.source], stored["photos"][job.source])
-"""
-
-
-def test_a_recipe_of_arrays_is_one_file(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/arrays.py").write_text(ARRAYS)
-    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "recipes")])
-    photos = np.random.default_rng(0).integers(0, 256, (3, 60, 60, 3), np.uint8)
-    (tmp_path / "raw").mkdir()
-    np.savez(tmp_path / "raw/all.npz", photos=photos, masks=(photos[..., 0] > 99).astype(np.uint8))
-    made = prepare("arrays", "--root", tmp_path / "raw")
-    sys.modules.pop("util.prepare.datasets.arrays")
-    assert made.code == 0, made.errors
-    index = load_index(read_config("config/arrays/arrays_split0_prototype_lite0.yaml").data, "test", progress=False)
-    image, mask = index.pair(1)
-    assert len(index) == 3 and np.array_equal(image, photos[1]) and np.array_equal(mask, photos[1, ..., 0] > 99)

@@ -161,7 +161,7 @@ def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[
     if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
         lines = [job.line]
     else:
-        image = np.empty((0, 0, 3), np.uint8) if plan.yields_photos else read_image(job.photo)
+        image = read_image(job.photo)
         lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)

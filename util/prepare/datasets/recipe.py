@@ -91,7 +91,6 @@ class Plan:
     lists: str = "lists"
     suffix: str = ".png"  # of its photos, where masks hold class ids
     config: str = ""  # text of the data set's config, where the annotations name its classes
-    yields_photos: bool = False  # jobs name files of arrays, and each ``Piece`` has its photo
 
     def outputs(self, line: str) -> tuple[Path, Path]:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
