@@ -35,9 +35,7 @@ from util.prepare.staging import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
-RESERVED = sorted(
-    (*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc")
-)  # folders of config/
+RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 

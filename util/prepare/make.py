@@ -134,8 +134,10 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for line in (*bad[:MAX_SHOWN], *[f"{len(bad) - MAX_SHOWN} more"][: len(bad) > MAX_SHOWN]):
+    for line in bad[:MAX_SHOWN]:
         print(f"omitted: {line}")
+    if len(bad) > MAX_SHOWN:
+        print(f"omitted: {len(bad) - MAX_SHOWN} more")
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
     parts = dict.fromkeys([*plan.parts, *(part for job, _ in made for part in job.parts)])
     lists = {part: [line for job, (lines, _) in made if part in job.parts for line in lines] for part in parts}
@@ -195,6 +197,7 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
     others = {name: count for name, count in plan.published.items() if name not in sizes}
     of_classes = [compare_count(name, counts.get(name, 0), count) for name, count in others.items()]
     remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
-    omitted = [f"{facts['left_out']} omitted; without --skip-bad they are tried again"][: facts["left_out"]]
-    for line in (*of_classes, *plan.notes, *remarks, *omitted):
+    for line in (*of_classes, *plan.notes, *remarks):
         print(f"  {line}")
+    if facts["left_out"]:
+        print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")
