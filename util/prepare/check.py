@@ -71,12 +71,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
-    words, needs, reports = options.configs, Needs(), list[Report]()
+    words, needs = options.configs, Needs()
     if not words and not options.all and not (options.model or options.net):
         return _list_data_sets()
     together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
-    for group in [] if options.all else [words] if together else [[word] for word in words]:
-        reports.append(check_config(command_line.named(options, group), needs, options.overrides))
+    groups = [words] if together else [[word] for word in words]
+    paths = [] if options.all else [command_line.named(options, group) for group in groups]
+    reports = [check_config(path, needs, options.overrides) for path in paths]
     for path in experiments(Path("config")) if options.all else ():
         try:
             reports.append(check_config(path, needs, options.overrides))
