@@ -90,7 +90,9 @@ def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Pat
     assert adapted(segmenter) is segmenter and along_border(torch.full((4, 4), 1)) == 1
 
 
-def test_three_supports_speak_unless_told_not_to(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> None:
+def test_three_supports_judge_each_other_unless_the_option_is_none(
+    predict, baseline: Path, photos: list[Path], tmp_path: Path
+) -> None:
     words: list[object] = ["--config", baseline, "--query", photos[0], "--out", tmp_path / "out"]
     for seed in range(3):
         Image.fromarray(_support(seed, 0).image).save(tmp_path / f"{seed}.png")

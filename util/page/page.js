@@ -70,10 +70,10 @@ function tileOf(key) {
 }
 
 function fill(row) {
-  const tile = tiles.get(row.name), status = statusOf(row), [picture, , facts] = tile.children;
+  const tile = tiles.get(row.name), status = statusOf(row), [picture, title, facts] = tile.children;
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.changed}`;
-  facts.replaceChildren(made("b", { className: status }, WORDS[status] || status));
-  facts.append(presenceOf(row) < 0 ? "" : `presence ${percent(presenceOf(row))}`);
+  title.replaceChildren(made("b", { className: status }, WORDS[status] || status), row.name);
+  facts.textContent = presenceOf(row) < 0 ? "" : `presence ${percent(presenceOf(row))}`;
   tile.title = row.error || row.name;
 }
 

@@ -36,13 +36,10 @@ FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "clas
 
 
 class Rule(NamedTuple):
-    """The least share of a class beside the background in its pixels, and the least presence score of a class.
+    """The rule of a mask; None is the network's own."""
 
-    None is the network's own; without a calibration there is no presence score.
-    """
-
-    threshold: float | None = None
-    min_score: float | None = None
+    threshold: float | None = None  # least share of a class beside the background in its pixels
+    min_score: float | None = None  # least presence score of a class; there is none without a calibration
 
 
 class Host(Protocol):
@@ -56,18 +53,12 @@ class Host(Protocol):
 
 
 class Photo:
-    """A photo of a session.
-
-    Attributes:
-        names: the classes of its result, in the order of their values; empty without a result.
-        inputs: digest of the marked photos and settings that the network had.
-        changed, drawn: numbers of the last change of anything, and of its marks.
-        error: why it could not be read.
-    """
+    """A photo of a session."""
 
     def __init__(self, path: Path, session: Host):
-        self.path, self.session, self.results, self.error = path, session, session.results, ""
-        self.changed = self.drawn = 0
+        self.path, self.session, self.results = path, session, session.results
+        self.error = ""  # why it could not be read
+        self.changed = self.drawn = 0  # numbers of the last change of anything, and of its marks
         own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
         self.beneath_file, self.marks_file = own / "beneath" / mask, own / "marks" / f"{path.stem}.json"
         self.mask_file, self.copy = marked / MASK_FOLDERS[0] / mask, marked / PHOTO_FOLDERS[0] / path.name
@@ -77,9 +68,9 @@ class Photo:
     def _read_record(self) -> None:
         record = kept_json(self.results.paths(self.path)[0])
         rows = record["classes"] if record.get("query") == str(self.path) and "mask" in record else []
-        self.names = [row["name"] for row in rows]
+        self.names = [row["name"] for row in rows]  # of its result's classes, in the order of their values
         self.presence, self.share = ({row["name"]: row[key] for row in rows} for key in ("presence", "share"))
-        self.inputs = record.get("inputs")
+        self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
         self._written = Rule(record.get("threshold"), record.get("min_score")), record.get("corrections", [])
 
     @property

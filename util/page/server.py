@@ -56,8 +56,8 @@ class Handler(BaseHTTPRequestHandler):
             content, kind, code, lasting = {"error": line_of(error)}, JSON, 400, "no-store"
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(code)
-        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", lasting)):
-            self.send_header(name, value)
+        for header in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", lasting)):
+            self.send_header(*header)
         self.end_headers()
         self.wfile.write(body)
 

@@ -45,8 +45,7 @@ class SupportPhoto:
 def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
-    It is the segmenter itself with two supports of a class, and for networks without an encoder or of a fixed number
-    of supports above one. ``progress`` shows a bar.
+    It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
     """
     network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
     exactly = network.shots_of(network.state_dict())
@@ -60,7 +59,9 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
     iou = given_the_others(segmenter, photos, scored, progress)
-    doubtful = [(p, n) for p, n in doubtful_in(iou) if (scored[p].label == n + 1).float().mean() >= SMALL]
+    judged = [(p, n, np.nanmedian(np.delete(iou[:, n], p))) for p, n in np.argwhere(~np.isnan(iou)).tolist()]
+    judged = [(p, n, median) for p, n, median in judged if (scored[p].label == n + 1).float().mean() >= SMALL]
+    doubtful = [(p, n) for p, n, median in judged if median >= AGREED and iou[p, n] < DOUBTFUL * median]
     counted = np.nanmean(np.delete(iou, [p for p, _ in doubtful], 0), 1)
     named = [
         f"{known.name}, support {shot + 1} ({known.sources[shot]})"
@@ -121,12 +122,6 @@ def given_the_others(
             found = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
             iou[index, number] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
     return iou
-
-
-def doubtful_in(iou: np.ndarray) -> list[tuple[int, int]]:
-    """Return (photo, class) of the supports that the others contradict, from the IoU (photos, classes)."""
-    judged = [(p, n, np.nanmedian(np.delete(iou[:, n], p))) for p, n in np.argwhere(~np.isnan(iou)).tolist()]
-    return [(p, n) for p, n, others in judged if others >= AGREED and iou[p, n] < DOUBTFUL * others]
 
 
 def along_border(label: Tensor) -> float:

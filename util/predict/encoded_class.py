@@ -36,10 +36,7 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
 
     The id is that of the data set's class of the same name (upper and lower case are equal), else 0. The vector is that
     class's, else that of the word in ``words``, else the mean over the data set's classes; None for models that read
-    no text.
-
-    Raises:
-        UserError: ``words``, a file of word vectors, cannot be read, or they have another width than the model's.
+    no text. UserError: ``words``, a file of word vectors, cannot be read, or of another width than the model's.
     """
     data, table = context.config.data, context.vectors
     ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
@@ -135,8 +132,7 @@ class EncodedClass:
 def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> list[SupportBatch]:
     """Return the supports of a class, sized as the evaluation does, and encoded.
 
-    Raises:
-        UserError: no supports, as ``shots_per_batch``, or no marked pixel at the network's input size.
+    UserError: no supports, as ``shots_per_batch``, or no marked pixel at the network's input size.
     """
     if not supports:
         raise UserError(f"{name}: no supports; give at least one")
@@ -155,10 +151,7 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
 
 @torch.inference_mode()
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
-    """Return the batches in which a model sees the supports of a class, encoded; errors as ``shots_per_batch``.
-
-    Images are (1, K, 3, S, S) float32, labels (1, K, S, S) uint8.
-    """
+    """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
     batches, count = [], images.shape[1]
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
@@ -168,11 +161,7 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
 
 
 def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
-    """Return how many supports of a class the model sees together: all, or one at a time.
-
-    Raises:
-        UserError: the weights are for another number of shots, which is more than one.
-    """
+    """Return how many supports of a class the model sees together: all, or one; UserError: another fixed number."""
     trained_shots = model.network.shots_of(model.network.state_dict())
     if trained_shots in (None, supports):
         return supports
@@ -200,8 +189,8 @@ class KeptBase:
     def margins(self, query: Tensor, valid: Tensor, new: Sequence[EncodedClass]) -> Tensor:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
-        Those of the ``new`` classes follow if the network fits them, as it does for so many at the first call.
-        ``valid`` (B, S, S) bool is False in the padding. UserError: an object covers too few cells.
+        Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
+        bool is False in the padding. UserError: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:

@@ -20,10 +20,7 @@ def networks() -> dict[str, Callable[..., FewShotModel]]:
 def _network(
     method: str, net: str | None = None, dataset: str = "pascal", overrides: Sequence[str] = ()
 ) -> FewShotModel:
-    """Return a method's network with random weights in evaluation mode; its forward takes an Episode.
-
-    The config is that of fold 0, with ``net`` as NET of train.sh; vectors of class names are made from the names.
-    """
+    """Return a method's network, by fold 0's config, with random weights in evaluation mode; it takes an Episode."""
     text = ["data.text=names"] if models()[method].reads_text else []
     config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])
     return build_model(config, make_run_context(config).text_width).eval()

@@ -53,22 +53,16 @@ class LoadedModel:
 
 
 def load_model(
-    weights: str | Path | None,
-    config: str | Path | None = None,
+    weights: str | Path | None,  # a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``
+    config: str | Path | None = None,  # YAML, from this folder or this project's; None for the one in the checkpoint
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-    keep_base: bool = False,
+    keep_base: bool = False,  # take a base stage's checkpoint too, as a network of the method ``for_base_stages``
 ) -> LoadedModel:
     """Return the network of a checkpoint, ready to predict; arguments as ``Segmenter``.
 
-    Args:
-        weights: a checkpoint; None for the one that ``config`` names, if any; without both, ``SHIPPED``.
-        config: a YAML file, from this folder or this project's; None for the config in the checkpoint.
-        keep_base: take the checkpoint of a base stage too, as a network of the method ``for_base_stages``.
-
-    Raises:
-        UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
+    UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights
@@ -86,24 +80,19 @@ def load_model(
     else:
         path = Path(config)
         settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
-    test = replace(settings.test, fuse="features")  # tests with test.fuse=masks build a network of one shot
-    if weights is not None:
-        test = replace(test, checkpoint=str(weights))
+    named = settings.test.checkpoint if weights is None else str(weights)
+    test = replace(settings.test, fuse="features", checkpoint=named)  # of masks, a network would have one shot
     settings = replace(settings, test=test)
     side = side or settings.data.size
     cls = class_of(settings.model)
     sides = cls.sizes_around(side, settings.model)
     if side != settings.data.size and (side != sides[0] or side != cls.nearest_side(side, settings.model)):
-        raise UserError(
-            f"--resize {side}: the model does not take this side; nearest: {', '.join(map(str, sides))}; as trained: "
-            f"{settings.data.size}"
-        )
+        near = f"nearest: {', '.join(map(str, sides))}; as trained: {settings.data.size}"
+        raise UserError(f"--resize {side}: the model does not take this side; {near}")
     context = make_run_context(settings)
     torch_device = pick_device(device or settings.run.device)
     network, loaded = load_weights(context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
-    note = ""
-    if is_default:
-        trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
-        note = f"no --checkpoint: takes {context.model_class.title}, {trained}"
+    trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
+    note = f"no --checkpoint: takes {context.model_class.title}, {trained}" if is_default else ""
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)

@@ -24,8 +24,7 @@ Window = tuple[slice, slice]  # rows, columns
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
     """Return the photos among paths and in folders, each once, those of a folder by name, without pictures of results.
 
-    Raises:
-        UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
+    UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
     """
     out: dict[Path, None] = {}
     for path in paths:
@@ -55,11 +54,8 @@ def check_photo(path: Path) -> None:
 def read_photo(photo: GivenPhoto) -> np.ndarray:
     """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
 
-    Args:
-        photo: a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1.
-
-    Raises:
-        UserError: as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
+    It is a file; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or floats in 0..1. UserError:
+    as ``check_photo``; the file is damaged or has 32-bit values; or the array has another form.
     """
     if isinstance(photo, str | Path):
         check_photo(Path(photo))

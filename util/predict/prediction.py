@@ -143,10 +143,7 @@ class Prediction:
         return out
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
-        """Write the files of this photo that ``predict.py`` writes, over earlier ones, and return their paths.
-
-        Their names begin with ``name``, else with that of the photo's file. UserError: there is neither.
-        """
+        """Write the files of ``predict.py`` over earlier ones, named by ``name`` or the photo; return their paths."""
         if name is None and self.photo is None:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
         stem = self.photo.stem if self.photo is not None and name is None else check_class_name(str(name), "save:")

@@ -33,9 +33,7 @@ CONFIG, CARD = "config.json", "README.md"
 def publish(weights: Weights, out: Path, half: bool = False) -> None:
     """Write the folder of a checkpoint that was loaded, in half precision or bit by bit.
 
-    Raises:
-        UserError: the weights are no file of this project, ``out`` exists or cannot be written, or float16 does not
-            hold a value.
+    UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
     """
     content = checkpoint.read(weights.source) if Path(weights.source).is_file() else {}
     if not checkpoint.is_own(content):

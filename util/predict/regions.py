@@ -39,15 +39,13 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarra
     Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
     labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
 
-    Raises:
-        UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
+    UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
     """
     is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
     own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
     annotations, key = own or recognise.read(str(path), photo.parent)[1], name_key(photo.name)
-    listed = [
-        one for one in annotations.photos if key in {name_key(PureWindowsPath(s).name) for s in spellings(one.name)}
-    ]
+    names = [{name_key(PureWindowsPath(s).name) for s in spellings(one.name)} for one in annotations.photos]
+    listed = [one for one, of_photo in zip(annotations.photos, names) if key in of_photo]
     if len(listed) != 1:
         raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
     labels = {annotations.categories[instance.category] for instance in listed[0].instances}
@@ -89,10 +87,8 @@ def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
     """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
-    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side.
-
-    Raises:
-        UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
+    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side. UserError: the
+    text has another form, or reaches beyond the photo; begins with ``origin``.
     """
     return [_drawn_label(mark, shape, radius, origin) for mark in BETWEEN_MARKS.split(text)]
 

@@ -64,8 +64,7 @@ class Results:
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
-        Raises:
-            UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
+        UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
         """
         there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not there.is_dir():
@@ -152,10 +151,8 @@ class Results:
     def write_summary(self, failed: dict[Path, str]) -> str:
         """Write a table of all results in the folder, if there are any, and a page to review their pictures.
 
-        The table has a row for each photo and class, and for each photo with an error.
-
-        Returns:
-            The numbers of photos in which each class was not found, in words; empty if all were found in all.
+        The table has a row for each photo and class, and for each photo with an error. Returns the numbers of photos in
+        which each class was not found, in words; empty if all were found in all.
         """
         text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
         table = csv.DictWriter(text, SUMMARY_COLUMNS, extrasaction="ignore")

@@ -115,9 +115,8 @@ class Segmenter:
     def add(self, name: str | None, supports: Sequence[GivenSupport]) -> None:
         """Add a class to segment, of all these supports; predictions under way in other threads are without it.
 
-        Raises:
-            UserError: the supports, or their number, do not fit the model; the class was added before or is one too
-                many for a mask of 8 bits; or this segmenter was adapted to its classes.
+        UserError: the supports, or their number, do not fit the model; the class was added before or is one too many
+        for a mask of 8 bits; or this segmenter was adapted to its classes.
         """
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
@@ -179,8 +178,7 @@ class Segmenter:
     def many(self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
         """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
-        Raises:
-            UserError: there are no classes yet, or a photo cannot be read.
+        UserError: there are no classes yet, or a photo cannot be read.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
@@ -269,10 +267,7 @@ class Segmenter:
         }
 
     def digest(self) -> str:
-        """Return a digest of what decides results beside the queries: all settings, weights, supports and vectors.
-
-        The supports count as the network sees them.
-        """
+        """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
         decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
         out = hashlib.sha256(json.dumps(decisive).encode())

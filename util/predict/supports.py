@@ -56,10 +56,7 @@ class Marked:
         return {"outlines" if outlined else "mask"}
 
     def read(self, name: str | None = None) -> Support:
-        """Return the marked photo; ``name`` is the class of marks that name none.
-
-        UserError: a file is unreadable, or photo and marks do not fit each other.
-        """
+        """Return the marked photo, ``name`` for marks that name none; UserError: it and its marks do not fit."""
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
         source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
@@ -119,25 +116,16 @@ def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, lis
 
 
 def supports_in(
-    texts: Sequence[str],
-    photos: Path | None = None,
-    classes: Sequence[str] = (),
-    shots: int | None = None,
-    mask_value: int | None = None,
-    say: Say | None = None,
+    texts: Sequence[str],  # ``[format:]path``; see ``util/formats/recognise.py``
+    photos: Path | None = None,  # the folder of the photos, where it is not that of the annotations
+    classes: Sequence[str] = (),  # the classes to take; () for all
+    shots: int | None = None,  # the photos to take of each class of a file, the first ones; None for all
+    mask_value: int | None = None,  # of the object in masks that have no file of class names
+    say: Say | None = None,  # takes each line on what is not understood; default to the error output
 ) -> tuple[list[Marked], dict[int, str]]:
     """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
 
-    Args:
-        texts: ``[format:]path``; see ``util/formats/recognise.py``.
-        photos: the folder of the photos, where it is not that of the annotations.
-        classes: the classes to take; () for all.
-        shots: the photos to take of each class of a file, the first ones; None for all.
-        mask_value: of the object in masks that have no file of class names.
-        say: takes each line on what is not understood; default to the error output.
-
-    Raises:
-        UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
+    UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
     listed: list[Marked] = []
     categories: list[dict[int, str]] = []
@@ -219,7 +207,6 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """Return a support that is not of two files: a photo as ``read_photo`` takes it, and its mask or drawn marks.
 
     The mask is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
-    UserError: one of them has another form, or their sizes differ.
     """
     given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
