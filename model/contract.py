@@ -3,8 +3,6 @@
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast

@@ -3,8 +3,6 @@
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol

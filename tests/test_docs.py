@@ -40,6 +40,11 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 INLINE = re.compile(r"`((?:[A-Z]+=\S+ )*(?:python|sh) [^`]+)`")
 UNNAMED = re.compile(r"\.\.\.|<|--help|\b(?:RUNS|FILE|FOLDER|NAME|PATH)\b")  # of commands that a reader completes
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"  # in place of the word CONFIG
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument
+SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yaml|py|sh)(\w+)")
+# Options of check.sh, argparse, pip, Slurm and a published program.
+OTHERS = {"--quick", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
 
 
 def _slug(heading: str) -> str:
@@ -169,6 +174,18 @@ def test_commands_and_paths_exist(document: Path):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
         if path not in EXAMPLES and not COMPOSED.fullmatch(path):
             assert (REPOSITORY / path).exists(), f"{document.name}: {path} does not exist"
+
+
+def test_options_and_settings_exist():
+    """A program of the project declares each option, and a run's config has each setting that a document names."""
+    config = read_config(REPOSITORY / CONFIG)
+    sources = [*REPOSITORY.glob("*.py"), *(p for name in ("util", "tests") for p in (REPOSITORY / name).rglob("*.py"))]
+    known = OTHERS | {option for source in sources for option in DECLARED.findall(source.read_text())}
+    for document in DOCUMENTS:
+        text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
+        assert set(OPTION.findall(text)) <= known, document.name
+        for section, key in SETTING.findall(text):
+            assert hasattr(getattr(config, section), key), f"{document.name}: {section}.{key} does not exist"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))

@@ -34,7 +34,6 @@ SEED = 2  # of the shears
 WIDTH = 64  # channels of a head
 TEMPERATURE = 0.5  # of the contrast
 EPS = 1e-8  # added to the sum of a mask
-LOWEST = 12  # of 0..255, of the values that Otsu's threshold divides
 LEVELS = 256  # bins of its histogram
 
 
@@ -217,7 +216,7 @@ def threshold(score_hw: Tensor) -> Tensor:
     spread = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # 0 for a constant map, which is level 0 everywhere
     level = ((score_hw - low) / spread * (LEVELS - 1)).long().flatten()
     count = score_hw.new_zeros(LEVELS, dtype=torch.float64).scatter_add_(0, level, torch.ones_like(level).double())
-    count[:LOWEST] = 0
+    count[:12] = 0  # of 0..255: 5 %
     share = count / count.sum()
     below = share.cumsum(0)
     moment = (share * torch.arange(LEVELS, device=share.device)).cumsum(0)

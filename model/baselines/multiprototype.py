@@ -18,7 +18,6 @@ from model.contract import Episode, Output, register
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 
-MAX_ROUNDS = 20  # of k-means
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
 Rule = Literal["max_mean", "max"]
 
@@ -60,14 +59,11 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
 
     It is the largest cosine to a centre (k', C) of the class, times the mean one for ``max_mean``, after resizing.
     """
-    scores = []
-    for of_class in centres:
-        if len(of_class) == 0:
-            scores.append(query_chw.new_full(tuple(size), ABSENT))
-            continue
-        cosines = resize_cells(torch.einsum("kc,chw->khw", of_class, query_chw)[None], size)[0]
-        largest = cosines.amax(0)
-        scores.append(largest * cosines.mean(0) if rule == "max_mean" else largest)
+    scores = [query_chw.new_full(tuple(size), ABSENT) for _ in centres]
+    for i, of_class in enumerate(centres):
+        if len(of_class):
+            cosines = resize_cells(torch.einsum("kc,chw->khw", of_class, query_chw)[None], size)[0]
+            scores[i] = cosines.amax(0) * cosines.mean(0) if rule == "max_mean" else cosines.amax(0)
     return torch.stack(scores)
 
 
@@ -94,7 +90,7 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
         return points_nc
     centres = _farthest_first(points_nc, k)
     assigned = None
-    for _ in range(MAX_ROUNDS):
+    for _ in range(20):  # rounds
         nearest = (points_nc @ centres.T).argmax(1)
         if assigned is not None and nearest.is_cpu and torch.equal(nearest, assigned):
             break

@@ -21,7 +21,6 @@ from model.episode import IGNORE
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
 LEAST_KNOWN = 1e-6  # share of known pixels that a cell's shares are divided by at least
-LEAST_DEVIATION = 1e-6  # of the features, by which they are divided
 
 
 @dataclass
@@ -136,7 +135,7 @@ def fit(examples: Examples, penalty: float) -> Head:
     shares = shares / total.clamp(min=LEAST_KNOWN) / (total > 0).sum().clamp(min=1)  # of equal sum for all classes
     importance = shares.sum(1)
     mean = importance @ x
-    deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=LEAST_DEVIATION)
+    deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=1e-6)
     x = (x - mean) / deviation
     weight, bias = logistic(x, shares, shares.shape[1], penalty, steps=200, tolerance=1e-6)
     weight = weight / deviation

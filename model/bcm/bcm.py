@@ -22,8 +22,6 @@ from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
 
-JOINT = 5.0  # votes of the regression of all shots, for any number of them
-
 
 @dataclass
 class BCMSettings(WithBaseSettings):
@@ -113,6 +111,6 @@ class BCM(GeneralisedModel):
 def voted(votes: Sequence[Regression], x_bchw: Tensor) -> Tensor:
     """Return the mean probabilities (B, r + 1, h, w) of regressions; a target's mean is over those that know it."""
     weight = x_bchw.new_ones(len(votes))
-    weight[-1] = JOINT
+    weight[-1] = 5.0  # votes of the regression of all shots, for any number of them
     total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x_bchw) for vote in votes]))
     return total / (weight @ torch.stack([vote.known for vote in votes]).float())[:, None, None]

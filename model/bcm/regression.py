@@ -1,7 +1,5 @@
 """BCM's regressions: balanced samples, the choice of the penalty on five folds, L2 logistic regression."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +23,7 @@ class Regression:
     scores: np.ndarray  # mean average precision by each of ``PENALTIES``
     chosen: int  # the best one
 
-    def on(self, device: torch.device) -> Regression:
+    def on(self, device: torch.device) -> "Regression":
         """Return the regression on a device."""
         return replace(self, head=Head(*(sent(part, device) for part in self.head)), known=sent(self.known, device))
 

@@ -11,6 +11,7 @@ convolutions then read and write the same layout, and no permuted copy of a 4D t
 """
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, TypeAlias
 
 import torch
@@ -92,18 +93,16 @@ class _OverSupport(torch.autograd.Function):
             if of_x is not None:
                 of_x[region] += (weight[kernel].flatten(1).T @ given).view_as(x[region]).to(x.dtype)
             if of_weight is not None:
-                product = given @ x[region].to(weight.dtype).flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
-                of_weight[kernel] += product.sum(0).view_as(of_weight[kernel])
+                outer = given @ x[region].to(weight.dtype).flatten(1, 3).flatten(2).transpose(1, 2)  # (B, O, C a b)
+                of_weight[kernel] += outer.sum(0).view_as(of_weight[kernel])
         return of_x, of_weight, None
 
 
 def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:
     """Yield, for every pivot, the region of the input that its kernel covers and that part of the kernel."""
-    kernel = weight_ockk.shape[-1]
-    rows, columns = (list(_covered(side, kernel, stride)) for side in x.shape[2:4])
-    for of_rows, part_rows in rows:
-        for of_columns, part_columns in columns:
-            yield (EVERYTHING, EVERYTHING, of_rows, of_columns), (EVERYTHING, EVERYTHING, part_rows, part_columns)
+    axes = (list(_covered(side, weight_ockk.shape[-1], stride)) for side in x.shape[2:4])
+    for (rows, part_rows), (columns, part_columns) in product(*axes):
+        yield (EVERYTHING, EVERYTHING, rows, columns), (EVERYTHING, EVERYTHING, part_rows, part_columns)
 
 
 def _covered(side: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:

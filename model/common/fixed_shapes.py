@@ -7,8 +7,6 @@ An exported graph has fixed sizes: while a network is traced, rows of positions 
 sums over positions and the greatest of clamped cosines as they are, and a window is the whole grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -80,7 +78,7 @@ class Chosen:
     inside: Tensor  # (N, L) bool
     counts: list[int]  # of every grid; with fixed shapes L
 
-    def __getitem__(self, which: slice) -> Chosen:
+    def __getitem__(self, which: slice) -> "Chosen":
         return Chosen(self.inside[which], self.counts[which])
 
     @cached_property
@@ -121,7 +119,7 @@ class OnGrid:
     chosen: dict[str, Chosen]  # of the names that a method asked for
     spans: list[list[int]]  # of each object: first row, last row, first column and last column
 
-    def __getitem__(self, which: slice) -> OnGrid:
+    def __getitem__(self, which: slice) -> "OnGrid":
         return OnGrid(self.mask[which], {k: c[which] for k, c in self.chosen.items()}, self.spans[which])
 
     def window(self, before: int, after: int, stride: int = 1) -> Window:
@@ -150,7 +148,7 @@ class Objects:
         self._grids: dict[tuple[int, ...], OnGrid] = {}
         self._part: tuple[Objects, slice] | None = None
 
-    def __getitem__(self, which: slice) -> Objects:
+    def __getitem__(self, which: slice) -> "Objects":
         """Return some of the objects; a transfer serves them all."""
         part = Objects(self.mask[which])
         part._part = self, which

@@ -43,7 +43,7 @@ def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: T
 @torch.no_grad()
 @in_float32
 def likeness(query_bchw: Tensor, seen_bkc: Tensor) -> Tensor:
-    """Return the evidence (B, 1, 6) float32 of queries and supports' photos; ``seen``: K of ``seen_object``."""
+    """Return the evidence (B, 1, 6) float32 of queries and supports' photos, from ``seen_object`` of K supports."""
     of_query = _likeness(query_bchw, seen_bkc[..., :-NUMBERS])
     return torch.cat([of_query, seen_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)
 

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from model.common.ops import in_float32, resize
 from model.episode import IGNORE
 
-DICE_EPS = 1e-8  # smallest denominator
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 
 
@@ -64,7 +63,7 @@ def dice(logits_bnhw: Tensor, label_bhw: Tensor) -> Tensor:
     probability = logits_bnhw.sigmoid().flatten(2)
     target = torch.stack([label_bhw == c for c in range(logits_bnhw.shape[1])], dim=1).flatten(2).to(probability.dtype)
     both = (probability * target).sum(2)
-    return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(DICE_EPS)
+    return 1 - 2 * both / (probability.square().sum(2) + target.sum(2)).clamp_min(1e-8)
 
 
 @in_float32

@@ -99,7 +99,7 @@ def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> 
 def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
     """Return sum_k w_k x_k, (B, ...), of values per shot (B, K, ...), with weights of sum 1; None: all alike.
 
-    Every method fuses its shots here, but for those that read all positions of all shots together.
+    The methods fuse their shots here, but for HSNet's vote and what reads all positions of all shots together.
     """
     if weight_bk is None:
         return x.mean(1)

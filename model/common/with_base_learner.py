@@ -5,7 +5,6 @@ The distances weigh the shots, and correct the meta prediction together with the
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,6 @@ from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, Output
 
-SCENE_EPS = 1e-7
-BASE_HIDDEN = "base_hidden"  # the base learner's h5 among the maps that are kept beside an image's features
-
 
 @torch.no_grad()
 @in_float32
@@ -31,7 +27,7 @@ def gram(feature_bchw: Tensor) -> Tensor:
     """Return the cosine Gram matrix between channels over positions, (B, C, C)."""
     x_bcl = feature_bchw.flatten(2)
     norm_bc = x_bcl.norm(dim=2)
-    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + SCENE_EPS)
+    return torch.bmm(x_bcl, x_bcl.transpose(1, 2)) / (norm_bc.unsqueeze(2) * norm_bc.unsqueeze(1) + 1e-7)
 
 
 @torch.no_grad()
@@ -171,11 +167,10 @@ class WithBaseLearner(OverBaseStage):
         """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""
         if episode.cached_query is None or self.training:
             return self.base_learner.hidden(query.stage[HIGH])
-        kept = cast("list[Features]", episode.cached_query)
-        for features in kept:
-            if BASE_HIDDEN not in features.derived:
-                features.derived[BASE_HIDDEN] = self.base_learner.hidden(features.stage[HIGH])
-        return torch.cat([features.derived[BASE_HIDDEN] for features in kept])
+        for features in episode.cached_query:
+            if "base_hidden" not in features.derived:
+                features.derived["base_hidden"] = self.base_learner.hidden(features.stage[HIGH])
+        return torch.cat([features.derived["base_hidden"] for features in episode.cached_query])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""

@@ -1,6 +1,6 @@
 """DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every intermediate feature.
 
-Read ``DCAMA.forward`` first; ``mask_aggregation.py`` is the attention, softmax(Q K^T / sqrt(d)) M over the positions of
+Read ``DCAMA.forward`` first; ``MaskAggregation`` is the attention, softmax(Q K^T / sqrt(d)) M over the positions of
 all supports; the decoder goes from stacks of soft masks to logits, with skips from the encoder at strides 8 and 4.
 Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggregation for Few-Shot Segmentation, ECCV
 2022.
@@ -8,25 +8,32 @@ Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggreg
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from model.common.layers import two_convolutions
 from model.common.likeness import likeness_to_supports
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, resize
+from model.common.ops import foreground_mask, linear_over_map, resize, split_heads
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
-from model.dcama.mask_aggregation import MaskAggregation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
+HEADS = 8
+DROPOUT = 0.5  # of feature plus position encoding, and of the attention
+WAVELENGTH = 10000.0  # of the slowest position sinusoid
+VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
+MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
+# Of the decoder:
 WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
@@ -111,6 +118,73 @@ class DCAMA(WithEncoder):
             skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
         del query.intermediate[1], support.intermediate[1]
         return skips
+
+
+class MaskAggregation(nn.Module):
+    """The attention block of one stage, shared by the stage's intermediate features."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.key.load_state_dict(self.query.state_dict())  # keys start as copies of queries
+        self.position_dropout = nn.Dropout(DROPOUT)
+        self.attention_dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
+        """Return the soft mask of each of the stage's n intermediate features, (B, n, h, w) float32.
+
+        Maps are n of (B, C, h, w) and of (B K, C, h, w); the mask, (B, K, 1, S, S) float32, is 1 on the object.
+        """
+        batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
+        value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
+        position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
+        # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
+        masks = [self._aggregate(q, s, value, position) for q, s in zip(query_maps, support_maps, strict=True)]
+        # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products
+        # leave it out. Checkpoints have it as a learnable tensor, and several processes exchange a gradient of every
+        # such tensor: this is one, of 0.
+        unused_bias = 0 * self.key.bias.sum()
+        return torch.stack(masks, dim=1).unflatten(2, size) + unused_bias
+
+    def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
+        """Return the soft mask of one intermediate feature, (B, L)."""
+        size = query.shape[-2:]
+        query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in (query, support))
+        query = linear_over_map(query, size, self.query.weight, self.query.bias)
+        key = linear_over_map(key, size, self.key.weight)
+        key = key.reshape(len(value_bm), -1, key.shape[2])  # (B, K L, C), all shots in one row
+        dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
+        return attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value_bm, dropout)
+
+
+def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
+    """Return sinusoids of the row-major position on a grid, (L, C): sines in even channels, cosines in odd ones."""
+    rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
+    angle = torch.arange(length, device=device).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+
+
+def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:
+    """Return softmax(Q K^T / sqrt(d)) value, mean over heads, (B, L) float32, in bounded memory.
+
+    This is attention whose value is one number per key. With the value as the first of several columns,
+    ``scaled_dot_product_attention`` returns the result in its first column, and its fused kernels hold no matrix. Those
+    of GPUs accept a narrow value; those of CPUs need one as wide as the keys and have no dropout, so on a CPU training
+    splits the queries into pieces, which the backward pass computes again.
+    """
+    (heads, length, width), keys = query_bhld.shape[1:], key_bhmd.shape[2]
+    on_gpu = query_bhld.is_cuda
+    rows = length if on_gpu or not dropout else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
+    columns = torch.zeros(VALUE_WIDTH if on_gpu or dropout else width, device=value_bm.device)
+    columns[0] = 1
+    value = (value_bm[:, None, :, None] * columns).to(query_bhld.dtype).expand(-1, heads, -1, -1)  # (B, heads, K L, W)
+    attend, out = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout), []
+    for piece in query_bhld.split(rows, dim=2):
+        again = torch.is_grad_enabled() and rows < length
+        attended = checkpoint(attend, piece, use_reentrant=False) if again else attend(piece)
+        out.append(attended[..., 0].float().mean(1))
+    return torch.cat(out, dim=1)
 
 
 class MaskDecoder(nn.Module):

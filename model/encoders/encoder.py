@@ -3,8 +3,6 @@
 Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from typing_extensions import Self
 
 from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -74,15 +71,8 @@ class Encoder(nn.Module):
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the constants along with the weights; unless they are buffers, no state dict holds them."""
-        super()._apply(fn, recurse)
-        for name in ("mean", "std"):
-            if name not in self._buffers:
-                setattr(self, name, fn(getattr(self, name)))
-        return self
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def stage(self, i: int) -> nn.Sequential:
         """Return the module of stage ``i``."""
@@ -151,7 +141,7 @@ class Encoder(nn.Module):
         return mean, std
 
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-        """Yield modules that together hold all but some parts; their batch norms too, and depthwise kernels if so.
+        """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
 
         Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; Mismatch for an
         unknown one.

@@ -1,7 +1,5 @@
 """The features that an encoder computes of images: the outputs of its stages and the maps inside them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -33,14 +31,14 @@ class Features:
         return sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
 
     @staticmethod
-    def join(parts: Sequence[Features]) -> Features:
+    def join(parts: "Sequence[Features]") -> "Features":
         """Return the features of all parts' images, in dictionaries of their own."""
         maps = zip(*(part.maps() for part in parts))
         joint = iter([each[0] if len(each) == 1 else torch.cat(each) for each in maps])
         return parts[0].each(lambda _: next(joint))
 
     @staticmethod
-    def collect(parts: Iterator[Features], count: int) -> Features:
+    def collect(parts: "Iterator[Features]", count: int) -> "Features":
         """Return the features of ``count`` parts of one size, as ``join`` does; one part exists at a time."""
         if count == 1:
             return next(parts)
@@ -55,7 +53,7 @@ class Features:
             del part  # before the next one is computed
         return out
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Features:
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Features":
         """Return the features that ``change`` makes of each map, in the order of ``maps``, in new dictionaries."""
         stage = {s: change(x) for s, x in self.stage.items()}
         return Features(stage, {s: [change(x) for x in maps] for s, maps in self.intermediate.items()})
@@ -64,11 +62,11 @@ class Features:
         """Yield all maps, of the stages and the intermediate ones."""
         return chain(self.stage.values(), *self.intermediate.values())
 
-    def rows(self, which: slice) -> Features:
+    def rows(self, which: slice) -> "Features":
         """Return the features of some of the images, as views."""
         return self.each(lambda x: x[which])
 
-    def repeat(self, times: int) -> Features:
+    def repeat(self, times: int) -> "Features":
         """Return the features of the same images ``times`` times in a row, in dictionaries of their own."""
         return self.each(lambda x: x if times == 1 else x.repeat(times, 1, 1, 1))
 

@@ -46,7 +46,6 @@ class TimmEncoder(Encoder):
         self.pretraining = pretraining_of_tag(bare_name(backbone).partition(".")[0], str(config.get("tag") or ""))
         self.patch = stride if pyramid else self.facts.patch
         for name in CONSTANTS:
-            delattr(self, name)
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
         self.returned_stages = variant.returned_stages(last_stage)
         self.channels = {i: self.facts.channels[i] for i in self.returned_stages}

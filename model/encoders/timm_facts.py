@@ -44,7 +44,6 @@ DATA = {
 IMAGE_TEXT_PARTS = ("openai", "laion", "datacomp", "dfn", "merged2b", "metaclip", "webli", "clip", "siglip")
 SELF_SUPERVISED_PARTS = ("lvd", "sat493m", "dino", "mae", "mim", "ijepa", "fcmae", "seer")
 ON_IMAGENET = ("dino", "mae", "fcmae")  # weights of these names have no other part where they saw ImageNet-1k alone
-DOWNSAMPLE = "downsample"  # timm's name of the part that halves the grid at the start of a stage
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> 
         for outer, parts in net.named_modules()
         if isinstance(parts, containers) or outer in stages.values()
         for inner, part in parts.named_children()
-        if not isinstance(part, containers) and any(part.children()) and inner != DOWNSAMPLE
+        if not isinstance(part, containers) and any(part.children()) and inner != "downsample"  # which halves the grid
     ]
     maps = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE], outputs.values())
     for handle in handles:

@@ -4,14 +4,7 @@ from bisect import bisect
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import (
-    INTERMEDIATE_STAGES,
-    LAST_STAGE,
-    MEMORY_FORMAT,
-    Encoder,
-    EncoderVariant,
-    GiveFeature,
-)
+from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
 # batch norm after each pool.

@@ -64,8 +64,8 @@ class GFSAM(Foundation):
     def forward(self, episode: Episode) -> Output:
         """Return logits [a - 1/2] of the mask a, resized, against the background's [1/2 - a]."""
         parts = episode.cached_query or [self.cache_query(image[None]) for image in episode.query]
-        queries = [(part, i) for part in parts if isinstance(part, Features) for i in range(len(part))]
-        cached = [f for part in episode.cached_support or () if isinstance(part, Features) for f in part.stage[0]]
+        queries = [(part, i) for part in parts for i in range(len(part))]
+        cached = [f for part in episode.cached_support or () for f in part.stage[0]]
         each = []
         for item, (query, place) in enumerate(queries):
             shots, image = episode.shots(item), episode.query[item]

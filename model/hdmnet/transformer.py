@@ -21,7 +21,6 @@ from model.common.ops import foreground_mask, in_float32, join_heads, resize_cel
 
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level
-EXPANSION = 4  # factor of the channels inside a feed-forward
 DROPOUT = 0.1
 NORM_EPS = 1e-6
 # Finest first: kernel and stride of the embedding, heads, reduction of keys and values.
@@ -92,7 +91,7 @@ class FeedForward(nn.Module):
 
     def __init__(self):
         super().__init__()
-        wide = EXPANSION * CHANNELS
+        wide = 4 * CHANNELS
         self.norm = token_norm()
         self.expand = nn.Conv2d(CHANNELS, wide, 1)
         self.depthwise = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)

@@ -4,8 +4,6 @@ A transformer's features hold the position of a patch beside its content: patche
 resemble each other. A black image has no content, so the directions in which its features vary are those of position.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -64,7 +62,7 @@ class Target(NamedTuple):
     grid: tuple[int, int]
 
     @staticmethod
-    def of(features_chw: Tensor, basis: PositionalBasis | None) -> Target:
+    def of(features_chw: Tensor, basis: PositionalBasis | None) -> "Target":
         """Return a query with unit features (C, h, w)."""
         plain = features_chw.flatten(1).T.contiguous()
         return Target(plain, basis.removed(plain) if basis else plain, (features_chw.shape[1], features_chw.shape[2]))
@@ -77,7 +75,7 @@ class Reference(NamedTuple):
     mask: Tensor
 
     @staticmethod
-    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> Reference:
+    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> "Reference":
         """Return a support with unit features (C, h, w) and a mask (H, W), which may be empty."""
         mask, features = mask_on_grid(mask_hw, features_chw.shape[1:]), features_chw.flatten(1).T
         return Reference(basis.removed(features) if basis else features, mask.flatten())

@@ -6,8 +6,6 @@ classes beside the comparison teaches the encoder to tell classes apart, and tel
 base class, and whether it is one that the supports' objects look like.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +38,7 @@ class Levels:
     classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
     fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
 
-    def rows(self, which: slice) -> Levels:
+    def rows(self, which: slice) -> "Levels":
         """Return the maps of some of the images, as views."""
         return Levels([x[which] for x in self.unit], self.joint[which], self.classes[which], self.fine[which])
 

@@ -11,7 +11,6 @@ added; the decoder's correction is taken where it helps on the supports themselv
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -205,7 +204,7 @@ class Pocket(WithEncoder):
 
 def _shared_support(episode: Episode) -> Features | None:
     """Return the cached features of the first of K supports that all queries share, if they do."""
-    cached = cast("list[Features] | None", episode.cached_support)
+    cached = episode.cached_support
     return cached[0] if cached is not None and sum(map(len, cached)) == episode.support.shape[1] else None
 
 

@@ -112,7 +112,7 @@ class SAM3(Foundation):
         return torch.stack(best).mean(0), torch.stack(evidence).mean(0)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
-        """Return ids and mask of the word, (2, 1, ``WORDS``) int64, the class name if asked for; else Mismatch."""
+        """Return token ids and mask of the word, (2, 1, ``WORDS``) int64; Mismatch if class names lack a tokenizer."""
         word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)

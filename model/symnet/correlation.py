@@ -90,7 +90,7 @@ class Correlations:
     def __init__(self, head: PooledCorrelation):
         self.head = head
         self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
-        self._kept: dict[tuple[int, int], list[Tensor]] = defaultdict(list)  # (stage, query) -> parts
+        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))  # stage, query -> parts
 
     def shot(self, objects: Objects) -> GiveOf:
         """Begin a shot of B supports, or one that queries share; return the function that receives their features."""
@@ -106,14 +106,13 @@ class Correlations:
     def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
         """Correlate the queries ``first`` to ``first`` + n - 1 with their supports."""
         for b, query_1chw in enumerate(maps_nchw.split(1), first):
-            kept = self._kept[stage, b]
+            kept = self._kept[stage][b]
             own = [shot[stage, b if (stage, b) in shot else 0][len(kept)] for shot in self._shots]
             kept.append(self.head(query_1chw, own))
 
     def take(self) -> dict[int, list[Tensor]]:
         """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
-        stages = dict.fromkeys(stage for stage, _ in self._kept)
-        out = {s: [torch.cat(x) for x in zip(*(kept for (t, _), kept in self._kept.items() if t == s))] for s in stages}
+        out = {stage: [torch.cat(x) for x in zip(*kept.values())] for stage, kept in self._kept.items()}
         self._shots.clear()
         self._kept.clear()
         return out

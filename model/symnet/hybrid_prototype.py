@@ -23,7 +23,6 @@ AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a positio
 BACKGROUND_BELOW = 0.4  # prior below which a query position is background
 DROPOUT = 0.1
 MARGIN = 0.5
-DISTANCE_EPS = 1e-6  # added to each coordinate of a difference, as in torch's pairwise distance
 
 
 def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
@@ -136,5 +135,5 @@ def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Euclidean distance along the last dimension."""
-    return (a - b + DISTANCE_EPS).norm(dim=-1)
+    """Return the Euclidean distance along the last dimension, with an epsilon as torch's pairwise distance."""
+    return (a - b + 1e-6).norm(dim=-1)

@@ -9,6 +9,7 @@ import pytest
 from tests.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
 from util.checkpoints.weights import load_weights, network_to_train
 from util.config.compose import config_path
 from util.config.read import read_config, to_dict
@@ -72,7 +73,7 @@ def test_base_learners_are_refused_in_one_line() -> None:
         read_config(config_path("split0", "isic", "symnet", "resnet50"))
     config = read_config(config_path("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match="Pocket learns from maps"):
-        network_to_train(make_run_context(config), "meta", resume=False)
+        network_to_train(Run(config), "meta", resume=False)
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:

@@ -60,7 +60,7 @@ def test_every_episode_is_evaluated_once():
 
 
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):
-    together = score(config(PROTOTYPE, "data.workers=2"), ("symnet", "bam", "hdmnet", "ssp"))
+    together = score(config(PROTOTYPE, "data.workers=1"), ("symnet", "bam", "hdmnet", "ssp"))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
     for result in together[1::2]:
@@ -92,7 +92,7 @@ def test_each_number_of_shots_has_a_result_whose_episodes_are_replayed(config, t
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
     """Neither the old one nor a new one beside files that are not its own."""
     score(config(PROTOTYPE, *FEW))
-    path = result_folder(config(), "symnet") / RESULT
+    path = result_folder(config(PROTOTYPE, *FEW), "symnet") / RESULT
     assert path.exists()
 
     def full(*_: object) -> None:

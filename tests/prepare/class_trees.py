@@ -1,16 +1,15 @@
 """Small trees in the official structures of data sets that have a mask per photo and class."""
 
-import csv
+import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from tests.prepare.trees import photo
 from util.data.images.read import read_mask
 from util.files import REPOSITORY
 from util.prepare.datasets import deepglobe, suim
+from util.prepare.datasets.recipe import listed
 
 SIDE = 36
 
@@ -25,10 +24,7 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
 def save_photo(path: Path, seed: int, side: int = SIDE) -> None:
     """Write a photo of noise, in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jpg":
-        path.write_bytes(photo(seed, (side, side)))
-    else:
-        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(path)
 
 
 def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
@@ -40,8 +36,8 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
 def fss(folder: Path) -> dict[str, list[str]]:
     """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
     lists = REPOSITORY / "lists/fss1000"
-    listed = {part: sorted((lists / f"{part}.txt").read_text().split())[:3] for part in ("trn", "val")}
-    names = {"trn": ["assult_rifle", *listed["trn"][:2]], "val": listed["val"]}
+    first = {part: sorted((lists / f"{part}.txt").read_text().split())[:3] for part in ("trn", "val")}
+    names = {"trn": ["assult_rifle", *first["trn"][:2]], "val": first["val"]}
     names["test"] = ["abe's_flyingfish", "burj_al", "bus"]
     for seed, name in enumerate(name for part in names.values() for name in part):
         for number in range(1, 11):
@@ -52,14 +48,12 @@ def fss(folder: Path) -> dict[str, list[str]]:
 
 def isic(root: Path, of_class: int = 3, folders: bool = False) -> Path:
     """Write photos of each class of ISIC 2018, the first with a mask of another size; ``folders``: sorted by class."""
-    with (REPOSITORY / "lists/isic2018/classes.csv").open() as file:
-        rows = [(row["ID"], row["Class"]) for row in csv.DictReader(file)]
-    numbers = {"seborrheic_keratosis": "1", "nevus": "2", "melanoma": "3"}
-    for name, number in numbers.items():
-        for seed, photo_name in enumerate([p for p, c in rows if c == name][:of_class]):
-            inner = root / "ISIC2018_Task1-2_Training_Input"
-            save_photo((inner / number if folders else inner) / f"{photo_name}.jpg", seed)
-            truth = root / "ISIC2018_Task1_Training_GroundTruth" / f"{photo_name}_segmentation.png"
+    for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
+        of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
+        for seed, photo_name in enumerate(of_name[:of_class]):
+            inner = root / "ISIC2018_Task1-2_Training_Input" / (str(number) if folders else "")
+            save_photo(inner / f"{photo_name}.jpg", seed)
+            truth = root / f"ISIC2018_Task1_Training_GroundTruth/{photo_name}_segmentation.png"
             save_grey(truth, disc(seed, SIDE if seed else 2 * SIDE))
     return root
 
@@ -76,11 +70,9 @@ def chest(root: Path) -> Path:
 
 def land(seed: int, side: int) -> np.ndarray:
     """Return a mask of colours (side, side, 3): vertical stripes of all classes and unknown, and one row of forest."""
-    colours = [*deepglobe.COLOURS.values(), (0, 0, 0)]
-    stripe = side // (2 * deepglobe.GRID)
-    out = np.zeros((side, side, 3), np.uint8)
-    for column in range(side):
-        out[:, column] = colours[(seed + column // stripe) % len(colours)]
+    colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
+    stripes = np.arange(side) // (side // (2 * deepglobe.GRID))
+    out = np.repeat(colours[(seed + stripes) % len(colours)][None], side, 0)
     out[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]  # tiles of one colour, which are left out
     return out
 
@@ -99,24 +91,13 @@ def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
     """Write the tiles of a prepared folder in one of the layouts that circulate."""
     for line in (prepared / "lists/test.txt").read_text().splitlines():
         name, number, photo_name = line.split()
-        pixels = cv2.imread(str(prepared / "images" / photo_name))
-        mask = read_mask(prepared / "masks" / f"{name}.png") > 0
-        tile = Path(photo_name).stem
-        masked = tile.replace("_sat_", "_mask_")
-        photos, masks = {
-            "Deepglobe": (
-                f"Deepglobe/{number}/test/origin/{tile}.jpg",
-                f"Deepglobe/{number}/test/groundtruth/{tile}.png",
-            ),
-            "04_train_cat": (
-                f"04_train_cat/{number}/test/origin/{tile}.jpg",
-                f"04_train_cat/{number}/test/groundtruth/{masked}.png",
-            ),
-            "filter_mask": (f"Deepglobe/image/{tile}.jpg", f"Deepglobe/filter_mask/{number}/{masked}.png"),
-        }[form]
-        (root / photos).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(root / photos), pixels)
-        save_grey(root / masks, mask, "RGB")
+        photos, masks = f"{form}/{number}/test/origin", f"{form}/{number}/test/groundtruth"
+        if form == "filter_mask":
+            photos, masks = "Deepglobe/image", f"Deepglobe/filter_mask/{number}"
+        (root / photos).mkdir(parents=True, exist_ok=True)
+        shutil.copy(prepared / "images" / photo_name, root / photos)
+        tile = Path(photo_name).stem if form == "Deepglobe" else Path(photo_name).stem.replace("_sat_", "_mask_")
+        save_grey(root / masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
     return root
 
 
@@ -127,8 +108,7 @@ def suim_tree(root: Path, coloured: bool) -> Path:
         save_photo(root / "images" / f"{stem}.jpg", seed)
         (root / "masks").mkdir(exist_ok=True)
         colours = np.zeros((SIDE, SIDE, 3), np.uint8)
-        colours[:10] = np.array(suim.CODES["FV"]) * 255
-        colours[20:30] = np.array(suim.CODES["RO" if seed else "WR"]) * 255
+        colours[:10], colours[20:30] = (np.array(suim.CODES[c]) * 255 for c in ("FV", "RO" if seed else "WR"))
         if coloured:
             Image.fromarray(colours).save(root / "masks" / f"{stem}.bmp")
             continue

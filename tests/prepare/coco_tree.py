@@ -17,12 +17,10 @@ IMAGES = 6  # of each split; the last has no annotation
 
 
 def name_of(split: str, number: int) -> str:
-    """Return an image's name."""
     return f"COCO_{split}_{number:012d}"
 
 
 def json_of(root: Path, split: str) -> Path:
-    """Return the annotations of a split."""
     return root / f"annotations/instances_{split}.json"
 
 
@@ -40,7 +38,6 @@ def draw_coco(out: Path) -> Path:
                 box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
                 category = CATEGORIES[class_id - 1]["id"]
                 annotations.append({"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0})
-        json_of(out, split).write_text(
-            json.dumps({"images": images, "annotations": annotations, "categories": CATEGORIES})
-        )
+        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        json_of(out, split).write_text(json.dumps(content))
     return out

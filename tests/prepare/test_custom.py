@@ -59,13 +59,6 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tu
     assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
 
 
-def test_given_folds(prepare, project: Path, own: tuple) -> None:
-    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
-    assert prepare(*own, "--name", "toys", *folds).code == 0
-    data = read_config("config/toys/toys_split0_lite0.yaml").data
-    assert Fold.of(data).novel == (1, 2, 4) and Fold.of(data).base == (3, 5, 6, 7, 8)
-
-
 def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prepare, project, own, tmp_path) -> None:
     assert prepare(*own, "--name", "toys").code == 0
     before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
@@ -116,12 +109,14 @@ def _rest(project: Path) -> list[str]:
     return [str(p) for p in [*left, *(p for p in (project / "config").iterdir() if p.name not in kept)]]
 
 
-def test_file_names_with_spaces(prepare, project: Path, copied) -> None:
+def test_file_names_with_spaces_and_given_folds(prepare, project: Path, copied) -> None:
     words, photos, masks = copied
     first = sorted(photos.iterdir())[0]
     (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
     first.rename(photos / "my  cat 1.jpg")
-    assert prepare(*words).code == 0
+    assert prepare(*words, "--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf").code == 0
+    fold = Fold.of(read_config("config/toys/toys_split0_lite0.yaml").data)
+    assert fold.novel == (1, 2, 4) and fold.base == (3, 5, 6, 7, 8)
     assert (project / "data/toys/images/my_cat_1.jpg").resolve() == photos / "my  cat 1.jpg"
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
@@ -267,39 +262,3 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     assert checked.code == 0 and "oxfordpet: 1 of 1" in checked.output, checked.output
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
     assert (mask[:50] == 1).all() and (mask[50] == 255).all() and not mask[51:].any()
-
-
-ARRAYS = """
-import argparse
-from dataclasses import replace
-import numpy as np
-from util.prepare.datasets.recipe import Job, Piece, Plan, line_of, plan_of
-
-ROOT = "folder of all.npz"
-RULE = {"title": "Arrays", "folds": 1, "query": "class_in_turn", "supports": "distinct", "episodes": 4}
-RULE["fold_rule"] = "lists"
-
-def find(options):
-    names = ["a", "b", "c"]
-    jobs = [Job(options.root / "all.npz", n, name, 1, f"{name}.png") for n, name in enumerate(names)]
-    return replace(plan_of(options, jobs, (), {"classes": ["blob"]}, RULE, 1, read), yields_photos=True)
-
-def read(job, image):
-    with np.load(job.photo) as stored:
-        yield Piece(job.line, stored["masks"][job.source], stored["photos"][job.source])
-"""
-
-
-def test_a_recipe_of_arrays_is_one_file(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/arrays.py").write_text(ARRAYS)
-    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "recipes")])
-    photos = np.random.default_rng(0).integers(0, 256, (3, 60, 60, 3), np.uint8)
-    (tmp_path / "raw").mkdir()
-    np.savez(tmp_path / "raw/all.npz", photos=photos, masks=(photos[..., 0] > 99).astype(np.uint8))
-    made = prepare("arrays", "--root", tmp_path / "raw")
-    sys.modules.pop("util.prepare.datasets.arrays")
-    assert made.code == 0, made.errors
-    index = load_index(read_config("config/arrays/arrays_split0_prototype_lite0.yaml").data, "test", progress=False)
-    image, mask = index.pair(1)
-    assert len(index) == 3 and np.array_equal(image, photos[1]) and np.array_equal(mask, photos[1, ..., 0] > 99)

@@ -198,16 +198,15 @@ def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None
     content = {
         "images": [{"id": i, "coco_url": f"http://images/{name}"} for i, name in photos.items()],
         "categories": [{"id": c, "name": f"thing_{c}"} for c in shown],
-        "annotations": [
-            {"image_id": i, "category_id": c, "segmentation": box} for c, ids in shown.items() for i in ids
-        ],
+        "annotations": [{"image_id": i, "category_id": c, "segmentation": box} for c in shown for i in shown[c]],
     }
     (root / "lvis_v1_val.json").write_text(json.dumps(content))
     done = made("lvis92i", root)
     assert done.code == 0, done.errors
     assert "ids of the classes, lists/lvis92i/classes.csv: differ" in done.output
+    assert read_mask(tmp_path / "data/masks/1/000000000002.png").sum() == 16 * 16
     data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")
-    assert data.class_photos == [2, *[6] * 19]
+    assert data.classes[5] == "thing_6" and data.class_photos == [2, *[6] * 19]
     of_fold = [[Fold.of(_with(data, shot, fold)).novel for fold in (0, 1)] for shot in (1, 5)]
     assert of_fold == [[(1, 11), (2, 12)], [(2,), (3,)]]  # 19 classes are left: one a fold, the rest is dropped
     index = load_index(data, "test", progress=False)

@@ -36,15 +36,8 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def options_of(tmp_path: Path, dataset: str = "mini", **changes) -> Namespace:
-    given = {
-        "vectors": None,
-        "published": None,
-        "download": None,
-        "name": "word2vec",
-        "out": tmp_path / "out",
-        "missing": "refuse",
-    }
-    return Namespace(dataset=dataset, **{**given, **changes})
+    given = {"vectors": None, "published": None, "download": None, "name": "word2vec", "missing": "refuse"}
+    return Namespace(**{"dataset": dataset, "out": tmp_path / "out", **given, **changes})
 
 
 def refusal(call) -> str:

@@ -36,6 +36,18 @@ def saves(folder: Path) -> int:
     return (folder / LAST).stat().st_mtime_ns
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(other for child in children for other in descendants(child))]
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process is there and has not ended."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
 def test_a_stop_and_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
     """First SIGUSR1 and SIGTERM, to the loader processes as well, as Slurm and torchrun send them."""
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, meta_stage=STAGE)
@@ -49,15 +61,18 @@ def test_a_stop_and_kills_at_random_moments_change_no_loss_and_no_weight(mini_ya
     assert training.code == 130 and "Traceback" not in training.stderr, training.stderr
     moments, steps = random.Random(0), [checkpoint.read(folder / LAST)["progress"]["step"]]
     assert 0 < steps[0] < 36
-    for _ in range(KILLS):
-        training = spawned.start("train.py", path, "--resume")
-        for _ in range(moments.randrange(MAX_STEPS + 1)):
+    for number in range(KILLS):
+        workers = 0 if number else 2
+        training = spawned.start("train.py", path, "--resume", "--set", f"data.workers={workers}")
+        for _ in range(max(moments.randrange(MAX_STEPS + 1), workers)):
             before = saves(folder)
             spawned.wait_for(lambda before=before: saves(folder) != before, training)
         time.sleep(moments.random() * LONGEST_WAIT)  # amid a start, a step, a checkpoint or a validation
+        loaders = descendants(training.process.pid)
         training.signal(signal.SIGKILL)
         assert training.code == -signal.SIGKILL
         steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
+        spawned.wait_for(lambda loaders=loaders: not any(map(lives, loaders)))
     assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
     assert "--resume" in spawned.run("train.py", path, check=2).stderr
     part = (folder / LAST).read_bytes()[:999]

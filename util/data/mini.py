@@ -18,7 +18,6 @@ from util.files import kept_json
 
 MANIFEST = "mini.json"  # the parameters, in the data set's folder
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"
-JPEG_QUALITY = 95
 CLASS_NAMES: tuple[str, ...] = (
     *("striped disc", "dotted star", "checkered ring", "wavy cross"),
     *("veined leaf", "grainy gear", "scaly crescent", "brick blob"),
@@ -27,7 +26,6 @@ VERSION = 1  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
 MIN_SIDE = 64  # px; below it the textures cannot be resolved, and no arrangement of objects may be found
 AREAS = {1: (0.09, 0.34), 2: (0.09, 0.20)}  # objects -> range of the share of the image that each covers
-PAIR_PERIOD, PAIR_COUNT = 20, 7  # 7 of 20 blocks of images (35 %) show a second object
 CLASS_HUES = tuple((k / 8, (k / 8 + 0.42) % 1) for k in (0, 3, 6, 1, 4, 7, 2, 5))  # two mean hues per class
 HUE_JITTER = 0.07  # of the full hue circle
 
@@ -68,7 +66,7 @@ def generate(
             (folder / path).mkdir(parents=True)
         for number in progress(range(len(ids))):
             image, mask = draw_image(seed, number, side)
-            Image.fromarray(image).save(folder / IMAGES / f"{ids[number]}.jpg", quality=JPEG_QUALITY)
+            Image.fromarray(image).save(folder / IMAGES / f"{ids[number]}.jpg", quality=95)
             write_mask(folder / MASKS / f"{ids[number]}.png", mask)
         for name, part in (("train", ids[:images_train]), ("val", ids[images_train:])):
             (folder / LISTS / f"{name}.txt").write_text("".join(f"{key}\n" for key in part))
@@ -234,10 +232,8 @@ def _paint(image: np.ndarray, label: int, item: PlacedObject, rng: Rng) -> None:
     """Paint one placed object with its texture and its own lighting over the image, in place."""
     inside, u, v, radius = item
     u, v = u[inside], v[inside]
-    period = np.clip(
-        radius * rng.uniform(0.2, 0.28), 6 * SUPERSAMPLING, 11 * SUPERSAMPLING
-    )  # of the texture, in pixels
-    scale = radius / float(period)
+    finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
+    scale = radius / float(np.clip(radius * rng.uniform(0.2, 0.28), finest, coarsest))
     shift = (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
     weight = _texture(label, u * scale + shift[0], v * scale + shift[1], rng)[:, None]
     first, second = _class_colours(label, rng)
@@ -249,7 +245,7 @@ def _labels(seed: int, number: int) -> list[int]:
     block, position = divmod(number, len(CLASS_NAMES))
     order = 1 + np.random.default_rng([seed, block, 1]).permutation(len(CLASS_NAMES))
     labels = [int(order[position])]
-    if block * PAIR_COUNT % PAIR_PERIOD < PAIR_COUNT:
+    if block * 7 % 20 < 7:  # in 7 of 20 blocks of images (35 %) a second object
         step = 1 + block % (len(CLASS_NAMES) - 1)
         labels.append(int(order[(position + step) % len(CLASS_NAMES)]))
     return labels

@@ -157,29 +157,13 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, load
     if protocol.generalised and (config.test.metrics or config.test.trained_on or config.test.averaged(shot)):
         options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
         raise UserError(f"protocol {name} takes no {options}; leave them out")
-    view, wanted, published = view_of(config, protocol), config.test.episodes, None if played else protocol.list_file
+    view, published = view_of(config, protocol), None if played else protocol.list_file
     listed_as = "list", shot, name if protocol.generalised else published
     if listed_as not in loaded:
         with world.main_first():
             loaded[listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
-    images, samplers, episodes = loaded[listed_as], dict[int, Sampler](), dict[int, int]()
-    if played:
-        ways = len(context.fold.novel) if protocol.generalised else protocol.ways
-        listed = replay(played, images, config.data, ways, protocol.absent > 0 or protocol.generalised)
-        samplers |= listed
-        episodes |= {seed: min(len(s.keys), wanted or len(s.keys)) for seed, s in listed.items()}
-        quick = any(episodes[seed] < len(s.keys) for seed, s in listed.items())
-        if protocol.generalised and any(len({key.drawn for key in s.keys}) > 1 for s in listed.values()):
-            raise UserError(f"{played}: protocol {name} has one support set for all episodes of a seed")
-    else:
-        quick = is_quick(config, name)
-        for seed in protocol.seeds if config.test.seeds is None else config.test.seeds:
-            samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
-            each: Any = drawn.keys if isinstance(drawn, ListedEpisodes) else ()
-            each = drawn.pairs if isinstance(drawn, EpisodeSampler) and protocol.episodes is None else each
-            episodes[seed] = min(filter(None, (wanted or protocol.number(config.data.fold), len(each))))
-        if isinstance(drawn, EpisodeSampler):
-            check_sampler(images, drawn, name, f"fold {config.data.fold} of {config.data.name}")
+    images = loaded[listed_as]
+    samplers, episodes, quick = _episodes(context, name, images, played)
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
         raise UserError(
             f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
@@ -198,6 +182,29 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, load
         log.info("%s: no calibration of these weights: every mask is shown; %s", name, mend)
     chosen = samplers, episodes, prepared, weights, played, quick, calibration
     return Job(name, protocol, context, images, view, scored_on(view, protocol), *chosen)
+
+
+def _episodes(
+    context: RunContext, name: str, images: ImageList, played: Path | None
+) -> tuple[dict[int, Sampler], dict[int, int], bool]:
+    """Return a job's samplers and numbers of episodes by seed, and whether these make it a quick look."""
+    data, test, protocol = context.config.data, context.config.test, context.config.protocols[name]
+    if played:
+        ways = len(context.fold.novel) if protocol.generalised else protocol.ways
+        listed = replay(played, images, data, ways, protocol.absent > 0 or protocol.generalised)
+        if protocol.generalised and any(len({key.drawn for key in s.keys}) > 1 for s in listed.values()):
+            raise UserError(f"{played}: protocol {name} has one support set for all episodes of a seed")
+        episodes = {seed: min(len(s.keys), test.episodes or len(s.keys)) for seed, s in listed.items()}
+        return {**listed}, episodes, any(episodes[seed] < len(s.keys) for seed, s in listed.items())
+    samplers, episodes = dict[int, Sampler](), dict[int, int]()
+    for seed in protocol.seeds if test.seeds is None else test.seeds:
+        samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
+        each: Any = drawn.keys if isinstance(drawn, ListedEpisodes) else ()
+        each = drawn.pairs if isinstance(drawn, EpisodeSampler) and protocol.episodes is None else each
+        episodes[seed] = min(filter(None, (test.episodes or protocol.number(data.fold), len(each))))
+    if isinstance(drawn, EpisodeSampler):
+        check_sampler(images, drawn, name, f"fold {data.fold} of {data.name}")
+    return samplers, episodes, is_quick(context.config, name)
 
 
 def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:

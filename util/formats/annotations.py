@@ -33,17 +33,13 @@ Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 
 class Instance(NamedTuple):
-    """One annotation.
-
-    shape: polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}. box: x, y, width, height
-    of an object without outline; also beside the shape of a box.
-    """
+    """One annotation."""
 
     image: int
     category: int
     crowd: bool
-    shape: Shape
-    box: tuple[float, ...] = ()
+    shape: Shape  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
+    box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
 
 
 class Photo(NamedTuple):
@@ -126,19 +122,13 @@ def name_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated photos by ascending id, and category id -> name by ascending id.
-
-    Attributes:
-        files: the photos among which they are found.
-        source: the file or folder that was read.
-        left_out: what the reader did not understand, in words, and how often.
-    """
+    """Annotated photos by ascending id, and category id -> name by ascending id."""
 
     photos: tuple[Photo, ...]
     categories: dict[int, str]
-    files: PhotoFiles
-    source: Path
-    left_out: Counter[str] = field(default_factory=Counter)
+    files: PhotoFiles  # the photos among which they are found
+    source: Path  # the file or folder that was read
+    left_out: Counter[str] = field(default_factory=Counter)  # what the reader did not understand, and how often
 
     @property
     def annotated(self) -> tuple[Photo, ...]:
@@ -268,19 +258,12 @@ class FoundPhoto(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """The results that a format is written from.
+    """The results that a format is written from."""
 
-    Attributes:
-        photos: to be passed through once.
-        categories: all of them, id -> name by ascending id, whether found or not.
-        model: its name, for people.
-        polygons: write outlines in place of exact masks where a format has both.
-    """
-
-    photos: Iterable[FoundPhoto]
-    categories: dict[int, str]
-    model: str = ""
-    polygons: bool = False
+    photos: Iterable[FoundPhoto]  # to be passed through once
+    categories: dict[int, str]  # all of them, id -> name by ascending id, whether found or not
+    model: str = ""  # its name, for people
+    polygons: bool = False  # write outlines in place of exact masks where a format has both
 
 
 NO_NUMBER = re.compile(r"(?:invalid literal for (int)|could not convert string to float).*?: (.*)")

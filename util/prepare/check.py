@@ -23,7 +23,7 @@ import torchvision
 from model.encoders.registry import downloadable
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
-from util.checkpoints.download import TIMM, TORCHVISION, weights_url
+from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
 from util.config import command_line
@@ -31,7 +31,7 @@ from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
-from util.data.lists.files import found
+from util.data.lists.files import project_path
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index, prepare_command
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
@@ -71,12 +71,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
-    words, needs, reports = options.configs, Needs(), list[Report]()
+    words, needs = options.configs, Needs()
     if not words and not options.all and not (options.model or options.net):
         return _list_data_sets()
     together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
-    for group in [] if options.all else [words] if together else [[word] for word in words]:
-        reports.append(check_config(command_line.named(options, group), needs, options.overrides))
+    groups = [words] if together else [[word] for word in words]
+    paths = [] if options.all else [command_line.named(options, group) for group in groups]
+    reports = [check_config(path, needs, options.overrides) for path in paths]
     for path in experiments(Path("config")) if options.all else ():
         try:
             reports.append(check_config(path, needs, options.overrides))
@@ -157,7 +158,7 @@ class Needs:
         if trains and (problem := cannot_train(config)):
             out.append(Finding(f"images to train {method.title} on", False, problem, "take another data set or method"))
         if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
-            other = read_data(found(config.meta_stage.validate_on))
+            other = read_data(project_path(config.meta_stage.validate_on))
             out.append(self.check(f"data {other.root} for validations", partial(_data, other), prepare_command(other)))
         if method.reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
@@ -171,7 +172,7 @@ class Needs:
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             mend = "name a file in model.encoder.weights, or NET=lite0"
-            if start.weights not in (TORCHVISION, TIMM):
+            if start.weights not in SOURCES:
                 mend = mend_of_missing(Path(start.weights), backbone)
             out.append(self.check(what, partial(_weights, config, start.weights), mend))
         if start is None and backbone:

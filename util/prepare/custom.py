@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from util.cli import within, words
 from util.config import folds
@@ -29,13 +28,14 @@ from util.errors import UserError
 from util.files import fingerprint, kept_json, visible, write_atomically
 from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks
+from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
 from util.prepare.staging import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
-RESERVED = (*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc")  # folders of config/
+RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 
@@ -69,9 +69,7 @@ def run(options: argparse.Namespace) -> int:
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
-        lines = yaml.safe_dump(lists, width=110, default_flow_style=None).splitlines()
-        values = {key: flow(value) for key, value in vars(data).items()}
-        text = CONFIG.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
+        text = config_text(CONFIG, lists, {key: flow(value) for key, value in vars(data).items()})
         refuse_other(config, text)
         write_stamp(aside, made_from)
     write_atomically(config, text)

@@ -62,9 +62,8 @@ class Recipe:
         make(plan, options.out, options.skip_bad)
         if plan.config:
             write_atomically(config, plan.config)
-            print(
-                f"config: {config}; now: MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            )
+            now = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
+            print(f"config: {config}; now: {now}")
         return 0
 
 
@@ -135,8 +134,10 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for line in (*bad[:MAX_SHOWN], *[f"{len(bad) - MAX_SHOWN} more"][: len(bad) > MAX_SHOWN]):
+    for line in bad[:MAX_SHOWN]:
         print(f"omitted: {line}")
+    if len(bad) > MAX_SHOWN:
+        print(f"omitted: {len(bad) - MAX_SHOWN} more")
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
     parts = dict.fromkeys([*plan.parts, *(part for job, _ in made for part in job.parts)])
     lists = {part: [line for job, (lines, _) in made if part in job.parts for line in lines] for part in parts}
@@ -162,7 +163,7 @@ def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[
     if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
         lines = [job.line]
     else:
-        image = np.empty((0, 0, 3), np.uint8) if plan.yields_photos else read_image(job.photo)
+        image = read_image(job.photo)
         lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)
@@ -193,10 +194,10 @@ def _report(plan: Plan, facts: dict[str, Any]) -> None:
     sizes, counts = facts["sizes"], facts["counts"]
     for part, size in sizes.items():
         print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
-    of_classes = [
-        compare_count(name, counts.get(name, 0), n) for name, n in plan.published.items() if name not in sizes
-    ]
+    others = {name: count for name, count in plan.published.items() if name not in sizes}
+    of_classes = [compare_count(name, counts.get(name, 0), count) for name, count in others.items()]
     remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
-    omitted = [f"{facts['left_out']} omitted; without --skip-bad they are tried again"][: facts["left_out"]]
-    for line in (*of_classes, *plan.notes, *remarks, *omitted):
+    for line in (*of_classes, *plan.notes, *remarks):
         print(f"  {line}")
+    if facts["left_out"]:
+        print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")

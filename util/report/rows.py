@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 import yaml
 
-from util.cli import words
 from util.config.settings import IRRELEVANT
 from util.errors import UserError, nearest
 from util.report.result_table import AVERAGED, class_ious, departures, passes_in_words, protocol_title
@@ -194,6 +194,11 @@ def _lists(data: dict[str, Any]) -> dict[str, Any]:
     return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
 
 
+@cache
+def _published() -> dict[str, Any]:
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+
+
 def published_rows(
     dataset: str, shots: list[int], fold_rule: str, generalised: int | None = None, chosen: str | None = None
 ) -> tuple[list[Row], list[str]]:
@@ -203,9 +208,11 @@ def published_rows(
         generalised: only those of generalised segmentation on so many folds; None: none of them.
         chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
     """
-    content = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    content = _published()
     known = {paper.lower(): paper for paper in content["papers"]}
-    wanted = list(known) if chosen is None else [] if chosen == "none" else [*words(chosen.lower())]
+    wanted = (
+        list(known) if chosen is None else [] if chosen == "none" else [w.strip() for w in chosen.lower().split(",")]
+    )
     if unknown := [word for word in wanted if word not in known]:
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()

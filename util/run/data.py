@@ -12,7 +12,7 @@ from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSett
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
-from util.data.lists.files import found
+from util.data.lists.files import project_path
 from util.data.lists.image_list import (
     ImageList,
     base_validation_list,
@@ -99,7 +99,7 @@ def validation_context(context: RunContext) -> RunContext:
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return context
     kept = {key: getattr(config.data, key) for key in OF_THE_RUN}
-    other = replace(read_data(found(config.meta_stage.validate_on)), **kept)
+    other = replace(read_data(project_path(config.meta_stage.validate_on)), **kept)
     return make_run_context(replace(config, data=other))
 
 

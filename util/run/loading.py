@@ -1,5 +1,7 @@
 """Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,9 +68,20 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most."""
+    """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
+
+    The main process decides when it ends; it ends too where that was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)
+    main = multiprocessing.parent_process()  # torch watches the process that forked this one, which may be a server
+    assert main is not None
+
+    def end_with_main() -> None:
+        main.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_main, daemon=True).start()

@@ -62,7 +62,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
     else:
         numbers = [n for n in range(fold.folds) if n != fold.number] if OTHERS in name else [fold.number]
-        paths = [found(name.replace(OTHERS, str(n))) for n in numbers]
+        paths = [project_path(name.replace(OTHERS, str(n))) for n in numbers]
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
     if not rows or len(classes) not in (0, len(rows)):
@@ -70,7 +70,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     return ListFile(Path(name), stems, classes or None)
 
 
-def found(name: str) -> Path:
+def project_path(name: str) -> Path:
     """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
     return Path(name) if Path(name).exists() or not (REPOSITORY / name).exists() else REPOSITORY / name
 

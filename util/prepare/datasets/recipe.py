@@ -91,9 +91,6 @@ class Plan:
     lists: str = "lists"
     suffix: str = ".png"  # of its photos, where masks hold class ids
     config: str = ""  # text of the data set's config, where the annotations name its classes
-    yields_photos: bool = (
-        False  # jobs name files of arrays; each ``Piece`` has its photo, and ``read`` gets an empty one
-    )
 
     def outputs(self, line: str) -> tuple[Path, Path]:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
@@ -267,15 +264,15 @@ def plan_of(
     """
     for job in jobs:
         line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
-    text = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False)
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
-    config = CONFIG.read_text(encoding="utf-8").format(
-        **usual | rule,
-        name=options.what,
-        root=options.out,
-        lists="".join(f"  {line}\n" for line in text.splitlines()),
-    )
+    config = config_text(CONFIG, lists, usual | rule | {"name": options.what, "root": options.out})
     return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
+
+
+def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:
+    """Return the text of a data set's config: a template with values in its braces, and with lists."""
+    lines = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False).splitlines()
+    return template.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
 
 
 def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
