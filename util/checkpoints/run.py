@@ -178,15 +178,15 @@ class Run:
             fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
             if fits and find(merged, key, ...) is not ...:
                 kept.setdefault(key, override(key, trained))
-        return self._with([*kept.values()], source.parent)
+        return self._with([*kept.values()], source.parent if own else source)
 
-    def _with(self, options: list[str], folder: Path) -> Run:
+    def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
         given = {*OF_COMMAND, *map(_key, self.config.given)}
         if not (kept := [text for text in options if _key(text) not in given]):
             return self
         if os.environ.get("RANK", "0") == "0":
-            print(f"{folder}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
+            print(f"{place}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.path, [*kept, *self.config.given]))
 
     def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
