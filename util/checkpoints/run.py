@@ -1,4 +1,4 @@
-"""A run: its config, the folders of its stages and what is there of them, its weights, and how these were trained."""
+"""A run: its config, the folders and state of its stages, its weights, and how these were trained."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SAME = {
 
 @dataclass(frozen=True)
 class StageFolder:
-    """The folder of a stage's training, and what is there."""
+    """The folder of a stage's training and its state."""
 
     path: Path
 
@@ -115,7 +115,7 @@ class Run:
         return Path(run.folder) / str(run.name) / leaf
 
     def at(self, stage: str) -> StageFolder:
-        """Return what is there of a stage (base, meta)."""
+        """Return the folder and state of a stage (base, meta)."""
         return StageFolder(self.folder(stage))
 
     @property
@@ -171,8 +171,8 @@ class Run:
         if isinstance(source, str) or not source.exists():
             return self
         sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
-        told = {_key(text): text for text in StageFolder(source.parent).options if own}
-        kept = {key: text for key, text in told.items() if key.partition(".")[0] not in OF_TESTS}
+        begun_with = {_key(text): text for text in StageFolder(source.parent).options if own}
+        kept = {key: text for key, text in begun_with.items() if key.partition(".")[0] not in OF_TESTS}
         for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
             fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
