@@ -1,7 +1,7 @@
 """Positions chosen by a mask, and windows around them: what is 0 outside an object is computed only where it reaches.
 
 Such tensors have sizes that depend on values, which the host must know, and each time it asks a GPU it waits until the
-GPU has done all that it was told before. So the sizes of all shots and episodes come in one transfer.
+GPU has done all earlier work. So the sizes of all shots and episodes come in one transfer.
 
 An exported graph has fixed sizes: while a network is traced, rows of positions outside the mask are zeros, which leave
 sums over positions and the greatest of clamped cosines as they are, and a window is the whole grid.

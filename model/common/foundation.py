@@ -89,7 +89,7 @@ def from_package(kind: str, weights: str, **form: Any) -> Any:
         raise NotImplementedError("a network that comes whole has values")
     try:
         library, folder = importlib.import_module("transformers"), Path(weights).is_dir()
-        library.logging.set_verbosity_error()  # what it would report is told in one line
+        library.logging.set_verbosity_error()  # one line of ours reports it
         library.logging.disable_progress_bar()
         builder = getattr(library, kind)
     except (ImportError, AttributeError) as error:

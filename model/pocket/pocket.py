@@ -30,7 +30,7 @@ from model.pocket.decoder import Decoder
 from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
 
 STRIDE = 4  # losses are computed at every fourth pixel
-BEHIND = 0.05  # IoU that the decoder may have below the match on a support itself
+BEHIND = 0.05  # IoU that the decoder may have below the comparison on a support itself
 JUDGES = 5  # supports on which that is asked, at most: the first ones
 DICE, COMPARED, COARSE, BASE = 0.5, 0.4, 0.3, 0.5  # weights of losses; COMPARED: of guess and second
 
@@ -83,7 +83,7 @@ class Pocket(WithEncoder):
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those of the match alone."""
+        """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
         of_query, of_support = self.encode(episode)
         query, support = (self.levels(features, self.base_classifier) for features in (of_query, of_support))
         shots = episode.support.shape[1]

@@ -1,4 +1,4 @@
-"""A run: its config, the folders of its stages and what is there of them, its weights, and how these were trained."""
+"""A run: its config, the folders and state of its stages, its weights, and how these were trained."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SAME = {
 
 @dataclass(frozen=True)
 class StageFolder:
-    """The folder of a stage's training, and what is there."""
+    """The folder of a stage's training and its state."""
 
     path: Path
 
@@ -115,7 +115,7 @@ class Run:
         return Path(run.folder) / str(run.name) / leaf
 
     def at(self, stage: str) -> StageFolder:
-        """Return what is there of a stage (base, meta)."""
+        """Return the folder and state of a stage (base, meta)."""
         return StageFolder(self.folder(stage))
 
     @property
@@ -171,22 +171,22 @@ class Run:
         if isinstance(source, str) or not source.exists():
             return self
         sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
-        told = {_key(text): text for text in StageFolder(source.parent).options if own}
-        kept = {key: text for key, text in told.items() if key.partition(".")[0] not in OF_TESTS}
+        begun_with = {_key(text): text for text in StageFolder(source.parent).options if own}
+        kept = {key: text for key, text in begun_with.items() if key.partition(".")[0] not in OF_TESTS}
         for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
             fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
             if fits and find(merged, key, ...) is not ...:
                 kept.setdefault(key, override(key, trained))
-        return self._with([*kept.values()], source.parent)
+        return self._with([*kept.values()], source.parent if own else source)
 
-    def _with(self, options: list[str], folder: Path) -> Run:
+    def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
         given = {*OF_COMMAND, *map(_key, self.config.given)}
         if not (kept := [text for text in options if _key(text) not in given]):
             return self
         if os.environ.get("RANK", "0") == "0":
-            print(f"{folder}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
+            print(f"{place}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.path, [*kept, *self.config.given]))
 
     def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -28,7 +28,7 @@ LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word
 
-Say = Callable[[str], None]  # to whom remarks on annotations are told
+Say = Callable[[str], None]  # receives remarks on annotations
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 
 

@@ -65,7 +65,7 @@ class Part:
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
         config, images = self.config, None
-        with suppress(UserError):  # no data, which is told elsewhere
+        with suppress(UserError):  # no data, which another check reports
             context, protocol = make_run_context(config), config.protocols[config.test.protocol]
             images = images_for_protocol(context, False, protocol, False)
         return of_config(config, images)
@@ -97,11 +97,11 @@ class Part:
         return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
-def run_all(parts: list[Part], gpus: int, told: bool = True) -> tuple[int, list[Part]]:
+def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:
     """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
 
     Args:
-        told: whether to name what is passed over.
+        verbose: whether to print which parts another command works on.
     """
     left = parts
     while left:
@@ -112,7 +112,7 @@ def run_all(parts: list[Part], gpus: int, told: bool = True) -> tuple[int, list[
                     return code, left
             except Busy as error:
                 busy.append(part)
-                if told:
+                if verbose:
                     print(error, flush=True)
         if len(busy) == len(left):
             break
@@ -133,12 +133,12 @@ def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.exit(run_all(parts, 0, told=False)[0])
+        sys.exit(run_all(parts, 0, verbose=False)[0])
 
     job = get_context("fork").Process(target=second)
     job.start()
     try:
-        code, left = run_all(parts, 0, told=False)  # each passes over the parts of the other
+        code, left = run_all(parts, 0, verbose=False)  # each passes over the parts of the other
         if not code:
             job.join()
     finally:

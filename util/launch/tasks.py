@@ -98,12 +98,12 @@ def stage_in(folder: Path, run: Run, stage: str, gpus: int) -> Task:
         refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
         return replace(task, state="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
     if finished:
-        told = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
-        state, left = ", ".join(["finished", *told]), 0.0
+        stated = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
+        state, left = ", ".join(["finished", *stated]), 0.0
     else:
         state, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
     differences, shared = in_words(run.differing(content["config"], stage)), list[str]()
-    if finished and stage == "base":  # other settings of data and run are told, and the stage is kept
+    if finished and stage == "base":  # other settings of data and run are printed, and the stage is kept
         other = run.differing(content["config"], "meta").items()
         shared = in_words({key: pair for key, pair in other if key.startswith(("data.", "run."))})
         state = ", ".join([state, *shared])

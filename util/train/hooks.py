@@ -245,7 +245,7 @@ class Watch:
     """The observer that ends a validation, in all processes after the same batch, when one of them had a signal."""
 
     training: Training
-    left: int  # batches that every process has; a signal amid those after them is heard at the end
+    left: int  # batches that every process has; a signal in those after them takes effect at the end
 
     def add(self, *_: Any) -> None:
         """See a batch."""
