@@ -179,7 +179,7 @@ def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) 
 
 
 @pytest.mark.parametrize(
-    "words", [("pascal", "pocket"), ("pascal", "bam"), ("pascal", "hsnet"), ("coco", "insid3"), ("mini", "symnet")]
+    "words", [("coco", "pocket"), ("pascal", "bam"), ("pascal", "hsnet"), ("coco", "insid3"), ("mini", "symnet")]
 )
 def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
     of_lite0 = to_dict(read_config(config_path("split1", *words, "lite0")))
