@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         return _list_data_sets()
     together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
     groups = [words] if together else [[word] for word in words]
+    if options.all and words:
+        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(words)}")
     paths = [] if options.all else [command_line.named(options, group) for group in groups]
     reports = [check_config(path, needs, options.overrides) for path in paths]
     for path in experiments(Path("config")) if options.all else ():

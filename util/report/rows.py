@@ -210,9 +210,8 @@ def published_rows(
     """
     content = _published()
     known = {paper.lower(): paper for paper in content["papers"]}
-    wanted = (
-        list(known) if chosen is None else [] if chosen == "none" else [w.strip() for w in chosen.lower().split(",")]
-    )
+    named = "" if chosen is None or chosen == "none" else chosen.lower()
+    wanted = list(known) if chosen is None else [word.strip() for word in named.split(",") if word.strip()]
     if unknown := [word for word in wanted if word not in known]:
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()
