@@ -89,6 +89,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     unknown = " beside ?" * any("?" in row for row in rows)
     notes.append(f"in all {whole:.1f} hours{unknown}, roughly, at {images:.4g} images a second")
     notes.append(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free")
+    notes.append(f"total: about {whole:.1f} hours{unknown}, at {images:.4g} images a second")
+    notes.append(f"disk: {stay / GB:.1f} GB kept, {most / GB:.1f} GB more during a stage, {free / GB:.1f} GB free")
     print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
     if stay + most > free:
         mend = "free some space, or --set run.folder=<DIR> on another one"
