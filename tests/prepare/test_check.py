@@ -97,6 +97,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
     output = prepare("check", "--all").output
     assert len(found) == 72 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
     assert "MISSING data data/mini" in output
+    assert "--all: checks every experiment" in prepare("check", "--all", "split2", "mini").error
 
 
 def test_experiment_and_data_set_name_a_config(
