@@ -259,7 +259,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     part = Part("symnet", config, config)
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
     monkeypatch.setattr(Part, "tasks", lambda *_: [])
-    monkeypatch.setattr(reproduce, "lacking", lambda _: [])
+    monkeypatch.setattr(reproduce, "needs_of", lambda _: [])
     monkeypatch.setattr(parts, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
     here, there = os.pipe()

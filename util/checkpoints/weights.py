@@ -32,28 +32,18 @@ from util.run.network import build_model
 
 @dataclass(frozen=True)
 class Weights:
-    """A record of the weights in a network: where they came from and how they were trained.
+    """A record of the weights in a network: where they came from and how they were trained."""
 
-    Attributes:
-        source: the path of a checkpoint, or ``training-free`` or ``untrained``.
-        trained_with: the data settings of the training, its ``model`` section and precision, None if not known.
-        digest: of all named tensors.
-        parameters: the number of the network's, and of those that its last training stage learnt.
-        note: a line for the log, such as the tensors of the encoder that stayed random.
-        encoder_licence: of the weights that the encoder started from, where it is known.
-        encoder_data: the data that those weights were trained on, where it is known.
-        training: see ``checkpoint.training_of``.
-        otherwise: the settings of the config that the training did not have, see ``Run.otherwise``.
-    """
-
-    source: str
+    source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
+    # the data settings of the training, its ``model`` section and precision, None if not known
     trained_with: dict[str, Any] | None
-    digest: str
-    parameters: tuple[int, int]
-    note: str
-    encoder_licence: str | None
-    encoder_data: str | None
-    training: list[dict[str, Any]] = field(default_factory=list)
+    digest: str  # of all named tensors
+    parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
+    note: str  # a line for the log, such as the tensors of the encoder that stayed random
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    encoder_data: str | None  # the data that those weights were trained on, where it is known
+    training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
+    # the settings of the config that the training did not have, see ``Run.otherwise``
     otherwise: list[str] = field(default_factory=list)
 
 

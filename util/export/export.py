@@ -26,11 +26,10 @@ from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
-from util.files import write_atomically
+from util.files import made_aside, write_atomically
 from util.predict.command import add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
-from util.prepare.staging import made_aside
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network

@@ -26,16 +26,11 @@ from util.run.data import images_for_protocol
 
 @dataclass(frozen=True)
 class Part:
-    """One fold or data set at one number of shots: a training and a test.
-
-    Attributes:
-        config: of the test.
-        source: of the training, which may be on another data set.
-    """
+    """One fold or data set at one number of shots: a training and a test."""
 
     method: str
-    config: Config
-    source: Config
+    config: Config  # of the test
+    source: Config  # of the training, which may be on another data set
 
     @property
     def result(self) -> Path:

@@ -16,16 +16,12 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class RunContext:
-    """The config of a run with its fold, its model class and its text vectors.
-
-    Attributes:
-        vectors: (classes + 1, T) float32, one row per class id; None for a model that reads no text.
-    """
+    """The config of a run with its fold, its model class and its text vectors."""
 
     config: Config
     fold: Fold
     model_class: type[FewShotModel]
-    vectors: np.ndarray | None
+    vectors: np.ndarray | None  # (classes + 1, T) float32, one row per class id; None for a model that reads no text
 
     @property
     def text_width(self) -> int:

@@ -48,18 +48,12 @@ def check_finite(output: Output) -> None:
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A network on its device; every call is inside ``autocast()``, at a fixed precision.
+    """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
 
-    Attributes:
-        network: the network itself, whose state dict a checkpoint holds.
-        learner: the module that a training step calls: the network, or its DistributedDataParallel wrapper.
-        precision: float32, tf32, bf16 or fp16.
-    """
-
-    network: nn.Module
-    learner: nn.Module
+    network: nn.Module  # the network itself, whose state dict a checkpoint holds
+    learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
-    precision: str
+    precision: str  # float32, tf32, bf16 or fp16
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass at this precision."""

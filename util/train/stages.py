@@ -14,8 +14,7 @@ from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
-from util.report.run_folder import RunFolder
-from util.report.writers import check_writers
+from util.report.run_folder import RunFolder, check_writers
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers

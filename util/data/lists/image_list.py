@@ -15,26 +15,16 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class ImageList:
-    """The training or test part of a fold; images are rows of the index of the data set.
-
-    Attributes:
-        classes: classes of the episodes (base classes in training, novel classes in testing).
-        queries: rows of the images of the list, in the order of the list file.
-        candidates: class -> rows of the images in which it is present.
-        source: path of the list file; empty for a list made from the masks.
-        listed_pairs: (row, class) pairs of the list file, if it holds pairs.
-        rare: classes that were omitted for too few images (``data.rare_classes: skip``).
-        note: in words, why the published list of a method or protocol was not used, or what was left out of it.
-    """
+    """The training or test part of a fold; images are rows of the index of the data set."""
 
     index: Index
-    classes: tuple[int, ...]
-    queries: np.ndarray
-    candidates: dict[int, np.ndarray]
-    source: str = ""
-    listed_pairs: tuple[tuple[int, int], ...] = ()
-    rare: tuple[int, ...] = ()
-    note: str = ""
+    classes: tuple[int, ...]  # classes of the episodes (base classes in training, novel classes in testing)
+    queries: np.ndarray  # rows of the images of the list, in the order of the list file
+    candidates: dict[int, np.ndarray]  # class -> rows of the images in which it is present
+    source: str = ""  # path of the list file; empty for a list made from the masks
+    listed_pairs: tuple[tuple[int, int], ...] = ()  # (row, class) pairs of the list file, if it holds pairs
+    rare: tuple[int, ...] = ()  # classes that were omitted for too few images (``data.rare_classes: skip``)
+    note: str = ""  # in words, why the published list of a method or protocol was not used, or what was left out of it
 
     def __post_init__(self) -> None:
         if not len(self.queries):

@@ -71,28 +71,19 @@ class OneClassAreas:
 
 @dataclass(frozen=True)
 class Index:
-    """Class areas of the images of one list, and the images by row.
+    """Class areas of the images of one list, and the images by row."""
 
-    Attributes:
-        names: image names, as in the list file.
-        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of
-            one class each a table that is read like it.
-        images, masks: path of each image and mask; none of a data set of arrays.
-        fingerprint: hexadecimal digest of the list and the mask files.
-        sizes: (images, 2) int64 height and width.
-        listed: the list file.
-        joined: whether masks of one class become maps of class ids, with the photo's other masks below.
-        decoded: stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # image names, as in the list file
+    # (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of one class
+    # each a table that is read like it
     areas: np.ndarray | OneClassAreas
-    images: tuple[Path, ...]
+    images: tuple[Path, ...]  # path of each image and mask; none of a data set of arrays
     masks: tuple[Path, ...]
-    fingerprint: str
-    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    listed: Path = Path()
-    joined: bool = False
+    fingerprint: str  # hexadecimal digest of the list and the mask files
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))  # (images, 2) int64 height and width
+    listed: Path = Path()  # the list file
+    joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
+    # stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without
     decoded: Any = None
 
     def __len__(self) -> int:
