@@ -27,8 +27,7 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
         what: the word for the file in messages, such as ``this list``.
         mend: the end of messages: what the user can do.
 
-    Raises:
-        UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
+    UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
     """
     try:
         return parse(path.read_bytes())
@@ -67,8 +66,7 @@ def write_atomically(
         durable: whether the content is on the disk before the file is renamed, so that a power cut loses neither.
         previous: becomes the old file.
 
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
+    WriteError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{path.name}")
     try:

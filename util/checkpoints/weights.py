@@ -61,9 +61,8 @@ def network_to_train(
     Args:
         base: a base-stage checkpoint in place of the run's own.
 
-    Raises:
-        UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
-            model learns from the base classes of a photo, and the data set has a mask of one class.
+    UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the model
+    learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, context, model_class = run.config, run.context, run.context.model_class
     if problem := cannot_train(config):
@@ -123,10 +122,8 @@ def mend_of_missing(path: Path, backbone: str | None) -> str:
 def fill_encoder(config: Config, network: FewShotModel) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that names the tensors left random.
 
-    A checkpoint of another fold of this data set may have seen novel classes.
-
-    Raises:
-        UserError: the weights are missing, which says how to get them, of another encoder, or of another fold.
+    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
+    says how to get them, of another encoder, or of another fold.
     """
     start = config.model.encoder
     if start is None and config.model.backbone():
@@ -166,8 +163,7 @@ def encoder_licence(config: Config, network: Trainable) -> str | None:
 def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
 
-    Raises:
-        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
     config, run, start = context.config, Run(context.config), context.config.model.encoder
     source = run.weights
@@ -233,8 +229,7 @@ def load_checkpoint(
     Args:
         content: of the file, if it has been read.
 
-    Raises:
-        UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
+    UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
@@ -251,8 +246,7 @@ def load_checkpoint(
 def load_base_learner(context: RunContext, network: FewShotModel, path: Path, content: dict[str, Any]) -> None:
     """Fill encoder and base learner, all that a model has, from a checkpoint of any stage and method that holds both.
 
-    Raises:
-        UserError: the file holds none, or of another encoder, data set or fold.
+    UserError: the file holds none, or of another encoder, data set or fold.
     """
     checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
     state = checkpoint.weights_of(content)

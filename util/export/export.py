@@ -104,9 +104,8 @@ FORMATS = {"pt2": pt2, "onnx": onnx}
 def export(arguments: list[str]) -> int:
     """Write the folder that a command line describes, and return the exit code 0.
 
-    Raises:
-        UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
-            probabilities differ from the network's.
+    UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
+    probabilities differ from the network's.
     """
     parser = Parser(prog="predict.py export", description="Export the network with its supports as a graph.")
     add_model_and_supports(parser)
@@ -139,9 +138,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
     Args:
         name: of the format.
 
-    Raises:
-        UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the
-            network's.
+    UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
     """
     network = segmenter.model.network
     if network.cannot_export is not None:

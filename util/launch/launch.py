@@ -42,8 +42,7 @@ SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
 
-    Raises:
-        UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
+    UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
     out = cli.Parser(prog=prog)  # whose head is the help
     out.add_argument("experiment")
@@ -164,8 +163,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         options: of both scripts; ``--resume`` goes to the stages that were begun, with the options that they were begun
             with; ``--checkpoint`` goes to the meta stage.
 
-    Raises:
-        UserError: a stage cannot go on from its state, or another command works on it (Busy).
+    UserError: a stage cannot go on from its state, or another command works on it (Busy).
     """
     parser = command_line.parser(None)
     parser.prog = "train.sh"

@@ -95,8 +95,7 @@ class Part:
 def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:
     """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
 
-    Args:
-        verbose: whether to print which parts another command works on.
+    ``verbose``: which parts another command works on is printed.
     """
     left = parts
     while left:

@@ -45,8 +45,7 @@ UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addi
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
     """Print the tasks of a command, those of one folder once, and its refusals; return 0, or 2 if there are some.
 
-    Args:
-        speed: images of 224 px a second through ResNet-50; None: those of this machine.
+    ``speed``: images of 224 px a second through ResNet-50; None: those of this machine.
     """
     if not tasks:
         return refuse(refused)
@@ -91,8 +90,7 @@ def refuse(lines: list[str]) -> int:
 def described(task: Task) -> tuple[list[str], Case, float]:
     """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
-    Raises:
-        UserError: the batch is too small.
+    UserError: the batch is too small.
     """
     config, test, count = task.config, task.config.test, task.processes
     if task.stage == "test":

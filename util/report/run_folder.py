@@ -30,10 +30,8 @@ LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 class RunFolder:
     """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
 
-    The folder is created if missing; with ``fresh`` its content is deleted first.
-
-    Raises:
-        UserError: the folder cannot be made or written, or another process is writing to it.
+    The folder is created if missing; with ``fresh`` its content is deleted first. UserError: the folder cannot be made
+    or written, or another process is writing to it.
     """
 
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):

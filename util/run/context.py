@@ -37,8 +37,7 @@ class RunContext:
 def make_run_context(config: Config) -> RunContext:
     """Return the run context of a config.
 
-    Raises:
-        UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
+    UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
     """
     model_class = class_of(config.model)
     if not model_class.reads_text and config.data.text != text.NO_TEXT:

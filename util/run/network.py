@@ -27,8 +27,7 @@ def build_model(
         side: S of its images in pixels, default ``data.size``.
         base_classes: N, default those of the config's fold.
 
-    Raises:
-        UserError: networks that the model brings along cannot be had.
+    UserError: networks that the model brings along cannot be had.
     """
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
     task = Task(count, config.data.shot, side or config.data.size, text_width, tuple(config.data.classes))

@@ -203,8 +203,7 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
 def resume(training: Training, allow_changes: bool) -> None:
     """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
 
-    Raises:
-        UserError: as ``check_continues``, or its optimisers are of other parameters.
+    UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
     path, content = training.folder.path / LAST, StageFolder(training.folder.path).newest()
     check_continues(content, training.state, path, allow_changes)

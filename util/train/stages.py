@@ -33,8 +33,7 @@ def train_stage(
 ) -> int:
     """Run a stage, base or meta, and return the exit code.
 
-    Args:
-        base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
+    ``base`` is a base-stage checkpoint that the meta stage starts from, in place of the run's own.
     """
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
         if config.run.deterministic:

@@ -69,10 +69,8 @@ class ImageList:
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
-    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data.
-
-    Raises:
-        UserError: the list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
+    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data. UserError: the
+    list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
     return _without_rare(_of_fold(index, fold, data, True, published), data)
 

@@ -144,8 +144,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 def read_rows(path: Path, words: int) -> list[list[str]]:
     """Return the first words of each line of a list: a name, or with three words a mask, its class id and its photo.
 
-    Raises:
-        UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
+    UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
     """
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_text(path, "this list", "set data.train_list / data.test_list").splitlines(), 1):
@@ -164,9 +163,8 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
-    Raises:
-        UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or
-            two names are of one photo.
+    UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or two names
+    are of one photo.
     """
     if data.name in ARRAYS:
         return _of_arrays(*ARRAYS[data.name](data, part), len(data.classes))
