@@ -5,9 +5,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from util import cli
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
 from util.checkpoints.run import OPTIONS, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, network_to_train
+from util.config import command_line
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
@@ -26,6 +28,19 @@ from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
 log = logging.getLogger("symnet")
+
+
+def command(stage: str, about: str | None) -> int:
+    """Run a stage, base or meta, as a command line asks, or print its config; return the exit code."""
+    parser = command_line.parser(about)
+    cli.add_training_options(parser)
+    if stage == "meta":
+        parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
+    options = parser.parse_args()
+    if command_line.show(options):
+        return 0
+    base, config = getattr(options, "checkpoint", None), command_line.read(options)
+    return train_stage(stage, config, options.resume, options.overwrite, base, options.allow_changes)
 
 
 def train_stage(
