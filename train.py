@@ -1,7 +1,11 @@
 """Meta-train a model in episodes of the fold's base classes: ``python train.py config/<dataset>/<file>.yaml``."""
 
+from functools import partial
+
 from util import cli
-from util.train.stages import command
+from util.train import stages
+
+command = partial(stages.command, "meta", __doc__)
 
 if __name__ == "__main__":
-    cli.main(lambda: command("meta", __doc__), training=True)
+    cli.main(command, training=True)

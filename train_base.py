@@ -1,7 +1,11 @@
 """Train encoder and base learner on the fold's base classes: ``python train_base.py config/<dataset>/<file>.yaml``."""
 
+from functools import partial
+
 from util import cli
-from util.train.stages import command
+from util.train import stages
+
+command = partial(stages.command, "base", __doc__)
 
 if __name__ == "__main__":
-    cli.main(lambda: command("base", __doc__), training=True)
+    cli.main(command, training=True)

@@ -366,7 +366,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("|")[2:8]] for line in said.out.splitlines() if "config/" in line]
-    (whole,) = (line for line in said.out.splitlines() if line.startswith("in all"))
+    (whole,) = (line for line in said.out.splitlines() if line.startswith("total:"))
     assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
