@@ -72,7 +72,7 @@ def test_both_stages_their_resumption_tests_and_predictions(
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth") and checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
     if gpu:  # one wait for the one step that was left
-        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith(("util/train/stages", "util/train/hooks"))}
+        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith(("util/train/trainer", "util/train/hooks"))}
         assert sum(frame.values()) == 1, frame
         gpu.waits.clear()
     (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))

@@ -26,7 +26,7 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
-from util.train.stages import train
+from util.train.trainer import train
 
 WORLD = World(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2

@@ -23,7 +23,7 @@ from util.run.network import build_model, prepare_network
 from util.run.processes import World
 from util.train import hooks, stages
 from util.train.optim import EMA, StepSchedule
-from util.train.stages import optimiser_step
+from util.train.trainer import optimiser_step
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}

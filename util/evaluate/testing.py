@@ -3,37 +3,29 @@
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from model.episode import LabelledImages, Output
-from model.generalised import GeneralisedModel
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.images.views import channels_first, numbered
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
-from util.evaluate.evaluate import BASE_ALONE, ChannelBoard, Observer, Scoreboard, run_pass
+from util.evaluate.evaluate import Observer, Scoreboard, run_pass
+from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER, predicted
+from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
 from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.report.charts import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
-from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
+from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe
-from util.run.loading import batches, evaluation_numbers
-from util.run.network import check_finite
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
@@ -191,56 +183,3 @@ def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]
     of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
     background, foreground = records[0, BACKGROUND_INTERSECTION:FURTHER].reshape(2, 2).tolist()
     return of_classes + (foreground if len(records) > 1 else []) + background
-
-
-# --- generalised segmentation: all runs are fitted, then each photo passes the encoder once for all ------------------
-
-
-class Photos(Dataset):
-    """Photos of a job's list by number, with labels of channels: background, base and novel classes, and 255."""
-
-    def __init__(self, job: Job, rows: Sequence[int]):
-        self.rows, self.index, self.view = rows, job.images.index, job.view
-        self.classes = job.context.fold.channels[1:]
-
-    def __getitem__(self, number: int) -> LabelledImages:
-        image, ids = self.view.apply(*self.index.pair(self.rows[number]))
-        return LabelledImages(channels_first(image), numbered(ids, self.classes))
-
-
-def run_generalised(job: Job, world: World) -> None:
-    """Fit every run of a job to its supports, and count each run's labels of its queries."""
-    started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
-    states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
-    bar = partial(tqdm, disable=not world.is_main, leave=False)
-    for seed, sampler in bar(job.samplers.items(), desc=f"{job.name}: fit", unit="run"):
-        states[seed] = _fitted(job, network, seed, world)
-        job.boards[seed] = ChannelBoard(job.context.fold, None if job.kept is None else partial(job.kept.add, seed))
-        for key in map(sampler, range(job.episodes[seed])):
-            wanted[key.query].append((seed, key.number))
-    rows = sorted(wanted)
-    numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
-    photos = batches(Photos(job, rows), numbers, job.context.config.data.workers, world.device)
-    for (place,), photo in zip(numbers, bar(photos, desc=job.name, total=len(numbers), unit="photo")):
-        height, width = job.view.shown(tuple(job.images.index.sizes[rows[place]]))
-        valid = torch.zeros_like(photo.label, dtype=torch.bool)
-        valid[:, :height, :width] = True
-        with torch.no_grad(), job.prepared.autocast():
-            features = network.base_features(photo.image)
-            check_finite(Output(features))
-            alone = predicted(network.base_probability(features, valid.shape[1:]))
-        for seed, number in wanted[rows[place]]:
-            found = network.channels(features, valid, states[seed], alone)
-            job.boards[seed].add_photo(number, photo.label, {FINAL: found, BASE_ALONE: alone})
-    job.seconds += time.monotonic() - started
-
-
-def _fitted(job: Job, network: GeneralisedModel, seed: int, world: World) -> Any:
-    """Return the state of a run; base objects of its supports are background."""
-    key, data = job.samplers[seed](0), job.context.config.data
-    photos = Photos(job, key.rows[1:])
-    numbers = evaluation_numbers(range(len(photos.rows)), data.shot, 0, 1)
-    images, labels = zip(*((p.image, p.label) for p in batches(photos, numbers, data.workers, world.device)))
-    novel = [label.masked_fill(label <= len(job.context.fold.base), 0) for label in labels]
-    with job.prepared.autocast():
-        return network.fit(images, novel, [data.classes[way.class_id - 1] for way in key.ways])

@@ -1,21 +1,9 @@
-"""The two training commands, base stage and meta stage: data, network and what they start from, and their loop.
-
-An interrupted run resumes to the same result.
-"""
+"""The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
 import logging
-import time
-import zlib
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
-
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from util import cli
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
@@ -36,7 +24,8 @@ from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import join
 from util.train import hooks
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
-from util.train.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
+from util.train.optim import EMA, StepSchedule, build_optimizers
+from util.train.trainer import train
 
 log = logging.getLogger("symnet")
 
@@ -147,67 +136,3 @@ def _validate(
     for number, picture in sorted(entry for part in world.gather(examples.shown) for entry in part.items()):
         out.image(f"validation/{number}", picture, step)
     return scores[FINAL if FINAL in scores else BASE]["miou"], scores
-
-
-# --- the loop --------------------------------------------------------------------------------------------------------
-
-
-def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Validate | None, seed: int) -> bool:
-    """Train to the end and return True; False: interrupted, with a checkpoint to resume from.
-
-    Args:
-        batches: of the steps that are left, ``accumulate`` of them for each.
-        validate: scores the network after the epochs that the stage names; None: never.
-    """
-    stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
-    training.prepared.network.train()
-    bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
-    with training.interrupt as interrupt, bar, suppress(hooks.Interrupted):
-        hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
-        while progress.step < schedule.steps and not hooks.patience_spent(training):
-            rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
-            # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
-            torch.manual_seed(zlib.crc32(f"{seed} {progress.step} {world.rank}".encode()))
-            losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
-            progress.step += 1
-            training.ema.update(progress.step)
-            hooks.record(training, losses, rates, bar)
-            if interrupt.agreed:
-                hooks.save(training)
-                break
-            hooks.end_epoch(training, validate)
-            if time.monotonic() - training.saved_at > stage.save_minutes * 60 and not progress.on_record:
-                hooks.save(training)
-        else:
-            hooks.finish(training)
-            return True
-    world.wait()  # no process ends before the checkpoint is written: its end may end all others
-    log.info("interrupted after step %d; train.sh, train_base.py and train.py continue with --resume", progress.step)
-    return False
-
-
-def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
-    """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
-    learner: Any = training.prepared.learner
-    optimizers, scaler = training.optimizers.values(), training.scaler
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    means: dict[str, Tensor] = {}
-    for i, batch in enumerate(parts):
-        is_last = i == len(parts) - 1  # processes sum their gradients in the last part alone
-        alone = isinstance(learner, DistributedDataParallel) and not is_last
-        with learner.no_sync() if alone else nullcontext():
-            with training.prepared.autocast():
-                losses = learner(batch).losses
-            scaler.scale(sum(losses.values()) / len(parts)).backward()
-        for name, value in losses.items():
-            means[name] = means.get(name, 0) + value.detach() / len(parts)
-    if training.stage.clip_grad_norm is not None:
-        for optimizer in optimizers:
-            scaler.unscale_(optimizer)
-        learnt = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(learnt, training.stage.clip_grad_norm)
-    for optimizer in optimizers:
-        scaler.step(optimizer)
-    scaler.update()
-    return means
