@@ -134,7 +134,7 @@ def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, 
 
 @pytest.mark.process
 def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, own: tuple) -> None:
-    code = "import pathlib, util.prepare.staging as s\n"
+    code = "import pathlib, util.files as s\n"
     code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
     words, pipe = [sys.executable, "-c", code], subprocess.PIPE
     with subprocess.Popen(words, env={"PYTHONPATH": str(REPOSITORY)}, stdin=pipe, stdout=pipe) as other:

@@ -233,8 +233,7 @@ def side_by_side(
         out: the figure's file, without its suffix.
         suffix: see ``write_figure``.
 
-    Raises:
-        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
+    UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
     """
     boards: list[Panels] = [[] for _ in episodes]
     first: tuple[Path, list] | None = None

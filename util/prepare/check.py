@@ -57,6 +57,12 @@ class Finding(NamedTuple):
     mend: str = ""  # command or advice if it is not met
 
 
+def lacking(findings: list[Finding]) -> list[str]:
+    """Return a line for each prerequisite that is not met; one that several methods share is named once."""
+    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
+    return [*lines.values()]
+
+
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
 
 

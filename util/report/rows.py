@@ -84,8 +84,7 @@ def row_name(result: Result) -> str:
 def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
     """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
 
-    Raises:
-        UserError: names two of them, what they differ in, and the mend.
+    UserError: names two of them, what they differ in, and the mend.
     """
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, r in results.items():
