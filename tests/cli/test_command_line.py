@@ -66,19 +66,13 @@ def test_without_these_options_nothing_is_shown(capsys) -> None:
     [
         (["split1"], "cannot read this config"),
         (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
-        (
-            ["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"],
-            "--net .* go with",
-        ),
+        (["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"], "--net .* go with"),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],
 )
 def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> None:
     with pytest.raises(UserError, match=part):
         command_line.read(command_line.parser(None).parse_args(words))
-
-
-# --- without the packages --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.process

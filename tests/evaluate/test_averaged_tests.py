@@ -86,11 +86,7 @@ def test_the_feature_cache_changes_no_count(
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "scales", "sides"),
-    [
-        ("symnet", 33, "[1.0, 1.5]", "33, 49"),
-        ("ssp", 65, "[0.75, 1.0]", "49, 65"),
-    ],
+    ("model", "size", "scales", "sides"), [("symnet", 33, "[1.0, 1.5]", "33, 49"), ("ssp", 65, "[0.75, 1.0]", "49, 65")]
 )
 def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str, sides: str) -> None:
     own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}

@@ -100,7 +100,7 @@ SGD = {"kind": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "schedu
 BAM_META = {"batch": 8, "batch_per": "run", "patience": 75, "validate_seed": 321, "validate_episodes": 1000}
 PUBLISHED = {  # settings that differ from the file are wrong numbers that nobody notices
     "pascal_split0_ssp_resnet50": {
-        "meta_stage.optimizers.main": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "step"},
+        "meta_stage.optimizers.main": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "step"}
     },
     "pascal_split0_dcama_swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
     "pascal_split0_hdmnet_resnet50": {"meta_stage": {"validate_every": 1, "validate_episodes": 1000}},
@@ -181,9 +181,6 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
     assert sorted(laps[0]) == sorted(laps[1]) == sorted(images.pairs)
     item = episodes[0]
     assert item.query.shape[-2:] == (64, 64) and item.query.dtype == torch.float32
-
-
-# --- refused checkpoints ---------------------------------------------------------------------------------------------
 
 
 def _published(model: str) -> dict[str, torch.Tensor]:

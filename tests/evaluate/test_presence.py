@@ -28,9 +28,6 @@ EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
     random = np.random.default_rng(0)
     x = random.normal([3, -50], [0.1, 20], (4000, 2))
@@ -50,9 +47,6 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
     assert found["presence_auroc"] == pytest.approx(100 * np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
     assert found["presence_accuracy"] == pytest.approx(100 * np.mean((ranks > 5) == present))
     assert "presence_auroc" not in presence_scores([True], [1.0], [True])
-
-
-# --- the command -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.train

@@ -23,7 +23,7 @@ def config(mini_yaml):
     return partial(quick_config, mini_yaml)
 
 
-def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path):
+def test_pictures_are_the_worst_and_best_and_the_sheet_needs_no_network(config, tmp_path: Path, charts):
     score(config(), save_images={"worst": 3, "best": 2, "random": 4})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     page = (folder / "pictures/index.html").read_text()
@@ -58,7 +58,7 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
     assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
 
 
-def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path):
+def test_a_second_test_leaves_no_picture_of_the_first(config, tmp_path: Path, charts):
     score(config(PROTOTYPE, "test.pictures=2"), save_images={"worst": 2})
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     assert (folder / "pictures/index.html").exists()

@@ -90,9 +90,6 @@ def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple,
     assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
 
 
-# --- what a user's folders hold -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def copied(own: tuple, mini_root: Path, tmp_path: Path) -> tuple[tuple[object, ...], Path, Path]:
     """Return the arguments for folders that a test may change, and the folders of photos and masks."""
@@ -174,9 +171,6 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
     path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
     assert "300 classes" in prepare(*words, "--name", "other").error
-
-
-# --- a folder of masks for each class --------------------------------------------------------------------------------
 
 
 def test_folders_of_classes_keep_every_class_of_a_photo(
