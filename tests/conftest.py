@@ -123,7 +123,7 @@ def _merged(old: dict, new: dict) -> dict:
 
 @pytest.fixture
 def mini_yaml(tmp_path: Path, mini_root: Path):
-    """Return a function that writes a config of seconds' length over mini's and gives its path."""
+    """Return a function that writes a config of seconds' length over mini, with random weights, and gives its path."""
 
     def write(base: str = "mini_split0_resnet10.yaml", **sections: dict) -> Path:
         content = {
@@ -135,7 +135,7 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         model_class = class_of(model)
         content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)
         if model.encoder.backbone in (SMALL, "resnet18"):
-            content["model"] = {"encoder": {"backbone": NARROW}}
+            content["model"] = {"encoder": {"backbone": NARROW, "weights": None}}
         stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
         if model_class.has_base_stage:
             content["base_stage"] = {**stage, "size": 33}

@@ -56,11 +56,6 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert source_of(text, "backbone").startswith("config/encoder/resnet50.yaml:")
 
 
-def test_without_these_options_nothing_is_shown(capsys) -> None:
-    assert not command_line.show(command_line.parser(None).parse_args(["split1", "mini"]))
-    assert capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize(
     ("words", "part"),
     [

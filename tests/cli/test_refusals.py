@@ -8,7 +8,6 @@ import yaml
 
 from tests.outcome import run_script
 
-UNTRAINED = {"encoder": {"weights": None}}
 Snapshot = dict[str, tuple[int, bytes]]
 
 
@@ -22,7 +21,7 @@ def snapshot(folder: Path) -> Snapshot:
 
 @pytest.mark.train
 def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path: Path, capfd, monkeypatch) -> None:
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", model=UNTRAINED, test={"episodes": 2, "seeds": [0]})
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", test={"episodes": 2, "seeds": [0]})
     photo, *others = sorted((mini_root / "JPEGImages").iterdir())[:3]
     marked, out = f"{photo}:box=10,10,50,50", tmp_path / "found"
     predict = ("predict.py", "--config", path, "--set", "test.checkpoint=none", "--support", marked, "--query", photo)

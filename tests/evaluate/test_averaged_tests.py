@@ -23,7 +23,6 @@ from util.run.processes import World
 pytestmark = pytest.mark.train
 
 WORLD = World(0, 1, torch.device("cpu"))
-ENCODER = {"encoder": {"weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
 EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "test.edges=true", "data.shot=2")
 
@@ -34,7 +33,7 @@ def config(mini_yaml):
 
     def make(name: str = "prototype", *overrides: str, **sections: dict):
         base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
-        path = mini_yaml(base, **{"run": {"base_folder": None}, "model": ENCODER, "test": QUICK} | sections)
+        path = mini_yaml(base, **{"run": {"base_folder": None}, "test": QUICK} | sections)
         return read_config(path, list(overrides))
 
     return make

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.bcm import regression
-from tests.evaluate.quick import ENCODER, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.testing import test as score
@@ -35,7 +35,7 @@ def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: 
     made = new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "symnet.pth")  # of a method with a base learner
     bare = new_checkpoint(quick_config(mini_yaml, SYMNET.replace("_resnet", "_ssp_resnet")), tmp_path / "ssp.pth")
     test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
-    path = mini_yaml("mini_split0_bcm_resnet10.yaml", model=ENCODER, test=test, protocols=ENTRY)
+    path = mini_yaml("mini_split0_bcm_resnet10.yaml", test=test, protocols=ENTRY)
     (result,) = score(read_config(path))
     folder = next((tmp_path / "runs").rglob(RESULT)).parent
     assert {outcome for outcome, _ in checks_of(folder / RESULT, read_result(folder / RESULT)).values()} == {AGREES}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import spawned
-from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.read import read_config
@@ -32,7 +32,7 @@ def config(mini_yaml):
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     few, names = QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}, ("symnet", "bam", "hsnet")
-    path = mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=few)
+    path = mini_yaml(SYMNET, run={"seed": 1}, test=few)
 
     def files() -> list:
         folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]

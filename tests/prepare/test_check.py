@@ -57,7 +57,7 @@ def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_pat
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
-    path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
+    path = mini_yaml("mini_split0_resnet10.yaml")
     config = read_config(path, [])
     network = build_model(config, NAME_VECTOR_WIDTH)
     network.freeze()

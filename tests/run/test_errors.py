@@ -15,14 +15,13 @@ from util.errors import UserError
 from util.train.stages import train_meta
 
 SSP = "mini_split0_ssp_resnet10.yaml"
-UNTRAINED = {"encoder": {"weights": None}}
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
 
 
 @pytest.fixture
 def long(mini_yaml):
     """Return a function that writes the config of a training that would last."""
-    return lambda **sections: mini_yaml(SSP, model=UNTRAINED, **({"meta_stage": STAGE} | sections))
+    return lambda **sections: mini_yaml(SSP, **({"meta_stage": STAGE} | sections))
 
 
 def errors(*processes: spawned.Spawned) -> list[str]:
