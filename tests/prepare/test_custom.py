@@ -24,18 +24,6 @@ from util.prepare import datasets
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a project folder with the configs that data sets of one's own inherit from; the current folder."""
-    root = tmp_path / "project"
-    for part in ("model", "encoder"):
-        shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
-    for file in ("default.yaml", "protocols.yaml"):
-        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
-    monkeypatch.chdir(root)
-    return root
-
-
-@pytest.fixture
 def own(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
