@@ -22,7 +22,7 @@ from util.run.processes import World
 pytestmark = pytest.mark.train
 
 WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
-EPISODES = 20  # more images in all than the list has
+EPISODES = 14  # more images in all than the list has
 WORLD = World(0, 1, torch.device("cpu"))
 
 

@@ -48,11 +48,11 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
         return forward(network, episode)
 
     monkeypatch.setattr(PrototypeBaseline, "forward", counted)
-    score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 14}, figures="svg")
+    score(config(PROTOTYPE, "data.shot=3"), save_images={"random": 4}, figures="svg")
     assert passes["network"] == 14
     folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
     pictures = sorted(p.name for p in (folder / "pictures").iterdir())
-    assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 14
+    assert len([p for p in pictures if p.endswith(".svg")]) == len([p for p in pictures if p.endswith(".png")]) == 4
     assert "support 3" in (folder / "pictures" / next(p for p in pictures if p.endswith(".svg"))).read_text()
     log = (folder / "log.txt").read_text()
     assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
