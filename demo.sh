@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets everything up in .venv and trains and tests Sym-Net on a data set drawn by code: no download, CPU, some minutes.
+# Sets everything up in .venv and trains and tests Sym-Net+ on a data set drawn by code: no download, CPU, some minutes.
 set -e
 cd "$(dirname "$0")"
 [ -x .venv/bin/python ] || python3 -m venv .venv

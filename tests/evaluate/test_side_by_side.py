@@ -51,7 +51,7 @@ def test_what_cannot_stand_beside_is_refused(mini_yaml, episodes, change: str, m
     folders = [result_folder(config, "symnet") for config in configs]
     if not message:  # weights that were scored are gone
         result = read_result(folders[1] / "result.json")
-        path, message = folders[1] / "result.json", "other weights today"
+        path, message = folders[1] / "result.json", "the weights have changed"
         path.write_text(path.read_text().replace(result["weights"], "0" * 64))
     with pytest.raises(UserError, match=message):
         side_by_side(folders, episodes, tmp_path / "figure")

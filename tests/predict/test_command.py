@@ -152,7 +152,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     monkeypatch.chdir(tmp_path)
     small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
     line, mark, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
-    assert line == "no --checkpoint: takes Pocket, trained on the 20 classes of pascal"
+    assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
     assert re.fullmatch(r"object: 1 mark, \d+ % of the photo; photos below 31 % get no mask", mark)
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")

@@ -35,7 +35,11 @@ def test_the_difference_is_that_of_summed_counts(leave, scored):
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
     assert 0 < low < of_b - of_a < high
     text = str(compare(leave("c", a), leave("d", b)))
-    assert f"B - A = {of_b - of_a:+.2f}" in text and "90 query images" in text and "beyond the noise" in text
+    assert (
+        f"B - A = {of_b - of_a:+.2f}" in text
+        and "90 query images" in text
+        and "significant: the interval excludes 0" in text
+    )
 
 
 def test_the_interval_is_as_wide_as_theory_says(scored):
@@ -98,9 +102,11 @@ def test_the_prediction_alone_has_edges(leave):
     path, episodes = leave("e"), counts(5, 60, 0.6)
     (path / MANIFEST).write_text(Manifest({**HEADER, "averaged": "edges, 1 pass"}, episodes).text())
     of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
-    assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "the noise" in verdict
+    assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "significant: " in verdict
     assert "scored differently" in str(compare(path, plain := leave("plain", episodes)))
-    assert "the noise" in compare(path, plain, output="meta:network").notes[-1]  # of the plain one it is the prediction
+    assert (
+        "significant: " in compare(path, plain, output="meta:network").notes[-1]
+    )  # of the plain one it is the prediction
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):

@@ -186,7 +186,7 @@ class Run:
         if not (kept := [text for text in options if _key(text) not in given]):
             return self
         if os.environ.get("RANK", "0") == "0":
-            print(f"{place}: the settings of its training hold here too: {', '.join(kept)}", flush=True)
+            print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.path, [*kept, *self.config.given]))
 
     def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -126,7 +126,7 @@ def mend_of_missing(path: Path, backbone: str | None) -> str:
     digits = checksum_of(path.name)
     checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
     plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-    ways = f", or after python prepare.py weights {backbone} {plain}" if backbone in downloadable() else ""
+    ways = f", or run python prepare.py weights {backbone} and add {plain}" if backbone in downloadable() else ""
     return f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0{ways}"
 
 

@@ -269,7 +269,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     if job.protocol.generalised:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
     if job.weights.digest != result["weights"]:
-        raise UserError(f"{path}: {job.weights.source} holds other weights today; score the run again with test.py")
+        raise UserError(f"{path}: {job.weights.source} the weights have changed since; test again with test.py")
     seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), job.samplers[seed]
     absent = job.protocol.absent > 0
     board = Scoreboard(len(config.data.classes), None, None, partial(seen.add, seed), absent, job.calibration)

@@ -86,8 +86,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             notes.append(task.note)
         rows.append([*cells, f"{hours:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / GB:.2f}"])
     free = free_bytes(config)
-    notes.append(f"in all {whole:.1f} hours, roughly, at {images:.4g} images a second")
-    notes.append(f"disk: {stay / GB:.1f} GB stay, {most / GB:.1f} more during a stage, {free / GB:.1f} are free")
+    notes.append(f"total: about {whole:.1f} hours, at {images:.4g} images a second")
+    notes.append(f"disk: {stay / GB:.1f} GB kept, {most / GB:.1f} GB more during a stage, {free / GB:.1f} GB free")
     print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
     if stay + most > free:
         mend = "free some space, or --set run.folder=<DIR> on another one"

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
-    adapt = "auto (default): three supports name a doubtful one, marks along the border are of materials; none: neither"
+    adapt = "auto (default): check three or more supports; marks along the border mean a material; none: neither"
     add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
     keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
     add("--keep-base", action="store_true", help=keep)

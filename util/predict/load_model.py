@@ -94,5 +94,5 @@ def load_model(
     network, loaded = load_weights(context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
     trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
-    note = f"no --checkpoint: takes {context.model_class.title}, {trained}" if is_default else ""
+    note = f"no --checkpoint: uses {context.model_class.title}, {trained}" if is_default else ""
     return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)

@@ -59,8 +59,10 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     if len({*notes}) > 1 and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
         out.notes.append("scored differently: the difference is that of the scoring too, no verdict on the systems")
     else:
-        where, contains = ("within", "contains") if low <= 0 <= high else ("beyond", "does not contain")
-        out.notes.append(f"{where} the noise: the interval {contains} 0")
+        significant = (
+            "not significant: the interval contains 0" if low <= 0 <= high else "significant: the interval excludes 0"
+        )
+        out.notes.append(significant)
     return out
 
 
