@@ -65,12 +65,12 @@ class Episode(Batch):
     number: Tensor  # (B,) int64, episode numbers, which seed everything random in the episodes
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
-    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one: the base learner does not claim it
+    left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     cached_support: list[Any] | None = None  # from ``cache_support``: B * K supports, or K that all share
     cached_query: list[Any] | None = None  # from ``cache_query``: B queries in all
 
     def own_class(self, training: bool) -> Tensor | None:
-        """Return the base class (B,) that a base learner must not claim: in training the episode's own."""
+        """Return the base class (B,) that a base learner must not suppress: in training the episode's own."""
         return self.base_id if training else self.left_out
 
     def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:

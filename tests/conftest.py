@@ -1,5 +1,7 @@
 """Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
 
+import functools
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,12 @@ from tests import spawned
 from tests.narrow import NARROW
 from tests.paths import REPOSITORY, SHARED
 from tests.pretend import pretend_cuda
+from util.config import compose
 from util.config.read import read_config
+from util.config.tree import Tree, parse_file
 from util.data.mini import generate
+from util.evaluate import testing
+from util.report import run_folder
 
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
@@ -52,6 +58,39 @@ def one_thread() -> None:
     cv2.setNumThreads(1)
 
 
+@functools.cache
+def _parsed(path: Path, place: Path) -> bytes:
+    return pickle.dumps(parse_file(path))
+
+
+def _parse_file(path: Path) -> Tree:
+    """Return what ``parse_file`` does, of a config of the project as it was when it was read first."""
+    place = path.absolute()
+    ours = place.is_relative_to(REPOSITORY / "config") and place.exists()
+    return pickle.loads(_parsed(path, place)) if ours else parse_file(path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def what_stays_is_read_once() -> Iterator[None]:
+    """Parse a config of the project once in the session, and ask git once: most tests do both, which takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "parse_file", _parse_file)
+        patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts out of results, which take longer than a test's episodes, unless a test has ``charts``."""
+    if "charts" not in request.fixturenames:
+        monkeypatch.setattr(testing, "write_charts", lambda *_: None)
+
+
+@pytest.fixture
+def charts() -> None:
+    """Let results have their charts."""
+
+
 @pytest.fixture(autouse=True)
 def only_marked_tests_spawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``spawned`` refuse to start a process for a test without the mark ``process``, which --quick leaves out."""
@@ -84,7 +123,7 @@ def _merged(old: dict, new: dict) -> dict:
 
 @pytest.fixture
 def mini_yaml(tmp_path: Path, mini_root: Path):
-    """Return a function that writes a config of seconds' length over mini's and gives its path."""
+    """Return a function that writes a config of seconds' length over mini, with random weights, and gives its path."""
 
     def write(base: str = "mini_split0_resnet10.yaml", **sections: dict) -> Path:
         content = {
@@ -96,7 +135,7 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         model_class = class_of(model)
         content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)
         if model.encoder.backbone in (SMALL, "resnet18"):
-            content["model"] = {"encoder": {"backbone": NARROW}}
+            content["model"] = {"encoder": {"backbone": NARROW, "weights": None}}
         stage = {"epochs": 1, "batch": 4, "batch_per": "run", "validate_every": 1, "validate_episodes": 4}
         if model_class.has_base_stage:
             content["base_stage"] = {**stage, "size": 33}

@@ -1,10 +1,18 @@
 """Imports of the process from which the tests fork scripts (see spawned.py); nothing is computed."""
 
+import matplotlib.figure  # noqa: F401  # of charts
 import timm  # noqa: F401
 import torch
 import torchvision.models  # noqa: F401  # with torch's compiler, which takes longest
 
+import predict  # noqa: F401
+import prepare  # noqa: F401
+import test  # noqa: F401
+import train  # noqa: F401
+import train_base  # noqa: F401
 from model import registry
+from tests import narrow  # noqa: F401
+from util import cli, page  # noqa: F401
 
 registry.models()
 torch.set_num_threads(1)

@@ -60,8 +60,7 @@ def words(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    Raises:
-        ArgumentTypeError: a word is no number of at least 1.
+    ArgumentTypeError: a word is no number of at least 1.
     """
     if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < 1]:
         raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least 1")
@@ -95,10 +94,8 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 
     An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130, and an
-    output that is no longer read (``... | head -1``) exit code 141, as with other programs.
-
-    Args:
-        training: see ``configure_process``.
+    output that is no longer read (``... | head -1``) exit code 141, as with other programs. For ``training`` see
+    ``configure_process``.
     """
     configure_process(training)
     try:
@@ -134,10 +131,8 @@ def heed_stops() -> None:
 def configure_process(training: bool = False) -> None:
     """Set up allocator and logging of this process and of those that it starts; a second call changes nothing.
 
-    Only commands call it; importing a module of this project changes nothing in the process.
-
-    Args:
-        training: whether the process repeats one step often, so that all memory that it frees is used again.
+    Only commands call it; importing a module of this project changes nothing in the process. A process that is
+    ``training`` repeats one step often, so that all memory that it frees is used again.
     """
     # Large tensors then lie in large pages where the system has them; else an encoder on the CPU spends a sixth of
     # its time on page faults, since each layer returns its maps to the system.

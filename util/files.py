@@ -1,13 +1,15 @@
-"""Reading of files with errors of one line, atomic writing, fingerprints, locks, and links in place of copies."""
+"""Reading of files with errors of one line, atomic writing of files and folders, fingerprints, locks, links."""
 
 import contextlib
 import fcntl
+import getpass
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,8 +27,7 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
         what: the word for the file in messages, such as ``this list``.
         mend: the end of messages: what the user can do.
 
-    Raises:
-        UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
+    UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
     """
     try:
         return parse(path.read_bytes())
@@ -65,8 +66,7 @@ def write_atomically(
         durable: whether the content is on the disk before the file is renamed, so that a power cut loses neither.
         previous: becomes the old file.
 
-    Raises:
-        WriteError: the disk is full or the folder cannot be written.
+    WriteError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{path.name}")
     try:
@@ -152,3 +152,45 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     except OSError as error:
         raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
+
+
+# --- folders made aside, and moved to their place when complete ------------------------------------------------------
+
+
+def refuse_other_files(out: Path, marker: str) -> None:
+    """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
+    if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
+
+
+@contextlib.contextmanager
+def made_aside(out: Path, marker: str) -> Iterator[Path]:
+    """Return the context in which a folder is filled that becomes ``out``, or whose parts replace those of ``out``.
+
+    ``marker`` is a file that every folder made in this way holds. UserError: another process of this user makes
+    ``out``, it holds other files, or the block raises; nothing has changed then.
+    """
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
+    with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
+        refuse_other_files(out, marker)
+        aside = out.with_name(f".{out.name}.making")
+        lacking = [folder for folder in aside.parents if not folder.exists()]
+        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted run
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            out.mkdir(exist_ok=True)
+            for part in aside.iterdir():
+                if (out / part.name).is_dir():
+                    shutil.rmtree(out / part.name)
+                os.replace(part, out / part.name)
+            aside.rmdir()
+        except BaseException as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for folder in lacking:
+                    folder.rmdir()
+            if isinstance(error, UserError):
+                raise UserError(str(error).replace(str(aside), str(out))) from None
+            raise

@@ -39,8 +39,7 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         as_yaml: also take text that reads as a number for a float (YAML 1.1 reads 1e-4, without a dot, as text) and a
             number for text.
 
-    Raises:
-        Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
+    Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."

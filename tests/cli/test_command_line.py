@@ -56,29 +56,18 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert source_of(text, "backbone").startswith("config/encoder/resnet50.yaml:")
 
 
-def test_without_these_options_nothing_is_shown(capsys) -> None:
-    assert not command_line.show(command_line.parser(None).parse_args(["split1", "mini"]))
-    assert capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize(
     ("words", "part"),
     [
         (["split1"], "cannot read this config"),
         (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
-        (
-            ["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"],
-            "--net .* go with",
-        ),
+        (["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"], "--net .* go with"),
         (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
     ],
 )
 def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> None:
     with pytest.raises(UserError, match=part):
         command_line.read(command_line.parser(None).parse_args(words))
-
-
-# --- without the packages --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.process

@@ -33,9 +33,6 @@ def configs(tmp_path: Path) -> Path:
     return root
 
 
-# --- the parts that a name gives -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "files", "entries"),
     [
@@ -119,9 +116,6 @@ def test_an_entry_that_can_never_count_is_refused(configs: Path, content: str, m
         read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
 
 
-# --- values that depend on the composition ---------------------------------------------------------------------------
-
-
 def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
     content["data"]["name"] = "pets"
@@ -138,9 +132,6 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
     left = {p.stem for p in experiments(configs) if p.parent.name == "pets"}
     assert left >= {"pets_split0_ssp_resnet50"} and not left & {"pets_split0_bam_resnet50", "pets_split0_resnet50"}
-
-
-# --- names that mean nothing -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

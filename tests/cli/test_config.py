@@ -10,8 +10,6 @@ from tests.cli.configs import MINI, read_text, refusal, write_config
 from tests.paths import REPOSITORY
 from util.config.read import read_config
 
-# --- inheritance -----------------------------------------------------------------------------------------------------
-
 
 def test_sections_are_merged_key_by_key_and_lists_replaced(tmp_path: Path) -> None:
     write_config(
@@ -43,9 +41,6 @@ def test_the_dataclasses_are_the_one_home_of_defaults() -> None:
 def leaves(content: dict) -> Iterator[object]:
     for value in content.values():
         yield from leaves(value) if isinstance(value, dict) else [value]
-
-
-# --- overrides -------------------------------------------------------------------------------------------------------
 
 
 def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) -> None:

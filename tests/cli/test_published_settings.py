@@ -3,7 +3,8 @@
 import pytest
 
 from tests.paths import REPOSITORY
-from util.config.read import read_config
+from util.config.read import read_config, to_dict
+from util.config.tree import find
 
 CONFIGS = REPOSITORY / "config"
 BACKBONES = ("resnet50", "resnet101", "vgg16")
@@ -62,12 +63,66 @@ def test_published_settings_of_a_data_set(dataset: str) -> None:
     assert dataset == "pascal" or config.model.scales == [81, 40, 20, 10]
 
 
-@pytest.mark.parametrize(("dataset", "size", "batch", "epochs"), [("pascal", 473, 16, 200), ("coco", 633, 24, 50)])
-def test_published_settings_of_hdmnet(dataset: str, size: int, batch: int, epochs: int) -> None:
-    config = read_config(CONFIGS / f"{dataset}/{dataset}_split3_hdmnet_vgg16.yaml")
-    symnet = read_config(CONFIGS / f"{dataset}/{dataset}_split3_vgg16.yaml")
-    assert config.base_stage == symnet.base_stage and config.model.base == symnet.model.base  # they may share it
-    meta, main = config.meta_stage, config.meta_stage.optimizers["main"]
-    assert (config.data.size, meta.batch, meta.batch_per, meta.epochs) == (size, batch, "run", epochs)
-    assert (main.kind, main.lr, main.weight_decay, meta.augment.fit) == ("adamw", 1e-3, 0.01, "stretch")
-    assert config.protocols[config.test.protocol].seeds == [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]
+SGD = {"kind": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "poly"}
+BAM_META = {"batch": 8, "batch_per": "run", "patience": 75, "validate_seed": 321, "validate_episodes": 1000}
+OF_METHODS = {  # settings that differ from the file are wrong numbers that nobody notices
+    "pascal_split0_ssp_resnet50": {
+        "meta_stage.optimizers.main": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "step"}
+    },
+    "pascal_split0_dcama_swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
+    "pascal_split0_hdmnet_resnet50": {"meta_stage": {"validate_every": 1, "validate_episodes": 1000}},
+    "pascal_split3_hdmnet_vgg16": {
+        "data": {"size": 473},
+        "meta_stage": {"batch": 16, "batch_per": "run", "epochs": 200},
+        "meta_stage.augment": {"fit": "stretch"},
+        "meta_stage.optimizers.main": {"kind": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+        "protocols.hdmnet": {"seeds": [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]},
+        "test": {"protocol": "hdmnet"},
+    },
+    "coco_split3_hdmnet_vgg16": {
+        "data": {"size": 633},
+        "meta_stage": {"batch": 24, "batch_per": "run", "epochs": 50},
+    },
+    "pascal_split0_sccan_resnet50": {
+        "meta_stage": {"epochs": 200, "batch": 8, "batch_per": "run", "patience": 75, "validate_midway": False},
+        "meta_stage.optimizers.main": SGD,
+        "meta_stage.optimizers.attention": {"kind": "adamw", "lr": 6e-5, "weight_decay": 0.01, "schedule": "constant"},
+    },
+    "coco_split0_sccan_resnet101": {
+        "data": {"size": 473, "fold_rule": "interleaved", "exclude_novel": True},
+        "meta_stage": {"epochs": 50, "patience": 75, "validate_midway": True, "validate_episodes": 4000},
+        "protocols.sccan": {"episodes": 4000},
+    },
+    "pascal_split1_hsnet_vgg16": {
+        "data": {"size": 400, "exclude_novel": False},
+        "meta_stage": {"query": "shuffled_pairs", "supports": "with_replacement", "input": "stretch", "batch": 20},
+        "meta_stage.optimizers.main": {"kind": "adamw", "lr": 1e-3, "weight_decay": 0, "schedule": "constant"},
+    },
+    "coco_split1_hsnet_resnet101": {"meta_stage": {"query": "class_then_query", "batch": 40, "epochs": 2000}},
+    "pascal_split2_bam_resnet50": {
+        "base_stage": {"images": "all", "epochs": 100, "batch": 12, "batch_per": "run", "size": 417, "patience": 75},
+        "meta_stage": {"epochs": 200, "validate_midway": False} | BAM_META,
+        "meta_stage.optimizers.main": SGD,
+        "meta_stage.augment": {"scale": [0.9, 1.1], "keep_target": 0.85, "fit": "crop"},
+    },
+    "coco_split2_bam_vgg16": {
+        "data": {"size": 641},
+        "base_stage": {"epochs": 20},
+        "base_stage.optimizers.main": {"lr": 2.5e-3},
+        "meta_stage": {"epochs": 50, "validate_midway": True} | BAM_META,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OF_METHODS)
+def test_published_settings_of_a_method(name: str) -> None:
+    config = to_dict(read_config(CONFIGS / f"{name.split('_')[0]}/{name}.yaml"))
+    for section, settings in OF_METHODS[name].items():
+        found = find(config, section)
+        assert {key: found[key] for key in settings} == settings, section
+
+
+@pytest.mark.parametrize("dataset", OF_DATA)
+def test_hdmnet_may_share_the_base_stage_of_symnet(dataset: str) -> None:
+    ours, symnet = (read_config(CONFIGS / f"{dataset}/{dataset}_split3_{m}vgg16.yaml") for m in ("hdmnet_", ""))
+    assert ours.base_stage == symnet.base_stage and ours.model.base == symnet.model.base

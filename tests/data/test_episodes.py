@@ -47,9 +47,6 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
     return out
 
 
-# --- the evaluation view ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("part", [1, 2], ids=["train", "novel"])
 def test_evaluation_episode_equals_the_files(lists, part: int) -> None:
     fold, images, vectors = lists[0], lists[part], name_vectors(list(CLASS_NAMES))
@@ -65,9 +62,6 @@ def test_evaluation_episode_equals_the_files(lists, part: int) -> None:
                 assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
         assert (episode.class_id, episode.base_id) == (key.class_id, fold.base_table[key.class_id])
         assert (episode.text.numpy() == vectors[key.class_id]).all()
-
-
-# --- the training view -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("class_id", [1, 5])

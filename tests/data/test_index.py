@@ -115,24 +115,6 @@ def _spoil_unnoticed(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def test_second_load_reads_no_mask(tiny: DataSettings) -> None:
-    first = _load(tiny)
-    before = [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)]
-    assert len(before) == 1
-    for number in range(6):
-        _spoil_unnoticed(_mask_path(tiny, number))
-    second = _load(tiny)
-    assert (second.areas == first.areas).all() and second.fingerprint == first.fingerprint
-    assert [(p, p.stat().st_mtime_ns) for p in _cache_files(tiny)] == before
-
-
-def test_changed_mask_is_counted_anew(tiny: DataSettings) -> None:
-    first = _load(tiny)
-    _save_mask(_mask_path(tiny, 2), np.full((12, 10), 3, np.uint8))
-    second = _load(tiny)
-    assert second.areas[2].tolist() == [0, 0, 0, 120] and second.fingerprint != first.fingerprint
-
-
 def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     root = Path(tiny.root)
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
@@ -142,7 +124,7 @@ def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
         load_index(tiny, "train")
 
 
-def test_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
+def test_a_damaged_cache_file_and_that_of_a_changed_mask_are_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
     (path,) = _cache_files(tiny)
     whole = path.read_bytes()
@@ -151,7 +133,13 @@ def test_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     assert (_load(tiny).areas == first.areas).all()
     for number in range(6):
         _spoil_unnoticed(_mask_path(tiny, number))
-    assert (_load(tiny).areas == first.areas).all()  # the rebuilt index was also written
+    again, written = _load(tiny), path.stat().st_mtime_ns
+    assert (again.areas == first.areas).all() and again.fingerprint == first.fingerprint  # no mask was read
+    assert _cache_files(tiny) == [path] and path.stat().st_mtime_ns == written
+    for number in range(6):
+        _save_mask(_mask_path(tiny, number), np.full((12, 10), 3, np.uint8))
+    second = _load(tiny)
+    assert second.areas[2].tolist() == [0, 0, 0, 120] and second.fingerprint != first.fingerprint
 
 
 def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,6 @@ def listed(path: Path, novel: ImageList, data: DataSettings) -> ImageList:
     return novel_list(novel.index, Fold.of(data), replace(data, test_fold_list=str(path)))
 
 
-# --- a list of the user's own ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["{}__{:02d}", "{} {}", "JPEGImages/{}.jpg {}"])
 def test_queries_pairs_and_candidates_are_the_files(tmp_path: Path, novel: ImageList, mini_data, form: str) -> None:
     half = novel.pairs[::-2]
@@ -95,9 +92,6 @@ def test_what_is_no_list_of_the_data_is_named(tmp_path: Path, novel: ImageList, 
     path.write_text(content.format(name=novel.index.names[row], own=own, other=other))
     with pytest.raises(UserError, match=f"list.txt{place}"):
         listed(path, novel, mini_data())
-
-
-# --- published lists -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fold", range(4))

@@ -94,9 +94,6 @@ def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> N
     _check(train_list(train, split, strict), train_truth, split.base, split.novel)
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
-
-
 def _index(areas: list[list[int]]) -> Index:
     names = tuple(f"photo{n}" for n in range(len(areas)))
     paths = tuple(Path(n) for n in names)

@@ -79,9 +79,6 @@ def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, ori
     assert np.array_equal(read_mask_of(path, same), mask)  # the mask states its own orientation
 
 
-# --- damage ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def jpeg() -> bytes:
     out = io.BytesIO()
@@ -89,12 +86,16 @@ def jpeg() -> bytes:
     return out.getvalue()
 
 
-def test_damage_in_the_middle_of_a_jpeg_is_seen(jpeg: bytes, tmp_path: Path) -> None:
-    middle = len(jpeg) // 2
-    (tmp_path / "a.jpg").write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
+def test_damage_of_a_jpeg_is_seen(jpeg: bytes, tmp_path: Path) -> None:
+    middle, path = len(jpeg) // 2, tmp_path / "a.jpg"
+    path.write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
     for read in (read_image, read_photo):
         with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
-            read(tmp_path / "a.jpg")
+            read(path)
+    for content in (b"", b"no picture" * 50, jpeg[:160], jpeg[:middle], jpeg[:-100]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.jpg"):
+            read_image(path)
 
 
 def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path) -> None:

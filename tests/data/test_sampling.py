@@ -59,9 +59,6 @@ def golden_list() -> ImageList:
     return list_of(areas, (1, 2, 3), 30)
 
 
-# --- a pure function -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("rule", GOLDEN)
 @pytest.mark.parametrize("with_replacement", [False, True])
 def test_every_episode_is_legal_and_depends_on_its_number_alone(rule: str, with_replacement: bool) -> None:
@@ -99,9 +96,6 @@ def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(min
         check_shots(images, data)
 
 
-# --- order -----------------------------------------------------------------------------------------------------------
-
-
 def test_shuffle_visits_every_image_once_per_lap_and_laps_differ() -> None:
     for seed in SEEDS:
         images = golden_list()
@@ -117,9 +111,6 @@ def test_pairs_are_taken_in_the_order_of_the_list() -> None:
     sampler = EpisodeSampler(images, "pairs", 1, 0)
     found = [(sampler(n).query, sampler(n).class_id) for n in range(len(expected) + 5)]
     assert list(images.pairs) == expected and found == expected + expected[:5]
-
-
-# --- several ways, absent classes ------------------------------------------------------------------------------------
 
 
 def test_more_ways_keep_the_episode_and_add_classes_with_supports() -> None:
@@ -168,9 +159,6 @@ def test_pixels_of_other_ways_are_ignored_in_supports_and_numbered_in_labels(nov
             assert ((label == 255) == np.isin(classes, [3 - way.class_id, 255])).all()
             seen.add(bool((classes == 3 - way.class_id).any()))
     assert seen == {True, False}
-
-
-# --- workers and batches ---------------------------------------------------------------------------------------------
 
 
 def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> dict[str, torch.Tensor | None]:

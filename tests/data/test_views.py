@@ -142,9 +142,7 @@ def test_a_model_whose_settings_fix_the_size_keeps_its_own(monkeypatch):
 
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
-    encoder = {"backbone": "resnet10_narrow", "weights": None}
-    path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": encoder})
-    context = make_run_context(read_config(path, ["data.shot=2"]))
+    context = make_run_context(read_config(mini_yaml("mini_split0_prototype_resnet10.yaml"), ["data.shot=2"]))
     protocol = context.config.protocols["ssp"]
     sampler = run_data.protocol_sampler(context, run_data.images_for_test(context, False), protocol, 0)
     trials = run_data.trials(context, sampler, view_of(context.config, protocol), ("original",))

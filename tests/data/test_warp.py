@@ -24,9 +24,6 @@ def _well_within(region: np.ndarray) -> np.ndarray:
     return cv2.erode(region.astype(np.uint8), np.ones((3, 3)), **options) == 1
 
 
-# --- exact special cases of the training warp ------------------------------------------------------------------------
-
-
 def test_scale_changes_the_sharpness_of_a_squeezed_image() -> None:
     image, label = noise(120, 90), drawn_label(120, 90)
     still = _augment(fit="stretch")
@@ -74,9 +71,6 @@ def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(
     assert (out_label[20:] == IGNORE).all() and (out_label[:, 30:] == IGNORE).all()
 
 
-# --- keeping the target ----------------------------------------------------------------------------------------------
-
-
 def _kept_shares(keep: float) -> np.ndarray:
     """Return the target's share that crops of 97 px of a 200 x 160 image keep, over many draws."""
     image, label = np.zeros((200, 160, 3), np.uint8), np.zeros((200, 160), np.uint8)
@@ -88,9 +82,6 @@ def _kept_shares(keep: float) -> np.ndarray:
 def test_crop_keeps_the_target_where_it_can() -> None:
     assert (_kept_shares(0) < 0.85).mean() > 0.4  # else the test shows nothing
     assert _kept_shares(0.85).min() >= 0.85
-
-
-# --- statistics ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("probability", [0, 0.2, 1])

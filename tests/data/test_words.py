@@ -73,9 +73,6 @@ def test_name_vectors_are_unit_distinct_and_repeatable() -> None:
     assert (name_vectors(CLASSES) == table).all()
 
 
-# --- files of words ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", [*FORMS, "word2vec.bin.bz2", "fasttext.vec.xz"])
 def test_words_come_out_as_gensim_reads_them(tmp_path: Path, form: str) -> None:
     from gensim.models import KeyedVectors  # takes seconds, which not every test process needs

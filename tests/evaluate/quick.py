@@ -10,7 +10,6 @@ from util.config.settings import Config
 from util.run.context import make_run_context
 from util.run.network import build_model
 
-ENCODER = {"encoder": {"backbone": "resnet10_narrow", "stem": "plain", "weights": None}}
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
 FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
@@ -18,7 +17,7 @@ FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
 
 def quick_config(mini_yaml: Callable[..., Path], base: str = PROTOTYPE, *overrides: str) -> Config:
     """Return a config over the tiny data set, with overrides."""
-    return read_config(mini_yaml(base, model=ENCODER, test=QUICK), list(overrides))
+    return read_config(mini_yaml(base, test=QUICK), list(overrides))
 
 
 def lines(folder: Path) -> list[dict]:

@@ -1,13 +1,12 @@
 """Test-time averaging by the tester: its cost in the result, the sides that every model takes, refused settings."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.mismatch import Mismatch
-from tests.evaluate.quick import new_checkpoint
+from tests.evaluate.quick import lines, new_checkpoint
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
@@ -23,7 +22,6 @@ from util.run.processes import World
 pytestmark = pytest.mark.train
 
 WORLD = World(0, 1, torch.device("cpu"))
-ENCODER = {"encoder": {"weights": None}}
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
 EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "test.edges=true", "data.shot=2")
 
@@ -34,17 +32,10 @@ def config(mini_yaml):
 
     def make(name: str = "prototype", *overrides: str, **sections: dict):
         base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
-        path = mini_yaml(base, **{"run": {"base_folder": None}, "model": ENCODER, "test": QUICK} | sections)
+        path = mini_yaml(base, **{"run": {"base_folder": None}, "test": QUICK} | sections)
         return read_config(path, list(overrides))
 
     return make
-
-
-def counts(result: dict, tmp_path: Path, folder: str) -> list[dict]:
-    """Return the counts of every episode of a result that lies in this folder of the run."""
-    kept = tmp_path / "runs/tiny" / folder
-    assert json.loads((kept / "result.json").read_text()) == result
-    return [json.loads(line) for line in (kept / "episodes.jsonl").read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("model", "protocol"), [("hdmnet", "symnet"), ("prototype", "ssp")])
@@ -78,19 +69,17 @@ def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, 
 def test_the_feature_cache_changes_no_count(
     config, tmp_path: Path, capfd, model: str, options: tuple, name: str
 ) -> None:
-    own, folder = ("test.batch=1", "test.episodes=6", *options), f"test_2shot/{name}"
-    expected = counts(score(config(model, *own))[0], tmp_path, folder)
-    assert counts(score(config(model, *own, "test.cache_gib=1"))[0], tmp_path, folder) == expected
+    own, folder = ("test.batch=1", "test.episodes=6", *options), tmp_path / f"runs/tiny/test_2shot/{name}"
+    score(config(model, *own))
+    expected = lines(folder)
+    score(config(model, *own, "test.cache_gib=1"))
+    assert lines(folder) == expected
     line = next(line for line in "".join(capfd.readouterr()).splitlines() if "images from the feature cache" in line)
     assert int(line.split("seed 0: ")[1].split(" images")[0]) > 0, line
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "scales", "sides"),
-    [
-        ("symnet", 33, "[1.0, 1.5]", "33, 49"),
-        ("ssp", 65, "[0.75, 1.0]", "49, 65"),
-    ],
+    ("model", "size", "scales", "sides"), [("symnet", 33, "[1.0, 1.5]", "33, 49"), ("ssp", 65, "[0.75, 1.0]", "49, 65")]
 )
 def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str, sides: str) -> None:
     own = {"data": {"size": size, "shot": 2}, "test": {**QUICK, "episodes": 2, "flip": True, "fuse": "masks"}}
@@ -119,9 +108,9 @@ def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(con
 
 
 def test_presence_scores_are_of_the_network_without_edges(config, tmp_path: Path) -> None:
-    plain, moved = (score(config("prototype", *own), ["presence"])[0] for own in ((), ("test.edges=true",)))
-    folders = "test/presence_quick", "test/presence_edges_quick"
-    before, after = (counts(*pair) for pair in zip((plain, moved), (tmp_path, tmp_path), folders))
+    for own in ((), ("test.edges=true",)):
+        score(config("prototype", *own), ["presence"])
+    before, after = (lines(tmp_path / f"runs/tiny/test/{name}_quick") for name in ("presence", "presence_edges"))
     assert [e["presence"] for e in before] == [e["presence"] for e in after]
     assert [e["outputs"]["final"] for e in before] != [e["outputs"]["final"] for e in after]
 
@@ -130,7 +119,7 @@ def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path
     own = "model.encoder.backbone=timm/test_efficientnet", "test.adapt=encoder", "test.episodes=2"
     result = score(config("pocket", *own, "data.shot=3"))[0]
     (words,) = result["averaged"]
-    assert "TaP" in words and counts(result, tmp_path, f"test_3shot/symnet_{words.replace(' ', '-')}_untrained_quick")
+    assert "TaP" in words and lines(tmp_path / f"runs/tiny/test_3shot/symnet_{words.replace(' ', '-')}_untrained_quick")
     for other in ("test.flip=true", "run.compile=true", "data.shot=1"):
         with pytest.raises(UserError, match=r"test\.adapt"):
             score(config("pocket", *own, "data.shot=2", other))

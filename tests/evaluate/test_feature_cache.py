@@ -8,7 +8,7 @@ import torch
 
 from model.encoders.features import Features
 from model.episode import Episode
-from tests.evaluate.quick import ENCODER, PROTOTYPE
+from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
 from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
@@ -22,7 +22,7 @@ from util.run.processes import World
 pytestmark = pytest.mark.train
 
 WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
-EPISODES = 20  # more images in all than the list has
+EPISODES = 14  # more images in all than the list has
 WORLD = World(0, 1, torch.device("cpu"))
 
 
@@ -33,7 +33,7 @@ WORLD = World(0, 1, torch.device("cpu"))
 def run(request, mini_yaml):
     """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
     file, protocol_name = request.param
-    context = make_run_context(read_config(mini_yaml(file, model=ENCODER, test={"protocol": protocol_name})))
+    context = make_run_context(read_config(mini_yaml(file, test={"protocol": protocol_name})))
     network = build_model(context.config, context.text_width)
     data = validation_episodes(context, images_for_test(context, progress=False))
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from model.bcm import regression
-from tests.evaluate.quick import ENCODER, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import SYMNET, new_checkpoint, quick_config
 from util.config.read import read_config
 from util.errors import UserError
-from util.evaluate import testing
 from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, checks_of
 from util.report.schema import RESULT, read_result
@@ -33,11 +32,10 @@ def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.train
 def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(regression, "PENALTIES", [1.0])
-    monkeypatch.setattr(testing, "write_charts", lambda *_: None)
     made = new_checkpoint(quick_config(mini_yaml, SYMNET), tmp_path / "symnet.pth")  # of a method with a base learner
     bare = new_checkpoint(quick_config(mini_yaml, SYMNET.replace("_resnet", "_ssp_resnet")), tmp_path / "ssp.pth")
     test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
-    path = mini_yaml("mini_split0_bcm_resnet10.yaml", model=ENCODER, test=test, protocols=ENTRY)
+    path = mini_yaml("mini_split0_bcm_resnet10.yaml", test=test, protocols=ENTRY)
     (result,) = score(read_config(path))
     folder = next((tmp_path / "runs").rglob(RESULT)).parent
     assert {outcome for outcome, _ in checks_of(folder / RESULT, read_result(folder / RESULT)).values()} == {AGREES}

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.evaluate.quick import ENCODER, PROTOTYPE, lines
+from tests.evaluate.quick import PROTOTYPE, lines
 from tests.model.small import drawn_episode, small_model
 from util.checkpoints.checkpoint import digest_of
 from util.checkpoints.weights import fill_encoder
@@ -26,9 +26,6 @@ from util.run.network import build_model
 
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}
-
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
@@ -52,12 +49,9 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
     assert "presence_auroc" not in presence_scores([True], [1.0], [True])
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.train
 def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yaml, tmp_path: Path, capsys) -> None:
-    path = mini_yaml(PROTOTYPE, model=ENCODER, test=QUICK)
+    path = mini_yaml(PROTOTYPE, test=QUICK)
     plain = score(read_config(path), ("presence",))[0]
     assert plain["calibration"] is None and "always_shown" not in plain["mean"]
     no_list = ["data.test_list=no_such_list.txt", "test.episodes=160"]  # no test image is read
@@ -96,7 +90,7 @@ def test_a_base_learner_does_not_claim_a_class_that_plays_a_novel_one() -> None:
 
 
 def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_line(mini_yaml, tmp_path, caplog) -> None:
-    config = read_config(mini_yaml(PROTOTYPE, model=ENCODER))
+    config = read_config(mini_yaml(PROTOTYPE))
     own = tmp_path / "runs/tiny" / FILE
     own.parent.mkdir(parents=True)
     content = {"calibration": "sym-net-calibration/1", "model": "x", "made_for": "y", "made_on": "z", "scale": 1.0}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.quick import ENCODER, PROTOTYPE, lines
+from tests.evaluate.quick import PROTOTYPE, lines
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.lists.image_list import test_list as novel_list
@@ -24,7 +24,7 @@ def listed(mini_yaml, tmp_path: Path):
 
     def make(*more: str):
         protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
-        path = mini_yaml(PROTOTYPE, model=ENCODER, test=TEST, protocols=protocols)
+        path = mini_yaml(PROTOTYPE, test=TEST, protocols=protocols)
         data = read_config(path).data
         index = load_index(data, "test", progress=False)
         pairs = novel_list(index, Fold.of(data), data).pairs[::-1][:5]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import spawned
-from tests.evaluate.quick import ENCODER, FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.read import read_config
@@ -18,7 +18,6 @@ from util.evaluate.testing import test as score
 from util.report.compare import compare
 from util.report.result_table import title
 from util.report.schema import RESULT, read_result
-from util.run.loading import evaluation_numbers
 
 pytestmark = pytest.mark.train
 
@@ -33,7 +32,7 @@ def config(mini_yaml):
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
     few, names = QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}, ("symnet", "bam", "hsnet")
-    path = mini_yaml(SYMNET, model=ENCODER, run={"seed": 1}, test=few)
+    path = mini_yaml(SYMNET, run={"seed": 1}, test=few)
 
     def files() -> list:
         folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]
@@ -53,10 +52,11 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
 
 
-def test_every_episode_is_evaluated_once():
-    for processes in (1, 2, 3, 20):
-        numbers = [n for r in range(processes) for b in evaluation_numbers(range(13), 4, r, processes) for n in b]
-        assert sorted(numbers) == list(range(13))
+def test_a_folder_of_runs_that_is_a_file_is_refused_and_left_alone(config, tmp_path: Path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match=rf"^{tmp_path / 'taken'}.*run\.folder"):
+        score(config(PROTOTYPE, f"run.folder={tmp_path / 'taken'}", *FEW))
+    assert (tmp_path / "taken").read_text() == "a file"
 
 
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):

@@ -29,9 +29,6 @@ def refusal(text: object, photos: Path | None = None) -> str:
     return str(caught.value)
 
 
-# --- what is not understood ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("segmentation", [[], None, [[DOG[0], DOG[1], DOG[2], DOG[3]]], "absent"])
 def test_an_object_with_a_box_alone_is_a_box(tmp_path: Path, capsys, segmentation: Any) -> None:
     photo(tmp_path / "p0.jpg")
@@ -66,9 +63,6 @@ def test_labelmes_unknown_shapes_are_counted_by_kind(tmp_path: Path, capsys) -> 
     }
     assert "shapes of the kind 'cuboid' (1), shapes of the kind 'line' (1)" in capsys.readouterr().err
     assert "'cuboid' (1)" in refusal(labelme(tmp_path, ("dog", "cuboid", points(DOG))))
-
-
-# --- Label Studio ----------------------------------------------------------------------------------------------------
 
 
 def entry(box: tuple[int, ...], label: str | None, **changes: Any) -> dict[str, Any]:
@@ -169,8 +163,6 @@ def test_exports_that_lack_something_are_named(tmp_path: Path) -> None:
     assert "BRUSH_TO_PNG" in refusal(path.parent, tmp_path / "photos")
 
 
-# --- turned photos ---------------------------------------------------------------------------------------------------
-
 UPRIGHT, SQUARE = (20, 50, 55, 90), (5, 5, 30, 30)  # in the upright frame, 72 x 96; in both frames
 
 
@@ -215,9 +207,6 @@ def test_outlines_beyond_the_frame_of_a_photo_are_said(tmp_path: Path, capsys) -
     photo(tmp_path / "p0.jpg")
     areas(coco(tmp_path, {"segmentation": [[2 * number for number in outline(CAT)]]}))
     assert "beyond the stated size of 1 photos are cut, as of p0.jpg" in capsys.readouterr().err
-
-
-# --- names of classes and of files -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "unknown"), [("_background_", 0), ("__ignore__", 1440), ("void", 1440)])
@@ -291,9 +280,6 @@ def test_hidden_files_are_no_part_of_a_data_set(tmp_path: Path) -> None:
         (folder / "._data.yaml").write_bytes(b"\0\5"), (folder / "Thumbs.db").write_bytes(b"\0")
         assert areas(folder) == AREAS
     assert [one.name for one in PhotoFiles(root).paths] == [NFC]
-
-
-# --- words of messages -----------------------------------------------------------------------------------------------
 
 
 def test_yolos_class_may_be_a_decimal_number_and_its_names_begin_with_the_background(tmp_path: Path, capsys) -> None:

@@ -24,7 +24,7 @@ from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import _exit_code, main, parse
-from util.launch.tasks import usable_gpus
+from util.launch.tasks import Task
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
 SHORT = {
@@ -102,7 +102,7 @@ def test_help_names_all_options_of_a_script(script: str, command: Callable[[], o
 def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int, stage: str, used, monkeypatch):
     monkeypatch.setenv("NNODES", str(machines))
     config = read_config("config/pascal/pascal_split0_resnet50.yaml")
-    assert usable_gpus(config, stage, gpus) == used
+    assert Task(config, stage, gpus, Path()).used == used
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, monkeypa
     part = Part("symnet", config, config)
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
     monkeypatch.setattr(Part, "tasks", lambda *_: [])
-    monkeypatch.setattr(reproduce, "lacking", lambda _: [])
+    monkeypatch.setattr(reproduce, "needs_of", lambda _: [])
     monkeypatch.setattr(parts, "run_script", lambda *_: 3)
     monkeypatch.setattr(sys, "argv", ["reproduce", "mini", "resnet10", "0"])
     here, there = os.pipe()
@@ -366,7 +366,7 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     assert main() == EXIT_USER_ERROR and sorted((tmp_path / "runs").rglob("*")) == before
     said = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("|")[2:8]] for line in said.out.splitlines() if "config/" in line]
-    (whole,) = (line for line in said.out.splitlines() if line.startswith("in all"))
+    (whole,) = (line for line in said.out.splitlines() if line.startswith("total:"))
     assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [

@@ -54,7 +54,7 @@ def model_yaml(mini_yaml) -> Callable[[str], Path]:
 
     def write(model: str) -> Path:
         name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
-        return mini_yaml(name, model={"encoder": {"weights": None}})
+        return mini_yaml(name)
 
     return write
 
@@ -100,7 +100,7 @@ def baseline(mini_yaml, made: Made) -> Path:
     """Return a config of the baseline, which needs no checkpoint and segments something with random weights."""
     path = made.folder / "baseline.yaml"
     if not path.exists():
-        shutil.copy(mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"weights": None}}), path)
+        shutil.copy(mini_yaml("mini_split0_prototype_resnet10.yaml"), path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""A wrong option is one line on stderr, exit code 2, and no file; tests/cli has the malformed files."""
+"""A wrong option is one line on stderr, exit code 2, and no file."""
 
 import re
 from collections.abc import Callable

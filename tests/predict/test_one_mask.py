@@ -106,9 +106,6 @@ def test_class_ids_of_a_palette_that_a_program_sorted_are_refused(tmp_path: Path
         read_mask(tmp_path / "p0.png")
 
 
-# --- names of values, and of files -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("suffix", "file", "names", "values", "unknown"),
     [

@@ -1,11 +1,13 @@
 """Fixtures of the tests of prepare.py: a runner of the command, and small trees of VOC and SBD in each form."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.outcome import Outcome, run_script
+from tests.paths import REPOSITORY
 from tests.prepare import trees
 
 
@@ -28,6 +30,18 @@ def made(prepare: Callable[..., Outcome], tmp_path: Path) -> Callable[..., Outco
         return prepare(name, *words, *more)
 
     return call
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a project folder with the configs that data sets of one's own inherit from; the current folder."""
+    root = tmp_path / "project"
+    for part in ("model", "encoder"):
+        shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
+    for file in ("default.yaml", "protocols.yaml"):
+        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
+    monkeypatch.chdir(root)
+    return root
 
 
 @pytest.fixture

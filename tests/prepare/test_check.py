@@ -57,7 +57,7 @@ def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_pat
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
-    path = mini_yaml("mini_split0_resnet10.yaml", model={"encoder": {"weights": None}})
+    path = mini_yaml("mini_split0_resnet10.yaml")
     config = read_config(path, [])
     network = build_model(config, NAME_VECTOR_WIDTH)
     network.freeze()
@@ -79,14 +79,9 @@ def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk)
 
 
 @pytest.fixture
-def few_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def few_configs(project: Path) -> Path:
     """Return a ``config`` folder in the current folder, of the built-in data set alone."""
-    for part in ("mini", "model", "encoder"):
-        shutil.copytree(REPOSITORY / "config" / part, tmp_path / "config" / part)
-    for file in ("default.yaml", "protocols.yaml"):
-        shutil.copy(REPOSITORY / "config" / file, tmp_path / "config")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "config"
+    return Path(shutil.copytree(REPOSITORY / "config/mini", project / "config/mini")).parent
 
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +92,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
     output = prepare("check", "--all").output
     assert len(found) == 72 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
     assert "MISSING data data/mini" in output
+    assert "--all: checks every experiment" in prepare("check", "--all", "split2", "mini").error
 
 
 def test_experiment_and_data_set_name_a_config(

@@ -24,18 +24,6 @@ from util.prepare import datasets
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a project folder with the configs that data sets of one's own inherit from; the current folder."""
-    root = tmp_path / "project"
-    for part in ("model", "encoder"):
-        shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
-    for file in ("default.yaml", "protocols.yaml"):
-        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
-    monkeypatch.chdir(root)
-    return root
-
-
-@pytest.fixture
 def own(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
@@ -90,9 +78,6 @@ def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple,
     assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
 
 
-# --- what a user's folders hold -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def copied(own: tuple, mini_root: Path, tmp_path: Path) -> tuple[tuple[object, ...], Path, Path]:
     """Return the arguments for folders that a test may change, and the folders of photos and masks."""
@@ -134,7 +119,7 @@ def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, 
 
 @pytest.mark.process
 def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, own: tuple) -> None:
-    code = "import pathlib, util.prepare.staging as s\n"
+    code = "import pathlib, util.files as s\n"
     code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
     words, pipe = [sys.executable, "-c", code], subprocess.PIPE
     with subprocess.Popen(words, env={"PYTHONPATH": str(REPOSITORY)}, stdin=pipe, stdout=pipe) as other:
@@ -174,9 +159,6 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
     path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
     assert "300 classes" in prepare(*words, "--name", "other").error
-
-
-# --- a folder of masks for each class --------------------------------------------------------------------------------
 
 
 def test_folders_of_classes_keep_every_class_of_a_photo(

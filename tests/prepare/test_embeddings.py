@@ -44,9 +44,6 @@ def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {str(name): words[name].astype(np.float32) for name in order}
 
 
-# --- the rule beside the published rows ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["word2vec.bin.gz", "fasttext.vec.gz", "glove.txt"])
 def test_a_file_with_the_same_words_gives_the_published_rows(
     tmp_path: Path, published: dict, published_words: dict, form: str
@@ -57,9 +54,6 @@ def test_a_file_with_the_same_words_gives_the_published_rows(
         assert table.dtype == np.float32 and table.shape == rows.shape
         assert np.abs(table - rows).max() < 1e-6
         assert ("diningtable = table" if name == "pascal" else "hot dog = hot + dog") in notes[0]
-
-
-# --- names to words --------------------------------------------------------------------------------------------------
 
 
 def _unit(*vectors: np.ndarray) -> np.ndarray:
@@ -102,9 +96,6 @@ def test_names_that_the_file_lacks_are_named_or_get_rows_of_their_own(tmp_path: 
     assert table[1] == pytest.approx(_unit(words_of("background", "cat")["cat"]), abs=1e-6)
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
-
-
 def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> None:
     out, source = tmp_path / "out", write_words(tmp_path / "glove.txt", mini_words())
     words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
@@ -119,9 +110,6 @@ def test_what_is_written_is_found_by_the_settings(prepare, tmp_path: Path) -> No
     other = write_words(tmp_path / "word2vec.bin", mini_words())
     assert "another --name" in prepare(*words, other).error
     assert [p.stat().st_mtime_ns for p in out.iterdir()] == [before]
-
-
-# --- published files -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["pascal", "coco"])

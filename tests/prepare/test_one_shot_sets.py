@@ -29,9 +29,6 @@ def lines(out: Path) -> list[str]:
     return (out / "lists/test.txt").read_text().splitlines()
 
 
-# --- PerSeg ----------------------------------------------------------------------------------------------------------
-
-
 def perseg_tree(root: Path) -> None:
     """Two objects of three and two photos: palette masks of VOC's colours, one grey mask of 255."""
     for name, count in (("dog", 3), ("cat", 2)):
@@ -98,9 +95,6 @@ def test_perseg_takes_other_endings_and_leaves_out_empty_masks(made: Made, tmp_p
     out = tmp_path / "data"
     done = made("perseg", tmp_path / "PerSeg")
     assert done.code == 0 and len(lines(out)) == 4 and "1 masks show no pixel" in done.output
-
-
-# --- PASCAL-Part -----------------------------------------------------------------------------------------------------
 
 
 def thing(name: str, box: tuple[int, int, int, int], parts: dict[str, tuple[slice, slice]]) -> dict[str, Any]:
@@ -183,9 +177,6 @@ def test_a_fold_has_its_own_number_of_episodes(tmp_path: Path) -> None:
         read_config(Path(path), ["protocols.matcher.supports=first"])
     with pytest.raises(Exception, match="give a number"):
         read_config(Path(path), ["protocols.matcher.episodes=null"])
-
-
-# --- LVIS-92i --------------------------------------------------------------------------------------------------------
 
 
 def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None:

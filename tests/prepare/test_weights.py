@@ -40,9 +40,6 @@ def _save(path: Path, content: dict) -> Path:
     return path
 
 
-# --- kinds of files --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["resnet18", "resnet101", "vgg16_bn"])
 def test_torchvision_files_are_recognised(prepare, tmp_path: Path, name: str) -> None:
     said = prepare("weights", _save(tmp_path / "file.pth", _torchvision(name))).output
@@ -87,9 +84,6 @@ def test_other_files_are_refused(prepare, tmp_path: Path, name: str) -> None:
     elif name != "lost":
         _save(path, _torchvision(name))
     assert str(path) in prepare("weights", path).error
-
-
-# --- fetching --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

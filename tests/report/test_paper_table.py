@@ -215,7 +215,7 @@ def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):
 
 def test_published_rows_can_be_chosen(leave):
     runs = full(leave)
-    assert "BAM ResNet-50" in (chosen := text(runs, published="bam,HDMNet")) and "SSP" not in chosen
+    assert "BAM ResNet-50" in (chosen := text(runs, published="bam,HDMNet,")) and "SSP" not in chosen
     assert "BAM" not in text(runs, published="none")
     with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):
         table([runs], published="bamm")

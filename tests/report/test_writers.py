@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from util.errors import UserError
-from util.report.run_folder import RunFolder
-from util.report.writers import check_writers
+from util.report.run_folder import RunFolder, check_writers
 
 
 def test_a_writer_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

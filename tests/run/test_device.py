@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import distributed
 
-from util.config.read import read_config
 from util.errors import PeerLost, UserError
 from util.run import device
 from util.run.processes import as_user_error, join
@@ -108,10 +107,3 @@ def test_float32_is_not_tf32_and_auto_is_what_the_device_computes(monkeypatch, c
     assert device.take_precision("bf16", GPU) == "bf16" and "fp16 is faster" in caplog.text
     assert device.take_precision("tf32", CPU) == "float32"
     device.fast_bf16.cache_clear()
-
-
-def test_precisions_are_settings(mini_yaml) -> None:
-    for name in ("float32", "tf32", "bf16", "fp16", "auto"):
-        assert read_config(mini_yaml(run={"precision": name})).run.precision == name
-    with pytest.raises(UserError, match=r"run\.precision"):
-        read_config(mini_yaml(run={"precision": "half"}))

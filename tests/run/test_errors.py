@@ -11,16 +11,17 @@ from tests import spawned
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.lists.index import load_index
+from util.errors import UserError
+from util.train.stages import train_meta
 
 SSP = "mini_split0_ssp_resnet10.yaml"
-UNTRAINED = {"encoder": {"weights": None}}
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0, "save_minutes": 0.0}
 
 
 @pytest.fixture
 def long(mini_yaml):
     """Return a function that writes the config of a training that would last."""
-    return lambda **sections: mini_yaml(SSP, model=UNTRAINED, **({"meta_stage": STAGE} | sections))
+    return lambda **sections: mini_yaml(SSP, **({"meta_stage": STAGE} | sections))
 
 
 def errors(*processes: spawned.Spawned) -> list[str]:
@@ -66,12 +67,10 @@ def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path,
     assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
 
 
-@pytest.mark.process
 def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
-    path = long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}})
-    training = spawned.run("train.py", path, check=2)
-    (line,) = errors(training)
-    assert "error: step " in line and "not finite" in line and "learning rate" in line
+    config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}))
+    with pytest.raises(UserError, match=r"^step .*not finite.*learning rate"):
+        train_meta(config, resume=False, overwrite=False)
     last = tmp_path / "runs/tiny/meta/last.pth"
     assert not last.exists() or loadable(tmp_path)
 
@@ -96,8 +95,8 @@ def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
     first = spawned.start("train.py", path)
     spawned.wait_for((tmp_path / "runs/tiny/meta/.lock").exists, first)
     spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, first)
-    for flag, said in (("--overwrite", "another run is writing here"), ("", "--resume")):
-        (line,) = errors(spawned.run("train.py", path, *filter(None, [flag]), check=2))
-        assert said in line
+    for overwrite, said in ((True, "another run is writing here"), (False, "--resume")):
+        with pytest.raises(UserError, match=said):
+            train_meta(read_config(path), resume=False, overwrite=overwrite)
     first.signal(signal.SIGINT)
     assert first.code == 130 and loadable(tmp_path)

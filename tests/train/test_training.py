@@ -50,7 +50,7 @@ def test_missing_data_name_the_command_that_makes_them(mini_yaml) -> None:
 
 def test_a_missing_base_stage_names_the_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     monkeypatch.setattr(stages, "meta_stage_data", lambda *_: pytest.fail("photos were read"))
-    path = mini_yaml(model={"encoder": {"weights": None}})
+    path = mini_yaml()
     with pytest.raises(UserError, match=rf"base/best.pth: the base stage's .* python train_base.py {path}"):
         stages.train_meta(read_config(path), resume=False, overwrite=False)
 

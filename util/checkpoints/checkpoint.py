@@ -52,10 +52,8 @@ FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Write a checkpoint of CPU tensors atomically: ``path`` holds either the old file or the complete new one.
 
-    ``previous`` then holds the old one.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written; the old file is unchanged.
+    ``previous`` then holds the old one. WriteError: the disk is full or the folder cannot be written; the old file is
+    unchanged.
     """
 
     def write(temporary: Path) -> None:
@@ -101,8 +99,7 @@ def file_of(path: str | Path) -> Path:
 def read(path: str | Path) -> dict[str, Any]:
     """Return the content of a checkpoint, on the CPU: ours, an authors', or a plain state dict.
 
-    Raises:
-        UserError: the file is missing, truncated, damaged, or not a file of tensors.
+    UserError: the file is missing, truncated, damaged, or not a file of tensors.
     """
     path = file_of(path)
     if not path.is_file():
@@ -247,8 +244,7 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
 
-    Raises:
-        UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
+    UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
     given, own, problem = {name.removeprefix(DDP_PREFIX): x for name, x in state.items()}, network.state_dict(), ""
     if isinstance(network, FewShotModel) and network.published is not None:

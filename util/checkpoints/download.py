@@ -33,8 +33,7 @@ PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packa
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
     """Return the weights of an encoder from one of ``SOURCES``; ``torchvision`` is its name there (``Encoder``).
 
-    Raises:
-        Mismatch: that source has none, or they could not be fetched; the message says what to do.
+    Mismatch: that source has none, or they could not be fetched; the message says what to do.
     """
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)

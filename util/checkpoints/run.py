@@ -225,8 +225,7 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
         path: of the checkpoint.
         allow_changes: whether settings that decide the result may differ.
 
-    Raises:
-        UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
+    UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
     """
     now = {"format": checkpoint.FORMAT, **state}
     for key, what in SAME.items():

@@ -32,28 +32,18 @@ from util.run.network import build_model
 
 @dataclass(frozen=True)
 class Weights:
-    """A record of the weights in a network: where they came from and how they were trained.
+    """A record of the weights in a network: where they came from and how they were trained."""
 
-    Attributes:
-        source: the path of a checkpoint, or ``training-free`` or ``untrained``.
-        trained_with: the data settings of the training, its ``model`` section and precision, None if not known.
-        digest: of all named tensors.
-        parameters: the number of the network's, and of those that its last training stage learnt.
-        note: a line for the log, such as the tensors of the encoder that stayed random.
-        encoder_licence: of the weights that the encoder started from, where it is known.
-        encoder_data: the data that those weights were trained on, where it is known.
-        training: see ``checkpoint.training_of``.
-        otherwise: the settings of the config that the training did not have, see ``Run.otherwise``.
-    """
-
-    source: str
+    source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
+    # the data settings of the training, its ``model`` section and precision, None if not known
     trained_with: dict[str, Any] | None
-    digest: str
-    parameters: tuple[int, int]
-    note: str
-    encoder_licence: str | None
-    encoder_data: str | None
-    training: list[dict[str, Any]] = field(default_factory=list)
+    digest: str  # of all named tensors
+    parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
+    note: str  # a line for the log, such as the tensors of the encoder that stayed random
+    encoder_licence: str | None  # of the weights that the encoder started from, where it is known
+    encoder_data: str | None  # the data that those weights were trained on, where it is known
+    training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
+    # the settings of the config that the training did not have, see ``Run.otherwise``
     otherwise: list[str] = field(default_factory=list)
 
 
@@ -71,9 +61,8 @@ def network_to_train(
     Args:
         base: a base-stage checkpoint in place of the run's own.
 
-    Raises:
-        UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
-            model learns from the base classes of a photo, and the data set has a mask of one class.
+    UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the model
+    learns from the base classes of a photo, and the data set has a mask of one class.
     """
     config, context, model_class = run.config, run.context, run.context.model_class
     if problem := cannot_train(config):
@@ -133,10 +122,8 @@ def mend_of_missing(path: Path, backbone: str | None) -> str:
 def fill_encoder(config: Config, network: FewShotModel) -> str:
     """Fill the model's encoder as the config asks; return a line for the log that names the tensors left random.
 
-    A checkpoint of another fold of this data set may have seen novel classes.
-
-    Raises:
-        UserError: the weights are missing, which says how to get them, of another encoder, or of another fold.
+    A checkpoint of another fold of this data set may have seen novel classes. UserError: the weights are missing, which
+    says how to get them, of another encoder, or of another fold.
     """
     start = config.model.encoder
     if start is None and config.model.backbone():
@@ -176,8 +163,7 @@ def encoder_licence(config: Config, network: Trainable) -> str | None:
 def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
 
-    Raises:
-        UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
+    UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
     config, run, start = context.config, Run(context.config), context.config.model.encoder
     source = run.weights
@@ -243,8 +229,7 @@ def load_checkpoint(
     Args:
         content: of the file, if it has been read.
 
-    Raises:
-        UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
+    UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
@@ -261,8 +246,7 @@ def load_checkpoint(
 def load_base_learner(context: RunContext, network: FewShotModel, path: Path, content: dict[str, Any]) -> None:
     """Fill encoder and base learner, all that a model has, from a checkpoint of any stage and method that holds both.
 
-    Raises:
-        UserError: the file holds none, or of another encoder, data set or fold.
+    UserError: the file holds none, or of another encoder, data set or fold.
     """
     checkpoint.check_identity({**content, "stage": "base"}, context.config, "base", str(path))
     state = checkpoint.weights_of(content)

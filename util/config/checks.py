@@ -22,10 +22,8 @@ OF_META_STAGE = (
 def checked(config: Config, tree: Tree) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
-    Inherited image sides become the nearest that method and encoder take.
-
-    Raises:
-        Misfit: some do not, or the config's own file or an override sets one that means nothing.
+    Inherited image sides become the nearest that method and encoder take. Misfit: some do not, or the config's own file
+    or an override sets one that means nothing.
     """
     config = _fitted(config, tree)
     for key, problem in _problems(config):

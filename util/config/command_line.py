@@ -53,8 +53,7 @@ def show(options: argparse.Namespace) -> bool:
 def named(options: argparse.Namespace, words: list[str]) -> Path:
     """Return the path that words name: a file, or an experiment and a data set, with a method and an encoder.
 
-    Raises:
-        UserError: other words; ``--model`` or ``--net`` beside a file.
+    UserError: other words; ``--model`` or ``--net`` beside a file.
     """
     if len(words) == 2:
         return config_path(words[0], words[1], options.model, options.net)

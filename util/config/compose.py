@@ -68,8 +68,7 @@ class Parts:
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
 
-        Raises:
-            UserError: an entry is no section, or one of its words is no name; it names the place.
+        UserError: an entry is no section, or one of its words is no name; it names the place.
         """
         root, cls, own = self.folder.parent, model_class(self.folder.parent, self.method), self.files()[3:]
         own = [path.parent / base for path in own if (base := value_of(parse_file(path), "base"))] + own
@@ -169,8 +168,7 @@ def _compositions(folder: Path, fold: int, name: str) -> Iterator[Parts]:
 def parts_of_name(path: Path) -> Parts | None:
     """Return the parts that a config's name stands for; None where it is not the name of a composed config.
 
-    Raises:
-        UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
+    UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
     """
     folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
     fold, _, name = path.stem.removeprefix(start).partition("_")
@@ -210,8 +208,7 @@ def config_path(
             ``resnet50_plus``; default the method's, or the ``net`` of the data set.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 
-    Raises:
-        UserError: names the nearest data set, method, encoder or config that exists.
+    UserError: names the nearest data set, method, encoder or config that exists.
     """
     root = root or CONFIG
     folder, method = root / dataset, method or MAIN_METHOD
@@ -274,10 +271,7 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     """Return the merged content of a config: of a file with its bases, or of the parts that its name composes.
 
     Bases come before the file that names them, later ones win, and each file counts once (``done``), in its first
-    place.
-
-    Raises:
-        UserError: missing file, broken YAML, or a key written twice; it names the place.
+    place. UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
     done = set() if done is None else done
     if path.resolve() in done:

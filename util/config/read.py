@@ -20,10 +20,8 @@ Settings = TypeVar("Settings")
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """Return the typed configuration of ``path`` after inheritance and ``section.key=value`` overrides.
 
-    ``path`` is a file, or the name of a composed config (``util/config/compose.py``).
-
-    Raises:
-        UserError: missing file, broken YAML, unknown key, wrong type or impossible value; it names the place.
+    ``path`` is a file, or the name of a composed config (``util/config/compose.py``). UserError: missing file, broken
+    YAML, unknown key, wrong type or impossible value; it names the place.
     """
     return read_with_sources(path, overrides)[0]
 

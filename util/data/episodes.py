@@ -130,7 +130,7 @@ class Trial(Batch):
 class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
 
-    With ``play_novel`` they are of base classes that play novel ones: a base learner does not claim the episode's own.
+    With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress the own one.
     """
 
     episodes: EpisodeDataset

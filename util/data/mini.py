@@ -45,11 +45,9 @@ def generate(
 ) -> bool:
     """Draw the data set into the folder ``root`` unless it is there already; return whether it was drawn.
 
-    Images are RGB JPEG files whose longer side is ``side`` pixels; masks are palette PNG files of class indices
-    (0 background, 1..8 as in ``CLASS_NAMES``). ``progress`` wraps the loop over image numbers, such as tqdm.
-
-    Raises:
-        UserError: ``root`` holds something else.
+    Images are RGB JPEG files whose longer side is ``side`` pixels; masks are palette PNG files of class indices (0
+    background, 1..8 as in ``CLASS_NAMES``). ``progress`` wraps the loop over image numbers, such as tqdm. UserError:
+    ``root`` holds something else.
     """
     root = Path(root).resolve()
     manifest: dict[str, Any] = {"version": VERSION, "images_train": images_train, "images_test": images_test}

@@ -52,9 +52,7 @@ PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data
 def calibrate(config: Config) -> Path:
     """Fit the calibration of a run's weights, write it, and return its path.
 
-    Raises:
-        UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told
-            apart.
+    UserError: there is no protocol ``presence``, the weights or the data do not fit, or classes cannot be told apart.
     """
     if PROTOCOL not in config.protocols:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
@@ -135,8 +133,7 @@ class Collected:
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
         """Return the calibration, and its scores in words.
 
-        Raises:
-            UserError: all queries or none show their class, or larger margins do not mean the class.
+        UserError: all queries or none show their class, or larger margins do not mean the class.
         """
         scale = offset = 0.0
         if self.margins and len(set(self.present)) == 2:

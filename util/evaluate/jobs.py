@@ -117,10 +117,8 @@ def build_test_jobs(
 ) -> list[Job]:
     """Return the jobs of a test, weights loaded and episodes chosen; the options are those of ``testing.test``.
 
-    With ``all``, protocols that do not fit model and data are left out, and logged.
-
-    Raises:
-        UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
+    With ``all``, protocols that do not fit model and data are left out, and logged. UserError: a protocol, a number of
+    shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
     one_class = [n for n, p in config.protocols.items() if p.ways == 1 and p.absent == 0 and not p.generalised]

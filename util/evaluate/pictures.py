@@ -233,8 +233,7 @@ def side_by_side(
         out: the figure's file, without its suffix.
         suffix: see ``write_figure``.
 
-    Raises:
-        UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
+    UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
     """
     boards: list[Panels] = [[] for _ in episodes]
     first: tuple[Path, list] | None = None
@@ -269,7 +268,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     if job.protocol.generalised:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
     if job.weights.digest != result["weights"]:
-        raise UserError(f"{path}: {job.weights.source} the weights have changed since; test again with test.py")
+        raise UserError(f"{path}: the weights have changed since ({job.weights.source}); test again with test.py")
     seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), job.samplers[seed]
     absent = job.protocol.absent > 0
     board = Scoreboard(len(config.data.classes), None, None, partial(seen.add, seed), absent, job.calibration)

@@ -39,8 +39,7 @@ Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 def verify(paths: Sequence[Path], form: str = "markdown") -> int:
     """Print tables of the checks of every result below some paths, and a verdict; return 1 if one differs.
 
-    Raises:
-        UserError: a path holds no result, or a file that is none.
+    UserError: a path holds no result, or a file that is none.
     """
     texts, outcomes = list[str](), set[str]()
     for path in find_results(list(paths)):

@@ -26,11 +26,10 @@ from util.data.images.views import BLOCK
 from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
-from util.files import write_atomically
+from util.files import made_aside, write_atomically
 from util.predict.command import add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
-from util.prepare.staging import made_aside
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network
@@ -105,9 +104,8 @@ FORMATS = {"pt2": pt2, "onnx": onnx}
 def export(arguments: list[str]) -> int:
     """Write the folder that a command line describes, and return the exit code 0.
 
-    Raises:
-        UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
-            probabilities differ from the network's.
+    UserError: the command line, a file or the disk; the model cannot be exported in this format; or the files'
+    probabilities differ from the network's.
     """
     parser = Parser(prog="predict.py export", description="Export the network with its supports as a graph.")
     add_model_and_supports(parser)
@@ -140,9 +138,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
     Args:
         name: of the format.
 
-    Raises:
-        UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the
-            network's.
+    UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
     """
     network = segmenter.model.network
     if network.cannot_export is not None:

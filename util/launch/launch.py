@@ -27,7 +27,7 @@ from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
-from util.launch.tasks import as_asked, nodes, stage_in, usable_gpus
+from util.launch.tasks import as_asked, nodes, stage_in
 from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
@@ -42,8 +42,7 @@ SCRIPTS = {"base": "train_base.py", "meta": "train.py"}  # by stage
 def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list[str]]:
     """Return what the words of ``train.sh`` or ``test.sh`` describe: the config, the GPUs, and options of the scripts.
 
-    Raises:
-        UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
+    UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
     out = cli.Parser(prog=prog)  # whose head is the help
     out.add_argument("experiment")
@@ -164,8 +163,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         options: of both scripts; ``--resume`` goes to the stages that were begun, with the options that they were begun
             with; ``--checkpoint`` goes to the meta stage.
 
-    Raises:
-        UserError: a stage cannot go on from its state, or another command works on it (Busy).
+    UserError: a stage cannot go on from its state, or another command works on it (Busy).
     """
     parser = command_line.parser(None)
     parser.prog = "train.sh"
@@ -187,10 +185,13 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     elif config.base_stage is None or asked.checkpoint or (continues and not run.at("base").finished):
         del folders["base"]
     if asked.dry_run:
-        from util.launch.plan import plan_training  # whose packages take a second
+        from util.launch.plan import plan  # whose packages take a second
+        from util.prepare.check import Needs, lacking
 
         tasks = [as_asked(stage_in(folder, run, stage, gpus), asked) for stage, folder in folders.items()]
-        return plan_training(tasks, gpus, asked)
+        starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
+        found = [found for found in Needs().of(config) if starts or not found.what.startswith("weights")]
+        return plan(tasks, lacking(found), gpus, asked.device_speed)
     kept = config.given[: len(config.given) - len(asked.overrides)]
     words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage, folder in folders.items():
@@ -203,7 +204,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
                 continue
             print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
             flags = [RESUME] if asked.resume and run.at(stage).begun else [OVERWRITE] if asked.overwrite else []
-            if code := run_script(SCRIPTS[stage], usable_gpus(config, stage, gpus), [str(path), *words, *flags]):
+            if code := run_script(SCRIPTS[stage], task.used, [str(path), *words, *flags]):
                 return code
     return 0
 

@@ -26,16 +26,11 @@ from util.run.data import images_for_protocol
 
 @dataclass(frozen=True)
 class Part:
-    """One fold or data set at one number of shots: a training and a test.
-
-    Attributes:
-        config: of the test.
-        source: of the training, which may be on another data set.
-    """
+    """One fold or data set at one number of shots: a training and a test."""
 
     method: str
-    config: Config
-    source: Config
+    config: Config  # of the test
+    source: Config  # of the training, which may be on another data set
 
     @property
     def result(self) -> Path:
@@ -100,8 +95,7 @@ class Part:
 def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:
     """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
 
-    Args:
-        verbose: whether to print which parts another command works on.
+    ``verbose``: which parts another command works on is printed.
     """
     left = parts
     while left:

@@ -6,7 +6,6 @@ and a device is as fast at them as at ResNet-50 on images of 224 px, of which ``
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -28,7 +27,7 @@ from util.config.settings import Config, StageSettings
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import Task, training_images
-from util.prepare.check import PUBLISHED_SIZES, Finding, Needs
+from util.prepare.check import PUBLISHED_SIZES
 from util.prepare.lists import published
 from util.report.table import Table
 from util.run.context import with_data
@@ -43,24 +42,10 @@ GB = 1e9
 UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
 
 
-def plan_training(tasks: list[Task], gpus: int, asked: argparse.Namespace) -> int:
-    """Print what ``train.sh`` would do, whose stages these are; return 0, or 2 if it would refuse."""
-    starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
-    found = [found for found in Needs().of(tasks[0].config) if starts or not found.what.startswith("weights")]
-    return plan(tasks, in_words(found), gpus, asked.device_speed)
-
-
-def in_words(findings: list[Finding]) -> list[str]:
-    """Return a line for each prerequisite that is not met; one that several methods share is named once."""
-    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
-    return [*lines.values()]
-
-
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
     """Print the tasks of a command, those of one folder once, and its refusals; return 0, or 2 if there are some.
 
-    Args:
-        speed: images of 224 px a second through ResNet-50; None: those of this machine.
+    ``speed``: images of 224 px a second through ResNet-50; None: those of this machine.
     """
     if not tasks:
         return refuse(refused)
@@ -86,7 +71,8 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
             notes.append(task.note)
         rows.append([*cells, f"{hours:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / GB:.2f}"])
     free = free_bytes(config)
-    notes.append(f"total: about {whole:.1f} hours, at {images:.4g} images a second")
+    unknown = " beside ?" * any("?" in row for row in rows)
+    notes.append(f"total: about {whole:.1f} hours{unknown}, at {images:.4g} images a second")
     notes.append(f"disk: {stay / GB:.1f} GB kept, {most / GB:.1f} GB more during a stage, {free / GB:.1f} GB free")
     print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
     if stay + most > free:
@@ -105,8 +91,7 @@ def refuse(lines: list[str]) -> int:
 def described(task: Task) -> tuple[list[str], Case, float]:
     """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
-    Raises:
-        UserError: the batch is too small.
+    UserError: the batch is too small.
     """
     config, test, count = task.config, task.config.test, task.processes
     if task.stage == "test":
@@ -145,13 +130,9 @@ def _length(config: Config, stage: StageSettings) -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """A pass of a network, or of its base stage, over a batch: a training step without the optimiser, or an evaluation.
+    """A pass of a network or its base stage over a batch: a training step without the optimiser, or an evaluation."""
 
-    Attributes:
-        config: with ``data.size`` as the side of the images.
-    """
-
-    config: Config
+    config: Config  # with ``data.size`` as the side of the images
     batch: int
     base: bool
     trains: bool

@@ -20,9 +20,9 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.launch import add_planning, check_gpus
 from util.launch.parts import Part, run_all, run_in_two
-from util.launch.plan import Case, described, in_words, plan, refuse
+from util.launch.plan import Case, described, plan, refuse
 from util.launch.tasks import Task
-from util.prepare.check import Finding, Needs
+from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.rows import check_mixture, published_rows
@@ -56,7 +56,7 @@ def main() -> int:
         published_rows(options.dataset, list(options.shot), "", chosen=options.published)
     except UserError as error:  # what would stop the table, after all trainings
         refused.append(str(error))
-    refused += lacking(parts)
+    refused += lacking(needs_of(parts))
     if options.dry_run:
         return plan(tasks, refused, options.gpus, options.device_speed)
     refused += [*(task.refusal for task in tasks), *(lacking_memory(tasks) if options.gpus else ())]
@@ -133,8 +133,8 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
     return out
 
 
-def lacking(parts: list[Part]) -> list[str]:
-    """Return a line for each prerequisite that a training or a test lacks and that no earlier part makes."""
+def needs_of(parts: list[Part]) -> list[Finding]:
+    """Return the prerequisites of all trainings and tests to be run, but those that an earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
         found += needs.of(part.config, trains=False) if part.reason else []
@@ -142,7 +142,7 @@ def lacking(parts: list[Part]) -> list[str]:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
             folders = part.training.folder("base"), part.training.trained
             made += tuple(f"weights {folder / BEST} for" for folder in folders)
-    return in_words(found)
+    return found
 
 
 def lacking_memory(tasks: list[Task]) -> list[str]:

@@ -26,33 +26,17 @@ def nodes() -> int:
     return int(os.environ.get("NNODES", "1"))
 
 
-def usable_gpus(config: Config, stage: str, gpus: int) -> int:
-    """Return how many of a machine's GPUs the batch of a training stage (base, meta) is split over."""
-    key, settings = f"{stage}_stage", getattr(config, f"{stage}_stage")
-    if settings.batch_per == "process":
-        return gpus
-    return min(gpus, max(settings.batch // least_batch(settings, key) // nodes(), 1))
-
-
 @dataclass(frozen=True)
 class Task:
-    """A stage of a training (base, meta) or a test, with its state.
-
-    Attributes:
-        gpus: of every machine.
-        folder: of its files.
-        state: what has been done, in words.
-        left: the share of its work that is still to be done.
-        refusal: why it cannot go on from there.
-    """
+    """A stage of a training (base, meta) or a test, with its state."""
 
     config: Config
     stage: str
-    gpus: int
-    folder: Path
-    state: str = NOT_BEGUN
-    left: float = 1.0
-    refusal: str = ""
+    gpus: int  # of every machine
+    folder: Path  # of its files
+    state: str = NOT_BEGUN  # what has been done, in words
+    left: float = 1.0  # the share of its work that is still to be done
+    refusal: str = ""  # why it cannot go on from there
 
     @property
     def settings(self) -> StageSettings:
@@ -60,23 +44,30 @@ class Task:
         return getattr(self.config, f"{self.stage}_stage")
 
     @property
+    def used(self) -> int:
+        """The GPUs of every machine that it takes: no more than the batch of a training stage can be split over."""
+        if self.stage == "test" or self.settings.batch_per == "process":
+            return self.gpus
+        least = least_batch(self.settings, f"{self.stage}_stage")
+        return min(self.gpus, max(self.settings.batch // least // nodes(), 1))
+
+    @property
     def processes(self) -> int:
         """Its processes on all machines."""
-        used = self.gpus if self.stage == "test" else usable_gpus(self.config, self.stage, self.gpus)
-        return max(used, 1) * nodes()
+        return max(self.used, 1) * nodes()
 
     @property
     def note(self) -> str:
         """The change that the number of processes makes: the batch of a step, or the GPUs in use; '' for none."""
         if self.stage == "test" or not self.gpus:
             return ""
-        where, stage = f"{self.stage}_stage.batch = {self.settings.batch}", self.settings
-        used = usable_gpus(self.config, self.stage, self.gpus)
-        if used < self.gpus:
-            return f"{where} in all: {used} of {self.gpus} GPUs of every machine are used"
-        if (count := self.processes) == 1 or stage.batch_per == "run":
+        batch, count = self.settings.batch, self.processes
+        where = f"{self.stage}_stage.batch = {batch}"
+        if self.used < self.gpus:
+            return f"{where} in all: {self.used} of {self.gpus} GPUs of every machine are used"
+        if count == 1 or self.settings.batch_per == "run":
             return ""
-        total = f"{count * stage.batch} in all, the steps 1/{count}, the rate as it is"
+        total = f"{count * batch} in all, the steps 1/{count}, the rate as it is"
         return f"{where} for each of {count} processes: {total}; batch_per: run keeps the batch on any number of GPUs"
 
 
@@ -110,8 +101,8 @@ def stage_in(folder: Path, run: Run, stage: str, gpus: int) -> Task:
     if finished and not shared:
         with suppress(UserError):  # no data here to compare
             images = training_images(run.config, task.settings)
-            digests = {"data": images.digest, "photos": images.files_digest}
-            if any(content.get(key, digest) != digest for key, digest in digests.items()):
+            now = {"data": images.digest, "photos": images.files_digest}
+            if now != {key: content.get(key, now[key]) for key in now}:
                 differences.append("other photos, masks or lists than those there today")
     if finished and (start := content.get("start")):
         with suppress(UserError):  # no weights here to compare

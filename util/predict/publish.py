@@ -21,8 +21,7 @@ from util.config.settings import Config
 from util.config.tree import flow
 from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration, key_of
-from util.files import kept_json, write_atomically
-from util.prepare.staging import made_aside
+from util.files import kept_json, made_aside, write_atomically
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result

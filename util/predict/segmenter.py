@@ -57,8 +57,7 @@ class Segmenter:
         decision: which classes and pixels are shown, where they differ from the calibration's and the method's.
         keep_base: the base classes of the weights are in the masks too, before those of the supports.
 
-    Raises:
-        UserError: a file cannot be read, or the arguments do not fit each other.
+    UserError: a file cannot be read, or the arguments do not fit each other.
     """
 
     def __init__(

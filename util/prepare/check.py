@@ -57,6 +57,12 @@ class Finding(NamedTuple):
     mend: str = ""  # command or advice if it is not met
 
 
+def lacking(findings: list[Finding]) -> list[str]:
+    """Return a line for each prerequisite that is not met; one that several methods share is named once."""
+    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
+    return [*lines.values()]
+
+
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
 
 
@@ -76,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         return _list_data_sets()
     together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
     groups = [words] if together else [[word] for word in words]
+    if options.all and words:
+        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(words)}")
     paths = [] if options.all else [command_line.named(options, group) for group in groups]
     reports = [check_config(path, needs, options.overrides) for path in paths]
     for path in experiments(Path("config")) if options.all else ():

@@ -25,13 +25,12 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
-from util.files import fingerprint, kept_json, visible, write_atomically
+from util.files import fingerprint, kept_json, made_aside, visible, write_atomically
 from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks
 from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
-from util.prepare.staging import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images

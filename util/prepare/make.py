@@ -17,11 +17,10 @@ import numpy as np
 
 from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
-from util.files import fingerprint, kept_json, link, write_atomically
+from util.files import fingerprint, kept_json, link, refuse_other_files, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare import datasets
 from util.prepare.datasets.recipe import Job, Piece, Plan, compare_count
-from util.prepare.staging import refuse_other_files
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated

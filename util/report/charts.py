@@ -28,8 +28,7 @@ HIDDEN = "all_foreground"  # a reference prediction, not shown
 def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | None = None) -> list[Path]:
     """Draw the curve and the bars of a folder's result, or of one to be there, as PNG and ``suffix``; return the files.
 
-    Raises:
-        UserError: the folder has no result, or no counts of its episodes.
+    UserError: the folder has no result, or no counts of its episodes.
     """
     result, episodes = result or read_result(folder / RESULT), read_manifest(folder / MANIFEST).episodes
     seed = result["seeds"][0]

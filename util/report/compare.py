@@ -24,8 +24,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
         runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
         output: name of the output of both, or ``<A's output>:<B's output>``.
 
-    Raises:
-        UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
+    UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
@@ -69,10 +68,8 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
 def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:
     """Return the manifest of a result, how it was scored in words, its episodes, and the sums of ``_sums_by_query``.
 
-    An episode is its seed, its query, and class and supports of each way.
-
-    Raises:
-        UserError: there is no such result, several, or one without counts of that output.
+    An episode is its seed, its query, and class and supports of each way. UserError: there is no such result, several,
+    or one without counts of that output.
     """
     if path.suffix != ".jsonl":
         results = find_results([path])

@@ -28,9 +28,8 @@ def table(
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
         published: papers whose rows are shown, with commas, or ``none``; default all.
 
-    Raises:
-        UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share
-            a column.
+    UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
+    column.
     """
     results, notes = _chosen(paths, output, protocol, across)
     first, by = next(iter(results.values())), "dataset" if across else "fold"

@@ -84,8 +84,7 @@ def row_name(result: Result) -> str:
 def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
     """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
 
-    Raises:
-        UserError: names two of them, what they differ in, and the mend.
+    UserError: names two of them, what they differ in, and the mend.
     """
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, r in results.items():
@@ -210,9 +209,8 @@ def published_rows(
     """
     content = _published()
     known = {paper.lower(): paper for paper in content["papers"]}
-    wanted = (
-        list(known) if chosen is None else [] if chosen == "none" else [w.strip() for w in chosen.lower().split(",")]
-    )
+    named = "" if chosen is None or chosen == "none" else chosen.lower()
+    wanted = list(known) if chosen is None else [word.strip() for word in named.split(",") if word.strip()]
     if unknown := [word for word in wanted if word not in known]:
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()

@@ -117,8 +117,7 @@ class Result(LaterKeys):
 def check_result(content: Any, source: object) -> dict[str, Any]:
     """Return a result after checking it against the schema.
 
-    Raises:
-        UserError: names the first key that is missing, unknown or of the wrong type.
+    UserError: names the first key that is missing, unknown or of the wrong type.
     """
     try:
         convert(Result, content, "")
@@ -137,8 +136,7 @@ def read_result(path: Path) -> dict[str, Any]:
 def find_results(paths: list[Path]) -> list[Path]:
     """Return the result files among paths and in folders at any depth, each once, sorted.
 
-    Raises:
-        UserError: a path does not exist, or none holds a result.
+    UserError: a path does not exist, or none holds a result.
     """
     found = {file for path in paths for file in ([path] if path.is_file() else path.rglob(RESULT))}
     if wrong := [str(path) for path in paths if not found or not path.exists()]:

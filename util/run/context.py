@@ -16,16 +16,12 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class RunContext:
-    """The config of a run with its fold, its model class and its text vectors.
-
-    Attributes:
-        vectors: (classes + 1, T) float32, one row per class id; None for a model that reads no text.
-    """
+    """The config of a run with its fold, its model class and its text vectors."""
 
     config: Config
     fold: Fold
     model_class: type[FewShotModel]
-    vectors: np.ndarray | None
+    vectors: np.ndarray | None  # (classes + 1, T) float32, one row per class id; None for a model that reads no text
 
     @property
     def text_width(self) -> int:
@@ -41,8 +37,7 @@ class RunContext:
 def make_run_context(config: Config) -> RunContext:
     """Return the run context of a config.
 
-    Raises:
-        UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
+    UserError: text vectors that the model reads are missing or wrong, or given to a model that reads none.
     """
     model_class = class_of(config.model)
     if not model_class.reads_text and config.data.text != text.NO_TEXT:

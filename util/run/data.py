@@ -114,8 +114,7 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
     """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
 
-    Args:
-        progress: whether this process shows bars and warnings.
+    ``progress``: this process shows bars and warnings.
     """
     data, stage = context.config.data, stage or context.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, progress)

@@ -48,10 +48,8 @@ def gpu_problem(index: int = 0) -> str:
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
 
-    ``auto`` is a GPU that works, else the CPU; a GPU that does not work is named in the log.
-
-    Raises:
-        UserError: the device is unknown, missing or of no use to this torch.
+    ``auto`` is a GPU that works, else the CPU; a GPU that does not work is named in the log. UserError: the device is
+    unknown, missing or of no use to this torch.
     """
     if name == "auto":
         problem = gpu_problem(local_rank)

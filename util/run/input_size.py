@@ -9,8 +9,7 @@ from util.errors import UserError
 def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None) -> View:
     """Return a protocol's view for the configured model, at the nearest side that the model takes.
 
-    Args:
-        side: in place of the protocol's; validations during training take ``data.size``.
+    ``side`` is in place of the protocol's; validations during training take ``data.size``.
     """
     size, cls = config.data.size, class_of(config.model)
     if protocol.input == ORIGINAL:
@@ -28,10 +27,8 @@ def scored_on(view: View, protocol: ProtocolSettings) -> str:
 def real_scales(config: Config, view: View) -> list[float]:
     """Return the factors of ``test.scales`` that the model takes: its nearest side divided by the view's side.
 
-    Images of their original sizes are resized by exactly the configured factors.
-
-    Raises:
-        UserError: the model takes no side near a factor's, or two factors mean the same side.
+    Images of their original sizes are resized by exactly the configured factors. UserError: the model takes no side
+    near a factor's, or two factors mean the same side.
     """
     scales, sizes, fit = config.test.scales, list(config.test.scales), class_of(config.model).nearest_side
     if view.rule != ORIGINAL:

@@ -27,8 +27,7 @@ def build_model(
         side: S of its images in pixels, default ``data.size``.
         base_classes: N, default those of the config's fold.
 
-    Raises:
-        UserError: networks that the model brings along cannot be had.
+    UserError: networks that the model brings along cannot be had.
     """
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
     task = Task(count, config.data.shot, side or config.data.size, text_width, tuple(config.data.classes))
@@ -48,18 +47,12 @@ def check_finite(output: Output) -> None:
 
 @dataclass(frozen=True)
 class PreparedNetwork:
-    """A network on its device; every call is inside ``autocast()``, at a fixed precision.
+    """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
 
-    Attributes:
-        network: the network itself, whose state dict a checkpoint holds.
-        learner: the module that a training step calls: the network, or its DistributedDataParallel wrapper.
-        precision: float32, tf32, bf16 or fp16.
-    """
-
-    network: nn.Module
-    learner: nn.Module
+    network: nn.Module  # the network itself, whose state dict a checkpoint holds
+    learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
-    precision: str
+    precision: str  # float32, tf32, bf16 or fp16
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass at this precision."""

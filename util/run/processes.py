@@ -77,8 +77,7 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     Args:
         lower: as in ``as_user_error``.
 
-    Raises:
-        UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error``.
+    UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error``.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size))

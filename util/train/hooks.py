@@ -51,25 +51,20 @@ class Progress:
 
 @dataclass
 class Training:
-    """A network in training for one stage, and all that its checkpoints hold.
-
-    Attributes:
-        state: entries of the checkpoints beside weights, optimisers, EMA and progress.
-        folder: of checkpoints, records and curves; only the main process writes.
-        scaler: of the losses in fp16, whose gradients would be too small; it does nothing in other precisions.
-    """
+    """A network in training for one stage, and all that its checkpoints hold."""
 
     prepared: PreparedNetwork
     optimizers: dict[str, Optimizer]
     ema: EMA
     stage: StageSettings
     schedule: StepSchedule
-    state: dict[str, Any]
-    folder: RunFolder
+    state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
+    folder: RunFolder  # of checkpoints, records and curves; only the main process writes
     world: World
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
+    # of the losses in fp16, whose gradients would be too small; it does nothing in other precisions
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -208,8 +203,7 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
 def resume(training: Training, allow_changes: bool) -> None:
     """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
 
-    Raises:
-        UserError: as ``check_continues``, or its optimisers are of other parameters.
+    UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
     path, content = training.folder.path / LAST, StageFolder(training.folder.path).newest()
     check_continues(content, training.state, path, allow_changes)

@@ -89,10 +89,8 @@ class KeptEpisodes:
     """Batches of training episodes with the features of their images, which are computed once for each view.
 
     Features are found by an image's pixels, so that whatever changes these has its effect. Every view passes through
-    the encoder alone, whether its features are kept or not: the size of the file changes no number.
-
-    Raises:
-        UserError: the views are not fixed, or the encoder learns, or the model caches no features.
+    the encoder alone, whether its features are kept or not: the size of the file changes no number. UserError: the
+    views are not fixed, or the encoder learns, or the model caches no features.
     """
 
     def __init__(self, dataset: EpisodeDataset, network: PreparedNetwork, file: RecordFile, key: str):

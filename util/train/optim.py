@@ -18,8 +18,7 @@ from util.errors import UserError
 def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSettings]) -> dict[str, Optimizer]:
     """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
 
-    Raises:
-        UserError: the names differ from those of the config, or the model has nothing to train.
+    UserError: the names differ from those of the config, or the model has nothing to train.
     """
     used, out = list(dict.fromkeys(group.optimizer for group in groups)), dict[str, Optimizer]()
     if set(used) != settings.keys():
@@ -43,8 +42,7 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
 def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:
     """Load momenta and step counts from saved states; learning rates, factors and decay stay those of the config.
 
-    Raises:
-        KeyError, ValueError: the states are of other optimisers or parameters.
+    KeyError, ValueError: the states are of other optimisers or parameters.
     """
     for name, optimizer in optimizers.items():
         configured = [{**group} for group in optimizer.param_groups]
@@ -68,8 +66,7 @@ class StepSchedule:
     def from_settings(cls, stage: StageSettings, epoch_length: int, processes: int, key: str) -> StepSchedule:
         """Return the schedule of a stage, the config's section ``key``, for epochs of so many examples.
 
-        Raises:
-            UserError: the batch is too small for the processes and the parts of an accumulated batch.
+        UserError: the batch is too small for the processes and the parts of an accumulated batch.
         """
         total = stage.batch * processes if stage.batch_per == "process" else stage.batch
         least = processes * least_batch(stage, key)
@@ -122,8 +119,7 @@ WARM_UP = 10  # the decay is at most (1 + step) / (WARM_UP + step), so that earl
 class EMA:
     """The exponential moving average of a network's trainable parameters; buffers stay the network's own.
 
-    Args:
-        decay: share of the average that stays in each step; about 1 / (1 - decay) steps count. 0 keeps no average.
+    ``decay`` is the share of it that stays in each step; about 1 / (1 - decay) steps count. 0 keeps no average.
     """
 
     def __init__(self, network: nn.Module, decay: float):

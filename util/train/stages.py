@@ -5,17 +5,18 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from util import cli
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
 from util.checkpoints.run import OPTIONS, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, network_to_train
+from util.config import command_line
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
-from util.report.run_folder import RunFolder
-from util.report.writers import check_writers
+from util.report.run_folder import RunFolder, check_writers
 from util.run.data import StageData, base_stage_data, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
@@ -29,13 +30,25 @@ from util.train.trainer import train
 log = logging.getLogger("symnet")
 
 
+def command(stage: str, about: str | None) -> int:
+    """Run a stage, base or meta, as a command line asks, or print its config; return the exit code."""
+    parser = command_line.parser(about)
+    cli.add_training_options(parser)
+    if stage == "meta":
+        parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
+    options = parser.parse_args()
+    if command_line.show(options):
+        return 0
+    base, config = getattr(options, "checkpoint", None), command_line.read(options)
+    return train_stage(stage, config, options.resume, options.overwrite, base, options.allow_changes)
+
+
 def train_stage(
     name: str, config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
 ) -> int:
     """Run a stage, base or meta, and return the exit code.
 
-    Args:
-        base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
+    ``base`` is a base-stage checkpoint that the meta stage starts from, in place of the run's own.
     """
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
         if config.run.deterministic:

@@ -61,10 +61,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     """Return the training list's index with a cache of its decoded images, or without if that exceeds ``decoded_gib``.
 
     A full disk is no error: the log says so, and images are decoded at each access. ``progress``: whether this process
-    shows it and logs at level INFO.
-
-    Raises:
-        UserError: a photo or mask is missing or damaged, or their sizes differ.
+    shows it and logs at level INFO. UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
     if not index.images:  # a data set of arrays
         return index

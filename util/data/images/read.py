@@ -44,8 +44,7 @@ CLASS_CHANNEL, STACKED_CHANNELS = 3, 4  # OpenCV warps four channels in a third 
 def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels; every error inside the context becomes one line.
 
-    Raises:
-        UserError: the file is missing, damaged or no image, or is a JPEG where it is to be a ``mask``.
+    UserError: the file is missing, damaged or no image, or is a JPEG where it is to be a ``mask``.
     """
     try:
         if (is_heif := path.suffix.lower() in HEIF) and find_spec("pillow_heif"):
@@ -184,8 +183,7 @@ def read_region(
         unknown: values that are unknown beside ``value``.
         several: whether several small numbers are one object.
 
-    Raises:
-        UserError: the mask is unreadable, of another form, or says nothing of an object.
+    UserError: the mask is unreadable, of another form, or says nothing of an object.
     """
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as image:
@@ -246,10 +244,8 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
     """Return a photo's mask (H, W) for the upright photo, of its ``stored`` (height, width) and ``orientation``.
 
-    ``tagged``: the mask has been turned as its own EXIF data say.
-
-    Raises:
-        UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
+    ``tagged``: the mask has been turned as its own EXIF data say. UserError: the sizes differ, or nothing tells whether
+    the mask was drawn on the upright photo.
     """
     upright = upright_size(stored, orientation)
     if mask.shape == upright and (tagged or orientation == UPRIGHT or upright != stored):
@@ -275,10 +271,8 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     """Return a photo and its mask as a stacked image, (H, W, 4) uint8, upright.
 
     A mask of one class gives its pixels ``class_id``; they hide those of ``below``, further masks of the photo, each
-    with its id, of which later ones hide earlier ones.
-
-    Raises:
-        UserError: one of the files is missing, damaged or of the wrong kind, or they do not fit each other.
+    with its id, of which later ones hide earlier ones. UserError: one of the files is missing, damaged or of the wrong
+    kind, or they do not fit each other.
     """
     stored, orientation = _read_stored(image)
 

@@ -23,19 +23,13 @@ BLOCK = 8  # the sides of an image inside the letterbox are whole multiples of i
 
 @dataclass(frozen=True)
 class View:
-    """Rule that sizes an image for the network.
+    """Rule that sizes an image for the network."""
 
-    Attributes:
-        rule: ``letterbox`` (longer side resized to S, at the top left of a square), ``stretch`` or ``original``.
-        side: S of the input in pixels; 0 for ``original``.
-        label_side: side of the stretched label that is scored; differs from ``side`` if the model cannot take that
-            side as input.
-        smooth: whether stretching filters (Pillow's bilinear filter, rounded) instead of sampling (plain bilinear).
-    """
-
-    rule: str
-    side: int
+    rule: str  # ``letterbox`` (longer side resized to S, at the top left of a square), ``stretch`` or ``original``
+    side: int  # S of the input in pixels; 0 for ``original``
+    # side of the stretched label that is scored; differs from ``side`` if the model cannot take that side as input
     label_side: int
+    # whether stretching filters (Pillow's bilinear filter, rounded) instead of sampling (plain bilinear)
     smooth: bool = False
 
     def apply(self, image: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

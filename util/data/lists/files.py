@@ -54,8 +54,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
             ``{others}`` for that of every other fold, whose files are joined; so are all files that a ``*`` stands for.
 
-    Raises:
-        UserError: a file is missing or in none of the supported forms, all are empty, or their forms differ.
+    UserError: a file is missing or in none of the supported forms, all are empty, or their forms differ.
     """
     name = pattern.replace("{fold}", str(fold.number))
     if "*" in name:
@@ -116,8 +115,7 @@ def _stem(name: str) -> str:
 def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]:
     """Return the row of the index for each row of a list file, whose classes must be among ``classes``.
 
-    Raises:
-        UserError: an image is not in the index or twice, or a class is not one of ``classes``.
+    UserError: an image is not in the index or twice, or a class is not one of ``classes``.
     """
     where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(where) < len(index.names):

@@ -15,26 +15,16 @@ from util.errors import UserError
 
 @dataclass(frozen=True)
 class ImageList:
-    """The training or test part of a fold; images are rows of the index of the data set.
-
-    Attributes:
-        classes: classes of the episodes (base classes in training, novel classes in testing).
-        queries: rows of the images of the list, in the order of the list file.
-        candidates: class -> rows of the images in which it is present.
-        source: path of the list file; empty for a list made from the masks.
-        listed_pairs: (row, class) pairs of the list file, if it holds pairs.
-        rare: classes that were omitted for too few images (``data.rare_classes: skip``).
-        note: in words, why the published list of a method or protocol was not used, or what was left out of it.
-    """
+    """The training or test part of a fold; images are rows of the index of the data set."""
 
     index: Index
-    classes: tuple[int, ...]
-    queries: np.ndarray
-    candidates: dict[int, np.ndarray]
-    source: str = ""
-    listed_pairs: tuple[tuple[int, int], ...] = ()
-    rare: tuple[int, ...] = ()
-    note: str = ""
+    classes: tuple[int, ...]  # classes of the episodes (base classes in training, novel classes in testing)
+    queries: np.ndarray  # rows of the images of the list, in the order of the list file
+    candidates: dict[int, np.ndarray]  # class -> rows of the images in which it is present
+    source: str = ""  # path of the list file; empty for a list made from the masks
+    listed_pairs: tuple[tuple[int, int], ...] = ()  # (row, class) pairs of the list file, if it holds pairs
+    rare: tuple[int, ...] = ()  # classes that were omitted for too few images (``data.rare_classes: skip``)
+    note: str = ""  # in words, why the published list of a method or protocol was not used, or what was left out of it
 
     def __post_init__(self) -> None:
         if not len(self.queries):
@@ -79,10 +69,8 @@ class ImageList:
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
-    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data.
-
-    Raises:
-        UserError: the list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
+    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data. UserError: the
+    list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
     return _without_rare(_of_fold(index, fold, data, True, published), data)
 

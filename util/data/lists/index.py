@@ -71,28 +71,19 @@ class OneClassAreas:
 
 @dataclass(frozen=True)
 class Index:
-    """Class areas of the images of one list, and the images by row.
+    """Class areas of the images of one list, and the images by row."""
 
-    Attributes:
-        names: image names, as in the list file.
-        areas: (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of
-            one class each a table that is read like it.
-        images, masks: path of each image and mask; none of a data set of arrays.
-        fingerprint: hexadecimal digest of the list and the mask files.
-        sizes: (images, 2) int64 height and width.
-        listed: the list file.
-        joined: whether masks of one class become maps of class ids, with the photo's other masks below.
-        decoded: stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # image names, as in the list file
+    # (images, classes + 1) int64 pixels; column 0 is background, ignored pixels are in no column. Of masks of one class
+    # each a table that is read like it
     areas: np.ndarray | OneClassAreas
-    images: tuple[Path, ...]
+    images: tuple[Path, ...]  # path of each image and mask; none of a data set of arrays
     masks: tuple[Path, ...]
-    fingerprint: str
-    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    listed: Path = Path()
-    joined: bool = False
+    fingerprint: str  # hexadecimal digest of the list and the mask files
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))  # (images, 2) int64 height and width
+    listed: Path = Path()  # the list file
+    joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
+    # stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without
     decoded: Any = None
 
     def __len__(self) -> int:
@@ -153,8 +144,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 def read_rows(path: Path, words: int) -> list[list[str]]:
     """Return the first words of each line of a list: a name, or with three words a mask, its class id and its photo.
 
-    Raises:
-        UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
+    UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
     """
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_text(path, "this list", "set data.train_list / data.test_list").splitlines(), 1):
@@ -173,9 +163,8 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
-    Raises:
-        UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or
-            two names are of one photo.
+    UserError: a folder, list, image or mask is missing, a mask holds no class indices or has another size, or two names
+    are of one photo.
     """
     if data.name in ARRAYS:
         return _of_arrays(*ARRAYS[data.name](data, part), len(data.classes))

@@ -102,9 +102,8 @@ def replay(
 ) -> dict[int, ListedEpisodes]:
     """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
-    Raises:
-        UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
-            exist or does not show the class, or a query that is its own support; the message names the line.
+    UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
+    exist or does not show the class, or a query that is its own support; the message names the line.
     """
     manifest = read_manifest(path)
     wanted = {"dataset": data.name, **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")}}

@@ -26,9 +26,7 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
     The names of the classes, if given, are compared with the number of rows and the array ``names`` of an ``.npz``.
-
-    Raises:
-        UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
+    UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
     """
     names = None
     try:

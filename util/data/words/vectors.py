@@ -100,11 +100,8 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
 
     gensim reads binary files. Of text files this module picks the lines of the wanted words: gensim converts every
     number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has. If all words of
-    ``enough`` are among the first, the rest of the file is not read.
-
-    Raises:
-        UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
-            finite.
+    ``enough`` are among the first, the rest of the file is not read. UserError: the file is missing, of another format,
+    damaged or cut short; or a wanted vector is zero or not finite.
     """
     if zipfile.is_zipfile(path):
         raise UserError(f"{path}: is a zip archive; unpack it and name the file in it")
