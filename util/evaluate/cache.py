@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
@@ -157,18 +157,27 @@ class FeatureCache:
 def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> list[int]:
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
-    Episodes of the same classes follow each other; the next one needs the fewest images beside the most recent ones.
+    Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
+    most recent ones, the first of them by number.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []
     for _, group in groupby(keys, lambda key: key.classes):
-        left, recent = {key.number: set(key.rows) for key in group}, dict[int, None]()  # the latest image last
+        left, recent = {key.number: set(key.rows) for key in group}, OrderedDict[int, None]()
+        new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
+        users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
+        for number, rows in left.items():
+            for row in rows:
+                users[row].append(number)
         while left:
-            _, nearest = min((len(rows.difference(recent)), number) for number, rows in left.items())
+            nearest = min(left, key=new.__getitem__)
             order.append(nearest)
             for row in sorted(left.pop(nearest)):
-                recent.pop(row, None)
+                for number in users[row] if row not in recent else ():
+                    new[number] -= 1
                 recent[row] = None
-            for row in list(recent)[:-RECENT]:
-                del recent[row]
+                recent.move_to_end(row)
+            while len(recent) > RECENT:
+                for number in users[recent.popitem(last=False)[0]]:
+                    new[number] += 1
     return order

@@ -112,7 +112,7 @@ def stage_in(folder: Path, run: Run, stage: str, gpus: int) -> Task:
     if differences:
         state = f"{state} with {', '.join(differences)}"
         mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
-        mend += "" if finished else f"; where the steps stay, {ALLOW} continues it"
+        mend += "" if finished else f"; if its steps are the same, {ALLOW} continues it"
         refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
     return replace(task, state=state, left=left, refusal=refusal)
 
