@@ -1,7 +1,5 @@
 """Batches from episode numbers: the numbers of each process, and a loader that reports its workers' errors."""
 
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +21,11 @@ def training_numbers(
     G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
     accumulation).
     """
+    pieces = processes * parts
     for step in range(first_step, last_step):
         for piece in range(rank * parts, (rank + 1) * parts):
-            yield list(range(*(step * batch + batch * i // (processes * parts) for i in (piece, piece + 1))))
+            start, end = (step * batch + batch * i // pieces for i in (piece, piece + 1))
+            yield list(range(start, end))
 
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
@@ -38,7 +38,8 @@ def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes:
 def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:
     """Yield the batch of each list of numbers, in order, on ``device``.
 
-    UserError: a loader process could not read a file, or was killed.
+    Raises:
+        UserError: a loader process could not read a file, or was killed.
     """
     loader = DataLoader(
         dataset,
@@ -69,18 +70,10 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 def _start_worker(_: int) -> None:
     """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
 
-    The main process decides when it ends; it ends too where that was killed.
+    The main process decides when it ends. A loader process whose main process has ended ends by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)
-    main = multiprocessing.parent_process()  # torch watches the process that forked this one, which may be a server
-    assert main is not None
-
-    def end_with_main() -> None:
-        main.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_main, daemon=True).start()
