@@ -128,10 +128,8 @@ def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
             x = query.pow(network.settings.beta)
             out |= {f"prob_{k}_{s}": v.probability(x) for s, v in enumerate(votes)}
     else:
-        found = [adapt(*one, state, network.settings) for one in zip(query, valid)]
-        out["probability"] = torch.stack([f.head.logits(x[None])[0].softmax(0) for f, x in zip(found, query)])
+        heads = [adapt(*one, state, network.settings) for one in zip(query, valid)]
+        out["probability"] = torch.stack([head.logits(x[None])[0].softmax(0) for head, x in zip(heads, query)])
         out["novel_weight_start"] = state.start.weight[len(base.bias) :]
-        out |= {key: torch.stack([getattr(f, key) for f in found]) for key in ("prior_start", "prior_end")}
-        out["losses"] = torch.stack([f.losses for f in found], 1)
-        out |= {key: torch.stack([getattr(f.head, key) for f in found]) for key in ("weight", "bias")}
+        out |= {key: torch.stack(each) for key, each in zip(("weight", "bias"), zip(*heads))}
     return {key: value.numpy() for key, value in out.items()}

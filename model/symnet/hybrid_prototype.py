@@ -118,10 +118,10 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
     for shot in range(feature_bkchw.shape[1]):
         feature_blc = F.normalize(feature_bkchw[:, shot].flatten(2).transpose(1, 2), dim=2)
         inside_bl = F.interpolate(mask_bk1hw[:, shot], size=size, mode="nearest").flatten(1) == 1
-        farthest = _distance(anchor.unsqueeze(1), feature_blc).masked_fill(~inside_bl, 0.0).amax(1)
+        farthest = F.pairwise_distance(anchor.unsqueeze(1), feature_blc).masked_fill(~inside_bl, 0.0).amax(1)
         outside = (~inside_bl).float()
         negative = torch.einsum("blc,bl->bc", feature_blc, outside) / outside.sum(1, keepdim=True).clamp(min=1)
-        loss_b = F.relu(MARGIN + farthest - _distance(anchor, negative))
+        loss_b = F.relu(MARGIN + farthest - F.pairwise_distance(anchor, negative))
         both = inside_bl.any(1) & ~inside_bl.all(1)
         per_shot.append(batch_mean((loss_b * both).sum(), both.sum()))
     return torch.stack(per_shot).mean()
@@ -131,9 +131,4 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
     """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
-    return image_mean(F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative)))
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Euclidean distance along the last dimension, with an epsilon as torch's pairwise distance."""
-    return (a - b + 1e-6).norm(dim=-1)
+    return image_mean(F.triplet_margin_loss(anchor, positive, negative, MARGIN, reduction="none"))
