@@ -112,7 +112,11 @@ class HDMNet(WithBaseLearner):
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
         self.match = nn.ModuleList(QueryMatching() for _ in LEVELS)
-        self.fuse = nn.ModuleList(_fuse(CHANNELS + SIMILARITIES) for _ in LEVELS)
+        self.fuse = nn.ModuleList()
+        for _ in LEVELS:
+            conv = nn.Conv2d(CHANNELS + SIMILARITIES, CHANNELS, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
         self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
         self.ensemble = Ensemble()
         self.freeze()
@@ -184,7 +188,7 @@ class HDMNet(WithBaseLearner):
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
         transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
-        projections = [self.project_query, self.project_support, self.merge_query, self.merge_support]
+        projections = self.project_query, self.project_support, self.merge_query, self.merge_support
         others = nn.ModuleList([*projections, self.ensemble])
         groups = [
             ParamGroup("transformer", list(transformer.parameters()), self.settings.transformer_lr_factor),
@@ -198,13 +202,6 @@ def _on_grid(mask_bk1hw: Tensor, size: Sequence[int]) -> Tensor:
     """Return masks resized to a grid by their nearest pixels, (B, K, h, w)."""
     small = F.interpolate(mask_bk1hw.flatten(0, 1), size=tuple(size), mode="nearest")[:, 0]
     return small.unflatten(0, mask_bk1hw.shape[:2])
-
-
-def _fuse(channels: int) -> nn.Sequential:
-    """Return a 3x3 convolution to the pyramid's channels, a fixed norm and a ReLU."""
-    conv = nn.Conv2d(channels, CHANNELS, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True))
 
 
 def _beside(feature_bchw: Tensor, vector_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ added; the decoder's correction is taken where it helps on the supports themselv
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,9 @@ from model.episode import IGNORE
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query, shares
 from model.pocket.decoder import Decoder
-from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
+from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, Levels, LevelsOf, base_maps, equal_weights
 
+HIDDEN = 128  # channels of the hidden layer of the classifier of base classes
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the comparison on a support itself
 JUDGES = 5  # supports on which that is asked, at most: the first ones
@@ -52,12 +54,7 @@ class Kept:
     @property
     def nbytes(self) -> int:
         """Size of the tensors in bytes."""
-        return sum(x.nbytes for x in self.closeups.values()) + sum(x.nbytes for x in self.decoder_helps.values())
-
-    @staticmethod
-    def beside(support: Features) -> "Kept":
-        """Return what is kept beside a support's features."""
-        return support.derived.setdefault("pocket", Kept())
+        return sum(x.nbytes for x in (*self.closeups.values(), *self.decoder_helps.values()))
 
 
 @register("pocket")
@@ -77,7 +74,8 @@ class Pocket(WithEncoder):
         super().__init__(settings, task)
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
-        self.base_classes = BaseClasses(joint, task.base_classes)
+        layers = nn.Conv2d(joint, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, task.base_classes + 1, 1)
+        self.base_classes = nn.ModuleDict({"classify": nn.Sequential(*layers)})
         self.comparison = Comparison(count + 1)
         self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
         self.freeze()
@@ -120,7 +118,7 @@ class Pocket(WithEncoder):
     @property
     def base_classifier(self) -> nn.Sequential:
         """That of every level's maps."""
-        return self.base_classes.classify
+        return cast(nn.Sequential, self.base_classes["classify"])
 
     @torch.no_grad()
     def base_features(self, image_b3hw: Tensor) -> Tensor:
@@ -133,7 +131,7 @@ class Pocket(WithEncoder):
         shared = _shared_support(episode)
         if shared is None:
             return self.encode_supports(close.image, close.label)
-        kept = Kept.beside(shared).closeups
+        kept = shared.derived.setdefault("pocket", Kept()).closeups
         if close.first not in kept:
             kept[close.first] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[close.first].repeat(len(close.image))
@@ -148,7 +146,8 @@ class Pocket(WithEncoder):
         if shared is not None and not shapes_are_fixed():
             sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
             seen, labels = on_host([sums, label_bkss[0]])
-            kept, key = Kept.beside(shared).decoder_helps, (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
+            kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
+            key = (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
             if key not in kept:
                 one = [support.rows(slice(1)) for support in supports]
                 kept[key] = self._decoder_helps(one, label_bkss[:1], None)

@@ -198,7 +198,8 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._final(more, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        return with_likelihood(meta, base_logits, means_over_shots([means for _, means in more], weight), own_class)
+        means = torch.stack([means for _, means in more], dim=1)  # (B, K, 2, N + 1)
+        return with_likelihood(meta, base_logits, means_over_shots(means, weight), own_class)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import json
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from torch import nn
 
 from model.contract import Task
+from model.gfsam import gfsam
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import SAM3, SAM3Settings
+from tests.parity.encoded import on_calls
 from tests.paths import SHARED, parity_weights
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
@@ -91,9 +94,12 @@ def gfsam_case(inputs: Arrays) -> Arrays:
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
     labels = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
     supports = [(model.see(images[f"support_{k}"]), *model._weights(label)) for k, label in enumerate(labels)]
-    query = images["query"]
-    answer = model.answer(model.cache_query(query[None]), 0, query, supports)
-    out = {name: x.view(model.grid, model.grid) for name, x in answer.maps._asdict().items()}
-    out |= {"points": answer.points, "prompts": answer.prompts, "areas": answer.areas, "mask": answer.mask}
-    out |= {name: getattr(answer.verdict, name) for name in ("components", "foreground", "state")}
+    query, seen = images["query"], []
+    on_calls(gfsam, "judge", lambda inputs, verdict: seen.append((*inputs[:2], verdict)))
+    maps, mask = model.answer(model.cache_query(query[None]), 0, query, supports)
+    mock.patch.stopall()
+    [(masks, points, verdict)] = seen
+    out = {name: x.view(model.grid, model.grid) for name, x in maps._asdict().items()}
+    out |= {"points": points, "areas": masks.sum((1, 2)), "mask": mask}
+    out |= {name: getattr(verdict, name) for name in ("components", "foreground", "state")}
     return {name: x if isinstance(x, np.ndarray) else x.numpy() for name, x in out.items()}

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
-from model.insid3.segmentation import Reference, Segmentation, Target, class_logits, segment
+from model.insid3.segmentation import Patches, Reference, Segmentation, class_logits, segment
 from tests.model.small import SETTINGS, drawn_episode, small_model
 
 CHANNELS, SIDE = 12, 6
@@ -32,11 +32,11 @@ def _half(left: bool, canvas: tuple[int, int] = CANVAS) -> Tensor:
 
 
 def _reference(seed: int, left: bool, side: int = SIDE) -> Reference:
-    return Reference.of(_features(seed, side), _half(left), None)
+    return Patches.of(_features(seed, side), None), _half(left).bool()
 
 
 def _segment(*classes: list[Reference], target: int = 0) -> Segmentation:
-    return segment([Target.of(_features(target), None)], [classes], TAU, MERGE)[0]
+    return segment([Patches.of(_features(target), None)], [classes], TAU, MERGE)[0]
 
 
 def test_classes_share_the_clusters_and_compete_for_them() -> None:
