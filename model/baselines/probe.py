@@ -104,7 +104,7 @@ def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float)
     cell of known pixels it says nothing. All is computed in float64, so that the order of the cells does not matter.
     """
     of_class = [torch.stack([label == c for c in range(classes + 1)]).float() for _, label in supports]
-    pooled = [F.adaptive_avg_pool2d(y, maps.shape[1:]) for (maps, _), y in zip(supports, of_class)]
+    pooled = [F.adaptive_avg_pool2d(y, (f.shape[1], f.shape[2])) for (f, _), y in zip(supports, of_class)]
     # Features (n, C) and shares (n, N + 1) of all supports' cells; the rest of a cell is unknown.
     x, shares = (torch.cat([y.flatten(1).T for y in kind]).double() for kind in ([f for f, _ in supports], pooled))
     total = shares.sum(0)

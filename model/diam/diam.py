@@ -74,10 +74,9 @@ class DIaM(GeneralisedModel):
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
         """Return the logarithms of each query's probabilities by its own classifier."""
-        heads = [adapt(*one, state, self.settings) for one in zip(features_bchw, valid_bhw, strict=True)]
-        with torch.no_grad():
-            maps = [head.logits(x[None]).softmax(1) for head, x in zip(heads, features_bchw)]
-            return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
+        pairs = zip(features_bchw, valid_bhw, strict=True)
+        maps = [adapt(x, valid, state, self.settings).logits(x[None]).softmax(1) for x, valid in pairs]
+        return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
 
 
 @torch.inference_mode(False)

@@ -147,7 +147,13 @@ class HDMNet(WithBaseLearner):
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        fused, correlation = self._match(self.pyramid(torch.cat([query_map, support_map])), mask, similarity)
+        levels, fused, correlation = self.pyramid(torch.cat([query_map, support_map])), [], []
+        inside = chosen(*(_on_grid(mask, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
+        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
+            matched, logits = match(level[:batch], level[batch:].unflatten(0, (batch, shots)), own)
+            beside = resize(similarity, level.shape[-2:]).to(matched.dtype)
+            fused.append(fuse(torch.cat([matched, beside], dim=1)))  # z_i, (B, 64, h_i, w_i)
+            correlation.append(logits)  # c_i, (B, h_i, w_i)
         output = self.corrected(episode, self.decoder(fused), base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
@@ -169,21 +175,6 @@ class HDMNet(WithBaseLearner):
         support_high = flat.rows(support.stage[HIGH].flatten(2).transpose(1, 2))
         pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
         return torch.stack([greatest_cosine(*pair).mean(1) for pair in pairs], dim=1)
-
-    def _match(
-        self, levels: list[Tensor], mask_bk1hw: Tensor, similarity_b2hw: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the fused map z_i, (B, 64, h_i, w_i), and the correlation map c_i, (B, h_i, w_i), of every level."""
-        batch, shots = mask_bk1hw.shape[:2]
-        fused, correlation = [], []
-        inside = chosen(*(_on_grid(mask_bk1hw, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
-        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
-            size = level.shape[-2:]
-            support = level[batch:].unflatten(0, (batch, shots))
-            matched, logits = match(level[:batch], support, own)
-            fused.append(fuse(torch.cat([matched, resize(similarity_b2hw, size).to(matched.dtype)], dim=1)))
-            correlation.append(logits)
-        return fused, correlation
 
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""

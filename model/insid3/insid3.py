@@ -11,16 +11,7 @@ from torch import Tensor
 
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Episode, Output, Task, register
-from model.insid3.segmentation import (
-    MAX_PATCHES,
-    Patches,
-    Reference,
-    Segmentation,
-    class_logits,
-    positional_basis,
-    segment,
-)
-from model.mismatch import Mismatch
+from model.insid3.segmentation import MAX_PATCHES, Patches, class_logits, positional_basis, segment
 
 BASES_KEPT = 16  # one for each size of images
 
@@ -51,6 +42,7 @@ class INSID3(OnCells):
     Settings = INSID3Settings
     title = "INSID3"
     never_compiled = ("_segment", "_basis")
+    _segment = staticmethod(segment)
     cannot_export = "its clusters depend on the query's content"
     settings: INSID3Settings
 
@@ -74,17 +66,12 @@ class INSID3(OnCells):
             for item in range(len(query)):
                 seen = [(c, Patches.of(f[item], own), y[item] == c) for (c, own), (f, y) in zip(known, shots)]
                 references.append([[(x, mask) for n, x, mask in seen if n == c] for c in range(1, count + 1)])
-            found = self._segment([Patches.of(features, basis) for features in query], references)
+            targets = [Patches.of(features, basis) for features in query]
+            found = self._segment(targets, references, self.settings.tau, self.settings.merge)
         logits = torch.stack([class_logits(one.classes, count, size) for one in found])
         maps = [one.pictures(0) for one in found]
         evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
         return Output(logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, evidence=evidence)
-
-    def _segment(self, targets: list[Patches], references: list[list[list[Reference]]]) -> list[Segmentation]:
-        """Return the segmentations of queries, as ``segment``."""
-        if (patches := len(targets[0].plain)) > MAX_PATCHES:
-            raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
-        return segment(targets, references, self.settings.tau, self.settings.merge)
 
     def _basis(self, size: Sequence[int]) -> Tensor | None:
         """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""

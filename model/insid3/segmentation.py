@@ -173,12 +173,14 @@ class Segmentation(NamedTuple):
 def segment(
     targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
 ) -> list[Segmentation]:
-    """Return the segmentation of each target, in float32; a GPU is waited for once.
+    """Return the segmentation of each target, in float32; a GPU is waited for once. Mismatch: too many patches.
 
     References are of each target and class 1..N; those whose mask is empty do not count. Clusters are merged from the
     cosine ``tau`` on. Each goes to the class in which its score is largest, or to the background if none is above
     ``merge``. The paper has one class; several share the clusters and compete for them.
     """
+    if (patches := len(targets[0].plain)) > MAX_PATCHES:
+        raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
     found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
     facts, out = [[None if one is None else one.facts for one in own] for own in found], []
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later

@@ -9,7 +9,7 @@ added; the decoder's correction is taken where it helps on the supports themselv
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -54,7 +54,7 @@ class Kept:
     @property
     def nbytes(self) -> int:
         """Size of the tensors in bytes."""
-        return sum(x.nbytes for x in (*self.closeups.values(), *self.decoder_helps.values()))
+        return sum(x.nbytes for x in self.closeups.values()) + sum(x.nbytes for x in self.decoder_helps.values())
 
 
 @register("pocket")
@@ -109,7 +109,7 @@ class Pocket(WithEncoder):
                 back = self._compare(support, [query], episode.query_label.unsqueeze(1))
                 other = self._losses(back, episode.support_label[:, 0])
                 output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
-            output.losses["base"] = BASE * self._loss(query.classes, episode.query_base_label)
+            output.losses["base"] = BASE * mask_loss(query.classes, episode.query_base_label[:, ::STRIDE, ::STRIDE])
         else:
             mask = foreground_mask(episode.support_label)
             output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
@@ -132,9 +132,9 @@ class Pocket(WithEncoder):
         if shared is None:
             return self.encode_supports(close.image, close.label)
         kept = shared.derived.setdefault("pocket", Kept()).closeups
-        if close.first not in kept:
-            kept[close.first] = self.encode_supports(close.image[:1], close.label[:1])
-        return kept[close.first].repeat(len(close.image))
+        if close.box not in kept:
+            kept[close.box] = self.encode_supports(close.image[:1], close.label[:1])
+        return kept[close.box].repeat(len(close.image))
 
     def _decoder_helps(self, supports: Sequence[Levels], label_bkss: Tensor, shared: Features | None) -> Tensor:
         """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
@@ -188,12 +188,11 @@ class Pocket(WithEncoder):
         return {**known, "coarse": coarse, "fine": fine, "correction": correction}
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
-        weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
-        return {n: w * self._loss(_two_classes(logits[n]), label_bss, self._weighted) for n, w in weights.items()}
-
-    def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, rule: Callable[..., Tensor] = cross_entropy) -> Tensor:
-        """Return the loss at every fourth pixel."""
-        return mask_loss(logits_bnhw, label_bss[:, ::STRIDE, ::STRIDE], rule)
+        weights, label = (
+            {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED},
+            label_bss[:, ::STRIDE, ::STRIDE],
+        )
+        return {n: w * mask_loss(_two_classes(logits[n]), label, self._weighted) for n, w in weights.items()}
 
     def _weighted(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return cross-entropy with the foreground's weight, and a share of the Dice loss."""

@@ -121,8 +121,7 @@ class SelfCalibratedAttention(nn.Module):
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
-        stack = [CalibratedBlock(width, shifted=i % 2 == 1, last=i == blocks - 1) for i in range(blocks)]
-        self.blocks = nn.ModuleList(stack)
+        self.blocks = nn.ModuleList(CalibratedBlock(width, i % 2 == 1, i == blocks - 1) for i in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:
