@@ -1,7 +1,6 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
 from dataclasses import fields
-from importlib import import_module
 from typing import Any
 from unittest import mock
 
@@ -14,6 +13,7 @@ from model.common.linear import Head
 from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
+from tests.parity.watched import WATCHES, usual
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
@@ -55,19 +55,18 @@ def forward_case(
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
-    method = import_module(f"tests.parity.{model}")  # its ``watch`` hooks a network, its ``collect`` names tensors
-    watched = method.watch(network, shots)
+    collect = WATCHES[model](network, case)
     with torch.set_grad_enabled(train):
         output = network(_episode(case, fold, vectors).to(torch.device(device)))
     mock.patch.stopall()
-    result = method.collect(case, network, output, watched)
+    result = {name: x for name, x in {**usual(output), **collect(output)}.items() if isinstance(x, Tensor)}
     if train:
         sum(output.losses.values()).backward()
         named = dict(network.named_parameters())
         ours = {name: models()[model].published.name(name) for name in state_dict}
         norms = {n: _norm(named[o]) for n, o in ours.items() if o in named and named[o].requires_grad}
         result["grad_norms"] = norms
-    return {name: _plain(value, case.get(name)) for name, value in result.items() if not name.endswith(" in")}
+    return {name: _plain(value, case.get(name)) for name, value in result.items()}
 
 
 def _norm(parameter: nn.Parameter) -> float:

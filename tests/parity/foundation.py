@@ -17,7 +17,7 @@ from model.gfsam import gfsam
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import MOST, SAM3, SAM3Settings
-from tests.parity.encoded import on_calls
+from tests.parity.watched import on_calls
 from tests.paths import SHARED, parity_weights
 
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None

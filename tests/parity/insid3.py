@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from model.common.ops import resize_cells
 from model.common.training_free import mask_on_grid
 from model.insid3.segmentation import INSIDE, Patches, class_logits, positional_basis, segment
-from tests.parity.encoded import Case
+from tests.parity.watched import Case
 
 # Steps of a case that show in the candidates or in the clusters' scores.
 WITHIN = {"forward", "best_ref", "votes", "cluster_cross", "cluster_intra", "cluster_fraction"}
