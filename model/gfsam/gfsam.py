@@ -72,9 +72,8 @@ class GFSAM(Foundation):
                 zeros = query.stage[0].new_zeros
                 each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
         share, filtered, evidence = (torch.stack(kind) for kind in zip(*each))
-        return Output(
-            torch.stack([0.5 - share, share - 0.5], 1), maps={"filtered": filtered}, evidence=evidence[:, None]
-        )
+        logits = torch.stack([0.5 - share, share - 0.5], 1)
+        return Output(logits, maps={"filtered": filtered}, evidence=evidence[:, None])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""

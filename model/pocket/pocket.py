@@ -184,8 +184,8 @@ class Pocket(WithEncoder):
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
             fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
-        known = {"guess": found.guess, "second": found.second, "match": found.match}
-        return {**known, "coarse": coarse, "fine": fine, "correction": correction}
+        compared = {"guess": found.guess, "second": found.second, "match": found.match}
+        return {**compared, "coarse": coarse, "fine": fine, "correction": correction}
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
         weights, label = (

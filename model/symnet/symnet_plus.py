@@ -71,7 +71,7 @@ class Conv4dCorrelation(PooledCorrelation):
     take 643 MiB.
     """
 
-    def __init__(self, intermediate_counts: dict[int, int], support_grid: int = SUPPORT_GRID):
+    def __init__(self, intermediate_counts: dict[int, int], support_grid: int):
         super().__init__(intermediate_counts)
         self.support_grid = support_grid
         self.out_counts = dict.fromkeys(intermediate_counts, SQUEEZED)
