@@ -116,6 +116,8 @@ class FewShotModel(Trainable):
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
+    # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
+    brings: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the networks that it brings along
     encoder: Any  # an ``Encoder``, of methods that have one
 

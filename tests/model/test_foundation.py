@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from model.common.foundation import loaded
 from model.episode import NamedEpisode
 from model.mismatch import Mismatch
 from model.sam3 import sam3 as canvas
@@ -16,6 +15,7 @@ from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
+from util.run.pretrained import loaded
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 
@@ -126,7 +126,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
-    network.settings.weights = [str(folder)]
+    network.tokenizer = loaded("AutoTokenizer", str(folder))
     assert network._prompt(episode, 0)[0, 0, 0] == words["cup"]
     mug = NamedEpisode(**vars(episode), name="mug")
     assert network._prompt(mug, 0)[:, 0, :2].tolist() == [[words["mug"], 0], [1, 0]]
@@ -166,7 +166,7 @@ def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("You are trying to access a gated repo.\n403 Client Error.")
 
     monkeypatch.setattr(library.Sam3Model, "from_pretrained", refuse)
-    monkeypatch.setattr("model.common.foundation.hub", lambda: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("util.run.pretrained.hub", lambda: __import__("contextlib").nullcontext())
     with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
         loaded("Sam3Model", "facebook/sam3")
 

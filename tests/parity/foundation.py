@@ -49,7 +49,7 @@ def _sam3(side: int) -> nn.Module:
 def sam3_case(inputs: Arrays) -> Arrays:
     side, shots = int(inputs["canvas"]), sum(key.startswith("support_") for key in inputs)
     settings = SAM3Settings(threshold=float(inputs["threshold"]))
-    model = SAM3(settings, TASK, [_sam3(side)]).eval()
+    model = SAM3(settings, TASK, _sam3(side), None).eval()
     assert model.side == side
     photos = [inputs[f"support_{k}"] for k in range(shots)]
     boxes = inputs.get("boxes")
@@ -87,7 +87,7 @@ def _sam_and_dino(side: int) -> list[nn.Module]:
 @torch.no_grad()
 def gfsam_case(inputs: Arrays) -> Arrays:
     shots = sum(key.startswith("support_") for key in inputs)
-    model = GFSAM(GFSAMSettings(), TASK, _sam_and_dino(int(inputs["side"]))).eval()
+    model = GFSAM(GFSAMSettings(), TASK, *_sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
     labels = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
     supports = [(model.see(images[f"support_{k}"]), *model._weights(label)) for k, label in enumerate(labels)]

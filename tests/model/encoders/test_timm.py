@@ -12,7 +12,6 @@ import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from model.common import foundation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
@@ -21,6 +20,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import Mismatch
 from util.checkpoints import checkpoint
 from util.checkpoints.download import LITE0, PACKAGE_MEAN, PACKAGES, download, package_file
+from util.run import pretrained
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 RESIDUAL, TRANSFORMER = "timm/test_resnet", "timm/test_vit"
@@ -118,7 +118,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(constants, "ENDPOINT", f"http://{place}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
-        monkeypatch.setattr(foundation, "PATIENCE", 0.1)
+        monkeypatch.setattr(pretrained, "PATIENCE", 0.1)
         for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
             with pytest.raises(Mismatch, match=f"{place} cannot be reached"):
                 download(source, backbone, backbone)
