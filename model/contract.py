@@ -161,11 +161,8 @@ class FewShotModel(Trainable):
         first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
         each = [output.evidence for output in outputs if output.evidence is not None]
-        logits, evidence = (
-            against_background([output.logits for output in outputs]),
-            torch.cat(each, 1) if each else None,
-        )
-        return Output(logits, first.base_logits, extra, first.maps, evidence=evidence)
+        logits = against_background([output.logits for output in outputs])
+        return Output(logits, first.base_logits, extra, first.maps, evidence=torch.cat(each, 1) if each else None)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""

@@ -1,5 +1,6 @@
 """Weights of an encoder in every layout that circulates: renamed to ours, recognised, loaded."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +13,6 @@ from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.timm_facts import PREFIX as TIMM
 from model.mismatch import Mismatch
 
-PREFIXES = ("module.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
 OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
 
@@ -31,12 +31,8 @@ class Fit:
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
-    stripped, own = {}, encoder.state_dict()
-    for name, tensor in state.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        stripped[name] = tensor
-    renamed = encoder.own_names(stripped)
+    renamed = encoder.own_names({re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", k): x for k, x in state.items()})
+    own = encoder.state_dict()
     given = {k: v for k, v in renamed.items() if k in own}
     begun = {encoder.stage_of(k) for k in given if k not in CONSTANTS}
     needed = [k for k in own if k not in CONSTANTS and not k.endswith(COUNTER)]
