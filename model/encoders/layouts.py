@@ -81,10 +81,9 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
             tensors of the encoder that the file does not hold.
     """
     found, own = fit(encoder, state), encoder.state_dict()
-    shapes = [k for k, x in found.given.items() if x.shape != own[k].shape]
-    if not found.given or found.foreign or shapes or found.inside:
-        example = next(iter([*found.foreign, *shapes, *found.inside]), None)
-        which = "" if example is None else f" (its tensor {example} is missing or differs)"
+    wrong = [*found.foreign, *(k for k, x in found.given.items() if x.shape != own[k].shape), *found.inside]
+    if wrong or not found.given:
+        which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
         raise Mismatch(f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}")
     for name, tensor in found.given.items():
         if tensor.is_floating_point() != own[name].is_floating_point() or not torch.isfinite(tensor).all():

@@ -30,10 +30,6 @@ class EncoderSpec:
     sides: tuple[int, ...] | None = None  # the only image sides that it takes; None for all
     torchvision: str | None = None  # torchvision's name of its ImageNet weights; None if there are none
 
-    def grid(self, size: int, stride: int) -> int:
-        """Return the side of the grid of a stage of that stride, for an image of ``size`` pixels."""
-        return -(-size // (self.stride or stride))
-
 
 ENCODERS = {SMALL: EncoderSpec("ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)}
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):

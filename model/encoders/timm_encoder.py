@@ -47,9 +47,8 @@ class TimmEncoder(Encoder):
         self.patch = stride if pyramid else self.facts.patch
         for name in CONSTANTS:
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
-        self.returned_stages = variant.returned_stages(last_stage)
-        self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
-        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.returned_stages if i in variant.intermediate}
+        self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
+        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
         # What the pass under way asks of the blocks and of a stage; the hooks answer it.
         self._give: GiveFeature | None = None
         self._mask: tuple[int, Tensor] | None = None
@@ -63,7 +62,7 @@ class TimmEncoder(Encoder):
         A side of p k + 1 pixels gives k + 1 cells, the corner cells centred on the corner pixels, as in a network of
         centred convolutions: on a grid of patches, half a patch is added around the image by repeating its border.
         """
-        ends, inside = {self.facts.outputs[i]: i for i in self.returned_stages}, dict[Any, int]()
+        ends, inside = {self.facts.outputs[i]: i for i in self.channels}, dict[Any, int]()
         if give is not None:  # position among timm's outputs -> stage; the hooks give the blocks with names
             inside = {block: i for i in self.intermediate_counts for block in self._blocks(i) if isinstance(block, int)}
         wanted, self._give = sorted({*ends, *inside}), give
@@ -107,7 +106,7 @@ class TimmEncoder(Encoder):
                     last.register_forward_pre_hook(give)
                 else:
                     block.register_forward_hook(give)
-        for i in self.returned_stages:
+        for i in self.channels:
             self.net.get_submodule(self.facts.stages[i]).register_forward_hook(partial(self._mask_stage, i))
 
     def _give_map(self, stage: int, channels: int, module: nn.Module, inputs: Any, output: Any = None) -> None:
@@ -140,9 +139,7 @@ class TimmEncoder(Encoder):
     def _padded(self, image: Tensor) -> Tensor:
         if self.facts.centred or any(side % self.patch != 1 for side in image.shape[-2:]):
             return image
-        before = (self.patch - 1) // 2
-        after = self.patch - 1 - before
-        return F.pad(image, (before, after, before, after), mode="replicate")
+        return F.pad(image, ((self.patch - 1) // 2, self.patch // 2) * 2, mode="replicate")
 
     # --- parts and weights -------------------------------------------------------------------------------------------
 
