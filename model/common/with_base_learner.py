@@ -14,7 +14,7 @@ from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
-from model.contract import ParamGroup, Task, Trainable
+from model.contract import Task, Trainable
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
@@ -142,6 +142,7 @@ class OverBaseStage(WithEncoder):
 class WithBaseLearner(OverBaseStage):
     """A model that learns a meta learner beside them."""
 
+    head_group = "meta"
     ensemble: Ensemble  # the subclass builds it
 
     def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
@@ -149,10 +150,6 @@ class WithBaseLearner(OverBaseStage):
         self.project_query, self.project_support = self.projections()
         self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
         self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
 
     def query_hidden(self, episode: Episode, query: Features) -> Tensor:
         """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""

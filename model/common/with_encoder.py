@@ -49,6 +49,7 @@ class WithEncoder(FewShotModel):
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
+    head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
     settings: Any  # a WithEncoderSettings
@@ -143,7 +144,7 @@ class WithEncoder(FewShotModel):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
-        groups = [ParamGroup("head", self.beside_encoder()), *self.encoder_group()]
+        groups = [ParamGroup(self.head_group, self.beside_encoder()), *self.encoder_group()]
         return [group for group in groups if group.params]
 
     def encoder_group(self) -> list[ParamGroup]:

@@ -178,7 +178,7 @@ def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> 
     maps = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE], outputs.values())
     for handle in handles:
         handle.remove()
-    blocks = {}
+    blocks: dict[int, dict[str | int, int]] = {}
     for stage, one in zip(outputs, maps):
         channels, *grid = one.shape[1:]
         # Channels are first, or last in networks of windows.

@@ -1,7 +1,6 @@
 """Measured cases of FSS-SAM3 and GF-SAM: the methods' own steps around tiny networks of ``transformers``."""
 
 import functools
-import importlib.util
 import json
 from typing import Any
 
@@ -16,7 +15,6 @@ from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import SAM3, SAM3Settings
 from tests.paths import SHARED, parity_weights
 
-HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 Arrays = dict[str, np.ndarray]
 TASK = Task(base_classes=1, shots=1, size=64, text_width=0)
 
@@ -33,7 +31,6 @@ def config_of(name: str) -> dict[str, Any]:
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
     fill = parity_weights().fill
-
     for name, parameter in network.eval().named_parameters():
         parameter.copy_(fill(name, tuple(parameter.shape)))
     return network
