@@ -147,11 +147,10 @@ class TimmEncoder(Encoder):
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
         parts = [nn.Module() for _ in range(self.last_stage + 1)]
         for name, parameter in self.net.named_parameters():
-            owner = name.rpartition(".")[0]
-            part, key = parts[self.stage_of(NET + name)], owner.replace(".", "/")
-            if owner and key not in dict(part.named_children()):
-                part.add_module(key, self.net.get_submodule(owner))
-            elif not owner:
+            part, owner = parts[self.stage_of(NET + name)], name.rpartition(".")[0]
+            if owner:
+                part.add_module(owner.replace(".", "/"), self.net.get_submodule(owner))
+            else:
                 part.register_parameter(name, parameter)
         return parts
 

@@ -180,9 +180,9 @@ def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> 
         handle.remove()
     blocks: dict[int, dict[str | int, int]] = {}
     for stage, one in zip(outputs, maps):
-        channels, *grid = one.shape[1:]
+        channels, grid = one.shape[1], tuple(one.shape[2:])
         # Channels are first, or last in networks of windows.
-        widths = {n: s[0] if s[1:] == tuple(grid) else s[2] for n, s in shapes.items() if tuple(grid) in (s[1:], s[:2])}
+        widths = {n: s[0] if s[1:] == grid else s[2] for n, s in shapes.items() if grid in (s[1:], s[:2])}
         kinds = {type(net.get_submodule(n)) for n in _innermost([n for n, w in widths.items() if w == channels])}
         alike = _innermost([n for n in widths if type(net.get_submodule(n)) in kinds])
         blocks[stage] = {name: widths[name] for name in alike}
