@@ -167,9 +167,8 @@ class Encoder(nn.Module):
         return int(match[1])
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the tensors of a file that are of a stage of this encoder by their names, but not of this encoder."""
-        own = self.state_dict().keys()
-        return [k for k in names if k not in own and re.match(STAGE, k) and self.stage_of(k) <= self.last_stage]
+        """Return those of tensors that this encoder does not have whose names are of one of its stages."""
+        return [name for name in names if re.match(STAGE, name) and self.stage_of(name) <= self.last_stage]
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""

@@ -33,13 +33,13 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
     renamed = encoder.own_names({re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", k): x for k, x in state.items()})
     own = encoder.state_dict()
-    given = {k: v for k, v in renamed.items() if k in own}
+    given, others = {k: v for k, v in renamed.items() if k in own}, [k for k in renamed if k not in own]
     begun = {encoder.stage_of(k) for k in given if k not in CONSTANTS}
     needed = [k for k in own if k not in CONSTANTS and not k.endswith(COUNTER)]
     missing = [k for k in needed if k not in given]
     absent = sorted({encoder.stage_of(k) for k in needed} - begun)
     inside = [k for k in missing if encoder.stage_of(k) in begun]
-    return Fit(given, [k for k in renamed if k not in own], encoder.foreign(renamed), missing, absent, inside)
+    return Fit(given, others, encoder.foreign(others), missing, absent, inside)
 
 
 def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:

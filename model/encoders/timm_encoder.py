@@ -184,9 +184,8 @@ class TimmEncoder(Encoder):
         return constants | {NET + name: tensor for name, tensor in state.items() if name not in unused}
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the tensors of a file that belong to a network of timm, but not to this encoder."""
-        own = self.state_dict()
-        return [name for name in names if name.startswith(NET) and name not in own]
+        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
+        return [name for name in names if name.startswith(NET)]
 
 
 def _channels_first(x: Tensor, channels: int) -> Tensor:
