@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,13 +37,13 @@ class GFSAM(Foundation):
 
     Settings = GFSAMSettings
     title = "GF-SAM"
-    kinds = ("SamModel", "Dinov2Model")
+    brings: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)
     cannot_export = "the points and masks that it compares depend on the photos"
 
-    def __init__(self, settings: GFSAMSettings, task: Task, networks: Sequence[nn.Module] = ()):
-        super().__init__(settings, task, networks)
+    def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):
+        super().__init__(settings, task, *networks)
         sam, dino = (network.config for network in self.networks)
         self.side: int = sam.vision_config.image_size
         self.dino_side: int = dino.image_size

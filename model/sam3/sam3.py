@@ -4,9 +4,8 @@ Published boxes are of annotated instances; here they are made from the masks. R
 height in pixels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
+from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import resize_cells
 from model.contract import Episode, Output, Task, register
 from model.episode import NamedEpisode
@@ -55,15 +54,16 @@ class SAM3(Foundation):
 
     Settings = SAM3Settings
     title = "FSS-SAM3"
-    kinds = ("Sam3Model",)
+    brings: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True
     never_compiled = ("forward",)
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings
 
-    def __init__(self, settings: SAM3Settings, task: Task, networks: Sequence[nn.Module] = ()):
-        super().__init__(settings, task, networks)
+    def __init__(self, settings: SAM3Settings, task: Task, network: nn.Module, tokenizer: Any):
+        super().__init__(settings, task, network)
+        self.tokenizer = tokenizer  # without its files an empty one
         self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
         self._prompts: dict[str, Tensor] = {}
 
@@ -111,20 +111,20 @@ class SAM3(Foundation):
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
         """Return token ids and mask of the word, (2, 1, ``WORDS``) int64; Mismatch if class names lack a tokenizer."""
-        word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
+        word = NEUTRAL
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
             word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
         if word not in self._prompts:
-            tokenizer = from_package("AutoTokenizer", source)  # of its files, or without any an empty one
-            ids = tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
-            if {*ids} <= {*tokenizer.all_special_ids}:
+            ids = self.tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
+            if {*ids} <= {*self.tokenizer.all_special_ids}:
                 if word != NEUTRAL:
-                    raise Mismatch(f"model.weights = {source}: has no tokenizer, which names need; copy its files")
+                    where = f"model.weights = {self.settings.weights[0]}"
+                    raise Mismatch(f"{where}: has no tokenizer, which names need; copy its files")
                 ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
             rest = [0] * (WORDS - len(ids))
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
-        return self._prompts[word].to(device)
+        return self._prompts[word].to(episode.query.device)
 
     def search(
         self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: Rectangle

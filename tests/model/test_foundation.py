@@ -3,12 +3,13 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from model.common.foundation import loaded
 from model.episode import EpisodeOfOriginalSizes, NamedEpisode
 from model.mismatch import Mismatch
 from model.sam3 import sam3 as canvas
@@ -16,6 +17,7 @@ from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
+from util.run.pretrained import loaded
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 
@@ -113,7 +115,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
-    network.settings.weights = [str(folder)]
+    network.tokenizer = loaded("AutoTokenizer", str(folder))
     assert network._prompt(episode, 0)[0, 0, 0] == words["cup"]
     mug = NamedEpisode(**vars(episode), name="mug")
     assert network._prompt(mug, 0)[:, 0, :2].tolist() == [[words["mug"], 0], [1, 0]]
@@ -123,10 +125,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_transformers()
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "dino"
+    library, folder = require_transformers(), tmp_path / "dino"
     shutil.copytree(saved("Dinov2Model"), folder)
     state = load_file(folder / "model.safetensors")
     state.pop("layernorm.weight")
@@ -144,22 +143,11 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     assert "\n" not in str(error.value)
     with pytest.raises(Mismatch, match=r"needs NoSuchModel .* requirements-foundation.txt \(Python 3.11"):
         loaded("NoSuchModel", str(folder))
-
-
-def test_a_gated_network_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = require_transformers()
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("You are trying to access a gated repo.\n403 Client Error.")
-
-    monkeypatch.setattr(library.Sam3Model, "from_pretrained", refuse)
-    monkeypatch.setattr("model.common.foundation.hub", lambda: __import__("contextlib").nullcontext())
+    gated = mock.Mock(side_effect=OSError("You are trying to access a gated repo.\n403 Client Error."))
+    monkeypatch.setattr(library.Sam3Model, "from_pretrained", gated)
     with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
         loaded("Sam3Model", "facebook/sam3")
-
-
-def test_costs_of_networks_that_come_whole_are_not_counted() -> None:
-    with torch.device("meta"), pytest.raises(NotImplementedError):
+    with torch.device("meta"), pytest.raises(NotImplementedError):  # the cost of such a network is not counted
         loaded("Dinov2Model", saved("Dinov2Model"))
 
 
@@ -191,8 +179,7 @@ def test_sam3_case(shared: Path, path: Path) -> None:
         np.testing.assert_allclose(given[name], want[name], atol=1e-4)
     np.testing.assert_array_equal(given["scores"] > float(inputs["threshold"]), want["kept"])
     np.testing.assert_allclose(given["pred_masks"][:, ::step, ::step], want["pred_masks"], atol=5e-3)
-    assert agreement(given["union"], want["union"]) > 0.998
-    assert agreement(given["mask"], want["mask"]) > 0.995
+    assert agreement(given["union"], want["union"]) > 0.998 and agreement(given["mask"], want["mask"]) > 0.995
 
 
 @pytest.mark.parity
@@ -205,8 +192,7 @@ def test_gfsam_case(shared: Path, path: Path) -> None:
         np.testing.assert_allclose(given[name], want[name], atol=1e-4)
     for name in ("points", "components"):
         np.testing.assert_array_equal(given[name], want[name])
-    for name in ("foreground", "state"):
-        assert (given[name] != want[name]).mean() <= 0.02
+    assert max((given[name] != want[name]).mean() for name in ("foreground", "state")) <= 0.02
     assert np.abs(given["areas"] - want["areas"]).max() <= 0.002 * int(inputs["side"]) ** 2
     assert agreement(given["mask"], want["mask"]) > 0.995
 

@@ -1,7 +1,6 @@
 """Measured cases of FSS-SAM3 and GF-SAM: the methods' own steps around tiny networks of ``transformers``."""
 
 import functools
-import importlib.util
 import json
 from typing import Any
 from unittest import mock
@@ -20,7 +19,6 @@ from model.sam3.sam3 import MOST, SAM3, SAM3Settings
 from tests.parity.watched import on_calls
 from tests.paths import SHARED, parity_weights
 
-HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 Arrays = dict[str, np.ndarray]
 TASK = Task(base_classes=1, shots=1, size=64, text_width=0)
 
@@ -37,7 +35,6 @@ def config_of(name: str) -> dict[str, Any]:
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
     fill = parity_weights().fill
-
     for name, parameter in network.eval().named_parameters():
         parameter.copy_(fill(name, tuple(parameter.shape)))
     return network
@@ -58,7 +55,7 @@ def sam3_case(inputs: Arrays) -> Arrays:
     settings.ratio_of_several = settings.ratio
     if shots == MOST:
         settings.five = settings.layout
-    model = SAM3(settings, TASK, [_sam3(side)]).eval()
+    model = SAM3(settings, TASK, _sam3(side), None).eval()
     assert model.side == side
     boxes = inputs.get("boxes")
     if boxes is None:
@@ -102,7 +99,7 @@ def _sam_and_dino(side: int) -> list[nn.Module]:
 @torch.no_grad()
 def gfsam_case(inputs: Arrays) -> Arrays:
     shots = sum(key.startswith("support_") for key in inputs)
-    model = GFSAM(GFSAMSettings(), TASK, _sam_and_dino(int(inputs["side"]))).eval()
+    model = GFSAM(GFSAMSettings(), TASK, *_sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
     labels = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
     supports = [(model.see(images[f"support_{k}"]), *model._weights(label)) for k, label in enumerate(labels)]

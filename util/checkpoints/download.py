@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.foundation import hub, silence_of
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import Mismatch
+from util.run.pretrained import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"

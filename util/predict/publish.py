@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from model.common.foundation import hub
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints import checkpoint
@@ -25,6 +24,7 @@ from util.files import kept_json, made_aside, write_atomically
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
+from util.run.pretrained import hub
 
 CONFIG, CARD = "config.json", "README.md"
 

@@ -15,6 +15,7 @@ from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
 from util.run.device import autocast, take_precision
+from util.run.pretrained import brought
 
 
 def build_model(
@@ -34,7 +35,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.default_generator.manual_seed(config.run.seed)
         try:
-            return class_of(config.model)(config.model, task)
+            model = class_of(config.model)
+            return model(config.model, task, *brought(model, config.model))
         except Mismatch as error:
             raise UserError(f"{config.path}: {error}") from None
 
