@@ -124,9 +124,12 @@ def test_real_annotations_against_the_official_reader(shared: Path, split: str) 
     content, official = read_annotations(path), COCO(path)
     classes = {category: i + 1 for i, category in enumerate(sorted(official.cats))}
     crowded = {a["image_id"] for a in official.anns.values() if a["iscrowd"]}
-    photos = sorted(content.annotated, key=lambda p: (p.id not in crowded, p.id))[: COMPARED + 2]
+    of_name = {image["file_name"]: number for number, image in official.imgs.items()}
+    photos = sorted(content.annotated, key=lambda p: of_name[p.name] not in crowded)[: COMPARED + 2]
     for photo in photos:
-        annotations = official.imgToAnns[photo.id][::-1]  # the later first: argmin takes the first of equal ones
+        annotations = official.imgToAnns[of_name[photo.name]][
+            ::-1
+        ]  # the later first: argmin takes the first of equal ones
         regions = np.stack([official.annToMask(a) for a in annotations]).astype(bool)
         crowd = np.array([bool(a["iscrowd"]) for a in annotations])
         ids = np.array([classes[a["category_id"]] for a in annotations])

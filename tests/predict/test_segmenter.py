@@ -17,7 +17,7 @@ from util.predict import Segmenter
 from util.predict.encoded_class import text_of
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
-from util.predict.regions import BOXED
+from util.predict.labels import BOXED
 from util.predict.supports import Support, parse_support
 
 

@@ -35,17 +35,15 @@ Shape = tuple[np.ndarray, ...] | dict[str, Any]
 class Instance(NamedTuple):
     """One annotation."""
 
-    image: int
     category: int
-    crowd: bool
-    shape: Shape  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
+    shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
     box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
+    crowd: bool = False
 
 
-class Photo(NamedTuple):
-    """One annotated photo and its instances, in the file's order."""
+class AnnotatedPhoto(NamedTuple):
+    """A photo's size and its instances, in the file's order."""
 
-    id: int
     name: str  # of its file, as ``PhotoFiles`` finds it
     height: int
     width: int
@@ -122,20 +120,20 @@ def name_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated photos by ascending id, and category id -> name by ascending id."""
+    """Annotated photos in the file's order, COCO's by ascending id, and category id -> name by ascending id."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[AnnotatedPhoto, ...]
     categories: dict[int, str]
     files: PhotoFiles  # the photos among which they are found
     source: Path  # the file or folder that was read
     left_out: Counter[str] = field(default_factory=Counter)  # what the reader did not understand, and how often
 
     @property
-    def annotated(self) -> tuple[Photo, ...]:
+    def annotated(self) -> tuple[AnnotatedPhoto, ...]:
         """The photos that have at least one annotation."""
         return tuple(p for p in self.photos if p.instances)
 
-    def path_of(self, photo: Photo) -> Path:
+    def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; errors as ``PhotoFiles.find``."""
         return self.files.find(photo.name, self.source)
 
@@ -148,28 +146,29 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines contradict each
     other in what they are of.
     """
-    left, photos, boxes = Counter(given.left_out), list[Photo](), 0
-    special = {c: name.casefold() for c, name in given.categories.items() if name.casefold() in (*BACKGROUND, *IGNORED)}
+    left, photos, boxes = Counter(given.left_out), list[AnnotatedPhoto](), 0
     for photo in given.photos:
         kept, unknown = list[Instance](), list[Instance]()
         for one in photo.instances:
-            is_box = not (is_shape := has_area(one.shape)) and len(one.box) == 4 and min(one.box[2:]) > 0
-            if is_box:
+            name, has_shape = given.categories[one.category], has_area(one.shape)
+            if not has_shape and len(one.box) == 4 and min(one.box[2:]) > 0:
                 x, y, width, height = one.box
                 one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
-            if not (is_shape or is_box):
+            elif not has_shape:
                 left["objects without outline or box"] += 1
-            elif special.get(one.category) in BACKGROUND:
-                left[f"regions of {given.categories[one.category]}"] += 1
+                continue
+            if name.casefold() in BACKGROUND:
+                left[f"regions of {name}"] += 1
             else:
-                (unknown if one.category in special else kept).append(one)
+                (unknown if name.casefold() in IGNORED else kept).append(one)
         classes = dict.fromkeys(one.category for one in kept)
         beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
         photos.append(photo._replace(instances=(*beside, *kept)))
     counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
     if left and not any(photo.instances for photo in photos):
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
-    categories = {number: name for number, name in given.categories.items() if number not in special}
+    special = (*BACKGROUND, *IGNORED)
+    categories = {number: name for number, name in given.categories.items() if name.casefold() not in special}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     say = say or (lambda line: print(f"note: {line}", file=sys.stderr))
     for holds, line in (
@@ -183,21 +182,21 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     return replace(given, photos=turned or tuple(photos), categories=categories)
 
 
-def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
+def _exchanged(given: Annotations) -> tuple[tuple[AnnotatedPhoto, ...], list[str]]:
     """Return all photos, the turned ones with the other size if outlines tell so, else none; and those beyond it."""
 
-    def fits(photo: Photo) -> bool:
+    def fits(photo: AnnotatedPhoto) -> bool:
         shapes, size = [one.shape for one in photo.instances], (photo.height + CUT, photo.width + CUT)
         corners = [outline.reshape(-1, 2)[:, ::-1] for shape in shapes if isinstance(shape, tuple) for outline in shape]
         corners += [np.array([shape["size"]]) for shape in shapes if isinstance(shape, dict)]
         return not corners or bool((np.concatenate(corners).max(0) <= size).all())
 
-    def exchanged(photo: Photo) -> Photo:
+    def exchanged(photo: AnnotatedPhoto) -> AnnotatedPhoto:
         header = attempt(lambda one: header_of(given.path_of(one)), photo)
         if isinstance(header, UserError) or header[1] < 5:  # upright, or upside down
             return photo
-        size = photo.width, photo.height
-        return photo._replace(height=size[0], width=size[1], is_upright=size == upright_size(*header))
+        height, width = photo.width, photo.height
+        return photo._replace(height=height, width=width, is_upright=(height, width) == upright_size(*header))
 
     beyond = [photo for photo in given.photos if not fits(photo)]
     tell = next((photo for photo in beyond if fits(exchanged(photo))), None)
@@ -266,10 +265,8 @@ class Found:
     polygons: bool = False  # write outlines in place of exact masks where a format has both
 
 
-NO_NUMBER = re.compile(r"(?:invalid literal for (int)|could not convert string to float).*?: (.*)")
 OF_NUMPY = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
 KIND = "a value is of another kind than expected"
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 @contextmanager
@@ -280,12 +277,9 @@ def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exce
     """
     try:
         yield
-    except MALFORMED as error:
-        text = str(error) or type(error).__name__
-        if isinstance(error, KeyError):
-            text = f"{error} is missing"
-        elif found := NO_NUMBER.fullmatch(text):
-            text = f"{found[2]} is no {'whole ' if found[1] else ''}number"
-        elif isinstance(error, TypeError | AttributeError | IndexError | OverflowError) or OF_NUMPY.search(text):
-            text = expected
-        raise kind(f"{before}{text}{after}") from None
+    except KeyError as error:
+        raise kind(f"{before}{error} is missing{after}") from None
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{before}{expected if OF_NUMPY.search(str(error)) else error}{after}") from None
+    except (TypeError, AttributeError, IndexError, OverflowError):
+        raise kind(f"{before}{expected}{after}") from None

@@ -14,13 +14,11 @@ from pycocotools import mask as rle
 from model.episode import IGNORE
 from util.data.images.read import fitted_mask, header_of, upright_size
 from util.errors import UserError
-from util.formats.annotations import Instance, Photo, in_words
+from util.formats.annotations import AnnotatedPhoto, Shape, in_words
 from util.formats.shapes import decoded, has_area
 
-FARTHEST = 2**17  # pixels; rasterising takes a hundred bytes for each along an outline
 
-
-def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
+def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
 
     ``table`` gives category id -> class id; annotations of other categories are ignored, including crowd regions.
@@ -32,7 +30,7 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
         if instance.category not in table:
             continue
         with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
-            region = _region(instance, photo)
+            region = _pixels(instance.shape, [photo.height, photo.width])
         if instance.crowd:
             mask[region] = IGNORE
         else:
@@ -42,7 +40,7 @@ def class_mask(photo: Photo, table: Mapping[int, int]) -> np.ndarray:
     return mask
 
 
-def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
+def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
 
     UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing tells
@@ -54,15 +52,15 @@ def label_of(photo: Photo, path: Path, table: Mapping[int, int]) -> np.ndarray:
     return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
 
 
-def _region(instance: Instance, photo: Photo) -> np.ndarray:
+def _pixels(shape: Shape, size: list[int]) -> np.ndarray:
     """Return the pixels of an annotation, (H, W) bool."""
-    size = [photo.height, photo.width]
-    if isinstance(instance.shape, dict):
-        if instance.shape["size"] != size:
-            raise ValueError(f"its size is {instance.shape['size']}, the image's {size}")
-        return decoded(instance.shape)
-    polygons = [polygon for polygon in instance.shape if has_area((polygon,))]
-    if not all((np.abs(polygon) < FARTHEST).all() for polygon in polygons):  # also where one is not a number
+    if isinstance(shape, dict):
+        if shape["size"] != size:
+            raise ValueError(f"its size is {shape['size']}, the image's {size}")
+        return decoded(shape)
+    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    # rasterising takes a hundred bytes for each pixel along an outline; the comparison fails for NaN too
+    if not all((np.abs(polygon) < 2**17).all() for polygon in polygons):
         raise ValueError("its outlines reach far beyond the photo")
     if not polygons:
         return np.zeros(size, bool)

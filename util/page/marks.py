@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from model.episode import IGNORE
 from util.data.marks import point_label
 from util.formats.shapes import polygons_of
-from util.predict.regions import BOXED
+from util.predict.labels import BOXED
 from util.predict.segmenter import Segmenter
 from util.predict.supports import Support
 

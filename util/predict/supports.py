@@ -14,9 +14,9 @@ from model.episode import IGNORE
 from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import Annotations, Photo, Say
+from util.formats.annotations import AnnotatedPhoto, Annotations, Say
 from util.predict.photos import GivenPhoto, read_photo
-from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
+from util.predict.labels import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
@@ -30,7 +30,7 @@ class Support:
     """A marked photo."""
 
     image: np.ndarray  # the upright photo, (H, W, 3) uint8
-    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says
+    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as ``labels.py`` says
     source: str  # the files or "array", for results and messages
 
 
@@ -44,7 +44,9 @@ class Marked:
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
-    annotated: Photo | None = None  # the class's instances on the photo, where a file of annotations has been read
+    annotated: AnnotatedPhoto | None = (
+        None  # the class's instances on the photo, where a file of annotations has been read
+    )
     others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property

@@ -10,7 +10,7 @@ from model.episode import IGNORE
 from tests.predict.conftest import BOX, HEIGHT, WIDTH
 from util.data.marks import UNKNOWN
 from util.errors import UserError
-from util.predict.regions import BOXED
+from util.predict.labels import BOXED
 from util.predict.supports import Support, by_class, parse_support
 
 ORIENTATION = 0x0112  # EXIF

@@ -23,7 +23,7 @@ from model.episode import IGNORE
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, recognise
-from util.formats.annotations import Photo, name_key, spellings, understood
+from util.formats.annotations import AnnotatedPhoto, name_key, spellings, understood
 from util.formats.painting import label_of
 
 NOT = "not"  # the kind of points beside the object
@@ -56,7 +56,7 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarra
     return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
 
 
-def labels_of(annotated: Photo, path: Path, categories: Iterable[int]) -> list[np.ndarray]:
+def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) -> list[np.ndarray]:
     """Return the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
     kinds = {value: [one for one in annotated.instances if bool(one.box) == (value == BOXED)] for value in (1, BOXED)}
     return [
