@@ -15,9 +15,9 @@ from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.encoded_class import text_of
+from util.predict.labels import BOXED
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
-from util.predict.labels import BOXED
 from util.predict.supports import Support, parse_support
 
 

@@ -24,11 +24,11 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
+from util.predict.labels import BOXED, looked_into
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import fetched, publish
-from util.predict.labels import BOXED, looked_into
 from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.run.network import check_finite
 

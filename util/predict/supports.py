@@ -15,8 +15,8 @@ from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
 from util.formats.annotations import AnnotatedPhoto, Annotations, Say
-from util.predict.photos import GivenPhoto, read_photo
 from util.predict.labels import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
+from util.predict.photos import GivenPhoto, read_photo
 
 UNNAMED = "object"  # the name of a class without a name
 FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
