@@ -174,7 +174,7 @@ def test_outlines_beyond_the_stated_frame_tell_which_frame_they_are_of(tmp_path,
 def test_other_photos_state_their_size_in_the_same_way_or_keep_it(tmp_path: Path) -> None:
     assert "p1.jpg is not 72 x 96, p0.jpg not 96 x 72" in refusal(turned(tmp_path, UPRIGHT, TURNED_BACK, {}, {}))
     path = turned(tmp_path, UPRIGHT, SQUARE, {}, {"width": HEIGHT, "height": WIDTH})
-    frames = {p.name: (p.height, p.width) for p in recognise.read(str(path))[1].photos}
+    frames = {p.name: (p.height, p.width) for p in recognise.read(str(path)).photos}
     assert frames == {"p0.jpg": (WIDTH, HEIGHT), "p1.jpg": (WIDTH, HEIGHT)}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from tests.formats.brought import AREAS, CAT, DOG, photo, region
+from tests.formats.drawn import AREAS, CAT, DOG, photo, region
 
 from util.data.images.read import read_image, read_mask, read_region
 from util.errors import UserError

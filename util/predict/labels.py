@@ -13,7 +13,7 @@ box about the object.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
 import cv2
@@ -33,19 +33,20 @@ BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, n
 LEAST = 0.1  # share of a box, of what is found in it
 
 
-def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarray]:
-    """Return the labels of the objects that a file of annotations outlines on a photo.
+def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
+    """Yield the labels of the objects that a file of annotations outlines on a photo.
 
     Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
     labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
 
     UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
     """
-    is_labelme = recognise.recognise(str(path))[0] == recognise.LABELME
-    own = understood(labelme.read_annotations(path, photo=photo)) if is_labelme else None
-    annotations, key = own or recognise.read(str(path), photo.parent)[1], name_key(photo.name)
-    names = [{name_key(PureWindowsPath(s).name) for s in spellings(one.name)} for one in annotations.photos]
-    listed = [one for one, of_photo in zip(annotations.photos, names) if key in of_photo]
+    if recognise.recognise(str(path))[0] == recognise.LABELME:
+        annotations = understood(labelme.read_annotations(path, photo=photo))
+    else:
+        annotations = recognise.read(str(path), photo.parent)
+    names = ({name_key(PureWindowsPath(s).name) for s in spellings(one.name)} for one in annotations.photos)
+    listed = [one for one, of_photo in zip(annotations.photos, names) if name_key(photo.name) in of_photo]
     if len(listed) != 1:
         raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
     labels = {annotations.categories[instance.category] for instance in listed[0].instances}
@@ -56,25 +57,22 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> list[np.ndarra
     return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
 
 
-def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) -> list[np.ndarray]:
-    """Return the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
-    kinds = {value: [one for one in annotated.instances if bool(one.box) == (value == BOXED)] for value in (1, BOXED)}
-    return [
-        label_of(annotated._replace(instances=tuple(some)), path, dict.fromkeys(categories, value))
-        for value, some in kinds.items()
-        if some or value == 1
-    ]
+def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
+    for value in (1, BOXED):
+        some = tuple(one for one in annotated.instances if bool(one.box) == (value == BOXED))
+        if some or value == 1:
+            yield label_of(annotated._replace(instances=some), path, dict.fromkeys(categories, value))
 
 
-def union(labels: Sequence[np.ndarray]) -> np.ndarray:
+def union(labels: Iterable[np.ndarray]) -> np.ndarray:
     """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from those of each.
 
     A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.
     """
-    out = np.zeros_like(labels[0])
-    for value, becomes in ((IGNORE, IGNORE), (BOXED, BOXED), (1, 1), (DENIED, 0)):
-        out[np.any([label == value for label in labels], axis=0)] = becomes
-    return out
+    marks = np.stack([*labels])
+    says = [(marks == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
+    return np.select(says, [0, 1, BOXED, IGNORE]).astype(np.uint8)
 
 
 def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -84,35 +82,33 @@ def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
     return boxed & (found | (shares < LEAST)[parts])
 
 
-def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> list[np.ndarray]:
-    """Return the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
 
     Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side. UserError: the
     text has another form, or reaches beyond the photo; begins with ``origin``.
     """
-    return [_drawn_label(mark, shape, radius, origin) for mark in BETWEEN_MARKS.split(text)]
-
-
-def _drawn_label(mark: str, shape: tuple[int, int], radius: float | None, origin: str) -> np.ndarray:
-    kind, _, numbers = mark.partition("=")
-    if kind not in DRAWN_KINDS:
-        raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
     height, width = shape
-    try:
-        points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
+    for mark in BETWEEN_MARKS.split(text):
+        kind, _, numbers = mark.partition("=")
+        if kind not in DRAWN_KINDS:
+            raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
+        try:
+            points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
+            if kind == BOX:
+                fits = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
+            else:
+                fits = all(0 <= x < width and 0 <= y < height for x, y in points)
+        except ValueError:
+            fits = False
+        if not fits:
+            form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+            raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
         if kind == BOX:
-            fits = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
+            label = np.zeros(shape, np.uint8)
+            for left, top, right, bottom in points:
+                label[round(top) : round(bottom), round(left) : round(right)] = BOXED
+            yield label
         else:
-            fits = all(0 <= x < width and 0 <= y < height for x, y in points)
-    except ValueError:
-        fits = False
-    if not fits:
-        form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
-        raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
-    if kind != BOX:
-        label = point_label(points, shape, kind == SCRIBBLE, radius)
-        return label if kind != NOT else np.where(label == 1, DENIED, 0).astype(np.uint8)
-    label = np.zeros(shape, np.uint8)
-    for left, top, right, bottom in points:
-        label[round(top) : round(bottom), round(left) : round(right)] = BOXED
-    return label
+            label = point_label(points, shape, kind == SCRIBBLE, radius)
+            yield np.where(label == 1, DENIED, 0).astype(np.uint8) if kind == NOT else label

@@ -64,7 +64,7 @@ class Marked:
         source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
         return Support(image, union(labels), source)
 
-    def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
+    def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
         path = Path(self.marks)
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
@@ -129,18 +129,18 @@ def supports_in(
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    listed: list[Marked] = []
-    categories: list[dict[int, str]] = []
-    found: Iterator[Marked]
+    listed, categories = list[Marked](), list[dict[int, str]]()
     for text in texts:
         kind, path = recognise.recognise(text)
-        annotations = None if kind == recognise.MASKS else recognise.read(text, photos, say)[1]
-        if annotations is None:
+        if kind == recognise.MASKS:
             of_photos, of_masks = masks.folders_in(path, photos)
-            pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)
+            files = [folder / name for folder in (of_masks, of_masks.parent) for name in masks.NAME_FILES]
+            known = next((masks.read_class_names(file) for file in files if file.is_file()), None)
             names = {value: name for value, name in (known or {}).items() if name}
-            found = islice(_masked(pairs, known, mask_value), None if names else shots)
+            found = _masked(masks.pairs(of_photos, of_masks), known, mask_value)
+            found = islice(found, None if names else shots)
         else:
+            annotations = recognise.read(text, photos, say)
             names, found = annotations.categories, _annotated(annotations, path)
         categories.append(names)
         of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
@@ -154,9 +154,7 @@ def supports_in(
                     f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "
                     f"at most {MAX_SHOTS}, and some classes with --classes"
                 )
-            for one in marked[:shots]:
-                there = one.annotated and annotations and annotations.path_of(one.annotated)
-                listed.append(replace(one, photo=there) if there else one)
+            listed += [replace(m, photo=annotations.path_of(m.annotated)) if m.annotated else m for m in marked[:shots]]
     declared = {name for names in categories for name in names.values()}
     for name in classes if texts else ():
         if name not in declared:

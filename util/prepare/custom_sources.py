@@ -142,7 +142,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
     category, or two categories or photos have one name.
     """
-    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
+    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
     shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
