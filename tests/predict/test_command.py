@@ -105,7 +105,7 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     with monkeypatch.context() as patch:
         patch.setattr(
-            Results, "write", lambda *at: write(*at) if at[1] == photos[0] else signal.raise_signal(signal.SIGINT)
+            Results, "write", lambda *at: write(*at) if at[1].photo == photos[0] else signal.raise_signal(signal.SIGINT)
         )
         assert predict(*words, marked["box"]).code == 130
     summary = (out / "summary.csv").read_text()

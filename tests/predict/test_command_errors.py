@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -82,7 +81,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
 def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
     drawn.coco(tmp_path / "set")
     path = drawn.masks(tmp_path / "one") / "a.png"
-    Image.fromarray(drawn.mask_of("cat").astype(np.uint8)).save(path)
+    Image.fromarray(drawn.region(drawn.CAT)).save(path)
     monkeypatch.chdir(tmp_path)
     assert reason in refused(**options)
 

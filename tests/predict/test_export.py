@@ -55,7 +55,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     shutil.copy(make_checkpoint("ssp"), weights)
     network = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
     classes = [text.partition("=")[0] for text in supports]
-    key = key_of(network.model.context.config, network.model.weights.digest)
+    key = key_of(network.model.run.config, network.model.weights.digest)
     numbers = [0.5] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
     network.calibration = Calibration(FORMAT, "", key, "", 1.0, 0.0, numbers, 0.1, 0.5)
     queries = _photos(photos, tmp_path)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from tests.formats.drawn import AREAS, CAT, DOG, photo, region
 
+from tests.formats.drawn import AREAS, CAT, DOG, photo, region
 from util.data.images.read import read_image, read_mask, read_region
 from util.errors import UserError
 from util.predict.supports import parse_support, support_from_arrays, supports_in

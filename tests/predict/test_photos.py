@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tests.formats.drawn import photo
 
+from tests.formats.drawn import photo
 from util.data.images import read
 from util.data.lists import files
 from util.errors import UserError

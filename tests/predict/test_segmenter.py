@@ -152,7 +152,7 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_pa
     words = tmp_path / "words.txt"
     rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
     words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
-    context = empty_segmenter().model.context
+    context = empty_segmenter().model.run.context
     table = context.vectors
     mean = "so the mean text vector of mini's classes is used"
     cases = {
@@ -175,4 +175,4 @@ def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -
     (known,) = segmenter.classes
     assert segmenter.notes == [known.note] and known.class_id == 1
     episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
-    assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])
+    assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])

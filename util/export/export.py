@@ -27,7 +27,7 @@ from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import made_aside, write_atomically
-from util.predict.command import add_model_and_supports, marked_by, segmenter_of
+from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
 
@@ -123,7 +123,7 @@ def export(arguments: list[str]) -> int:
     options.overrides.append("run.precision=float32")
     marked = marked_by(options)[0]
     if not marked:
-        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
+        raise UserError(NO_SUPPORTS)
     segmenter = segmenter_of(options, marked)
     for note in segmenter.notes:
         print(note)

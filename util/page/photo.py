@@ -188,7 +188,7 @@ class Photo:
         """Write a result; verdicts on its classes remain."""
         verdicts, self.results.names = self.verdicts, prediction.names
         try:
-            self.results.write(self.path, prediction, facts)
+            self.results.write(prediction, facts)
         finally:  # without space on the disk there is no result any more
             self._read_record()
         self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})
@@ -219,7 +219,7 @@ class Photo:
             scores = [self.presence.get(name, 0.0) for name in names]  # None of base classes
             presence = [s if s is None else s or float(m.any()) for s, m in zip(scores, masks, strict=True)]
         mask = (masks * np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]).max(0)
-        return Prediction(read_photo(self.path), names, mask, probability, presence, least)
+        return Prediction(read_photo(self.path), names, mask, probability, presence, least, photo=self.path)
 
     def picture(self, side: int) -> np.ndarray:
         """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""

@@ -18,9 +18,12 @@ from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE, CachedFeatures
 from model.registry import models
+from util.checkpoints.run import Run
+from util.data.words.text import NO_TEXT
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import SMALL, Segmenter
+from util.run.context import with_data
 from util.run.network import build_model
 
 FOLDS = 5
@@ -137,12 +140,11 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     method = next(cls for cls in models().values() if cls.for_materials)
     settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-    config = replace(model.context.config, model=settings)
-    context = replace(model.context, config=config, model_class=method, vectors=None)
-    own = cast(WithEncoder, build_model(config, context.text_width, model.view.side))
+    run = Run(replace(with_data(model.run.config, text=NO_TEXT), model=settings))
+    own = cast(WithEncoder, build_model(run.config, 0, model.view.side))
     own.encoder = network.encoder
     out = segmenter.without_classes()
-    out.model, out.output, out.presence_by = replace(model, context=context, network=own), FINAL, segmenter
+    out.model, out.output, out.presence_by = replace(model, run=run, network=own), FINAL, segmenter
     own.to(model.device).eval()
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's

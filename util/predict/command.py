@@ -8,7 +8,6 @@ from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from model.episode import IGNORE
@@ -17,10 +16,11 @@ from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
+from util.parallel import attempt
 from util.predict.adapt import adapted
 from util.predict.labels import NOT
 from util.predict.load_model import MAX_SIDE, load_model
-from util.predict.photos import MIN_TILE, check_photo, photos_in, read_photo
+from util.predict.photos import MIN_TILE, check_photo, photos_in
 from util.predict.prediction import Decision, percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
@@ -34,6 +34,7 @@ NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 ALIKE = 0.85  # ratio of equal letters from which on two names are probably one
+NO_SUPPORTS = "no supports: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
 
@@ -142,7 +143,7 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         ("mask_value", "mask" in kinds, "a mask among the supports"),
         ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
         ("name", unnamed, "a support that names no class"),
-        ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
+        ("vectors", segmenter.model.run.context.vectors is not None, "a model that reads text"),
         ("host", options.serve, "--serve"),
         ("port", options.serve, "--serve"),
     ):
@@ -159,7 +160,7 @@ def predict(options: argparse.Namespace) -> int:
     if not options.queries or not options.out:
         raise UserError("no results: add --out FOLDER" if options.queries else "no queries: add --query photo.jpg ...")
     if not (marked or options.keep_base):
-        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
+        raise UserError(NO_SUPPORTS)
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
     if options.keep_base:  # the weights name classes too
         segmenter = segmenter_of(options, marked)
@@ -177,11 +178,15 @@ def predict(options: argparse.Namespace) -> int:
         if options.resume:
             waiting = results.waiting(queries, facts)
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
-        asked = len(waiting) + len(failed)
+        written, asked = 0, len(waiting) + len(failed)
+        bar = tqdm(waiting, desc="predict", unit="photo", bar_format=BAR, disable=not waiting)
         try:
-            written = _write(segmenter, waiting, results, facts, options.batch, failed)
+            for prediction in segmenter.many(bar, options.batch, failed):
+                results.write(prediction, facts)
+                written += 1
         finally:  # also when it is interrupted
             absent = results.write_summary(failed)
+            print("".join(f"error: {reason}\n" for reason in failed.values()), end="", file=sys.stderr)
     if done := [query for query in queries if query not in failed]:
         results.write_formats(done, options.resume)
     if absent:
@@ -193,42 +198,11 @@ def predict(options: argparse.Namespace) -> int:
 
 def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
     """Return the photos of folders whose headers cannot be read, with the reason; raise the error of ``named`` ones."""
-    failed: dict[Path, str] = {}
-    for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=1):
-        try:
-            check_photo(query)
-        except UserError as error:
-            if query in named or len(failed) + 1 == len(queries):
-                raise
-            failed[query] = str(error)
-    for reason in failed.values():
-        print(f"error: {reason}", file=sys.stderr)
-    return failed
-
-
-def _write(
-    segmenter: Segmenter, waiting: Sequence[Path], results: Results, facts: dict, batch: int, failed: dict[Path, str]
-) -> int:
-    """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
-    read: list[Path] = []
-    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR, disable=not waiting) as bar:
-
-        def photos() -> Iterator[np.ndarray]:
-            for query in waiting:
-                try:
-                    image = read_photo(query)
-                except UserError as error:
-                    failed[query] = str(error)
-                    bar.write(f"error: {error}", file=sys.stderr)
-                    bar.update()
-                    continue
-                read.append(query)
-                yield image
-
-        for number, prediction in enumerate(segmenter.many(photos(), batch)):
-            results.write(read[number], prediction, facts)
-            bar.update()
-    return len(read)
+    bar = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
+    failed = {query: error for query in bar if isinstance(error := attempt(check_photo, query), UserError)}
+    if hard := [error for query, error in failed.items() if query in named or len(failed) == len(queries)]:
+        raise hard[0]
+    return {query: str(error) for query, error in failed.items()}
 
 
 def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:

@@ -177,12 +177,12 @@ class KeptBase:
     """The base classes of a network, which have no supports; UserError: it has none, or not those of its config."""
 
     def __init__(self, model: LoadedModel):
-        network, data = model.network, model.context.config.data
-        if network.base_classifier is None or model.context.config.test.trained_on is not None:
+        network, data = model.network, model.run.config.data
+        if network.base_classifier is None or model.run.config.test.trained_on is not None:
             holder = f"{model.weights.source} ({network.title})"
             raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
         self.fits = network if isinstance(network, GeneralisedModel) else None  # new classes among the base ones
-        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.context.fold.base]
+        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.run.context.fold.base]
         self.model, self._states = model, dict[int, Any]()
 
     @torch.inference_mode()

@@ -106,9 +106,8 @@ class Prediction:
             shown = [score is None or score >= min_score for score in presence]
             margins = np.where(np.array(shown)[:, None, None], margins, -np.inf)
         best, largest = margins.argmax(0), margins.max(0)
-        if decision.threshold is None:
-            inside = largest > 0
-        else:
+        inside = largest > 0
+        if decision.threshold is not None:
             of_best = np.take_along_axis(probability, best[None], 0)[0]
             inside = (of_best >= decision.threshold) & (largest > -np.inf)
         mask = np.where(inside, best + 1, 0).astype(np.uint8)
@@ -148,21 +147,18 @@ class Prediction:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
         stem = self.photo.stem if self.photo is not None and name is None else check_class_name(str(name), "save:")
         paths = paths_of(Path(folder), stem, self.names)
-        self.write(paths, self.photo or Path(str(name)), self.facts)
+        self.write(paths, self.facts)
         return paths
 
-    def write(
-        self, paths: list[Path], query: Path, facts: dict[str, Any], pictures: bool = True, instances: bool = False
-    ) -> None:
+    def write(self, paths: list[Path], facts: dict[str, Any], pictures: bool = True, instances: bool = False) -> None:
         """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
 
-        ``query`` is the photo's file or its name, ``pictures`` are those files, ``instances`` rows of the JSON.
+        ``pictures`` are those files, ``instances`` rows of the JSON.
         """
         path, mask, picture, *probabilities = paths
         path.unlink(missing_ok=True)
-        height, width = self.mask.shape
-        record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
-        record["query_file"] = file_facts(query)
+        query, (height, width) = self.photo or Path(path.stem), self.mask.shape
+        record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
         if pictures:
             write_mask(mask, self.mask, stated=True)
             shown = self.overlay()
@@ -172,14 +168,11 @@ class Prediction:
         rows, parts = self.summary(), self.instances() if instances else []
         for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
             row["runs"] = encoded(self.mask == row["value"])
-            if instances:
-                row["instances"] = [
-                    {"pixels": one.area, "box": one.box, "confidence": one.score, "runs": encoded(one.mask)}
-                    for one in parts
-                    if one.name == row["name"]
-                ]
+            own = (part for part in parts if part.name == row["name"])
+            keys = [{"pixels": p.area, "box": p.box, "confidence": p.score, "runs": encoded(p.mask)} for p in own]
+            row |= {"instances": keys} if instances else {}
             if pictures:
-                _, content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))
+                content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))[1]
                 write_atomically(file, content.tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
@@ -211,17 +204,16 @@ class Prediction:
         Box and confidence are as ``Instance``'s box and score, of all pixels; None for a class without any.
         """
         out = []
-        for value, name in enumerate(self.names, 1):
+        for value, (name, score) in enumerate(zip(self.names, self.presence or [None] * len(self.names)), 1):
             inside = self.mask == value
-            pixels, score = int(inside.sum()), None if self.presence is None else self.presence[value - 1]
-            box = confidence = None
+            pixels, box, confidence = int(inside.sum()), None, None
             if pixels:
-                rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-                box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+                left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+                box = [left, top, left + width, top + height]
                 confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
             row = {"name": name, "value": value, "presence": None if score is None else round(score, DIGITS)}
-            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS), "box": box}
-            out.append(row | {"confidence": confidence})
+            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS)}
+            out.append(row | {"box": box, "confidence": confidence})
         return out
 
 

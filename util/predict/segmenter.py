@@ -23,6 +23,7 @@ from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
+from util.parallel import attempt
 from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
 from util.predict.labels import BOXED, looked_into
 from util.predict.load_model import load_model
@@ -86,7 +87,7 @@ class Segmenter:
         self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
         if output == FINAL:
-            self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
+            self.calibration = find_calibration(model.run.config, model.weights.source, model.weights.digest)
         elif self.kept is not None and self.kept.fits is not None:
             raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
         if (least := self.decision.min_score) is not None and self.calibration is None:
@@ -139,7 +140,7 @@ class Segmenter:
         """Return the class of some supports; errors as ``encode_supports`` and ``text_of``."""
         shown = name or UNNAMED
         share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
-        text = text_of(name, self.model.context, self.vectors)
+        text = text_of(name, self.model.run.context, self.vectors)
         batches = encode_supports(shown, supports, self.model)
         return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
@@ -174,10 +175,12 @@ class Segmenter:
         """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    def many(self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
+    def many(
+        self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH, unread: dict[Path, str] | None = None
+    ) -> Iterator[Prediction]:
         """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
-        UserError: there are no classes yet, or a photo cannot be read.
+        UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
@@ -187,8 +190,14 @@ class Segmenter:
         pending: list[tuple[TiledPhoto, Path | None]] = []
         views: list[tuple[TiledPhoto, Window]] = []
         for given in photos:
-            photo = TiledPhoto(read_photo(given), len(now.classes), self.tile)
-            pending.append((photo, Path(given) if isinstance(given, str | Path) else None))
+            image, file = attempt(read_photo, given), Path(given) if isinstance(given, str | Path) else None
+            if isinstance(image, UserError):
+                if unread is None or file is None:
+                    raise image
+                unread[file] = str(image)
+                continue
+            photo = TiledPhoto(image, len(now.classes), self.tile)
+            pending.append((photo, file))
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
@@ -259,7 +268,7 @@ class Segmenter:
             "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
-            "settings": to_dict(model.context.config)["model"],
+            "settings": to_dict(model.run.config)["model"],
             "adapt": self.adaptation,
             "supports": {known.name: known.sources for known in self.classes},
             "text": {known.name: known.note for known in self.classes if known.note},
@@ -267,7 +276,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
-        decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
+        decisive = [to_dict(self.model.run.config), digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:
