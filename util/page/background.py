@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from model.mismatch import Mismatch
 from util.errors import UserError, WriteError, one_line
 from util.page.photo import Photo
 from util.run.processes import as_user_error
@@ -56,7 +57,7 @@ class Background:
 
 def line_of(error: Exception) -> str:
     """Return an error as one line; one that is not the user's is printed whole on the terminal."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | Mismatch):
         return str(error)
     traceback.print_exception(error)
     return one_line(f"{error!r}; the server's terminal says more")

@@ -9,10 +9,10 @@ the page have the values of its classes, those of results the values of the resu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,13 +26,14 @@ from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
-from util.predict.prediction import EVEN, Prediction, at_most
-from util.predict.results import Results
+from util.predict.prediction import EVEN, Prediction, at_most, paths_of
 from util.report.overlay import class_colour, class_map
+
+if TYPE_CHECKING:
+    from util.page.session import Session
 
 PAGE, MARKED = "page", "marked"
 PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
-FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries that ``Results`` writes
 
 
 class Rule(NamedTuple):
@@ -42,20 +43,10 @@ class Rule(NamedTuple):
     min_score: float | None = None  # least presence score of a class; there is none without a calibration
 
 
-class Host(Protocol):
-    """A photo's view of its session: the folder of results, the classes, and the rules of masks."""
-
-    results: Results
-    classes: list[str]
-    own: Rule
-    rule: Rule
-    numbers: Iterator[int]
-
-
 class Photo:
     """A photo of a session."""
 
-    def __init__(self, path: Path, session: Host):
+    def __init__(self, path: Path, session: Session):
         self.path, self.session, self.results = path, session, session.results
         self.error = ""  # why it could not be read
         self.changed = self.drawn = 0  # numbers of the last change of anything, and of its marks
@@ -81,8 +72,8 @@ class Photo:
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict on each class of its result that has one."""
-        of_photo = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
-        return {name: verdict for name, verdict in of_photo.items() if verdict}
+        known = self.results.verdicts
+        return {name: verdict for name in self.names if (verdict := known.get((str(self.path), name)))}
 
     @property
     def is_fixed(self) -> bool:
@@ -128,12 +119,9 @@ class Photo:
         return drawn(self.beneath(self.rule), self.marks)
 
     def _files(self) -> list[Path]:
-        """Return the files of the result: JSON, mask, overlay, probabilities."""
-        self.results.names = self.names
-        return self.results.paths(self.path)
+        return paths_of(self.results.out, self.path.stem, self.names)  # JSON, mask, overlay, probabilities
 
     def _probability(self) -> np.ndarray:
-        """Return the probabilities of the result's classes, (n, H, W) float32."""
         return np.stack([read_mask(file) for file in self._files()[3:]]).astype(np.float32) / 255
 
     def draw(self, marks: list[Mark]) -> None:
@@ -185,18 +173,18 @@ class Photo:
             self._write(self.prediction(), {**(facts or {}), **self.facts()})
 
     def _write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write a result; verdicts on its classes remain."""
         verdicts, self.results.names = self.verdicts, prediction.names
         try:
             self.results.write(prediction, facts)
         finally:  # without space on the disk there is no result any more
             self._read_record()
-        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})
+        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})  # they remain
 
     def facts(self) -> dict[str, Any]:
         """Return the entries of the result's JSON that say how it was made and changed."""
         record = kept_json(self._files()[0]) if self.names else {}
-        kept = {key: value for key, value in record.items() if key not in FROM_FILES}
+        written = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # by ``Prediction.write``
+        kept = {key: value for key, value in record.items() if key not in written}
         return {**kept, **self.rule._asdict(), "corrections": self.scene()["marks"]}
 
     def judge(self, verdicts: dict[str, str]) -> None:

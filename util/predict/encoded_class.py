@@ -23,7 +23,6 @@ from torch import Tensor
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
 from model.generalised import GeneralisedModel, base_logits
-from model.mismatch import Mismatch
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -39,15 +38,13 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     no text. UserError: ``words``, a file of word vectors, cannot be read, or of another width than the model's.
     """
     data, table = context.config.data, context.vectors
-    ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
-    class_id = ids.get((name or "").lower(), 0)
+    class_id = {known.lower(): i for i, known in enumerate(data.classes, 1)}.get((name or "").lower(), 0)
     if table is None:
         nameless = name is None and context.config.model.reads_names
         return class_id, None, "the supports have no class name, so none is read; give --name CLASS" * nameless
     if class_id:
         return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
-    row = find_row(words, name) if words is not None and name else None
-    if row is not None:
+    if words is not None and name and (row := find_row(words, name)) is not None:
         if row.shape != table.shape[1:]:
             raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
         return 0, row, f"{name}: uses the text vector in {words}"
@@ -66,14 +63,6 @@ class SupportBatch:
     image: Tensor  # (1, K, 3, S, S) float32
     label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
     cached: CachedFeatures | None  # None for models that cache nothing
-
-    def apart(self) -> list[SupportBatch]:
-        """Return the supports, each in a batch of its own; features of no encoder are left out."""
-        cached = self.cached if isinstance(self.cached, Features) else None
-        rows = [slice(i, i + 1) for i in range(self.image.shape[1])]
-        return [
-            SupportBatch(self.image[:, r], self.label[:, r], None if cached is None else cached.rows(r)) for r in rows
-        ]
 
 
 @dataclass
@@ -119,13 +108,12 @@ class EncodedClass:
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
-        each = [one for batch in self.support_batches for one in batch.apart()]
-        batches = []
-        for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
-            chosen = [each[i] for i in group.tolist()]
-            image, label = (torch.cat([getattr(one, kind) for one in chosen], dim=1) for kind in ("image", "label"))
-            cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
-            batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
+        parts = [batch.cached for batch in self.support_batches if isinstance(batch.cached, Features)]
+        known, images, labels = Features.join(parts) if parts else None, self.images, self.labels
+        batches = [
+            SupportBatch(images[:, group], labels[:, group], None if known is None else known.rows(group))
+            for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model))
+        ]
         return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
 
 
@@ -190,7 +178,7 @@ class KeptBase:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
         Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
-        bool is False in the padding. UserError: an object covers too few cells.
+        bool is False in the padding. Mismatch: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:
@@ -200,10 +188,7 @@ class KeptBase:
                     first = len(self.classes) + 1
                     labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
                     images, names = zip(*((known.images[0], known.name) for known in new))
-                    try:
-                        self._states[len(new)] = self.fits.fit(images, labels, names)
-                    except Mismatch as error:
-                        raise UserError(str(error)) from None
+                    self._states[len(new)] = self.fits.fit(images, labels, names)
                 logits = self.fits.predict(query, valid, self._states.get(len(new)))
         return logits[:, 1:] - logits[:, :1]
 
