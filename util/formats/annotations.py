@@ -212,17 +212,13 @@ def _exchanged(given: Annotations) -> tuple[tuple[AnnotatedPhoto, ...], list[str
 
 
 class FoundObject(NamedTuple):
-    """A class found on a photo, or one connected part of it.
-
-    runs: its mask in COCO's text form {"size", "counts"}; box: x0, y0, x1, y1, which covers columns x0 .. x1 - 1 and
-    rows y0 .. y1 - 1; score: mean probability over its pixels; area: in pixels.
-    """
+    """A class found on a photo, or one connected part of it."""
 
     name: str
-    score: float
-    area: int
-    box: tuple[int, int, int, int]
-    runs: dict[str, Any]
+    score: float  # mean probability over its pixels
+    area: int  # in pixels
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1, which covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
+    runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
 
     def polygons(self) -> list[np.ndarray]:
         """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""
@@ -230,18 +226,15 @@ class FoundObject(NamedTuple):
 
 
 class FoundPhoto(NamedTuple):
-    """A photo, its name in files of annotations, its upright size, and the objects found on it.
-
-    made: the time of its result (ns), which is that of its files until they are corrected; keep: corrected ones stay.
-    """
+    """A photo and the objects found on it."""
 
     path: Path
-    name: str
-    height: int
+    name: str  # in files of annotations
+    height: int  # upright
     width: int
     objects: tuple[FoundObject, ...]
-    made: int
-    keep: bool = False
+    made: int  # the time of its result (ns), which is that of its files until they are corrected
+    keep: bool = False  # whether corrected files stay
 
     @property
     def folder_of_all(self) -> Path:

@@ -1,7 +1,7 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
 import json
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,6 @@ def shape_of(given: Any) -> Shape:
     if any(len(outline) % 2 for outline in outlines):
         raise ValueError("an outline has an odd number of numbers; x and y come in pairs")
     return outlines
-
-
-def class_table(categories: Iterable[int]) -> dict[int, int]:
-    """Return category id -> class id: 1, 2, ... by ascending category id."""
-    return {category: i for i, category in enumerate(sorted(categories), start=1)}
 
 
 def write(folder: Path, found: Found) -> None:

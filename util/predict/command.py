@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -56,19 +57,24 @@ def parser() -> argparse.ArgumentParser:
     formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
     add("--format", dest="formats", default=PICTURES, metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
-    outlines = "of objects in coco and labelstudio; default rle"
-    add("--outlines", choices=("rle", "polygons"), default="rle", help=outlines)
-    score = "least presence score of a class that is shown; default the calibration's threshold"
-    add("--min-score", type=within(float, 0, 1), metavar="P", help=score)
-    threshold = "least probability of a class's pixels; default the method's own rule"
-    add("--threshold", type=within(float, 0, 1), metavar="P", help=threshold)
+    add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
+    share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
+    add(
+        "--min-score",
+        **share,
+        help="least presence score of a class that is shown; default the calibration's threshold",
+    )
+    add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
     adapt = "auto (default): check three or more supports; marks along the border mean a material; none: neither"
     add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
-    keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
-    add("--keep-base", action="store_true", help=keep)
+    add(
+        "--keep-base",
+        action="store_true",
+        help="label the weights' base classes too, in one mask; supports are optional",
+    )
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
     serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
@@ -82,13 +88,13 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
     out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
-    checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
-    add("--checkpoint", help=f"{checkpoint} with the weights of this repository")
+    add(
+        "--checkpoint", help="weights, of this project or of a method's authors; default Pocket's, or those of --config"
+    )
     add("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
-    side = "side of the network's input; default as trained"
-    add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
+    add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help="of the network's input; default as trained")
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set")
     add("--output", default=FINAL, help=f"name of the model's output to use; default {FINAL}")
     support = "a photo and a mask.png, an outlines.json (labelme, COCO), or marks: box=x0,y0,x1,y1;... points=x,y;... "
@@ -99,13 +105,10 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     add("--supports", dest="support_files", action="append", default=[], metavar="[FORMAT:]PATH", help=files)
     add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
     add("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
-    shots = "supports of each class to take of each of --supports"
-    add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
+    add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help="supports of a class, of each of --supports")
     add("--name", help="the class of supports that name none")
-    value = "the object's value in masks; default all that is not 0, black or transparent"
-    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
-    radius = "of points; default 2 %% of the photo's longer side"
-    add("--radius", type=within(float, 0.5), metavar="PIXELS", help=radius)
+    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help="of the object in masks; default all but black")
+    add("--radius", type=within(float, 0.5), metavar="PIXELS", help="of points; default 2 %% of the longer side")
 
 
 def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]]:

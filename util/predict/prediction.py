@@ -55,31 +55,22 @@ class Instance:
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The classes of a photo's pixels.
+    """The classes of a photo's pixels."""
 
-    Attributes:
-        image: the upright photo, (H, W, 3) uint8.
-        names: the classes; class i has the value i + 1 in the mask.
-        mask: (H, W) uint8, 0 is background.
-        probability: (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is
-            that of a pixel in a photo that shows the class.
-        presence: the probability that the photo shows each class; None without a calibration, and for base classes.
-        min_score: the presence score below which a class has no pixel; None without a calibration.
-        own_threshold: the share of a class in the sum of its own and the background's probability above which the
-            network takes a pixel for the class; a calibration moves it from ``EVEN``.
-        photo: the file of the photo, where it has one.
-        facts: entries of the JSON file of a result that say how it was made.
-    """
-
-    image: np.ndarray
-    names: list[str]
-    mask: np.ndarray
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    names: list[str]  # the classes; class i has the value i + 1 in the mask
+    mask: np.ndarray  # (H, W) uint8, 0 is background
+    # (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is that of a pixel in
+    # a photo that shows the class.
     probability: np.ndarray
+    # the probability that the photo shows each class; None without a calibration, and for base classes
     presence: list[float | None] | None = None
-    min_score: float | None = None
+    min_score: float | None = None  # the presence score below which a class has no pixel; None without a calibration
+    # the share of a class in the sum of its own and the background's probability above which the network takes a pixel
+    # for the class; a calibration moves it
     own_threshold: float = EVEN
-    photo: Path | None = None
-    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    photo: Path | None = None  # its file, where it has one
+    facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
     @classmethod
     def from_margins(
@@ -124,9 +115,8 @@ class Prediction:
     @property
     def shown(self) -> list[bool]:
         """Whether the presence score of each class suffices for its pixels to be shown."""
-        if self.presence is None or self.min_score is None:
-            return [True] * len(self.names)
-        return [score is None or score >= self.min_score for score in self.presence]
+        scores, least = self.presence or [None] * len(self.names), self.min_score
+        return [score is None or least is None or score >= least for score in scores]
 
     def instances(self) -> list[Instance]:
         """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
@@ -194,9 +184,8 @@ class Prediction:
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
-        if len(self.names) == 1:
-            return overlay(self.image, self.mask, PREDICTION_COLOUR)
-        return class_map(self.image, self.mask)
+        one = len(self.names) == 1
+        return overlay(self.image, self.mask, PREDICTION_COLOUR) if one else class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
