@@ -47,6 +47,9 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
         assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / 255, abs=2e-3)
         assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
     assert len(list((tmp_path / "out").iterdir())) == 11 and (tmp_path / "out" / "summary.csv").exists()
+    (tmp_path / "out" / photos[0].name).write_bytes(photos[0].read_bytes())  # results among photos are none
+    again = predict(*words[:6], "--query", tmp_path / "out", "--out", tmp_path / "out", "--overwrite")
+    assert "1 of 1 photos" in again.output
 
 
 def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
@@ -73,28 +76,29 @@ def _published_name(name: str) -> str:
     return name.replace("layer0.", "layer0.0.")
 
 
-def test_results_among_the_photos_of_a_folder_are_no_photos(predict, baseline, marked, photos, tmp_path: Path) -> None:
-    (tmp_path / photos[0].name).write_bytes(photos[0].read_bytes())
-    words = ("--config", baseline, "--support", marked["box"], "--query", tmp_path, "--out", tmp_path)
-    for again in ((), ("--overwrite",)):
-        assert "1 of 1 photos" in predict(*words, *again).output
+def test_what_decides_a_result_is_compared_and_the_rest_is_resumed(predict, baseline, marked, photos, tmp_path) -> None:
+    out, query = tmp_path / "out", tmp_path / "query.png"
+    Image.open(photos[1]).save(query)
+    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30", "--radius", "5")
+    words = (*marks, "--out", out, "--query", photos[0])
 
+    def complete(*changed: object) -> str:
+        done = predict(*words, query, "--resume", *changed)
+        assert done.code == 0, done.errors
+        return done.output.partition(" results are complete")[0].rpartition(": ")[2]
 
-def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
-    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out", "--query")
-    assert predict(*words, photos[0]).code == 0
-    json_of = {photo: tmp_path / "out" / f"{photo.stem}.json" for photo in photos[:2]}
-    before = json_of[photos[0]].stat().st_mtime_ns
-    done = predict(*words, *photos[:2], "--resume")
-    assert done.code == 0 and "1 of 2 results are complete" in done.output, done.errors
-    assert json_of[photos[0]].stat().st_mtime_ns == before and json_of[photos[1]].exists()
-    mask = tmp_path / "out" / f"{photos[0].stem}_mask.png"
-    for length in (50, 0):
-        mask.write_bytes(mask.read_bytes()[:length])  # damaged since
-        assert "1 of 2 results are complete" in predict(*words, *photos[:2], "--resume").output
-    other = ("--config", baseline, "--support", marked["polygon"], "--out", tmp_path / "out", "--query", *photos[:2])
-    assert "0 of 2 results are complete" in predict(*other, "--resume").output
-    assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
+    assert predict(*words).code == 0 and complete() == "1 of 2" and complete() == "2 of 2"
+    before = (out / f"{photos[0].stem}.json").stat().st_mtime_ns
+    for length in (50, 0):  # damaged since
+        mask = out / "query_mask.png"
+        mask.write_bytes(mask.read_bytes()[:length])
+        assert complete() == "1 of 2" and (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
+    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"])):
+        assert complete(*other) == complete() == "0 of 2"
+    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
+    os.utime(query, (1, 1))
+    assert complete() == "1 of 2"
+    assert "not allowed with" in predict(*words, "--resume", "--overwrite").error
 
 
 def test_interrupted_results_are_listed_and_reviewed_ones_kept(
@@ -129,21 +133,6 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
 def _columns(out: Path, *names: str) -> list[list[str]]:
     """Return some columns of the summary, row by row."""
     return [[row[name] for name in names] for row in csv.DictReader((out / "summary.csv").open())]
-
-
-def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path) -> None:
-    query = tmp_path / "query.png"
-    Image.open(photos[1]).save(query)
-    marks = ("--support", f"{photos[0]}:points=30,30", "--radius", "5")
-    words = ("--config", baseline, *marks, "--out", tmp_path / "out", "--query", query, "--resume")
-    assert predict(*words).code == 0 and "1 of 1 results are complete" in predict(*words).output
-    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81")):
-        for changed in (other, ()):
-            done = predict(*words, *changed)
-            assert "0 of 1 results are complete" in done.output, done.errors
-    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
-    os.utime(query, (1, 1))
-    assert "0 of 1 results are complete" in predict(*words).output
 
 
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(

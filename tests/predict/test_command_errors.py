@@ -37,12 +37,6 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     return run
 
 
-def test_the_folder_of_results_may_not_be_a_file(refused, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for out in ("file", "file/out"):
-        assert f"{tmp_path / 'file'} is no folder" in refused(out=tmp_path / out)
-
-
 def test_marks(baseline: Path, marked: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
     segmenter, photo = Segmenter(config=baseline, device="cpu"), marked["box"].partition(":")[0]
@@ -65,6 +59,8 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
         ({"out": None}, "add --out"),
+        ({"out": "some.pth"}, "some.pth is no folder"),
+        ({"out": "some.pth/out"}, "some.pth is no folder"),
         ({"tile": 3}, "--tile: 3"),
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),
@@ -75,7 +71,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
-        ({"checkpoint": "some.pth"}, "some.pth: "),
+        ({"checkpoint": "some.pth"}, "some.pth: truncated, or not a checkpoint"),
     ],
 )
 def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
@@ -83,6 +79,7 @@ def test_options(refused, options: dict[str, object], reason: str, tmp_path: Pat
     path = drawn.masks(tmp_path / "one") / "a.png"
     Image.fromarray(drawn.region(drawn.CAT)).save(path)
     monkeypatch.chdir(tmp_path)
+    Path("some.pth").write_text("")
     assert reason in refused(**options)
 
 

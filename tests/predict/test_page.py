@@ -18,8 +18,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
-from util.page.marks import Mark, drawn
-from util.page.photo import mask_at
+from util.page.photo import Mark, drawn, mask_at
 from util.page.server import Handler, Server
 from util.page.session import Session
 from util.predict import Prediction, Segmenter

@@ -1,5 +1,6 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from util.predict import Segmenter
 
 
 def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
+    weights = Path(shutil.copy(weights, tmp_path / "weights.pth"))
     folder = tmp_path / "published"
     assert predict("publish", "--checkpoint", weights, "--out", folder).code == 0
     before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model

@@ -54,11 +54,11 @@ def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter
 def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, supports, photos) -> None:
     """Sym-Net of one shot: a class with two supports has the mean of their evidence."""
 
+    numbers = [0.0] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
+
     def presence(classes: dict[str, list[Support]]) -> list[float]:
         segmenter = empty_segmenter()
-        segmenter.calibration = Calibration(
-            FORMAT, "", "", "", 1.0, 0.0, [0.0] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0], 0.1, 0.5
-        )
+        segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, numbers, 0.1, 0.5)
         for name, shots in classes.items():
             segmenter.add(name, shots)
         found = segmenter(photos[2]).presence
@@ -148,12 +148,16 @@ def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -
     assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is
 
 
-def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_path: Path) -> None:
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, drawn_support: str, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
     words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
-    context = empty_segmenter().model.run.context
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (known,), context = segmenter.classes, segmenter.model.run.context
     table = context.vectors
+    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
+    assert segmenter.notes == [known.note] and known.class_id == 1 and np.array_equal(episode.text, 2 * [table[1]])
     mean = "so the mean text vector of mini's classes is used"
     cases = {
         CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
@@ -167,12 +171,3 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_pa
         assert np.allclose(found, vector, atol=1e-6) and note in line, name
     assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
     assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
-
-
-def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
-    segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
-    (known,) = segmenter.classes
-    assert segmenter.notes == [known.note] and known.class_id == 1
-    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
-    assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])

@@ -117,7 +117,10 @@ def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
             continue  # a hole, joined to its parent below
         ring, hole = _corners(contour), links[FIRST_CHILD]
         while hole >= 0:
-            ring = _joined(ring, _corners(contours[hole]))
+            inner = _corners(contours[hole])  # from the corner next to the hole to it, around it, and back
+            start = inner[:, 0].argmin()
+            at = ((ring - inner[start]) ** 2).sum(1).argmin()
+            ring = np.concatenate([ring[: at + 1], inner[start:], inner[: start + 1], ring[at:]])
             hole = hierarchy[0][hole][0]
         out.append(ring + np.array([left, top]))
     return out
@@ -137,11 +140,3 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     back = (before * after).sum(1) < 0
     return simple[turns | back]
-
-
-def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Return a ring that goes from the corner next to a hole to the hole, around it, and back."""
-    start = hole[:, 0].argmin()
-    at = ((ring - hole[start]) ** 2).sum(1).argmin()
-    around = np.concatenate([hole[start:], hole[: start + 1]])
-    return np.concatenate([ring[: at + 1], around, ring[at:]])

@@ -1,6 +1,7 @@
 """A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
 
-Beneath the marks lies what the network found, or what a file of annotations says. Results are those of ``predict.py``,
+The browser sends strokes, boxes, points and outlines in pixels of the photo, not images. Beneath them lies what the
+network found, or what a file of annotations says. Results are those of ``predict.py``,
 so that each can go on with the other's work. The folder ``page`` beside them holds the marks of each photo, and the
 mask beneath them once there are any; ``marked`` holds the marked photos and their masks, for ``--supports``. Masks of
 the page have the values of its classes, those of results the values of the result's classes.
@@ -10,21 +11,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
+from pycocotools import mask as rle
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.data.marks import point_label
 from util.errors import UserError
 from util.evaluate.edges import without_specks
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
-from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
 from util.predict.prediction import EVEN, Prediction, at_most, paths_of
 from util.report.overlay import class_colour, class_map
@@ -32,6 +34,7 @@ from util.report.overlay import class_colour, class_map
 if TYPE_CHECKING:
     from util.page.session import Session
 
+BRUSH, ERASER, BOX, POINT, OUTLINE = "brush", "eraser", "box", "point", "outline"  # tools
 PAGE, MARKED = "page", "marked"
 PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
 
@@ -41,6 +44,43 @@ class Rule(NamedTuple):
 
     threshold: float | None = None  # least share of a class beside the background in its pixels
     min_score: float | None = None  # least presence score of a class; there is none without a calibration
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One stroke, box, point or outline."""
+
+    tool: str
+    value: int  # the class, from 1; 0 makes pixels background
+    radius: float  # of brush, eraser and point, in pixels of the photo
+    points: list[list[float]]  # x, y; two opposite corners of a box
+
+
+def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
+    """Return a label (H, W) uint8 with marks drawn over it: 0 background, then the classes, 255 unknown.
+
+    Strokes, boxes and outlines cover the object. Around points the object's extent is unknown. A later mark wins.
+    """
+    out = label.copy()
+    for mark in marks:
+        if mark.tool == POINT:
+            near = point_label([(x, y) for x, y in mark.points], out.shape, False, mark.radius)
+            out[(near == IGNORE) & (out == 0)] = IGNORE
+            out[near == 1] = mark.value
+        elif mark.tool == OUTLINE:
+            inside = rle.decode(rle.frPyObjects([np.ravel(mark.points).astype(np.float64)], *out.shape))[..., 0]
+            out[inside > 0] = mark.value
+        elif mark.tool == BOX:
+            points, limits = np.array(mark.points), np.array(out.shape[::-1])
+            (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
+            out[round(top) : round(bottom), round(left) : round(right)] = mark.value
+        else:
+            cells, radius = np.floor(np.array(mark.points)).astype(np.int32), max(round(mark.radius), 0)
+            value = 0 if mark.tool == ERASER else mark.value
+            cv2.polylines(out, [cells], False, value, thickness=max(2 * radius, 1))
+            for end in (cells[0], cells[-1]):
+                cv2.circle(out, end.tolist(), radius, value, thickness=cv2.FILLED)
+    return out
 
 
 class Photo:

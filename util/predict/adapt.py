@@ -7,7 +7,7 @@ along much of the photo's border is of a material, which the method ``for_materi
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from util.predict.segmenter import SMALL, Segmenter
 from util.run.context import with_data
 from util.run.network import build_model
 
-FOLDS = 5
-LEAST = 3  # supports of each class, for folds
+FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
 MATERIAL = 1 / 3  # share of the photo's border
 STEP = 4  # between the pixels that are compared
@@ -70,14 +69,14 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
         f"{known.name}, support {shot + 1} ({known.sources[shot]})"
         for known, shot in ((segmenter.own[n], scored[p].shots[n]) for p, n in doubtful)
     ]
-    facts = {"iou": round(float(counted.mean()), 2), "predictions": len(scored), "doubtful": named}
-    note = f"mean IoU {facts['iou']:.1f} % of {len(counted)} supports given the others"
+    mean, out = round(float(counted.mean()), 2), copy.copy(segmenter)
     doubt = "not found given the others, which find each other; is its mark right?"
-    return _noted(copy.copy(segmenter), segmenter, facts, note, *(f"{one}: {doubt}" for one in named))
-
-
-def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
-    out.notes, out.adaptation = [*segmenter.notes, *(f"supports: {note}" for note in notes)], facts
+    notes = [
+        f"mean IoU {mean:.1f} % of {len(counted)} supports given the others",
+        *(f"{one}: {doubt}" for one in named),
+    ]
+    out.notes = [*segmenter.notes, *(f"supports: {note}" for note in notes)]
+    out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": named}
     return out
 
 
@@ -153,5 +152,6 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
         if network.masks_supports:  # it keeps other things of supports
             batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    note = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
-    return _noted(out, segmenter, {"method": own.title}, note)
+    what = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
+    out.notes, out.adaptation = [*segmenter.notes, f"supports: {what}"], {"method": own.title}
+    return out

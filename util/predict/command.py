@@ -34,7 +34,6 @@ HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from thi
 NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-ALIKE = 0.85  # ratio of equal letters from which on two names are probably one
 NO_SUPPORTS = "no supports: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
@@ -121,20 +120,10 @@ def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]
 
 def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
-    segmenter = Segmenter(
-        options.checkpoint,
-        marked,
-        options.name,
-        config=options.config,
-        overrides=options.overrides,
-        side=options.resize,
-        tile=options.tile,
-        device=options.device,
-        vectors=options.vectors,
-        output=options.output,
-        decision=Decision(options.min_score, options.threshold, options.min_pixels, options.refine),
-        keep_base=options.keep_base,
-    )
+    alike = ("config", "overrides", "tile", "device", "vectors", "output", "keep_base")
+    decision = Decision(options.min_score, options.threshold, options.min_pixels, options.refine)
+    rest = {"side": options.resize, "decision": decision, **{name: getattr(options, name) for name in alike}}
+    segmenter = Segmenter(options.checkpoint, marked, options.name, **rest)
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
@@ -171,7 +160,11 @@ def predict(options: argparse.Namespace) -> int:
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
-    failed = _unreadable(queries, options.queries)
+    bar = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
+    bad = {query: error for query in bar if isinstance(error := attempt(check_photo, query), UserError)}
+    if hard := [error for query, error in bad.items() if query in options.queries or len(bad) == len(queries)]:
+        raise hard[0]
+    failed = {query: str(error) for query, error in bad.items()}
     waiting = queries = [query for query in queries if query not in failed]
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
@@ -199,21 +192,12 @@ def predict(options: argparse.Namespace) -> int:
     return EXIT_USER_ERROR if failed else 0
 
 
-def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
-    """Return the photos of folders whose headers cannot be read, with the reason; raise the error of ``named`` ones."""
-    bar = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
-    failed = {query: error for query in bar if isinstance(error := attempt(check_photo, query), UserError)}
-    if hard := [error for query, error in failed.items() if query in named or len(failed) == len(queries)]:
-        raise hard[0]
-    return {query: str(error) for query, error in failed.items()}
-
-
 def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
-    known, kept = segmenter.calibration, segmenter.kept
+    known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
     if kept is not None:
         yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
-    least = known.threshold if known and segmenter.decision.min_score is None else segmenter.decision.min_score
+    least = known.threshold if known and least is None else least
     rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
@@ -221,8 +205,8 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     if known is None and not (kept and kept.fits):
         yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
     for first, second in combinations(dict.fromkeys(typed), 2):
-        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio() > ALIKE
-        if alike and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
+        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
+        if alike > 0.85 and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
             yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
     yield from segmenter.notes
 

@@ -129,10 +129,8 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
         if not (support.label == 1).any():
             raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
         if not (label == 1).any():
-            raise UserError(
-                f"{support.source}: its object is lost at {model.view.side} pixels, the network's input; "
-                "crop the photo closer to it, or give a larger --resize"
-            )
+            lost = f"its object is lost at {model.view.side} pixels, the network's input"
+            raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
     return encode_shots(name, images, labels, model)
 
@@ -155,10 +153,9 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
         return supports
     if trained_shots == 1:
         return 1
-    raise UserError(
-        f"{name}: {supports} support(s), but {model.weights.source} was trained with {trained_shots} shots and "
-        f"its weights fit no other number; give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    )
+    trained = f"{model.weights.source} was trained with {trained_shots} shots and its weights fit no other number"
+    mend = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
+    raise UserError(f"{name}: {supports} support(s), but {trained}; {mend}")
 
 
 class KeptBase:

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
-import cv2
 import numpy as np
 
 from model.episode import IGNORE
@@ -30,7 +29,6 @@ NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
 BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
-LEAST = 0.1  # share of a box, of what is found in it
 
 
 def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
@@ -73,13 +71,6 @@ def union(labels: Iterable[np.ndarray]) -> np.ndarray:
     marks = np.stack([*labels])
     says = [(marks == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
     return np.select(says, [0, 1, BOXED, IGNORE]).astype(np.uint8)
-
-
-def looked_into(boxed: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return what is found in boxes, (H, W) bool, and all of a box in which less than ``LEAST`` is found."""
-    count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
-    shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
-    return boxed & (found | (shares < LEAST)[parts])
 
 
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.parallel import attempt
 from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
-from util.predict.labels import BOXED, looked_into
+from util.predict.labels import BOXED
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
@@ -36,6 +37,7 @@ from util.run.network import check_finite
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
+LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -154,7 +156,10 @@ class Segmenter:
         look.classes = [self._encoded(name, out)]
         for i, given in enumerate(supports):
             if (boxed := given.label == BOXED).any():
-                found = looked_into(boxed, look(given.image).mask > 0)
+                found = look(given.image).mask > 0
+                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
+                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
+                found |= (shares < LEAST)[parts]
                 out[i] = replace(given, label=np.where(boxed, found, given.label).astype(np.uint8))
         return out
 

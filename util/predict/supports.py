@@ -14,13 +14,11 @@ from model.episode import IGNORE
 from util.data.images.read import opened_mask, read_mask_of, read_region_of
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import AnnotatedPhoto, Annotations, Say
+from util.formats.annotations import AnnotatedPhoto, Say
 from util.predict.labels import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
 from util.predict.photos import GivenPhoto, read_photo
 
 UNNAMED = "object"  # the name of a class without a name
-FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
-FORM += "with spaces between several marks, of which not=x,y is beside the object"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
 
@@ -80,21 +78,19 @@ GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
-    text = re.sub(rf"\s*:\s*(?=(?:{'|'.join(DRAWN_KINDS)})=)", ":", text)
-    path, marks = (part.strip() for part in text.rpartition(":")[::2])
-    for kind in DRAWN_KINDS:  # their numbers contain no colon
-        before, found, after = text.rpartition(f":{kind}=")
-        if found:
-            path, marks = before, f"{kind}={after}"
+    drawn_marks = re.fullmatch(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", text, re.DOTALL)
+    path, marks = (part.strip() for part in (drawn_marks.groups() if drawn_marks else text.rpartition(":")[::2]))
     if not path or not marks:
-        raise UserError(f"--support {text}: {FORM}")
+        form = "photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
+        several = "with spaces between several marks, of which not=x,y is beside the object"
+        raise UserError(f"--support {text}: write {form}; {several}")
     kind, drawn, _ = marks.partition("=")
     if drawn and kind not in DRAWN_KINDS and not Path(marks).exists():
         raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
     name, equals, rest = path.partition("=")
-    if not equals or Path(path).exists():
-        return Marked(None, Path(path), marks, mask_value, radius=radius)
-    return Marked(check_class_name(name, f"--support {text}:"), Path(rest.strip()), marks, mask_value, radius=radius)
+    is_named = equals and not Path(path).exists()
+    photo, of = (rest.strip(), check_class_name(name, f"--support {text}:")) if is_named else (path, None)
+    return Marked(of, Path(photo), marks, mask_value, radius=radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -141,7 +137,11 @@ def supports_in(
             found = islice(found, None if names else shots)
         else:
             annotations = recognise.read(text, photos, say)
-            names, found = annotations.categories, _annotated(annotations, path)
+            names, found = annotations.categories, []
+            for photo in annotations.photos:
+                for category in dict.fromkeys(one.category for one in photo.instances if not one.crowd):
+                    own = photo._replace(instances=tuple(one for one in photo.instances if one.category == category))
+                    found.append(Marked(names[category], Path(photo.name), str(path), annotated=own))
         categories.append(names)
         of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
         for one in found:
@@ -150,10 +150,8 @@ def supports_in(
             if classes and name not in classes:
                 continue
             if shots is None and len(marked) > MAX_SHOTS:
-                raise UserError(
-                    f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "
-                    f"at most {MAX_SHOTS}, and some classes with --classes"
-                )
+                mend = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+                raise UserError(f"{path}: {len(marked)} photos show {name or 'the object'}; {mend}")
             listed += [replace(m, photo=annotations.path_of(m.annotated)) if m.annotated else m for m in marked[:shots]]
     declared = {name for names in categories for name in names.values()}
     for name in classes if texts else ():
@@ -164,13 +162,6 @@ def supports_in(
     if texts and not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
     return listed, categories[0] if categories else {}
-
-
-def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
-    for photo in annotations.photos:
-        for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
-            of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
-            yield Marked(annotations.categories[category], Path(photo.name), str(path), annotated=of_class)
 
 
 def _masked(
