@@ -104,6 +104,10 @@ class Photo:
         self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
         self._written = Rule(record.get("threshold"), record.get("min_score")), record.get("corrections", [])
 
+    def touch(self) -> None:
+        """Note that anything of it has changed."""
+        self.changed = next(self.session.numbers)
+
     @property
     def is_marked(self) -> bool:
         """Whether the network learns from its mask."""
@@ -255,7 +259,8 @@ class Photo:
             image = read_photo(self.path)
         except UserError as error:
             if not self.error:
-                self.error, self.changed = str(error), next(self.session.numbers)
+                self.error = str(error)
+                self.touch()
             raise
         return at_most(image, side)
 

@@ -139,7 +139,6 @@ class Segmenter:
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
     def _encoded(self, name: str | None, supports: list[Support]) -> EncodedClass:
-        """Return the class of some supports; errors as ``encode_supports`` and ``text_of``."""
         shown = name or UNNAMED
         share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
         text = text_of(name, self.model.run.context, self.vectors)
@@ -215,7 +214,6 @@ class Segmenter:
         yield from (now._prediction(*one) for one in pending)
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
-        """Run the network over some views and add its margins and evidence to their photos."""
         images = [photo.image[window] for photo, window in views]
         sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
         inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
