@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from util.formats.coco import read_annotations
 from util.formats.painting import class_mask
+from util.formats.shapes import encoded
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
@@ -33,11 +33,6 @@ def _uncompressed(region: np.ndarray) -> dict[str, Any]:
     pixels = region.T.ravel()  # column by column, starting with the pixels outside
     borders = np.flatnonzero(np.diff(np.concatenate(([0], pixels))))
     return {"size": list(region.shape), "counts": np.diff([0, *borders, pixels.size]).tolist()}
-
-
-def _compressed(region: np.ndarray) -> dict[str, Any]:
-    encoded = rle.encode(np.asfortranarray(region.astype(np.uint8)))
-    return {"size": list(region.shape), "counts": encoded["counts"].decode()}
 
 
 def _file(tmp_path: Path, *annotations: tuple[int, Any] | tuple[int, Any, int], **changes: Any) -> Path:
@@ -67,17 +62,13 @@ def _table(categories: Iterable[int]) -> dict[int, int]:
 def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> None:
     expected = np.zeros((H, W), np.uint8)
     expected[2:6, 3:9], expected[10:15, 1:4], expected[10:15, 6:9], expected[18:, 25:] = CAT, CUP, CUP, DOG
-    parts = [_box(10, 1, 15, 4), _box(10, 6, 15, 9)]
-    path = _file(
-        tmp_path, (3, [_box(2, 3, 6, 9)]), (7, parts), (90, [_box(18, 25, 40, 50)])
-    )  # the last leaves the photo
-    mask = _mask(path)
-    assert mask.dtype == np.uint8
-    np.testing.assert_array_equal(mask, expected)
+    parts, beyond = [_box(10, 1, 15, 4), _box(10, 6, 15, 9)], [_box(18, 25, 40, 50)]  # it leaves the photo
+    path = _file(tmp_path, (3, [_box(2, 3, 6, 9)]), (7, parts), (90, beyond))
+    np.testing.assert_array_equal(_mask(path), expected)
     assert [*read_annotations(path).categories.items()] == [(3, "cat"), (7, "cup"), (90, "dog")]
 
 
-@pytest.mark.parametrize("encode", [_uncompressed, _compressed])
+@pytest.mark.parametrize("encode", [_uncompressed, encoded])
 @pytest.mark.parametrize("first", [True, False])
 def test_run_lengths(tmp_path: Path, encode: Any, first: bool) -> None:
     region = np.random.default_rng(0).random((H, W)) < 0.4
@@ -115,9 +106,7 @@ def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple
         (7, _uncompressed(_region(8, 8, 9, 30)), True),  # the crowd is the smallest
     ]
     expected = np.zeros((H, W), np.uint8)
-    expected[8:9, 8:30] = 255
-    expected[0:10, 0:20] = CAT
-    expected[5:15, 5:15] = DOG
+    expected[8:9, 8:30], expected[0:10, 0:20], expected[5:15, 5:15] = 255, CAT, DOG
     np.testing.assert_array_equal(_mask(_file(tmp_path, *(annotations[i] for i in order))), expected)
 
 

@@ -71,7 +71,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         *((option, f"--{next(iter(option)).replace('_', '-')}: has no effect") for option in WITHOUT_EFFECT),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
-        ({"checkpoint": "some.pth"}, "some.pth: truncated, or not a checkpoint"),
+        ({"checkpoint": "some.pth"}, "some.pth: "),
     ],
 )
 def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
