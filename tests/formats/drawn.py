@@ -12,8 +12,7 @@ from PIL import Image
 from util.data.images.read import write_mask
 from util.formats.labelstudio import brush_runs
 from util.formats.shapes import encoded
-from util.predict.labels import BOXED
-from util.predict.supports import supports_in
+from util.predict.supports import BOXED, supports_in
 
 WIDTH, HEIGHT = 96, 72
 CAT, DOG = (8, 10, 40, 50), (52, 20, 88, 60)  # x0, y0, x1, y1

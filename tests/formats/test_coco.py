@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from util.formats.annotations import class_mask
 from util.formats.coco import read_annotations
-from util.formats.painting import class_mask
 from util.formats.shapes import encoded
 
 H, W = 20, 30

@@ -9,10 +9,8 @@ from PIL import Image
 from tests.formats import drawn
 from util.errors import UserError
 from util.formats import recognise
-from util.formats.annotations import AnnotatedPhoto, Instance
-from util.formats.painting import label_of
-from util.predict.labels import BOXED
-from util.predict.supports import supports_in
+from util.formats.annotations import AnnotatedPhoto, Instance, label_of
+from util.predict.supports import BOXED, supports_in
 
 
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])

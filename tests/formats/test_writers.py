@@ -11,9 +11,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from util.formats import coco, recognise, shapes
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import Found, FoundObject, FoundPhoto, label_of
 from util.formats.labelstudio import brush_runs
-from util.formats.painting import label_of
 from util.formats.shapes import decoded, encoded, polygons_of
 
 H, W = 60, 80

@@ -12,8 +12,7 @@ from tests.formats import drawn
 from tests.predict.conftest import BOX, HEIGHT, WIDTH
 from util.data.marks import UNKNOWN
 from util.errors import UserError
-from util.predict.labels import BOXED
-from util.predict.supports import by_class, parse_support
+from util.predict.supports import BOXED, by_class, parse_support
 
 
 def _label(text: str, name: str | None = None, **marking) -> np.ndarray:

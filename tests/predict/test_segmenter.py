@@ -12,13 +12,11 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
-from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.encoded_class import text_of
-from util.predict.labels import BOXED
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
-from util.predict.supports import Support, parse_support
+from util.predict.supports import BOXED, Support, parse_support
 
 
 @pytest.fixture
@@ -41,33 +39,19 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     hook.remove()
 
 
-def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter, supports) -> None:
+def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
+    """Logits, and evidence on presence; every class has those of its own supports."""
     query = torch.rand(2, 3, 33, 33) * 255
-    margins = []
-    for shots in (supports[:1], supports[1:2], supports[:2]):
+    margins, evidence = [], []
+    for classes in ([supports[:1]], [supports[1:2]], [supports[1:2], supports[:2]]):
         segmenter = empty_segmenter()
-        segmenter.add("cat", shots)
-        margins.append(segmenter.scores(query)[0])
-    assert torch.allclose(margins[2], (margins[0] + margins[1]) / 2, atol=1e-4)
-
-
-def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, supports, photos) -> None:
-    """Sym-Net of one shot: a class with two supports has the mean of their evidence."""
-
-    numbers = [0.0] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
-
-    def presence(classes: dict[str, list[Support]]) -> list[float]:
-        segmenter = empty_segmenter()
-        segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, numbers, 0.1, 0.5)
-        for name, shots in classes.items():
-            segmenter.add(name, shots)
-        found = segmenter(photos[2]).presence
-        assert found is not None
-        return [float(np.log(p / (1 - p))) for p in found]
-
-    (first,), (second,) = presence({"cat": supports[:1]}), presence({"cat": supports[1:2]})
-    both = presence({"dog": supports[1:2], "cat": supports[:2]})
-    assert both == pytest.approx([second, (first + second) / 2], abs=1e-4) and first != pytest.approx(second, abs=1e-3)
+        for number, shots in enumerate(classes):
+            segmenter.add(f"class {number}", shots)
+        of_query = segmenter.scores(query)
+        margins.append(of_query[0]), evidence.append(of_query[1])
+    for first, second, both in (margins, evidence):
+        assert torch.allclose(both, torch.cat([second, (first + second) / 2], 1), atol=1e-4)
+        assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_checkpoint, supports, photos) -> None:

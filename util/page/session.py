@@ -26,12 +26,11 @@ from util.formats.shapes import polygons_of
 from util.page.background import Background, Work
 from util.page.photo import BOX, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
 from util.parallel import attempt
-from util.predict.labels import BOXED
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, Support, by_class, check_class_name, supports_in
+from util.predict.supports import BOXED, MAX_SHOTS, UNNAMED, Marked, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike

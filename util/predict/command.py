@@ -19,14 +19,13 @@ from util.evaluate.evaluate import FINAL
 from util.formats import recognise
 from util.parallel import attempt
 from util.predict.adapt import adapted
-from util.predict.labels import NOT
 from util.predict.load_model import MAX_SIDE, load_model
 from util.predict.photos import MIN_TILE, check_photo, photos_in
 from util.predict.prediction import Decision, percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, by_class, indices, parse_support, supports_in
+from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, indices, parse_support, supports_in
 from util.run.device import describe
 from util.run.processes import as_user_error
 

@@ -26,12 +26,11 @@ from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.parallel import attempt
 from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
-from util.predict.labels import BOXED
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import fetched, publish
-from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
+from util.predict.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background

@@ -18,9 +18,8 @@ from util.config.folds import MAX_INDEX
 from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of, read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
-from util.formats.annotations import PhotoFiles, name_key
+from util.formats.annotations import PhotoFiles, label_of, name_key
 from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
-from util.formats.painting import label_of
 from util.parallel import attempt
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
 

@@ -21,8 +21,8 @@ import numpy as np
 from util.data.images.read import header_of, turned
 from util.errors import UserError
 from util.files import link
+from util.formats.annotations import class_mask
 from util.formats.coco import read_annotations
-from util.formats.painting import class_mask
 from util.prepare.datasets.recipe import Job, Piece, Plan, classes_of
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out

@@ -34,8 +34,7 @@ from util.data.lists.index import measure
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.formats.annotations import AnnotatedPhoto, Instance
-from util.formats.painting import class_mask
+from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 from util.unpickle import RestrictedUnpickler
 
 Drawn = TypeVar("Drawn")
