@@ -104,9 +104,8 @@ class PhotoFiles:
                 return best[0]
         there = {p.relative_to(self.folder).as_posix() if p.name == path.name else p.name for p in self.paths}
         lost = path.as_posix() if within else path.name
-        raise UserError(
-            f"{source}: its photo '{lost}' is not in the folder of photos, {self.folder}{nearest(lost, there)}"
-        )
+        missing = f"its photo '{lost}' is not in the folder of photos, {self.folder}"
+        raise UserError(f"{source}: {missing}{nearest(lost, there)}")
 
 
 def spellings(stated: str) -> list[str]:

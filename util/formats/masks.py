@@ -60,10 +60,8 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         mend = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
         raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {mend}")
     if not out:
-        raise UserError(
-            f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
-            "photo.png (no JPEG, which changes values)"
-        )
+        mend = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+        raise UserError(f"{masks}: does not exist, or holds no mask of a photo in {photos}; {mend}")
     if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
         print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)
     return list(out.values())

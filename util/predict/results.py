@@ -65,19 +65,15 @@ class Results:
 
         UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
         """
-        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise UserError(f"--out {self.out}: {there} is no folder; name another")
         sources = {query.resolve() for query in queries}
         paths: dict[str, Path] = {}
         for query in queries:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
-                    raise UserError(
-                        f"{path}: would be written for {query}, but is a query or written for another or another "
-                        "class; rename a photo or a class, or name another --out"
-                    )
+                    other = "is a query or written for another or another class"
+                    mend = "rename a photo or a class, or name another --out"
+                    raise UserError(f"{path}: would be written for {query}, but {other}; {mend}")
                 paths[key] = path
         for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
             if path.exists() and not again:

@@ -180,19 +180,16 @@ def supports_in(
     return listed, categories[0] if categories else {}
 
 
-def _masked(
-    pairs: Iterable[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None
-) -> Iterator[Marked]:
+def _masked(pairs: list[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None) -> Iterator[Marked]:
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     found: set[int] = set()
     for photo, mask in pairs:
         if names is None:
             found |= indices(mask) if mask_value is None else set()
             if len(found) > 1:
-                raise UserError(
-                    f"{mask}: this mask and those before hold the class indices {sorted(found)[:5]}; name the classes "
-                    f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
-                )
+                several = f"this mask and those before hold the class indices {sorted(found)[:5]}"
+                mend = f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
+                raise UserError(f"{mask}: {several}; name the classes {mend}")
             if (read_region_of(photo, mask, mask_value) == 1).any():
                 yield Marked(None, photo, str(mask), mask_value)
             continue
