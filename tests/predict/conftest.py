@@ -51,12 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def model_yaml(mini_yaml) -> Callable[[str], Path]:
     """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
-
-    def write(model: str) -> Path:
-        name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
-        return mini_yaml(name)
-
-    return write
+    return lambda model: mini_yaml("_".join(filter(None, ("mini_split0", model, "resnet10.yaml"))))
 
 
 @pytest.fixture
@@ -87,12 +82,6 @@ def empty_segmenter(make_checkpoint, made: Made) -> Callable[[str], Segmenter]:
         return made.segmenters[model].without_classes()
 
     return give
-
-
-@pytest.fixture
-def weights(make_checkpoint) -> Path:
-    """Return a checkpoint of Sym-Net."""
-    return make_checkpoint()
 
 
 @pytest.fixture

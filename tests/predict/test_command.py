@@ -1,4 +1,4 @@
-"""``predict.py`` writes the files that the library's results say, and predicts from checkpoints of the authors."""
+"""``predict.py`` writes the files that the library's results say, and predicts from weights of others."""
 
 import csv
 import json
@@ -16,12 +16,10 @@ from PIL import Image
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.predict import Segmenter
-from util.predict.load_model import SHIPPED
+from util.predict.load_model import SHIPPED, load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.results import Results
-
-DEEP_STEM = "model.encoder.stem=deep"
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path, marked: dict, photos, tmp_path: Path):
@@ -52,28 +50,25 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
     assert "1 of 1 photos" in again.output
 
 
-def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
+def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     predict, make_checkpoint, model_yaml, marked: dict, photos, tmp_path: Path
 ) -> None:
-    ours, deep = make_checkpoint("ssp", DEEP_STEM), ("--set", DEEP_STEM)
-    state = {_published_name(name): tensor for name, tensor in checkpoint.read(ours)["weights"].items()}
-    torch.save({"state_dict": state}, tmp_path / "authors.pth")
-    words = ("--support", marked["box"], "--query", photos[0], "--out")
-    assert predict("--checkpoint", ours, *words, tmp_path / "a").code == 0
-    config = ("--config", model_yaml("ssp"), *deep, "--checkpoint", tmp_path / "authors.pth")
-    assert predict(*config, *words, tmp_path / "b").code == 0
+    ours, other, words = make_checkpoint("ssp"), tmp_path / "b.pth", ("--support", marked["box"], "--query", photos[0])
+    torch.save({"state_dict": checkpoint.read(ours)["weights"]}, other)
+    assert predict("--checkpoint", ours, *words, "--out", tmp_path / "a").code == 0
+    config = ("--config", model_yaml("ssp"), "--checkpoint", other)
+    assert predict(*config, *words, "--out", tmp_path / "b").code == 0
     names = [p.name for p in (tmp_path / "a").glob("*.*g")]
     assert len(names) == 3
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
-    assert "carries no config" in predict("--checkpoint", tmp_path / "authors.pth", *words, tmp_path / "c").error
+    assert "carries no config" in predict("--checkpoint", other, *words, "--out", tmp_path / "c").error
 
 
-def _published_name(name: str) -> str:
-    """Return the name that SSP's authors give to a tensor of the encoder with the deep stem."""
-    name = name.removeprefix("encoder.")
-    if name.startswith("layer0.7."):
-        return name.replace("layer0.7.", "layer0.1.")
-    return name.replace("layer0.", "layer0.0.")
+def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, model_yaml) -> None:
+    """Also where the config is named, as in a test."""
+    given = make_checkpoint("ssp", "model.refine=false")
+    for config in (None, model_yaml("ssp")):
+        assert load_model(given, config, device="cpu").run.config.model.refine is False
 
 
 def test_what_decides_a_result_is_compared_and_the_rest_is_resumed(predict, baseline, marked, photos, tmp_path) -> None:
