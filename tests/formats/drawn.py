@@ -57,11 +57,11 @@ def areas(text: object, photos: Path | None = None) -> dict[str, int]:
 
 
 def coco_json(
-    folder: Path, *marks: dict[str, Any], file: str = "p0.jpg", names: tuple[str, ...] = ("cat", "dog"), first: int = 1
+    folder: Path, *marks: dict[str, Any], file: str = "p0.jpg", names=("cat", "dog"), first=1, size=(WIDTH, HEIGHT)
 ) -> Path:
     """Write COCO's JSON of one photo, with marks of the categories ``first``, ``first`` + 1, ..."""
     content = {
-        "images": [{"id": 7, "file_name": file, "width": WIDTH, "height": HEIGHT}],
+        "images": [{"id": 7, "file_name": file, "width": size[0], "height": size[1]}],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, first)],
         "annotations": [{"id": n, "image_id": 7, "category_id": n} | mark for n, mark in enumerate(marks, first)],
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.formats import drawn
 from tests.outcome import Outcome, run_script
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
@@ -112,17 +113,11 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
     Image.fromarray(mask).save(folder / "index.png")
-    corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-    labelme = {"shapes": [{"label": "cat", "points": corners, "shape_type": "polygon"}], "imagePath": photo.name}
-    (folder / "polygon.json").write_text(json.dumps(labelme))
-    labelme["shapes"][0] |= {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"}
-    (folder / "rectangle.json").write_text(json.dumps(labelme))
-    coco = {
-        "images": [{"id": 3, "file_name": f"train/{photo.name}", "height": HEIGHT, "width": WIDTH}],
-        "categories": [{"id": 9, "name": "cat"}],
-        "annotations": [{"image_id": 3, "category_id": 9, "segmentation": [np.ravel(corners).tolist()]}],
-    }
-    (folder / "coco.json").write_text(json.dumps(coco))
+    shape = {"label": "cat", "points": drawn.corners(BOX), "shape_type": "polygon"}
+    for name, change in (("polygon", {}), ("rectangle", {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"})):
+        (folder / f"{name}.json").write_text(json.dumps({"shapes": [shape | change], "imagePath": photo.name}))
+    place = {"file": f"train/{photo.name}", "size": (WIDTH, HEIGHT)}
+    drawn.coco_json(folder, {"segmentation": [drawn.outline(BOX)]}, names=("cat",), first=9, **place)
     kinds = {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
     return kinds | {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 

@@ -95,7 +95,7 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
 
 def test_each_tool_marks_the_pixels_that_it_covers() -> None:
     def label(tool: str, radius: float, *points: list[float], on: np.ndarray = EMPTY) -> np.ndarray:
-        return drawn(on, [Mark(tool, 1, radius, [*points])])
+        return drawn(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
 
     box, brush, point = (
         label("box", 2, [30, 20], [10, 5]),

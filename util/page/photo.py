@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -46,9 +45,8 @@ class Rule(NamedTuple):
     min_score: float | None = None  # least presence score of a class; there is none without a calibration
 
 
-@dataclass(frozen=True)
-class Mark:
-    """One stroke, box, point or outline."""
+class Mark(TypedDict):
+    """One stroke, box, point or outline, as the browser sends it."""
 
     tool: str
     value: int  # the class, from 1; 0 makes pixels background
@@ -63,20 +61,20 @@ def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
     """
     out = label.copy()
     for mark in marks:
-        if mark.tool == POINT:
-            near = point_label([(x, y) for x, y in mark.points], out.shape, False, mark.radius)
+        if mark["tool"] == POINT:
+            near = point_label([(x, y) for x, y in mark["points"]], out.shape, False, mark["radius"])
             out[(near == IGNORE) & (out == 0)] = IGNORE
-            out[near == 1] = mark.value
-        elif mark.tool == OUTLINE:
-            inside = rle.decode(rle.frPyObjects([np.ravel(mark.points).astype(np.float64)], *out.shape))[..., 0]
-            out[inside > 0] = mark.value
-        elif mark.tool == BOX:
-            points, limits = np.array(mark.points), np.array(out.shape[::-1])
+            out[near == 1] = mark["value"]
+        elif mark["tool"] == OUTLINE:
+            inside = rle.decode(rle.frPyObjects([np.ravel(mark["points"]).astype(np.float64)], *out.shape))[..., 0]
+            out[inside > 0] = mark["value"]
+        elif mark["tool"] == BOX:
+            points, limits = np.array(mark["points"]), np.array(out.shape[::-1])
             (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
-            out[round(top) : round(bottom), round(left) : round(right)] = mark.value
+            out[round(top) : round(bottom), round(left) : round(right)] = mark["value"]
         else:
-            cells, radius = np.floor(np.array(mark.points)).astype(np.int32), max(round(mark.radius), 0)
-            value = 0 if mark.tool == ERASER else mark.value
+            cells, radius = np.floor(np.array(mark["points"])).astype(np.int32), max(round(mark["radius"]), 0)
+            value = 0 if mark["tool"] == ERASER else mark["value"]
             cv2.polylines(out, [cells], False, value, thickness=max(2 * radius, 1))
             for end in (cells[0], cells[-1]):
                 cv2.circle(out, end.tolist(), radius, value, thickness=cv2.FILLED)
@@ -93,7 +91,7 @@ class Photo:
         own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
         self.beneath_file, self.marks_file = own / "beneath" / mask, own / "marks" / f"{path.stem}.json"
         self.mask_file, self.copy = marked / MASK_FOLDERS[0] / mask, marked / PHOTO_FOLDERS[0] / path.name
-        self.marks = [Mark(**mark) for mark in kept_json(self.marks_file).get("marks", [])]
+        self.marks: list[Mark] = kept_json(self.marks_file).get("marks", [])
         self._read_record()
 
     def _read_record(self) -> None:
@@ -138,7 +136,7 @@ class Photo:
     def scene(self) -> dict[str, Any]:
         """Return size and marks for the browser."""
         height, width = upright_size(*header_of(self.path))
-        return {"height": height, "width": width, "marks": [asdict(mark) for mark in self.marks], "drawn": self.drawn}
+        return {"height": height, "width": width, "marks": self.marks, "drawn": self.drawn}
 
     def beneath(self, rule: Rule) -> np.ndarray:
         """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
@@ -171,7 +169,7 @@ class Photo:
     def draw(self, marks: list[Mark]) -> None:
         """Take marks in place of the earlier ones, and write them and what follows from them."""
         self.marks = marks
-        write_atomically(self.marks_file, json.dumps({"marks": [asdict(mark) for mark in marks]}))
+        write_atomically(self.marks_file, json.dumps({"marks": marks}))
         if self.is_marked:
             self.mark()
         self.write()
@@ -211,7 +209,7 @@ class Photo:
 
     def write(self, facts: dict[str, Any] | None = None) -> None:
         """Write the result again where its rule or its marks have changed since, or with ``facts`` the first time."""
-        if facts or (self.names and self._written != (self.rule, self.scene()["marks"])):
+        if facts or (self.names and self._written != (self.rule, self.marks)):
             if self.names and not self.beneath_file.is_file():
                 write_mask(self.beneath_file, self.beneath(Rule()))
             self._write(self.prediction(), {**(facts or {}), **self.facts()})
@@ -229,7 +227,7 @@ class Photo:
         record = kept_json(self._files()[0]) if self.names else {}
         written = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # by ``Prediction.write``
         kept = {key: value for key, value in record.items() if key not in written}
-        return {**kept, **self.rule._asdict(), "corrections": self.scene()["marks"]}
+        return {**kept, **self.rule._asdict(), "corrections": self.marks}
 
     def judge(self, verdicts: dict[str, str]) -> None:
         """Write verdicts on some classes; "" takes one back."""

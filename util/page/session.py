@@ -24,7 +24,7 @@ from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
 from util.formats.shapes import polygons_of
 from util.page.background import Background, Work
-from util.page.photo import BOX, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
+from util.page.photo import BOX, BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
 from util.parallel import attempt
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
@@ -35,7 +35,6 @@ from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
 ACTIONS = (
     "example open upload annotations add_class rename_class remove draw click box mark judge slide segment stop pack"
 )
@@ -117,7 +116,8 @@ class Session:
             if not (copy := self.out / UPLOADS / photo.name).exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
-        return self.draw("coins_1.jpg", [{**COIN, "value": self._value("coin")}], self.photo("coins_1.jpg").drawn)
+        coin = Mark(tool=BRUSH, value=self._value("coin"), radius=22, points=[[157, 50]])
+        return self.draw("coins_1.jpg", [coin], self.photo("coins_1.jpg").drawn)
 
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
@@ -195,12 +195,12 @@ class Session:
         del self.photos[photo]
         self.renewed = next(self.numbers)
 
-    def draw(self, photo: str, marks: list[dict[str, Any]], before: int) -> str:
+    def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
         one = self.photo(photo)
         if before != one.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
-        one.draw([Mark(**mark) for mark in marks])
+        one.draw(marks)
         if not marks and not one.names and one.is_marked and np.isin(one.label(), (0, IGNORE)).all():
             one.unmark()  # all is undone
         one.drawn = one.changed = next(self.numbers)
@@ -236,14 +236,14 @@ class Session:
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Mark the object that the network finds in a box."""
         one = self.photo(photo)
-        image = read_photo(one.path)
-        label = drawn(np.zeros(image.shape[:2], np.uint8), [Mark(BOX, BOXED, 0, points)])  # as one of ``predict.py``
+        image, box = read_photo(one.path), Mark(tool=BOX, value=BOXED, radius=0, points=points)
+        label = drawn(np.zeros(image.shape[:2], np.uint8), [box])  # as one of ``predict.py``
         (looked,) = self.given.without_classes().unboxed(None, [Support(image, label, "the box")])
         return self._outline(one, looked.label == 1, value, before)
 
     def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
-        marks = [*one.marks, *(Mark(OUTLINE, value, 0, outline.tolist()) for outline in polygons_of(inside))]
-        return self.draw(one.path.name, [*map(vars, marks)], before)
+        marks = (Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()) for outline in polygons_of(inside))
+        return self.draw(one.path.name, [*one.marks, *marks], before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
         """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""

@@ -71,11 +71,8 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     ]
     mean, out = round(float(counted.mean()), 2), copy.copy(segmenter)
     doubt = "not found given the others, which find each other; is its mark right?"
-    notes = [
-        f"mean IoU {mean:.1f} % of {len(counted)} supports given the others",
-        *(f"{one}: {doubt}" for one in named),
-    ]
-    out.notes = [*segmenter.notes, *(f"supports: {note}" for note in notes)]
+    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(counted)} supports given the others"]
+    out.notes += [f"supports: {one}: {doubt}" for one in named]
     out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": named}
     return out
 
