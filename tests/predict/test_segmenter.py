@@ -95,15 +95,12 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None
     for wrong, mend in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
         with pytest.raises(UserError, match=mend):
             segmenter(wrong)
+    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
+    notes = Segmenter(None, classes, config=baseline).notes  # of small objects
+    assert [note.partition(":")[0] for note in notes] == ["box=9,9,13,13"]
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
-
-
-def test_a_note_says_that_objects_are_small(baseline: Path, photos) -> None:
-    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
-    segmenter = Segmenter(None, classes, config=baseline)
-    assert [note.partition(":")[0] for note in segmenter.notes] == ["box=9,9,13,13"]
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

@@ -69,11 +69,11 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
             photo = (255 * photo).round().byte()
         photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
-    array = np.asarray(photo)
-    if not isinstance(photo, np.ndarray) or array.shape[2:] != (3,) or array.dtype != np.uint8 or not array.size:
+    shape, kind = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
+    if not isinstance(photo, np.ndarray) or shape[2:] != (3,) or kind != np.uint8 or not photo.size:
         form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
         mend = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
-        raise UserError(f"an image: must be {form}, not {type(photo)} {array.shape} {array.dtype}; try {mend}")
+        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {mend}")
     return photo
 
 

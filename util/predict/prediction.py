@@ -37,7 +37,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Instance:
+class Part:
     """One connected part of a class."""
 
     name: str
@@ -118,7 +118,7 @@ class Prediction:
         scores, least = self.presence or [None] * len(self.names), self.min_score
         return [score is None or least is None or score >= least for score in scores]
 
-    def instances(self) -> list[Instance]:
+    def instances(self) -> list[Part]:
         """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
         out = []
         for value, name in enumerate(self.names, 1):
@@ -128,7 +128,7 @@ class Prediction:
             for part in sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA]):
                 left, top, width, height, area = facts[part].tolist()
                 box, score = (left, top, left + width, top + height), round(sums[part] / area, DIGITS)
-                out.append(Instance(name, box, area, float(score), parts, part))
+                out.append(Part(name, box, area, float(score), parts, part))
         return out
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
@@ -190,7 +190,7 @@ class Prediction:
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
-        Box and confidence are as ``Instance``'s box and score, of all pixels; None for a class without any.
+        Box and confidence are as ``Part``'s box and score, of all pixels; None for a class without any.
         """
         out = []
         for value, (name, score) in enumerate(zip(self.names, self.presence or [None] * len(self.names)), 1):
