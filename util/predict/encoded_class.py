@@ -117,14 +117,16 @@ class EncodedClass:
         return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
 
 
-def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> list[SupportBatch]:
-    """Return the supports of a class, sized as the evaluation does, and encoded.
+def encoded_class(
+    name: str | None, supports: Sequence[Support], model: LoadedModel, words: Path | None
+) -> EncodedClass:
+    """Return a class of supports, sized as the evaluation does; ``words`` is a file of word vectors.
 
-    UserError: no supports, as ``shots_per_batch``, or no marked pixel at the network's input size.
+    UserError: no supports, as ``shots_per_batch`` and ``text_of``, or no marked pixel at the network's input size.
     """
+    shown, inputs = name or UNNAMED, [model.sized(support.image, support.label) for support in supports]
     if not supports:
-        raise UserError(f"{name}: no supports; give at least one")
-    inputs = [model.sized(support.image, support.label) for support in supports]
+        raise UserError(f"{shown}: no supports; give at least one")
     for support, (_, label) in zip(supports, inputs, strict=True):
         if not (support.label == 1).any():
             raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
@@ -132,7 +134,9 @@ def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> l
             lost = f"its object is lost at {model.view.side} pixels, the network's input"
             raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    return encode_shots(name, images, labels, model)
+    text, sources = text_of(name, model.run.context, words), [support.source for support in supports]
+    share = max(float((support.label != 0).mean()) for support in supports)  # with what is unknown
+    return EncodedClass(shown, *text, encode_shots(shown, images, labels, model), sources, share)
 
 
 @torch.inference_mode()

@@ -25,7 +25,7 @@ from util.errors import UserError, nearest
 from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.parallel import attempt
-from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
+from util.predict.encoded_class import EncodedClass, KeptBase, encoded_class
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
@@ -131,18 +131,11 @@ class Segmenter:
                 raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
             if len(self.classes) == MAX_CLASSES:
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
-            self.classes.append(known := self._encoded(name, self.unboxed(name, read)))
+            self.classes.append(known := encoded_class(name, self.unboxed(name, read), self.model, self.vectors))
             self.notes += filter(None, [known.note])
             if (share := known.share) < SMALL:
                 seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
-
-    def _encoded(self, name: str | None, supports: list[Support]) -> EncodedClass:
-        shown = name or UNNAMED
-        share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
-        text = text_of(name, self.model.run.context, self.vectors)
-        batches = encode_supports(shown, supports, self.model)
-        return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
     def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
         """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
@@ -151,7 +144,7 @@ class Segmenter:
             return out
         look = copy.copy(self)
         look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        look.classes = [self._encoded(name, out)]
+        look.classes = [encoded_class(name, out, self.model, self.vectors)]
         for i, given in enumerate(supports):
             if (boxed := given.label == BOXED).any():
                 found = look(given.image).mask > 0
