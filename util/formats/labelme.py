@@ -76,13 +76,19 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
 def write(folder: Path, found: Found) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
     for photo in found.photos:
-        rest = {"description": "", "shape_type": POLYGON, "flags": {}, "mask": None}
+        rest: dict[str, Any] = {"description": "", "shape_type": POLYGON, "flags": {}, "mask": None}
         shapes = [
             {"label": one.name, "points": polygon.tolist(), "group_id": number, **rest, "score": one.score}
             for number, one in enumerate(photo.objects)
             for polygon in one.polygons()
         ]
         place = Path(os.path.relpath(photo.path, folder)).as_posix()
-        head = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": place, "imageData": None}
+        head: dict[str, Any] = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": place,
+            "imageData": None,
+        }
         content = {**head, "imageHeight": photo.height, "imageWidth": photo.width}
         photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")
