@@ -149,8 +149,8 @@ def supports_in(
             files = [folder / name for folder in (of_masks, of_masks.parent) for name in masks.NAME_FILES]
             known = next((masks.read_class_names(file) for file in files if file.is_file()), None)
             names = {value: name for value, name in (known or {}).items() if name}
-            found = _masked(masks.pairs(of_photos, of_masks), known, mask_value)
-            found = islice(found, None if names else shots)
+            masked = _masked(masks.pairs(of_photos, of_masks), known, mask_value)
+            found = [*islice(masked, None if names else shots)]
         else:
             annotations = recognise.read(text, photos, say)
             names, found = annotations.categories, []
