@@ -26,12 +26,6 @@ def blobs(seed: int) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 5) > 0.5
 
 
-def found(name: str, mask: np.ndarray, score: float) -> FoundObject:
-    y, x = np.nonzero(mask)
-    box = (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1)
-    return FoundObject(name, score, int(mask.sum()), box, encoded(mask))
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> list[FoundPhoto]:
     """Return two photos: one with two classes, one with nothing."""
@@ -39,7 +33,10 @@ def photos(tmp_path: Path) -> list[FoundPhoto]:
     left, right = blobs(1), blobs(1)
     left[:, W // 2 :] = right[:, : W // 2] = False
     out = []
-    for name, objects in (("a.jpg", [found("cat", left, 0.75), found(NAMES[44], right, 0.5)]), ("b.jpg", [])):
+    for name, objects in (
+        ("a.jpg", [FoundObject("cat", 0.75, encoded(left)), FoundObject(NAMES[44], 0.5, encoded(right))]),
+        ("b.jpg", []),
+    ):
         Image.new("RGB", (W, H)).save(tmp_path / "photos" / name)
         out.append(FoundPhoto(tmp_path / "photos" / name, name, H, W, tuple(objects), 0))
     return out
@@ -76,7 +73,7 @@ def test_outlines_cover_their_mask(seed: int, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("polygons", [False, True])
 def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, tmp_path: Path) -> None:
-    coco.write(tmp_path / "out", Found(photos, NAMES, polygons=polygons))
+    coco.write(tmp_path / "out", Found(photos, tmp_path / "photos", NAMES, polygons=polygons))
     opened = COCO(tmp_path / "out/annotations/instances_default.json")
     assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {i["file_name"]: (i["width"], i["height"]) for i in opened.loadImgs([1, 2])}
@@ -87,16 +84,16 @@ def test_pycocotools_opens_cocos_json(photos: list[FoundPhoto], polygons: bool, 
     for annotation, want in zip(annotations, photos[0].objects, strict=True):
         mask = opened.annToMask(annotation).astype(bool)
         assert iou(mask, decoded(want.runs)) > (SIMILAR if polygons else 1 - 1e-9)
-        assert annotation["area"] == want.area and isinstance(annotation["segmentation"], list) == polygons
-        x, y, width, height = annotation["bbox"]
-        assert (x, y, x + width, y + height) == want.box
+        pixels = decoded(want.runs)
+        assert annotation["area"] == pixels.sum() and isinstance(annotation["segmentation"], list) == polygons
+        assert annotation["bbox"] == [*cv2.boundingRect(pixels.astype(np.uint8))]
     assert len(opened.loadRes(annotations).getAnnIds()) == 2
 
 
 @pytest.mark.parametrize("polygons", [False, True])
 @pytest.mark.parametrize("kind", recognise.WRITERS)
 def test_what_is_written_is_read_again(photos: list[FoundPhoto], kind: str, polygons: bool, tmp_path: Path) -> None:
-    recognise.WRITERS[kind](tmp_path / "out", Found(photos, NAMES, polygons=polygons))
+    recognise.WRITERS[kind](tmp_path / "out", Found(photos, tmp_path / "photos", NAMES, polygons=polygons))
     # nothing is annotated on the second photo of Label Studio's tasks, and so it is none of them
     names = ["a.jpg"] if kind == "labelstudio" else ["a.jpg", "b.jpg"]
     again = recognise.read(str(tmp_path / "out"), tmp_path / "photos")
@@ -110,7 +107,7 @@ def test_what_is_written_is_read_again(photos: list[FoundPhoto], kind: str, poly
 
 @pytest.mark.parametrize("whole", [np.trunc, np.round])
 def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
-    recognise.WRITERS["yolo"](tmp_path, Found(photos, NAMES))
+    recognise.WRITERS["yolo"](tmp_path, Found(photos, tmp_path / "photos", NAMES))
     rows = [np.array(row.split(), float) for row in (tmp_path / "labels/a.txt").read_text().splitlines()]
     for number, want in enumerate(photos[0].objects):
         outlines = [whole(row[1:].reshape(-1, 2) * (W, H)) for row in rows if row[0] == number]
@@ -118,7 +115,7 @@ def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinate
 
 
 def test_label_studio_gets_its_configuration_local_files_and_strokes(photos: list[FoundPhoto], tmp_path: Path) -> None:
-    recognise.WRITERS["labelstudio"](tmp_path, Found(photos, NAMES, "some model"))
+    recognise.WRITERS["labelstudio"](tmp_path, Found(photos, tmp_path / "photos", NAMES, "some model"))
     first, second = json.loads((tmp_path / "tasks.json").read_text())
     assert first["data"]["image"] == "/data/local-files/?d=photos/a.jpg"
     assert second["predictions"] == [{"model_version": "some model", "score": 0.0, "result": []}]

@@ -270,8 +270,6 @@ class FoundObject(NamedTuple):
 
     name: str
     score: float  # mean probability over its pixels
-    area: int  # in pixels
-    box: tuple[int, int, int, int]  # x0, y0, x1, y1, which covers columns x0 .. x1 - 1 and rows y0 .. y1 - 1
     runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
 
     def polygons(self) -> list[np.ndarray]:
@@ -283,17 +281,12 @@ class FoundPhoto(NamedTuple):
     """A photo and the objects found on it."""
 
     path: Path
-    name: str  # in files of annotations
+    name: str  # its path from the folder of all
     height: int  # upright
     width: int
     objects: tuple[FoundObject, ...]
     made: int  # the time of its result (ns), which is that of its files until they are corrected
     keep: bool = False  # whether corrected files stay
-
-    @property
-    def folder_of_all(self) -> Path:
-        """The folder from which ``name`` leads to the photo."""
-        return self.path.absolute().parents[len(Path(self.name).parts) - 1]
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the photo, unless it is to be kept."""
@@ -307,6 +300,7 @@ class Found:
     """The results that a format is written from."""
 
     photos: Iterable[FoundPhoto]  # to be passed through once
+    folder: Path  # of all photos
     categories: dict[int, str]  # all of them, id -> name by ascending id, whether found or not
     model: str = ""  # its name, for people
     polygons: bool = False  # write outlines in place of exact masks where a format has both

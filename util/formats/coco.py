@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as rle
 
 from util.files import link, read_text, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
@@ -83,15 +84,14 @@ def write(folder: Path, found: Found) -> None:
     """
     ids = {name: number for number, name in found.categories.items()}
     images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
+    link(found.folder, folder / "images", relative=True)
     for photo in found.photos:
-        link(photo.folder_of_all, folder / "images", relative=True)
         size = {"height": photo.height, "width": photo.width}
         images.append({"id": len(images) + 1, "file_name": photo.name, **size})
         for one in photo.objects:
-            left, top, right, bottom = one.box
             numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[one.name]}
             shape = [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs
-            extent = {"bbox": [left, top, right - left, bottom - top], "area": one.area, "iscrowd": 0}
+            extent = {"bbox": [*map(int, rle.toBbox(one.runs))], "area": int(rle.area(one.runs)), "iscrowd": 0}
             annotations.append({**numbers, "segmentation": shape, **extent, "score": one.score})
     categories = [{"id": number, "name": name} for number, name in found.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}

@@ -162,7 +162,7 @@ def write(folder: Path, found: Found) -> None:
                 label = {"score": one.score, "value": {**value, kind: [one.name]}}
                 result.append({"id": f"r{len(result)}", **common, **label})
         score = sum(one.score for one in photo.objects) / max(len(photo.objects), 1)
-        place = quote(f"{photo.folder_of_all.name}/{photo.name}")
+        place = quote(f"{found.folder.name}/{photo.name}")
         prediction = {"model_version": found.model, "score": score, "result": result}
         data = {"image": f"/data/local-files/{form.LOCAL_FILES}{place}"}
         tasks.append({"data": data, "predictions": [prediction]})

@@ -117,29 +117,29 @@ class Results:
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
+        folder = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
+        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         for name in self.formats:
             if name != PICTURES:
-                model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
-                found = Found(self.found(queries, keep), self.categories, model, self.polygons)
+                found = Found(self.found(queries, folder, keep), folder, self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, found)
 
-    def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[FoundPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """
-        folder = os.path.commonpath([query.parent.absolute() for query in queries])
         for query in tqdm(queries, desc="write", unit="photo", leave=False):
             path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
             record = read_json(path, "this result", "make it again")
             objects = tuple(
-                FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
+                FoundObject(entry["name"], one["confidence"], one["runs"])
                 for entry in record["classes"]
                 if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            size, made = (record["height"], record["width"]), path.stat().st_mtime_ns
-            yield FoundPhoto(query, name, *size, objects, made, keep)
+            made = path.stat().st_mtime_ns
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, made, keep)
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""
