@@ -121,7 +121,11 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
     alike = ("config", "overrides", "tile", "device", "vectors", "output", "keep_base")
     decision = Decision(options.min_score, options.threshold, options.min_pixels, options.refine)
-    rest = {"side": options.resize, "decision": decision, **{name: getattr(options, name) for name in alike}}
+    rest: dict[str, Any] = {
+        "side": options.resize,
+        "decision": decision,
+        **{name: getattr(options, name) for name in alike},
+    }
     segmenter = Segmenter(options.checkpoint, marked, options.name, **rest)
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
