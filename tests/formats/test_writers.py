@@ -6,16 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from tests.formats import drawn
 from util.formats import coco, recognise, shapes
 from util.formats.annotations import Found, FoundObject, FoundPhoto, label_of
 from util.formats.labelstudio import brush_runs
 from util.formats.shapes import decoded, encoded, polygons_of
 
-H, W = 60, 80
+H, W = drawn.HEIGHT, drawn.WIDTH
 NAMES = {3: "cat", 44: 'a "dog" & co'}
 SIMILAR = 0.97  # intersection over union of a mask and its simplified outline
 
@@ -29,17 +29,11 @@ def blobs(seed: int) -> np.ndarray:
 @pytest.fixture
 def photos(tmp_path: Path) -> list[FoundPhoto]:
     """Return two photos: one with two classes, one with nothing."""
-    (tmp_path / "photos").mkdir()
     left, right = blobs(1), blobs(1)
     left[:, W // 2 :] = right[:, : W // 2] = False
-    out = []
-    for name, objects in (
-        ("a.jpg", [FoundObject("cat", 0.75, encoded(left)), FoundObject(NAMES[44], 0.5, encoded(right))]),
-        ("b.jpg", []),
-    ):
-        Image.new("RGB", (W, H)).save(tmp_path / "photos" / name)
-        out.append(FoundPhoto(tmp_path / "photos" / name, name, H, W, tuple(objects), 0))
-    return out
+    found = FoundObject("cat", 0.75, encoded(left)), FoundObject(NAMES[44], 0.5, encoded(right))
+    paths = [drawn.photo(tmp_path / "photos" / name) for name in ("a.jpg", "b.jpg")]
+    return [FoundPhoto(path, path.name, H, W, some, 0) for path, some in zip(paths, (found, ()), strict=True)]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
