@@ -163,8 +163,8 @@ def predict(options: argparse.Namespace) -> int:
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
-    bar = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
-    bad = {query: error for query in bar if isinstance(error := attempt(check_photo, query), UserError)}
+    checked = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
+    bad = {query: error for query in checked if isinstance(error := attempt(check_photo, query), UserError)}
     if hard := [error for query, error in bad.items() if query in options.queries or len(bad) == len(queries)]:
         raise hard[0]
     failed = {query: str(error) for query, error in bad.items()}
@@ -178,9 +178,10 @@ def predict(options: argparse.Namespace) -> int:
             waiting = results.waiting(queries, facts)
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         written, asked = 0, len(waiting) + len(failed)
-        bar = tqdm(waiting, desc="predict", unit="photo", bar_format=BAR, disable=not waiting)
+        found = segmenter.many(waiting, options.batch, failed)
+        bar = tqdm(found, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
         try:
-            for prediction in segmenter.many(bar, options.batch, failed):
+            for prediction in bar:
                 results.write(prediction, facts)
                 written += 1
         finally:  # also when it is interrupted
