@@ -59,8 +59,8 @@ class Features:
         """Yield all maps, of the stages and the intermediate ones."""
         return chain(self.stage.values(), *self.intermediate.values())
 
-    def rows(self, which: slice) -> "Features":
-        """Return the features of some of the images, as views."""
+    def rows(self, which: slice | Tensor) -> "Features":
+        """Return the features of some of the images, as views where they are a slice."""
         return self.each(lambda x: x[which])
 
     def repeat(self, times: int) -> "Features":

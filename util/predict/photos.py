@@ -14,7 +14,6 @@ from util.errors import UserError
 from util.evaluate.edges import refined
 from util.files import OF_SYSTEMS
 
-OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
@@ -26,9 +25,14 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
 
     UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
     """
+
+    def of_result(path: Path) -> bool:
+        picture = re.fullmatch(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)", path.name)
+        return picture is not None and path.with_name(f"{picture[1]}.json").exists()
+
     out: dict[Path, None] = {}
     for path in paths:
-        found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
+        found = [p for p in photos_below(path, recursive) if not of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
         if not (found or path.exists() or path.is_symlink()):
@@ -37,11 +41,6 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
         out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
-
-
-def _of_result(path: Path) -> bool:
-    match = OF_RESULTS.fullmatch(path.name)
-    return match is not None and path.with_name(f"{match[1]}.json").exists()
 
 
 def check_photo(path: Path) -> None:
@@ -66,60 +65,50 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         if photo.mode in ("I", "F"):
             raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
         return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
-    if isinstance(photo, Tensor):
-        floats = photo.is_floating_point()
-        if photo.ndim != 3 or len(photo) != 3 or (floats and not 0 <= photo.min() <= photo.max() <= 1):
-            raise UserError(f"an image: must be a tensor (3, H, W), uint8 or floats in 0..1, not {tuple(photo.shape)}")
-        photo = (255 * photo).round().byte() if floats else photo
+    if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
+        if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
+            photo = (255 * photo).round().byte()
         photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
-    if not isinstance(photo, np.ndarray):
-        raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        mends = {"uint16": "(image // 256).astype(np.uint8)", "float64": "(255 * image).astype(np.uint8)"}
-        mend = mends.get(str(photo.dtype), "np.dstack([image] * 3)" if photo.ndim == 2 else "")
-        given = f"not {photo.shape} {photo.dtype}{f'; try {mend}' if mend else ''}"
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, {given}")
+    shape, kind = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
+    if not isinstance(photo, np.ndarray) or shape[2:] != (3,) or kind != np.uint8 or not photo.size:
+        form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+        mend = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
+        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {mend}")
     return photo
 
 
 class TiledPhoto:
-    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
+    """A photo (H, W, 3) uint8, its windows, one without tiles, and what the network has said of the first of them."""
 
-    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
+    def __init__(self, image: np.ndarray, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E), of each window
-        self._clear(classes)
-
-    def _clear(self, classes: int) -> None:
-        self.missing, shape = len(self.windows), self.image.shape[:2]  # windows without maps so far
-        self._sum, self._weight = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
-
-    def add(self, window: Window, maps: list[np.ndarray]) -> None:
-        """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
-        self.missing -= 1
-        if len(self.windows) == 1:
-            self._sum[:] = maps
-            return
-        ramps = []
-        for length in maps[0].shape:
-            from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-            ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
-        weight = np.outer(*ramps).astype(np.float32)
-        self._weight[window] += weight
-        for total, values in zip(self._sum, maps, strict=True):
-            total[window] += weight * values
+        self.maps: list[np.ndarray] = []  # (classes, H', W') float32
+        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E)
 
     def blended(self) -> np.ndarray:
-        """Return the weighted mean of all maps, (classes, H, W) float32."""
-        return self._sum if len(self.windows) == 1 else self._sum / self._weight
+        """Return the weighted mean of all maps, (classes, H, W) float32; weights fall towards a window's edges."""
+        if len(self.windows) == 1:
+            return self.maps[0]
+        shape = self.image.shape[:2]
+        total, weights = np.zeros((len(self.maps[0]), *shape), np.float32), np.zeros(shape, np.float32)
+        for (rows, columns), maps in zip(self.windows, self.maps, strict=True):
+            ramps = []
+            for length in maps.shape[1:]:
+                from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+                ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
+            weight = np.outer(*ramps).astype(np.float32)
+            weights[rows, columns] += weight
+            for values, of_class in zip(total, maps, strict=True):
+                values[rows, columns] += weight * of_class
+        total /= weights
+        return total
 
     def refine(self, first: int = 0) -> np.ndarray:
         """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
-        maps = self.blended()
-        self._clear(len(maps))
+        blended, self.maps = self.blended(), []
         for rows, columns in self.windows:
-            of_window = maps[:, rows, columns]
-            self.add((rows, columns), [*of_window[:first], *refined(self.image[rows, columns], of_window[first:])])
+            maps = blended[:, rows, columns]
+            self.maps.append(np.stack([*maps[:first], *refined(self.image[rows, columns], maps[first:])]))
         return self.blended()
 
 
