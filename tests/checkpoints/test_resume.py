@@ -46,9 +46,9 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"schedule": {**PLAN, "batch": 5}}, "made with other epochs, batch"),
-        ({"data": "other"}, "the training list has changed"),
-        ({"photos": "other"}, "photos or masks of the training list have changed"),
+        ({"schedule": {**PLAN, "batch": 5}}, "other epochs, batch"),
+        ({"data": "other"}, "another training list"),
+        ({"photos": "other"}, "other photos or masks"),
         ({"text": "other"}, "other text vectors"),
         ({"format": "other"}, "holds weights only"),
         ({"config": {**CONFIG, "run": {"seed": 2, "folder": "runs"}}}, "run.seed = 2, now 1.*--allow-changes"),

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import test as scoring
@@ -23,7 +25,7 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError
 from util.launch import launch, reproduce
-from util.launch.launch import _exit_code, main, parse
+from util.launch.launch import main, parse
 from util.launch.tasks import Task
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -123,13 +125,18 @@ def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[
         main()
 
 
-def test_which_of_several_processes_was_killed_is_said():
+def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.MonkeyPatch):
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
+
+    def ended(which: dict[int, ProcessFailure]) -> int:
+        monkeypatch.setattr(torchrun, "run", Mock(side_effect=ChildFailedError("train.py", which)))
+        return launch.run_script("train.py", 2, [])
+
     with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
-        _exit_code(ChildFailedError("train.py", failures))
-    assert _exit_code(ChildFailedError("train.py", {0: failures[0]})) == 2
+        ended(failures)
+    assert ended({0: failures[0]}) == 2
 
 
 @pytest.mark.process

@@ -68,7 +68,7 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     base_checkpoint(path := mini_yaml())
     changed = Run(read_config(path, ["base_stage.epochs=3"]))
-    with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
+    with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
     network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 

@@ -82,7 +82,7 @@ def train_stage(
             "text": context.text_digest,
             "photos": images.files_digest,
             "base": before,
-            "start": None if resume or base else digest_of_start(model, name),
+            **({} if resume else {"start": None if base else digest_of_start(model, name)}),
             "schedule": asdict(schedule),
         }
         out = RunFolder(folder, world.is_main, fresh=overwrite)
