@@ -12,20 +12,20 @@ from util.config import command_line
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 
-ONE_OF_EACH_KIND = [
-    (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
-    (["split2", "pascal"], "pascal_split2_resnet50"),
-    (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
-    (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
-]
-
 
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
 
 
-@pytest.mark.parametrize(("words", "name"), ONE_OF_EACH_KIND)
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
+        (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
+        (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
+    ],
+)
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args(["--print-config", *words, *overrides])
@@ -37,23 +37,17 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
     assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
 
 
-def source_of(text: str, key: str) -> str:
-    (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{key}:")]
-    return line.partition("  # ")[2]
-
-
 def test_each_value_says_where_it_comes_from(capsys) -> None:
     words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
     command_line.show(command_line.parser(None).parse_args(words))
-    text = capsys.readouterr().out
-    assert source_of(text, "shot") == "--set data.shot=5"
-    assert source_of(text, "fold") == "composed: fold"
-    (name,) = [line for line in text.splitlines() if "name: pascal_split2_ssp_resnet50" in line]
-    assert name.endswith("# composed: the config's name")
-    assert source_of(text, "image_suffix") == "default"
-    file, line = source_of(text, "refine").split(":")
+    lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
+    source = {setting.partition(":")[0]: place for setting, _, place in lines}
+    names = {setting.strip(): place for setting, _, place in lines}
+    assert names["name: pascal_split2_ssp_resnet50"] == "composed: the config's name"
+    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
+    assert source["image_suffix"] == "default" and source["backbone"].startswith("config/encoder/resnet50.yaml:")
+    file, line = source["refine"].split(":")
     assert file == "config/model/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
-    assert source_of(text, "backbone").startswith("config/encoder/resnet50.yaml:")
 
 
 @pytest.mark.parametrize(
@@ -81,11 +75,7 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
     bare.parent.mkdir()
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o755)
-    done = subprocess.run(
-        ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"],
-        env={"PATH": f"{bare.parent}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
+    words = ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"]
+    done = subprocess.run(words, env={"PATH": f"{bare.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr

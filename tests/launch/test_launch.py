@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -35,22 +36,10 @@ from util.launch.tasks import Task, stage_in
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
-SHORT = {
-    "model.encoder.backbone": NARROW,
-    "data.size": 33,
-    "data.min_pixels": 100,
-    "base_stage.size": 33,
-    "base_stage.epochs": 1,
-    "base_stage.batch": 8,
-    "base_stage.validate_episodes": 4,
-    "meta_stage.epochs": 1,
-    "meta_stage.batch": 4,
-    "meta_stage.epoch_length": 16,
-    "meta_stage.validate_episodes": 4,
-    "test.episodes": 4,
-    "test.pictures": 2,
-    "test.seeds": [0],
-}
+SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
+SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
+SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
+SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.pictures": 2, "test.seeds": [0]}
 CPU = ["--set", "run.device=cpu"]
 
 
@@ -80,20 +69,14 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("script", "command"),
-    [
-        ("train", lambda: launch.train(Path("config.yaml"), 0, [])),
-        ("test", scoring.command),
-        ("reproduce", reproduce.main),
-    ],
-)
-def test_help_names_all_options_of_a_script(script: str, command: Callable[[], object], monkeypatch):
+@pytest.mark.parametrize("script", ["train", "test", "reproduce"])
+def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     """The shell script prints its own head, without Python."""
     parsers: list[cli.Parser] = []
     monkeypatch.setattr(cli.Parser, "parse_args", lambda self, *_: parsers.append(self) or sys.exit())
+    train = partial(launch.train, Path("config.yaml"), 0, [])
     with pytest.raises(SystemExit):
-        command()
+        {"train": train, "test": scoring.command, "reproduce": reproduce.main}[script]()
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
     text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     options = {name for action in parsers[0]._actions for name in action.option_strings}

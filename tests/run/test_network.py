@@ -8,7 +8,7 @@ from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.config.read import read_config
 from util.errors import UserError
-from util.run.network import PreparedNetwork, build_model, check_finite, prepare_network
+from util.run.network import build_model, check_finite, prepare_network
 
 CPU = torch.device("cpu")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -45,18 +45,6 @@ def batch() -> LabelledImages:
     return LabelledImages(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(5))
 
 
-def compiled(network: nn.Module, batch: LabelledImages) -> PreparedNetwork:
-    """Return the network compiled for a batch; skips the test where the machine cannot compile."""
-    prepared = prepare_network(network, CPU, compile=True)
-    try:
-        prepared.network(batch)
-    except Exception as error:
-        if "Compiler" in f"{type(error).__name__} {error}":
-            pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
-        raise
-    return prepared
-
-
 def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: LabelledImages) -> None:
     network = Tiny()
     full, half = prepare_network(network, CPU), prepare_network(network, CPU, "bf16")
@@ -84,7 +72,13 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
 
     monkeypatch.setattr(config.cpp, "vec_isa_ok", True)  # without programs that try the processor, which take seconds
     plain, network = Tiny(), Tiny()
-    prepared = compiled(network, batch)
+    prepared = prepare_network(network, CPU, compile=True)
+    try:
+        prepared.network(batch)
+    except Exception as error:
+        if "Compiler" in f"{type(error).__name__} {error}":
+            pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
+        raise
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert network.state_dict().keys() == plain.state_dict().keys()
     ours, expected = prepared.network(batch), plain(batch)

@@ -41,7 +41,6 @@ class StageData:
     images: ImageList
     training: Dataset
     held_out: Dataset | None  # None: the lists leave none
-    epoch_length: int  # training examples
     validation_length: int  # held-out examples
     held_out_classes: list[str]  # of the data set of the held-out examples
 
@@ -60,7 +59,6 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
         images,
         LabelledDataset(images, fold, size, seed, stage.augment),
         None if held_out is None else LabelledDataset(held_out, fold, size, seed, None),
-        epoch_length(stage, images),
         0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
         data.classes,
     )
@@ -88,7 +86,6 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
         images,
         training_episodes(context, images),
         None if novel is None else validation_episodes(held_out, novel),
-        epoch_length(stage, images),
         0 if novel is None else stage.validate_episodes,
         config.data.classes,
     )
