@@ -259,8 +259,8 @@ def load_checkpoint(
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
-    if stage == "meta" and content.get("text", context.text_digest) != context.text_digest:
-        raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
+    if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
+        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
     if stage == "base":
