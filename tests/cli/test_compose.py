@@ -78,10 +78,8 @@ def test_a_file_may_name_a_composition_or_lie_on_top_of_it(configs: Path) -> Non
 def test_an_entry_that_can_never_count_is_refused(configs: Path) -> None:
     main = configs / "mini/mini.yaml"
     before = main.read_text().split("\nfor:")[0]
-    for content, message in {
-        "{sspp: {data: {size: 81}}}": "'sspp' .*mean 'ssp'",
-        "{ssp: 3}": "'ssp' must be a section",
-    }.items():
+    wrong = {"{sspp: {data: {size: 81}}}": "'sspp' .*mean 'ssp'", "{ssp: 3}": "'ssp' must be a section"}
+    for content, message in wrong.items():
         main.write_text(f"for: {content}\n{before}")
         with pytest.raises(UserError, match=f"mini.yaml:1: {message}"):
             read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")

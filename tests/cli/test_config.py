@@ -89,12 +89,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("data: {fold: 1}\nrun: {seed: 1}\ndata: {shot: 1}\n", 4, "is written twice"),
     ("base: other.yaml\n", 2, "is written twice"),
     ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "unknown key 'data.sise'", "did you mean 'size'?"),
-    (
-        "meta_stage:\n  augment:\n    scal: [1, 1]\n",
-        4,
-        "unknown key 'meta_stage.augment.scal'",
-        "did you mean 'scale'?",
-    ),
+    ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: adapt, allow_fold_mismatch, "),
     ("path: elsewhere\n", 2, "unknown key 'path'"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
@@ -151,14 +146,10 @@ def test_rules_of_a_protocol_that_do_not_go_together_are_named(entry: str, key: 
 
 
 def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
-    entries = [
-        "{ways: 3}",
-        "{absent: 0.5}",
-        "{query: pairs, supports: first, episodes: null}",
-        "{query: every, side: 65}",
-    ]
-    config = read_config(MINI, [f"protocols.mine{number}={entry}" for number, entry in enumerate(entries)])
-    assert {"mine0", "mine1", "mine2", "mine3"} <= config.protocols.keys()
+    entries = {"a": "{ways: 3}", "b": "{absent: 0.5}", "c": "{query: pairs, supports: first, episodes: null}"}
+    entries["d"] = "{query: every, side: 65}"
+    config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
+    assert entries.keys() <= config.protocols.keys()
 
 
 DEAD = {  # settings that mean nothing beside the others of a config

@@ -58,9 +58,9 @@ class Parts:
 
     def files(self) -> list[Path]:
         """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
-        root = self.folder.parent
+        root, data = self.folder.parent, self.folder / f"{self.folder.name}.yaml"
         encoder = [] if self.encoder is None else [root / "encoder" / f"{self.encoder}.yaml"]
-        return [root / "default.yaml", _main(self.folder), root / "model" / f"{self.method}.yaml", *encoder]
+        return [root / "default.yaml", data, root / "model" / f"{self.method}.yaml", *encoder]
 
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
@@ -88,11 +88,6 @@ class Parts:
 def in_names(net: str) -> str:
     """Return an encoder as names of configs and run folders have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
-
-
-def _main(folder: Path) -> Path:
-    """Return the file of a data set."""
-    return folder / f"{folder.name}.yaml"
 
 
 def _data_sets(root: Path) -> list[Path]:
@@ -170,7 +165,7 @@ def parts_of_name(path: Path) -> Parts | None:
     folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
     fold, _, name = path.stem.removeprefix(start).partition("_")
     composes = path.name.startswith(start) and path.suffix == ".yaml" and fold.isdecimal() and name
-    if not composes or not _main(folder).exists():
+    if not composes or not (folder / f"{folder.name}.yaml").exists():
         return None
     for parts in _compositions(folder, int(fold), name):
         cls = model_class(root, parts.method)
@@ -241,14 +236,14 @@ def _default_encoder(folder: Path, method: str) -> str | None:
     cls = model_class(folder.parent, method)
     if not issubclass(cls, WithEncoder):
         return None
-    return cls.default_net or value_of(parse_file(_main(folder)), "net") or "resnet50"
+    return cls.default_net or value_of(parse_file(folder / f"{folder.name}.yaml"), "net") or "resnet50"
 
 
 def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     paths = set(root.glob("*/*_split*.yaml"))
     for folder in _data_sets(root):
-        tree = parse_file(_main(folder))
+        tree = parse_file(folder / f"{folder.name}.yaml")
         known = {key: value_of(tree, f"data.{key}") for key in ("mask_form", "fold_rule", "classes", "train_list")}
         for method in methods(root):
             if teach_base_learners(known) or not model_class(root, method).has_base_stage:

@@ -3,7 +3,6 @@
 ``python -m util.launch.launch train|test EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]``
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -161,7 +160,8 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     parser = command_line.parser(None)
     parser.prog = "train.sh"
     cli.add_training_options(parser)
-    add_planning(parser)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
     asked = parser.parse_args([str(path), *options])
     if asked.print_config:
@@ -203,12 +203,6 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
 def as_options(overrides: list[str]) -> list[str]:
     """Return overrides as words of a command line."""
     return [word for text in overrides for word in ("--set", text)]
-
-
-def add_planning(out: argparse.ArgumentParser) -> None:
-    """Add the options of a dry run."""
-    out.add_argument("--dry-run", action="store_true")
-    out.add_argument("--device-speed", type=cli.within(float, 0.1))
 
 
 def main() -> int:

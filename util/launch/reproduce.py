@@ -18,7 +18,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import kept_json, write_atomically
-from util.launch.launch import add_planning, check_gpus
+from util.launch.launch import check_gpus
 from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import Case, described, plan, refuse
 from util.launch.tasks import Task
@@ -43,7 +43,8 @@ def main() -> int:
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
-    add_planning(parser)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     options = parser.parse_args()
     if not options.dry_run:
         check_gpus(options.gpus)
