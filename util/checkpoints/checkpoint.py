@@ -187,16 +187,10 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if not is_own(content):
         return []
     config, schedule, stage = content["config"], content.get("schedule", {}), content["stage"]
-    facts = {
-        "stage": stage,
-        "step": content.get("progress", {}).get("step"),
-        "steps": schedule.get("steps"),
-        "batch": schedule.get("batch"),
-        "size": config[f"{stage}_stage"].get("size") or config["data"]["size"],
-        "seed": config["run"]["seed"],
-        "list": content.get("data"),
-        "settings": config[f"{stage}_stage"],
-    }
+    facts = {"stage": stage, "step": content.get("progress", {}).get("step")}
+    facts |= {"steps": schedule.get("steps"), "batch": schedule.get("batch")}
+    facts |= {"size": config[f"{stage}_stage"].get("size") or config["data"]["size"], "seed": config["run"]["seed"]}
+    facts |= {"list": content.get("data"), "settings": config[f"{stage}_stage"]}
     return [*content.get("base", []), facts]
 
 

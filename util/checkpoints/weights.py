@@ -225,17 +225,10 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     encoder, parameters, data = getattr(network, "encoder", None), [*network.parameters()], config.model.pretraining
     if start is not None and encoder is not None:
         data = pretraining_of(start.weights, encoder, start.pretraining)
-    return network, Weights(
-        str(source),
-        known,
-        checkpoint.digest_of(network.state_dict()),
-        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and content)),
-        note,
-        encoder_licence(config, network),
-        data,
-        checkpoint.training_of(content),
-        otherwise,
-    )
+    learnt = sum(p.numel() for p in parameters if p.requires_grad and content)
+    counts, digest = (sum(p.numel() for p in parameters), learnt), checkpoint.digest_of(network.state_dict())
+    about = encoder_licence(config, network), data, checkpoint.training_of(content), otherwise
+    return network, Weights(str(source), known, digest, counts, note, *about)
 
 
 def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:

@@ -74,17 +74,11 @@ def train_stage(
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         merged = to_dict(config)
-        state = {
-            "licence": encoder_licence(config, network),
-            "stage": name,
-            "config": merged,
-            "data": images.digest,
-            "text": context.text_digest,
-            "photos": images.files_digest,
-            "base": before,
-            **({} if resume else {"start": None if base else digest_of_start(model, name)}),
-            "schedule": asdict(schedule),
-        }
+        state: dict[str, Any] = {"licence": encoder_licence(config, network), "stage": name, "config": merged}
+        state |= {"data": images.digest, "text": context.text_digest, "photos": images.files_digest, "base": before}
+        if not resume:  # else the checkpoint knows
+            state["start"] = None if base else digest_of_start(model, name)
+        state["schedule"] = asdict(schedule)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         out.loggers = [*config.run.loggers]
         training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
