@@ -86,7 +86,7 @@ def network_to_train(
     content = load_checkpoint(context, network, "base", start)
     asks = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
     if asks and (refusal := trained_otherwise(run, "base", start.parent, content)):
-        raise UserError(f"{refusal}, or name its file with --checkpoint")
+        raise UserError(refusal)
     return network, f"base stage: {start}", checkpoint.training_of(content)
 
 
@@ -111,7 +111,8 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
             now["start"] = digest_of_start(network_to_train(run, stage, False, base)[0], stage)
     if not (differences := [*differences, *changed_entries(content, now)]):
         return ""
-    mend = "undo the change, train it again with --overwrite, or set another run.name"
+    last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
+    mend = f"undo the change, train it again with --overwrite, or {last}"
     mend += "" if finished else f"; if its steps are the same, {ALLOW} continues it"
     return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
 
