@@ -132,11 +132,7 @@ class MaskAggregation(nn.Module):
         """
         batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
-        # Sinusoids of the row-major position, (L, C): sines in even channels, cosines in odd ones.
-        even = torch.arange(0, query_maps[0].shape[1], 2, device=value.device)
-        rate = WAVELENGTH ** (-even / query_maps[0].shape[1])  # (C / 2,)
-        angle = torch.arange(size.numel(), device=value.device).unsqueeze(1) * rate
-        position = torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+        position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
         dropout, masks = self.attention_dropout.p if self.attention_dropout.training else 0.0, []
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
         for pair in zip(query_maps, support_maps, strict=True):
@@ -150,6 +146,13 @@ class MaskAggregation(nn.Module):
         # such tensor: this is one, of 0.
         unused_bias = 0 * self.key.bias.sum()
         return torch.stack(masks, dim=1).unflatten(2, size) + unused_bias
+
+
+def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
+    """Return sinusoids of the row-major position on a grid, (L, C): sines in even channels, cosines in odd ones."""
+    rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
+    angle = torch.arange(length, device=device).unsqueeze(1) * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 
 def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:

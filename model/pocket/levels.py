@@ -20,6 +20,7 @@ from model.encoders.features import Features
 
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
 EMBEDDING = 128  # channels of the learnt level
+HIDDEN = 128  # channels of the classifier's hidden layer
 BASE_MAPS = 4  # that the decoder reads of the base classes
 MASK_EPS = 1e-4  # smallest sum of a mask
 PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient of its root
@@ -56,6 +57,14 @@ class LevelsOf(nn.Module):
         own = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
         joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
         return Levels([*own, unit(self.embed(joint), dim=1)], joint, classify(joint), features.stage[LOW].float())
+
+
+class BaseClasses(nn.Module):
+    """Logits of the base classes at every position, (B, N + 1, h, w), background first, by ``classify``."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.classify = nn.Sequential(nn.Conv2d(channels, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, classes + 1, 1))
 
 
 @in_float32

@@ -11,7 +11,6 @@ added; the decoder's correction is taken where it helps on the supports themselv
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,8 @@ from model.episode import IGNORE
 from model.pocket.closeup import Closeup, closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query, shares
 from model.pocket.decoder import Decoder
-from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, Levels, LevelsOf, base_maps, equal_weights
+from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
 
-HIDDEN = 128  # channels of the hidden layer of the classifier of base classes
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the comparison on a support itself
 JUDGES = 5  # supports on which that is asked, at most: the first ones
@@ -74,8 +72,7 @@ class Pocket(WithEncoder):
         super().__init__(settings, task)
         self.levels = LevelsOf(self.encoder)
         count, joint = len(self.levels.channels), sum(self.levels.channels)
-        layers = nn.Conv2d(joint, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, task.base_classes + 1, 1)
-        self.base_classes = nn.ModuleDict({"classify": nn.Sequential(*layers)})
+        self.base_classes = BaseClasses(joint, task.base_classes)
         self.comparison = Comparison(count + 1)
         self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
         self.freeze()
@@ -118,7 +115,7 @@ class Pocket(WithEncoder):
     @property
     def base_classifier(self) -> nn.Sequential:
         """That of every level's maps."""
-        return cast(nn.Sequential, self.base_classes["classify"])
+        return self.base_classes.classify
 
     @torch.no_grad()
     def base_features(self, image_b3hw: Tensor) -> Tensor:

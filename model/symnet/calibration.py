@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.common.base_learner import BaseLearner
 from model.common.fixed_shapes import Objects
-from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, resize
+from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
 
 RARE = 0.01  # added to means, so that rare classes have little influence
@@ -67,7 +67,8 @@ def shot_means(
 def means_over_shots(means_bk2n: Tensor, weight_bk: Tensor) -> Tensor:
     """Return the weighted mean over shots, (B, 2, N + 1); a shot without an object does not count in its mean a."""
     weight_bk2 = weight_bk.unsqueeze(2) * (means_bk2n.sum(3) > 0)
-    return (means_bk2n * (weight_bk2 / weight_bk2.sum(1, keepdim=True).clamp(min=EPS)).unsqueeze(3)).sum(1)
+    weight_bk2 = weight_bk2 / weight_bk2.sum(1, keepdim=True).clamp(min=EPS)
+    return torch.stack([mean_over_shots(means_bk2n[:, :, i], weight_bk2[..., i]) for i in range(2)], dim=1)
 
 
 @in_float32

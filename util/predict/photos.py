@@ -78,37 +78,43 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
 
 
 class TiledPhoto:
-    """A photo (H, W, 3) uint8, its windows, one without tiles, and what the network has said of the first of them."""
+    """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
 
-    def __init__(self, image: np.ndarray, tile: int | None):
+    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.maps: list[np.ndarray] = []  # (classes, H', W') float32
-        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E)
+        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E), of each window
+        self._clear(classes)
+
+    def _clear(self, classes: int) -> None:
+        self.missing, shape = len(self.windows), self.image.shape[:2]  # windows without maps so far
+        self._sum, self._weight = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
+
+    def add(self, window: Window, maps: list[np.ndarray]) -> None:
+        """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
+        self.missing -= 1
+        if len(self.windows) == 1:
+            self._sum[:] = maps
+            return
+        ramps = []
+        for length in maps[0].shape:
+            from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+            ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
+        weight = np.outer(*ramps).astype(np.float32)
+        self._weight[window] += weight
+        for total, values in zip(self._sum, maps, strict=True):
+            total[window] += weight * values
 
     def blended(self) -> np.ndarray:
-        """Return the weighted mean of all maps, (classes, H, W) float32; weights fall towards a window's edges."""
-        if len(self.windows) == 1:
-            return self.maps[0]
-        shape = self.image.shape[:2]
-        total, weights = np.zeros((len(self.maps[0]), *shape), np.float32), np.zeros(shape, np.float32)
-        for (rows, columns), maps in zip(self.windows, self.maps, strict=True):
-            ramps = []
-            for length in maps.shape[1:]:
-                from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-                ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
-            weight = np.outer(*ramps).astype(np.float32)
-            weights[rows, columns] += weight
-            for values, of_class in zip(total, maps, strict=True):
-                values[rows, columns] += weight * of_class
-        total /= weights
-        return total
+        """Return the weighted mean of all maps, (classes, H, W) float32."""
+        return self._sum if len(self.windows) == 1 else self._sum / self._weight
 
     def refine(self, first: int = 0) -> np.ndarray:
         """Move the edges of the maps from the ``first`` on to the photo's, in each window; return as ``blended``."""
-        blended, self.maps = self.blended(), []
+        maps = self.blended()
+        self._clear(len(maps))
         for rows, columns in self.windows:
-            maps = blended[:, rows, columns]
-            self.maps.append(np.stack([*maps[:first], *refined(self.image[rows, columns], maps[first:])]))
+            of_window = maps[:, rows, columns]
+            self.add((rows, columns), [*of_window[:first], *refined(self.image[rows, columns], of_window[first:])])
         return self.blended()
 
 

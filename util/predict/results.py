@@ -65,6 +65,9 @@ class Results:
 
         UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
         """
+        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(f"--out {self.out}: {there} is no folder; name another")
         sources = {query.resolve() for query in queries}
         paths: dict[str, Path] = {}
         for query in queries:

@@ -192,14 +192,14 @@ class Segmenter:
                     raise image
                 unread[file] = str(image)
                 continue
-            photo = TiledPhoto(image, self.tile)
+            photo = TiledPhoto(image, len(now.classes), self.tile)
             pending.append((photo, file))
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
                     now._run(views)
                     views = []
-            while pending and len(pending[0][0].maps) == len(pending[0][0].windows):
+            while pending and not pending[0][0].missing:
                 yield now._prediction(*pending.pop(0))
         if views:
             now._run(views)
@@ -217,8 +217,8 @@ class Segmenter:
             of_own, evidence = self.scores(inputs)
             margins.append(of_own)
         view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
-        for i, (photo, _) in enumerate(views):
-            photo.maps.append(np.stack([view.back(m, images[i].shape[:2], view.rule) for m in maps[i]]))
+        for i, (photo, window) in enumerate(views):
+            photo.add(window, [view.back(of_class, images[i].shape[:2], view.rule) for of_class in maps[i]])
             photo.evidence += [] if evidence is None else [evidence[i].cpu()]
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
