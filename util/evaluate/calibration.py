@@ -48,8 +48,7 @@ def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
 
 def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
     """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    height, width = shown
-    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, :height, :width].float()
+    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, : shown[0], : shown[1]].float()
     return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
@@ -59,14 +58,13 @@ def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequ
     ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
     ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
     """
-    truth = np.array(present, bool)
+    truth, scores = np.array(present, bool), np.array(score)
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
-    with_class, without = int(truth.sum()), int((~truth).sum())
-    if with_class and without:
+    if truth.any() and not truth.all():
         from scipy.stats import mannwhitneyu
 
-        wins = mannwhitneyu(np.array(score)[truth], np.array(score)[~truth]).statistic  # ties are half a win
-        out["presence_auroc"] = 100.0 * float(wins / (with_class * without))
+        wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
+        out["presence_auroc"] = 100.0 * float(wins / (int(truth.sum()) * int((~truth).sum())))
     return out
 
 
@@ -114,12 +112,6 @@ def sigmoid(x: float) -> float:
     return float(np.exp(-np.logaddexp(0.0, -x)))
 
 
-def logit(probability: float) -> float:
-    """Return the inverse of ``sigmoid``, finite for 0 and 1 too."""
-    within = min(max(probability, 1e-12), 1 - 1e-12)
-    return float(np.log(within) - np.log1p(-within))
-
-
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
@@ -133,9 +125,8 @@ def key_of(config: Config, weights: str) -> str:
 
 def calibration_path(config: Config, source: str) -> Path:
     """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
-    if source in (TRAINING_FREE, UNTRAINED):
-        return Run(config).folder("test").parent / FILE
-    return Path(source).parent / FILE
+    own = source in (TRAINING_FREE, UNTRAINED)
+    return (Run(config).folder("test") if own else Path(source)).with_name(FILE)
 
 
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from model.episode import LabelledImages, Output
 from model.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
-from util.evaluate.evaluate import BASE_ALONE, ChannelBoard
+from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import Job
-from util.evaluate.metrics import predicted
+from util.evaluate.metrics import class_counts, generalised_scores, predicted
 from util.report.schema import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import check_finite
@@ -38,13 +38,15 @@ def run_generalised(job: Job, world: World) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
     states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
-    bar = partial(tqdm, disable=not world.is_main, leave=False)
+    bar, fold = partial(tqdm, disable=not world.is_main, leave=False), job.context.fold
+    score = partial(generalised_scores, base=fold.base, novel=fold.novel)
     for seed, sampler in bar(job.samplers.items(), desc=f"{job.name}: fit", unit="run"):
         states[seed] = _fitted(job, network, seed, world)
-        job.boards[seed] = ChannelBoard(job.context.fold, None if job.kept is None else partial(job.kept.add, seed))
+        keep = None if job.kept is None else partial(job.kept.add, seed)
+        job.boards[seed] = Scoreboard(fold.classes, keep=keep, score=score)
         for key in map(sampler, range(job.episodes[seed])):
             wanted[key.query].append((seed, key.number))
-    rows = sorted(wanted)
+    rows, ids = sorted(wanted), torch.tensor(fold.channels, device=world.device)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
     photos = batches(Photos(job, rows), numbers, job.context.config.data.workers, world.device)
     for (place,), photo in zip(numbers, bar(photos, desc=job.name, total=len(numbers), unit="photo")):
@@ -56,8 +58,14 @@ def run_generalised(job: Job, world: World) -> None:
             check_finite(Output(features))
             alone = predicted(network.base_probability(features, valid.shape[1:]))
         for seed, number in wanted[rows[place]]:
-            found = network.channels(features, valid, states[seed], alone)
-            job.boards[seed].add_photo(number, photo.label, {FINAL: found, BASE_ALONE: alone})
+            board, found = job.boards[seed], network.channels(features, valid, states[seed], alone)
+            for name, prediction in (predictions := {FINAL: found, "base_alone": alone}).items():
+                hit, union, _ = class_counts(prediction, photo.label, len(ids))
+                records = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)
+                board.records[name].append(records[union > 0])  # of each channel that occurs
+            if board.keep is not None:
+                of_outputs = {n: rows[-1] for n, rows in board.records.items()}
+                board.keep(number, of_outputs, {n: ids[p] for n, p in predictions.items()}, {})
     job.seconds += time.monotonic() - started
 
 

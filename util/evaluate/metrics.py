@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import cv2
@@ -19,8 +18,6 @@ NUMBER, CLASS, INTERSECTION, UNION = range(4)
 BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
 FURTHER = 8
 
-BOUNDARY = 0.02  # d, the width of boundary regions, as a share of the image's diagonal
-
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
     """Return the channel with the greatest logit at every pixel, (B, H, W) int64, the first one of equals.
@@ -34,10 +31,10 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tu
     """Return intersection and union of the boundary regions of two masks (H, W) uint8, in pixels.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
-    to which the image's border belongs; the diagonal is that of the rectangle of all labelled pixels.
+    to which the image's border belongs; d is 0.02 of the diagonal of the rectangle of all labelled pixels.
     """
     *_, width, height = cv2.boundingRect(valid)
-    side = 2 * max(round(BOUNDARY * math.hypot(width, height)), 1) + 1
+    side = 2 * max(round(0.02 * math.hypot(width, height)), 1) + 1
     kernel = np.ones((side, side), np.uint8)
     inner = [cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true)]
     band, true_band = mask > inner[0], true > inner[1]
@@ -60,22 +57,15 @@ def episode_records(
 
     ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``.
     """
-    valid = label_hw != IGNORE
-
-    def counts(mask: Tensor, true: Tensor) -> list[Tensor]:
-        return [(mask & true).sum(), (mask | true).sum()]
-
-    pairs = [((prediction_hw == value) & valid, label_hw == value) for value in range(1, len(class_id_n) + 1)]
-    classes = [counts(*pair) for pair in pairs]
-    background = counts((prediction_hw == 0) & valid, label_hw == 0)
-    foreground = classes[0] if len(classes) == 1 else counts((prediction_hw > 0) & valid, (label_hw > 0) & valid)
-    of_class = torch.stack([torch.stack(pair) for pair in classes])
-    sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
-    columns = [torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides]
+    hit, union, true = class_counts(prediction_hw, label_hw, len(class_id_n) + 1)
+    labelled = true.sum()  # foreground: pixels that neither calls background, and that not both do
+    sides = torch.stack([hit[0], union[0], labelled - union[0], labelled - hit[0]]).expand(len(class_id_n), -1)
+    columns = [torch.stack([torch.full_like(class_id_n, number), class_id_n, hit[1:], union[1:]], 1), sides]
     if further:
-        *masks, scored = torch.stack([*chain(*pairs), valid]).byte().cpu().numpy()
-        three = [(mask, true, scored) for mask, true in zip(masks[::2], masks[1::2])]
-        columns += [torch.tensor([METRICS[name](*of_class) for of_class in three]).to(sides) for name in further]
+        found, label = (x.byte().cpu().numpy() for x in (prediction_hw, label_hw))
+        valid = (label != IGNORE).astype(np.uint8)
+        three = [((found == i) * valid, (label == i) * valid, valid) for i in range(1, len(class_id_n) + 1)]
+        columns += [torch.tensor([METRICS[name](*masks) for masks in three]).to(sides) for name in further]
     return torch.cat(columns, 1)
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT, DPI = 9, 4.6, 100  # of a curve, inches; pixels of an inch
-HEAD, CLASS_HEIGHT = 1.3, 0.17  # inches of a bar chart without bars, of a bar
 GRID_COLOUR = "0.88"
 CHARTS = CURVE, BARS = "curve", "per_class"  # names of the files
 HIDDEN = "all_foreground"  # a reference prediction, not shown
@@ -54,15 +52,14 @@ def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
 @styled()
 def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     """Return a chart of the mIoU of each output over the number of scored episodes."""
-    figure, axes = _chart(HEIGHT, title)
+    figure, axes = _chart(4.6, title)
     shown = {name: curve for name, curve in curves.items() if name != HIDDEN}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
     highest = max(curve.max() for curve in shown.values())
     axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"episodes of seed {seed} so far")
-    axes.set_ylabel("mIoU in %")
+    axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
     axes.grid(axis="y", color=GRID_COLOUR)
     axes.legend()
     return figure
@@ -71,22 +68,18 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    outputs = [n for n in result["mean"] if n not in (BASE, HIDDEN)]
-    found = {name: class_ious(result, name) for name in outputs}
+    found = {name: class_ious(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
     classes = [name for name in class_names(result).values() if any(name in ious for ious in found.values())]
-    thickness = 0.8 / len(outputs)  # of a class's place
-    figure, axes = _chart(HEAD + CLASS_HEIGHT * (len(outputs) + 1) * len(classes), title(result))
-    for j, name in enumerate(outputs):
-        values = [found[name].get(c, 0.0) for c in classes]
-        places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
-        bars = axes.barh(places, values, thickness, label=one_line(name))
+    thickness = 0.8 / len(found)  # of a class's place
+    figure, axes = _chart(1.3 + 0.17 * (len(found) + 1) * len(classes), title(result))
+    for j, (name, ious) in enumerate(found.items()):
+        places = np.arange(len(classes)) + (j - (len(found) - 1) / 2) * thickness
+        bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])
-    axes.set_ylim(len(classes) - 0.5, -0.5)  # the first class on top
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("IoU in % of each class")
+    axes.set(ylim=(len(classes) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
     axes.grid(axis="x", color=GRID_COLOUR)
-    figure.legend(loc="outside lower right", ncols=len(outputs))
+    figure.legend(loc="outside lower right", ncols=len(found))
     return figure
 
 
@@ -94,7 +87,7 @@ def _chart(height: float, title: str) -> tuple[Figure, Axes]:
     """Return an empty chart, its height in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9, height), dpi=100, layout="constrained")
     axes = figure.add_subplot(axisbelow=True)
     axes.set_title(textwrap.fill(one_line(title), 110), loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,6 @@ The bytes of a file follow from the figure alone. matplotlib is imported where t
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,9 +32,6 @@ from util.report.overlay import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-if importlib.util.find_spec("matplotlib") is None:  # known before a run begins, not when its first figure is drawn
-    raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
-
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
 SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
 STYLE = {
@@ -47,8 +43,7 @@ STYLE = {
 }
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
-DPI = 72  # a pixel is a point
-FONT_SIZE, BASELINE = 11, 5  # of a caption: points; pixels above its lower end
+DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 
 
@@ -93,9 +88,8 @@ def at_panel_size(image: np.ndarray) -> np.ndarray:
 def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Figure:
     """Return a figure of boards of panels below each other, each with as many rows as it needs, below a title.
 
-    With ``aligned`` a board is a row, and panels of the same place are below each other.
-
-    A pixel is a point of 1/72 inch; panels of the right height keep their pixels.
+    With ``aligned`` a board is a row, and panels of the same place are below each other. Panels of the right height
+    keep their pixels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -126,7 +120,7 @@ def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Fi
         top += CAPTION + PANEL_HEIGHT + GAP
     figure.set_size_inches(widest / DPI, top / DPI)
     for text, left, down in filter(lambda entry: entry[0], texts):
-        figure.text((left + 1) / widest, 1 - (down + CAPTION - BASELINE) / top, text, fontsize=FONT_SIZE)
+        figure.text((left + 1) / widest, 1 - (down + CAPTION - 5) / top, text, fontsize=FONT_SIZE)
     for photo, left, down in photos:
         figure.figimage(photo, left, top - down - PANEL_HEIGHT, origin="upper")
     return figure
@@ -152,12 +146,13 @@ class Examples:
         for item, number in enumerate(numbers):
             if number >= self.count:
                 continue
-            found, of_image = output.logits[item].argmax(0), isinstance(batch, LabelledImages)
-            shots = [] if of_image else batch.episode.shots(item)
-            image, truth = (batch.image, batch.label) if of_image else (batch.episode.query, batch.episode.query_label)
-            image, truth = image[item], truth[item]
+            if of_image := isinstance(batch, LabelledImages):
+                shots, image, truth = [], batch.image[item], batch.label[item]
+            else:
+                seen = batch.episode
+                shots, image, truth = seen.shots(item), seen.query[item], seen.query_label[item]
             parts = [(*shot, SUPPORT_COLOUR) for shot in [*shots, (image, truth * 0)]]
-            parts += [(image, truth, TRUTH_COLOUR), (image, found, PREDICTION_COLOUR)]
+            parts += [(image, truth, TRUTH_COLOUR), (image, output.logits[item].argmax(0), PREDICTION_COLOUR)]
             panels = []
             for pixels, label, colour in parts:
                 photo, ids = (x.round().byte().cpu().numpy() for x in (pixels.permute(1, 2, 0), label))

@@ -144,13 +144,7 @@ class _AboveBars(logging.Handler):
 
 
 class TensorBoard:
-    """Writes events for TensorBoard below a run's folder.
-
-    Args:
-        folder: of the run.
-        config: the merged config.
-        resumed_at: the step from which existing curves are replaced, None for a new run.
-    """
+    """Writes events for TensorBoard below a run's folder; replaces existing ones from the step ``resumed_at`` on."""
 
     def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at)
