@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from model.mismatch import Mismatch
-from tests.evaluate.quick import lines, new_checkpoint
+from tests.evaluate.quick import lines
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
-from util.evaluate import tta
 from util.evaluate.edges import refined
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
@@ -125,16 +124,3 @@ def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path
             score(config("pocket", *own, "data.shot=2", other))
     with pytest.raises(Mismatch, match="no layer"):
         score(config("prototype", *own[1:], "data.shot=2"))
-
-
-def test_weights_of_another_number_of_shots_name_the_mend(config, tmp_path: Path) -> None:
-    for shots, other in ((2, ("data.shot=2", "test.fuse=masks")), (1, ("data.shot=2",))):
-        path = new_checkpoint(config("symnet", f"data.shot={shots}"), tmp_path / "best.pth")
-        with pytest.raises(UserError, match=rf"trained with {shots} shot\(s\), this network takes .*test.fuse=masks"):
-            score(config("symnet", f"test.checkpoint={path}", *other))
-
-
-def test_weights_of_one_side_say_that_scales_need_others(config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tta, "build_model", lambda *_: torch.nn.Linear(1, 1))  # as a Swin, whose weights fit one side
-    with pytest.raises(UserError, match=r"test\.scales: .* 49 px"):
-        score(config("symnet", "test.scales=[1.0, 1.5]"))

@@ -17,23 +17,19 @@ EPISODES = {0: 40, 7: 25}
 @pytest.mark.parametrize("processes", [1, 3])
 def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, int], processes: int) -> None:
     random = np.random.default_rng(0)
-    records = {
-        seed: {FINAL: np.array([[n, 1, random.integers(0, 5), 5, 0, 1] for n in range(length)])}  # many ties
-        for seed, length in EPISODES.items()
-    }
+    episodes = [(seed, n) for seed, length in EPISODES.items() for n in range(length)]
+    records = {key: torch.tensor([[key[1], 1, random.integers(0, 5), 5, 0, 1]]) for key in episodes}  # many ties
     kept = {}
     for rank in range(processes):
         part = KeptPredictions(wanted, EPISODES)
-        for seed, outputs in records.items():
-            for record in outputs[FINAL][rank::processes]:
-                number = int(record[0])
-                mask = torch.full((1, 6, 8), number % 2)
-                part.add(seed, number, iou_of(record[None]), {FINAL: mask}, {"prior": torch.full((3, 4), seed / 8)})
+        for seed, number in episodes[rank::processes]:
+            of, prior = {FINAL: torch.full((1, 6, 8), number % 2)}, {"prior": torch.full((3, 4), seed / 8)}
+            part.add(seed, number, {FINAL: records[seed, number]}, of, prior)
         own = part.gathered(World(0, 1, torch.device("cpu")))
         assert len(own) <= sum(wanted.values())
         kept |= own
-    chosen = part.chosen({(s, int(r[0])): iou_of(r[None]) for s, outputs in records.items() for r in outputs[FINAL]})
-    assert chosen == part.chosen({episode: found.iou for episode, found in kept.items()})
+    chosen = part.chosen({key: iou_of(rows.numpy()) for key, rows in records.items()})
+    assert chosen == part.chosen({episode: found.ious[FINAL] for episode, found in kept.items()})
     for seed, number in chosen:
         mask = cv2.imdecode(kept[seed, number].predictions[FINAL], cv2.IMREAD_UNCHANGED)
         prior = kept[seed, number].maps["prior"]

@@ -35,24 +35,21 @@ def listed(mini_yaml, tmp_path: Path):
     return make
 
 
-def queries(folder: Path) -> list[str]:
-    """Return the queries of a result's episodes."""
-    return [episode["query"] for episode in lines(folder)]
-
-
 def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
     path, names = listed()
     wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
     one, two, other = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test"
-    assert queries(folder / "hsnet_quick") == queries(folder / "dcama_quick") == names
+    for place in (folder / "hsnet_quick", folder / "dcama_quick"):
+        assert [episode["query"] for episode in lines(place)] == names
     assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
     assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
     assert "list" not in title(other) and not other["shared_with"]
     rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
     assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
     (place,) = folder.glob("hsnet_quick-*")
-    assert queries(place) != names and "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([place]))
+    assert [episode["query"] for episode in lines(place)] != names
+    assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([place]))
     (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
     again = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
     assert again[0]["per_seed"] == two["per_seed"] and "list" not in title(again[0])

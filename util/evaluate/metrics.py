@@ -15,8 +15,7 @@ from util.report.schema import mean_iou
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
 NUMBER, CLASS, INTERSECTION, UNION = range(4)
-BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
-FURTHER = 8
+SIDES, FURTHER = slice(4, 8), 8  # intersection and union of the background, then of the foreground
 
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
     episodes = np.bincount(records[:, CLASS], minlength=classes + 1)
     _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
-    sides = records[first, BACKGROUND_INTERSECTION:FURTHER].sum(0)
+    sides = records[first, SIDES].sum(0)
     pairs = zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True)
     return {
         "miou": float(mean_iou(intersection, union, episodes)),

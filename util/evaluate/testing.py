@@ -18,7 +18,7 @@ from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Observer, Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
+from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.report.charts import write_charts
@@ -170,6 +170,6 @@ def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
     if whole:
         return {str(c): pair for _, c, *pair in records.tolist()}
-    of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
-    background, foreground = records[0, BACKGROUND_INTERSECTION:FURTHER].reshape(2, 2).tolist()
+    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
+    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
     return of_classes + (foreground if len(records) > 1 else []) + background
