@@ -57,13 +57,13 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str, least: int = 1) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: a word is no number of at least 1.
+    ArgumentTypeError: a word is no number of at least ``least``.
     """
-    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < 1]:
-        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least 1")
+    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < least]:
+        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least {least}")
     return tuple(map(int, words(text)))
 
 

@@ -138,7 +138,7 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
     with pytest.raises(UserError, match=r"test.metrics.*boundary_iou"):
         score(config(PROTOTYPE, "test.metrics=[boundary]"))
-    with pytest.raises(UserError, match=rf"^{file}.*run\.folder"):
+    with pytest.raises(NotADirectoryError, match=str(file)):
         score(config(PROTOTYPE, f"run.folder={file}", *FEW))
 
 

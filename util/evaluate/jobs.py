@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -127,8 +128,6 @@ def build_test_jobs(
     for what, name, known in [*asked, *(("protocol", name, config.protocols) for name in names)]:
         if name not in known:
             raise UserError(f"{what} '{name}' is unknown{nearest(name, known)}")
-    if manifest is not None and not manifest.is_file():
-        raise UserError(f"--manifest {manifest}: this file does not exist; give the episodes.jsonl of a result")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     jobs, loaded = list[Job](), Loaded()
@@ -209,11 +208,10 @@ def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
 
     Their numbers of episodes may differ: all begin with the same ones.
     """
-    groups: dict[tuple, list[Job]] = {}
+    groups = defaultdict[tuple, list[Job]](list)
     for job in jobs:
         protocol = job.protocol
         rule = "manifest" if job.replayed else (protocol.query, protocol.supports, protocol.ways, protocol.absent)
         for seed in job.samplers:
-            key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
-            groups.setdefault(key, []).append(job)
-    return [(key[-1], members) for key, members in groups.items()]
+            groups[seed, job.context.config.data.shot, job.view, rule, job.images.digest].append(job)
+    return [(seed, members) for (seed, *_), members in groups.items()]

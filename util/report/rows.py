@@ -59,15 +59,10 @@ class Row:
 
 
 def cell_of(result: Result) -> tuple:
-    """Return the key of a result's cell in the table, with its training's seed."""
-    keys = "protocol", "shot", "dataset", "fold"
-    return row_name(result), *(result[key] for key in keys), _training_seed(result)
-
-
-def _training_seed(result: Result) -> int | None:
-    """Return the seed of the training of a result's weights, None without one; of a planned result as planned."""
-    stages = result.get("training", [result["config"]["run"]])
-    return stages[-1].get("seed") if stages else None
+    """Return the key of a result's cell in the table; the seed of its training, None without one, comes last."""
+    stages = result.get("training", [result["config"]["run"]])  # of a planned result as planned
+    seed = stages[-1].get("seed") if stages else None
+    return row_name(result), *(result[key] for key in ("protocol", "shot", "dataset", "fold")), seed
 
 
 def row_name(result: Result) -> str:
@@ -128,7 +123,7 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
         several = len(found) > len(there)  # trainings of one place; else they make one, whatever their seeds
         trainings: dict[int, dict[Any, Result]] = {}
         for r in found:
-            trainings.setdefault((_training_seed(r) or 0) if several else 0, {})[r[by]] = r
+            trainings.setdefault((cell_of(r)[-1] or 0) if several else 0, {})[r[by]] = r
         seeds = sorted(trainings)
         of_each = samples = [_scores(trainings[seed], output, places) for seed in seeds]
         if not several:
