@@ -27,6 +27,7 @@ from util.data.lists.manifest import replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
+from util.evaluate.evaluate import Scoreboard
 from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.report.schema import RESULT, read_result
@@ -57,7 +58,7 @@ class Job:
     replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
     quick_look: bool  # whether the number of episodes is not the protocol's, or is below that of the manifest
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
-    boards: dict[int, Any] = field(default_factory=dict)  # the counts, by seed: ``Scoreboard`` or ``ChannelBoard``
+    boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes

@@ -119,8 +119,7 @@ class TestTimeAugmentation(Steps):
                 output = predicted_by(network, each)
                 passes, maps = passes + 1, maps if passes else output.maps
                 for name, logits in scored_outputs(output).items():
-                    probability = view.back(logits, size)
-                    sums[name] = sums[name] + probability if name in sums else probability
+                    sums[name] = sums.get(name, 0) + view.back(logits, size)
         least = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
         averages = {name: (total / passes).clamp_min(least).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
@@ -130,12 +129,12 @@ class TestTimeAugmentation(Steps):
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
         """Return the cached features of a support (1, 1, 3, H, W) with its label (1, 1, H, W), None for none."""
         by_view = [n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views]
-        return None if None in by_view else CachedByView(by_view)
+        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
 
     def cache_query(self, query: Tensor) -> CachedByView | None:
         """Return the cached features of a query (1, 3, H, W), None if there are none."""
         by_view = [n.cache_query(view.image(query)) for n, view in self.views]
-        return None if None in by_view else CachedByView(by_view)
+        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
 
 
 def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
