@@ -178,9 +178,6 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
         raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
 
 
-# --- folders made aside, and moved to their place when complete ------------------------------------------------------
-
-
 def refuse_other_files(out: Path, marker: str) -> None:
     """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
     if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):

@@ -46,9 +46,6 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tu
 METRICS: dict[str, Callable[..., tuple[int, int]]] = {"boundary_iou": boundary_counts}
 
 
-# --- episodes --------------------------------------------------------------------------------------------------------
-
-
 def episode_records(
     number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor, further: Sequence[str] = ()
 ) -> Tensor:
@@ -94,9 +91,6 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     }
 
 
-# --- ordinary segmentation -------------------------------------------------------------------------------------------
-
-
 def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
     """Return intersection, union and labelled pixels, (3, channels) int64, of predictions and labels in 0..N.
 
@@ -115,9 +109,6 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
     intersection, union, labelled = counts
     per_class = {str(c): _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
     return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
-
-
-# --- generalised segmentation ----------------------------------------------------------------------------------------
 
 
 def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:

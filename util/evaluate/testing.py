@@ -15,7 +15,7 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
-from util.evaluate.evaluate import Observer, Scoreboard, run_pass
+from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
@@ -92,9 +92,9 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
-    observers: list[Observer] = [job.boards[seed] for job in jobs]
-    longest, batch = max(job.episodes[seed] for job in jobs), 1 if config.test.adapt else config.test.batch
-    run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
+    boards, batch = [job.boards[seed] for job in jobs], 1 if config.test.adapt else config.test.batch
+    longest = max(job.episodes[seed] for job in jobs)
+    run_pass(first.prepared, data, longest, boards, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache)
     for job in jobs:

@@ -124,8 +124,6 @@ class TestTimeAugmentation(Steps):
         averages = {name: (total / passes).clamp_min(least).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
 
-    # --- called by the feature cache, image by image -----------------------------------------------------------------
-
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
         """Return the cached features of a support (1, 1, 3, H, W) with its label (1, 1, H, W), None for none."""
         by_view = [n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views]

@@ -136,9 +136,6 @@ class _AboveBars(logging.Handler):
         tqdm.write(self.format(record))
 
 
-# --- writers of curves and pictures ---------------------------------------------------------------------------------
-
-
 class TensorBoard:
     """Writes events for TensorBoard below a run's folder; replaces existing ones from the step ``resumed_at`` on."""
 
