@@ -7,7 +7,6 @@ belongs to the weights and settings that it was made with.
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import yaml
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.common.ops import resize
@@ -53,7 +53,7 @@ def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Ten
     return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
-def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:
+def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
     """Return in percent how often photos with and without the class are told apart.
 
     ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;

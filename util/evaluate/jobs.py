@@ -125,7 +125,7 @@ def build_test_jobs(
     one_class = [n for n, p in config.protocols.items() if p.ways == 1 and p.absent == 0 and not p.generalised]
     names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
     each_shots = dict.fromkeys(shots or (config.data.shot,))
-    asked = [(f"{config.path}: test.metrics:", name, METRICS) for name in config.test.metrics]
+    asked: list[tuple[str, str, Any]] = [(f"{config.path}: test.metrics:", n, METRICS) for n in config.test.metrics]
     for what, name, known in [*asked, *(("protocol", name, config.protocols) for name in names)]:
         if name not in known:
             raise UserError(f"{what} '{name}' is unknown{nearest(name, known)}")
