@@ -4,9 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from util import cli
-from util.report.charts import write_charts
 from util.report.compare import compare
-from util.report.figure import SUFFIXES
+from util.report.figure import SUFFIXES, write_charts
 from util.report.paper_table import class_table, table
 from util.report.schema import FINAL, find_results
 from util.report.table import add_format

@@ -29,8 +29,7 @@ from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import iou_of
 from util.evaluate.verify import config_of
 from util.files import write_atomically
-from util.report.charts import CHARTS
-from util.report.figure import PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
+from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
 from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result

@@ -21,7 +21,7 @@ from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import result_of
-from util.report.charts import write_charts
+from util.report.figure import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
