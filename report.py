@@ -23,8 +23,8 @@ def command() -> int:
     many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
-    several = partial(cli.numbers, least=0)
-    beside.add_argument("--episodes", type=several, required=True, help="numbers, such as 3,8,12: a row each")
+    whole = partial(cli.numbers, least=0)
+    beside.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta beside B's final"

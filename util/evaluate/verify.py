@@ -47,22 +47,17 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         note = [f"{missing} classes have no episode and are in no mean"] if missing else []
-        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict(result, checks)]))
-        differs |= any(outcome == DIFFERS for outcome, _ in checks.values())
+        wrong, unchecked = (
+            ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == one)
+            for one in (DIFFERS, UNCHECKED)
+        )
+        verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
+        verdict += f"; not the protocol's number ({', '.join(marks)})" if (marks := departures(result)) else ""
+        verdict = f"verification failed ({wrong}): score the run again" if wrong else verdict
+        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict]))
+        differs |= bool(wrong)
     print("\n\n".join(texts))
     return int(differs)
-
-
-def verdict(result: Result, checks: Checks) -> str:
-    """Return the conclusion, as a sentence."""
-    wrong, unchecked = (
-        ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == one) for one in (DIFFERS, UNCHECKED)
-    )
-    if wrong:
-        return f"verification failed ({wrong}): score the run again"
-    marks = ", ".join(departures(result))
-    whole = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
-    return f"{whole}; not the protocol's number ({marks})" if marks else whole
 
 
 def checks_of(path: Path, result: Result) -> Checks:

@@ -66,19 +66,13 @@ def styled() -> Iterator[None]:
 
 
 @styled()
-def pixels(figure: Figure) -> np.ndarray:
-    """Return a figure as an RGB image (height, width, 3) uint8."""
+def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
+    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; errors as ``write_atomically``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3].copy()
-
-
-@styled()
-def write_figure(path: Path, figure: Figure, suffix: str = "png") -> None:
-    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; errors as ``write_atomically``."""
-    write_picture(path.with_name(f"{path.name}.png"), pixels(figure))
+    write_picture(path.with_name(f"{path.name}.png"), np.array(canvas.buffer_rgba())[..., :3].copy())
     if suffix != "png":
         save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
         write_atomically(path.with_name(f"{path.name}.{suffix}"), save)
