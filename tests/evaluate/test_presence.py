@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.model.small import drawn_episode, small_model
@@ -16,7 +17,7 @@ from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate, fit_logistic
-from util.evaluate.calibration import FILE, SHIPPED, find_calibration, presence_scores, read_calibration, sigmoid
+from util.evaluate.calibration import FILE, SHIPPED, Calibration, find_calibration, presence_scores, sigmoid
 from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, DIFFERS, checks_of
 from util.report.result_table import score_table
@@ -58,7 +59,7 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     made = calibrate(read_config(path, no_list))
     assert made == tmp_path / "runs/tiny" / FILE
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
-    known = read_calibration(made)
+    known = Calibration(**yaml.safe_load(made.read_text()))
     assert known.scale > 0 and len(known.weights) == 6 and "base classes of fold 0, 160 episodes" in known.made_on
     result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), ("presence",))[0]
     folder = tmp_path / "runs/tiny/test/presence_quick"

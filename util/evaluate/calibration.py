@@ -128,21 +128,18 @@ def calibration_path(config: Config, source: str) -> Path:
 
 
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
-    """Return a network's calibration, the run's or a shipped one, or None; errors as ``read_calibration``.
+    """Return a network's calibration, the run's or a shipped one, or None; UserError if a file is damaged or none.
 
     ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
-    files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))
-    found = next((known for known in map(read_calibration, files) if known.made_for == key), None)
-    if found is None and own.exists():
+    for path in ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml")):
+        try:
+            known = convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
+        except (yaml.YAMLError, Misfit) as error:
+            raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
+        if known.made_for == key:
+            return known
+    if own.exists():
         log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
-    return found
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Return the content of a calibration's file; UserError if it is damaged or none."""
-    try:
-        return convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
-    except (yaml.YAMLError, Misfit) as error:
-        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
+    return None
