@@ -113,16 +113,11 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     remove_pictures(folder.path)
     folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
     folder.describe(to_dict(job.context.config))
-    log.info(
-        "%s, list %s\n%s\n%s\n\n%s",
-        title(result),
-        result["list_source"] or "made from the masks",
-        in_words({result["shot"]: result["track"]}),
-        format(score_table(result), form),
-        format(class_table(result), form),
-    )
-    if result["classes_without_episodes"]:
-        log.info("%d classes have no episode and are in no mean", result["classes_without_episodes"])
+    said = [f"{title(result)}, list {result['list_source']}", in_words({result["shot"]: result["track"]})]
+    said += [format(score_table(result), form), "", format(class_table(result), form)]
+    if missing := result["classes_without_episodes"]:
+        said.append(f"{missing} classes have no episode and are in no mean")
+    log.info("%s", "\n".join(said))
     write_charts(folder.path, figures, result)
     save_pictures(job, kept, folder.path, title(result), figures)
     folder.write_json(RESULT, result)
