@@ -34,9 +34,14 @@ def test_a_case_is_measured(what: str, stage: str, tmp_path: Path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [("--models symet", "symnet"), ("--models dcama --set data.size=65", "data.size"), ("--stages train", "training")],
+    ("says", "words"),
+    {
+        "symnet": "--models symet",
+        "data.size": "--models dcama --set data.size=65",
+        "training": "--stages train",
+        "--shot": "--shot 0",
+    }.items(),
 )
-def test_mistakes_are_refused(words: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_refused(says: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=says):
         _run(monkeypatch, "speed", *words.split())
