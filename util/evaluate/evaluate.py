@@ -64,36 +64,34 @@ class Scoreboard:
     score: Callable[[np.ndarray], dict[str, Any]] | None = None  # of one output's records; None: of episodes
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
-        """Count one batch; ``numbers`` are those of its episodes."""
+        """Count one batch; ``numbers`` are those of its episodes.
+
+        Each output is resized to the label's size, alone, so that its batch does not affect it, and counted there.
+        """
         if isinstance(batch, LabelledImages):
             logits = output.logits
             self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
             return
         on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
-            if self.episodes is None or number < self.episodes:
-                base_label = batch.base_label[on][item] if batch.base_label else None
-                self._add_episode(number, batch, item, batch.label[on][item], base_label, output)
-
-    def _add_episode(
-        self, number: int, batch: Trial, item: int, label: Tensor, base_label: Tensor | None, output: Output
-    ) -> None:
-        """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
-        class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
-        predictions = {}
-        for name, logits in scored_outputs(output).items():
-            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-        if self.asks_presence:
-            self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
-        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-        counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
-        for name, prediction in counted.items():
-            self.records[name].append(metrics.episode_records(number, class_id_n, prediction, label, self.further))
-        if output.base_logits is not None and base_label is not None:
-            self.base.append(metrics.class_counts(predictions[BASE][0], base_label, output.base_logits.shape[1]))
-        if self.keep is not None:
-            maps = {name: values[item] for name, values in output.maps.items()}
-            self.keep(number, {name: rows[-1] for name, rows in self.records.items()}, predictions, maps)
+            if self.episodes is not None and number >= self.episodes:
+                continue
+            label, class_id_n = batch.label[on][item], torch.stack([way.class_id[item] for way in batch.ways])
+            predictions = {}
+            for name, logits in scored_outputs(output).items():
+                predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
+            if self.asks_presence:
+                self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
+            counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
+            counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
+            for name, prediction in counted.items():
+                self.records[name].append(metrics.episode_records(number, class_id_n, prediction, label, self.further))
+            if output.base_logits is not None and batch.base_label:
+                found, channels = predictions[BASE][0], output.base_logits.shape[1]
+                self.base.append(metrics.class_counts(found, batch.base_label[on][item], channels))
+            if self.keep is not None:
+                maps = {name: values[item] for name, values in output.maps.items()}
+                self.keep(number, {name: rows[-1] for name, rows in self.records.items()}, predictions, maps)
 
     def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
         """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
