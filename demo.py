@@ -3,7 +3,6 @@
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -24,7 +23,6 @@ from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 
 CONFIG = "config/mini/mini_demo.yaml"
-BASELINE = "config/mini/mini_split0_prototype_lite0.yaml"
 
 
 def command() -> int:
@@ -43,24 +41,25 @@ def command() -> int:
     stride = to_dict(symnet)["model"]["encoder"]["output_stride"]  # of the same maps as Sym-Net+'s
     own += [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
     of_both = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]  # it has no stages
-    prototype = read_config(BASELINE, [*own, *of_both, "run.name=prototype"])
+    prototype = read_config("config/mini/mini_split0_prototype_lite0.yaml", [*own, *of_both, "run.name=prototype"])
 
     generate(folder / "data", progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
-    print("\n== base stage: the base learner, over a frozen encoder ==", flush=True)
-    if train_base(symnet, resume=False, overwrite=True):
-        return EXIT_INTERRUPTED
-    print("\n== meta stage: episodes of base classes ==", flush=True)
-    if train_meta(symnet, resume=False, overwrite=True):
-        return EXIT_INTERRUPTED
+    base, meta = "base stage: the base learner, over a frozen encoder", "meta stage: episodes of base classes"
+    for title, train in ((base, train_base), (meta, train_meta)):
+        print(f"\n== {title} ==", flush=True)
+        if train(symnet, resume=False, overwrite=True):
+            return EXIT_INTERRUPTED
     print("\n== test on the novel classes ==", flush=True)
     results = [test(config)[0] for config in (symnet, untrained, prototype)]
-    rows = [
-        _row("Sym-Net+", results[0]),
-        _row("Sym-Net+, meta output alone", results[0], "meta"),
-        _row("untrained Sym-Net+", results[1]),
-        _row("prototype baseline", results[2]),
-        _row("everything foreground", results[0], ALL_FOREGROUND),
-    ]
+    shown = {
+        "Sym-Net+": (0, FINAL),
+        "Sym-Net+, meta output alone": (0, "meta"),
+        "untrained Sym-Net+": (1, FINAL),
+        "prototype baseline": (2, FINAL),
+        "everything foreground": (0, ALL_FOREGROUND),
+    }
+    scores = {title: results[i]["mean"][output] for title, (i, output) in shown.items()}
+    rows = [[title, f"{of['miou']:.1f}", f"{of['fb_iou']:.1f}"] for title, of in scores.items()]
     shutil.copy(next(Run(symnet).folder("test").rglob("episodes.png")), folder / "demo.png")
     names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
@@ -71,11 +70,6 @@ def command() -> int:
     print(shlex.join(["python", "predict.py", *words]), flush=True)
     predict(predict_parser().parse_args(words))
     return 0
-
-
-def _row(title: str, result: dict[str, Any], output: str = FINAL) -> list[str]:
-    scores = result["mean"][output]
-    return [title, f"{scores['miou']:.1f}", f"{scores['fb_iou']:.1f}"]
 
 
 def _prediction(config: Config, folder: Path, name: str) -> list[str]:

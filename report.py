@@ -1,11 +1,11 @@
 """Results: ``python report.py compare A B``, ``table [--per-class] RUNS``, ``figures``, ``figure``, ``verify``."""
 
+from functools import partial
 from pathlib import Path
 
 from util import cli
-from util.report.charts import write_charts
 from util.report.compare import compare
-from util.report.figure import SUFFIXES
+from util.report.figure import SUFFIXES, write_charts
 from util.report.paper_table import class_table, table
 from util.report.schema import FINAL, find_results
 from util.report.table import add_format
@@ -23,7 +23,8 @@ def command() -> int:
     many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
-    beside.add_argument("--episodes", type=episode_numbers, required=True, help="numbers, such as 3,8,12: a row each")
+    whole = partial(cli.numbers, least=0)
+    beside.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta beside B's final"
@@ -49,22 +50,18 @@ def command() -> int:
         if (named := out.suffix[1:]) in SUFFIXES:
             out, suffix = out.with_suffix(""), named
         print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
-    elif options.command == "compare":
-        print(format(compare(*options.runs, output=options.output), options.format))
     elif options.command == "figures":
         for path in find_results(options.runs):
             print(*write_charts(path.parent, options.figures), sep="\n")
-    elif options.per_class:
-        print(format(class_table(options.runs, options.output, options.protocol), options.format))
     else:
-        made = table(options.runs, options.output, options.protocol, published=options.published)
+        if options.command == "compare":
+            made = compare(*options.runs, output=options.output)
+        elif options.per_class:
+            made = class_table(options.runs, options.output, options.protocol)
+        else:
+            made = table(options.runs, options.output, options.protocol, published=options.published)
         print(format(made, options.format))
     return 0
-
-
-def episode_numbers(text: str) -> list[int]:
-    """Return the numbers of a comma-separated list; ValueError for other words."""
-    return [int(word) for word in cli.words(text)]
 
 
 if __name__ == "__main__":

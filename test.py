@@ -21,7 +21,7 @@ def command() -> None:
     add("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
-    add("--episodes", help="a quick look at so many episodes, marked as such everywhere")
+    add("--episodes", type=cli.within(int, 1), help="a quick look at so many episodes, marked as such everywhere")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
     add("--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet")
     add("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")
@@ -30,12 +30,9 @@ def command() -> None:
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
     options = parser.parse_args()
-    if options.checkpoint:
-        options.overrides.append(override("test.checkpoint", options.checkpoint))
-    if options.episodes:
-        options.overrides.append(f"test.episodes={options.episodes}")
-    if options.allow_fold_mismatch:
-        options.overrides.append("test.allow_fold_mismatch=true")
+    for name in ("checkpoint", "episodes", "allow_fold_mismatch"):
+        if value := getattr(options, name):
+            options.overrides.append(override(f"test.{name}", value))
     config = Run(command_line.read(options)).for_test().config
     options.overrides = config.given
     if command_line.show(options):

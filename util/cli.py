@@ -57,13 +57,13 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str, least: int = 1) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: a word is no number of at least 1.
+    ArgumentTypeError: a word is no number of at least ``least``.
     """
-    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < 1]:
-        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least 1")
+    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < least]:
+        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least {least}")
     return tuple(map(int, words(text)))
 
 
@@ -85,9 +85,8 @@ def add_training_options(out: argparse.ArgumentParser) -> None:
     which = out.add_mutually_exclusive_group()
     which.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
     which.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
-    out.add_argument(
-        "--allow-changes", action="store_true", help="resume although settings that decide the result were changed"
-    )
+    text = "resume although settings that decide the result were changed"
+    out.add_argument("--allow-changes", action="store_true", help=text)
 
 
 def main(command: Callable[[], int | None], training: bool = False) -> None:
@@ -112,9 +111,9 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except OSError as error:
-        code = EXIT_UNREAD if isinstance(error, BrokenPipeError) else EXIT_USER_ERROR
-        if code == EXIT_USER_ERROR:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = EXIT_UNREAD
+        if not isinstance(error, BrokenPipeError):
+            code, full = EXIT_USER_ERROR, error.errno in (errno.ENOSPC, errno.EDQUOT)
             where = error.filename or ("the output could not be written" if full else type(error).__name__)
             print(one_line(f"error: {where}: {error.strerror or error}"), file=sys.stderr)
         if error.filename is None:  # what is left of the output would raise again at the end of the process

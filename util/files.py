@@ -6,18 +6,27 @@ import getpass
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+
+import numpy as np
 
 from util.errors import Busy, UserError, WriteError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
+PICKLED = {  # the names that a pickled NumPy array needs
+    "numpy": {"ndarray", "dtype"},
+    **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric": {"_frombuffer"} for core in ("core", "_core")},
+    "_codecs": {"encode"},
+}
 
 
 def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] = bytes) -> Any:
@@ -54,6 +63,21 @@ def kept_json(path: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickles plain data and NumPy arrays of others; refuses everything else, and executes nothing."""
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names; UnpicklingError if that is not allowed."""
+        if (module, name) == ("detectron2.structures.boxes", "BoxMode"):  # in published annotations; it is a number
+            return int
+        if name not in PICKLED.get(module, set()):
+            raise pickle.UnpicklingError(f"it would load {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module, name)
 
 
 def write_atomically(
@@ -152,9 +176,6 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     except OSError as error:
         raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
-
-
-# --- folders made aside, and moved to their place when complete ------------------------------------------------------
 
 
 def refuse_other_files(out: Path, marker: str) -> None:

@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 CHUNK = 32  # items a process takes at a time
 FEW = 4 * CHUNK  # below this number, starting processes takes longer than it saves
-MAX_PROCESSES = 16
 
 
 def usable_cores() -> int:
@@ -45,7 +44,7 @@ def parallel_map(
     """
     from tqdm import tqdm  # commands without bars need none
 
-    processes = min(usable_cores(), MAX_PROCESSES)
+    processes = min(usable_cores(), 16)
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
         if processes > 1 and len(items) >= FEW:

@@ -18,11 +18,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 class Misfit(Exception):
-    """A value is not of its type or impossible; the message names the key, the value and what is expected.
-
-    Attributes:
-        key: of the value that is wrong, such as ``test.seeds[1]``.
-    """
+    """A value is not of its type or impossible; the message names the key, such as ``test.seeds[1]``, and the mend."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)
@@ -50,9 +46,7 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
             return _section(kind, value, key, as_yaml)
         kind = dict
     if origin in UNIONS:
-        if value is None and type(None) in arguments:
-            return None
-        *others, last = (a for a in arguments if a is not type(None))
+        *others, last = sorted(arguments, key=lambda a: a is not type(None))
         for member in others:
             with contextlib.suppress(Misfit):
                 return convert(member, value, key, as_yaml)
@@ -81,15 +75,14 @@ def _section(kind: Any, values: dict[str, Any], key: str, as_yaml: bool) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     absent = dataclasses.MISSING
     required = [n for n, f in fields.items() if f.default is absent and f.default_factory is absent]
-    hints, prefix = hints_of(kind), f"{key}." if key else ""
-    out = {}
+    hints, prefix, out = hints_of(kind), f"{key}." if key else "", {}
     for name, value in values.items():
         if name not in (fields or hints):
             raise Misfit(f"{prefix}{name}", f"unknown key '{prefix}{name}'{nearest(str(name), fields or hints)}")
         out[name] = convert(hints[name], value, f"{prefix}{name}", as_yaml)
         if name in fields:
             _check(out[name], f"{prefix}{name}", fields[name].metadata)
-    for name in required if fields else sorted(kind.__required_keys__):
+    for name in required if fields else sorted(hints):
         if name not in values:
             raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
     return kind(**out) if fields else out

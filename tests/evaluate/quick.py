@@ -27,6 +27,7 @@ def lines(folder: Path) -> list[dict]:
 
 def new_checkpoint(config: Config, path: Path) -> Path:
     """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     context = make_run_context(config)
     content = {"stage": "meta", "config": to_dict(config), "text": context.text_digest}
     checkpoint.save(path, {**content, "weights": build_model(context.config, context.text_width).state_dict()})

@@ -1,16 +1,11 @@
 """The tester gives the same counts with images' features kept, whatever fits, and holds no more than it may."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from model.encoders.features import Features
-from model.episode import Episode
 from tests.evaluate.quick import PROTOTYPE
 from util.config.read import read_config
-from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
 from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
 from util.evaluate.evaluate import Scoreboard, run_pass
@@ -70,20 +65,3 @@ def test_episodes_that_share_images_follow_each_other() -> None:
     episodes = [(3, 1, 2), (1, 5, 6), (3, 7, 8), (3, 2, 9), (1, 4, 3)]  # class, query, support
     keys = [EpisodeKey(n, query, class_id, (support,)) for n, (class_id, query, support) in enumerate(episodes)]
     assert ordered_by_images(keys.__getitem__, len(keys)) == [1, 4, 0, 3, 2]
-
-
-@pytest.mark.parametrize("room, misses", [(1, 6), (2, 4)])
-def test_a_full_cache_drops_the_image_that_is_needed_again_last(room: int, misses: int) -> None:
-    pairs = [(1, 2), (3, 1), (2, 4), (1, 2)]  # query and support of each episode
-    keys = [EpisodeKey(n, query, 5, (support,)) for n, (query, support) in enumerate(pairs)]
-    features = Features({4: torch.zeros(1, 1, 1, 1)}, {})
-    network = SimpleNamespace(masks_supports=False, cache_support=lambda *_: features, cache_query=lambda _: features)
-    cache = FeatureCache(room * features.nbytes / GIB)
-    cache.use_for(network, "view")
-    cache.expect(keys.__getitem__, [[n] for n in range(len(keys))])
-    for key in keys:
-        image, label = torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1)
-        episode = Episode(image, label[0], image[None], label, *[torch.tensor([5])] * 3)
-        cache.fill(Trial([episode], [key.rows], {}, {}, []))
-        cache.settle()
-    assert (cache.misses, len(cache.kept)) == (misses, room)

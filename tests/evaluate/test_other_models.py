@@ -27,12 +27,8 @@ from util.run.processes import World
 from util.train.stages import train_base, train_meta
 
 CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}
-LEARNING = (
-    "bam",
-    "hsnet",
-    "pocket",
-    "ssp",
-)  # with a base stage; shots that share weights; a class of its own; any size
+# with a base stage; shots that share weights; a class of its own; any size
+LEARNING = ("bam", "hsnet", "pocket", "ssp")
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 
 
@@ -65,13 +61,11 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
     assert all(set(entry["validation"]["final"]["per_class"]) <= base for entry in record["epochs"])
     protocols = ("hdmnet", "ssp")
     results = score(short, protocols=protocols)
-    assert tuple(r["protocol"] for r in results) == protocols
-    size = short.data.size
-    assert results[0]["input"].startswith(f"stretch {size} x {size}")
-    assert results[1]["input"].startswith(
-        "original sizes" if cls.takes_any_size(short.model) else f"letterbox {size} x {size}"
-    )
-    assert results[0]["trained_with"]["model"]["name"] == model
+    square = f"{short.data.size} x {short.data.size}"
+    second = "original sizes" if cls.takes_any_size(short.model) else f"letterbox {square}"
+    for result, protocol, start in zip(results, protocols, (f"stretch {square}", second), strict=True):
+        assert result["protocol"] == protocol and result["input"].startswith(start)
+        assert result["trained_with"]["model"]["name"] == model
     if cls.shots_share_weights:
         two = with_data(short, shot=2)
         assert Run(two).trained == Run(short).trained != Run(two).folder("meta")
@@ -85,12 +79,9 @@ def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_y
     config = read_config(path, ["data.shot=2", "test.batch=3"])
     results = score(config, protocols=("symnet", "hsnet", "hdmnet", "ssp", "2way", "presence"))
     inputs = {result["protocol"]: result["input"] for result in results}
-    assert len(inputs) == len(results)
     assert inputs["symnet"] == "letterbox 33 x 33" and inputs["ssp"] == "original sizes, nothing resized"
     assert inputs["hsnet"] == "stretch 100 x 100" and inputs["hdmnet"] == "stretch 33 x 33"
-    assert all(
-        result["checkpoint"] == TRAINING_FREE and 0 <= result["mean"]["final"]["miou"] <= 100 for result in results
-    )
+    assert len(inputs) == len(results) and {result["checkpoint"] for result in results} == {TRAINING_FREE}
 
 
 def test_a_base_stage_may_train_on_all_images(config) -> None:
@@ -111,16 +102,13 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
         base_stage_data(make_run_context(many), many.base_stage, World(0, 1, torch.device("cpu")))
 
 
-def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
+def test_pairs_make_an_epoch_each_once_and_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
     drawn = {}
     for given in ("321", "510", "null"):  # without one, the protocol's first
         context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
         episodes = validation_episodes(context, images_for_test(context, progress=False))
         drawn[given] = [episodes[i].rows for i in range(8)]
     assert drawn["null"] == drawn["510"] != drawn["321"]
-
-
-def test_pairs_make_an_epoch_each_once(config) -> None:
     context = make_run_context(config("dcama", "meta_stage.epoch_length=null"))
     images = images_for_training(context, progress=False)
     length = epoch_length(context.config.meta_stage, images)
@@ -133,22 +121,16 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
     assert item.query.shape[-2:] == (64, 64) and item.query.dtype == torch.float32
 
 
-def _published(model: str) -> dict[str, torch.Tensor]:
-    """Return a state dict whose names are those of a published checkpoint, with empty tensors."""
-    return {name: torch.zeros(1) for name in models()[model].published.signature}
-
-
 @pytest.mark.parametrize(
-    ("model", "state", "reason"),
+    ("model", "other", "reason"),
     [
-        ("ssp", _published("dcama"), "this is a DCAMA checkpoint, the config wants SSP"),
-        ("dcama", _published("ssp"), "this is a SSP checkpoint, the config wants DCAMA"),
-        ("bam", _published("hdmnet"), "this is a HDMNet checkpoint, the config wants BAM"),
-        ("hdmnet", _published("hdmnet"), "not weights of this model as configured"),
+        ("ssp", "dcama", "this is a DCAMA checkpoint, the config wants SSP"),
+        ("bam", "hdmnet", "this is a HDMNet checkpoint, the config wants BAM"),
+        ("hdmnet", "hdmnet", "not weights of this model as configured"),
     ],
 )
-def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, state: dict, reason: str):
-    torch.save(state, tmp_path / "authors.pth")
+def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, other: str, reason: str):
+    torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, tmp_path / "authors.pth")
     context = make_run_context(config(model))
     with pytest.raises(UserError, match=reason):
         load_checkpoint(context, build_model(context.config, context.text_width), "meta", tmp_path / "authors.pth")

@@ -17,10 +17,11 @@ from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate, fit_logistic
-from util.evaluate.calibration import FILE, SHIPPED, find_calibration, presence_scores, read_calibration, sigmoid
+from util.evaluate.calibration import FILE, SHIPPED, Calibration, find_calibration, presence_scores, sigmoid
 from util.evaluate.testing import test as score
+from util.evaluate.verify import AGREES, DIFFERS, checks_of
 from util.report.result_table import score_table
-from util.report.schema import read_result
+from util.report.schema import RESULT, read_result
 from util.run.context import make_run_context
 from util.run.network import build_model
 
@@ -58,10 +59,14 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     made = calibrate(read_config(path, no_list))
     assert made == tmp_path / "runs/tiny" / FILE
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
-    known = read_calibration(made)
+    known = Calibration(**yaml.safe_load(made.read_text()))
     assert known.scale > 0 and len(known.weights) == 6 and "base classes of fold 0, 160 episodes" in known.made_on
     result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), ("presence",))[0]
     folder = tmp_path / "runs/tiny/test/presence_quick"
+    assert {outcome for outcome, _ in checks_of(folder / RESULT, result).values()} == {AGREES}
+    of_seed = result["per_seed"][0]["final"]
+    wrong = result | {"per_seed": [result["per_seed"][0] | {"final": of_seed | {"presence_accuracy": 97.0}}]}
+    assert checks_of(folder / RESULT, wrong)["scores"][0] == DIFFERS
     assert read_result(folder / "result.json") == result and result["calibration"] == known.facts()
     assert result["mean"]["always_shown"]["miou"] == plain["mean"]["final"]["miou"]
     assert "AUROC" in str(score_table(result)) and result["episode_digests"] == plain["episode_digests"]
@@ -89,23 +94,6 @@ def test_a_base_learner_does_not_claim_a_class_that_plays_a_novel_one() -> None:
     assert not torch.equal(free.logits, claimed.logits) and torch.equal(free.base_logits, claimed.base_logits)
 
 
-def test_a_calibration_of_other_weights_is_not_used_and_a_damaged_one_is_one_line(mini_yaml, tmp_path, caplog) -> None:
-    config = read_config(mini_yaml(PROTOTYPE))
-    own = tmp_path / "runs/tiny" / FILE
-    own.parent.mkdir(parents=True)
-    content = {"calibration": "sym-net-calibration/1", "model": "x", "made_for": "y", "made_on": "z", "scale": 1.0}
-    content |= {"offset": 0.0, "weights": [1.0], "bias": 0.0, "threshold": 0.5}
-    own.write_text(yaml.safe_dump(content))
-    assert find_calibration(config, "training-free", "digest") is None
-    for change, message in (
-        ({"weights": "many"}, "weights = 'many' must be"),
-        ({"calibration": "other"}, "calibration = 'other' is not"),
-    ):
-        own.write_text(yaml.safe_dump(content | change))
-        with pytest.raises(UserError, match=re.escape(str(own)) + ".*" + message):
-            find_calibration(config, "training-free", "digest")
-
-
 CALIBRATED = sorted(path.stem.removesuffix("_lite0") for path in SHIPPED.glob("*_lite0.yaml"))
 
 
@@ -123,3 +111,7 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     (tmp_path / FILE).write_text((SHIPPED / f"{other}_lite0.yaml").read_text())
     stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])
     assert find_calibration(stale, "training-free", digest) == found and not caplog.records
+    assert find_calibration(stale, "training-free", "other weights") is None
+    (tmp_path / FILE).write_text("calibration: sym-net-calibration/1\nweights: many\n")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / FILE)) + ".*weights = 'many' must be"):
+        find_calibration(stale, "training-free", digest)

@@ -1,4 +1,4 @@
-"""The test command: protocols and shots in one go, the same integers everywhere, replays, folds, pictures."""
+"""The test command: protocols and shots in one go, the same integers everywhere, replays, folds, published lists."""
 
 from fnmatch import fnmatch
 from functools import partial
@@ -10,12 +10,16 @@ from tests import spawned
 from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
+from util.config.folds import Fold
 from util.config.read import read_config
+from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.index import load_index
 from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.jobs import result_folder
 from util.evaluate.testing import test as score
 from util.report.compare import compare
+from util.report.paper_table import table
 from util.report.result_table import title
 from util.report.schema import RESULT, read_result
 
@@ -52,13 +56,6 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
 
 
-def test_a_folder_of_runs_that_is_a_file_is_refused_and_left_alone(config, tmp_path: Path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=rf"^{tmp_path / 'taken'}.*run\.folder"):
-        score(config(PROTOTYPE, f"run.folder={tmp_path / 'taken'}", *FEW))
-    assert (tmp_path / "taken").read_text() == "a file"
-
-
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):
     together = score(config(PROTOTYPE, "data.workers=1"), ("symnet", "bam", "hdmnet", "ssp"))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
@@ -92,14 +89,9 @@ def test_each_number_of_shots_has_a_result_whose_episodes_are_replayed(config, t
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
     """Neither the old one nor a new one beside files that are not its own."""
     score(config(PROTOTYPE, *FEW))
-    path = result_folder(config(PROTOTYPE, *FEW), "symnet") / RESULT
-    assert path.exists()
-
-    def full(*_: object) -> None:
-        raise UserError("the disk is full")
-
-    monkeypatch.setattr(testing, "save_pictures", full)
-    with pytest.raises(UserError, match="full"):
+    assert (path := result_folder(config(PROTOTYPE, *FEW), "symnet") / RESULT).exists()
+    monkeypatch.setattr(testing, "save_pictures", None)  # which fails as a full disk does
+    with pytest.raises(TypeError):
         score(config(PROTOTYPE, *FEW))
     assert not path.exists()
 
@@ -112,26 +104,18 @@ def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
     assert [read_result(place / RESULT) for place in places] == results
 
 
-def test_an_unfinished_training_of_another_run_is_marked(config, tmp_path: Path):
+def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
     path = new_checkpoint(config(SYMNET), tmp_path / "half/last.pth")
     content = checkpoint.read(path) | {"schedule": {"steps": 8}, "progress": {"step": 2}}
-    checkpoint.save(path, content)
-    other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
-    (result,) = score(other)
-    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"] and "not finished" in title(result)
-    checkpoint.save(path, content | {"finished": True})
-    assert score(other)[0]["trained_otherwise"] == []
-
-
-def test_weights_with_a_moving_average_are_the_average(config, tmp_path: Path):
-    """Of ``last.pth``, which holds both."""
-    path = new_checkpoint(config(SYMNET), tmp_path / "last.pth")
-    content = checkpoint.read(path)
     name = next(name for name in content["weights"] if name.endswith("weight"))
     average = {name: content["weights"][name] + 1}
     checkpoint.save(path, content | {"ema": average})
-    (result,) = score(config(SYMNET, f"test.checkpoint={path}", *FEW))
+    other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
+    (result,) = score(other)
+    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"] and "not finished" in title(result)
     assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
+    checkpoint.save(path, content | {"finished": True})
+    assert score(other)[0]["trained_otherwise"] == []
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
@@ -158,15 +142,12 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
     with pytest.raises(UserError, match=r"test.metrics.*boundary_iou"):
         score(config(PROTOTYPE, "test.metrics=[boundary]"))
+    with pytest.raises(NotADirectoryError, match=str(file)):
+        score(config(PROTOTYPE, f"run.folder={file}", *FEW))
 
 
-@pytest.fixture
-def trained(config, tmp_path: Path) -> Path:
-    """Return a checkpoint of fold 0, 1-shot, as training writes it (with the weights it would start from)."""
-    return new_checkpoint(config(SYMNET), tmp_path / "fold0.pth")
-
-
-def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained: Path):
+def test_a_checkpoint_or_an_encoder_of_another_fold_is_refused_unless_allowed(config, tmp_path: Path):
+    trained = new_checkpoint(config(SYMNET), tmp_path / "fold0.pth")
     own = [f"test.checkpoint={trained}", "data.fold=1", *FEW]
     with pytest.raises(UserError, match=r"data.fold = 0, this run has 1; its base classes may be novel here"):
         score(config(SYMNET, *own))
@@ -174,19 +155,17 @@ def test_a_checkpoint_of_another_fold_is_refused_unless_allowed(config, trained:
     assert result["fold_mismatch"] and result["trained_with"]["fold"] == 0
     same = score(config(SYMNET, own[0], *FEW))[0]
     assert not same["fold_mismatch"] and title(same).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
-
-
-def test_an_encoder_trained_on_another_fold_is_refused(config, trained: Path):
-    own = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
+    encoder = [f"model.encoder.weights={trained}", *own[1:]]
     with pytest.raises(UserError, match="an encoder trained with fold = 0, now 1"):
-        score(config(PROTOTYPE, *own))
-    score(config(PROTOTYPE, *own, "test.allow_fold_mismatch=true"))
+        score(config(PROTOTYPE, *encoder))
+    score(config(PROTOTYPE, *encoder, "test.allow_fold_mismatch=true"))
 
 
-def test_weights_for_one_shot_say_so_when_five_are_asked_for(config, trained: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"trained with 1 shot\(s\), this network takes 5.* or test with --shot 1"):
-        score(config(SYMNET, f"test.checkpoint={trained}"), shots=(1, 5))
-    assert not list(tmp_path.rglob("result.json"))  # refused before the first shot was scored
+def test_weights_of_other_shots_say_so_before_the_first_is_scored(config, tmp_path: Path):
+    trained = new_checkpoint(config(SYMNET, "data.shot=2"), tmp_path / "two.pth")
+    with pytest.raises(UserError, match=r"trained with 2 shot\(s\), this network takes 1.*test\.fuse=masks"):
+        score(config(SYMNET, f"test.checkpoint={trained}"), shots=(2, 1))
+    assert not list(tmp_path.rglob("result.json"))
 
 
 @pytest.mark.parametrize(
@@ -225,3 +204,48 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
     assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
     assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
+
+
+@pytest.fixture
+def listed(mini_yaml, tmp_path: Path):
+    """Return a function that gives a config whose protocols hsnet and dcama have a published list of some lines."""
+
+    def make(*more: str):
+        protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
+        path = mini_yaml(PROTOTYPE, test={"checkpoint": "none", "episodes": 5, "pictures": 0}, protocols=protocols)
+        data = read_config(path).data
+        index = load_index(data, "test", progress=False)
+        pairs = novel_list(index, Fold.of(data), data).pairs[::-1][:5]
+        text = [f"{index.names[row]} {c}\n" for row, c in pairs]
+        (tmp_path / "val_fold0.txt").write_text("".join([*text, *more]))
+        return path, [index.names[row] for row, _ in pairs]
+
+    return make
+
+
+def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
+    path, names = listed()
+    wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
+    one, two, other = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
+    folder = tmp_path / "runs/tiny/test"
+    for place in (folder / "hsnet_quick", folder / "dcama_quick"):
+        assert [episode["query"] for episode in lines(place)] == names
+    assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
+    assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
+    assert "list" not in title(other) and not other["shared_with"]
+    rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
+    assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
+    (place,) = folder.glob("hsnet_quick-*")
+    assert [episode["query"] for episode in lines(place)] != names
+    assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([place]))
+    (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
+    again = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
+    assert again[0]["per_seed"] == two["per_seed"] and "list" not in title(again[0])
+
+
+def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:
+    path, _ = listed("lost 1\n")
+    result = score(read_config(path), ("hsnet", "dcama"))[0]
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
+    assert len(told) == 1 and "1 of its" in told[0] and result["list_note"] in told[0]
+    assert "pairs by 100 pixels" in title(result)

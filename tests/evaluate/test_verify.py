@@ -10,7 +10,7 @@ from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_c
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.evaluate.testing import test as score
-from util.evaluate.verify import AGREES, DIFFERS, checks_of, verdict, verify
+from util.evaluate.verify import AGREES, DIFFERS, checks_of, verify
 from util.report.result_table import protocol_table, title
 from util.report.schema import MANIFEST, RESULT, read_result
 
@@ -64,16 +64,8 @@ def test_what_was_edited_is_found(result: Path, capsys) -> None:
         assert {subject for subject, outcome in outcomes(result).items() if outcome == DIFFERS} == subjects
         episodes.write_text(whole[0]), stored.write_text(whole[1])
     episodes.unlink()
-    assert verify([result]) == 1 and outcomes(result)["episodes"] == DIFFERS
+    assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out
-
-
-def test_presence_scores_are_counted(mini_yaml, tmp_path: Path) -> None:
-    score(quick_config(mini_yaml, SYMNET), protocols=("presence",))
-    (found,) = (tmp_path / "runs").rglob(RESULT)
-    assert outcomes(found.parent)["scores"] == AGREES
-    edit(found, lambda r: r["per_seed"][0]["final"].update(presence_accuracy=97.0))
-    assert outcomes(found.parent)["scores"] == DIFFERS
 
 
 def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
@@ -83,16 +75,15 @@ def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     assert "mIoU - first" in str(protocol_table(results))
 
 
-def test_weights_of_another_training_are_marked(mini_yaml) -> None:
+def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     """A short training of the run's own folder does not pass for the config's."""
     config = quick_config(mini_yaml, SYMNET)
-    run = Run(config).folder("meta")
-    run.mkdir(parents=True)
-    new_checkpoint(config, run / "best.pth")
-    stored = checkpoint.read(run / "best.pth")
+    path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
+    stored = checkpoint.read(path)
     stored["config"]["meta_stage"]["epochs"] += 1
-    checkpoint.save(run / "best.pth", stored)
+    checkpoint.save(path, stored)
     (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))
     assert "meta_stage.epochs" in result["trained_otherwise"][0] and "not finished" in result["trained_otherwise"][1]
     assert "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
-    assert "trained with other settings" in verdict(result, {})
+    verify([Run(config).folder("test")])
+    assert "trained with other settings" in capsys.readouterr().out

@@ -130,8 +130,8 @@ def done_run(mini_yaml, tmp_path: Path):
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
     images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
-    facts = {"config": to_dict(config), "checkpoint": str(meta / BEST), "list": images.digest}
-    result.write_text(json.dumps(drawn(**facts)))
+    lists = {"list": images.digest, "photos": images.files_digest}
+    result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
 
 

@@ -40,14 +40,8 @@ def result(**changes: Any) -> dict[str, Any]:
     fold, model, dataset = (changes.get(k, d) for k, d in (("fold", 0), ("model", "symnet"), ("dataset", "pascal")))
     text = {"input": "letterbox 473 x 473", "text": "word2vec", "checkpoint": "best.pth", "device": "cpu (2 threads)"}
     switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch"), False)
-    empty = {
-        "list_note": "",
-        "weights_mark": "",
-        "averaged": [],
-        "training": [],
-        "trained_otherwise": [],
-        "left_out": [],
-    }
+    empty = {**dict.fromkeys(("list_note", "weights_mark"), "")}
+    empty |= {key: [] for key in ("averaged", "training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "calibration", "replayed", "trained_with"))
     content = {
         **{"schema": SCHEMA, "protocol": "bam", "protocol_settings": ENTRY, "input_side": 473, "scored_on": "square"},
@@ -58,10 +52,12 @@ def result(**changes: Any) -> dict[str, Any]:
         **{"run": f"{dataset}_split{fold}_resnet50", "weights": "ab" * 32, "list": f"{fold}" * 64, "list_images": 364},
         **{"list_source": "made from the masks", "episode_digests": ["cd" * 32], "manifest": MANIFEST, "processes": 1},
         "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},
-        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 1.5, "shared_with": []},
-        **{"config": {}, "environment": {}, "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)}},
+        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0, "shared_with": []},
+        **{"environment": {}, "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)}, "photos": "ef" * 32},
+        **{"parameters": 23_400_000, "learnt_parameters": 4_560_000},
     }
     content |= changes
+    content["config"] = {"data": {}, "model": {}, "run": {}, "test": {}, **changes.get("config", {})}
     if "per_seed" not in changes:  # as if each class had the score of the mean
         one = {o: {**scores, "per_class": {"1": scores["miou"]}} for o, scores in content["mean"].items()}
         content["per_seed"] = [one for _ in content["seeds"]]

@@ -9,8 +9,8 @@ from tests.report.conftest import HEADER, counts
 from util.data.lists.manifest import Manifest
 from util.errors import UserError
 from util.evaluate.metrics import episode_scores, generalised_scores
-from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
+from util.report.figure import running_miou
 from util.report.schema import MANIFEST, counts_of
 
 
@@ -35,15 +35,8 @@ def test_the_difference_is_that_of_summed_counts(leave, scored):
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
     assert 0 < low < of_b - of_a < high
     text = str(compare(leave("c", a), leave("d", b)))
-    assert (
-        f"B - A = {of_b - of_a:+.2f}" in text
-        and "90 query images" in text
-        and "significant: the interval excludes 0" in text
-    )
-
-
-def test_the_interval_is_as_wide_as_theory_says(scored):
-    """One class, equal unions: mIoU is a mean of shares, its deviation known."""
+    assert f"B - A = {of_b - of_a:+.2f}" in text and "90 query images" in text and "the interval excludes 0" in text
+    # as wide as theory says: of one class with equal unions mIoU is a mean of shares, its deviation known
     a, b = counts(3, 400, 0.4), counts(4, 400, 0.5)
     for e in (*a, *b):
         e["class"] = 1
@@ -104,9 +97,7 @@ def test_the_prediction_alone_has_edges(leave):
     of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
     assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "significant: " in verdict
     assert "scored differently" in str(compare(path, plain := leave("plain", episodes)))
-    assert (
-        "significant: " in compare(path, plain, output="meta:network").notes[-1]
-    )  # of the plain one it is the prediction
+    assert "significant: " in compare(path, plain, output="meta:network").notes[-1]  # of the plain one: the prediction
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):

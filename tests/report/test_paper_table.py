@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from util.report.paper_table import class_table, table
 from util.report.rows import PUBLISHED, published_rows
 from util.report.schema import in_words
 
-OF_FOLD_0 = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+OF_MODEL = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
+STAGE = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
 
 
 def full(leave, shots=(1,), **changes) -> Path:
@@ -40,7 +42,7 @@ def line(printed: str, method: str) -> str:
     return next(line for line in printed.splitlines() if line.removeprefix("| ").startswith(method))
 
 
-def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
+def test_numbers_stand_in_their_columns_the_best_of_a_protocol_and_track_in_bold(leave):
     runs = full(leave, (1, 5))
     ours, bam = cells(runs, "Sym-Net ResNet-50"), cells(runs, "BAM ResNet-50")
     assert [ours[f"1-shot fold {f}"] for f in range(4)] == ["41.0", "51.0", "61.0", "71.0"]
@@ -49,17 +51,15 @@ def test_folds_mean_and_fb_iou_stand_in_their_columns(leave):
     assert [bam[f"1-shot fold {f}"] for f in range(4)] == ["69.0", "73.6", "67.6", "61.1"]
     assert (bam["1-shot mean"], bam["5-shot mean"], bam["5-shot fold 0"]) == ("67.8", "70.9", "-")
     assert bam["origin"] == "quoted" and "CVPR 2022" in bam["source"]
-    printed = text(runs)
+    assert ours["parameters M (learnt)"] == "23.4 (4.6)" and ours["1-shot s / episode"] == "1.2"
+    assert bam["parameters M (learnt)"] == bam["1-shot s / episode"] == "-"
+    printed, latex = text(runs), text(runs, "latex")
     ours, quoted = line(printed, "Sym-Net"), line(printed, "BAM")
     assert "41.0*" in ours and "56.0*" in ours and "*" not in quoted and "BAM ResNet-50 [" in quoted
     assert "* measured here" in printed and "Lang et al." in printed and "weights abababab" in printed
-
-
-def test_latex_has_booktabs_and_bold_best_cells_of_a_protocol_and_track(leave):
-    latex = text(full(leave, (1, 5)), "latex")
     assert all(rf"\{rule}" in latex for rule in ("toprule", "midrule", "bottomrule")) and "\n% [1] " in latex
-    assert r"\multicolumn{6}{c}{1-shot} & \multicolumn{6}{c}{5-shot}" in latex
-    assert r"\cmidrule(lr){3-8} \cmidrule(lr){9-14}" in latex
+    assert r"\multicolumn{7}{c}{1-shot} & \multicolumn{7}{c}{5-shot}" in latex
+    assert r"\cmidrule(lr){4-10} \cmidrule(lr){11-17}" in latex
     ours, bam, hsnet = (line(latex, name) for name in ("Sym-Net ResNet-50", "BAM ResNet-50", "HSNet"))
     assert r"\textbf{71.0*}" in ours and r"\textbf{69.0}" in bam and r"\textbf{41.0*}" not in ours
     assert "textbf" not in hsnet  # alone by its protocol
@@ -127,18 +127,10 @@ def test_the_prediction_alone_has_edges(leave):
     assert "edges, 1 pass" in (both := text(runs)) and "40.0*" in both
 
 
-def test_folds_made_with_different_settings_are_marked(leave):
-    stage = {"batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8, "list_file": "fold0"}}
-    runs = full(leave, training=[stage | {"seed": 77, "settings": {"epochs": 8, "list_file": "fold1"}}])
-    assert "56.0*" in text(runs) and "?" not in line(text(runs), "Sym-Net")
-    leave("runs/fold3_1", fold=3, training=[stage | {"settings": {"epochs": 1}}])
-    assert "made with different settings" in (printed := text(runs)) and "51.0*" in printed
-    assert "51.0*?" not in printed and "*?" in line(printed, "Sym-Net")
-
-
 @pytest.mark.parametrize(
     "change",
     [
+        {"training": [STAGE | {"settings": {"epochs": 1}}]},
         {"size": 353},
         {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
         {"trained_with": {"train_list": "train.txt"}},
@@ -146,39 +138,30 @@ def test_folds_made_with_different_settings_are_marked(leave):
         {"precision": "bf16"},
         {"input": "letterbox 401 x 401"},
         {"calibration": {"made_on": "base classes", "digest": "ab", "threshold": 0.5}},
-        {"config": {**OF_FOLD_0, "data": {"test_list": "lists/few.txt"}}},
+        {"config": OF_MODEL | {"data": {"test_list": "lists/few.txt"}}},
+        {"checkpoint": "training-free", "weights": "cd" * 32},  # what learns nothing has the same weights in all folds
     ],
 )
-def test_so_are_folds_of_other_sizes_models_and_lists(leave, change):
-    of_fold = OF_FOLD_0
-    runs = full(leave, config=of_fold)
-    leave("runs/fold3_1", fold=3, config={"model": {"prototypes": 3, "encoder": {"weights": "fold3.pth"}}})
-    assert "?" not in line(text(runs), "Sym-Net")
-    leave("runs/fold3_1", **({"fold": 3, "config": of_fold} | change))
-    assert "made with different settings" in text(runs)
-
-
-def test_lists_of_a_fold_each_are_no_mixture_and_other_weights_of_what_learns_nothing_are(leave):
+def test_folds_made_with_different_settings_are_marked(leave, change):
+    """What names a fold may differ: its lists, its encoder's weights and its training's seed."""
+    last = {"training": [STAGE], "config": OF_MODEL, **{k: v for k, v in change.items() if k == "checkpoint"}}
+    runs = full(leave, **last)
     for fold in range(4):
         own = {"data": {"fold": fold, "test_fold_list": f"lists/val_{fold}.txt"}}
-        runs = leave(f"runs/fold{fold}_1", fold=fold, config=own, checkpoint="training-free").parent
-    assert "?" not in line(text(runs), "Sym-Net")
-    leave("runs/fold3_1", fold=3, config=own, checkpoint="training-free", weights="cd" * 32)
-    assert "made with different settings" in text(runs)
-
-
-def of_seeds(leave, *seeds: int, folds: int = 4) -> Path:
-    for seed in seeds:
-        for fold in range(folds):
-            stage = {"batch": 8, "size": 473, "seed": seed, "settings": {"epochs": 8}}
-            facts = {"run": f"pascal_split{fold}_resnet50_seed{seed}", "training": [stage], "fold": fold}
-            scores = {"final": {"miou": 40.0 + 10 * fold + seed, "fb_iou": 60.0}}
-            runs = leave(f"seeds/{fold}_{seed}", mean=scores, **facts).parent
-    return runs
+        own |= {"model": {"prototypes": 3, "encoder": {"weights": f"fold{fold}.pth"}}}
+        stage = STAGE | {"seed": fold, "settings": {"epochs": 8, "list_file": f"fold{fold}"}}
+        leave(f"own/fold{fold}", fold=fold, config=own, training=[stage])
+    assert not any("?" in line(text(of), "Sym-Net") for of in (runs, runs.parent / "own"))
+    leave("runs/fold3_1", **({"fold": 3} | last | change))
+    assert "made with different settings" in (printed := text(runs)) and "51.0*" in printed
+    assert "51.0*?" not in printed and "*?" in line(printed, "Sym-Net")
 
 
 def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
-    runs = of_seeds(leave, 1, 2, 6)
+    for seed, fold in product((1, 2, 6), range(4)):
+        facts = {"run": f"pascal_split{fold}_resnet50_seed{seed}", "training": [STAGE | {"seed": seed}], "fold": fold}
+        scores = {"final": {"miou": 40.0 + 10 * fold + seed, "fb_iou": 60.0}}
+        runs = leave(f"seeds/{fold}_{seed}", mean=scores, **facts).parent
     printed, ours = text(runs), cells(runs, "Sym-Net ResNet-50")
     assert "43.0 +- 2.2*" in printed and "58.0 +- 2.2*" in printed and "?" not in line(printed, "Sym-Net")
     assert "over 1-shot: training seeds 1, 2, 6." in printed and r"58.0 $\pm$ 2.2" in text(runs, "latex")
@@ -186,21 +169,11 @@ def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
     (runs / "3_6" / "result.json").unlink()
     assert "not every training has all folds" in text(runs)
     assert cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
-
-
-def test_of_one_training_the_deviation_is_that_of_the_tests_seeds(leave):
-    for fold in range(4):
+    for fold in range(4):  # of one training it is that of the test's seeds
         seeds = [{"final": {"miou": 50.0 + s, "per_class": {"1": 50.0 + s}}} for s in (fold, -fold)]
         runs = leave(f"runs/{fold}", fold=fold, per_seed=seeds, seeds=[0, 1]).parent
     printed = text(runs)
     assert "50.0 +- 3.0*" in printed and "50.0 +- 1.5*" in printed and "test seeds 0, 1" in printed
-
-
-def test_a_row_has_its_parameters_and_seconds(leave):
-    facts = {"parameters": 23_400_000, "learnt_parameters": 4_560_000, "minutes": 10.0, "processes": 2}
-    ours = cells(full(leave, **facts), "Sym-Net ResNet-50")
-    assert ours["parameters M (learnt)"] == "23.4 (4.6)" and ours["1-shot s / episode"] == "1.2"
-    assert cells(full(leave, **facts), "BAM ResNet-50")["parameters M (learnt)"] == "-"
 
 
 def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):
@@ -219,28 +192,31 @@ def test_published_rows_can_be_chosen(leave):
     assert "BAM" not in text(runs, published="none")
     with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):
         table([runs], published="bamm")
+    with pytest.raises(UserError, match="--output base"):  # whose classes are no novel ones
+        class_table([runs], output="base")
 
 
-def test_weights_from_elsewhere_name_their_run_and_folds_share_a_row(leave):
+def test_rows_are_named_by_weights_from_elsewhere_and_whole_networks(leave):
     def names(*weights: str) -> list[str]:
         marked = [{"weights_mark": "foreign", "checkpoint": f"{one}/best.pth"} for one in weights]
         runs = [leave(f"runs/{fold}", fold=fold, **facts) for fold, facts in enumerate(marked)]
         return [row[0].partition(" (")[2] for row in table(runs, published="none").rows]
 
     assert names("runs/a/meta", "runs/b/meta") == ["a/meta/best.pth)", "b/meta/best.pth)"]
-    assert names(*(f"x_split{fold}/meta" for fold in range(4))) == ["x_split/meta/best.pth)"]
+    assert names(*(f"x_split{fold}/meta" for fold in range(4))) == ["x_split/meta/best.pth)"]  # folds share a row
+    run = f"pascal_split0_sam3_{(net := '/models/my_sam3').replace('/', '--')}_words"
+    out = str(table([leave("runs/a", method="FSS-SAM3", backbone=net, encoder=net, run=run)]))
+    assert f"FSS-SAM3 {net}, words" in out and "--models" not in out.partition("measured here")[0]
 
 
-def test_base_classes_are_not_printed_as_novel_ones(leave):
-    with pytest.raises(UserError, match="--output base"):
-        class_table([leave("runs/a")], output="base")
-
-
-def test_folders_without_results_are_passed_over_and_columns_without_numbers_left_out(leave, tmp_path: Path):
+def test_the_command_passes_over_other_folders_and_leaves_out_empty_columns(leave, tmp_path, monkeypatch, capsys):
     own, others = leave("runs/a", dataset="pets"), tmp_path / "photos"
     others.mkdir()
-    names = next(csv.reader(io.StringIO(format(table([own, others]), "csv"))))
-    assert names[2:5] == ["1-shot fold 0", "1-shot fold 0 FB-IoU", "track"]
+    monkeypatch.setattr(sys, "argv", ["report", "table", str(own), str(others), "--format", "csv"])
+    assert command() == 0
+    names, row = csv.reader(capsys.readouterr().out.splitlines())
+    assert names[3:7] == ["1-shot fold 0", "1-shot fold 0 FB-IoU", "1-shot s / episode", "track"]
+    assert row[:5] == ["Sym-Net ResNet-50", "bam (contiguous folds)", "23.4 (4.6)", "50.0", "70.0"]
     for paths in ([others], [own, tmp_path / "absent"]):
         with pytest.raises(UserError, match=str(paths[-1])):
             table(paths)
@@ -283,17 +259,3 @@ def test_published_rows_are_whole_have_their_source_and_tracks_of_their_own():
     tracks = {row.method: in_words(row.tracks) for row in quoted}
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"] and "SA-Co" in tracks["FSS-SAM3 SAM 3"]
     assert len(published_rows("lvis92i", [1, 5], "interleaved")[0]) == 14
-
-
-def test_a_row_of_whole_networks_names_them_once_and_says_that_words_are_read(leave):
-    net = "/models/my_sam3"
-    run = f"pascal_split0_sam3_{net.replace('/', '--')}_words"
-    changes = {"method": "FSS-SAM3", "backbone": net, "encoder": net, "run": run}
-    out = str(table([leave("runs/a", **changes)]))
-    assert f"FSS-SAM3 {net}, words" in out and "--models" not in out.partition("measured here")[0]
-
-
-def test_the_command_prints_the_table(leave, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["report", "table", str(leave("runs/a").parent), "--format", "csv"])
-    assert command() == 0
-    assert "Sym-Net ResNet-50,bam (contiguous folds),50.0,-" in capsys.readouterr().out

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
@@ -20,7 +21,6 @@ from util.parallel import KEEP_ALL, set_allocator
 from util.run.device import CUDA
 
 GIB, MIB = 2**30, 2**20
-RECENT = 32  # images that the order of episodes counts as kept; caches of 8 to 100 images need few encodings with it
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
@@ -42,15 +42,13 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
 def free_bytes() -> int:
     """Return the bytes of memory that this process may take on Linux, within its container; 0 on other systems."""
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 2**10
     except OSError:
         return 0
-    free = int(lines["MemAvailable"].split()[0]) * 2**10
-    try:
+    with suppress(OSError, ValueError):  # no container, or no limit: "max"
         limit, use = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no container, or no limit: "max"
-        return free
-    return max(min(free, limit - use), 0)
+        free = max(min(free, limit - use), 0)
+    return free
 
 
 class FeatureCache:
@@ -65,23 +63,17 @@ class FeatureCache:
     def __init__(self, gib: float):
         self.limit = gib * GIB
         self.network: Any = None  # a model, or one in test-time augmentation
-        self.scope: tuple[Any, ...] = ()
-        self.clear()
-
-    def clear(self) -> None:
-        """Drop every entry."""
-        self.kept: dict[Hashable, CachedFeatures] = {}  # the one used last at the end
-        self._bytes: dict[Hashable, int] = {}  # of each entry
-        self._touched: set[Hashable] = set()  # entries of the current episodes
-        self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
-        self._step = -1
-        self.used = self.hits = self.misses = 0
+        self.scope: tuple[Any, ...] | None = None
 
     def use_for(self, network: Any, *scope: Any) -> None:
         """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
-            self.clear()
+            self.kept: dict[Hashable, CachedFeatures] = {}  # the one used last at the end
+            self._bytes: dict[Hashable, int] = {}  # of each entry
+            self._touched: set[Hashable] = set()  # entries of the current episodes
+            self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
+            self.used, self._step = 0, -1
         self.hits = self.misses = 0
 
     def expect(self, sampler: Callable[[int], EpisodeKey], steps: Sequence[Sequence[int]]) -> None:
@@ -119,15 +111,10 @@ class FeatureCache:
             return ways
         return [replace(w, cached_support=s, cached_query=queries) for w, s in zip(ways, supports, strict=True)]
 
-    def _features(
-        self, key: Hashable, compute: Callable[..., CachedFeatures | None], *images: Tensor
-    ) -> CachedFeatures | None:
+    def _features(self, key: Hashable, compute: Callable[..., Any], *images: Tensor) -> CachedFeatures | None:
         found = self.kept.pop(key, None)
-        if found is not None:
-            self.hits += 1
-        else:
-            self.misses += 1
-            found = compute(*images)
+        self.hits, self.misses = self.hits + (found is not None), self.misses + (found is None)
+        found = compute(*images) if found is None else found
         if found is not None:
             self.kept[key] = found
             self._touched.add(key)
@@ -148,8 +135,7 @@ class FeatureCache:
             del self.kept[dropped]
             self.used -= self._bytes.pop(dropped)
 
-    def report(self) -> str:
-        """Return hits and misses since ``use_for``, and the size, in words."""
+    def __str__(self) -> str:
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
         return f"{self.hits} images from the feature cache, {self.misses} encoded; {size}"
 
@@ -158,26 +144,26 @@ def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> li
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
     Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
-    most recent ones, the first of them by number.
+    32 most recent ones, the first of them by number. Caches of 8 to 100 images need few encodings in this order.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []
     for _, group in groupby(keys, lambda key: key.classes):
-        left, recent = {key.number: set(key.rows) for key in group}, OrderedDict[int, None]()
+        left, recent = {key.number: set(key.rows) for key in group}, dict[int, None]()  # the most recent at the end
         new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
         users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
         for number, rows in left.items():
             for row in rows:
                 users[row].append(number)
         while left:
-            nearest = min(left, key=new.__getitem__)
-            order.append(nearest)
+            order.append(nearest := min(left, key=new.__getitem__))
             for row in sorted(left.pop(nearest)):
                 for number in users[row] if row not in recent else ():
                     new[number] -= 1
+                recent.pop(row, None)
                 recent[row] = None
-                recent.move_to_end(row)
-            while len(recent) > RECENT:
-                for number in users[recent.popitem(last=False)[0]]:
+            for row in list(recent)[:-32]:
+                del recent[row]
+                for number in users[row]:
                     new[number] += 1
     return order

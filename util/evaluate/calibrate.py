@@ -41,11 +41,6 @@ from util.run.processes import join
 log = logging.getLogger("symnet")
 
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
-EPISODES = 1200
-SHOTS = (1, 3, 5)
-PIXELS = 500  # drawn of every query that shows its class
-PENALTY = 1.0  # weight of the squares, beside a sum of losses
-KEPT = 0.9  # share of the photos with the class whose presence score reaches the threshold
 PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data/sampling.py
 
 
@@ -59,7 +54,7 @@ def calibrate(config: Config) -> Path:
     if (cls := class_of(config.model)).generalised:
         raise UserError(f"--calibrate: {cls.title} labels all classes at once and has no presence score")
     config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
-    protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
+    protocol, count = config.protocols[PROTOCOL], config.test.episodes or 1200
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if world.size > 1:
             raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
@@ -67,7 +62,7 @@ def calibrate(config: Config) -> Path:
         network, weights = load_weights(make_run_context(config), view.side or None)
         fixed = network.shots_of(network.state_dict())
         own, parts = fixed or config.data.shot, []
-        for shot in sorted({own} if fixed else {own, *SHOTS}):  # those that network and training list allow
+        for shot in sorted({own} if fixed else {own, 1, 3, 5}):  # those that network and training list allow
             context = make_run_context(with_data(config, shot=shot))
             try:
                 parts.append((context, images_for_training(context)))
@@ -110,49 +105,42 @@ class Collected:
     """The observer that collects margins of pixels with their labels, and inputs of the presence score."""
 
     def __init__(self) -> None:
-        self.inputs: list[np.ndarray] = []  # of the presence score
-        self.present: list[bool] = []
-        self.margins: list[np.ndarray] = []  # of pixels
-        self.labels: list[np.ndarray] = []
+        self.presence: list[np.ndarray] = []  # inputs of the presence score, and whether the query shows its class
+        self.pixels: list[np.ndarray] = []  # margins and labels, (500, 2), of each query that shows its class
 
     def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
         """Collect one batch."""
         (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
-            inputs = calibration.presence_inputs_in(output, item, batch.shown[item])
-            *values, shown = torch.cat([inputs, (labels[item] == 1).any()[None]]).tolist()
-            self.inputs.append(np.array(values, np.float32))
-            self.present.append(bool(shown))
-            if shown and KINDS[number % len(KINDS)] == MASK:
+            inputs, shown = calibration.presence_inputs_in(output, item, batch.shown[item]), (labels[item] == 1).any()
+            self.presence.append(torch.cat([inputs, shown[None]]).cpu().numpy())
+            if self.presence[-1][-1] and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
                 margin, label = (x.cpu().numpy().ravel() for x in (logits[1] - logits[0], labels[item]))
-                drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
-                self.margins.append(margin[drawn])
-                self.labels.append(label[drawn] == 1)
+                drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), 500)
+                self.pixels.append(np.stack([margin[drawn], label[drawn] == 1], 1))
 
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:
         """Return the calibration, and its scores in words.
 
         UserError: all queries or none show their class, or larger margins do not mean the class.
         """
+        inputs, present = np.split(np.stack(self.presence), [-1], axis=1)
+        present = present[:, 0] > 0
         scale = offset = 0.0
-        if self.margins and len(set(self.present)) == 2:
-            (scale,), offset = fit_logistic(np.concatenate(self.margins)[:, None], np.concatenate(self.labels))
+        if self.pixels and 0 < present.sum() < len(present):
+            margins, labels = np.concatenate(self.pixels).T
+            (scale,), offset = fit_logistic(margins[:, None], labels > 0)
         if not scale > 0:
-            raise UserError(
-                "--calibrate: this network does not tell base classes from background; train it first, or take more "
-                "--episodes: queries with and without their class are needed"
-            )
-        inputs = np.stack(self.inputs)
+            mend = "train it first, or take more --episodes: queries with and without their class are needed"
+            raise UserError(f"--calibrate: this network does not tell base classes from background; {mend}")
         unused = calibration.MARGIN_NUMBERS if network.learns and inputs.shape[1] > calibration.MARGIN_NUMBERS else 0
-        weights, bias = fit_logistic(inputs[:, unused:], np.array(self.present))
-        every = [0.0] * unused + [float(w) for w in weights]
-        made = calibration.Calibration(
-            calibration.FORMAT, network.title, made_for, made_on, float(scale), float(offset), every, bias, 0.0
-        )
-        score = [made.presence(x) for x in inputs]
-        threshold = float(np.quantile([s for s, present in zip(score, self.present) if present], 1 - KEPT))
-        own = calibration.presence_scores(self.present, score, [s >= threshold for s in score])
+        weights, bias = fit_logistic(inputs[:, unused:], present)
+        facts = calibration.FORMAT, network.title, made_for, made_on, float(scale), float(offset)
+        made = calibration.Calibration(*facts, [0.0] * unused + weights.tolist(), bias, 0.0)
+        score = np.array([made.presence(x) for x in inputs])
+        threshold = float(np.quantile(score[present], 1 - 0.9))  # which nine of ten photos with the class reach
+        own = calibration.presence_scores(present, score, score >= threshold)
         listed = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())
         pixel = f"a pixel's probability is sigmoid({made.scale:.3g} m {made.offset:+.3g})"
         return replace(made, threshold=threshold), f"{listed}; {pixel}"
@@ -163,6 +151,6 @@ def fit_logistic(x_nf: np.ndarray, y_n: np.ndarray) -> tuple[np.ndarray, float]:
     mean, deviation = x_nf.mean(0), x_nf.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
     x, y = torch.from_numpy((x_nf - mean) / deviation), torch.from_numpy(np.stack([~y_n, y_n], 1))
-    head = logistic(x, y.to(x), 1, PENALTY, steps=200, tolerance=1e-4)
+    head = logistic(x, y.to(x), 1, penalty=1.0, steps=200, tolerance=1e-4)  # beside a sum of losses
     weights = head.weight[0].numpy() / deviation
     return weights, float(head.bias) - float(weights @ mean)

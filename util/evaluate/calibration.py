@@ -7,7 +7,6 @@ belongs to the weights and settings that it was made with.
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import yaml
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model.common.ops import resize
@@ -28,6 +28,7 @@ from util.files import REPOSITORY, read_text
 from util.report.schema import NETWORK
 from util.typecheck import Misfit, convert
 
+log = logging.getLogger("symnet")
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
@@ -48,29 +49,24 @@ def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
 
 def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
     """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    height, width = shown
-    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, :height, :width].float()
+    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, : shown[0], : shown[1]].float()
     return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
 
 
-def presence_scores(present: Sequence[bool], score: Sequence[float], shown: Sequence[bool]) -> dict[str, float]:
+def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
     """Return in percent how often photos with and without the class are told apart.
 
     ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
     ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
     """
-    truth = np.array(present, bool)
+    truth, scores = np.array(present, bool), np.array(score)
     out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
-    with_class, without = int(truth.sum()), int((~truth).sum())
-    if with_class and without:
-        from scipy.stats import mannwhitneyu
-
-        wins = mannwhitneyu(np.array(score)[truth], np.array(score)[~truth]).statistic  # ties are half a win
-        out["presence_auroc"] = 100.0 * float(wins / (with_class * without))
+    if truth.any() and not truth.all():
+        lead = scores[truth][:, None] - scores[~truth]
+        out["presence_auroc"] = 100.0 * float(((lead > 0) + (lead == 0) / 2).mean())  # ties are half a win
     return out
 
 
-log = logging.getLogger("symnet")
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
@@ -114,12 +110,6 @@ def sigmoid(x: float) -> float:
     return float(np.exp(-np.logaddexp(0.0, -x)))
 
 
-def logit(probability: float) -> float:
-    """Return the inverse of ``sigmoid``, finite for 0 and 1 too."""
-    within = min(max(probability, 1e-12), 1 - 1e-12)
-    return float(np.log(within) - np.log1p(-within))
-
-
 def key_of(config: Config, weights: str) -> str:
     """Return the digest of a network's weights and of the model settings that change its scores."""
     section = to_dict(config)["model"]
@@ -133,27 +123,23 @@ def key_of(config: Config, weights: str) -> str:
 
 def calibration_path(config: Config, source: str) -> Path:
     """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
-    if source in (TRAINING_FREE, UNTRAINED):
-        return Run(config).folder("test").parent / FILE
-    return Path(source).parent / FILE
+    own = source in (TRAINING_FREE, UNTRAINED)
+    return (Run(config).folder("test") if own else Path(source)).with_name(FILE)
 
 
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
-    """Return a network's calibration, the run's or a shipped one, or None; errors as ``read_calibration``.
+    """Return a network's calibration, the run's or a shipped one, or None; UserError if a file is damaged or none.
 
     ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
-    files = ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml"))
-    found = next((known for known in map(read_calibration, files) if known.made_for == key), None)
-    if found is None and own.exists():
+    for path in ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml")):
+        try:
+            known = convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
+        except (yaml.YAMLError, Misfit) as error:
+            raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
+        if known.made_for == key:
+            return known
+    if own.exists():
         log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
-    return found
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Return the content of a calibration's file; UserError if it is damaged or none."""
-    try:
-        return convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
-    except (yaml.YAMLError, Misfit) as error:
-        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
+    return None

@@ -14,16 +14,11 @@ import cv2
 import numpy as np
 
 SIDE = 240  # of the smaller photo, the longer one, in pixels
-TIES = 500.0  # L
-CONTRAST = 0.015  # s, of Lab colours whose lightness is 0..1
+TIES, CONTRAST = 500.0, 0.015  # L; s, of Lab colours whose lightness is 0..1
 ROUNDS, STEPS = 4, 40  # of new colours; of conjugate gradients, each of which carries a margin one pixel further
 BITS = 4  # of red, green and blue, for the frequencies of colours
-RARE = 1e-5  # added to frequencies
-LARGEST = 4.0  # logarithm of a ratio of frequencies that changes a margin by the standard deviation of all
 AROUND = 0.2  # reach of the mask's surroundings as a share of the longer side
 TINY = 1e-6  # added to standard deviations
-FEWEST = 20  # pixels of a mask whose colours count
-SPECK = 0.02  # share of the largest part of a class below which its other parts and holes are none
 
 
 def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
@@ -58,15 +53,15 @@ def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
 
 def _colour_term(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return c (h, w) in -1..1 of a mask (h, w) bool: whether a colour is more frequent in it than around it."""
-    if inside.sum() < FEWEST:
+    if inside.sum() < 20:  # too few for frequencies
         return np.zeros(inside.shape, np.float32)
     reach = 2 * int(AROUND * max(inside.shape)) + 1
     near = cv2.dilate(inside.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     cell = (image >> (8 - BITS)) @ (1 << BITS * np.arange(3))
     counts = [np.bincount(cell[where], minlength=1 << 3 * BITS) for where in (inside, near & ~inside)]
-    object_, around = (RARE + count / max(count.sum(), 1) for count in counts)
+    object_, around = (1e-5 + count / max(count.sum(), 1) for count in counts)
     ratio = np.log(object_ / around).astype(np.float32)[cell]
-    return near * (ratio / LARGEST).clip(-1, 1)
+    return near * (ratio / 4).clip(-1, 1)  # at 4 a margin changes by the standard deviation of all
 
 
 def without_specks(mask: np.ndarray) -> np.ndarray:
@@ -75,7 +70,7 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
     for value in np.unique(mask[mask > 0]):
         inside = (out == value).astype(np.uint8)
         _, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-        least = SPECK * facts[1:, cv2.CC_STAT_AREA].max()
+        least = 0.02 * facts[1:, cv2.CC_STAT_AREA].max()  # of its largest part; smaller ones and holes are none
         speck = facts[:, cv2.CC_STAT_AREA] < least
         speck[0] = False
         out[speck[parts]] = inside[speck[parts]] = 0

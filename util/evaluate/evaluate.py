@@ -1,7 +1,9 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +13,6 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE, Episode, LabelledImages, Output
-from util.config.folds import Fold
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
@@ -22,10 +23,8 @@ from util.run.network import PreparedNetwork, check_finite
 from util.run.processes import World
 
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
-BASE_ALONE = "base_alone"  # of generalised segmentation: no novel class
-CHECKED = 100  # predictions from one look at their values to the next
-# Takes number, IoU of the final output in percent, predictions and maps of an episode.
-Keep = Callable[[int, float, dict[str, Tensor], dict[str, Tensor]], None]
+# Takes number, records and predictions by output, and maps of an episode.
+Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
 UNGATED = "always_shown"  # the final output whatever the presence score says
 
 
@@ -60,48 +59,44 @@ class Scoreboard:
     further: Sequence[str] = ()  # names of ``metrics.METRICS`` that are counted too
     # what is counted: number -> query shows the class, score, mask shown; output -> the records of each episode
     presence: dict[int, tuple[bool, float, bool]] = field(default_factory=dict)
-    records: dict[str, list[Tensor]] = field(default_factory=dict)
-    base: Tensor | None = None  # counts of the base classes, (3, N + 1) int64
+    records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
+    score: Callable[[np.ndarray], dict[str, Any]] | None = None  # of one output's records; None: of episodes
 
     def add(self, numbers: list[int], batch: Trial | LabelledImages, output: Output) -> None:
-        """Count one batch; ``numbers`` are those of its episodes."""
+        """Count one batch; ``numbers`` are those of its episodes.
+
+        Each output is resized to the label's size, alone, so that its batch does not affect it, and counted there.
+        """
         if isinstance(batch, LabelledImages):
-            self._add_base(metrics.predicted(output.logits), batch.label, output.logits.shape[1])
+            logits = output.logits
+            self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
             return
         on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
-            if self.episodes is None or number < self.episodes:
-                base_label = batch.base_label[on][item] if batch.base_label else None
-                self._add_episode(number, batch, item, batch.label[on][item], base_label, output)
-
-    def _add_episode(
-        self, number: int, batch: Trial, item: int, label: Tensor, base_label: Tensor | None, output: Output
-    ) -> None:
-        """Resize each output to the label's size, alone, so that its batch does not affect it, and count it there."""
-        class_id_n = torch.stack([way.class_id[item] for way in batch.ways])
-        predictions = {}
-        for name, logits in scored_outputs(output).items():
-            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-        if self.asks_presence:
-            self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
-        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-        counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
-        for name, prediction in counted.items():
-            records = metrics.episode_records(number, class_id_n, prediction, label, self.further)
-            self.records.setdefault(name, []).append(records)
-        if BASE in predictions and base_label is not None:
-            self._add_base(predictions[BASE], base_label[None], scored_outputs(output)[BASE].shape[1])
-        if self.keep is not None:
-            iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
-            self.keep(number, iou, predictions, {name: values[item] for name, values in output.maps.items()})
+            if self.episodes is not None and number >= self.episodes:
+                continue
+            label, class_id_n = batch.label[on][item], torch.stack([way.class_id[item] for way in batch.ways])
+            predictions = {}
+            for name, logits in scored_outputs(output).items():
+                predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
+            if self.asks_presence:
+                self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
+            counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
+            counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
+            for name, prediction in counted.items():
+                self.records[name].append(metrics.episode_records(number, class_id_n, prediction, label, self.further))
+            if output.base_logits is not None and batch.base_label:
+                found, channels = predictions[BASE][0], output.base_logits.shape[1]
+                self.base.append(metrics.class_counts(found, batch.base_label[on][item], channels))
+            if self.keep is not None:
+                maps = {name: values[item] for name, values in output.maps.items()}
+                self.keep(number, {name: rows[-1] for name, rows in self.records.items()}, predictions, maps)
 
     def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
-        """Note an episode's presence score, and empty its final mask if the score is below the threshold.
-
-        Pixels of the mask in the padding do not count as shown.
-        """
+        """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
         mask = predictions[FINAL]
-        shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()
+        shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()  # pixels in the padding do not count
         *values, present, visible = torch.cat([inputs, torch.stack([(label_hw == 1).any(), shown])]).tolist()
         score = values[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
@@ -112,55 +107,24 @@ class Scoreboard:
                 visible = 0.0
         self.presence[number] = bool(present), score, bool(visible)
 
-    def _add_base(self, prediction_bhw: Tensor, label_bhw: Tensor, channels: int) -> None:
-        counts = metrics.class_counts(prediction_bhw, label_bhw, channels)
-        self.base = counts if self.base is None else self.base + counts
-
-    def scores(self, records: np.ndarray) -> dict[str, Any]:
-        """Return the scores of one output's records."""
-        return metrics.episode_scores(records, self.classes, self.further)
-
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
         Records are of int64, sorted by number, then by class. ``presence`` then is of all episodes.
         """
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
-        parts = world.gather((own, None if self.base is None else self.base.cpu().numpy(), self.presence))
+        parts = world.gather((own, torch.stack(self.base).sum(0).cpu().numpy() if self.base else None, self.presence))
         joined = {n: np.concatenate([of[n] for of, *_ in parts if n in of]) for of, *_ in parts for n in of}
         records = {name: rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")] for name, rows in joined.items()}
-        scores = {name: self.scores(rows) for name, rows in records.items()}
-        base = [counts for _, counts, _ in parts if counts is not None]
-        if base:
+        score = self.score or partial(metrics.episode_scores, classes=self.classes, further=self.further)
+        scores = {name: score(rows) for name, rows in records.items()}
+        if base := [counts for _, counts, _ in parts if counts is not None]:
             scores[BASE] = metrics.class_scores(np.sum(base, axis=0))
             scores |= {name: scores.pop(name) for name in (UNGATED, ALL_FOREGROUND) if name in scores}  # come last
         self.presence = dict(sorted(entry for *_, presence in parts for entry in presence.items()))
         if self.asks_presence:
             scores[FINAL] |= presence_scores(*zip(*self.presence.values(), strict=True))
         return scores, records
-
-
-class ChannelBoard(Scoreboard):
-    """The counts of base and novel classes in one map, of one run; predictions that it keeps are class ids."""
-
-    def __init__(self, fold: Fold, keep: Keep | None = None):
-        super().__init__(fold.classes, keep=keep)
-        self.fold = fold
-
-    def add_photo(self, number: int, label_bhw: Tensor, predictions: dict[str, Tensor]) -> None:
-        """Count one photo's predictions (1, H, W) of channels: a record (number, class, I, U) of each that occurs."""
-        ids = torch.tensor(self.fold.channels, device=label_bhw.device)
-        for name, prediction in predictions.items():
-            hit, union, _ = metrics.class_counts(prediction, label_bhw, len(ids))
-            rows = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)[union > 0]
-            self.records.setdefault(name, []).append(rows)
-        if self.keep is not None:
-            iou = metrics.iou_of(self.records[FINAL][-1].cpu().numpy())
-            self.keep(number, iou, {name: ids[p] for name, p in predictions.items()}, {})
-
-    def scores(self, records: np.ndarray) -> dict[str, Any]:
-        """Return the scores of one output's records."""
-        return metrics.generalised_scores(records, self.fold.base, self.fold.novel)
 
 
 @torch.inference_mode()
@@ -186,9 +150,9 @@ def run_pass(
     network: Any = prepared.network
     was_training = network.training
     network.eval()
-    batch = 1 if getattr(dataset, "one_by_one", False) else batch
     order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
-    numbers = evaluation_numbers(order, batch, world.rank, world.size)
+    one_by_one = getattr(dataset, "one_by_one", False)
+    numbers = evaluation_numbers(order, 1 if one_by_one else batch, world.rank, world.size)
     if cache is not None:
         cache.expect(dataset.sampler, numbers)
     with tqdm(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
@@ -198,7 +162,7 @@ def run_pass(
             with prepared.autocast():
                 seen = inputs if cache is None else cache.fill(item)
                 output = predicted_by(network, seen)
-            if these[0] % CHECKED == 0 or these is numbers[-1] or these is numbers[0]:
+            if these[0] % 100 == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:
                 cache.settle()

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch.utils.data import Dataset
@@ -13,9 +13,9 @@ from tqdm import tqdm
 from model.episode import LabelledImages, Output
 from model.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
-from util.evaluate.evaluate import BASE_ALONE, ChannelBoard
+from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import Job
-from util.evaluate.metrics import predicted
+from util.evaluate.metrics import class_counts, generalised_scores, predicted
 from util.report.schema import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import check_finite
@@ -38,15 +38,23 @@ def run_generalised(job: Job, world: World) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
     states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
-    bar = partial(tqdm, disable=not world.is_main, leave=False)
+    bar, fold, data = partial(tqdm, disable=not world.is_main, leave=False), job.context.fold, job.context.config.data
+    score = partial(generalised_scores, base=fold.base, novel=fold.novel)
     for seed, sampler in bar(job.samplers.items(), desc=f"{job.name}: fit", unit="run"):
-        states[seed] = _fitted(job, network, seed, world)
-        job.boards[seed] = ChannelBoard(job.context.fold, None if job.kept is None else partial(job.kept.add, seed))
+        supports = Photos(job, sampler(0).rows[1:])
+        numbers = evaluation_numbers(range(len(supports.rows)), data.shot, 0, 1)
+        images, labels = zip(*((p.image, p.label) for p in batches(supports, numbers, data.workers, world.device)))
+        novel = [label.masked_fill(label <= len(fold.base), 0) for label in labels]  # base objects are background
+        with job.prepared.autocast():
+            named = [data.classes[way.class_id - 1] for way in sampler(0).ways]
+            states[seed] = network.fit(images, novel, named)
+        keep = None if job.kept is None else partial(job.kept.add, seed)
+        job.boards[seed] = Scoreboard(fold.classes, keep=keep, score=score)
         for key in map(sampler, range(job.episodes[seed])):
             wanted[key.query].append((seed, key.number))
-    rows = sorted(wanted)
+    rows, ids = sorted(wanted), torch.tensor(fold.channels, device=world.device)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
-    photos = batches(Photos(job, rows), numbers, job.context.config.data.workers, world.device)
+    photos = batches(Photos(job, rows), numbers, data.workers, world.device)
     for (place,), photo in zip(numbers, bar(photos, desc=job.name, total=len(numbers), unit="photo")):
         height, width = job.view.shown(tuple(job.images.index.sizes[rows[place]]))
         valid = torch.zeros_like(photo.label, dtype=torch.bool)
@@ -56,17 +64,12 @@ def run_generalised(job: Job, world: World) -> None:
             check_finite(Output(features))
             alone = predicted(network.base_probability(features, valid.shape[1:]))
         for seed, number in wanted[rows[place]]:
-            found = network.channels(features, valid, states[seed], alone)
-            job.boards[seed].add_photo(number, photo.label, {FINAL: found, BASE_ALONE: alone})
+            board, found = job.boards[seed], network.channels(features, valid, states[seed], alone)
+            for name, prediction in (predictions := {FINAL: found, "base_alone": alone}).items():
+                hit, union, _ = class_counts(prediction, photo.label, len(ids))
+                records = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)
+                board.records[name].append(records[union > 0])  # of each channel that occurs
+            if board.keep is not None:
+                of_outputs = {n: rows[-1] for n, rows in board.records.items()}
+                board.keep(number, of_outputs, {n: ids[p] for n, p in predictions.items()}, {})
     job.seconds += time.monotonic() - started
-
-
-def _fitted(job: Job, network: GeneralisedModel, seed: int, world: World) -> Any:
-    """Return the state of a run; base objects of its supports are background."""
-    key, data = job.samplers[seed](0), job.context.config.data
-    photos = Photos(job, key.rows[1:])
-    numbers = evaluation_numbers(range(len(photos.rows)), data.shot, 0, 1)
-    images, labels = zip(*((p.image, p.label) for p in batches(photos, numbers, data.workers, world.device)))
-    novel = [label.masked_fill(label <= len(job.context.fold.base), 0) for label in labels]
-    with job.prepared.autocast():
-        return network.fit(images, novel, [data.classes[way.class_id - 1] for way in key.ways])

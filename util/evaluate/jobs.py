@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from util.data.lists.manifest import replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
+from util.evaluate.evaluate import Scoreboard
 from util.evaluate.metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.report.schema import RESULT, read_result
@@ -56,7 +58,7 @@ class Job:
     replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
     quick_look: bool  # whether the number of episodes is not the protocol's, or is below that of the manifest
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
-    boards: dict[int, Any] = field(default_factory=dict)  # the counts, by seed: ``Scoreboard`` or ``ChannelBoard``
+    boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
@@ -74,7 +76,7 @@ def deciding(merged: dict[str, Any]) -> dict[str, Any]:
         "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
         "model": merged["model"],
         "run": {key: merged["run"][key] for key in ("precision", "seed")},
-        "test": {**{key: test[key] for key in ("episodes", "seeds", "protocol")}, "metrics": test.get("metrics", [])},
+        "test": {key: test[key] for key in ("episodes", "seeds", "protocol", "metrics")},
         "protocol": merged["protocols"][test["protocol"]],
     }
 
@@ -86,25 +88,24 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has a folder of
     its own, with a digest of its settings.
     """
-    quick = is_quick(config, name) if quick is None else quick
-    averaged = [words.replace(" ", "-") for words in config.test.averaged(config.data.shot)]
-    seeds = config.test.seeds
-    other = not replayed and seeds is not None and seeds != config.protocols[name].seeds
-    of_seeds = f"seeds-{'-'.join(map(str, seeds or ()))}"[:80]  # file systems limit names
-    kinds = {"replay": replayed, of_seeds: other and not quick, "quick": quick}
-    run = Run(config)
-    weights = run.mark
+    quick, run = is_quick(config, name) if quick is None else quick, Run(config)
+    seeds, weights = config.test.seeds, run.mark
     if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
-        place = os.path.relpath(run.weights, config.run.folder)
-        weights += f"-{sha256(place.encode()).hexdigest()[:6]}"
-    marks = [*averaged, weights, *(kind for kind, holds in kinds.items() if holds)]
-    folder = run.folder("test") / "_".join([name, *filter(None, marks)])
+        weights += f"-{_digest(os.path.relpath(run.weights, config.run.folder))}"
+    marks = [name, *(words.replace(" ", "-") for words in config.test.averaged(config.data.shot)), weights]
+    marks += ["replay"] if replayed else []
+    if seeds not in (None, config.protocols[name].seeds) and not replayed and not quick:
+        marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
+    folder = run.folder("test") / "_".join(filter(None, [*marks, "quick" * quick]))
     with suppress(UserError, KeyError):  # nothing there
         settings = deciding(to_dict(own_config(config, name, config.data.shot)))
         if quick and deciding(read_result(folder / RESULT)["config"]) != settings:
-            digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-            return folder.with_name(f"{folder.name}-{digest[:6]}")
+            return folder.with_name(f"{folder.name}-{_digest(json.dumps(settings, sort_keys=True))}")
     return folder
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:6]
 
 
 def own_config(config: Config, name: str, shot: int) -> Config:
@@ -124,20 +125,16 @@ def build_test_jobs(
     one_class = [n for n, p in config.protocols.items() if p.ways == 1 and p.absent == 0 and not p.generalised]
     names = dict.fromkeys(one_class if every else protocols or (config.test.protocol,))
     each_shots = dict.fromkeys(shots or (config.data.shot,))
-    for name in config.test.metrics:
-        if name not in METRICS:
-            raise UserError(f"{config.path}: test.metrics: '{name}' is unknown{nearest(name, METRICS)}")
-    for name in names:
-        if name not in config.protocols:
-            raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
-    if manifest is not None and not manifest.is_file():
-        raise UserError(f"--manifest {manifest}: this file does not exist; give the episodes.jsonl of a result")
+    asked: list[tuple[str, str, Any]] = [(f"{config.path}: test.metrics:", n, METRICS) for n in config.test.metrics]
+    for what, name, known in [*asked, *(("protocol", name, config.protocols) for name in names)]:
+        if name not in known:
+            raise UserError(f"{what} '{name}' is unknown{nearest(name, known)}")
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
     jobs, loaded = list[Job](), Loaded()
     for shot, name in itertools.product(each_shots, names):
         try:
-            jobs.append(_job(make_run_context(own_config(config, name, shot)), name, world, manifest, loaded))
+            jobs.append(_job(make_run_context(own_config(config, name, shot)), world, manifest, loaded))
         except UserError as error:
             if not every:
                 raise
@@ -147,9 +144,10 @@ def build_test_jobs(
     return jobs
 
 
-def _job(context: RunContext, name: str, world: World, played: Path | None, loaded: Loaded) -> Job:
-    """Return the job of a protocol; ``loaded`` holds lists and networks of the jobs before it."""
-    config, protocol, shot = context.config, context.config.protocols[name], context.config.data.shot
+def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded) -> Job:
+    """Return the job of a config's own protocol; ``loaded`` holds lists and networks of the jobs before it."""
+    config, name, shot = context.config, context.config.test.protocol, context.config.data.shot
+    protocol = config.protocols[name]
     if problem := protocol_problem(context.model_class, name, protocol.generalised):
         raise UserError(problem)
     if protocol.generalised and (config.test.metrics or config.test.trained_on or config.test.averaged(shot)):
@@ -161,11 +159,11 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, load
         with world.main_first():
             loaded[listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
     images = loaded[listed_as]
-    samplers, episodes, quick = _episodes(context, name, images, played)
+    samplers, episodes, quick = _episodes(context, images, played)
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
+        mend = "leave out test.flip, test.scales, test.fuse and test.adapt"
         raise UserError(
-            f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; leave out "
-            "test.flip, test.scales, test.fuse and test.adapt"
+            f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; {mend}"
         )
     if (shot, view.side) not in loaded:
         of_network = replace(context, config=network_config(config))
@@ -183,10 +181,11 @@ def _job(context: RunContext, name: str, world: World, played: Path | None, load
 
 
 def _episodes(
-    context: RunContext, name: str, images: ImageList, played: Path | None
+    context: RunContext, images: ImageList, played: Path | None
 ) -> tuple[dict[int, Sampler], dict[int, int], bool]:
     """Return a job's samplers and numbers of episodes by seed, and whether these make it a quick look."""
-    data, test, protocol = context.config.data, context.config.test, context.config.protocols[name]
+    data, test, name = context.config.data, context.config.test, context.config.test.protocol
+    protocol = context.config.protocols[name]
     if played:
         ways = len(context.fold.novel) if protocol.generalised else protocol.ways
         listed = replay(played, images, data, ways, protocol.absent > 0 or protocol.generalised)
@@ -210,11 +209,10 @@ def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
 
     Their numbers of episodes may differ: all begin with the same ones.
     """
-    groups: dict[tuple, list[Job]] = {}
+    groups = defaultdict[tuple, list[Job]](list)
     for job in jobs:
         protocol = job.protocol
         rule = "manifest" if job.replayed else (protocol.query, protocol.supports, protocol.ways, protocol.absent)
         for seed in job.samplers:
-            key = job.context.config.data.shot, job.view, rule, job.images.digest, seed
-            groups.setdefault(key, []).append(job)
-    return [(key[-1], members) for key, members in groups.items()]
+            groups[seed, job.context.config.data.shot, job.view, rule, job.images.digest].append(job)
+    return [(seed, members) for (seed, *_), members in groups.items()]

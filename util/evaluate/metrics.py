@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import cv2
@@ -16,10 +15,7 @@ from util.report.schema import mean_iou
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
 # class the foreground is that class. From FURTHER on each further metric has two, a part and a whole.
 NUMBER, CLASS, INTERSECTION, UNION = range(4)
-BACKGROUND_INTERSECTION, BACKGROUND_UNION, FOREGROUND_INTERSECTION, FOREGROUND_UNION = range(4, 8)
-FURTHER = 8
-
-BOUNDARY = 0.02  # d, the width of boundary regions, as a share of the image's diagonal
+SIDES, FURTHER = slice(4, 8), 8  # intersection and union of the background, then of the foreground
 
 
 def predicted(logits_bnhw: Tensor) -> Tensor:
@@ -34,10 +30,10 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tu
     """Return intersection and union of the boundary regions of two masks (H, W) uint8, in pixels.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
-    to which the image's border belongs; the diagonal is that of the rectangle of all labelled pixels.
+    to which the image's border belongs; d is 0.02 of the diagonal of the rectangle of all labelled pixels.
     """
     *_, width, height = cv2.boundingRect(valid)
-    side = 2 * max(round(BOUNDARY * math.hypot(width, height)), 1) + 1
+    side = 2 * max(round(0.02 * math.hypot(width, height)), 1) + 1
     kernel = np.ones((side, side), np.uint8)
     inner = [cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true)]
     band, true_band = mask > inner[0], true > inner[1]
@@ -50,9 +46,6 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tu
 METRICS: dict[str, Callable[..., tuple[int, int]]] = {"boundary_iou": boundary_counts}
 
 
-# --- episodes --------------------------------------------------------------------------------------------------------
-
-
 def episode_records(
     number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor, further: Sequence[str] = ()
 ) -> Tensor:
@@ -60,22 +53,15 @@ def episode_records(
 
     ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``.
     """
-    valid = label_hw != IGNORE
-
-    def counts(mask: Tensor, true: Tensor) -> list[Tensor]:
-        return [(mask & true).sum(), (mask | true).sum()]
-
-    pairs = [((prediction_hw == value) & valid, label_hw == value) for value in range(1, len(class_id_n) + 1)]
-    classes = [counts(*pair) for pair in pairs]
-    background = counts((prediction_hw == 0) & valid, label_hw == 0)
-    foreground = classes[0] if len(classes) == 1 else counts((prediction_hw > 0) & valid, (label_hw > 0) & valid)
-    of_class = torch.stack([torch.stack(pair) for pair in classes])
-    sides = torch.stack([*background, *foreground]).expand(len(classes), -1)
-    columns = [torch.full_like(class_id_n, number)[:, None], class_id_n[:, None], of_class, sides]
+    hit, union, true = class_counts(prediction_hw, label_hw, len(class_id_n) + 1)
+    labelled = true.sum()  # foreground: pixels that neither calls background, and that not both do
+    sides = torch.stack([hit[0], union[0], labelled - union[0], labelled - hit[0]]).expand(len(class_id_n), -1)
+    columns = [torch.stack([torch.full_like(class_id_n, number), class_id_n, hit[1:], union[1:]], 1), sides]
     if further:
-        *masks, scored = torch.stack([*chain(*pairs), valid]).byte().cpu().numpy()
-        three = [(mask, true, scored) for mask, true in zip(masks[::2], masks[1::2])]
-        columns += [torch.tensor([METRICS[name](*of_class) for of_class in three]).to(sides) for name in further]
+        found, label = (x.byte().cpu().numpy() for x in (prediction_hw, label_hw))
+        valid = (label != IGNORE).astype(np.uint8)
+        three = [((found == i) * valid, (label == i) * valid, valid) for i in range(1, len(class_id_n) + 1)]
+        columns += [torch.tensor([METRICS[name](*masks) for masks in three]).to(sides) for name in further]
     return torch.cat(columns, 1)
 
 
@@ -95,7 +81,7 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
     episodes = np.bincount(records[:, CLASS], minlength=classes + 1)
     _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
-    sides = records[first, BACKGROUND_INTERSECTION:FURTHER].sum(0)
+    sides = records[first, SIDES].sum(0)
     pairs = zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True)
     return {
         "miou": float(mean_iou(intersection, union, episodes)),
@@ -103,9 +89,6 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
         "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
         **{name: float(mean_iou(part, whole, episodes)) for name, part, whole in pairs},
     }
-
-
-# --- ordinary segmentation -------------------------------------------------------------------------------------------
 
 
 def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
@@ -126,9 +109,6 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
     intersection, union, labelled = counts
     per_class = {str(c): _percent(intersection[c], union[c]) for c in range(1, len(union)) if labelled[c]}
     return {"miou": sum(per_class.values()) / max(len(per_class), 1), "per_class": per_class}
-
-
-# --- generalised segmentation ----------------------------------------------------------------------------------------
 
 
 def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:

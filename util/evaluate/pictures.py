@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import html
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,17 +21,15 @@ from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
-from util.data.lists.index import Index
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.jobs import Job, build_test_jobs
-from util.evaluate.metrics import NUMBER, iou_of
+from util.evaluate.metrics import iou_of
 from util.evaluate.verify import config_of
 from util.files import write_atomically
-from util.report.charts import CHARTS
-from util.report.figure import PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
+from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
 from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
@@ -41,7 +39,6 @@ from util.run.processes import World
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # which every test shows
-STREAM = 3  # of random numbers, beside those of util/data/sampling.py
 FOLDER, SHEET = "pictures", "index.html"
 EPISODES = "episodes"  # beside every result, with the charts
 PAGE = Path(__file__).with_name("contact_sheet.html")
@@ -49,23 +46,21 @@ FIGURE = """<figure data-iou="{iou:.4f}" data-class="{name}" data-kinds="{kinds}
 <figcaption><b>{iou:.1f} %</b> {name}, {query} ({kinds})</figcaption>
 <a href="{file}"><img loading="lazy" alt="{name}, {query}" src="{file}"></a>
 </figure>"""
-PHOTOS = 256  # kept in the size of a panel, 0.3 MiB each
-Records = dict[int, dict[str, np.ndarray]]  # seed -> output -> (episodes * N, 8) int64, columns as in metrics.py
+Tensors = dict[str, Tensor]
 Episode = tuple[int, int]  # seed, number
-Shown = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # panel (H, W, 3) and class ids (H, W), uint8; size as stored
 
 
 @dataclass(frozen=True)
 class Kept:
     """One episode's predictions at the size of its scored label, and its maps at their own size."""
 
-    iou: float  # of the final output, in percent
+    ious: dict[str, float]  # of each output, in percent
     predictions: dict[str, np.ndarray]  # output -> the bytes of a PNG of (H', W') uint8: 0 and 1, or base-class ids
     maps: dict[str, np.ndarray]  # name -> (h, w) float16
 
     def final(self) -> Kept:
         """Return the final prediction alone."""
-        return Kept(self.iou, {FINAL: self.predictions[FINAL]}, {})
+        return Kept(self.ious, {FINAL: self.predictions[FINAL]}, {})
 
 
 class KeptPredictions:
@@ -78,21 +73,24 @@ class KeptPredictions:
         self.wanted = wanted
         every = [(seed, number) for seed, length in episodes.items() for number in range(length)]
         self.first = every[: wanted.get(FIRST, 0)]
-        drawn = random_stream(0, STREAM).permutation(len(every))[: wanted.get(RANDOM, 0)]  # always the same ones
+        # a stream beside those of util/data/sampling.py, which always draws the same ones
+        drawn = random_stream(0, 3).permutation(len(every))[: wanted.get(RANDOM, 0)]
         self._random = [every[i] for i in drawn.tolist()]
         self._kept: dict[Episode, Kept] = {}
 
-    def add(self, seed: int, number: int, iou: float, predictions: dict[str, Tensor], maps: dict[str, Tensor]) -> None:
+    def add(self, seed: int, number: int, records: Tensors, predictions: Tensors, maps: Tensors) -> None:
         """Keep an episode if it is among the worst, the best or the random ones so far.
 
-        Predictions are classes per pixel (1, H', W'), maps (h, w) are in 0..1.
+        By output are its records, and predictions as classes per pixel (1, H', W'); maps (h, w) are in 0..1.
         """
-        ious = {episode: kept.iou for episode, kept in self._kept.items()} | {(seed, number): iou}
+        ious = {episode: kept.ious[FINAL] for episode, kept in self._kept.items()}
+        ious[seed, number] = iou_of(records[FINAL].cpu().numpy())
         wanted = {*self.chosen(ious), *self.first}
         if (seed, number) in wanted:
+            each = {name: iou_of(rows.cpu().numpy()) for name, rows in records.items()}
             masks = {name: cv2.imencode(".png", p[0].byte().cpu().numpy())[1] for name, p in predictions.items()}
             small = {name: m.half().cpu().numpy() for name, m in maps.items()}
-            self._kept[seed, number] = Kept(iou, masks, small)
+            self._kept[seed, number] = Kept(each, masks, small)
         for episode in self._kept.keys() - wanted:
             del self._kept[episode]
 
@@ -129,7 +127,7 @@ def remove_pictures(folder: Path) -> None:
         (folder / FOLDER).rmdir()
 
 
-def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
+def save_pictures(job: Job, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
     """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
     In the folder of its result they are ``episodes.png``, and ``pictures`` with an index.html; ``kept`` has their
@@ -137,25 +135,18 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
     """
     if job.kept is None:
         return
-    names, index = job.context.config.data.classes, job.images.index
-    photo = lru_cache(maxsize=PHOTOS)(partial(_photo, index))
-
-    def panels(seed: int, number: int, found: Kept) -> Panels:
-        ious = {name: iou_of(table[table[:, NUMBER] == number]) for name, table in records[seed].items()}
-        return episode_panels(job, job.samplers[seed](number), found, ious, photo)
-
+    names, entries = job.context.config.data.classes, []
     if first := job.kept.first:
-        boards = [panels(seed, number, kept[seed, number].final()) for seed, number in first]
+        boards = [episode_panels(job, job.samplers[s](n), kept[s, n].final()) for s, n in first]
         write_figure(folder / EPISODES, draw(boards), suffix)
-    entries = []
-    chosen = job.kept.chosen({episode: found.iou for episode, found in kept.items()})
+    chosen = job.kept.chosen({episode: found.ious[FINAL] for episode, found in kept.items()})
     for (seed, number), kinds in tqdm(chosen.items(), desc="draw", unit="picture", leave=False):
-        key, iou = job.samplers[seed](number), kept[seed, number].iou
+        key, found = job.samplers[seed](number), kept[seed, number]
         classes = job.images.classes_in(key.query) if job.protocol.generalised else key.classes
-        name, query = ", ".join(names[c - 1] for c in classes), index.names[key.query]
-        file = f"seed{seed}_episode{number:05d}"
+        name, query = ", ".join(names[c - 1] for c in classes), job.images.index.names[key.query]
+        file, iou = f"seed{seed}_episode{number:05d}", found.ious[FINAL]
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        write_figure(folder / FOLDER / file, draw([panels(seed, number, kept[seed, number])], caption), suffix)
+        write_figure(folder / FOLDER / file, draw([episode_panels(job, key, found)], caption), suffix)
         shown = {"name": html.escape(name), "query": html.escape(query), "kinds": " ".join(kinds)}
         entries.append((iou, FIGURE.format(iou=iou, file=f"{file}.png", **shown)))
     if entries:
@@ -165,60 +156,43 @@ def save_pictures(job: Job, records: Records, kept: dict[Episode, Kept], folder:
         write_atomically(folder / FOLDER / SHEET, text)
 
 
-def _photo(index: Index, row: int) -> Shown:
-    image, classes = index.pair(row)
-    return at_panel_size(image), at_panel_size(classes), (image.shape[0], image.shape[1])
-
-
-def episode_panels(
-    job: Job, key: EpisodeKey, found: Kept, ious: dict[str, float], photo: Callable[[int], Shown] | None = None
-) -> Panels:
-    """Return the panels of an episode: supports, query, truth, and what was kept of it with its IoU in percent."""
-    index, names, out = job.images.index, job.context.config.data.classes, []
-    photo = photo or partial(_photo, index)  # which reads the photo of a row
-    for value, way in enumerate(() if job.protocol.generalised else key.ways, 1):
-        for support, (image, classes, _) in enumerate(map(photo, way.supports), 1):
+def episode_panels(job: Job, key: EpisodeKey, kept: Kept) -> Panels:
+    """Return an episode's panels: supports, query, truth, maps, the base classes, and every output with its IoU."""
+    index, names, panels = job.images.index, job.context.config.data.classes, Panels()
+    whole = job.protocol.generalised
+    several = bool(key.others) or whole
+    for value, way in enumerate(() if whole else key.ways, 1):
+        for support, row in enumerate(way.supports, 1):
+            image, classes = map(at_panel_size, index.pair(row))
             label = numbered(classes, [index.value_of(way.class_id)]).numpy()
             label[label == 1] = value
-            drawn = labelled(image, label, SUPPORT_COLOUR, bool(key.others))
-            out.append((f"support {support}: {names[way.class_id - 1]}", drawn))
-    return out + _query(job, key, photo(key.query), found, ious)
-
-
-def _query(job: Job, key: EpisodeKey, query: Shown, kept: Kept, ious: dict[str, float]) -> Panels:
-    """Return the query's panels: photo, truth, maps, the base classes, and every two-channel output with its IoU."""
-    image, classes, stored = query
-    truth = numbered(classes, [job.images.index.value_of(class_id) for class_id in key.classes]).numpy()
-    truth = classes if job.protocol.generalised else truth  # class ids
-    several, of_all = bool(key.others) or job.protocol.generalised, job.context.config.data.classes
-    panels = [("query", image), ("truth", labelled(image, truth, TRUTH_COLOUR, several))]
+            drawn = labelled(image, label, SUPPORT_COLOUR, several)
+            panels.append((f"support {support}: {names[way.class_id - 1]}", drawn))
+    photo, ids = index.pair(key.query)
+    image, classes = at_panel_size(photo), at_panel_size(ids)
+    truth = classes if whole else numbered(classes, [index.value_of(c) for c in key.classes]).numpy()
+    panels += [("query", image), ("truth", labelled(image, truth, TRUTH_COLOUR, several))]
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
-        full = job.view.back(scored, stored, job.scored_on)
+        full = job.view.back(scored, (photo.shape[0], photo.shape[1]), job.scored_on)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 
-    predictions: dict[str, Any] = {
-        name: cv2.imdecode(png, cv2.IMREAD_UNCHANGED) for name, png in kept.predictions.items()
-    }
-    predictions[FINAL] = predictions.pop(FINAL)  # drawn last
+    masks: dict[str, Any] = {name: cv2.imdecode(png, cv2.IMREAD_UNCHANGED) for name, png in kept.predictions.items()}
+    masks[FINAL] = masks.pop(FINAL)  # drawn last
     for name, values in kept.maps.items():
-        kept_map = torch.from_numpy(values.astype(np.float32))[None, None]
-        shown = resize(kept_map, predictions[FINAL].shape)[0, 0].numpy()
+        shown = resize(torch.from_numpy(values.astype(np.float32))[None, None], masks[FINAL].shape)[0, 0].numpy()
         panels.append((f"{name} (blue 0, red 1)", heat(image, on_photo(shown))))
-    if BASE in predictions:
-        ids = on_photo(predictions.pop(BASE))
+    if BASE in masks:
+        ids = on_photo(masks.pop(BASE))
         found, counts = np.unique(ids[ids > 0], return_counts=True)
-        base = [job.context.fold.base[int(found[i]) - 1] for i in np.argsort(-counts)[:2]]
-        largest = ", ".join(job.context.config.data.classes[class_id - 1] for class_id in base)
-        panels.append((f"base: {largest or 'nothing'}", class_map(image, ids)))
-    for name, mask in predictions.items():
-        if name in ious:
-            ids, text = on_photo(mask), f"{name}, IoU {ious[name]:.1f} %"
-            if job.protocol.generalised:
-                text += "".join(f", {of_all[c - 1]}" for c in np.unique(ids) if c)
-            panels.append((text, labelled(image, ids, PREDICTION_COLOUR, several)))
+        largest = [names[job.context.fold.base[i - 1] - 1] for i in found[np.argsort(-counts)[:2]].tolist()]
+        panels.append((f"base: {', '.join(largest) or 'nothing'}", class_map(image, ids)))
+    for name, mask in masks.items():
+        ids, text = on_photo(mask), f"{name}, IoU {kept.ious[name]:.1f} %"
+        text += "".join(f", {names[c - 1]}" for c in np.unique(ids) if c) if whole else ""
+        panels.append((text, labelled(image, ids, PREDICTION_COLOUR, several)))
     return panels
 
 
@@ -275,4 +249,4 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     data = Subset(trials(job.context, sampler, job.view, (job.scored_on,)), list(episodes))
     run_pass(job.prepared, data, len(episodes), [board], world, row_name(result))
     found = [kept.final() for _, kept in sorted(seen.gathered(world).items())]
-    return [episode_panels(job, sampler(n), kept, {FINAL: kept.iou}) for n, kept in zip(episodes, found, strict=True)]
+    return [episode_panels(job, sampler(n), kept) for n, kept in zip(episodes, found, strict=True)]

@@ -23,17 +23,16 @@ from util.run.device import describe
 from util.run.input_size import in_words
 from util.run.processes import World
 
-OF_DATA = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")  # settings that a result states as such
-
 
 def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
     data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
-    out = {
+    stated = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")
+    return {
         "protocol": config.test.protocol,
         "protocol_settings": asdict(config.protocols[config.test.protocol]),
         "replayed": None,
-        **{key: getattr(data, key) for key in OF_DATA},
+        **{key: getattr(data, key) for key in stated},
         "averaged": config.test.averaged(data.shot),
         "passes": config.test.passes(data.shot),
         "dataset": data.name,
@@ -44,14 +43,11 @@ def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
         "run": str(config.run.name),
         "checkpoint": str(run.weights),
         "weights_mark": run.mark,
-        "list_source": MADE_FROM_MASKS,
-        "list_note": "",
+        "list_source": (images and images.source) or MADE_FROM_MASKS,
+        "list_note": images.note if images else "",
         "config": merged,
+        **({"list": images.digest} if images else {}),
     }
-    if images is not None:
-        source = images.source or MADE_FROM_MASKS
-        out |= {"list": images.digest, "list_source": source, "list_note": images.note}
-    return out
 
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
@@ -104,8 +100,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
 
 def track_of_weights(context: RunContext, weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
-    config, model_class = context.config, context.model_class
-    trained = weights.trained_with
+    config, model_class, trained = context.config, context.model_class, weights.trained_with
     data = weights.encoder_data if config.model.backbone() is not None else ""
     text = (model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names
     out = Track(encoder_data=data, text=text, training="none", novel_photos=None, train_shot=None)

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
-from util.evaluate.evaluate import Observer, Scoreboard, run_pass
+from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.metrics import BACKGROUND_INTERSECTION, FURTHER, INTERSECTION, NUMBER
-from util.evaluate.pictures import FIRST, KeptPredictions, Records, remove_pictures, save_pictures
+from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import result_of
-from util.report.charts import write_charts
+from util.report.figure import write_charts
 from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
-from util.report.schema import MANIFEST, RESULT, check_result, in_words
+from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe
 from util.run.processes import World, join
@@ -58,10 +59,8 @@ def test(
         folders = [RunFolder(place, world.is_main) for place in places]
         for job in jobs:
             sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
-            log.info(
-                "test %s by %s: %d images, %s, seeds %s",
-                *(job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)),
-            )
+            said = job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)
+            log.info("test %s by %s: %d images, %s, seeds %s", *said)
             wanted = {**(save_images or {}), FIRST: config.test.pictures}
             job.kept = KeptPredictions(wanted, job.episodes) if any(wanted.values()) else None
         for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
@@ -86,34 +85,27 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     scored_on = tuple(dict.fromkeys(job.scored_on for job in jobs))
     data = trials(first.context, first.samplers[seed], first.view, scored_on)
     for job in jobs:
-        job.boards[seed] = Scoreboard(
-            *(len(config.data.classes), job.scored_on, job.episodes[seed]),
-            keep=None if job.kept is None else partial(job.kept.add, seed),
-            asks_presence=job.protocol.absent > 0,
-            calibration=job.calibration,
-            further=config.test.metrics,
-        )
+        keep = None if job.kept is None else partial(job.kept.add, seed)
+        asked = job.protocol.absent > 0, job.calibration, config.test.metrics
+        job.boards[seed] = Scoreboard(len(config.data.classes), job.scored_on, job.episodes[seed], keep, *asked)
         job.shared_with = sorted({*job.shared_with, *names} - {job.name})
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
-    observers: list[Observer] = [job.boards[seed] for job in jobs]
-    longest, batch = max(job.episodes[seed] for job in jobs), 1 if config.test.adapt else config.test.batch
-    run_pass(first.prepared, data, longest, observers, world, label, batch, config.data.workers, cache)
+    boards, batch = [job.boards[seed] for job in jobs], 1 if config.test.adapt else config.test.batch
+    longest = max(job.episodes[seed] for job in jobs)
+    run_pass(first.prepared, data, longest, boards, world, label, batch, config.data.workers, cache)
     if cache is not None:
-        log.info("%s: %s", label, cache.report())
+        log.info("%s: %s", label, cache)
     for job in jobs:
         job.seconds += time.monotonic() - started
 
 
 def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
-    per_seed, records = [], {}
-    for seed in job.samplers:
-        scores, records[seed] = job.boards[seed].gather(world)
-        per_seed.append(scores)
+    per_seed, records = zip(*(job.boards[seed].gather(world) for seed in job.samplers))
     kept = {} if job.kept is None else job.kept.gathered(world)
-    result = check_result(result_of(job, per_seed, world), str(folder.path / RESULT))
+    result = check_result(result_of(job, [*per_seed], world), folder.path / RESULT)
     if not world.is_main:
         folder.close()
         return result
@@ -121,26 +113,21 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     remove_pictures(folder.path)
     folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
     folder.describe(to_dict(job.context.config))
-    log.info(
-        "%s, list %s\n%s\n%s\n\n%s",
-        title(result),
-        result["list_source"] or "made from the masks",
-        in_words({result["shot"]: result["track"]}),
-        format(score_table(result), form),
-        format(class_table(result), form),
-    )
-    if result["classes_without_episodes"]:
-        log.info("%d classes have no episode and are in no mean", result["classes_without_episodes"])
+    said = [f"{title(result)}, list {result['list_source']}", in_words({result["shot"]: result["track"]})]
+    said += [format(score_table(result), form), "", format(class_table(result), form)]
+    if missing := result["classes_without_episodes"]:
+        said.append(f"{missing} classes have no episode and are in no mean")
+    log.info("%s", "\n".join(said))
     write_charts(folder.path, figures, result)
-    save_pictures(job, records, kept, folder.path, title(result), figures)
+    save_pictures(job, kept, folder.path, title(result), figures)
     folder.write_json(RESULT, result)
     log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
 
 
-def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
-    """Return every episode of a job with its counts; ``averaged``: the views of its predictions, in words."""
+def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], averaged: str) -> Manifest:
+    """Return every episode of a job with its counts, from each seed's records by output; ``averaged``: in words."""
     data, names, ways = job.context.config.data, job.images.index.names, job.protocol.ways
     header = {
         "dataset": data.name,
@@ -158,19 +145,17 @@ def _manifest(job: Job, records: Records, averaged: str) -> Manifest:
     if whole:  # all episodes of a run have its supports
         runs = {seed: described(sampler(0), names) for seed, sampler in job.samplers.items()}
         header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
-    for seed, outputs in records.items():
-        presence, numbers = job.boards[seed].presence, np.unique(next(iter(outputs.values()))[:, NUMBER])
+    for (seed, sampler), outputs in zip(job.samplers.items(), records, strict=True):
+        presence, numbers = job.boards[seed].presence, np.unique(outputs[FINAL][:, NUMBER])
         tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
         for place, number in enumerate(numbers.tolist()):
-            key = job.samplers[seed](number)
+            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
             own = {"query": names[key.query]} if whole else described(key, names)
             episode = {"seed": seed, "number": number, **own}
             if number in presence:
                 episode["presence"] = presence[number][1]
-            of_episode = {name: table[place] for name, table in tables.items()}
             episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
-            for i, metric in enumerate(job.context.config.test.metrics):
-                first = FURTHER + 2 * i
+            for first, metric in zip(count(FURTHER, 2), job.context.config.test.metrics):
                 episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
             out.episodes.append(episode)
     return out
@@ -180,6 +165,6 @@ def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
     if whole:
         return {str(c): pair for _, c, *pair in records.tolist()}
-    of_classes = records[:, INTERSECTION:BACKGROUND_INTERSECTION].ravel().tolist()
-    background, foreground = records[0, BACKGROUND_INTERSECTION:FURTHER].reshape(2, 2).tolist()
+    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
+    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
     return of_classes + (foreground if len(records) > 1 else []) + background

@@ -9,7 +9,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from model.common.adaptation import NotLearnt, adaptable, fit
 from model.common.ops import in_float32, resize
 from model.contract import FewShotModel
-from model.episode import CachedFeatures, Episode, EpisodeOfOriginalSizes, Output
+from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
@@ -39,25 +39,18 @@ class TtaView:
     factor: float
     mirrored: bool
 
-    def size(self, x: Tensor) -> tuple[int, int]:
-        """Return height and width of the view of maps (..., H, W)."""
-        height, width = (max(round(self.factor * side), 1) for side in x.shape[-2:])
-        return height, width
-
     def image(self, image: Tensor) -> Tensor:
         """Return the view of images (..., 3, H, W), float32 if they are resized."""
-        size = self.size(image)
-        if size != tuple(image.shape[-2:]):
+        size = [max(round(self.factor * side), 1) for side in image.shape[-2:]]
+        if size != list(image.shape[-2:]):
             image = resize(image.flatten(0, -4).float(), size).unflatten(0, image.shape[:-3])
         return image.flip(-1) if self.mirrored else image
 
     def label(self, label: Tensor) -> Tensor:
         """Return the view of label maps (..., H, W): nearest pixels, on the grid that ``image`` interpolates on."""
-        rows, columns = (
-            torch.linspace(0, length - 1, wanted, device=label.device).round().long()
-            for length, wanted in zip(label.shape[-2:], self.size(label))
-        )
-        label = label[..., rows[:, None], columns]
+        for axis, side in ((-2, label.shape[-2]), (-1, label.shape[-1])):
+            places = torch.linspace(0, side - 1, max(round(self.factor * side), 1), device=label.device)
+            label = label.index_select(axis, places.round().long())
         return label.flip(-1) if self.mirrored else label
 
     @in_float32
@@ -71,7 +64,7 @@ class TtaView:
 class CachedByView:
     """The cached features of an image in every view."""
 
-    by_view: list[CachedFeatures]
+    by_view: list[Any]  # ``CachedFeatures``
 
     @property
     def nbytes(self) -> int:
@@ -103,19 +96,17 @@ class TestTimeAugmentation(Steps):
     """Networks, one per factor, that see an episode in turn: ``maps``, which are only displayed, are the first pass's.
 
     A factor is relative to the size of the images that ``forward`` gets, and its network is built for that size. With
-    ``flip`` every network also sees its images mirrored; with ``each_support_alone`` the networks take one shot, and
-    every support is seen in passes of its own.
+    ``flip`` every network also sees its images mirrored; with ``alone`` the networks take one shot, and every support
+    is seen in passes of its own.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    def __init__(
-        self, networks: Sequence[FewShotModel], factors: Sequence[float], flip: bool, each_support_alone: bool
-    ):
+    def __init__(self, networks: Sequence[FewShotModel], factors: Sequence[float], flip: bool, alone: bool):
         super().__init__(networks)
         sides = (False, True) if flip else (False,)
         self.views = [(n, TtaView(f, mirrored)) for n, f in zip(networks, factors) for mirrored in sides]
-        self.each_support_alone = each_support_alone
+        self.alone = alone
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the averaged outputs at the query's size."""
@@ -124,52 +115,38 @@ class TestTimeAugmentation(Steps):
         passes, size = 0, episodes[0].query.shape[-2:]
         for number, (network, view) in enumerate(self.views):
             seen = [_seen(episode, view, number) for episode in episodes]
-            for each in zip(*map(_one_by_one, seen)) if self.each_support_alone else [seen]:
+            for each in zip(*map(_one_by_one, seen)) if self.alone else [seen]:
                 output = predicted_by(network, each)
                 passes, maps = passes + 1, maps if passes else output.maps
                 for name, logits in scored_outputs(output).items():
-                    probability = view.back(logits, size)
-                    sums[name] = sums[name] + probability if name in sums else probability
+                    sums[name] = sums.get(name, 0) + view.back(logits, size)
         least = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
         averages = {name: (total / passes).clamp_min(least).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
 
-    # --- called by the feature cache, image by image -----------------------------------------------------------------
-
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
         """Return the cached features of a support (1, 1, 3, H, W) with its label (1, 1, H, W), None for none."""
-        return _cached([n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views])
+        by_view = [n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views]
+        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
 
     def cache_query(self, query: Tensor) -> CachedByView | None:
         """Return the cached features of a query (1, 3, H, W), None if there are none."""
-        return _cached([n.cache_query(view.image(query)) for n, view in self.views])
-
-
-def _cached(by_view: list[CachedFeatures | None]) -> CachedByView | None:
-    kept = [features for features in by_view if features is not None]
-    return CachedByView(kept) if len(kept) == len(by_view) else None
+        by_view = [n.cache_query(view.image(query)) for n, view in self.views]
+        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
 
 
 def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
     """Return an episode in the view of a number, query and supports alike, with the cached features of this view."""
-
-    def of_shots(change: Callable[[Tensor], Tensor], shots: Any) -> Any:
-        return list(map(change, shots)) if isinstance(shots, list) else change(shots)
-
-    def of_view(cached: list[CachedFeatures] | None) -> list[CachedFeatures] | None:
-        return None if cached is None else [cast(CachedByView, kept).by_view[number] for kept in cached]
-
-    base_label = episode.query_base_label
-    return replace(
-        episode,
-        query=view.image(episode.query),
-        query_label=view.label(episode.query_label),
-        support=of_shots(view.image, episode.support),
-        support_label=of_shots(view.label, episode.support_label),
-        query_base_label=None if base_label is None else view.label(base_label),
-        cached_support=of_view(episode.cached_support),
-        cached_query=of_view(episode.cached_query),
-    )
+    changes: dict[str, Callable] = {
+        **dict.fromkeys(("query", "support"), view.image),
+        **dict.fromkeys(("query_label", "support_label", "query_base_label"), view.label),
+        **dict.fromkeys(("cached_support", "cached_query"), lambda kept: kept.by_view[number]),
+    }
+    seen: dict[str, Any] = {}
+    for name, change in changes.items():
+        if (given := getattr(episode, name)) is not None:
+            seen[name] = [*map(change, given)] if isinstance(given, list) else change(given)
+    return replace(episode, **seen)
 
 
 def _one_by_one(episode: Episode) -> Iterator[Episode]:
@@ -229,30 +206,24 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
             than it can.
         Mismatch: no layer of the network can be adapted.
     """
-    of_passes = _in_passes(network, context, view, shots)
-    return WithEdges(of_passes) if context.config.test.edges else of_passes
-
-
-def _in_passes(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
-    """Return the network averaged or adapted."""
-    test = context.config.test
+    out: nn.Module = network
+    test, networks = context.config.test, list[FewShotModel]()
     plain = test.passes(shots) == 1 and test.scales == PLAIN_SCALES
     if test.adapt:
         if shots == 1 or not plain or context.config.run.compile:
             others = "test.flip, test.scales, test.fuse and run.compile"
             raise UserError(f"test.adapt: takes episodes of two shots or more; leave out {others}")
-        return AdaptedToSupports(network, context.config.run.seed)
-    if plain:
-        return network
-    factors = real_scales(context.config, view)
-    networks = []
-    for factor in factors:
-        side, other = round(factor * view.side), network
-        if view.rule != ORIGINAL and side != network.task.size:
-            other = build_model(context.config, context.text_width, side, network.task.base_classes)
-            try:
-                other.load_state_dict(network.state_dict(), assign=True)  # no copy
-            except RuntimeError:
-                raise UserError(f"test.scales: these weights of {network.title} fit no side of {side} px") from None
-        networks.append(other)
-    return TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
+        out = AdaptedToSupports(network, context.config.run.seed)
+    elif not plain:
+        factors = real_scales(context.config, view)
+        for factor in factors:
+            side, other = round(factor * view.side), network
+            if view.rule != ORIGINAL and side != network.task.size:
+                other = build_model(context.config, context.text_width, side, network.task.base_classes)
+                try:
+                    other.load_state_dict(network.state_dict(), assign=True)  # no copy
+                except RuntimeError:
+                    raise UserError(f"test.scales: these weights of {network.title} fit no side of {side} px") from None
+            networks.append(other)
+        out = TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
+    return WithEdges(out) if test.edges else out

@@ -41,26 +41,23 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
 
     UserError: a path holds no result, or a file that is none.
     """
-    texts, outcomes = list[str](), set[str]()
+    texts, differs = list[str](), False
     for path in find_results(list(paths)):
         result = read_result(path)
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         note = [f"{missing} classes have no episode and are in no mean"] if missing else []
-        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict(result, checks)]))
-        outcomes |= {outcome for outcome, _ in checks.values()}
+        wrong, unchecked = (
+            ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == one)
+            for one in (DIFFERS, UNCHECKED)
+        )
+        verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
+        verdict += f"; not the protocol's number ({', '.join(marks)})" if (marks := departures(result)) else ""
+        verdict = f"verification failed ({wrong}): score the run again" if wrong else verdict
+        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict]))
+        differs |= bool(wrong)
     print("\n\n".join(texts))
-    return int(DIFFERS in outcomes)
-
-
-def verdict(result: Result, checks: Checks) -> str:
-    """Return the conclusion, as a sentence."""
-    if wrong := ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS):
-        return f"verification failed ({wrong}): score the run again"
-    unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
-    marks = ", ".join(departures(result))
-    whole = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
-    return f"{whole}; not the protocol's number ({marks})" if marks else whole
+    return int(differs)
 
 
 def checks_of(path: Path, result: Result) -> Checks:
@@ -112,27 +109,20 @@ def changed_since(config: Config, result: Result) -> str:
     """
     protocol = config.protocols[config.test.protocol]
     with suppress(UserError):
-        images = images_for_protocol(make_run_context(config), False, protocol, False)
-        if reason := _list_difference(result, images):
-            return f"its list {reason}"
-    with suppress(UserError):
-        return _weights_difference(result, make_run_context(config), view_of(config, protocol).side or None)
+        context = make_run_context(config)
+        with suppress(UserError):  # no data
+            if reason := _list_difference(result, images_for_protocol(context, False, protocol, False)):
+                return f"its list {reason}"
+        return _weights_difference(result, context, view_of(config, protocol).side or None)
     return ""
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
     """Return in words which score is not that of the episodes' counts, '' if all are."""
     for seed, rows, of_seed in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
-        for name, scores in of_seed.items():
-            if name != BASE:  # whose counts an episode does not hold
-                counted = (_counted_channels if "novel" in scores else _counted)(rows, name)
-                if "presence_accuracy" in scores:
-                    pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
-                    shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels)]
-                    score = [float(row["presence"]) for row in rows]
-                    counted |= presence_scores([own > 0 for own in pixels], score, shown)
-                if difference := _difference(scores, counted):
-                    return f"seed {seed}, {name}: {difference}"
+        for name, scores in of_seed.items():  # of the base classes an episode holds no counts
+            if name != BASE and (difference := _difference(scores, _counted(rows, name))):
+                return f"seed {seed}, {name}: {difference}"
     return _difference(result, over_seeds(result["per_seed"]))
 
 
@@ -149,21 +139,23 @@ def _difference(given: Any, counted: dict[str, Any]) -> str:
 
 
 def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return ``miou``, ``fb_iou``, ``per_class`` and further metrics in percent, from one seed's episodes."""
+    """Return an output's scores in percent from one seed's episodes, which name the novel classes."""
+    if isinstance(rows[0]["outputs"][name], dict):
+        novel = [class_id for class_id, _ in ways_of(rows[0])]
+        counts = [(i, int(c), *pair) for i, row in enumerate(rows) for c, pair in row["outputs"][name].items()]
+        return generalised_scores(np.array(counts), sorted({c for _, c, *_ in counts} - {0, *novel}), novel)
     records, further = [], [metric for metric in METRICS if metric in rows[0]]
     for number, row in enumerate(rows):
         sides = row["outputs"][name][-4:]  # foreground and background
         for i, (_, *way) in enumerate(counts_of(row, name)):
             pairs = [count for metric in further for count in row[metric][name][2 * i : 2 * i + 2]]
             records.append((number, *way, *sides[2:], *sides[:2], *pairs))
-    return episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
-
-
-def _counted_channels(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the scores of generalised segmentation in percent, from one seed's episodes, which name the novel ones."""
-    novel = [class_id for class_id, _ in ways_of(rows[0])]
-    counts = [(i, int(c), *pair) for i, row in enumerate(rows) for c, pair in row["outputs"][name].items()]
-    return generalised_scores(np.array(counts), sorted({c for _, c, *_ in counts} - {0, *novel}), novel)
+    out = episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
+    if name == FINAL and "presence" in rows[0]:
+        pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
+        shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels)]
+        out |= presence_scores([own > 0 for own in pixels], [float(row["presence"]) for row in rows], shown)
+    return out
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:
@@ -175,8 +167,7 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
 def _list_difference(result: Result, images: ImageList) -> str:
     if images.digest != result["list"]:
         return f"is {images.digest[:8]} today"
-    same = images.files_digest == result.get("photos", images.files_digest)
-    return "" if same else "has photos or masks of other sizes today"
+    return "" if images.files_digest == result["photos"] else "has photos or masks of other sizes today"
 
 
 def _weights_difference(result: Result, context: RunContext, side: int | None) -> str:

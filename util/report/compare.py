@@ -13,8 +13,7 @@ from util.errors import UserError, nearest
 from util.report.schema import FINAL, MANIFEST, NETWORK, counts_of, find_results, mean_iou
 from util.report.table import Table
 
-DRAWS, SEED = 2000, 0  # number of bootstrap samples, and their seed
-CHUNK = 100  # samples computed at once
+DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 
 
 def compare(*runs: Path, output: str = FINAL) -> Table:
@@ -55,13 +54,10 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     ]
     if pairs > 1:
         out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
+    verdict = "not significant: the interval contains 0" if low <= 0 <= high else "significant: the interval excludes 0"
     if len({*notes}) > 1 and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
-        out.notes.append("scored differently: the difference is that of the scoring too, no verdict on the systems")
-    else:
-        significant = (
-            "not significant: the interval contains 0" if low <= 0 <= high else "significant: the interval excludes 0"
-        )
-        out.notes.append(significant)
+        verdict = "scored differently: the difference is that of the scoring too, no verdict on the systems"
+    out.notes.append(verdict)
     return out
 
 
@@ -87,8 +83,7 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
         if output not in (known := episode.get("outputs", {})):
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
     protocol = head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else "")
-    scored = f"scored on {head.get('scored_on', 'unknown')}"
-    words = [protocol, scored, steps, "QUICK LOOK" if head.get("quick_look") else ""]
+    words = [protocol, f"scored on {head.get('scored_on', 'unknown')}", steps, "QUICK LOOK" * head.get("quick_look", 0)]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
     return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
 
@@ -100,10 +95,12 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
     same query image are not independent. In each, mIoU is computed for each run and seed, then averaged. Given are
     ``_sums_by_query`` of the runs of system A, and of system B, all on the same episodes.
     """
-    random = np.random.Generator(np.random.PCG64(SEED))
+    random = np.random.Generator(np.random.PCG64(0))
     most = max(sums.shape[3] for sums in (*firsts, *seconds))  # runs may predict different classes
-    wide = [[np.pad(x, [(0, 0)] * 3 + [(0, most - x.shape[3]), (0, 0)]) for x in side] for side in (firsts, seconds)]
-    tables = [np.concatenate(side) for side in wide]
+    tables = [
+        np.concatenate([np.pad(x, [(0, 0)] * 3 + [(0, most - x.shape[3]), (0, 0)]) for x in side])
+        for side in (firsts, seconds)
+    ]
     queries = tables[0].shape[1]
     draws = []
     for _ in range(0, DRAWS, CHUNK):

@@ -1,14 +1,15 @@
 """The paper's tables from result files: folds, mean and FB-IoU beside published rows, and the IoU of each class."""
 
+from collections import defaultdict
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.report.result_table import HELD, SCORES, class_names, is_generalised, protocol_title
+from util.report.result_table import SCORES, class_names, protocol_title
 from util.report.rows import Column, Result, Row, cell_of, check_mixture, measured_rows, published_rows, row_name
-from util.report.schema import BASE, FINAL, NETWORK, NOT_STATED, SMALLER_IS_BETTER, find_results, in_words, read_result
+from util.report.schema import BASE, FINAL, NETWORK, NOT_STATED, SMALLER_IS_BETTER, find_results, read_result
 from util.report.table import Table
 
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
@@ -36,17 +37,16 @@ def table(
     shots = sorted({r["shot"] for r in results.values()})
     places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
     quoted_from = first["dataset"] if not across else "crossdomain" if {*places} == CROSS_DOMAIN else ""
-    further = sorted({key for r in results.values() for key in r["mean"][output]} - set(HELD))
-    whole, present = is_generalised(first), sorted({r[by] for r in results.values()})
+    further = sorted({key for r in results.values() for key in r["mean"][output]} - {"miou", "fb_iou"})
+    whole, present = "novel" in first["mean"][FINAL], sorted({r[by] for r in results.values()})
     scores = [] if across else [key for key in SCORES if key in further] if whole else ["fb_iou", *further]
     of_one = [(*present, key) for key in scores] if len(present) < min(2, len(places)) else []
     if whole:  # base, novel and their mean of every fold that is there
         of_one = of_one or [(fold, key) for fold in present for key in ("base", "novel")]
     shown = present if whole else places
     columns = [(shot, c) for shot in shots for c in (*shown, *of_one, "mean", *scores, "seconds")]
-    quoted, omitted = published_rows(
-        quoted_from, shots, first["fold_rule"], first["folds"] if whole else None, published
-    )
+    of_folds = first["fold_rule"], first["folds"] if whole else None
+    quoted, omitted = published_rows(quoted_from, shots, *of_folds, published)
     rows = [*quoted, *measured_rows(results, output, places, by)]
     out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
     out.notes = [
@@ -73,7 +73,7 @@ def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = N
     columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
     for shot, i in columns:
         doubted = any(cell.doubts for (own, _), cell in rows[i].cells.items() if own == shot)
-        out.header.append(rows[i].method + letters[in_words(rows[i].tracks)] + DOUBTFUL * doubted)
+        out.header.append(rows[i].method + letters[rows[i].track] + DOUBTFUL * doubted)
         out.groups.append(f"{shot}-shot")
     for fold in sorted({r["fold"] for r in results.values()}):
         out.ruled |= {len(out.rows)} - {0}
@@ -94,7 +94,7 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
     """
     found = {path: read_result(path) for path in find_results(paths)}
     results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
-    of_cells: dict[tuple, list[tuple[tuple[bool, ...], Path]]] = {}
+    of_cells = defaultdict[tuple, list[tuple[tuple[bool, ...], Path]]](list)
     for path, r in results.items():
         rank = r["quick_look"], r["other_seeds"], output != FINAL and EDGES in r["averaged"]
         if output != FINAL:
@@ -102,7 +102,7 @@ def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) 
             for scores in (r["mean"], r["deviation"], *r["per_seed"]):  # without edges it is the network's
                 scores.setdefault(NETWORK, scores[FINAL])
         if not r["fold_mismatch"]:
-            of_cells.setdefault(cell_of(r), []).append((rank, path))
+            of_cells[cell_of(r)].append((rank, path))
     elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
     best = sorted(path for ranked in of_cells.values() for rank, path in ranked if rank == min(ranked)[0])
     if not best:
@@ -122,28 +122,28 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
     letters, notes = _explained(rows)
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
-    leading = ["method", "protocol", *(["parameters M (learnt)"] if any(row.parameters != "-" for row in rows) else [])]
+    leading = ["method", "protocol", "parameters M (learnt)"]
     groups = [*[""] * len(leading), *(f"{shot}-shot" for shot, _ in columns)]
     out = Table([*leading, *(_heading(place) for _, place in columns)], [], groups)
-    names = out.headings()[len(leading) :]
-    facts: list[dict[str, str]] = []
+    facts = defaultdict[str, list[str]](list)
     for i, row in enumerate(rows):
-        head = [row.method, row.protocol, row.parameters][: len(leading)]
-        out.rows.append([*head, *map(row.text, columns)])
-        track, why = in_words(row.tracks), ", ".join(row.doubts)
-        out.marks[i, 0] = (f" [{sources.index(row.source) + 1}]" if row.source else "") + letters[track]
-        cells = {j: row.cells[column] for j, column in enumerate(columns) if column in row.cells and not row.source}
-        spread = {j: cell.spread for j, cell in cells.items() if cell.spread is not None}
-        for j, cell in cells.items():
-            mark = f" +- {spread[j]:.1f}{MEASURED}" if j in spread else MEASURED
-            out.marks[i, j + len(leading)] = mark + (DOUBTFUL if cell.doubts else "")
-        origin = "quoted" if row.source else f"measured ({why})" if why else "measured"
-        facts.append({"track": track, "origin": origin, "source": row.source or ""})
-        facts[-1]["standard deviation"] = "; ".join(f"{names[j]} {value:.2f}" for j, value in spread.items())
-        facts[-1]["over"] = "; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items())
-    of_seeds = dict.fromkeys(filter(None, (fact["over"] for fact in facts)))
+        out.rows.append([row.method, row.protocol, row.parameters, *map(row.text, columns)])
+        out.marks[i, 0] = (f" [{sources.index(row.source) + 1}]" if row.source else "") + letters[row.track]
+        spread, why = [], ", ".join(row.doubts)
+        for j, (name, column) in enumerate(zip(out.headings()[len(leading) :], columns), len(leading)):
+            if row.source or column not in row.cells:
+                continue
+            _, deviation, doubts = row.cells[column]
+            out.marks[i, j] = ("" if deviation is None else f" +- {deviation:.1f}") + MEASURED + DOUBTFUL * bool(doubts)
+            spread += [] if deviation is None else [f"{name} {deviation:.2f}"]
+        facts["track"].append(row.track)
+        facts["origin"].append("quoted" if row.source else f"measured ({why})" if why else "measured")
+        facts["source"].append(row.source or "")
+        facts["standard deviation"].append("; ".join(spread))
+        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
+    of_seeds = dict.fromkeys(filter(None, facts["over"]))
     notes += [f"+-: standard deviation (population) over {seeds}." for seeds in of_seeds]
-    out.facts = {name: [fact[name] for fact in facts] for name in list(facts[0])[: 5 if of_seeds else 3]}
+    out.facts = dict(list(facts.items())[: 5 if of_seeds else 3])
     out.best = {(i, j) for j, column in enumerate(columns, len(leading)) for i in _best(rows, column)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
     out.notes = [*notes, *(f"[{number}] {source}." for number, source in enumerate(sources, 1))]
@@ -160,7 +160,7 @@ def _heading(place: Any) -> str:
 def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
     """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
     names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-    tracks = dict.fromkeys(in_words(row.tracks) for row in rows)
+    tracks = dict.fromkeys(row.track for row in rows)
     marks = {track: f" ({name})" if len(tracks) > 1 else "" for track, name in zip(tracks, names)}
     notes = [f"{mark.strip() or 'all'}: {track}." for track, mark in marks.items()]
     if doubts := dict.fromkeys(why for row in rows for why in row.doubts):
@@ -176,22 +176,21 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     """
     key = column[1][1] if isinstance(column[1], tuple) else column[1]
     best = min if key in SMALLER_IS_BETTER else max
-    groups: dict[tuple, list[tuple[float, int]]] = {}
+    groups = defaultdict[tuple, list[tuple[float, int]]](list)
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]
         if column in row.cells and protocol != NOT_STATED:
-            group = protocol, row.encoder, in_words(row.tracks), row.cells[column].doubts
-            groups.setdefault(group, []).append((float(row.text(column)), i))
+            group = protocol, row.encoder, row.track, row.cells[column].doubts
+            groups[group].append((float(row.text(column)), i))
     return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
 
 
 def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
-    spread = result["deviation"][output]["miou"]
-    several = f", deviation over seeds {spread:.2f}" if len(result["seeds"]) > 1 else ""
+    r, seeds = result, ", ".join(map(str, result["seeds"]))
+    seeds += f", deviation over seeds {r['deviation'][output]['miou']:.2f}" if len(r["seeds"]) > 1 else ""
     return (
-        f"{row_name(result)}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
-        f"{result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}{several}; {result['input']}; "
-        f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
-        f"{result['date'][:10]}, {result['device']}: {path}"
+        f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}; "
+        f"{r['input']}; list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, "
+        f"{r['device']}: {path}"
     )

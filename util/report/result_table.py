@@ -7,7 +7,6 @@ from typing import Any
 from util.report.schema import BASE, FINAL
 from util.report.table import Table
 
-HELD = ("miou", "fb_iou")  # scores of every table
 SCORES = {  # the first columns; a further metric's column is named by its key
     "miou": "mIoU %",
     "fb_iou": "FB-IoU %",
@@ -30,10 +29,9 @@ def score_table(result: dict[str, Any]) -> Table:
     """Return the table of a result: one row per output, each score as mean (and deviation) over seeds."""
     there = {key for scores in result["mean"].values() for key in scores}
     keys = [key for key in SCORES if key in there] + sorted(there - SCORES.keys())
-    several = len(result["seeds"]) > 1
-    rows = []
+    several, rows = len(result["seeds"]) > 1, []
     for name, scores in result["mean"].items():
-        spread = {key: f" +- {result['deviation'][name][key]:.2f}" if several else "" for key in scores}
+        spread = {key: f" +- {value:.2f}" * several for key, value in result["deviation"][name].items()}
         rows.append([name, *(f"{scores[key]:.2f}{spread[key]}" if key in scores else "-" for key in keys)])
     return Table(["output", *(str(SCORES.get(key, key)) for key in keys)], rows)
 
@@ -57,22 +55,17 @@ def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:
     """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
-    if not is_generalised(result):
+    if "novel" not in result["mean"][FINAL]:
         return result["novel"]
     base = {str(i): name for i, name in enumerate(result["config"]["data"]["classes"], 1)}
     return {"0": "background", **{c: n for c, n in base.items() if c not in result["novel"]}, **result["novel"]}
 
 
-def is_generalised(result: dict[str, Any]) -> bool:
-    """Return whether a result is of base and novel classes in one map."""
-    return "novel" in result["mean"][FINAL]
-
-
 def protocol_table(results: list[dict[str, Any]]) -> Table:
     """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
-    rows, first = [], results[0]["mean"]["final"]["miou"]
+    rows, first = [], results[0]["mean"][FINAL]["miou"]
     for result in results:
-        scores, marks = result["mean"]["final"], ", ".join(departures(result))
+        scores, marks = result["mean"][FINAL], ", ".join(departures(result))
         name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
         cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
         fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
@@ -92,13 +85,13 @@ def title(result: dict[str, Any]) -> str:
 def departures(result: dict[str, Any]) -> dict[str, str]:
     """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
     own, entry, replayed = result["seeds"], result["protocol_settings"], result["replayed"]
-    seeds = f"{len(own)} of {len(entry['seeds'])} seeds"
     whole = "" if replayed else f" of {entry['episodes']}"
+    fewer = f"{len(own)} of {len(entry['seeds'])} seeds" if set(own) < set(entry["seeds"]) else ""
     marks = {
         "weights of another fold": (result["fold_mismatch"], ""),
         "trained with other settings": (result["trained_otherwise"], "; ".join(result["trained_otherwise"][:3])),
         "quick look": (result["quick_look"], f"{result['episodes']}{whole} episodes"),
-        seeds if set(own) < set(entry["seeds"]) else "other seeds than the protocol's": (result["other_seeds"], ""),
+        fewer or "other seeds than the protocol's": (result["other_seeds"], ""),
         "replay": (replayed, Path(replayed or "").name),
         AVERAGED: (result["averaged"], passes_in_words(result)),
     }
@@ -115,7 +108,7 @@ def protocol_title(result: dict[str, Any]) -> str:
     """Return the full name of a result's protocol: with the fold rule and, where there are several, the list."""
     origin = ""
     if result["list_source"] != MADE_FROM_MASKS:
-        origin = ", own list" if result["config"].get("data", {}).get("test_fold_list") else ", published list"
-    elif result["protocol_settings"].get("query") == "pairs" or result["list_note"]:
+        origin = ", own list" if result["config"]["data"].get("test_fold_list") else ", published list"
+    elif result["protocol_settings"]["query"] == "pairs" or result["list_note"]:
         origin = f", pairs by {result['min_pixels']} pixels"
     return f"{result['protocol']} ({result['fold_rule']} folds{'' if result['replayed'] else origin})"

@@ -43,27 +43,26 @@ class Row:
     parameters: str = "-"  # in millions
 
     @property
+    def track(self) -> str:
+        """Its tracks in words."""
+        return in_words(self.tracks)
+
+    @property
     def doubts(self) -> list[str]:
         """The doubts about its cells, each once."""
         return list(dict.fromkeys(why for cell in self.cells.values() for why in cell.doubts))
 
     def text(self, column: Column) -> str:
         """Return the number of a column without its marks, a dash if there is none."""
-        return (
-            f"{self.cells[column].value:{'.3g' if column[1] == 'seconds' else '.1f'}}" if column in self.cells else "-"
-        )
+        form = ".3g" if column[1] == "seconds" else ".1f"
+        return f"{self.cells[column].value:{form}}" if column in self.cells else "-"
 
 
 def cell_of(result: Result) -> tuple:
-    """Return the key of a result's cell in the table, with its training's seed."""
-    keys = "protocol", "shot", "dataset", "fold"
-    return row_name(result), *(result[key] for key in keys), _training_seed(result)
-
-
-def _training_seed(result: Result) -> int | None:
-    """Return the seed of the training of a result's weights, None without one; of a planned result as planned."""
-    stages = result.get("training", [{"seed": result["config"].get("run", {}).get("seed")}])
-    return stages[-1].get("seed") if stages else None
+    """Return the key of a result's cell in the table; the seed of its training, None without one, comes last."""
+    stages = result.get("training", [result["config"]["run"]])  # of a planned result as planned
+    seed = stages[-1].get("seed") if stages else None
+    return row_name(result), *(result[key] for key in ("protocol", "shot", "dataset", "fold")), seed
 
 
 def row_name(result: Result) -> str:
@@ -74,10 +73,9 @@ def row_name(result: Result) -> str:
     words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"(split|seed)\d+", w)]
     name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
     mark = result["weights_mark"]
-    if mark == "foreign":
-        trained_elsewhere = result["config"].get("test", {}).get("trained_on")
-        place = re.sub(r"split\d+", "split", "/".join(Path(result["checkpoint"]).parts[-3:]))  # folds share a row
-        mark = "" if trained_elsewhere else place
+    if mark == "foreign":  # named by its place, where folds share a row
+        place = re.sub(r"split\d+", "split", "/".join(Path(result["checkpoint"]).parts[-3:]))
+        mark = "" if result["config"]["test"].get("trained_on") else place
     return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
@@ -90,15 +88,14 @@ def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
     for path, r in results.items():
         method, _, shot, dataset, fold, _ = cell = cell_of(r)
         if cell in seen:
-            raise UserError(
-                f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}; name only one of them"
-            )
+            both = f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}"
+            raise UserError(f"{both}; name only one of them")
         seen[cell] = path, None
         terms = {
             ("data set",): across or dataset,
             ("protocol",): protocol_title(r),
             ("number of folds",): across or r["folds"],
-            ("data.fold_classes",): across or r["config"].get("data", {}).get("fold_classes"),
+            ("data.fold_classes",): across or r["config"]["data"].get("fold_classes"),
             # the side is of the network: notes state it, and means mark another
             ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k not in ("list_file", "side")},
             ("data.min_pixels",): across or r["min_pixels"],
@@ -118,8 +115,7 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
     A cell is the mean over the trainings with different seeds, and its spread their standard deviation; with one
     training that over the seeds of the test. Doubts about a result are about its cells and all means.
     """
-    rows: dict[str, Row] = {}
-    groups: dict[tuple[str, int], list[Result]] = {}
+    rows, groups = dict[str, Row](), dict[tuple[str, int], list[Result]]()
     for r in results.values():
         groups.setdefault((row_name(r), r["shot"]), []).append(r)
     for (method, shot), found in groups.items():
@@ -127,7 +123,7 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
         several = len(found) > len(there)  # trainings of one place; else they make one, whatever their seeds
         trainings: dict[int, dict[Any, Result]] = {}
         for r in found:
-            trainings.setdefault((_training_seed(r) or 0) if several else 0, {})[r[by]] = r
+            trainings.setdefault((cell_of(r)[-1] or 0) if several else 0, {})[r[by]] = r
         seeds = sorted(trainings)
         of_each = samples = [_scores(trainings[seed], output, places) for seed in seeds]
         if not several:
@@ -141,17 +137,16 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
         for column in dict.fromkeys(c for scores in of_each for c in scores):
             value, spread = ([one[column] for one in scores if column in one] for scores in (of_each, samples))
             place = column[0] if isinstance(column, tuple) else column
-            own = [r for r in found if place in (r[by], *({place} - there))]
+            own = [r for r in found if r[by] == place or place not in there]
             doubts = dict.fromkeys(why for r in own for why in departures(r) if why != AVERAGED)
             if made and (several or place not in there):
                 doubts[made] = None
             row.cells[shot, column] = Cell(fmean(value), pstdev(spread) if len(spread) > 1 else None, tuple(doubts))
         if len(samples) > 1:
             row.seeds[shot] = f"{'training' if several else 'test'} seeds {', '.join(map(str, seeds))}"
-        if all("parameters" in r for r in found):
-            row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
-            took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in found)
-            row.cells[shot, "seconds"] = Cell(fmean(took))
+        row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
+        took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in found)
+        row.cells[shot, "seconds"] = Cell(fmean(took))
     return list(rows.values())
 
 
@@ -160,12 +155,12 @@ def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: i
 
     They are of one seed of the test by its number; with None their means over seeds, and those of each class.
     """
-    own = {p: r["mean"][output] if test is None else r["per_seed"][test][output] for p, r in of_place.items()}
-    own = {place: {k: v for k, v in scores.items() if k != "per_class"} for place, scores in own.items()}
-    out: dict[Any, float] = {place: scores["miou"] for place, scores in own.items()}
-    out |= {(place, key): value for place, scores in own.items() for key, value in scores.items()}
-    for place, r in of_place.items() if test is None else ():
-        out |= {(place, name): iou for name, iou in class_ious(r, output).items()}
+    out, own = dict[Any, float](), dict[Any, dict[str, float]]()
+    for place, r in of_place.items():
+        scores = (r["mean"] if test is None else r["per_seed"][test])[output]
+        own[place] = {key: value for key, value in scores.items() if key != "per_class"}
+        more = class_ious(r, output) if test is None else {}
+        out |= {place: scores["miou"], **{(place, name): value for name, value in (own[place] | more).items()}}
     if len(own) == len(places):
         everywhere = set.intersection(*map(set, own.values()))
         out |= {key: fmean(scores[key] for scores in own.values()) for key in everywhere}
@@ -175,15 +170,17 @@ def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: i
 
 def _made(result: Result, by: str) -> list[Any]:
     """Return how a result was trained and tested, but for the fold, the seeds and the start of the encoder."""
-    config, trained = result["config"], result["trained_with"] or {}
-    stages, model = result["training"], config.get("model", {})
+    data, model = result["config"]["data"], result["config"]["model"]
     start = ("weights", "partial", "pretraining")
     encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
-    of_stages = [(s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k not in OF_FOLD}) for s in stages]
-    tested = _lists(config.get("data", {})) if by == "fold" else {}
-    start_weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
-    how = [result["precision"], result["input"], result["calibration"] is None, start_weights]
-    return [of_stages, _lists(trained), tested, model | {"encoder": encoder}, result["size"], result["text"], *how]
+    stages = [
+        (s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k not in OF_FOLD})
+        for s in result["training"]
+    ]
+    lists = [_lists(result["trained_with"] or {}), _lists(data) if by == "fold" else {}]
+    weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
+    how = [result[key] for key in ("size", "text", "precision", "input")]
+    return [stages, *lists, model | {"encoder": encoder}, weights, result["calibration"] is None, *how]
 
 
 def _lists(data: dict[str, Any]) -> dict[str, Any]:
@@ -208,10 +205,10 @@ def published_rows(
         chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
     """
     content = _published()
-    known = {paper.lower(): paper for paper in content["papers"]}
-    named = "" if chosen is None or chosen == "none" else chosen.lower()
-    wanted = list(known) if chosen is None else [word.strip() for word in named.split(",") if word.strip()]
-    if unknown := [word for word in wanted if word not in known]:
+    known = [paper.lower() for paper in content["papers"]]
+    named = {word.strip() for word in (chosen or "").lower().split(",")} - {"", "none"}
+    wanted = known if chosen is None else named
+    if unknown := sorted(named.difference(known)):
         raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
     rows, omitted = [], list[str]()
     for entry in [*content["rows"], *content["foundation"]]:
@@ -226,7 +223,8 @@ def published_rows(
             continue
         if "fold_rule" in entry:
             protocol += f" ({rule or 'unstated'} folds)"
-        row = Row(name, protocol, encoder, content["papers"][paper])
+        rows.append(row := Row(name, protocol, encoder, content["papers"][paper]))
+        track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
         for shot in known_shots:
             *folds, mean = entry["miou"][shot]
             values: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
@@ -236,7 +234,5 @@ def published_rows(
             if "fb_iou" in entry:
                 values["fb_iou"] = entry["fb_iou"][shot]
             row.cells |= {(shot, column): Cell(value) for column, value in values.items()}
-            track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
             row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
-        rows.append(row)
     return rows, omitted

@@ -30,8 +30,8 @@ LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 class RunFolder:
     """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
 
-    The folder is created if missing; with ``fresh`` its content is deleted first. UserError: the folder cannot be made
-    or written, or another process is writing to it.
+    The folder is created if missing; with ``fresh`` its content is deleted first. Busy: another process is writing to
+    it. OSError: it cannot be made or written.
     """
 
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
@@ -45,18 +45,14 @@ class RunFolder:
             log.addHandler(_AboveBars())
         if not writes:
             return
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
-            for entry in list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")):  # of a run that was killed
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                elif entry.name != LOCK:
-                    entry.unlink()
-            self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
-        except OSError as error:
-            mend = "set run.folder, and for a test --checkpoint"
-            raise UserError(f"{path}: this folder cannot be written ({error.strerror}); {mend}") from None
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
+        for entry in list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")):  # of a run that was killed
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
+        self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(self._handler)
 
@@ -140,17 +136,8 @@ class _AboveBars(logging.Handler):
         tqdm.write(self.format(record))
 
 
-# --- writers of curves and pictures ---------------------------------------------------------------------------------
-
-
 class TensorBoard:
-    """Writes events for TensorBoard below a run's folder.
-
-    Args:
-        folder: of the run.
-        config: the merged config.
-        resumed_at: the step from which existing curves are replaced, None for a new run.
-    """
+    """Writes events for TensorBoard below a run's folder; replaces existing ones from the step ``resumed_at`` on."""
 
     def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at)

@@ -26,7 +26,6 @@ BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key.
 Scores = dict[str, float]
-SeedScores = dict[str, float | dict[str, float]]  # these, and per_class: class id -> IoU of its foreground
 
 
 class Track(TypedDict):
@@ -39,15 +38,7 @@ class Track(TypedDict):
     train_shot: int | None  # number of shots of its training
 
 
-class LaterKeys(TypedDict, total=False):
-    """Keys that results had not from the beginning."""
-
-    photos: str  # SHA-256 of the names and sizes of the list's photos and masks
-    parameters: int  # of the network
-    learnt_parameters: int  # of them in its last training
-
-
-class Result(LaterKeys):
+class Result(TypedDict):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]
@@ -77,10 +68,13 @@ class Result(LaterKeys):
     run: str
     checkpoint: str  # file, or: untrained, training-free
     weights: str  # SHA-256 of the network's named tensors
+    parameters: int  # of the network
+    learnt_parameters: int  # of them in its last training
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
+    photos: str  # SHA-256 of the names and sizes of the list's photos and masks
     list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings
@@ -89,7 +83,8 @@ class Result(LaterKeys):
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
     manifest: str  # file beside this one: every episode with its intersection and union
     # the scores: output -> ...
-    per_seed: list[dict[str, SeedScores]]  # in the order of seeds
+    # in the order of seeds; and per_class: class id -> IoU of its foreground
+    per_seed: list[dict[str, dict[str, float | dict[str, float]]]]
     mean: dict[str, Scores]
     deviation: dict[str, Scores]  # standard deviation over seeds (population)
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
@@ -122,9 +117,8 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        raise UserError(
-            f"{source}: {misfit}; not a result as util/report/schema.py describes it, score the run again with test.py"
-        ) from None
+        mend = "not a result as util/report/schema.py describes it, score the run again with test.py"
+        raise UserError(f"{source}: {misfit}; {mend}") from None
     return content
 
 
@@ -185,10 +179,9 @@ def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int,
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
     """Return mean and standard deviation over seeds of every output's scores."""
-    out: dict[str, dict] = {"mean": {}, "deviation": {}}
+    values = {}
     for name, scores in per_seed[0].items():
         keys = [k for k in scores if k != "per_class" and all(k in s[name] for s in per_seed)]
-        values = {k: [s[name][k] for s in per_seed] for k in keys}
-        out["mean"][name] = {k: statistics.mean(v) for k, v in values.items()}
-        out["deviation"][name] = {k: statistics.pstdev(v) for k, v in values.items()}
-    return out
+        values[name] = {k: [s[name][k] for s in per_seed] for k in keys}
+    over = {"mean": statistics.mean, "deviation": statistics.pstdev}
+    return {key: {n: {k: of(v) for k, v in scores.items()} for n, scores in values.items()} for key, of in over.items()}

@@ -20,8 +20,7 @@ from util.config.folds import Fold
 from util.data.images.read import HEIF, NEEDS_HEIF
 from util.data.lists.index import Index
 from util.errors import UserError
-from util.files import REPOSITORY, read_bytes, visible
-from util.unpickle import RestrictedUnpickler
+from util.files import REPOSITORY, RestrictedUnpickler, read_bytes, visible
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures

@@ -8,8 +8,7 @@ import numpy as np
 
 from util.config.settings import DataSettings
 from util.errors import UserError
-from util.files import write_atomically
-from util.unpickle import RestrictedUnpickler
+from util.files import RestrictedUnpickler, write_atomically
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"

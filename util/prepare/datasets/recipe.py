@@ -33,9 +33,8 @@ from util.data.images.read import fitted_mask, header_of, opened_mask, turned
 from util.data.lists.index import measure
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
-from util.files import REPOSITORY
+from util.files import REPOSITORY, RestrictedUnpickler
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
-from util.unpickle import RestrictedUnpickler
 
 Drawn = TypeVar("Drawn")
 DIFFERS = "differs"
