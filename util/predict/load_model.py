@@ -16,7 +16,7 @@ from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict, read_config
-from util.data.images.views import LETTERBOX, View, channels_first
+from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
@@ -95,4 +95,4 @@ def load_model(
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
     trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
     note = f"no --checkpoint: uses {context.model_class.title}, {trained}" if is_default else ""
-    return LoadedModel(context, network.eval(), torch_device, View(LETTERBOX, side, side), loaded, note)
+    return LoadedModel(context, network.eval(), torch_device, View(OF_PHOTOS, side, side), loaded, note)
