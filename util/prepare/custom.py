@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from util.cli import within, words
-from util.config import folds
-from util.config.folds import LISTS, Fold
+from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
@@ -33,7 +32,6 @@ from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
-MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
@@ -95,10 +93,11 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
-    files = [options.classes] if options.classes is not None and options.classes.is_file() else []
+    files = [path for path in [options.classes] if path is not None]
     if options.annotations is not None:
         path = recognise.recognise(options.annotations)[1]
-        files += [p for p in visible(path.rglob("*"), path) if p.is_file()] if path.is_dir() else [path]
+        files += visible(path.rglob("*"), path) if path.is_dir() else [path]
+    files = [path for path in files if path.is_file()]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
     made_from = fingerprint(files, *given)
     config, stamp = Path("config", options.name), out / STAMP
@@ -136,14 +135,19 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print("one class: all images are for tests, since no other class is left to train on")
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
     else:
-        number = options.folds or min(4, len(data.classes))
-        fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
+        fold_classes = [list(fold) for fold in options.fold]
+        if not fold_classes:  # each gets frequent and rare classes: every second round goes backwards
+            images, folds = (index.areas[:, 1:] > 0).sum(0), range(options.folds or min(4, len(data.classes)))
+            order = sorted(range(len(data.classes)), key=lambda c: (-images[c], c))
+            turns = itertools.cycle((*folds, *reversed(folds)))
+            assigned = list(zip(turns, order))
+            fold_classes = [[data.classes[c] for fold, c in assigned if fold == number] for number in folds]
         data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
         lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
         for part, rows in split(index, options.test_share).items():
             write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
         data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
-    if wrong := folds.problem(data):
+    if wrong := problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
     data = _with_presence(data, indices)
@@ -151,15 +155,6 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print(f"{rare}; --set data.rare_classes=skip omits them")
     shutil.rmtree(data.cache)
     return data
-
-
-def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
-    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
-    images = (index.areas[:, 1:] > 0).sum(0)
-    order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
-    turns = [*range(folds), *reversed(range(folds))]  # every second round goes backwards
-    folds_in_turn = [turns[place % len(turns)] for place in range(len(order))]
-    return [[classes[c] for c, fold in zip(order, folds_in_turn) if fold == number] for number in range(folds)]
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
@@ -184,14 +179,14 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
+    for exclude, pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
         try:
-            if not (problem := _rare_classes(chosen, indices)):
+            if not (few := _rare_classes(chosen, indices)):
                 return chosen
         except UserError as error:
-            problem = str(error)
-    raise UserError(f"{problem}; add photos, name the other classes in --classes, or change --folds or --test-share")
+            few = str(error)
+    raise UserError(f"{few}; add photos, name the other classes in --classes, or change --folds or --test-share")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

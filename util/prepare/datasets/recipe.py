@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,12 +38,9 @@ from util.formats.annotations import Instance, Photo
 from util.formats.painting import class_mask
 from util.unpickle import RestrictedUnpickler
 
-Drawn = TypeVar("Drawn")
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
-SPLITS = ("val2017", "train2017")  # folders of COCO's photos; LVIS's validation photos lie in both
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
-UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a mask's pixels that may have one
 
 
 @dataclass(frozen=True)
@@ -187,12 +184,10 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     for class_id, colour in enumerate(colours, 1):
         table[(np.array(colour) > 0) @ bits] = class_id
     ids = table[(rgb >= THRESHOLD) @ bits]
-    unclear = ((rgb >= UNCLEAR[0]) & (rgb < UNCLEAR[1])).any(2) | (ids == none)
-    if unclear.mean() > MAX_UNCLEAR:
-        raise UserError(
-            f"{path}: {unclear.mean():.0%} of its pixels have the colour of no class, such as "
-            f"{tuple(rgb[unclear][0].tolist())}; restore it"
-        )
+    unclear = ((rgb >= 64) & (rgb < 192)).any(2) | (ids == none)
+    if unclear.mean() > 0.05:
+        odd = f"{unclear.mean():.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
+        raise UserError(f"{path}: {odd}; restore it")
     return np.where(ids == none, 0, ids)
 
 
@@ -241,9 +236,9 @@ def read_pickle(path: Path) -> Any:
 
 
 def coco_photo(root: Path, name: str) -> Path:
-    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one."""
+    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one: LVIS's lie in both."""
     base = root / "coco" if (root / "coco").is_dir() else root
-    places = (base / name, *(base / split / Path(name).name for split in SPLITS))
+    places = (base / name, *(base / split / Path(name).name for split in ("val2017", "train2017")))
     return next((path for path in places if path.exists()), base / name)
 
 
@@ -262,8 +257,6 @@ def plan_of(
     ``lists`` holds ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``; ``rule``
     the entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
     """
-    for job in jobs:
-        line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     config = config_text(CONFIG, lists, usual | rule | {"name": options.what, "root": options.out})
     return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
@@ -275,6 +268,6 @@ def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -
     return template.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
 
 
-def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
+def drawn(objects: Sequence[Any], class_id: int, photo: str) -> Any:
     """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
     return objects[int(random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode())).integers(len(objects)))]
