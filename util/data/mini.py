@@ -1,10 +1,12 @@
-"""The built-in data set in the folder layout of PASCAL VOC: drawn images of textured objects of eight classes."""
+"""Draw the built-in data set of eight kinds of textured objects, in VOC's layout; no download."""
 
+import argparse
 import colorsys
 import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util.cli import within
 from util.data.images.read import write_mask
 from util.errors import UserError
 from util.files import kept_json
@@ -31,6 +34,27 @@ CLASS_HUES = tuple((k / 8, (k / 8 + 0.42) % 1) for k in (0, 3, 6, 1, 4, 7, 2, 5)
 Field = np.ndarray  # float32, one value per pixel of the supersampled image or of one object in it
 Rng = np.random.Generator
 PlacedObject = tuple[np.ndarray, Field, Field, float]  # bool (h, w): inside; coordinates u, v; radius in pixels
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``prepare.py mini``."""
+    parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
+    count, side, seed = within(int, 2), within(int, MIN_SIDE, 4096), within(int, 0)
+    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 5/6 of them to train")
+    parser.add_argument("--size", type=side, default=128, metavar="S", help="longer side in pixels")
+    parser.add_argument("--seed", type=seed, default=0, metavar="K", help="another seed draws other images")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw the data set unless it is there already; errors as ``generate``."""
+    from tqdm import tqdm  # only commands show bars
+
+    train = round(options.images * 5 / 6)
+    test, progress = options.images - train, partial(tqdm, desc="draw mini", unit="image")
+    drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
+    there = "" if drawn else " exist already; nothing to do"
+    print(f"{options.out}: {train} training and {test} test images{there}")
+    return 0
 
 
 def generate(

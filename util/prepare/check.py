@@ -217,7 +217,6 @@ def _lists(data: DataSettings) -> Iterator[str]:
 
 
 def _vectors(data: DataSettings) -> Iterator[str]:
-    """The text vectors of the class names exist and have the right rows."""
     rows, width = class_vectors(data).shape
     yield f"{rows} x {width}"
 

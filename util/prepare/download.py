@@ -53,7 +53,6 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
 
 
 def _download(url: str, file: IO[bytes], title: str) -> None:
-    """Append the missing rest of a URL's content to a file."""
     start = max(file.tell() - 1, 0)  # requests the last byte again, because an empty range is an error
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=60) as response:  # seconds without a byte
@@ -116,7 +115,6 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of each file of an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for name in (name for name in zipped.namelist() if not name.endswith("/")):

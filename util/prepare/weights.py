@@ -88,11 +88,9 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     backbone = network or str(config.get("model", {}).get("encoder", {}).get("backbone"))
     found = recognise(state, backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None)
     if found is None:
-        nor = "" if network is None else f", nor of {network}"
-        raise UserError(
-            f"{source}: has the tensors of no encoder of this project (docs/encoders.md){nor}; if it is of timm: "
-            f"prepare.py weights timm/<name> --check {source}"
-        )
+        of = "no encoder of this project (docs/encoders.md)" + ("" if network is None else f", nor of {network}")
+        mend = f"if it is of timm: prepare.py weights timm/<name> --check {source}"
+        raise UserError(f"{source}: has the tensors of {of}; {mend}")
     backbone, stem, fit = found
     if network not in (None, backbone):
         raise UserError(f"{source}: holds a {backbone}, not a {network}")

@@ -25,8 +25,6 @@ from util.unpickle import RestrictedUnpickler
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
-OTHERS = "{others}"
-COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
 
 
 class ListFile(NamedTuple):
@@ -60,8 +58,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     if "*" in name:
         paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
     else:
-        numbers = [n for n in range(fold.folds) if n != fold.number] if OTHERS in name else [fold.number]
-        paths = [project_path(name.replace(OTHERS, str(n))) for n in numbers]
+        numbers = [n for n in range(fold.folds) if n != fold.number] if "{others}" in name else [fold.number]
+        paths = [project_path(name.replace("{others}", str(n))) for n in numbers]
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
     if not rows or len(classes) not in (0, len(rows)):
@@ -75,7 +73,6 @@ def project_path(name: str) -> Path:
 
 
 def _rows(path: Path) -> list[tuple[str, int | None]]:
-    """Return image and class of each row of a file; the class is None in lines of paths."""
     content = read_bytes(path, "this list", "name a list file")
     try:
         if path.suffix == ".pkl":
@@ -84,26 +81,21 @@ def _rows(path: Path) -> list[tuple[str, int | None]]:
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except Exception as error:  # a damaged archive or pickle can raise any exception
         raise UserError(f"{path}: cannot be read safely as text, .gz or a pickled dictionary ({error})") from None
-    out = []
+    out: list[tuple[str, int | None]] = []
     for number, line in enumerate(text.splitlines(), 1):
-        rows = _parsed(line.split())
-        if line.strip() and not rows:
+        first, *others = line.split() or [""]
+        if others and first.isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in others):
+            part = {"t": "train", "v": "val"}
+            out += [(f"COCO_{part[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
+            continue
+        first, *others = [first, *others] if others else first.rsplit("__", 1)
+        if len(others) == 1 and others[0].isdecimal():
+            out.append((_stem(first), int(others[0])))
+        elif len(others) == 1 and _stem(first) == _stem(others[0]):
+            out.append((_stem(first), None))
+        elif first:
             raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")
-        out += rows
     return out
-
-
-def _parsed(words: list[str]) -> list[tuple[str, int | None]]:
-    """Return image and class of each row that the words of a line stand for; none for another form."""
-    if len(words) > 1 and words[0].isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in words[1:]):
-        return [(f"{COCO_STEMS[word[0]]}{int(word[1:]):012d}", int(words[0])) for word in words[1:]]
-    if len(words) == 1:
-        words = words[0].rsplit("__", 1)
-    if len(words) == 2 and words[1].isdecimal():
-        return [(_stem(words[0]), int(words[1]))]
-    if len(words) == 2 and _stem(words[0]) == _stem(words[1]):
-        return [(_stem(words[0]), None)]
-    return []
 
 
 def _stem(name: str) -> str:

@@ -46,9 +46,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     wanted = None if classes is None else table_names(classes)
     if wanted is not None and (len(table) != len(wanted) or names not in (None, wanted)):
         what = next((repr(name) for name in names or () if name not in wanted), f"{len(table)} rows")
-        raise UserError(
-            f"{path}: vectors of other classes ({what}), this data set needs {len(wanted)} rows; set data.text"
-        )
+        mend = f"this data set needs {len(wanted)} rows; set data.text"
+        raise UserError(f"{path}: vectors of other classes ({what}), {mend}")
     return np.ascontiguousarray(table, np.float32)
 
 
