@@ -54,10 +54,6 @@ def _mask_path(data: DataSettings, number: int) -> Path:
     return Path(data.root) / data.masks / f"photo{number}.png"
 
 
-def _cache_files(data: DataSettings) -> list[Path]:
-    return sorted(Path(data.cache).glob("*"))
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> DataSettings:
     """Return the settings of six small images with known masks."""
@@ -77,16 +73,10 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     assert index.areas.dtype == np.int64
 
 
-def _wrong_id(path: Path) -> None:
-    mask = _masks(6)[2]
-    mask[5, 5] = CLASSES + 1
-    _save_mask(path, mask)
-
-
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_wrong_id, f"class id {CLASSES + 1} "),
+        (lambda path: _save_mask(path, np.full((12, 10), CLASSES + 1, np.uint8)), f"class id {CLASSES + 1} "),
         (lambda path: _save_mask(path, np.zeros((10, 12), np.uint8)), "(12, 10) and (10, 12)"),
         (lambda path: path.write_bytes(path.read_bytes()[:-60]), "damaged"),
         (Path.unlink, "exist"),
@@ -99,23 +89,13 @@ def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], objec
     assert str(path) in str(caught.value) and says in str(caught.value)
 
 
-def test_a_list_names_each_image_once(tmp_path: Path) -> None:
+def test_a_list_names_each_image_once(tiny: DataSettings, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a\n\nb -1\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
     assert read_names(path) == ("a", "b")
     path.write_text("a\nb\nb\n")
     with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
         read_names(path)
-
-
-def _spoil_unnoticed(path: Path) -> None:
-    """Replace a file's bytes by rubbish of the same length and give it its old time back."""
-    stat = path.stat()
-    path.write_bytes(b"x" * stat.st_size)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     root = Path(tiny.root)
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
     (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
@@ -126,16 +106,18 @@ def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
 
 def test_a_damaged_cache_file_and_that_of_a_changed_mask_are_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
-    (path,) = _cache_files(tiny)
+    (path,) = Path(tiny.cache).glob("*")
     whole = path.read_bytes()
     part, rest = len(whole) // 3, len(whole) // 3 + 40
     path.write_bytes(whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:])
     assert (_load(tiny).areas == first.areas).all()
-    for number in range(6):
-        _spoil_unnoticed(_mask_path(tiny, number))
+    for mask in (_mask_path(tiny, number) for number in range(6)):  # rubbish of the same length and time
+        stat = mask.stat()
+        mask.write_bytes(b"x" * stat.st_size)
+        os.utime(mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     again, written = _load(tiny), path.stat().st_mtime_ns
     assert (again.areas == first.areas).all() and again.fingerprint == first.fingerprint  # no mask was read
-    assert _cache_files(tiny) == [path] and path.stat().st_mtime_ns == written
+    assert [*Path(tiny.cache).glob("*")] == [path] and path.stat().st_mtime_ns == written
     for number in range(6):
         _save_mask(_mask_path(tiny, number), np.full((12, 10), 3, np.uint8))
     second = _load(tiny)

@@ -257,6 +257,8 @@ def plan_of(
     ``lists`` holds ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``; ``rule``
     the entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
     """
+    for job in jobs:
+        line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     config = config_text(CONFIG, lists, usual | rule | {"name": options.what, "root": options.out})
     return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
