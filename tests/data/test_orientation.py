@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.images.read import TAG, read_image, read_mask_of, read_stacked, turned, unstack, write_mask
+from util.data.images.read import TAG, read_image, read_mask_of, read_stacked, turned, write_mask
 from util.errors import UserError
 from util.predict.photos import read_photo
 
@@ -50,8 +50,8 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
     write_mask(marks, mask, stated=True)
     assert np.abs(read_image(path).astype(int) - photo).max() < 40
     assert np.abs(read_photo(path).astype(int) - photo).max() < 40
-    image, classes = unstack(read_stacked(path, marks))
-    assert image.shape == photo.shape and np.array_equal(classes, mask)
+    stacked = read_stacked(path, marks)
+    assert stacked.shape == (*mask.shape, 4) and np.array_equal(stacked[..., 3], mask)
     assert np.array_equal(read_mask_of(path, marks), mask)
     assert np.array_equal(turned(BACK[orientation](mask), orientation), mask)
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from util.config.compose import config_path
 from util.config.folds import Fold
+from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.lists.files import read_fold_list
-from util.data.words.text import class_vectors, name_vectors, read_vectors, table_names, write_vectors
+from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.errors import UserError
-from util.prepare.embeddings import dataset_settings
 
 FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "glove.txt", "glove.txt.gz")
 
@@ -40,6 +41,10 @@ def write_words(path: Path, words: dict[str, np.ndarray]) -> Path:
 def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     return {name: random.standard_normal(width).astype(np.float32) for name in names}
+
+
+def dataset_settings(name: str) -> DataSettings:
+    return read_config(config_path("split0", name)).data
 
 
 def mini_words() -> dict[str, np.ndarray]:
@@ -171,7 +176,7 @@ def published(shared: Path) -> dict[str, np.ndarray]:
 def published_words(published: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return vectors of random lengths that the rule turns into the published rows, among misleading words."""
     random = np.random.default_rng(1)
-    names = [*table_names(dataset_settings("pascal").classes), *table_names(dataset_settings("coco").classes)]
+    names = [name for dataset in published for name in ("background", *dataset_settings(dataset).classes)]
     rows = dict(zip(names, np.concatenate([published["pascal"], published["coco"]]).astype(np.float64), strict=False))
     words = {}
     for name, row in rows.items():

@@ -10,6 +10,7 @@ config/<name>/<name>.yaml, a commented config of which the runs of all folds and
 import argparse
 import hashlib
 import itertools
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -29,7 +30,7 @@ from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks
 from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
-from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
+from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
         text = config_text(CONFIG, lists, {key: flow(value) for key, value in vars(data).items()})
         refuse_other(config, text)
-        write_stamp(aside, made_from)
+        write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
     write_atomically(config, text)
     images = len({line.split()[-1] for line in (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()})
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
@@ -112,20 +113,10 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     plan = from_masks(options) if options.masks else from_annotations(options)
     if empty := run_jobs(plan, out, options.skip_bad)["counts"][EMPTY]:
         print(f"  {empty} {EMPTY}")
-    data = DataSettings(
-        name=options.name,
-        root=str(out),
-        train_list=ALL_IMAGES,
-        test_list=ALL_IMAGES,
-        classes=list(plan.classes),
-        images=plan.images,
-        masks=plan.masks,
-        image_suffix=plan.suffix,
-        mask_form="indices" if plan.suffix else "binary",
-        fold_rule="given" if len(plan.classes) > 1 else "lists",
-        text="names",
-        cache=str(out / ".cache"),
-    )
+    form, rule = "indices" if plan.suffix else "binary", "given" if len(plan.classes) > 1 else LISTS
+    data = DataSettings(options.name, str(out), ALL_IMAGES, ALL_IMAGES, list(plan.classes), mask_form=form)
+    data = replace(data, images=plan.images, masks=plan.masks, image_suffix=plan.suffix, cache=str(out / ".cache"))
+    data = replace(data, fold_rule=rule, text="names")
     index = load_index(data, "train")
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:
@@ -135,18 +126,13 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print("one class: all images are for tests, since no other class is left to train on")
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
     else:
-        fold_classes = [list(fold) for fold in options.fold]
-        if not fold_classes:  # each gets frequent and rare classes: every second round goes backwards
-            images, folds = (index.areas[:, 1:] > 0).sum(0), range(options.folds or min(4, len(data.classes)))
-            order = sorted(range(len(data.classes)), key=lambda c: (-images[c], c))
-            turns = itertools.cycle((*folds, *reversed(folds)))
-            assigned = list(zip(turns, order))
-            fold_classes = [[data.classes[c] for fold, c in assigned if fold == number] for number in folds]
-        data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
+        number = options.folds or len(options.fold) or min(4, len(data.classes))
+        fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
         lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
         for part, rows in split(index, options.test_share).items():
             write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
         data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
+        data = replace(data, folds=number, fold_classes=fold_classes)
     if wrong := problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
@@ -155,6 +141,15 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print(f"{rare}; --set data.rare_classes=skip omits them")
     shutil.rmtree(data.cache)
     return data
+
+
+def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
+    """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
+    images = (index.areas[:, 1:] > 0).sum(0)
+    order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
+    turns = itertools.cycle((*range(folds), *reversed(range(folds))))  # every second round goes backwards
+    assigned = list(zip(turns, order))
+    return [[classes[c] for fold, c in assigned if fold == number] for number in range(folds)]
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:

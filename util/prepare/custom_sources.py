@@ -93,11 +93,11 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
     masks = {mask: name for name in classes for mask in masks_in(folders[name][1])}
-    photos = {_place(path): path for path in PhotoFiles(options.images).paths if path not in masks}
+    photos = {(p.parent, name_key(p.stem)): p for p in PhotoFiles(options.images).paths if p not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
     for mask, name in masks.items():
         inside = (options.images / name, options.images, folders[name][0])
-        places = (_place(folder / mask.name) for folder in inside)
+        places = ((folder, name_key(mask.stem)) for folder in inside)
         if (photo := next((photos[place] for place in places if place in photos), None)) is None:
             continue
         used |= {mask, photo}
@@ -114,11 +114,6 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         if lost := {*there} - used:
             print(f"left out, without a {what}: {len(lost)} files, such as {min(lost)}")
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
-
-
-def _place(path: Path) -> str:
-    """Return a file's folder and the key of its stem."""
-    return str(path.parent / name_key(path.stem))
 
 
 def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:

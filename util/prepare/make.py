@@ -99,7 +99,7 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
                 (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
             write_atomically(marker, made_from)
         facts = run_jobs(plan, out, skip_bad, marker.stat().st_mtime_ns)
-        write_stamp(out, made_from, **facts)
+        write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
     sizes, counts = facts["sizes"], facts["counts"]
     for part, size in sizes.items():
@@ -120,11 +120,6 @@ def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
     if hashlib.sha256(content).hexdigest() != digest:
         return False
     return all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line))
-
-
-def write_stamp(out: Path, made_from: str, **facts: Any) -> None:
-    """Write the stamp of a complete folder, as the last step of a preparation."""
-    write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
 
 
 def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:

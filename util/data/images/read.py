@@ -281,11 +281,6 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     return cv2.insertChannel(classes, cv2.cvtColor(turned(stored, orientation), cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
-def unstack(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return photo (H, W, 3) and class indices (H, W), uint8, of a stacked image."""
-    return cv2.cvtColor(stacked, cv2.COLOR_RGBA2RGB), cv2.extractChannel(stacked, CLASS_CHANNEL)
-
-
 def voc_palette() -> list[int]:
     """Return VOC's palette, 256 x RGB: bits 0-2 of an index, then 3-5, ... are the top bits of its R, G, B."""
     return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]

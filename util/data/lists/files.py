@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.data.images.read import HEIF, NEEDS_HEIF
-from util.data.lists.index import Index
 from util.errors import UserError
 from util.files import REPOSITORY, read_bytes, visible
 from util.unpickle import RestrictedUnpickler
@@ -102,20 +101,3 @@ def _stem(name: str) -> str:
     """Return a file's name without folder and image suffix; other dots are part of the name."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]:
-    """Return the row of the index for each row of a list file, whose classes must be among ``classes``.
-
-    UserError: an image is not in the index or twice, or a class is not one of ``classes``.
-    """
-    where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
-    if len(where) < len(index.names):
-        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
-    stems = dict.fromkeys(listed.stems)
-    if missing := [stem for stem in stems if stem not in where]:
-        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {lost}")
-    if odd := [c for c in listed.classes or () if c not in classes]:
-        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
-    return [where[stem] for stem in listed.stems]

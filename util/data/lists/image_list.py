@@ -3,12 +3,13 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings, ProtocolSettings
-from util.data.lists.files import ListFile, match, read_fold_list
+from util.data.lists.files import ListFile, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
 
@@ -153,9 +154,18 @@ def _of_file(
 ) -> ImageList:
     """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides.
 
-    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class.
+    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class. UserError: an image is not
+    in the index, or a class is not one of ``classes``.
     """
-    rows, source, note = match(listed, index, classes), listed.path.as_posix(), ""
+    where, stems = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}, dict.fromkeys(listed.stems)
+    if len(where) < len(index.names):
+        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
+    if missing := [stem for stem in stems if stem not in where]:
+        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
+        raise UserError(f"{listed.path}: {lost}")
+    if odd := [c for c in listed.classes or () if c not in classes]:
+        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
+    rows, source, note = [where[stem] for stem in listed.stems], listed.path.as_posix(), ""
     of_row = [classes] * len(rows) if listed.classes is None else [(c,) for c in listed.classes]
     hidden = [place for place, row in enumerate(rows) if not index.areas[row, of_row[place]].any()]
     if hidden and (listed.classes is None or not drop_hidden):

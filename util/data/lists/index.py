@@ -20,12 +20,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked, unstack
+from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.errors import UserError
 from util.files import REPOSITORY, fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
@@ -133,7 +134,8 @@ class Index:
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
-        return unstack(self.stacked(row))
+        stacked = self.stacked(row)
+        return cv2.cvtColor(stacked, cv2.COLOR_RGBA2RGB), cv2.extractChannel(stacked, CLASS_CHANNEL)
 
 
 def read_names(path: Path) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from statistics import mode
 
 import numpy as np
 
-from util.data.words.text import name_vectors, table_names
+from util.data.words.text import name_vectors
 from util.errors import UserError
 
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
@@ -44,7 +44,7 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     With ``fill`` names that the file lacks have rows that depend on the name alone; else they are a UserError. Other
     errors as ``read_words``.
     """
-    names = table_names(classes)
+    names = ["background", *classes]
     found = _find(source, names)
     missing = [name for name in names if name not in found]
     if missing and (not fill or not found):
