@@ -49,12 +49,12 @@ def fss(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def isic(root: Path, of_class: int = 3, folders: bool = False) -> Path:
-    """Write photos of each class of ISIC 2018, the first with a mask of another size; ``folders``: sorted by class."""
+def isic(root: Path, of_class: int = 3) -> Path:
+    """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
     for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
         of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
         for seed, photo_name in enumerate(of_name[:of_class]):
-            inner = root / "ISIC2018_Task1-2_Training_Input" / (str(number) if folders else "")
+            inner = root / "ISIC2018_Task1-2_Training_Input" / ("3" if number == 3 else "")
             save_photo(inner / f"{photo_name}.jpg", seed)
             truth = root / f"ISIC2018_Task1_Training_GroundTruth/{photo_name}_segmentation.png"
             save_grey(truth, disc(seed, SIDE if seed else 2 * SIDE))

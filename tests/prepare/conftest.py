@@ -21,14 +21,10 @@ def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 @pytest.fixture
-def made(prepare: Callable[..., Outcome], tmp_path: Path) -> Callable[..., Outcome]:
+def made(prepare: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Return a function that makes a data set of a recipe from a folder: ``data`` and ``config`` in ``tmp_path``."""
-
-    def call(name: str, root: Path, *more: object) -> Outcome:
-        words = ("--root", root, "--out", tmp_path / "data", "--config-dir", tmp_path / "config")
-        return prepare(name, *words, *more)
-
-    return call
+    monkeypatch.chdir(tmp_path)
+    return lambda name, root, *more: prepare(name, "--root", root, "--out", tmp_path / "data", *more)
 
 
 @pytest.fixture

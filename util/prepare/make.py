@@ -43,7 +43,6 @@ class Recipe:
         else:
             parser.add_argument("--root", type=Path, required=True, help=self.module.ROOT)
             add_out(parser, f"data/{self.name}")
-        parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
 
     def run(self, options: argparse.Namespace) -> int:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
@@ -52,7 +51,7 @@ class Recipe:
             if root in (out, *out.parents):
                 raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
             refuse_other_files(options.out, MADE_FROM)
-        plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
+        plan, config = self.module.find(options), Path(f"config/{self.name}/{self.name}.yaml")
         if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
             raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
         if plan.config:

@@ -281,18 +281,14 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     return cv2.insertChannel(classes, cv2.cvtColor(turned(stored, orientation), cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
-def voc_palette() -> list[int]:
-    """Return VOC's palette, 256 x RGB: bits 0-2 of an index, then 3-5, ... are the top bits of its R, G, B."""
-    return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]
-
-
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
     """Write class indices (H, W) uint8 as a palette PNG; errors as ``write_atomically``.
 
     ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
     """
     image, exif = Image.fromarray(mask), Image.Exif()
-    image.putpalette(voc_palette())
+    # VOC's palette: bits 0-2 of an index, then 3-5, ... are the top bits of its red, green, blue.
+    image.putpalette([sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)])
     if stated:
         exif[TAG] = UPRIGHT
     write_atomically(path, lambda file: image.save(file, exif=exif))

@@ -3,14 +3,7 @@
 A recipe is a module of this package and becomes the command of ``prepare.py`` that has its name. Its docstring is the
 help of the command, ``ROOT`` that of ``--root``, and ``find(options)`` returns its ``Plan``, which
 ``util/prepare/make.py`` carries out, or refuses (UserError) files that are missing or damaged. docs/datasets.md has an
-example of it all; the least that it needs:
-
-    ROOT = "folder of photos and masks"
-
-    def find(options):
-        photos = sorted((options.root / "photos").glob("*.jpg"))
-        jobs = [Job(path, options.root / "masks" / f"{path.stem}.png", path.stem) for path in photos]
-        return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
+example.
 """
 
 import argparse
