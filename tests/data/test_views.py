@@ -15,7 +15,7 @@ from model.episode import Output
 from tests.data.drawn import drawn_label, noise, seeded
 from util.config.read import read_config
 from util.data.images.read import read_image, read_mask
-from util.data.images.views import View
+from util.data.images.views import RULES, View
 from util.evaluate.evaluate import Scoreboard
 from util.run import data as run_data
 from util.run.context import make_run_context
@@ -70,6 +70,19 @@ def test_hsnet_squeezes_photo_and_label_to_400_and_bam_scores_in_a_square(photo)
     scored = View("letterbox", 473, 473).scored(classes, "square")
     assert scored.shape == (width, width)  # the longer side
     assert np.array_equal(scored[:height], classes) and (scored[height:] == 255).all()
+
+
+def test_a_further_rule_is_an_entry_of_the_table(monkeypatch) -> None:
+    middle = (slice(None), slice(20, 60))
+    monkeypatch.setitem(RULES, "middle", lambda shape, size: (middle, (size, size)))
+    view, image, label = View("middle", 40, 40), noise(40, 80), drawn_label(40, 80)
+    seen, classes = view.apply(image, label)
+    assert np.array_equal(seen, image[middle]) and np.array_equal(classes, label[middle])
+    for values, unseen in ((classes, 0), (seen[..., 0] - 300, seen[..., 0].min() - 300)):
+        back = view.back(values, (40, 80), view.rule)
+        assert (
+            np.array_equal(back[middle], values) and (back[:, :20] == unseen).all() and (back[:, 60:] == unseen).all()
+        )
 
 
 @pytest.mark.parametrize(

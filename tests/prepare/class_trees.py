@@ -49,11 +49,11 @@ def fss(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def isic(root: Path, of_class: int = 3) -> Path:
+def isic(root: Path) -> Path:
     """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
     for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
         of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
-        for seed, photo_name in enumerate(of_name[:of_class]):
+        for seed, photo_name in enumerate(of_name[:2]):
             inner = root / "ISIC2018_Task1-2_Training_Input" / ("3" if number == 3 else "")
             save_photo(inner / f"{photo_name}.jpg", seed)
             truth = root / f"ISIC2018_Task1_Training_GroundTruth/{photo_name}_segmentation.png"
@@ -71,19 +71,17 @@ def chest(root: Path) -> Path:
     return root
 
 
-def deepglobe_raw(root: Path, images: int = 2, side: int = 96) -> Path:
-    """Write whole images of DeepGlobe, and one of its validation images without a mask.
+def deepglobe_raw(root: Path, side: int = 48) -> Path:
+    """Write an image of DeepGlobe, and one of its validation images without a mask.
 
-    Masks are vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
+    The mask has vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
     """
     colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
-    for seed in range(images):
-        save_photo(root / f"train/{1000 + seed}_sat.jpg", seed, (side, side))
-        stripes = (seed + np.arange(side) // (side // (2 * deepglobe.GRID))) % len(colours)
-        land = np.repeat(colours[stripes][None], side, 0)
-        land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
-        save(root / f"train/{1000 + seed}_mask.png", land)
-    save_photo(root / "valid/2000_sat.jpg", 9, (side, side))
+    land = np.repeat(colours[np.arange(side) // (side // (2 * deepglobe.GRID)) % len(colours)][None], side, 0)
+    land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
+    save(root / "train/1000_mask.png", land)
+    for seed, name in enumerate(("train/1000_sat.jpg", "valid/2000_sat.jpg")):
+        save_photo(root / name, seed, (side, side))
     return root
 
 

@@ -66,7 +66,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_isic(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, out = trees.isic(tmp_path / "raw", 2), tmp_path / "data"
+    root, out = trees.isic(tmp_path / "raw"), tmp_path / "data"
     known = {p.stem for p in root.rglob("*.jpg")}
     rows = [row for row in isic.listed(isic.CLASSES) if row["ID"] in known]
     monkeypatch.setattr(isic, "listed", lambda name: rows)
@@ -99,7 +99,7 @@ def test_chest_xray(made: Made, tmp_path: Path) -> None:
 
 
 def test_deepglobe_in_all_layouts(made: Made, tmp_path: Path) -> None:
-    root, out = trees.deepglobe_raw(tmp_path / "raw", 1, 48), tmp_path / "data"
+    root, out = trees.deepglobe_raw(tmp_path / "raw"), tmp_path / "data"
     done = made("deepglobe", root)
     assert done.code == 0 and "published 5666: differs" in done.output
     tiles = {photo for _, _, photo in lines(out)}
