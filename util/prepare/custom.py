@@ -113,10 +113,10 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     plan = from_masks(options) if options.masks else from_annotations(options)
     if empty := run_jobs(plan, out, options.skip_bad)["counts"][EMPTY]:
         print(f"  {empty} {EMPTY}")
-    form, rule = "indices" if plan.suffix else "binary", "given" if len(plan.classes) > 1 else LISTS
-    data = DataSettings(options.name, str(out), ALL_IMAGES, ALL_IMAGES, list(plan.classes), mask_form=form)
+    data = DataSettings(options.name, str(out), ALL_IMAGES, ALL_IMAGES, list(plan.classes), text="names")
     data = replace(data, images=plan.images, masks=plan.masks, image_suffix=plan.suffix, cache=str(out / ".cache"))
-    data = replace(data, fold_rule=rule, text="names")
+    data = replace(data, mask_form="indices" if plan.suffix else "binary")
+    data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
     index = load_index(data, "train")
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:

@@ -162,10 +162,7 @@ def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[
     if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
         lines = [job.line]
     else:
-        pieces = plan.read(job, read_image(job.photo))
-        lines = [
-            _write(piece, job.photo, *(out / name for name in plan.outputs(piece.line)), since) for piece in pieces
-        ]
+        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, read_image(job.photo))]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)
     if not job.class_id or not isinstance(job.source, Path):
@@ -174,15 +171,16 @@ def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[
     return lines, [RESIZED] * (given not in (stored, now))
 
 
-def _write(piece: Piece, source: Path, target: Path, photo: Path, since: int) -> str:
+def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
     """Write a mask and its photo, or link them; return the line."""
+    target, photo = (out / name for name in plan.outputs(piece.line))
     if piece.photo is None:
-        link(source, photo)
+        link(job.photo, photo)
     elif not photo.exists() or photo.stat().st_mtime_ns < since:  # masks of several classes may share a photo
         pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
         write_atomically(photo, cv2.imencode(photo.suffix, pixels)[1].tobytes())
     if isinstance(piece.mask, np.ndarray):
-        write_mask(target, piece.mask, stated=piece.photo is None and header_of(source)[1] != UPRIGHT)
+        write_mask(target, piece.mask, stated=piece.photo is None and header_of(job.photo)[1] != UPRIGHT)
     elif target.resolve() != piece.mask.resolve():
         target.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, target)

@@ -55,7 +55,7 @@ class View:
         """Return an image (H, W, 3) uint8 as the input (S, S, 3) float32 in 0..255; pixels have half-pixel centres."""
         seen, size = RULES[self.rule](image.shape[:2], self.side)
         if self.rule == STRETCH and self.smooth:
-            resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+            resized = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
             return np.asarray(resized, dtype=np.float32)
         return padded(cv2.resize(image[seen].astype(np.float32), size[::-1]), self.side, 0)
 

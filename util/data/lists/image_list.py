@@ -135,7 +135,7 @@ def _of_fold(index: Index, fold: Fold, data: DataSettings, published: str | None
     return replace(
         images,
         classes=kept,
-        queries=images.queries[(index.areas[:, kept] > 0).any(1)[images.queries]],
+        queries=images.queries[np.asarray((index.areas[:, kept] > 0).any(1))[images.queries]],
         candidates={c: images.candidates[c] for c in kept},
         listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
         rare=tuple(c for c in images.classes if c not in kept),
