@@ -117,7 +117,7 @@ class Trial(Batch):
     rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
     label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
     base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
-    shown: list[tuple[int, ...]]  # height and width of each query within the network's input; the rest is padding
+    shown: list[tuple[int, int]]  # height and width of each query within the network's input; the rest is padding
 
     @property
     def episode(self) -> Episode:
@@ -159,7 +159,8 @@ class TrialDataset(Dataset):
             supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
             ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
             ways[-1].left_out = ways[-1].base_id if self.play_novel else None
-        return Trial(ways, [key.rows], labels, base, [episodes.evaluation.shown(image.shape)])
+        height, width = episodes.evaluation.shown(image.shape)
+        return Trial(ways, [key.rows], labels, base, [(height, width)])
 
 
 def collate(items: Sequence[Sample]) -> Sample:
