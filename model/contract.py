@@ -116,6 +116,8 @@ class FewShotModel(Trainable):
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
+    # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
+    brings: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the networks that it brings along
     encoder: Any  # an ``Encoder``, of methods that have one
 
@@ -159,11 +161,8 @@ class FewShotModel(Trainable):
         first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
         each = [output.evidence for output in outputs if output.evidence is not None]
-        logits, evidence = (
-            against_background([output.logits for output in outputs]),
-            torch.cat(each, 1) if each else None,
-        )
-        return Output(logits, first.base_logits, extra, first.maps, evidence=evidence)
+        logits = against_background([output.logits for output in outputs])
+        return Output(logits, first.base_logits, extra, first.maps, evidence=torch.cat(each, 1) if each else None)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""

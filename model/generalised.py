@@ -39,8 +39,8 @@ class GeneralisedModel(OverBaseStage):
     @property
     def base(self) -> Head:
         """The classifier of background and base classes, (N + 1, C)."""
-        last = cast(nn.Conv2d, self.base_classifier[-1])
-        return Head(last.weight.detach()[:, :, 0, 0], cast(Tensor, last.bias).detach())
+        last: Any = self.base_classifier[-1]
+        return Head(last.weight.detach()[:, :, 0, 0], last.bias.detach())
 
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.

@@ -1,7 +1,6 @@
 """One measured case of a published model through our own build of it: the same arrays in, the same names out."""
 
 from dataclasses import fields
-from importlib import import_module
 from typing import Any
 from unittest import mock
 
@@ -14,6 +13,7 @@ from model.common.linear import Head
 from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
+from tests.parity.watched import WATCHES, usual
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
@@ -55,19 +55,18 @@ def forward_case(
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
             module.eval()
-    method = import_module(f"tests.parity.{model}")  # its ``watch`` hooks a network, its ``collect`` names tensors
-    watched = method.watch(network, shots)
+    collect = WATCHES[model](network, case)
     with torch.set_grad_enabled(train):
         output = network(_episode(case, fold, vectors).to(torch.device(device)))
     mock.patch.stopall()
-    result = method.collect(case, network, output, watched)
+    result = {name: x for name, x in {**usual(output), **collect(output)}.items() if isinstance(x, Tensor)}
     if train:
         sum(output.losses.values()).backward()
         named = dict(network.named_parameters())
         ours = {name: models()[model].published.name(name) for name in state_dict}
         norms = {n: _norm(named[o]) for n, o in ours.items() if o in named and named[o].requires_grad}
         result["grad_norms"] = norms
-    return {name: _plain(value, case.get(name)) for name, value in result.items() if not name.endswith(" in")}
+    return {name: _plain(value, case.get(name)) for name, value in result.items()}
 
 
 def _norm(parameter: nn.Parameter) -> float:
@@ -128,10 +127,8 @@ def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
             x = query.pow(network.settings.beta)
             out |= {f"prob_{k}_{s}": v.probability(x) for s, v in enumerate(votes)}
     else:
-        found = [adapt(*one, state, network.settings) for one in zip(query, valid)]
-        out["probability"] = torch.stack([f.head.logits(x[None])[0].softmax(0) for f, x in zip(found, query)])
+        heads = [adapt(*one, state, network.settings) for one in zip(query, valid)]
+        out["probability"] = torch.stack([head.logits(x[None])[0].softmax(0) for head, x in zip(heads, query)])
         out["novel_weight_start"] = state.start.weight[len(base.bias) :]
-        out |= {key: torch.stack([getattr(f, key) for f in found]) for key in ("prior_start", "prior_end")}
-        out["losses"] = torch.stack([f.losses for f in found], 1)
-        out |= {key: torch.stack([getattr(f.head, key) for f in found]) for key in ("weight", "bias")}
+        out |= {key: torch.stack(each) for key, each in zip(("weight", "bias"), zip(*heads))}
     return {key: value.numpy() for key, value in out.items()}

@@ -13,12 +13,11 @@ and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(
 """
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.likeness import likeness_to_supports
@@ -84,9 +83,10 @@ class ABCDFSS(WithEncoder):
         evidence = likeness_to_supports(query.stage[last], support.stage[last], masks[:, :, :1])
         margins = []
         with torch.autocast(masks.device.type, enabled=False):
-            labels, classes = on_host([episode.support_label, episode.class_id])
-            seeds = [_seed(*own) for own in zip(labels, classes.tolist())]
-            for item, (sides, seed) in enumerate(zip(masks, seeds)):
+            known, classes = on_host([masks, episode.class_id])
+            for item, sides in enumerate(masks):
+                # All that is random depends on the class and the supports' masks alone.
+                seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in known[item]) + int(classes[item])
                 own = query.rows(slice(item, item + 1)), support.rows(slice(item * shots, (item + 1) * shots))
                 images = own[0].each(lambda x: x.float()), own[1].each(lambda x: x.float())
                 score_hw = resize_cells(self._score(*images, sides, seed), size)[0, 0]
@@ -106,10 +106,10 @@ class ABCDFSS(WithEncoder):
                     torch.cat([part.intermediate[10 * view + stage][level] for part in (query, support)])
                     for view in range(VIEWS + 1)
                 )
-                pairs = torch.stack([torch.stack([_sheared(x, by), own]) for by, own in zip(self.shears, seen)])
-                masks = resize_cells(viewed.flatten(0, 1), x.shape[-2:]).unflatten(0, viewed.shape[:2])
+                pairs = torch.stack([torch.stack([_sheared(x, by), y]) for by, y in zip(self.shears, seen)])
+                masks = resize_cells(viewed.flatten(0, 1), x.shape[-2:]).unflatten(0, viewed.shape[:2]).flatten(3)
                 head = self._fit(pairs, masks, random)
-                q, s = (_head(part, head).flatten(2) for part in (x[:1], x[1:]))  # (1, 64, L), (K, 64, L)
+                q, s = (head(part).flatten(2) for part in (x[:1], x[1:]))  # (1, 64, L), (K, 64, L)
                 inside = resize_cells(sides_k2ss[:, :1], x.shape[-2:]).flatten()  # (K L,)
                 attention = torch.softmax(q[0].T @ s.transpose(0, 1).flatten(1) / WIDTH**0.5, dim=1)  # (L, K L)
                 scores.append((attention @ inside).view(1, 1, *x.shape[-2:]))
@@ -118,19 +118,22 @@ class ABCDFSS(WithEncoder):
 
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def _fit(self, pairs: Tensor, masks: Tensor, random: torch.Generator) -> list[Tensor]:
-        """Return the fitted parameters of the head of one level.
+    def _fit(self, pairs: Tensor, masks: Tensor, random: torch.Generator) -> nn.Sequential:
+        """Return the fitted head of one level.
 
         ``pairs`` are of each view the sheared map and the sheared image's map, (V, 2, 1 + K, C, h, w), query first;
-        ``masks`` object and background of the sheared supports, (V, K, 2, h, w).
+        ``masks`` object and background of the sheared supports, (V, K, 2, L).
         """
         pairs, masks = pairs.clone(), masks.clone()
-        channels, positions = pairs.shape[3], pairs[0, 0, 0, 0].numel()
-        started = _started(channels, random)
-        parts = sent(torch.cat([p.flatten() for p in started]), pairs.device).split([p.numel() for p in started])
-        head = [part.view(p.shape).clone().requires_grad_() for part, p in zip(parts, started)]
-        optimizer = torch.optim.SGD(head, self.settings.rate)
-        views, shots = masks.shape[:2]
+        channels, positions, total_vs1 = pairs.shape[3], masks.shape[3], masks.sum((1, 3)).unsqueeze(2) + EPS
+        w1, w2 = (nn.utils.skip_init(nn.Conv2d, n, WIDTH, 1, device=pairs.device) for n in (channels, WIDTH))
+        for conv in (w1, w2):  # as torch would, by this episode's generator
+            start = (2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1) / conv.in_channels**0.5
+            nn.utils.vector_to_parameters(sent(start, pairs.device), conv.parameters())
+        # The norm has the statistics of the maps that it sees, in prediction too.
+        norm = nn.BatchNorm2d(WIDTH, track_running_stats=False, device=pairs.device)
+        head = nn.Sequential(w1, norm, nn.ReLU(), w2)
+        optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
         steps, count = self.settings.steps, self.settings.positions
         if 0 < count < positions:
             drawn = [torch.randperm(positions, generator=random)[:count] for _ in range(steps)]
@@ -141,20 +144,19 @@ class ABCDFSS(WithEncoder):
             loss = pairs.new_zeros(())
             for images in (slice(0, 1), slice(1, None)):
                 maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
-                o, t = (F.normalize(_head(x, head).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
-                loss = loss + _contrast(o, t, chosen) + _change_of_statistics(o, t)
-            of_o, of_t = (x.unflatten(0, (views, shots)) for x in (o, t))  # the supports' are the last
-            loss = loss + _prototype_loss(of_o, of_t, masks.flatten(3))
+                o, t = (F.normalize(head(x).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
+                similar = o[..., chosen].transpose(1, 2) @ t / TEMPERATURE  # (V n, i, j)
+                loss = loss + F.cross_entropy(similar.flatten(0, 1), chosen.repeat(len(o)))
+                loss = loss + F.l1_loss(o.mean(2), t.mean(2)) + F.l1_loss(o.var(2), t.var(2))
+            # The prototypes of the supports, whose maps are the last: s = 0 the object's, 1 the background's.
+            shots = (x.unflatten(0, masks.shape[:2]) for x in (o, t))
+            of_o, of_t = (torch.einsum("vkcl,vksl->vsc", x, masks) / total_vs1 for x in shots)
+            same, other = (F.cosine_similarity(of_o[:, 0], of_t[:, side], dim=1) for side in (0, 1))
+            loss = loss + F.softplus(other - same).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return [p.detach() for p in head]
-
-
-def _seed(label_kss: Tensor, class_id: int) -> int:
-    """Return the seed of everything random in an episode; it depends on the class and the supports' masks alone."""
-    sides = torch.cat([foreground_mask(label_kss), background_mask(label_kss)], dim=1)
-    return sum(zlib.crc32(side.numpy().tobytes()) for side in sides) + class_id
+        return head
 
 
 def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
@@ -171,43 +173,6 @@ def _sources(height: int, width: int, along_x: float, along_y: float, device: to
     number = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
     shear = [along_x, along_y]
     return sent(affine(number, angle=0, translate=[0, 0], scale=1, shear=shear).flatten().long(), device)
-
-
-def _started(channels: int, random: torch.Generator) -> list[Tensor]:
-    """Return the parameters of a head before its fit, in a library's usual way: w1, b1, scale, shift, w2, b2."""
-
-    def drawn(*shape: int, fan_in: int) -> Tensor:
-        return (2 * torch.rand(shape, generator=random) - 1) / fan_in**0.5
-
-    first = drawn(WIDTH, channels, 1, 1, fan_in=channels), drawn(WIDTH, fan_in=channels)
-    second = drawn(WIDTH, WIDTH, 1, 1, fan_in=WIDTH), drawn(WIDTH, fan_in=WIDTH)
-    return [*first, torch.ones(WIDTH), torch.zeros(WIDTH), *second]
-
-
-def _head(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Return z (n, 64, h, w) of maps (n, C, h, w); the norm has the statistics of these maps, in prediction too."""
-    w1, b1, scale, shift, w2, b2 = parameters
-    return F.conv2d(F.relu(F.batch_norm(F.conv2d(x, w1, b1), None, None, scale, shift, training=True)), w2, b2)
-
-
-def _contrast(o_ncl: Tensor, t_ncl: Tensor, chosen: Tensor) -> Tensor:
-    """Return the contrast of chosen positions i of o with all positions j of t, as a mean (scalar)."""
-    similar = o_ncl[..., chosen].transpose(1, 2) @ t_ncl / TEMPERATURE  # (n, i, j)
-    same = similar[:, torch.arange(len(chosen), device=chosen.device), chosen]
-    return (similar.logsumexp(2) - same).mean()
-
-
-def _change_of_statistics(o_ncl: Tensor, t_ncl: Tensor) -> Tensor:
-    """Return how far means and variances over the positions differ, as a mean over maps and channels (scalar)."""
-    return (o_ncl.mean(2) - t_ncl.mean(2)).abs().mean() + (o_ncl.var(2) - t_ncl.var(2)).abs().mean()
-
-
-def _prototype_loss(o_vkcl: Tensor, t_vkcl: Tensor, masks_vksl: Tensor) -> Tensor:
-    """Return the loss of the prototypes of object and background, s = 0 and 1, over all shots; mean over the views."""
-    total_vs1 = masks_vksl.sum((1, 3)).unsqueeze(2) + EPS
-    of_o, of_t = (torch.einsum("vkcl,vksl->vsc", x, masks_vksl) / total_vs1 for x in (o_vkcl, t_vkcl))
-    same, other = (F.cosine_similarity(of_o[:, 0], of_t[:, side], dim=1) for side in (0, 1))
-    return F.softplus(other - same).mean()
 
 
 def threshold(score_hw: Tensor) -> Tensor:

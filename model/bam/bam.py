@@ -5,8 +5,6 @@ Read ``BAM.forward`` first. Base learner, shots' weights and ensemble are in ``m
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +21,6 @@ from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
 
 
-@dataclass
 class BAMSettings(WithBaseSettings):
     """BAM's own settings; ``config/model/bam.yaml`` explains them."""
 
@@ -43,7 +40,6 @@ class BAM(WithBaseLearner):
         ),
     )
     masks_supports = True  # the last stage of the encoder sees a support's object alone
-    settings: BAMSettings
 
     def __init__(self, settings: BAMSettings, task: Task):
         super().__init__(settings, task)

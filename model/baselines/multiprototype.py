@@ -3,7 +3,7 @@
 The idea is FSSDINO's (arXiv:2602.07550); the start of k-means and the rules are defined here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +17,6 @@ from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_gr
 from model.contract import Episode, Output, register
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
-
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
 Rule = Literal["max_mean", "max"]
 
@@ -67,29 +66,36 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
     return torch.stack(scores)
 
 
-def points_of(supports: Sequence[Sequence[tuple[Tensor, Tensor]]], classes: Iterable[int]) -> list[list[Tensor]]:
+def points_of(supports: Sequence[Sequence[tuple[Tensor, Tensor]]], classes: Sequence[int]) -> list[list[Tensor]]:
     """Return the unit features (n, C) of the cells of each class, of the supports of every query; n may be 0.
 
     Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class. The cells
     are those of all supports, shot-major, then row-major.
     """
-    shots = [(f.flatten(1).T[None], label, f.shape[-2:]) for own in supports for f, label in own]
-    masks = [[mask_on_grid(label == c, size).flatten()[None] for c in classes] for _, label, size in shots]
-    found = iter(chosen(*(mask for of_shot in masks for mask in of_shot)))
-    rows = iter([[next(found).rows(f)[0] for _ in of_shot] for (f, *_), of_shot in zip(shots, masks)])
-    return [[torch.cat(parts) for parts in zip(*(next(rows) for _ in own))] for own in supports]
+    points, inside = [], []
+    for own in supports:
+        points.append(torch.cat([f.flatten(1).T for f, _ in own]).expand(len(classes), -1, -1))
+        masks = [[mask_on_grid(label == c, f.shape[1:]).flatten() for f, label in own] for c in classes]
+        inside.append(torch.stack([torch.cat(of_class) for of_class in masks]))
+    return [cells.rows(x) for x, cells in zip(points, chosen(*inside))]
 
 
 def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
     """Return at most k centres (k', C) of unit vectors (n, C) by cosine; all points if there are at most k.
 
-    Ties go to the lowest index, so that the result depends on the order of points only there. A centre without points
-    stays where it is. Rounds after the last change alter nothing; a CPU leaves them out, a GPU is not waited for.
+    It starts from the point nearest to the mean and, each time, the one farthest from those chosen. Ties go to the
+    lowest index, so that the result depends on the order of points only there. A centre without points stays where it
+    is. Rounds after the last change alter nothing; a CPU leaves them out, a GPU is not waited for.
     """
     if len(points_nc) <= k:
         return points_nc
-    centres = _farthest_first(points_nc, k)
-    assigned = None
+    start = (points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax()
+    found = [points_nc.index_select(0, start[None])[0]]
+    largest = points_nc @ found[0]  # cosine to the nearest centre so far
+    while len(found) < k:
+        found.append(points_nc.index_select(0, largest.clamp(max=1 - SAME).argmin()[None])[0])
+        largest = torch.maximum(largest, points_nc @ found[-1])
+    centres, assigned = torch.stack(found), None
     for _ in range(20):  # rounds
         nearest = (points_nc @ centres.T).argmax(1)
         if assigned is not None and nearest.is_cpu and torch.equal(nearest, assigned):
@@ -99,14 +105,3 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
         occupied = (assigned[:, None] == torch.arange(k, device=assigned.device)).any(0)
         centres = torch.where(occupied[:, None], F.normalize(total, dim=1), centres)
     return centres
-
-
-def _farthest_first(points_nc: Tensor, k: int) -> Tensor:
-    """Return k of the points: the one nearest to the mean, then each time the one farthest from those chosen."""
-    first = (points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax()
-    found = [points_nc.index_select(0, first[None])[0]]
-    largest = points_nc @ found[0]  # cosine to the nearest centre so far
-    while len(found) < k:
-        found.append(points_nc.index_select(0, largest.clamp(max=1 - SAME).argmin()[None])[0])
-        largest = torch.maximum(largest, points_nc @ found[-1])
-    return torch.stack(found)

@@ -6,7 +6,6 @@ its target the share of each class in it; the loss is the cross entropy of all c
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from model.episode import IGNORE
 
 HEADS_KEPT = 8  # of the last supports
 KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
-LEAST_KNOWN = 1e-6  # share of known pixels that a cell's shares are divided by at least
+LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least
 
 
 @dataclass
@@ -61,15 +60,17 @@ class Probe(OnCells):
 
         Queries that share supports, one call after the other too, share a head.
         """
-        shots = [_shots(episodes, item) for item in range(len(features))]
+        shots = []  # of each query: class, some pixels by which images are told apart, and label (H, W) of every shot
+        for item in range(len(features)):
+            each = ((number, *shot) for number, episode in enumerate(episodes, 1) for shot in episode.shots(item))
+            shots.append([(number, x[..., ::KEY_STEP, ::KEY_STEP].float(), y) for number, x, y in each])
         some = [[x[::KEY_STEP] for x in own] for own in features]  # some channels tell the maps of images apart
         shots, some = on_host([shots, some])
         labels, count = [_joint(own) for own in shots], bytes([len(episodes)])
         keys = [count + b"".join(map(_bytes, (*seen, *own))) for seen, own in zip(some, labels)]
         new = {key: item for item, key in enumerate(keys) if key not in self._heads}
         for (key, item), maps in zip(new.items(), on_host([features[item] for item in new.values()])):
-            examples = examples_of(list(zip(maps, labels[item])), len(episodes))
-            self._heads[key] = fit(examples, self.settings.penalty)
+            self._heads[key] = fit(list(zip(maps, labels[item])), len(episodes), self.settings.penalty)
         heads = [self._heads[key] for key in keys]
         for old in list(self._heads)[:-HEADS_KEPT]:
             del self._heads[old]
@@ -80,14 +81,8 @@ def _bytes(x: Tensor) -> bytes:
     return x.contiguous().numpy().tobytes()
 
 
-def _shots(episodes: Sequence[Episode], item: int) -> list[tuple[int, Tensor, Tensor]]:
-    """Return class, some pixels by which images are told apart, and label (H, W) of every shot of N classes."""
-    shots = [(number, x, y) for number, e in enumerate(episodes, 1) for x, y in e.shots(item)]
-    return [(number, x[..., ::KEY_STEP, ::KEY_STEP].float(), y) for number, x, y in shots]
-
-
 def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
-    """Return the labels (H, W) of ``_shots`` on the CPU: 0, the number of the class, or 255.
+    """Return the labels (H, W) of shots (class, pixels, label): 0, the number of the class, or 255.
 
     In an image that supports several classes, each one's object is unknown to the others: it is not background.
     """
@@ -101,42 +96,23 @@ def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
     ]
 
 
-class Examples(NamedTuple):
-    """The cells of all supports, shot-major, then row-major, float32."""
-
-    points: Tensor  # features (n, C)
-    shares: Tensor  # of background and classes among a cell's known pixels, (n, N + 1); a row sums to 1, or is 0
-    weight: Tensor  # share of known pixels in a cell, (n,)
-
-
-def examples_of(supports: Sequence[tuple[Tensor, Tensor]], classes: int) -> Examples:
-    """Return the cells of at least one support, of features (C, h, w) and a label map (H, W)."""
-    parts = [(x.flatten(1).T, *_shares(label, classes, x.shape[-2:])) for x, label in supports]
-    points, shares, weight = (torch.cat(kind) for kind in zip(*parts))
-    return Examples(points, shares, weight)
-
-
-def _shares(label_hw: Tensor, classes: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the share of each class in the known part of each cell, (n, N + 1), and that part, (n,)."""
-    of_class = torch.stack([label_hw == c for c in range(classes + 1)] + [label_hw != IGNORE]).float()
-    *shares, known = F.adaptive_avg_pool2d(of_class, (size[0], size[1])).flatten(1)
-    return torch.stack(shares, dim=1) / known.clamp(min=LEAST_KNOWN)[:, None], known
-
-
-def fit(examples: Examples, penalty: float) -> Head:
+def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float) -> Head:
     """Return the head of least mean cross entropy over the cells plus penalty / 2 times the squared weights.
 
-    Background and classes count alike, however many cells show them. The weights of the penalty act on features of mean
-    0 and mean square 1; the head has both built in. Without a cell of known pixels it says nothing. All is computed in
-    float64 on the CPU, so that the order of the cells does not matter.
+    Supports are features (C, h, w) and a label map (H, W). Background and classes count alike, however many cells show
+    them. The weights of the penalty act on features of mean 0 and mean square 1; the head has both built in. Without a
+    cell of known pixels it says nothing. All is computed in float64, so that the order of the cells does not matter.
     """
-    x, shares = examples.points.double().cpu(), (examples.weight[:, None] * examples.shares).double().cpu()
+    of_class = [torch.stack([label == c for c in range(classes + 1)]).float() for _, label in supports]
+    pooled = [F.adaptive_avg_pool2d(y, (f.shape[1], f.shape[2])) for (f, _), y in zip(supports, of_class)]
+    # Features (n, C) and shares (n, N + 1) of all supports' cells; the rest of a cell is unknown.
+    x, shares = (torch.cat([y.flatten(1).T for y in kind]).double() for kind in ([f for f, _ in supports], pooled))
     total = shares.sum(0)
-    shares = shares / total.clamp(min=LEAST_KNOWN) / (total > 0).sum().clamp(min=1)  # of equal sum for all classes
+    shares = shares / total.clamp(min=LEAST_TOTAL) / (total > 0).sum().clamp(min=1)  # of equal sum for all classes
     importance = shares.sum(1)
     mean = importance @ x
     deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=1e-6)
     x = (x - mean) / deviation
     weight, bias = logistic(x, shares, shares.shape[1], penalty, steps=200, tolerance=1e-6)
     weight = weight / deviation
-    return Head(*(part.to(examples.points) for part in (weight, bias - weight @ mean)))
+    return Head(*(part.to(supports[0][0]) for part in (weight, bias - weight @ mean)))

@@ -102,15 +102,11 @@ class BCM(GeneralisedModel):
         claimed = torch.stack([where.any() for where in inside.values()]).tolist() if inside else []
         for (k, votes), there in zip(state.votes.items(), claimed):
             if there:
-                found = resize(voted(votes, x), claimed_bss.shape[1:]).clamp(min=EPS)
+                weight = x.new_ones(len(votes))
+                weight[-1] = 5.0  # votes of the regression of all shots, for any number of them
+                total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x) for vote in votes]))
+                known = weight @ torch.stack([vote.known for vote in votes]).float()  # a target's mean is over these
+                found = resize(total / known[:, None, None], claimed_bss.shape[1:]).clamp(min=EPS)
                 for target, novel in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
                     out[:, novel] = torch.where(inside[k], found[:, target] / found[:, 0], out[:, novel])
         return out
-
-
-def voted(votes: Sequence[Regression], x_bchw: Tensor) -> Tensor:
-    """Return the mean probabilities (B, r + 1, h, w) of regressions; a target's mean is over those that know it."""
-    weight = x_bchw.new_ones(len(votes))
-    weight[-1] = 5.0  # votes of the regression of all shots, for any number of them
-    total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x_bchw) for vote in votes]))
-    return total / (weight @ torch.stack([vote.known for vote in votes]).float())[:, None, None]

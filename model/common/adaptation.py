@@ -7,8 +7,10 @@ those of a support are as they were when it last was the query.
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from statistics import fmean
 from typing import Any, NamedTuple, cast
@@ -26,11 +28,9 @@ from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes
 from model.mismatch import Mismatch
 
 ATTENTION = ("qkv", "q_proj", "v_proj", "query", "value")  # names of linear layers
-FOCUS = 2  # gamma of the focal loss
 MOST = 4  # supports of a class in one step
-WORSE = 2.0  # times the loss of the first round: learning has failed
 
-Photo = tuple[Tensor, Tensor]  # (3, H, W) float32 and (H, W) uint8: 0, the number of a class, IGNORE
+Photo = tuple[Tensor, Tensor]  # (1, 3, H, W) float32 and (1, H, W) uint8: 0, the number of a class, IGNORE
 
 
 class AdaptSettings(NamedTuple):
@@ -92,13 +92,13 @@ def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list
 
 @in_float32
 def focal(logits_1nhw: Tensor, label_1hw: Tensor) -> Tensor:
-    """Return the focal loss with class weights 1 / log(1.1 + share), the mean over all pixels, the ignored ones too."""
+    """Return the focal loss (gamma 2) with class weights 1 / log(1.1 + share), the mean also over ignored pixels."""
     valid = label_1hw != IGNORE
     share_n = torch.bincount(label_1hw[valid].long(), minlength=logits_1nhw.shape[1]) / valid.numel()
     target = label_1hw.long() * valid
     log_p = logits_1nhw.log_softmax(1).gather(1, target[:, None])[:, 0]
     weight = valid / (1.1 + share_n[target]).log()
-    return -(weight * (1 - log_p.exp()) ** FOCUS * log_p).mean()
+    return -(weight * (1 - log_p.exp()) ** 2 * log_p).mean()
 
 
 def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor]], lr: float) -> Iterator[float]:
@@ -118,16 +118,11 @@ def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor
 
 
 def fit(
-    network: FewShotModel,
-    ways: Sequence[Episode],
-    settings: AdaptSettings = SETTINGS,
-    seed: int = 0,
-    on_step: Callable[[], object] = int,
+    network: FewShotModel, ways: Sequence[Episode], settings: AdaptSettings = SETTINGS, seed: int = 0
 ) -> FewShotModel:
     """Return a copy of a network whose encoder is adapted to supports; the network itself stays as it is.
 
-    ``ways`` has one episode (B = 1) for each class, with its supports; its query is not used. ``on_step`` is called
-    after each step.
+    ``ways`` has one episode (B = 1) for each class, with its supports; its query is not used.
 
     Raises:
         Mismatch: the network cannot be adapted.
@@ -144,8 +139,7 @@ def fit(
         losses: list[float] = []
         for loss in learn(adapted, _steps(adapted, ways, photos, settings.steps), settings.lr):
             losses.append(loss)
-            on_step()
-            if not fmean(losses[-len(photos) :]) <= WORSE * fmean(losses[: len(photos)]):  # also if it is no number
+            if not fmean(losses[-len(photos) :]) <= 2 * fmean(losses[: len(photos)]):  # also if it is no number
                 raise NotLearnt(f"{network.title}: the loss on the supports grew, step {len(losses)}")
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight")  # the sum becomes the weight
@@ -159,9 +153,9 @@ def photos_of(ways: Sequence[Episode]) -> list[Photo]:
     for number, way in enumerate(ways, 1):
         for image, label in way.shots(0):
             key = hashlib.sha256(image.float().cpu().numpy().tobytes()).digest()
-            known = found[key][1] if key in found else torch.zeros_like(label)
+            known = found[key][1] if key in found else torch.zeros_like(label[None])
             known = known.masked_fill((label == IGNORE) & (known == 0), IGNORE).masked_fill(label == 1, number)
-            found[key] = image.float().clone(), known
+            found[key] = image[None].float().clone(), known
     return [found[key] for key in sorted(found)]
 
 
@@ -176,30 +170,27 @@ def _steps(
         raise NotLearnt("TaP needs two supports of a class, and background beside the object in one of them")
     kept: dict[tuple[int, int], Features] = {}  # of photos as supports of a class
     for step in range(count):
-        turn, i = step // len(turns), turns[step % len(turns)]
-        query, label = photos[i][0][None], photos[i][1][None]
+        i = turns[step % len(turns)]
+        others = deque([*range(i + 1, len(photos)), *range(i)])
+        others.rotate(-(step // len(turns)))
+        query, label = photos[i]
         own = network.encode_query(replace(ways[0], query=query, cached_query=None))
         target, episodes = torch.where(label == IGNORE, label, 0), list[Episode]()
-        order = [(i + 1 + (turn + j) % (len(photos) - 1)) % len(photos) for j in range(len(photos) - 1)]
         for number, way in enumerate(ways, 1):
-            shots = [j for j in order if number in shown[j]][:MOST]
+            shots = [j for j in others if number in shown[j]][:MOST]
             target[label == number] = len(episodes) + 1 if shots else IGNORE
             if not shots:
                 continue
             shots = list(islice(cycle(shots), takes or len(shots)))
-            images, each = [photos[j][0][None] for j in shots], [photos[j][1][None] for j in shots]
+            images, each = zip(*(photos[j] for j in shots))
             labels = [torch.where(y == IGNORE, y, (y == number).to(y.dtype)) for y in each]
             for j, image, mask in zip(shots, images, labels):
                 if (j, number) not in kept:
                     kept[j, number] = network.cache_support(image[None], mask[None])
-            listed = isinstance(way, EpisodeOfOriginalSizes)
-            changes: dict[str, Any] = {
-                "support": images if listed else torch.stack(images, 1),
-                "support_label": labels if listed else torch.stack(labels, 1),
-                "query_base_label": None if way.query_base_label is None else torch.full_like(label, IGNORE),
-                "cached_support": [kept[j, number].rows(slice(None)) for j in shots],  # without what a model adds
-            }
-            episodes.append(replace(way, query=query, query_label=label, cached_query=[own], **changes))
+            known = [kept[j, number].rows(slice(None)) for j in shots]  # without what a model adds
+            joint: Any = list if isinstance(way, EpisodeOfOriginalSizes) else partial(torch.stack, dim=1)
+            way = replace(way, query=query, query_label=label, query_base_label=None, cached_query=[own])
+            episodes.append(replace(way, support=joint(images), support_label=joint(labels), cached_support=known))
         yield episodes, target
         for number in range(1, len(ways) + 1):
             if network.masks_supports:

@@ -3,7 +3,7 @@
 Its predictions show where the novel class is not: at positions that belong to a base class.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from itertools import product
 from typing import cast
@@ -86,23 +86,18 @@ class BaseLearner(nn.Module):
         return cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
 
     def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
-        """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W)."""
-        parts = self._kernels()[1].split(self.quarter, dim=1)
-        for level, part in zip(self.pyramid, parts, strict=True):
-            yield _convolve_upsampled(level(f4_bchw), part, f4_bchw.shape[-2:])
+        """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W), without the upsampled map.
 
-
-def _convolve_upsampled(cells_bchw: Tensor, weight_oc33: Tensor, size: Sequence[int]) -> Tensor:
-    """Return conv2d(resize(cells, size), weight, padding=1) without computing the upsampled map.
-
-    With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, the result is
-    sum_t W_t cells U_t: two small products instead of a convolution over L positions.
-    """
-    height, width = cells_bchw.shape[2:]
-    one_hot = torch.eye(height * width, device=cells_bchw.device).view(-1, 1, height, width)
-    shifted = F.unfold(resize(one_hot, size), 3, padding=1)  # (cells, offsets, L)
-    mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells_bchw.flatten(2))
-    return (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
+        With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, it is sum_t W_t cells U_t:
+        two small products instead of a convolution over L positions.
+        """
+        size, weights = f4_bchw.shape[-2:], self._kernels()[1].split(self.quarter, dim=1)
+        for level, weight_oc33 in zip(self.pyramid, weights, strict=True):
+            cells = level(f4_bchw)
+            one_hot = torch.eye(cells[0, 0].numel(), device=cells.device).view(-1, 1, *cells.shape[2:])
+            shifted = F.unfold(resize(one_hot, size), 3, padding=1)  # (cells, offsets, L)
+            mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells.flatten(2))
+            yield (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
 
 
 class BaseStage(Trainable):

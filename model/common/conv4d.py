@@ -100,14 +100,9 @@ class _OverSupport(torch.autograd.Function):
 
 def _pivots(x: Tensor, weight_ockk: Tensor, stride: int) -> Iterator[tuple[Region, Region]]:
     """Yield, for every pivot, the region of the input that its kernel covers and that part of the kernel."""
-    axes = (list(_covered(side, weight_ockk.shape[-1], stride)) for side in x.shape[2:4])
+    k, axes = weight_ockk.shape[-1], []
+    for side in x.shape[2:4]:  # (positions on the grid, part of the kernel on them) of each pivot
+        firsts = range(-(k // 2), side - k // 2, stride)
+        axes.append([(slice(max(i, 0), min(i + k, side)), slice(max(-i, 0), min(k, side - i))) for i in firsts])
     for (rows, part_rows), (columns, part_columns) in product(*axes):
         yield (EVERYTHING, EVERYTHING, rows, columns), (EVERYTHING, EVERYTHING, part_rows, part_columns)
-
-
-def _covered(side: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:
-    """Yield, for every pivot along one dimension, the positions inside the grid and the part of the kernel on them."""
-    for pivot in range(0, side, stride):
-        first = pivot - kernel // 2
-        begin, end = max(first, 0), min(first + kernel, side)
-        yield slice(begin, end), slice(begin - first, end - first)

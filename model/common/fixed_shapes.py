@@ -10,6 +10,7 @@ sums over positions and the greatest of clamped cosines as they are, and a windo
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import resize
+from model.common.ops import on_host, resize
 
 Choice = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 
@@ -127,11 +128,8 @@ class OnGrid:
 
         All have the size of the largest; one cell for no object.
         """
-        size = self.mask.shape[-2:]
-        if shapes_are_fixed():
-            return Window([(0, 0)] * len(self.spans), -(-size[0] // stride), -(-size[1] // stride), stride)
         corners, extents = [], []  # of rows, then of columns
-        for axis, side in enumerate(size):
+        for axis, side in enumerate(self.mask.shape[-2:]):
             ends = [own[2 * axis : 2 * axis + 2] for own in self.spans]
             begins = [max(first - before, 0) // stride if last >= 0 else 0 for first, last in ends]
             stops = [min(last + after, side - 1) // stride + 1 if last >= 0 else 1 for _, last in ends]
@@ -144,14 +142,14 @@ class Objects:
     """The objects of N supports on the grids that a network has; their sizes come in one transfer for each grid."""
 
     def __init__(self, mask_n1ss: Tensor, **choices: Choice):
-        self.mask, self._choices = mask_n1ss, choices
+        self.mask = self._whole = mask_n1ss
+        self._choices, self._which = choices, slice(None)
         self._grids: dict[tuple[int, ...], OnGrid] = {}
-        self._part: tuple[Objects, slice] | None = None
 
     def __getitem__(self, which: slice) -> "Objects":
         """Return some of the objects; a transfer serves them all."""
-        part = Objects(self.mask[which])
-        part._part = self, which
+        part, rows = copy(self), range(len(self._whole))[self._which][which]
+        part.mask, part._which = self.mask[which], slice(rows.start, rows.stop)
         return part
 
     def on(self, size: Sequence[int]) -> OnGrid:
@@ -161,22 +159,18 @@ class Objects:
     @torch.no_grad()
     def on_all(self, sizes: Sequence[Sequence[int]]) -> list[OnGrid]:
         """Return the objects on several grids, in one transfer."""
-        if self._part is not None:
-            whole, which = self._part
-            return [found[which] for found in whole.on_all(sizes)]
         new = [size for size in dict.fromkeys(map(tuple, sizes)) if size not in self._grids]
-        masks = [resize(self.mask, size) for size in new]
-        inside = [{name: choose(mask).flatten(1) for name, choose in self._choices.items()} for mask in masks]
-        if shapes_are_fixed():
-            facts = [[[0] * 4 + [x.shape[1] for x in own.values()]] * len(self.mask) for own in inside]
-        elif new:
-            sums = ([x.sum(1, keepdim=True) for x in own.values()] for own in inside)
-            facts = torch.stack([torch.cat([spans_of(m), *own], dim=1) for m, own in zip(masks, sums)]).tolist()
-        for i, size in enumerate(new):
-            spans, *counts = [row[:4] for row in facts[i]], *map(list, zip(*(row[4:] for row in facts[i])))
-            found = {name: Chosen(x, own) for (name, x), own in zip(inside[i].items(), counts)}
-            self._grids[size] = OnGrid(masks[i], found, spans)
-        return [self._grids[tuple(size)] for size in sizes]
+        masks = [resize(self._whole, size) for size in new]
+        inside = [[choose(mask).flatten(1) for choose in self._choices.values()] for mask in masks]
+        if shapes_are_fixed():  # objects are as large as the grid
+            facts = [[[0, h - 1, 0, w - 1] + [h * w] * len(self._choices)] * len(self._whole) for h, w in new]
+        else:
+            each = [[spans_of(mask), *(x.sum(1, keepdim=True) for x in own)] for mask, own in zip(masks, inside)]
+            facts = [own.tolist() for own in on_host([torch.cat(own, 1) for own in each])]
+        for size, mask, own, rows in zip(new, masks, inside, facts):
+            spans, *counts = [row[:4] for row in rows], *map(list, zip(*(row[4:] for row in rows)))
+            self._grids[size] = OnGrid(mask, dict(zip(self._choices, map(Chosen, own, counts))), spans)
+        return [self._grids[tuple(size)][self._which] for size in sizes]
 
 
 def shot_objects(mask_bk1ss: Tensor, **choices: Choice) -> list[Objects]:

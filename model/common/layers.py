@@ -1,5 +1,7 @@
 """Layers that several methods share: projection, fusion, refinement, head, decoders of one and of several scales."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,18 +50,12 @@ class Refine(nn.Module):
         return x + self.body(x)
 
 
-class Head(nn.Module):
-    """Two-class logits from decoder features."""
+class Head(nn.Sequential):
+    """Two-class logits (B, 2, H, W), background first, from decoder features."""
 
     def __init__(self, width: int):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.dropout = nn.Dropout2d(HEAD_DROPOUT)
-        self.classify = nn.Conv2d(width, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, 2, H, W), background first."""
-        return self.classify(self.dropout(F.relu(self.conv(x))))
+        conv, dropout = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.Dropout2d(HEAD_DROPOUT)
+        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(), dropout=dropout, classify=nn.Conv2d(width, 2, 1)))
 
 
 class ASPP(nn.Module):
@@ -79,19 +75,13 @@ class ASPP(nn.Module):
         return F.relu(torch.cat([average, self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1))
 
 
-class ASPPDecoder(nn.Module):
-    """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN)."""
+class ASPPDecoder(nn.Sequential):
+    """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN): logits (B, 2, H, W)."""
 
     def __init__(self, width: int):
-        super().__init__()
-        self.aspp = ASPP(width)
-        self.merge = nn.Conv2d(BRANCHES * width, width, 1, bias=False)
-        self.refine = Refine(width)
-        self.head = Head(width)
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """Return logits (B, 2, H, W), background first."""
-        return self.head(self.refine(F.relu(self.merge(self.aspp(x_bchw)))))
+        aspp, merge = ASPP(width), nn.Conv2d(BRANCHES * width, width, 1, bias=False)
+        parts = OrderedDict(aspp=aspp, merge=merge, relu=nn.ReLU(), refine=Refine(width), head=Head(width))
+        super().__init__(parts)
 
 
 def default_scales(grid: int) -> list[int]:

@@ -4,7 +4,6 @@ Self-support makes prototypes of the positions of the query at which a first pre
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,15 +15,13 @@ from model.common.fixed_shapes import Chosen, Objects, chosen, shapes_are_fixed
 from model.common.ops import in_float32, min_max
 
 FALLBACK = 12  # positions taken by rank where no position qualifies
-COSINE_EPS = RANGE_EPS = 1e-7
+COSINE_EPS = 1e-7
 TEMPERATURE = 10.0  # of the cosines, as logits
 LENGTH_EPS = 1e-8  # smallest norm in a cosine
 CONFIDENT_FOREGROUND = 0.7  # probabilities above which a position is confident
 CONFIDENT_BACKGROUND = 0.6
-SHARPNESS = 2.0  # of the adaptive background's attention
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
-ROWS = 256  # positions whose attention is in memory at a time
 BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 
 
@@ -77,7 +74,7 @@ def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, objects: Objects)
     """
     inside = objects.on(support_f4_bchw.shape[-2:]).chosen["inside"]
     similarity = greatest_cosine(query_f4_bchw, inside.rows(support_f4_bchw.flatten(2).transpose(1, 2)))[:, 0]
-    return min_max(similarity.flatten(1), RANGE_EPS).view_as(similarity)
+    return min_max(similarity.flatten(1), COSINE_EPS).view_as(similarity)
 
 
 @in_float32
@@ -125,9 +122,9 @@ def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototyp
     ``before`` is the result of an earlier step on the same features, and only saves computation.
     """
     feature = feature_bchw.flatten(2)  # (B, C, L)
-    probability = logits_b2hw.detach().softmax(1).flatten(2)  # (B, 2, L)
-    foreground = _confident(probability[:, FOREGROUND_CHANNEL], CONFIDENT_FOREGROUND)  # A, (B, L)
-    background = _confident(probability[:, BACKGROUND_CHANNEL], CONFIDENT_BACKGROUND)  # N, (B, L)
+    each = zip(logits_b2hw.detach().softmax(1).flatten(2).unbind(1), (CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND))
+    sets = [choose(p > least, p.argsort(dim=1, descending=True, stable=True)) for p, least in each]
+    background, foreground = sets  # N and A, (B, L)
     attended = _attend(feature.transpose(1, 2), background.bool(), before and before.attended)
     adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
     own = (mean_over(feature, foreground), mean_over(feature, background))
@@ -139,10 +136,6 @@ def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
     foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
     background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
     return foreground, background
-
-
-def _confident(probability_bl: Tensor, threshold: float) -> Tensor:
-    return choose(probability_bl > threshold, probability_bl.argsort(dim=1, descending=True, stable=True))
 
 
 def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] | None) -> list[Attended]:
@@ -171,17 +164,17 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] |
 def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
-    Positions are processed in pieces, and recomputed in the backward pass: the matrix of all pairs is never in memory.
+    256 positions are processed at a time, and again in the backward pass: the matrix of all pairs is never in memory.
     """
     [key], [value] = own.rows(unit_lc[None]), own.rows(feature_lc[None])
     counted = own.inside[0].to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
+
+    def of(unit: Tensor) -> tuple[Tensor, Tensor]:
+        weight = (2.0 * unit @ key.T).exp()
+        weight = weight if counted is None else weight * counted
+        return weight @ value, weight.sum(1, keepdim=True)
+
     again = torch.is_grad_enabled() and unit_lc.requires_grad
-    piece_of = partial(checkpoint, _piece, use_reentrant=False) if again else _piece
-    values, weights = zip(*(piece_of(piece, key, value, counted) for piece in unit_lc.split(ROWS)))
+    pieces = [checkpoint(of, x, use_reentrant=False) if again else of(x) for x in unit_lc.split(256)]
+    values, weights = zip(*pieces)
     return torch.cat(values), torch.cat(weights)
-
-
-def _piece(unit: Tensor, key: Tensor, value: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
-    weight = (SHARPNESS * unit @ key.T).exp()
-    weight = weight if counted is None else weight * counted
-    return weight @ value, weight.sum(1, keepdim=True)

@@ -14,7 +14,7 @@ from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
-from model.contract import ParamGroup, Task, Trainable
+from model.contract import Task, Trainable
 from model.encoders.features import Features
 from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
@@ -66,8 +66,9 @@ class Ensemble(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scene = _merge()  # g, shared by background and foreground
-        self.background = _merge()
+        self.scene, self.background = (nn.Conv2d(2, 1, 1, bias=False) for _ in range(2))  # g serves both classes
+        for merge in (self.scene, self.background):
+            nn.init.dirac_(merge.weight)  # its output is the first map at first
 
     @in_float32
     def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
@@ -77,20 +78,10 @@ class Ensemble(nn.Module):
         if own_class_b is not None:
             own = probability.gather(1, own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:]))
             base = base - own * (own_class_b > 0).view(-1, 1, 1, 1)
-        background, foreground = meta_b2hw.softmax(dim=1).split(1, dim=1)
-        difference = scene_b.view(-1, 1, 1, 1).expand_as(background)
-        background = self.scene(torch.cat([background, difference], dim=1))
-        foreground = self.scene(torch.cat([foreground, difference], dim=1))
-        background = self.background(torch.cat([background, base], dim=1))
-        return torch.cat([background, foreground], dim=1)
-
-
-def _merge() -> nn.Conv2d:
-    """Return a 1x1 convolution of two maps whose initial output is the first map."""
-    conv = nn.Conv2d(2, 1, 1, bias=False)
-    with torch.no_grad():
-        conv.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
-    return conv
+        difference = scene_b.view(-1, 1, 1, 1).expand_as(base)
+        meta = meta_b2hw.softmax(dim=1).split(1, dim=1)
+        background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
+        return torch.cat([self.background(torch.cat([background, base], dim=1)), foreground], dim=1)
 
 
 @dataclass
@@ -151,6 +142,7 @@ class OverBaseStage(WithEncoder):
 class WithBaseLearner(OverBaseStage):
     """A model that learns a meta learner beside them."""
 
+    head_group = "meta"
     ensemble: Ensemble  # the subclass builds it
 
     def __init__(self, settings: WithBaseSettings, task: Task, weights_in_shot_order: bool = True):
@@ -158,10 +150,6 @@ class WithBaseLearner(OverBaseStage):
         self.project_query, self.project_support = self.projections()
         self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
         self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
-
-    def param_groups(self) -> list[ParamGroup]:
-        """Return everything but encoder and base learner, with one learning rate."""
-        return [ParamGroup("meta", self.beside_encoder()), *self.encoder_group()]
 
     def query_hidden(self, episode: Episode, query: Features) -> Tensor:
         """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""

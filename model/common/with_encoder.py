@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
@@ -48,16 +49,14 @@ class WithEncoder(FewShotModel):
     stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
     size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
+    head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
     adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: WithEncoderSettings, task: Task):
         super().__init__(settings, task)
-        self.encoder = self._build_encoder()
-
-    def _build_encoder(self) -> Encoder:
-        return build_encoder(self.settings.encoder, self.last_stage, self.variant)
+        self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
@@ -145,8 +144,8 @@ class WithEncoder(FewShotModel):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
-        beside = self.beside_encoder()
-        return [*([ParamGroup("head", beside)] if beside else []), *self.encoder_group()]
+        groups = [ParamGroup(self.head_group, self.beside_encoder()), *self.encoder_group()]
+        return [group for group in groups if group.params]
 
     def encoder_group(self) -> list[ParamGroup]:
         """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
@@ -204,12 +203,10 @@ def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
     """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
     if give is None:
         return Features.join(parts)
-    first = 0
-    for part in parts:
-        for stage, features in part.intermediate.items():
-            for maps in features:
-                give(stage, first, maps)
-        first += len(part)
+    for part, end in zip(parts, accumulate(map(len, parts))):
+        for stage, maps in part.intermediate.items():
+            for x in maps:
+                give(stage, end - len(part), x)
     return Features.join([Features(part.stage, {}) for part in parts])
 
 

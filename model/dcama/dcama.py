@@ -7,8 +7,8 @@ Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggreg
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
-from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SWIN_NAMES, SwinEncoder
 
@@ -56,7 +55,6 @@ LAYOUT = Layout(
 )
 
 
-@dataclass
 class DCAMASettings(WithEncoderSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
@@ -93,7 +91,12 @@ class DCAMA(WithEncoder):
                 evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
             query.stage.clear()
             support.stage.clear()
-            skips = self._skips(query, support, shots=mask.shape[1])
+            # Stage 1, 2 -> the query's last intermediate feature beside the supports' largest, (B, 2 C, h, w).
+            skips = {}
+            for i in (1, LOW):
+                of_shots = support.intermediate[i][-1].unflatten(0, mask.shape[:2])  # (B, K, C, h, w)
+                skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
+            del query.intermediate[1], support.intermediate[1]
 
         # Aggregate the supports' masks at every intermediate feature: stage 2, 3, 4 -> (B, n, h, w). These features are
         # most of the memory, and those of a stage are released with its masks. Then decode.
@@ -109,15 +112,6 @@ class DCAMA(WithEncoder):
         else:
             output.evidence = evidence
         return output
-
-    def _skips(self, query: Features, support: Features, shots: int) -> dict[int, Tensor]:
-        """Take stage 1, 2 -> last intermediate feature of the query beside the supports' largest, (B, 2 C, h, w)."""
-        skips = {}
-        for i in (1, LOW):
-            of_shots = support.intermediate[i][-1].unflatten(0, (-1, shots))  # (B, K, C, h, w)
-            skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
-        del query.intermediate[1], support.intermediate[1]
-        return skips
 
 
 class MaskAggregation(nn.Module):
@@ -139,23 +133,19 @@ class MaskAggregation(nn.Module):
         batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
         position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
+        dropout, masks = self.attention_dropout.p if self.attention_dropout.training else 0.0, []
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
-        masks = [self._aggregate(q, s, value, position) for q, s in zip(query_maps, support_maps, strict=True)]
+        for pair in zip(query_maps, support_maps, strict=True):
+            query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in pair)
+            query = linear_over_map(query, size, self.query.weight, self.query.bias)
+            key = linear_over_map(key, size, self.key.weight)
+            key = key.reshape(batch, -1, key.shape[2])  # (B, K L, C), all shots in one row
+            masks.append(attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value, dropout))
         # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products
         # leave it out. Checkpoints have it as a learnable tensor, and several processes exchange a gradient of every
         # such tensor: this is one, of 0.
         unused_bias = 0 * self.key.bias.sum()
         return torch.stack(masks, dim=1).unflatten(2, size) + unused_bias
-
-    def _aggregate(self, query: Tensor, support: Tensor, value_bm: Tensor, position: Tensor) -> Tensor:
-        """Return the soft mask of one intermediate feature, (B, L)."""
-        size = query.shape[-2:]
-        query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in (query, support))
-        query = linear_over_map(query, size, self.query.weight, self.query.bias)
-        key = linear_over_map(key, size, self.key.weight)
-        key = key.reshape(len(value_bm), -1, key.shape[2])  # (B, K L, C), all shots in one row
-        dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
-        return attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value_bm, dropout)
 
 
 def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
@@ -217,34 +207,23 @@ class SkipMixer(nn.Sequential):
     def forward(self, coarse_bchw: Tensor, fine_bchw: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
         """Return the output of the convolutions, at the fine map's size.
 
-        The first is split into a part for each map, of which the coarse map's runs on the coarse grid.
+        The first has a part for each map. Resizing acts on positions and each of the kernel's cells on channels: they
+        commute, so the products of coarse map and nine cells are computed on its own grid, resized, and added, each
+        shifted by its cell's offset.
         """
         first, *rest = self
         assert isinstance(first, nn.Conv2d)
         coarse, fine = first.weight.split([coarse_bchw.shape[1], fine_bchw.shape[1]], dim=1)
         x = F.conv2d(fine_bchw, fine, first.bias, padding=1)
-        x = x + convolve_resized(coarse_bchw, coarse, fine_bchw.shape[-2:])
+        height, width = x.shape[-2:]
+        total = x.new_zeros(*x.shape[:2], height + 2, width + 2)
+        for i, j in product(range(3), repeat=2):  # at position p, cell (i, j) reads position p + (i, j) - 1
+            part = resize(F.conv2d(coarse_bchw, coarse[:, :, i : i + 1, j : j + 1]), (height, width))
+            total[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width] += part
+        x = x + total[:, :, 1:-1, 1:-1]
         for layer in rest:
             x = layer(x)
         return x
-
-
-def convolve_resized(x_bchw: Tensor, weight_oc33: Tensor, size: Sequence[int]) -> Tensor:
-    """Return conv2d(resize(x, size), weight, padding=1), with the products on x's own, smaller grid.
-
-    Resizing acts on positions and each of the nine cells of the kernel on channels, so they commute: the 1x1
-    convolution of x by every cell is resized, and the nine results are added, each shifted by its cell's offset.
-    """
-    height, width = size
-    side = weight_oc33.shape[-1]
-    out = x_bchw.new_zeros(len(x_bchw), len(weight_oc33), height + side - 1, width + side - 1)
-    for i in range(side):
-        for j in range(side):  # at position p, cell (i, j) reads position p + (i, j) - padding
-            top, left = side - 1 - i, side - 1 - j
-            product = resize(F.conv2d(x_bchw, weight_oc33[:, :, i : i + 1, j : j + 1]), size)
-            out[:, :, top : top + height, left : left + width] += product
-    edge = side // 2
-    return out[:, :, edge : edge + height, edge : edge + width]
 
 
 def _block(channels: int, widths: tuple[int, ...], kernels: tuple[int, ...]) -> nn.Sequential:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.common.linear import Head
 from model.common.ops import on_cells, resize
@@ -49,15 +50,6 @@ class State(NamedTuple):
     weight: Tensor  # (m,) of each cell in CE
 
 
-class Fitted(NamedTuple):
-    """A query's classifier with its course: priors (M,) at both ends, losses (iterations, 4) before their weights."""
-
-    head: Head
-    prior_start: Tensor
-    prior_end: Tensor
-    losses: Tensor
-
-
 @register("diam")
 class DIaM(GeneralisedModel):
     """A classifier fitted to each query; with 0 iterations the plain floor, prototypes beside the base classifier."""
@@ -74,53 +66,42 @@ class DIaM(GeneralisedModel):
         y = torch.cat([on_cells(y, x.shape[-2:]).flatten() for y, x in zip(labels, features, strict=True)])
         known = (y != IGNORE).nonzero()[:, 0]
         x, y = x[known].float(), y[known].long()
-        first, rows, bias = len(base.bias), [base.weight], [base.bias]
-        for channel in range(first, first + len(features)):
-            prototype = (x * (y == channel)[:, None]).sum(0)
-            rows.append((prototype / (prototype.norm() + EPS))[None])
-            bias.append(base.bias.new_zeros(1).masked_fill(~(y == channel).any(), float("-inf")))
+        own = y == len(base.bias) + torch.arange(len(features), device=y.device)[:, None]  # of each class, (n, m)
+        weight = torch.cat([base.weight, F.normalize(own.float() @ x, dim=1, eps=EPS)])
+        bias = torch.cat([base.bias, base.bias.new_zeros(len(own)).masked_fill(~own.any(1), float("-inf"))])
         background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
-        return State(Head(torch.cat(rows), torch.cat(bias)), base, x, y, torch.where(y == 0, background, 1.0))
+        return State(Head(weight, bias), base, x, y, torch.where(y == 0, background, 1.0))
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
         """Return the logarithms of each query's probabilities by its own classifier."""
-        heads = [adapt(*one, state, self.settings).head for one in zip(features_bchw, valid_bhw, strict=True)]
-        with torch.no_grad():
-            maps = [head.logits(x[None]).softmax(1) for head, x in zip(heads, features_bchw)]
-            return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
+        pairs = zip(features_bchw, valid_bhw, strict=True)
+        maps = [adapt(x, valid, state, self.settings).logits(x[None]).softmax(1) for x, valid in pairs]
+        return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> Fitted:
+def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> Head:
     """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
     x = x_chw.flatten(1).T[on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()].clone()  # (L, C)
     supports, count, first = state.x.clone(), len(x) + EPS, len(state.base.bias)
     own = torch.softmax(x @ state.base.weight.T + state.base.bias, 1)  # of the base learner, (L, N + 1)
     head = Head(*(part.clone().requires_grad_() for part in state.start))
-    weights, losses = torch.stack([x.new_full((), weight) for weight in settings.loss_weights]), []
     learnt = slice(None if settings.learn_base else first, None)
-    prior = prior_start = _mean(head, x)
-    for step in range(1, settings.iterations + 1):
+    for step in range(settings.iterations):
         # (L, M) and (m, M).
         p, of_supports = (torch.softmax(cells @ head.weight.T + head.bias, 1) for cells in (x, supports))
         true = torch.where(state.y == 0, of_supports[:, :first].sum(1), of_supports.gather(1, state.y[:, None])[:, 0])
         share = p.sum(0) / count
+        if step in (0, *settings.prior_update_at):
+            prior = share.detach()  # pi
         as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)
         ce = -(state.weight * torch.log(true + EPS)).sum() / max(len(supports), 1)
         kl = (share * torch.log(EPS + share / (prior + EPS))).sum()
         entropy = -(p * torch.log(p + EPS)).sum() / count
         distillation = (as_base * torch.log(EPS + as_base / (EPS + own))).sum() / count
-        losses.append(torch.stack([ce, kl, entropy, distillation]))
-        for part, gradient in zip(head, torch.autograd.grad(losses[-1] @ weights, head)):
+        terms = zip(settings.loss_weights, (ce, kl, entropy, distillation))
+        loss = torch.stack([weight * term for weight, term in terms]).sum()
+        for part, gradient in zip(head, torch.autograd.grad(loss, head)):
             part.data[learnt] -= settings.lr * gradient[learnt]
-        if step in settings.prior_update_at:
-            prior = _mean(head, x)
-    course = torch.stack(losses).detach() if losses else x.new_zeros(0, 4)
-    return Fitted(Head(*(part.detach() for part in head)), prior_start, prior, course)
-
-
-@torch.no_grad()
-def _mean(head: Head, x_lc: Tensor) -> Tensor:
-    """Return the mean probabilities (M,) of a query's cells."""
-    return torch.softmax(x_lc @ head.weight.T + head.bias, 1).sum(0) / (len(x_lc) + EPS)
+    return Head(*(part.detach() for part in head))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,8 +19,7 @@ from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
 
-DILATION = {3: 2, 4: 4}  # stage -> dilation, at output stride 8
-DILATIONS: dict[int, dict[int, int]] = {8: DILATION, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
+DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4
 ENCODER_STRIDE = 8  # of ResNet's stages 2..4; an image side of 8k + 1 pixels gives a grid of k + 1
 INTERMEDIATE_STAGES = (2, 3, 4)
@@ -35,7 +34,7 @@ class EncoderVariant:
     """Changes that a method makes to an encoder; the defaults are Sym-Net's."""
 
     # Stage -> dilation of its 3x3 convolutions, which replaces its stride (ResNet).
-    dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATION))
+    dilation: Mapping[int, int] = field(default_factory=lambda: dict(DILATIONS[ENCODER_STRIDE]))
     first_block_dilated: bool = True  # False: as the stage before it, as in torchvision (ResNet)
     final_relu: bool = True  # whether the last block of the last stage ends with its ReLU (ResNet)
     # Stage -> number of its last intermediate features to return, None for all (ResNet, Swin, timm).
@@ -135,10 +134,9 @@ class Encoder(nn.Module):
         """Return the encoder's float32 input from RGB pixels 0..255 (..., 3, H, W), uint8 or float32."""
         return normalise(image, self.mean, self.std)
 
-    def normalisation(self) -> tuple[list[float], list[float]]:
+    def normalisation(self) -> list[list[float]]:
         """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        mean, std = ([round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std))
-        return mean, std
+        return [[round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std)]
 
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
         """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
@@ -169,9 +167,8 @@ class Encoder(nn.Module):
         return int(match[1])
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the tensors of a file that are of a stage of this encoder by their names, but not of this encoder."""
-        own = self.state_dict().keys()
-        return [k for k in names if k not in own and re.match(STAGE, k) and self.stage_of(k) <= self.last_stage]
+        """Return those of tensors that this encoder does not have whose names are of one of its stages."""
+        return [name for name in names if re.match(STAGE, name) and self.stage_of(name) <= self.last_stage]
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a weight file's tensors under this class's names, without the classifier; unknown names stay."""
@@ -185,15 +182,8 @@ class Encoder(nn.Module):
 # convolution cost as much as the convolution, what is frozen is folded once.
 
 
-class _Fold(NamedTuple):
-    """Folded kernels and bias, and what they are made of."""
-
-    sources: list[Tensor]  # which share memory and version with the originals
-    key: tuple[Any, ...]  # of the originals: other numbers have another one
-    result: tuple[Tensor, Tensor]
-
-
-_FOLDS: WeakKeyDictionary[nn.Module, _Fold] = WeakKeyDictionary()  # of convolutions; copies of a network have none
+# Convolution -> (key of the numbers, kernels and bias, what they are made of); copies of a network have none.
+_FOLDS: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Tensor, Tensor], list[Tensor]]] = WeakKeyDictionary()
 
 
 def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
@@ -211,10 +201,10 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
         return _fold(conv, norm)
     key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
     kept = _FOLDS.get(conv)
-    if kept is None or kept.key != key:
+    if kept is None or kept[0] != key:
         with torch.inference_mode(False), torch.no_grad():
-            kept = _FOLDS[conv] = _Fold([x.detach() for x in sources], key, _fold(conv, norm))
-    return kept.result
+            kept = _FOLDS[conv] = key, _fold(conv, norm), [x.detach() for x in sources]  # with memory and version
+    return kept[1]
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

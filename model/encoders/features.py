@@ -40,16 +40,13 @@ class Features:
     @staticmethod
     def collect(parts: "Iterator[Features]", count: int) -> "Features":
         """Return the features of ``count`` parts of one size, as ``join`` does; one part exists at a time."""
-        if count == 1:
-            return next(parts)
-        out, first = Features({}, {}), 0
-        for part in parts:
-            if not out.stage:
-                out = part.each(lambda x: _room(x, count))
-            own = out.rows(slice(first, first + len(part)))
-            for target, x in zip(own.maps(), part.maps(), strict=True):
-                target.copy_(x)
-            first += len(part)
+        out = Features({}, {})
+        for i, part in enumerate(parts):
+            if not i:
+                out = Features.join([part] * count)  # room for all of them
+            else:
+                for target, x in zip(out.rows(slice(i * len(part), (i + 1) * len(part))).maps(), part.maps()):
+                    target.copy_(x)
             del part  # before the next one is computed
         return out
 
@@ -62,17 +59,10 @@ class Features:
         """Yield all maps, of the stages and the intermediate ones."""
         return chain(self.stage.values(), *self.intermediate.values())
 
-    def rows(self, which: slice) -> "Features":
-        """Return the features of some of the images, as views."""
+    def rows(self, which: slice | Tensor) -> "Features":
+        """Return the features of some of the images, as views where they are a slice."""
         return self.each(lambda x: x[which])
 
     def repeat(self, times: int) -> "Features":
         """Return the features of the same images ``times`` times in a row, in dictionaries of their own."""
         return self.each(lambda x: x if times == 1 else x.repeat(times, 1, 1, 1))
-
-
-def _room(x: Tensor, times: int) -> Tensor:
-    """Return a map without values for ``times`` as many images."""
-    packed = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if packed else torch.contiguous_format
-    return torch.empty(times * len(x), *x.shape[1:], dtype=x.dtype, device=x.device, memory_format=layout)

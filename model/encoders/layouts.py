@@ -1,5 +1,6 @@
 """Weights of an encoder in every layout that circulates: renamed to ours, recognised, loaded."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +13,6 @@ from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.timm_facts import PREFIX as TIMM
 from model.mismatch import Mismatch
 
-PREFIXES = ("module.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
 OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
 
@@ -31,19 +31,15 @@ class Fit:
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
-    stripped, own = {}, encoder.state_dict()
-    for name, tensor in state.items():
-        for prefix in PREFIXES:
-            name = name.removeprefix(prefix)
-        stripped[name] = tensor
-    renamed = encoder.own_names(stripped)
-    given = {k: v for k, v in renamed.items() if k in own}
+    renamed = encoder.own_names({re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", k): x for k, x in state.items()})
+    own = encoder.state_dict()
+    given, others = {k: v for k, v in renamed.items() if k in own}, [k for k in renamed if k not in own]
     begun = {encoder.stage_of(k) for k in given if k not in CONSTANTS}
     needed = [k for k in own if k not in CONSTANTS and not k.endswith(COUNTER)]
     missing = [k for k in needed if k not in given]
     absent = sorted({encoder.stage_of(k) for k in needed} - begun)
     inside = [k for k in missing if encoder.stage_of(k) in begun]
-    return Fit(given, [k for k in renamed if k not in own], encoder.foreign(renamed), missing, absent, inside)
+    return Fit(given, others, encoder.foreign(others), missing, absent, inside)
 
 
 def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:
@@ -85,10 +81,9 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
             tensors of the encoder that the file does not hold.
     """
     found, own = fit(encoder, state), encoder.state_dict()
-    shapes = [k for k, x in found.given.items() if x.shape != own[k].shape]
-    if not found.given or found.foreign or shapes or found.inside:
-        example = next(iter([*found.foreign, *shapes, *found.inside]), None)
-        which = "" if example is None else f" (its tensor {example} is missing or differs)"
+    wrong = [*found.foreign, *(k for k, x in found.given.items() if x.shape != own[k].shape), *found.inside]
+    if wrong or not found.given:
+        which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
         raise Mismatch(f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}")
     for name, tensor in found.given.items():
         if tensor.is_floating_point() != own[name].is_floating_point() or not torch.isfinite(tensor).all():

@@ -30,10 +30,6 @@ class EncoderSpec:
     sides: tuple[int, ...] | None = None  # the only image sides that it takes; None for all
     torchvision: str | None = None  # torchvision's name of its ImageNet weights; None if there are none
 
-    def grid(self, size: int, stride: int) -> int:
-        """Return the side of the grid of a stage of that stride, for an image of ``size`` pixels."""
-        return -(-size // (self.stride or stride))
-
 
 ENCODERS = {SMALL: EncoderSpec("ResNet-10", ResNetEncoder, (PLAIN, DEEP), STRIDES)}
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
@@ -44,19 +40,12 @@ ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=16, sides=(SWIN_S
 # What a method may need of stages 2, 3 and 4, in words for messages.
 ANY_GRIDS, ONE_GRID, PYRAMID = "", "stages 3 and 4 on one grid", "maps at strides 8, 16 and 32"
 # How people write networks of timm, by timm's names without the weights' tag.
-TIMM_TITLES = {
-    **{f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)},
-    "resnet50": "ResNet-50 of timm",
-    "convnext_tiny": "ConvNeXt-T",
-    "vit_small_patch14_dinov2": "DINOv2 ViT-S/14",
-    "vit_small_patch14_reg4_dinov2": "DINOv2 ViT-S/14 with registers",
-    "vit_base_patch14_dinov2": "DINOv2 ViT-B/14",
-    "vit_base_patch14_reg4_dinov2": "DINOv2 ViT-B/14 with registers",
-    "vit_large_patch14_dinov2": "DINOv2 ViT-L/14",
-    "vit_small_patch16_dinov3": "DINOv3 ViT-S/16",
-    "vit_base_patch16_dinov3": "DINOv3 ViT-B/16",
-    "vit_large_patch16_dinov3": "DINOv3 ViT-L/16",
-}
+TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}
+TIMM_TITLES |= {"resnet50": "ResNet-50 of timm", "convnext_tiny": "ConvNeXt-T"}
+for _size, _vit in (("small", "ViT-S"), ("base", "ViT-B"), ("large", "ViT-L")):
+    TIMM_TITLES[f"vit_{_size}_patch14_dinov2"] = f"DINOv2 {_vit}/14"
+    TIMM_TITLES[f"vit_{_size}_patch14_reg4_dinov2"] = f"DINOv2 {_vit}/14 with registers"
+    TIMM_TITLES[f"vit_{_size}_patch16_dinov3"] = f"DINOv3 {_vit}/16"
 
 
 @cache

@@ -7,10 +7,9 @@ from torch.nn import functional as F
 
 from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature, conv_norm
 
-# Files with a deep stem call it conv1..3 / bn1..3, or conv1.{0,1,3,4,6} / bn1; here it is one Sequential.
-DEEP_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
-NESTED_DEEP_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
-PLAIN_NAMES = {"conv1": "layer0.0", "bn1": "layer0.1"}
+# Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
+STEM_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
+NESTED_STEM_NAMES = {f"conv1.{i}": f"layer0.{i}" for i in (0, 1, 3, 4, 6)} | {"bn1": "layer0.7"}
 CLASSIFIER = ("fc.", "classifier.")  # prefixes of tensors that the encoder does not use
 SMALL = "resnet10"  # one basic block a stage; torchvision has none
 
@@ -25,18 +24,16 @@ class ResNetEncoder(Encoder):
         self.variant = variant
         small = backbone == SMALL
         net = resnet.ResNet(resnet.BasicBlock, [1] * 4) if small else getattr(resnet, backbone)(weights=None)
-        if stem == DEEP:
-            self.layer0 = _deep_stem(net.conv1.out_channels, net.maxpool)
-            _widen_input(net.layer1[0], 2 * net.conv1.out_channels)
-        else:
-            self.layer0 = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.layer0 = _deep_stem(net) if stem == DEEP else nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.last_stage = last_stage
         for i in range(1, last_stage + 1):
-            stage = getattr(net, f"layer{i}")
-            if i in variant.dilation:
-                before = variant.dilation.get(i - 1, 1)
-                _dilate(stage, variant.dilation[i], variant.dilation[i] if variant.first_block_dilated else before)
-            setattr(self, f"layer{i}", stage)
+            setattr(self, f"layer{i}", stage := getattr(net, f"layer{i}"))
+            for name, module in stage.named_modules() if i in variant.dilation else ():
+                if isinstance(module, nn.Conv2d):
+                    module.stride = (1, 1)
+                    if module.kernel_size == (3, 3):
+                        as_before = name.startswith("0.") and not variant.first_block_dilated
+                        module.dilation = module.padding = (variant.dilation.get(i - as_before, 1),) * 2
         returned = variant.returned_stages(last_stage)
         self.channels = {i: _out_channels(self.stage(i)[-1]) for i in returned}
         counts = {i: variant.count(i, len(self.stage(i))) for i in returned}
@@ -69,11 +66,7 @@ class ResNetEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the stem of torchvision's files and of the files with a deep stem; the classifier is left out."""
-        stem, out = PLAIN_NAMES, {}
-        if "layer0.0.weight" not in state and "conv1.0.weight" in state:
-            stem = NESTED_DEEP_NAMES
-        elif "layer0.0.weight" not in state and "conv3.weight" in state:
-            stem = DEEP_NAMES
+        stem, out = NESTED_STEM_NAMES if "conv1.0.weight" in state else STEM_NAMES, {}
         for name, tensor in state.items():
             owner, _, leaf = name.rpartition(".")
             if not name.startswith(CLASSIFIER):
@@ -94,30 +87,17 @@ def residual(block: Any, x: Tensor) -> Tensor:
     return x.add_(shortcut)
 
 
-def _deep_stem(width: int, pool: nn.Module) -> nn.Sequential:
-    """Return three 3x3 convolutions, each with norm and ReLU, and the pool."""
+def _deep_stem(net: Any) -> nn.Sequential:
+    """Return three 3x3 convolutions, each with norm and ReLU, and the pool; the first block takes their channels."""
     parts: list[nn.Module] = []
+    width, block = net.conv1.out_channels, net.layer1[0]
     for channels, out, stride in ((3, width, 2), (width, width, 1), (width, 2 * width, 1)):
         parts += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts, pool)
+    old, out = block.conv1, _out_channels(block)
+    block.conv1 = nn.Conv2d(2 * width, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
+    block.downsample = nn.Sequential(nn.Conv2d(2 * width, out, 1, bias=False), nn.BatchNorm2d(out))
+    return nn.Sequential(*parts, net.maxpool)
 
 
 def _out_channels(block: Any) -> int:
     return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
-
-
-def _widen_input(block: Any, channels: int) -> None:
-    """Let the first block of stage 1 take the deep stem's channels."""
-    old, width = block.conv1, _out_channels(block)
-    block.conv1 = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
-    block.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
-
-
-def _dilate(stage: nn.Sequential, dilation: int, of_first_block: int) -> None:
-    """Replace a stage's stride by dilation in every 3x3 convolution; the first block has a dilation of its own."""
-    for position, block in enumerate(stage):
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-                if module.kernel_size == (3, 3):
-                    module.dilation = module.padding = (dilation if position else of_first_block,) * 2

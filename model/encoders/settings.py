@@ -45,7 +45,8 @@ class EncoderSettings:
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""
-        return spec_of(self.backbone).grid(size, min(self.stride or ENCODER_STRIDE, STAGE_STRIDES[stage]))
+        stride = spec_of(self.backbone).stride or min(self.stride or ENCODER_STRIDE, STAGE_STRIDES[stage])
+        return -(-size // stride)
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, what is wrong and how to fix it) if the encoder cannot have the output stride."""

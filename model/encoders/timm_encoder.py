@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +47,8 @@ class TimmEncoder(Encoder):
         self.patch = stride if pyramid else self.facts.patch
         for name in CONSTANTS:
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
-        self.returned_stages = variant.returned_stages(last_stage)
-        self.channels = {i: self.facts.channels[i] for i in self.returned_stages}
-        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.returned_stages if i in variant.intermediate}
+        self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
+        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
         # What the pass under way asks of the blocks and of a stage; the hooks answer it.
         self._give: GiveFeature | None = None
         self._mask: tuple[int, Tensor] | None = None
@@ -63,10 +62,9 @@ class TimmEncoder(Encoder):
         A side of p k + 1 pixels gives k + 1 cells, the corner cells centred on the corner pixels, as in a network of
         centred convolutions: on a grid of patches, half a patch is added around the image by repeating its border.
         """
-        ends = {self.facts.outputs[i]: i for i in self.returned_stages}
-        inside: dict[int, int] = {}  # block of a transformer -> its stage
-        if give is not None and self.facts.transformer:
-            inside = {block: i for i in self.intermediate_counts for block in self._blocks(i)}
+        ends, inside = {self.facts.outputs[i]: i for i in self.channels}, dict[Any, int]()
+        if give is not None:  # position among timm's outputs -> stage; the hooks give the blocks with names
+            inside = {block: i for i in self.intermediate_counts for block in self._blocks(i) if isinstance(block, int)}
         wanted, self._give = sorted({*ends, *inside}), give
         try:
             maps = self.net.forward_intermediates(
@@ -74,14 +72,11 @@ class TimmEncoder(Encoder):
             )  # (B, C, h, w), without class and register tokens
         finally:
             self._give = None
-        for block, feature in zip(wanted, maps, strict=True):
-            stage = ends.get(block)
-            if give is not None and block in inside:
-                give(inside[block], feature)
-            elif give is not None and stage is not None and self._blocks(stage) == [None]:
-                give(stage, feature)
-            if stage is not None:
-                out[stage] = feature
+        for output, feature in zip(wanted, maps, strict=True):
+            if give is not None and output in inside:
+                give(inside[output], feature)
+            if output in ends:
+                out[ends[output]] = feature
 
     def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
         """See :class:`Encoder`."""
@@ -102,25 +97,21 @@ class TimmEncoder(Encoder):
     def _hang_hooks(self) -> None:
         from timm.models import resnet
 
-        for i in self.intermediate_counts if not self.facts.transformer else ():
-            for name in filter(None, self._blocks(i)):
-                block = self.net.get_submodule(name)
+        for i in self.intermediate_counts:
+            for name in (block for block in self._blocks(i) if isinstance(block, str)):
+                block, give = self.net.get_submodule(name), partial(self._give_map, i, self.facts.blocks[i][name])
                 if isinstance(block, (resnet.BasicBlock, resnet.Bottleneck)):  # the map before its last activation
-                    last = block.act3 if isinstance(block, resnet.Bottleneck) else block.act2
-                    cast(Any, last).inplace = False
-                    last.register_forward_pre_hook(partial(self._give_input, i))
+                    last: Any = block.act3 if isinstance(block, resnet.Bottleneck) else block.act2
+                    last.inplace = False
+                    last.register_forward_pre_hook(give)
                 else:
-                    block.register_forward_hook(partial(self._give_output, i, self.facts.blocks[i][name]))
-        for i in self.returned_stages:
+                    block.register_forward_hook(give)
+        for i in self.channels:
             self.net.get_submodule(self.facts.stages[i]).register_forward_hook(partial(self._mask_stage, i))
 
-    def _give_input(self, stage: int, module: nn.Module, inputs: Any) -> None:
+    def _give_map(self, stage: int, channels: int, module: nn.Module, inputs: Any, output: Any = None) -> None:
         if self._give is not None:
-            self._give(stage, inputs[0])
-
-    def _give_output(self, stage: int, channels: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if self._give is not None:
-            self._give(stage, _channels_first(output, channels))
+            self._give(stage, _channels_first(inputs[0] if output is None else output, channels))
 
     def _mask_stage(self, stage: int, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Return a stage's output times the mask of the pass that asks for it; None: unchanged."""
@@ -134,26 +125,21 @@ class TimmEncoder(Encoder):
             return output * resize(mask, output.shape[-2:])
         return output * resize(mask, output.shape[1:3]).permute(0, 2, 3, 1)
 
-    def _blocks(self, stage: int) -> list[Any]:
-        """Return the blocks that give intermediate features: names, or a transformer's numbers; [None]: the stage."""
-        if self.facts.transformer:
-            begin = self.facts.outputs[stage - 1] + 1 if stage > 1 else 0
-            every: list[Any] = list(range(begin, self.facts.outputs[stage] + 1))
-        else:
-            widths, own = self.facts.blocks[stage], self.facts.channels[stage]
-            every = [name for name, width in widths.items() if self.variant.any_width or width == own] or [None]
+    def _blocks(self, stage: int) -> list[str | int]:
+        """Return the blocks that give intermediate features, as in ``facts``; a stage without any gives its output."""
+        widths, own = self.facts.blocks[stage], self.facts.channels[stage]
+        every = [block for block, width in widths.items() if self.variant.any_width or width == own]
+        every = every or [self.facts.outputs[stage]]
         return every[len(every) - self.variant.count(stage, len(every)) :]
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
-        return [self.facts.blocks.get(stage, {}).get(name, self.channels[stage]) for name in self._blocks(stage)]
+        return [self.facts.blocks[stage].get(block, self.channels[stage]) for block in self._blocks(stage)]
 
     def _padded(self, image: Tensor) -> Tensor:
         if self.facts.centred or any(side % self.patch != 1 for side in image.shape[-2:]):
             return image
-        before = (self.patch - 1) // 2
-        after = self.patch - 1 - before
-        return F.pad(image, (before, after, before, after), mode="replicate")
+        return F.pad(image, ((self.patch - 1) // 2, self.patch // 2) * 2, mode="replicate")
 
     # --- parts and weights -------------------------------------------------------------------------------------------
 
@@ -161,11 +147,10 @@ class TimmEncoder(Encoder):
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
         parts = [nn.Module() for _ in range(self.last_stage + 1)]
         for name, parameter in self.net.named_parameters():
-            owner = name.rpartition(".")[0]
-            part, key = parts[self.stage_of(NET + name)], owner.replace(".", "/")
-            if owner and key not in dict(part.named_children()):
-                part.add_module(key, self.net.get_submodule(owner))
-            elif not owner:
+            part, owner = parts[self.stage_of(NET + name)], name.rpartition(".")[0]
+            if owner:
+                part.add_module(owner.replace(".", "/"), self.net.get_submodule(owner))
+            else:
                 part.register_parameter(name, parameter)
         return parts
 
@@ -184,10 +169,9 @@ class TimmEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
-        own = self.state_dict()
-        if any(name in own for name in state if name not in CONSTANTS):
+        own, constants = self.state_dict(), {name: state[name] for name in CONSTANTS if name in state}
+        if own.keys() & state.keys() > constants.keys():
             return state
-        constants = {name: state[name] for name in CONSTANTS if name in state}
         state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
         translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if translate is not None:
@@ -200,9 +184,8 @@ class TimmEncoder(Encoder):
         return constants | {NET + name: tensor for name, tensor in state.items() if name not in unused}
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the tensors of a file that belong to a network of timm, but not to this encoder."""
-        own = self.state_dict().keys()
-        return [name for name in names if name.startswith(NET) and name not in own]
+        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
+        return [name for name in names if name.startswith(NET)]
 
 
 def _channels_first(x: Tensor, channels: int) -> Tensor:

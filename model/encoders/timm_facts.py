@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -56,8 +56,9 @@ class TimmFacts:
     outputs: dict[int, int]  # stage -> position of its output in ``forward_intermediates``
     channels: dict[int, int]  # stage -> channels of its output
     stages: dict[int, str]  # stage -> name of the module that ends with its output
-    # Stage -> module -> channels of its output, for all blocks on the stage's grid, of any width; not of a transformer.
-    blocks: dict[int, dict[str, int]]
+    # Stage -> block -> channels, for all blocks on the stage's grid, of any width: modules of a pyramid by name, of a
+    # transformer positions as ``outputs``.
+    blocks: dict[int, dict[str | int, int]]
 
 
 def bare_name(backbone: str) -> str:
@@ -131,34 +132,30 @@ def facts(backbone: str) -> TimmFacts:
         raise Mismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
     for side in (patch * PROBE_CELLS, patch * (PROBE_CELLS + 1)):
-        try:
-            _maps(net, side, outputs.values())
-        except (AssertionError, RuntimeError, ValueError):
-            raise Mismatch(f"it takes no images of {side} pixels; an encoder takes many sides") from None
+        if not _maps(net, side, outputs.values()):
+            raise Mismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
     channels = {i: int(each[output]["num_chs"]) for i, output in outputs.items()}
     stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
     if transformer:
-        return TimmFacts(True, patch, False, outputs, channels, stages, {})
-    blocks = _blocks(net, outputs, stages)
-    return TimmFacts(False, patch, _is_centred(net, outputs), outputs, channels, stages, blocks)
+        groups = {i: range(outputs.get(i - 1, -1) + 1, end + 1) for i, end in outputs.items()}
+        blocks: Any = {i: dict.fromkeys(group, channels[i]) for i, group in groups.items()}
+        return TimmFacts(True, patch, False, outputs, channels, stages, blocks)
+    # One pixel more gives one more cell; a network that refuses it takes whole patches alone.
+    more = _maps(net, PROBE_CELLS * patch + 1, outputs.values())
+    centred = bool(more) and more[-1].shape[-1] > PROBE_CELLS
+    return TimmFacts(False, patch, centred, outputs, channels, stages, _blocks(net, outputs, stages))
 
 
 def _maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:
-    """Return the maps of an image without numbers."""
-    image = torch.empty(1, 3, side, side, device="meta")
-    return net.forward_intermediates(image, indices=[*outputs], intermediates_only=True)
-
-
-def _is_centred(net: nn.Module, outputs: dict[int, int]) -> bool:
-    """Return whether one pixel more gives one more cell; a network that refuses it takes whole patches alone."""
+    """Return the maps of an image without numbers; none if the network takes no such side."""
     try:
-        (last,) = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE] + 1, [outputs[LAST_STAGE]])
-    except (AssertionError, RuntimeError):
-        return False
-    return last.shape[-1] > PROBE_CELLS
+        image = torch.empty(1, 3, side, side, device="meta")
+        return net.forward_intermediates(image, indices=[*outputs], intermediates_only=True)
+    except (AssertionError, RuntimeError, ValueError):
+        return []
 
 
-def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> dict[int, dict[str, int]]:
+def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> dict[int, dict[str | int, int]]:
     """Return the blocks of each stage of a pyramid and their widths, by a pass without numbers.
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
@@ -166,16 +163,13 @@ def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> 
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
-                shapes[name] = tuple(output.shape[1:])
-
-        return hook
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            shapes[name] = tuple(output.shape[1:])
 
     containers = (nn.Sequential, nn.ModuleList)
     handles = [
-        part.register_forward_hook(keep(f"{outer}.{inner}"))
+        part.register_forward_hook(partial(keep, f"{outer}.{inner}"))
         for outer, parts in net.named_modules()
         if isinstance(parts, containers) or outer in stages.values()
         for inner, part in parts.named_children()
@@ -184,11 +178,11 @@ def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> 
     maps = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE], outputs.values())
     for handle in handles:
         handle.remove()
-    blocks = {}
+    blocks: dict[int, dict[str | int, int]] = {}
     for stage, one in zip(outputs, maps):
-        channels, *grid = one.shape[1:]
+        channels, grid = one.shape[1], tuple(one.shape[2:])
         # Channels are first, or last in networks of windows.
-        widths = {n: s[0] if s[1:] == tuple(grid) else s[2] for n, s in shapes.items() if tuple(grid) in (s[1:], s[:2])}
+        widths = {n: s[0] if s[1:] == grid else s[2] for n, s in shapes.items() if grid in (s[1:], s[:2])}
         kinds = {type(net.get_submodule(n)) for n in _innermost([n for n, w in widths.items() if w == channels])}
         alike = _innermost([n for n in widths if type(net.get_submodule(n)) in kinds])
         blocks[stage] = {name: widths[name] for name in alike}

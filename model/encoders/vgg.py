@@ -4,13 +4,12 @@ from bisect import bisect
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import INTERMEDIATE_STAGES, LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
 # batch norm after each pool.
 ENDS, PLAIN_ENDS = (7, 14, 24, 34, 43), (5, 10, 17, 24, 31)
-CHANNELS = {2: 256, 3: 512, 4: 512}
-INTERMEDIATE_COUNTS = {2: 3, 3: 3, 4: 1}
+STAGES = {2: (256, 3), 3: (512, 3), 4: (512, 1)}  # stage -> channels, number of intermediate features
 PREFIX = "features."  # of torchvision's names
 
 
@@ -32,7 +31,7 @@ class VGGEncoder(Encoder):
         for i, layer in enumerate(layers):
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = batch_norm
-            elif isinstance(layer, nn.ReLU) and not batch_norm and i >= self.ends[INTERMEDIATE_STAGES[0]]:
+            elif isinstance(layer, nn.ReLU) and not batch_norm and i >= self.ends[2]:
                 layer.inplace = False  # its input is an intermediate feature
         for i, (start, end) in enumerate(zip((0, *self.ends), self.ends)):
             if i <= last_stage:
@@ -40,8 +39,8 @@ class VGGEncoder(Encoder):
         self.last_stage = last_stage
         if not batch_norm:
             self.title, self.torchvision = "VGG-16 without batch norm", "vgg16"
-        self.channels = {i: c for i, c in CHANNELS.items() if i <= last_stage}
-        self.intermediate_counts = {i: n for i, n in INTERMEDIATE_COUNTS.items() if i <= last_stage}
+        self.channels = {i: c for i, (c, _) in STAGES.items() if i <= last_stage}
+        self.intermediate_counts = {i: n for i, (_, n) in STAGES.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
@@ -49,7 +48,7 @@ class VGGEncoder(Encoder):
         for i in range(self.last_stage + 1):
             for layer in self.stage(i):
                 x = layer(x)
-                if give is not None and i > INTERMEDIATE_STAGES[0] and isinstance(layer, nn.Conv2d):
+                if give is not None and i > 2 and isinstance(layer, nn.Conv2d):
                     give(i - 1, x)
             if i == LAST_STAGE or (self.batch_norm and i in self.channels):
                 out[i] = x

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import on_cells, resize, resize_cells
-from model.common.training_free import mask_on_grid
+from model.common.training_free import mask_on_grid, unit
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.gfsam.graph import Maps, Verdict, channel_units, judge, likeness, points_of
+from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, likeness, points_of
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
-POINTS_AT_ONCE, MASKS_AT_ONCE = 64, 16
+POINTS_AT_ONCE = 64
 
 
 @dataclass
@@ -31,30 +31,19 @@ class GFSAMSettings(FoundationSettings):
     pretraining: str | None = "LVD-142M, SA-1B"
 
 
-class Answer(NamedTuple):
-    """The findings of the method in a query; without points there is no verdict."""
-
-    maps: Maps
-    points: Tensor  # (P, 2) int64, x and y in patches
-    prompts: Tensor  # (P, 2) int64, x and y in pixels of SAM's square
-    areas: Tensor  # (P,) int64 pixels of each mask
-    verdict: Verdict | None
-    mask: Tensor  # (S, S) bool
-
-
 @register("gfsam")
 class GFSAM(Foundation):
     """Points that resemble the supports, a mask of SAM for each, and a graph that chooses. Nothing learns."""
 
     Settings = GFSAMSettings
     title = "GF-SAM"
-    kinds = ("SamModel", "Dinov2Model")
+    brings: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)
     cannot_export = "the points and masks that it compares depend on the photos"
 
-    def __init__(self, settings: GFSAMSettings, task: Task, networks: Sequence[nn.Module] = ()):
-        super().__init__(settings, task, networks)
+    def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):
+        super().__init__(settings, task, *networks)
         sam, dino = (network.config for network in self.networks)
         self.side: int = sam.vision_config.image_size
         self.dino_side: int = dino.image_size
@@ -73,20 +62,19 @@ class GFSAM(Foundation):
             features = cached[item * len(shots) :][: len(shots)] or cached or [self.see(one) for one, _ in shots]
             shown = [(f, *self._weights(label)) for f, (_, label) in zip(features, shots) if (label == 1).any()]
             if shown:
-                answer = self.answer(query, place, image, shown)
-                share = resize_cells(answer.mask[None, None].float(), image.shape[1:])[0, 0]
-                cells = mask_on_grid(answer.mask, (self.grid, self.grid)).flatten()
-                near = answer.maps.pos_mean[cells].mean() if cells.any() else share.new_zeros(())
-                evidence = torch.stack([answer.maps.pos_max.max(), near])
-                each.append((share, answer.maps.filtered.unflatten(0, (self.grid, self.grid)), evidence))
+                maps, mask = self.answer(query, place, image, shown)
+                share = resize_cells(mask[None, None].float(), image.shape[1:])[0, 0]
+                cells = mask_on_grid(mask, (self.grid, self.grid)).flatten()
+                near = maps.pos_mean[cells].mean() if cells.any() else share.new_zeros(())
+                evidence = torch.stack([maps.pos_max.max(), near])
+                each.append((share, maps.filtered.unflatten(0, (self.grid, self.grid)), evidence))
             else:
                 self.say_that_no_object_is_shown()
                 zeros = query.stage[0].new_zeros
                 each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
         share, filtered, evidence = (torch.stack(kind) for kind in zip(*each))
-        return Output(
-            torch.stack([0.5 - share, share - 0.5], 1), maps={"filtered": filtered}, evidence=evidence[:, None]
-        )
+        logits = torch.stack([0.5 - share, share - 0.5], 1)
+        return Output(logits, maps={"filtered": filtered}, evidence=evidence[:, None])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""
@@ -97,22 +85,24 @@ class GFSAM(Foundation):
 
     def answer(
         self, query: Features, place: int, image: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
-    ) -> Answer:
-        """Return the answer for an image (3, H, W), one of the query's, from supports as ``likeness`` takes them."""
+    ) -> tuple[Maps, Tensor]:
+        """Return maps and mask (S, S) of an image (3, H, W) of the query; ``likeness`` describes the supports."""
         features = query.stage[0][place]
         with torch.autocast(image.device.type, enabled=False):
             maps = likeness(features, supports)
             points = points_of(maps.filtered, self.grid)
-        prompts = points * self.side // self.grid  # the patch's top left corner, as published
         if not len(points):
-            nothing = torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
-            return Answer(maps, points, prompts, points[:, 0], None, nothing)
+            return maps, torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
         if (key := f"sam {place}") not in query.derived:
             query.derived[key] = self.networks[0].get_image_embeddings(_normalised(self._squeezed(image))[None])
-        masks = self._masks(query.derived[key], prompts)
+        prompts, masks = points * self.side // self.grid, []  # the patch's top left corner, as published
+        for some in prompts.float().split(POINTS_AT_ONCE):
+            prompt = {"input_points": some[None, :, None], "input_labels": torch.ones_like(some[None, :, :1]).long()}
+            embedding = {"image_embeddings": query.derived[key], "multimask_output": False}
+            logits = self.networks[0](**embedding, **prompt).pred_masks[0].float()  # (P, 1, h, w)
+            masks += [resize_cells(x, (self.side, self.side))[:, 0] > 0 for x in logits.split(MASKS_AT_ONCE)]
         with torch.autocast(image.device.type, enabled=False):
-            verdict = judge(masks, points, maps, features)
-        return Answer(maps, points, prompts, masks.sum((1, 2)), verdict, verdict.mask)
+            return maps, judge(torch.cat(masks), points, maps, features).mask
 
     def _weights(self, label_hw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the shares of object and background in each patch of a label, (n,) float32 each."""
@@ -123,21 +113,11 @@ class GFSAM(Foundation):
             of_object = mask_on_grid(label_hw == 1, size).float().flatten()
         return of_object, rest
 
-    def _masks(self, embedding: Tensor, prompts_p2: Tensor) -> Tensor:
-        """Return SAM's mask of each point (x, y) in pixels, (P, S, S) bool."""
-        size, out = (self.side, self.side), []
-        for some in prompts_p2.float().split(POINTS_AT_ONCE):
-            prompt = {"input_points": some[None, :, None], "input_labels": torch.ones_like(some[None, :, :1]).long()}
-            found = self.networks[0](image_embeddings=embedding, **prompt, multimask_output=False).pred_masks[0]
-            for logits in found.float().split(MASKS_AT_ONCE):
-                out.append(resize_cells(logits, size)[:, 0] > 0)
-        return torch.cat(out)
-
     def see(self, image_3hw: Tensor) -> Tensor:
         """Return the features F' (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm."""
         pixels = resize_cells(self._squeezed(image_3hw)[None], (self.dino_side, self.dino_side))
         states = self.networks[1](_normalised(pixels), output_hidden_states=True).hidden_states[-1]
-        return channel_units(states[0, 1:])
+        return unit(states[0, 1:], dim=0)  # every channel divided by its length over the patches
 
     def _squeezed(self, image_3hw: Tensor) -> Tensor:
         """Return an image at SAM's square, averaging, (3, S, S) float32 of whole numbers."""

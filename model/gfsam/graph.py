@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from model.common.ops import in_float32, min_max, resize_cells
+from model.common.ops import min_max, resize_cells
 
 MOST_POINTS = 128
 MASKS_AT_ONCE = 16
@@ -25,12 +24,6 @@ class Maps(NamedTuple):
     pos_mean: Tensor
     neg_mean: Tensor
     filtered: Tensor  # the product of the first two in 0..1, 0 where the supports' background is nearer
-
-
-@in_float32
-def channel_units(features_nc: Tensor) -> Tensor:
-    """Return F': every channel divided by its length over the patches."""
-    return F.normalize(features_nc, dim=0)
 
 
 def cosines(support_nc: Tensor, query_nc: Tensor) -> Tensor:

@@ -112,7 +112,11 @@ class HDMNet(WithBaseLearner):
         self.merge_support = pointwise(2 * WIDTH, CHANNELS)
         self.pyramid = TokenPyramid()
         self.match = nn.ModuleList(QueryMatching() for _ in LEVELS)
-        self.fuse = nn.ModuleList(_fuse(CHANNELS + SIMILARITIES) for _ in LEVELS)
+        self.fuse = nn.ModuleList()
+        for _ in LEVELS:
+            conv = nn.Conv2d(CHANNELS + SIMILARITIES, CHANNELS, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
         self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
         self.ensemble = Ensemble()
         self.freeze()
@@ -143,7 +147,13 @@ class HDMNet(WithBaseLearner):
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        fused, correlation = self._match(self.pyramid(torch.cat([query_map, support_map])), mask, similarity)
+        levels, fused, correlation = self.pyramid(torch.cat([query_map, support_map])), [], []
+        inside = chosen(*(_on_grid(mask, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
+        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
+            matched, logits = match(level[:batch], level[batch:].unflatten(0, (batch, shots)), own)
+            beside = resize(similarity, level.shape[-2:]).to(matched.dtype)
+            fused.append(fuse(torch.cat([matched, beside], dim=1)))  # z_i, (B, 64, h_i, w_i)
+            correlation.append(logits)  # c_i, (B, h_i, w_i)
         output = self.corrected(episode, self.decoder(fused), base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
@@ -166,25 +176,10 @@ class HDMNet(WithBaseLearner):
         pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
         return torch.stack([greatest_cosine(*pair).mean(1) for pair in pairs], dim=1)
 
-    def _match(
-        self, levels: list[Tensor], mask_bk1hw: Tensor, similarity_b2hw: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the fused map z_i, (B, 64, h_i, w_i), and the correlation map c_i, (B, h_i, w_i), of every level."""
-        batch, shots = mask_bk1hw.shape[:2]
-        fused, correlation = [], []
-        inside = chosen(*(_on_grid(mask_bk1hw, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
-        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
-            size = level.shape[-2:]
-            support = level[batch:].unflatten(0, (batch, shots))
-            matched, logits = match(level[:batch], support, own)
-            fused.append(fuse(torch.cat([matched, resize(similarity_b2hw, size).to(matched.dtype)], dim=1)))
-            correlation.append(logits)
-        return fused, correlation
-
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
         transformer = nn.ModuleList([self.pyramid, self.match, self.fuse, self.decoder])
-        projections = [self.project_query, self.project_support, self.merge_query, self.merge_support]
+        projections = self.project_query, self.project_support, self.merge_query, self.merge_support
         others = nn.ModuleList([*projections, self.ensemble])
         groups = [
             ParamGroup("transformer", list(transformer.parameters()), self.settings.transformer_lr_factor),
@@ -198,13 +193,6 @@ def _on_grid(mask_bk1hw: Tensor, size: Sequence[int]) -> Tensor:
     """Return masks resized to a grid by their nearest pixels, (B, K, h, w)."""
     small = F.interpolate(mask_bk1hw.flatten(0, 1), size=tuple(size), mode="nearest")[:, 0]
     return small.unflatten(0, mask_bk1hw.shape[:2])
-
-
-def _fuse(channels: int) -> nn.Sequential:
-    """Return a 3x3 convolution to the pyramid's channels, a fixed norm and a ReLU."""
-    conv = nn.Conv2d(channels, CHANNELS, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True))
 
 
 def _beside(feature_bchw: Tensor, vector_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:

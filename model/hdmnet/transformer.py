@@ -10,6 +10,7 @@ correlation map, and each map the next finer one (correlation distillation).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ from model.common.ops import foreground_mask, in_float32, join_heads, resize_cel
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level
 DROPOUT = 0.1
-NORM_EPS = 1e-6
 # Finest first: kernel and stride of the embedding, heads, reduction of keys and values.
 LEVELS = ((1, 1, 2, 4), (3, 2, 4, 2), (3, 2, 8, 1))
 MIN_GRID = 4  # least side of the finest grid: the reduction of level 0 needs it
+token_norm = partial(nn.LayerNorm, CHANNELS, eps=1e-6)
 # Of the matching:
 HEADS = 2
 SHARPNESS = 10.0  # factor of cosines; scores lie in +-10, so that their exponentials need no shift
@@ -43,11 +44,6 @@ def to_tokens(map_bchw: Tensor) -> Tensor:
 def to_map(tokens_blc: Tensor, size: Sequence[int]) -> Tensor:
     """Return tokens as a map, (B, C, H, W)."""
     return tokens_blc.transpose(1, 2).unflatten(2, tuple(size))
-
-
-def token_norm() -> nn.LayerNorm:
-    """Return the layer norm of tokens."""
-    return nn.LayerNorm(CHANNELS, eps=NORM_EPS)
 
 
 class TokenProjections(nn.Module):
@@ -155,23 +151,16 @@ class QueryMatching(nn.Module):
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
         size, x = query_bchw.shape[-2:], to_tokens(query_bchw)
         all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
-        support, counted = foreground_tokens(all_shots, inside)
+        support, counted = all_shots, inside.inside.float()  # (B, n, C) and 1 for each of them, (B, n)
+        if not shapes_are_fixed():
+            # The tokens inside the object; n is the largest count of the batch, and others, marked 0, fill up to it.
+            order = counted.argsort(dim=1, descending=True, stable=True)[:, : max(*inside.counts, 1)]
+            support = support.gather(1, order.unsqueeze(2).expand(-1, -1, CHANNELS))
+            counted = counted.gather(1, order)
         query, key, value = self.linear(self.norm(x), self.norm(support), HEADS)
         collected, correlation = match(query, key, value, counted)
         x = x + self.dropout(self.linear.out(join_heads(collected).to(x.dtype)))
         return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
-
-
-def foreground_tokens(support_bmc: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
-    """Return the supports' tokens inside the object, (B, n, C), and 1 for each of them, (B, n).
-
-    n is the largest count of the batch; episodes with fewer are filled up by others, marked 0. Fixed shapes take all.
-    """
-    if shapes_are_fixed():
-        return support_bmc, inside.inside.float()
-    mask_bm, count = inside.inside.float(), max(*inside.counts, 1)
-    order = mask_bm.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return support_bmc.gather(1, order.unsqueeze(2).expand(-1, -1, support_bmc.shape[2])), mask_bm.gather(1, order)
 
 
 @in_float32

@@ -89,7 +89,6 @@ class HSNet(WithEncoder):
     variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
     reads_intermediate = True
     shots_share_weights = True
-    settings: HSNetSettings
 
     def __init__(self, settings: HSNetSettings, task: Task):
         super().__init__(settings, task)

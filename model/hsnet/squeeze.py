@@ -54,13 +54,10 @@ class Squeeze(nn.Module):
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
     def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each."""
-        return self.blocks[1:](self._first(queries, supports, objects))
+        """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each.
 
-    def _first(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return the first convolution of C_l, feature by feature; the backward pass computes it again.
-
-        Outside the window around the object the input is 0 and the output the bias.
+        The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
+        around the object its input is 0 and its output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
@@ -73,9 +70,10 @@ class Squeeze(nn.Module):
 
         compute = partial(checkpoint, of_feature, use_reentrant=False) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
-        total = reduce(torch.add, (compute(i, query, window.crop(support)) for i, (query, support) in pairs))
+        parts = (compute(i, query, window.crop(support)) for i, (query, support) in pairs)
         bias = cast(Tensor, convolution.bias())
-        return window.place(convolution.with_bias(total), bias, objects.mask.shape[-2:])
+        total = convolution.with_bias(reduce(torch.add, parts))
+        return self.blocks[1:](window.place(total, bias, objects.mask.shape[-2:]))
 
 
 class Mix(nn.Sequential):
@@ -104,7 +102,6 @@ class HypercorrelationSqueeze(nn.Module):
 
         Those of the support are released as soon as they are squeezed.
         """
-
         found = dict(zip(support, objects.on_all([maps[0].shape[-2:] for maps in support.values()])))
 
         def squeezed(level: int) -> Tensor:

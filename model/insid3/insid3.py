@@ -11,22 +11,9 @@ from torch import Tensor
 
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Episode, Output, Task, register
-from model.insid3.segmentation import (
-    MAX_PATCHES,
-    PositionalBasis,
-    Reference,
-    Segmentation,
-    Target,
-    class_logits,
-    positional_basis,
-    segment,
-)
-from model.mismatch import Mismatch
+from model.insid3.segmentation import MAX_PATCHES, Patches, class_logits, positional_basis, segment
 
 BASES_KEPT = 16  # one for each size of images
-
-# Class, features (C, h, w), label (H, W) and basis of the image's size.
-Support = tuple[int, Tensor, Tensor, PositionalBasis | None]
 
 
 @dataclass
@@ -55,12 +42,13 @@ class INSID3(OnCells):
     Settings = INSID3Settings
     title = "INSID3"
     never_compiled = ("_segment", "_basis")
+    _segment = staticmethod(segment)
     cannot_export = "its clusters depend on the query's content"
     settings: INSID3Settings
 
     def __init__(self, settings: INSID3Settings, task: Task):
         super().__init__(settings, task)
-        self._bases: dict[object, PositionalBasis] = {}
+        self._bases: dict[object, Tensor] = {}
 
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
@@ -71,31 +59,21 @@ class INSID3(OnCells):
         query, shots = self.encode_classes(episodes)
         count, size = len(episodes), episodes[0].query.shape[-2:]
         basis = self._basis(size)
-        of_shot = [self._basis(image.shape[-2:]) for episode in episodes for image, _ in episode.shots(0)]
-        number = [c for c, episode in enumerate(episodes, 1) for _ in episode.shots(0)]  # class of each shot
+        # The class and the basis of each shot.
+        known = [(c, self._basis(x.shape[-2:])) for c, episode in enumerate(episodes, 1) for x, _ in episode.shots(0)]
         with torch.autocast(query.device.type, enabled=False):
-            targets = [Target.of(features, basis) for features in query]
-            each = [
-                [(c, f[item], label[item], own) for c, (f, label), own in zip(number, shots, of_shot)]
-                for item in range(len(query))
-            ]
-            found = self._segment(targets, each, count)
+            references = []
+            for item in range(len(query)):
+                seen = [(c, Patches.of(f[item], own), y[item] == c) for (c, own), (f, y) in zip(known, shots)]
+                references.append([[(x, mask) for n, x, mask in seen if n == c] for c in range(1, count + 1)])
+            targets = [Patches.of(features, basis) for features in query]
+            found = self._segment(targets, references, self.settings.tau, self.settings.merge)
         logits = torch.stack([class_logits(one.classes, count, size) for one in found])
         maps = [one.pictures(0) for one in found]
         evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
         return Output(logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, evidence=evidence)
 
-    def _segment(self, targets: list[Target], supports: Sequence[Sequence[Support]], count: int) -> list[Segmentation]:
-        """Return the segmentations of queries for so many classes, with the supports of each."""
-        if (patches := len(targets[0].plain)) > MAX_PATCHES:
-            raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
-        references = [
-            [[Reference.of(f, y == c, basis) for own, f, y, basis in of_item if own == c] for c in range(1, count + 1)]
-            for of_item in supports
-        ]
-        return segment(targets, references, self.settings.tau, self.settings.merge)
-
-    def _basis(self, size: Sequence[int]) -> PositionalBasis | None:
+    def _basis(self, size: Sequence[int]) -> Tensor | None:
         """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""
         if self.settings.components == 0:
             return None

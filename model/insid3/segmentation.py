@@ -23,19 +23,8 @@ BLOCK_ROWS = 256  # of the matrix of distances that exist at a time
 INSIDE = 0.5  # a pixel belongs to the mask if the resized mask of patches is larger
 
 
-class PositionalBasis(NamedTuple):
-    """The leading directions of position: ``vectors`` U_r (C, r), ``singular_values`` (r,), descending; float32."""
-
-    vectors: Tensor
-    singular_values: Tensor
-
-    def removed(self, features_nc: Tensor) -> Tensor:
-        """Return D(X) = unit(X - U_r U_r^T X) of unit features (n, C)."""
-        return F.normalize(features_nc - (features_nc @ self.vectors) @ self.vectors.T, dim=1)
-
-
-def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
-    """Return the first r left singular vectors of a black image's unit features, centred over positions.
+def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
+    """Return U_r (C, r) float32, the first left singular vectors of a black image's unit features about their mean.
 
     They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence. With r >= C or
     r > n - 1 all directions would be removed, and rounding would remain: Mismatch.
@@ -48,37 +37,26 @@ def positional_basis(blank_chw: Tensor, components: int) -> PositionalBasis:
         )
     centred = blank_chw.flatten(1).cpu().double()
     centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # ascending
-    leading = slice(-components, None)
-    singular = values[leading].flip(0).clamp(min=0).sqrt()
-    return PositionalBasis(sent(vectors[:, leading].flip(1).float(), blank_chw.device), singular.float())
+    vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -components:]  # by ascending eigenvalues
+    return sent(vectors.float(), blank_chw.device)
 
 
-class Target(NamedTuple):
-    """A query: unit features T and debiased features D(T), (n, C) each, and its grid (h, w)."""
+class Patches(NamedTuple):
+    """The n patches of an image: unit features X, and D(X) = unit(X - U_r U_r^T X), (n, C) each; their grid (h, w)."""
 
     plain: Tensor
     debiased: Tensor
-    grid: tuple[int, int]
+    grid: torch.Size
 
     @staticmethod
-    def of(features_chw: Tensor, basis: PositionalBasis | None) -> "Target":
-        """Return a query with unit features (C, h, w)."""
-        plain = features_chw.flatten(1).T.contiguous()
-        return Target(plain, basis.removed(plain) if basis else plain, (features_chw.shape[1], features_chw.shape[2]))
+    def of(features_chw: Tensor, basis_cr: Tensor | None) -> "Patches":
+        """Return the patches of an image with unit features (C, h, w)."""
+        x = features_chw.flatten(1).T.contiguous()
+        debiased = x if basis_cr is None else F.normalize(x - (x @ basis_cr) @ basis_cr.T, dim=1)
+        return Patches(x, debiased, features_chw.shape[1:])
 
 
-class Reference(NamedTuple):
-    """A support: its debiased features D(F_k) (n, C), and the cells of its mask, bool (n,)."""
-
-    features: Tensor
-    mask: Tensor
-
-    @staticmethod
-    def of(features_chw: Tensor, mask_hw: Tensor, basis: PositionalBasis | None) -> "Reference":
-        """Return a support with unit features (C, h, w) and a mask (H, W), which may be empty."""
-        mask, features = mask_on_grid(mask_hw, features_chw.shape[1:]), features_chw.flatten(1).T
-        return Reference(basis.removed(features) if basis else features, mask.flatten())
+Reference = tuple[Patches, Tensor]  # a support, and its mask of pixels, bool (H, W)
 
 
 class Candidates(NamedTuple):
@@ -86,29 +64,27 @@ class Candidates(NamedTuple):
 
     prototype: Tensor  # (C,), the mean over references of the mean over their masks, of length 1
     sim_forward: Tensor  # (n,), cosine of each patch to the prototype
-    forward: Tensor  # bool (n,), patches that resemble the prototype
-    best_ref: list[Tensor]  # K of (n,), int64: the most similar patch of each reference, row-major
-    votes: Tensor  # (n,), int64: references whose most similar patch lies inside their mask
-    candidates: Tensor  # bool (n,): forward, and voted for by at least half of the references
+    candidates: Tensor  # bool (n,): similar to the prototype, and to patches in the masks of half of the references
     facts: Tensor  # bool (2,): whether a reference has a mask, and whether there are candidates
 
 
 def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
     """Return the candidates among the target's debiased features (n, C), from at least one reference."""
-    cells = torch.stack([r.mask.sum() for r in references])  # (K,)
+    features = [patches.debiased for patches, _ in references]
+    masks = [mask_on_grid(mask, patches.grid).flatten() for patches, mask in references]
+    cells = torch.stack([mask.sum() for mask in masks])  # (K,)
     shown = (cells > 0).sum()
-    means = [r.mask.to(r.features) @ r.features / count.clamp(min=1) for r, count in zip(references, cells)]
+    means = [mask.to(x) @ x / count.clamp(min=1) for mask, x, count in zip(masks, features, cells)]
     prototype = F.normalize(torch.stack(means).sum(0) / shown.clamp(min=1), dim=0)
     sim_forward = target_nc @ prototype
     forward = sim_forward > 0
     forward = torch.where(forward.any(), forward, sim_forward > sim_forward.quantile(FORWARD_QUANTILE))
-    rows = [max(1, BLOCK_ELEMENTS // len(r.features)) for r in references]
-    blocks = [target_nc.split(n) for n in rows]
-    best_ref = [torch.cat([(x @ r.features.T).argmax(1) for x in own]) for r, own in zip(references, blocks)]
-    votes = torch.stack([r.mask[best] for r, best in zip(references, best_ref)]).sum(0)
+    votes = torch.zeros_like(forward, dtype=torch.int64)  # references whose most similar patch lies inside their mask
+    for mask, x in zip(masks, features):
+        blocks = target_nc.split(max(1, BLOCK_ELEMENTS // len(x)))
+        votes += mask[torch.cat([(block @ x.T).argmax(1) for block in blocks])]
     candidates = forward & (votes >= (shown + 1) // 2) & (shown > 0)
-    facts = torch.stack([shown > 0, candidates.any()])
-    return Candidates(prototype, sim_forward, forward, best_ref, votes, candidates, facts)
+    return Candidates(prototype, sim_forward, candidates, torch.stack([shown > 0, candidates.any()]))
 
 
 def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
@@ -117,60 +93,47 @@ def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
         yield (target_nc[start : start + BLOCK_ROWS] @ target_nc[start:].T).clamp(-1, 1)
 
 
-class Clusters(NamedTuple):
-    """The clusters of n patches: their number M, and the cluster of each patch, (n,) int64."""
+def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
+    """Return the cluster of each of n patches, (n,) int64, and the sizes of all, (M,) float32, by average linkage.
 
-    total: int
-    of_patch: Tensor
-
-
-def clusters_of(cosines: Iterable[Tensor], count: int, tau: float) -> Clusters:
-    """Return the clusters of so many patches, numbered by first appearance, by average linkage.
-
-    All merges at an average distance 1 - cosine below 1 - tau are carried out; ``cosines`` are those of ``_cosines``.
+    All merges at an average distance 1 - cosine below 1 - tau are carried out; clusters are numbered by first
+    appearance. ``cosines`` are those of ``_cosines``.
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 
-    if count == 1:
-        return Clusters(1, torch.zeros(1, dtype=torch.int64))
-    distances, filled = np.empty(count * (count - 1) // 2), 0  # of all pairs i < j, row by row, float64
-    for block in cosines:
-        for row, values in enumerate(block.numpy()):
-            others = values[row + 1 :]
-            distances[filled : filled + len(others)] = 1 - others.astype(np.float64)
-            filled += len(others)
-    labels = fcluster(linkage(distances, method="average"), np.nextafter(1 - tau, 0), criterion="distance")
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return Clusters(len(first), torch.from_numpy(first.argsort().argsort()[inverse]))
+    above = (block[torch.ones_like(block, dtype=torch.bool).triu(1)] for block in cosines)
+    distances, labels = 1 - torch.cat(list(above)).double(), np.ones(1)  # of all pairs i < j, row by row
+    if len(distances):
+        merges = linkage(distances.numpy(), method="average")
+        labels = fcluster(merges, np.nextafter(1 - tau, 0), criterion="distance")
+    _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    return torch.from_numpy(first.argsort().argsort()[inverse]), torch.from_numpy(sizes[first.argsort()]).float()
 
 
 class ClusterScores(NamedTuple):
-    """Scores of M clusters for one class, (M,) float32 each."""
+    """Scores of M clusters for one class."""
 
-    seed_sim: Tensor  # cosine of the prototype to the cluster's mean debiased feature
-    cross: Tensor  # mean cosine of the cluster's patches to the prototype
-    intra: Tensor  # cosine of the cluster's mean plain feature to the seed's
-    fraction: Tensor  # share of candidates among the cluster's patches
-    score: Tensor  # cross * intra * fraction, where the seed's fraction counts as 1
+    seed_sim: Tensor  # (M,) cosine of the prototype to the cluster's mean debiased feature
+    score: Tensor  # (M,) see ``score_clusters``
     seed: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
 
 
-def score_clusters(clusters: Clusters, target: Target, found: Candidates) -> ClusterScores:
-    """Return the clusters' scores for a class with at least one candidate."""
-    fraction = _means(found.candidates[:, None].float(), clusters)[:, 0]
-    cross = _means(found.sim_forward[:, None], clusters)[:, 0]
-    seed_sim = F.normalize(_means(target.debiased, clusters), dim=1) @ found.prototype
+def score_clusters(of_patch: Tensor, sizes: Tensor, target: Patches, found: Candidates) -> ClusterScores:
+    """Return the clusters' scores for a class with at least one candidate.
+
+    A score is the product of three: the mean cosine of the cluster's patches to the prototype; the cosine of its mean
+    plain feature to the seed's; and the share of candidates among its patches, which counts as 1 for the seed.
+    """
+
+    def mean(x_nc: Tensor) -> Tensor:  # over each cluster, (M, C)
+        return x_nc.new_zeros(len(sizes), x_nc.shape[1]).index_add_(0, of_patch, x_nc) / sizes[:, None]
+
+    cross, fraction = mean(torch.stack([found.sim_forward, found.candidates.float()], dim=1)).unbind(1)
+    seed_sim = F.normalize(mean(target.debiased), dim=1) @ found.prototype
     seed = seed_sim.masked_fill(fraction == 0, -torch.inf).argmax(0, keepdim=True)
-    plain = F.normalize(_means(target.plain, clusters), dim=1)
+    plain = F.normalize(mean(target.plain), dim=1)
     intra = plain @ plain.index_select(0, seed)[0]
-    return ClusterScores(seed_sim, cross, intra, fraction, cross * intra * fraction.index_fill(0, seed, 1), seed)
-
-
-def _means(x_nc: Tensor, clusters: Clusters) -> Tensor:
-    """Return the mean of x over each cluster, (M, C)."""
-    of_patch = clusters.of_patch
-    count = x_nc.new_zeros(clusters.total).index_add_(0, of_patch, torch.ones_like(x_nc[:, 0]))
-    return x_nc.new_zeros(clusters.total, x_nc.shape[1]).index_add_(0, of_patch, x_nc) / count[:, None]
+    return ClusterScores(seed_sim, cross * intra * fraction.index_fill(0, seed, 1), seed)
 
 
 class Segmentation(NamedTuple):
@@ -199,24 +162,25 @@ class Segmentation(NamedTuple):
     def pictures(self, index: int) -> dict[str, Tensor]:
         """Return maps (h, w) in 0..1 of a class, by index: cosine to its prototype, candidates, clusters' scores."""
         found, scores, nothing = self.candidates[index], self.scores[index], torch.zeros_like(self.classes).float()
-        flat = nothing.flatten()
-        maps = {
-            "sim_forward": flat if found is None else found.sim_forward.clamp(0, 1),
-            "candidates": flat if found is None else found.candidates.float(),
-            "cluster_score": flat if scores is None else scores.score.clamp(0, 1)[self.clusters],
-        }
+        maps = dict.fromkeys(("sim_forward", "candidates", "cluster_score"), nothing)
+        if found is not None:
+            maps |= {"sim_forward": found.sim_forward.clamp(0, 1), "candidates": found.candidates.float()}
+        if scores is not None:
+            maps["cluster_score"] = scores.score.clamp(0, 1)[self.clusters]
         return {name: x.view_as(nothing) for name, x in maps.items()}
 
 
 def segment(
-    targets: Sequence[Target], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
+    targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
 ) -> list[Segmentation]:
-    """Return the segmentation of each target, in float32; a GPU is waited for once.
+    """Return the segmentation of each target, in float32; a GPU is waited for once. Mismatch: too many patches.
 
     References are of each target and class 1..N; those whose mask is empty do not count. Clusters are merged from the
     cosine ``tau`` on. Each goes to the class in which its score is largest, or to the background if none is above
     ``merge``. The paper has one class; several share the clusters and compete for them.
     """
+    if (patches := len(targets[0].plain)) > MAX_PATCHES:
+        raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
     found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
     facts, out = [[None if one is None else one.facts for one in own] for own in found], []
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
@@ -229,13 +193,14 @@ def segment(
             empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
             out.append(Segmentation(seen, None, [None] * len(own), empty))
             continue
-        clusters = clusters_of(of_target, len(target.plain), tau)
-        clusters = clusters._replace(of_patch=sent(clusters.of_patch, target.plain.device))
-        scores = [score_clusters(clusters, target, one) if one and there else None for one, there in zip(own, present)]
-        nothing = target.plain.new_full((clusters.total,), merge)
+        of_patch, sizes = (sent(x, target.plain.device) for x in clusters_of(of_target, tau))
+        scores = [
+            score_clusters(of_patch, sizes, target, one) if one and there else None for one, there in zip(own, present)
+        ]
+        nothing = torch.full_like(sizes, merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
-        classes = of_class.argmax(0)[clusters.of_patch].unflatten(0, target.grid)
-        out.append(Segmentation(seen, clusters.of_patch, scores, classes))
+        classes = of_class.argmax(0)[of_patch].unflatten(0, target.grid)
+        out.append(Segmentation(seen, of_patch, scores, classes))
     return out
 
 

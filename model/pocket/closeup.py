@@ -22,27 +22,28 @@ class Closeup(NamedTuple):
 
     image: Tensor  # (B, 3, S, S) float32, RGB 0..255
     label: Tensor  # (B, S, S) uint8; IGNORE everywhere if the object is not small: the close-up counts for nothing
-    box: Tensor  # (B, 4) float32: first row, last row, first column, last column of the support's pixels
-    first: tuple[float, ...]  # the first support's box; empty in an export, whose support has one label, and so one box
+    # First row, last row, first column, last column of the first support's pixels; empty in an export, whose support
+    # has one label, and so one box.
+    box: tuple[float, ...]
 
 
 def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     """Return the close-ups of B supports (B, 3, S, S) with labels (B, S, S), None if no object is small."""
     side = label_bss.shape[-1]
-    span_b4 = spans_of((label_bss == 1)[:, None]).float()
-    sides_b2 = span_b4[:, 1::2] - span_b4[:, ::2] + 1  # of the box; negative for no object
+    span_b22 = spans_of((label_bss == 1)[:, None]).float().unflatten(1, (2, 2))  # first and last row, and column
+    sides_b2 = span_b22[..., 1] - span_b22[..., 0] + 1  # of the box; negative for no object
     wanted_b = (CONTEXT * sides_b2.amax(1)).clamp(min=side / MOST)
     small_b = (sides_b2 > 0).all(1) & (wanted_b * LEAST <= side)
-    rows_bs, columns_bs = (
-        _positions(*ends, wanted_b.clamp(max=side), side) for ends in zip(span_b4.T[::2], span_b4.T[1::2])
-    )
-    box_b4 = torch.stack([rows_bs[:, 0], rows_bs[:, -1], columns_bs[:, 0], columns_bs[:, -1]], dim=1)
-    first: tuple[float, ...] = ()
+    half_b1 = (wanted_b.clamp(max=side) - 1)[:, None] / 2
+    middle_b2 = span_b22.mean(2).maximum(half_b1).minimum(side - 1 - half_b1)  # the close-up stays in the image
+    step_s = torch.linspace(-1, 1, side, device=label_bss.device)
+    rows_bs, columns_bs = (middle_b2[..., None] + half_b1[..., None] * step_s).unbind(1)  # of its pixels
+    box: list[float] = []
     if not shapes_are_fixed():
-        *edges, small = torch.cat([box_b4[0], small_b.any()[None]]).tolist()  # one transfer
+        edges = (x_bs[0, :: side - 1] for x_bs in (rows_bs, columns_bs))
+        *box, small = torch.cat([*edges, small_b.any()[None]]).tolist()  # one transfer
         if not small:
             return None
-        first = tuple(edges)
 
     at_bs, down_bs = (2 * x / (side - 1) - 1 for x in (columns_bs, rows_bs))
     shape = len(at_bs), side, side
@@ -51,11 +52,4 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     item = torch.arange(len(label_bss), device=label_bss.device)[:, None, None]
     label = label_bss[item, rows_bs.round().long()[:, :, None], columns_bs.round().long()[:, None, :]]
     label = torch.where(small_b[:, None, None], label, torch.full_like(label, IGNORE))
-    return Closeup(image, label, box_b4, first)
-
-
-def _positions(first_b: Tensor, last_b: Tensor, wanted_b: Tensor, side: int) -> Tensor:
-    """Return where the pixels (B, S) of a close-up lie: evenly over ``wanted_b``, about the middle, in the image."""
-    half_b = (wanted_b - 1) / 2
-    middle_b = torch.minimum(torch.maximum((first_b + last_b) / 2, half_b), side - 1 - half_b)
-    return middle_b[:, None] + half_b[:, None] * torch.linspace(-1, 1, side, device=first_b.device)
+    return Closeup(image, label, tuple(box))

@@ -20,7 +20,7 @@ tells that photo's things apart and not classes: beside a single support, the qu
 second photo. They are found twice, before and after a first probe.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -87,37 +87,29 @@ class Comparison(nn.Module):
             prototypes.append(p_b2c)
             cosines.append(p_b2c @ x_bcl)
             maps.append(cosines[-1])
-            if i > 0:
-                maps.append(self._nearest(i, x_bcl, shots_bkcl, excluded_b2m))
+            if i > 0:  # the greatest cosines to object and to background, (B, 2, L), which teach the learnt level alone
+                with torch.set_grad_enabled(i == self.learnt and torch.is_grad_enabled()):
+                    cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
+                    each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
+                    maps.append(torch.stack(each, dim=1).clamp(min=-1))
         guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
 
         confident_b2l = confident(guess.detach())
-        pairs = enumerate(zip(query.unit, prototypes))
-        second_cosines = [self._self_support(i, x.flatten(2), p_b2c, confident_b2l) for i, (x, p_b2c) in pairs]
+        second_cosines = []
+        for i, (x_bchw, p_b2c) in enumerate(zip(query.unit, prototypes)):
+            x_bcl = x_bchw.flatten(2)
+            own_b2c = F.normalize(confident_b2l @ x_bcl.transpose(1, 2), dim=2)
+            with_own_b2c = torch.stack([p_b2c[:, 0], p_b2c[:, 1] / 2], dim=1) + own_b2c
+            found_b2l = F.normalize(with_own_b2c, dim=2) @ x_bcl
+            if i == self.learnt:  # each position has a background prototype of its own
+                excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
+                attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
+                each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
+                back_bcl = F.normalize((1 - ADAPTIVE) * p_b2c[:, 1, :, None] + ADAPTIVE * each_bcl, dim=1)
+                found_b2l = torch.stack([found_b2l[:, 0], (x_bcl * back_bcl).sum(1)], dim=1)
+            second_cosines.append(found_b2l)
         second = temperature * _weighted(second_cosines, self.second_weight) + self.offset[1]
         return Compared(*(x.unflatten(2, size) for x in (guess, second, torch.cat([*maps, *second_cosines], dim=1))))
-
-    def _nearest(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
-        """Return the greatest cosines to object and to background, (B, 2, L); they only teach the learnt level."""
-        with torch.set_grad_enabled(level == self.learnt and torch.is_grad_enabled()):
-            cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
-            each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
-            return torch.stack(each, dim=1).clamp(min=-1)
-
-    def _self_support(self, level: int, x_bcl: Tensor, p_b2c: Tensor, confident_b2l: Tensor) -> Tensor:
-        """Return the cosines (B, 2, L) to object and background prototypes that the query's own are added to."""
-        p_bc, b_bc = p_b2c.unbind(1)
-        own_bc, own_back_bc = F.normalize(confident_b2l @ x_bcl.transpose(1, 2), dim=2).unbind(1)
-        object_bl = (F.normalize(p_bc + own_bc, dim=1)[:, None] @ x_bcl)[:, 0]
-        if level == self.learnt:
-            excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
-            attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
-            # Each position has a background prototype of its own.
-            each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
-            back_bl = (x_bcl * F.normalize((1 - ADAPTIVE) * b_bc[:, :, None] + ADAPTIVE * each_bcl, dim=1)).sum(1)
-        else:
-            back_bl = (F.normalize(b_bc / 2 + own_back_bc, dim=1)[:, None] @ x_bcl)[:, 0]
-        return torch.stack([object_bl, back_bl], dim=1)
 
 
 def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -154,11 +146,15 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     centre_b1c = mean_b2c.mean(1, keepdim=True)
     x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)
     difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
-
-    def covariance(v_bc1: Tensor) -> Tensor:
-        return x_bmc.transpose(1, 2) @ (half_bm1 * (x_bmc @ v_bc1)) + RIDGE * v_bc1
-
-    direction_bc1 = _solved(covariance, difference_bc1)
+    # Conjugate gradients, for direction = covariance^-1 difference.
+    direction_bc1, residual, step = torch.zeros_like(difference_bc1), difference_bc1, difference_bc1
+    length = (residual * residual).sum(1, keepdim=True)
+    for _ in range(STEPS):
+        image = x_bmc.transpose(1, 2) @ (half_bm1 * (x_bmc @ step)) + RIDGE * step  # covariance times step
+        rate = length / (step * image).sum(1, keepdim=True).clamp(min=TINY)
+        direction_bc1, residual = direction_bc1 + rate * step, residual - rate * image
+        before, length = length, (residual * residual).sum(1, keepdim=True)
+        step = residual + length / before.clamp(min=TINY) * step
     logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
     return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
 
@@ -183,16 +179,3 @@ def probe_with_query(
 def _joined(levels: Levels) -> Tensor:
     """Return the levels' features side by side, (B, L, C)."""
     return torch.cat([x.flatten(2) for x in levels.unit], dim=1).transpose(1, 2)
-
-
-def _solved(matrix: Callable[[Tensor], Tensor], right_bc1: Tensor) -> Tensor:
-    """Return v with ``matrix(v)`` = right for symmetric positive definite matrices, by conjugate gradients."""
-    v, residual = torch.zeros_like(right_bc1), right_bc1
-    step, length = residual, (residual * residual).sum(1, keepdim=True)
-    for _ in range(STEPS):
-        image = matrix(step)
-        rate = length / (step * image).sum(1, keepdim=True).clamp(min=TINY)
-        v, residual = v + rate * step, residual - rate * image
-        before, length = length, (residual * residual).sum(1, keepdim=True)
-        step = residual + length / before.clamp(min=TINY) * step
-    return v

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.common.ops import in_float32
+from model.common.training_free import unit
 from model.common.with_encoder import HIGH, LOW, MID
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.encoders.features import Features
@@ -24,9 +24,6 @@ HIDDEN = 128  # channels of the classifier's hidden layer
 BASE_MAPS = 4  # that the decoder reads of the base classes
 MASK_EPS = 1e-4  # smallest sum of a mask
 PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient of its root
-
-
-unit = in_float32(F.normalize)  # features of length 1
 
 
 @dataclass

@@ -9,7 +9,7 @@ added; the decoder's correction is taken where it helps on the supports themselv
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,11 +53,6 @@ class Kept:
     def nbytes(self) -> int:
         """Size of the tensors in bytes."""
         return sum(x.nbytes for x in self.closeups.values()) + sum(x.nbytes for x in self.decoder_helps.values())
-
-    @staticmethod
-    def beside(support: Features) -> "Kept":
-        """Return what is kept beside a support's features."""
-        return support.derived.setdefault("pocket", Kept())
 
 
 @register("pocket")
@@ -111,7 +106,7 @@ class Pocket(WithEncoder):
                 back = self._compare(support, [query], episode.query_label.unsqueeze(1))
                 other = self._losses(back, episode.support_label[:, 0])
                 output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
-            output.losses["base"] = BASE * self._loss(query.classes, episode.query_base_label)
+            output.losses["base"] = BASE * mask_loss(query.classes, episode.query_base_label[:, ::STRIDE, ::STRIDE])
         else:
             mask = foreground_mask(episode.support_label)
             output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
@@ -133,10 +128,10 @@ class Pocket(WithEncoder):
         shared = _shared_support(episode)
         if shared is None:
             return self.encode_supports(close.image, close.label)
-        kept = Kept.beside(shared).closeups
-        if close.first not in kept:
-            kept[close.first] = self.encode_supports(close.image[:1], close.label[:1])
-        return kept[close.first].repeat(len(close.image))
+        kept = shared.derived.setdefault("pocket", Kept()).closeups
+        if close.box not in kept:
+            kept[close.box] = self.encode_supports(close.image[:1], close.label[:1])
+        return kept[close.box].repeat(len(close.image))
 
     def _decoder_helps(self, supports: Sequence[Levels], label_bkss: Tensor, shared: Features | None) -> Tensor:
         """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
@@ -148,7 +143,8 @@ class Pocket(WithEncoder):
         if shared is not None and not shapes_are_fixed():
             sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
             seen, labels = on_host([sums, label_bkss[0]])
-            kept, key = Kept.beside(shared).decoder_helps, (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
+            kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
+            key = (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
             if key not in kept:
                 one = [support.rows(slice(1)) for support in supports]
                 kept[key] = self._decoder_helps(one, label_bkss[:1], None)
@@ -185,16 +181,15 @@ class Pocket(WithEncoder):
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
             fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
-        known = {"guess": found.guess, "second": found.second, "match": found.match}
-        return {**known, "coarse": coarse, "fine": fine, "correction": correction}
+        compared = {"guess": found.guess, "second": found.second, "match": found.match}
+        return {**compared, "coarse": coarse, "fine": fine, "correction": correction}
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
-        weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
-        return {n: w * self._loss(_two_classes(logits[n]), label_bss, self._weighted) for n, w in weights.items()}
-
-    def _loss(self, logits_bnhw: Tensor, label_bss: Tensor, rule: Callable[..., Tensor] = cross_entropy) -> Tensor:
-        """Return the loss at every fourth pixel."""
-        return mask_loss(logits_bnhw, label_bss[:, ::STRIDE, ::STRIDE], rule)
+        weights, label = (
+            {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED},
+            label_bss[:, ::STRIDE, ::STRIDE],
+        )
+        return {n: w * mask_loss(_two_classes(logits[n]), label, self._weighted) for n, w in weights.items()}
 
     def _weighted(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return cross-entropy with the foreground's weight, and a share of the Dice loss."""

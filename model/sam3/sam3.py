@@ -1,12 +1,11 @@
 """FSS-SAM3 (arXiv 2604.05433): SAM 3 finds the object in a box around one support in the whole canvas.
 
-Published boxes are of annotated instances; here they are made from the masks. The functions at the end have the
-geometry of the canvas; rectangles and boxes are x, y, width, height in pixels.
+Published boxes are of annotated instances; here they are made from the masks. Rectangles and boxes are x, y, width,
+height in pixels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from model.common.foundation import Foundation, FoundationSettings, as_uint8, from_package
+from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import resize_cells
 from model.contract import Episode, Output, Task, register
 from model.episode import NamedEpisode
@@ -49,32 +48,22 @@ class SAM3Settings(FoundationSettings):
         return self.words == "names"
 
 
-class Found(NamedTuple):
-    """What SAM 3 finds on a canvas, of Q instances."""
-
-    scores: Tensor  # (Q,) float32
-    presence: Tensor  # () float32
-    kept: Tensor  # (Q,) bool
-    logits: Tensor  # (Q, 4g, 4g) float32
-    best: Tensor  # (S, S) float32: greatest score of the kept instances that cover a pixel, 0 where none does
-    within: Tensor  # () float32: greatest score of a kept instance at least half of which lies in the query; or 0
-
-
 @register("sam3")
 class SAM3(Foundation):
     """A canvas of supports and query, boxes as prompts, and the instances that fall on the query. Nothing learns."""
 
     Settings = SAM3Settings
     title = "FSS-SAM3"
-    kinds = ("Sam3Model",)
+    brings: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True
     never_compiled = ("forward",)
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings
 
-    def __init__(self, settings: SAM3Settings, task: Task, networks: Sequence[nn.Module] = ()):
-        super().__init__(settings, task, networks)
+    def __init__(self, settings: SAM3Settings, task: Task, network: nn.Module, tokenizer: Any):
+        super().__init__(settings, task, network)
+        self.tokenizer = tokenizer  # without its files an empty one
         self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
         self._prompts: dict[str, Tensor] = {}
 
@@ -104,32 +93,47 @@ class SAM3(Foundation):
             if len(group) == MOST:
                 shape = own.five, own.ratio_of_several
             places = rectangles(len(group), self.side, *shape)
-            placed = on_canvas(np.stack(boxes), photos, places[:-1], self.side)
-            found = self.search(paste([*photos, query], places, self.side), placed, prompt, places[-1])
-            part = cut_out(found.best.cpu().numpy(), places[-1], query.shape[:2])
-            best.append(torch.from_numpy(part).to(device))
-            evidence.append(torch.stack([found.presence, found.within]))
+            canvas = np.zeros((self.side, self.side, 3), np.uint8)
+            for photo, (x, y, w, h) in zip((*photos, query), places, strict=True):  # each fills its rectangle
+                small = Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR)
+                canvas[y : y + h, x : x + w] = np.asarray(small)
+            # The boxes on the canvas: centre x, centre y, width, height in 0..1, (K, 4).
+            (low, extent), at = np.split(np.stack(boxes), 2, 1), np.array(places[:-1], float)
+            scale = at[:, 2:] / [photo.shape[1::-1] for photo in photos]
+            placed = np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / self.side
+            found, sure = self.search(canvas, placed.astype(np.float32), prompt, places[-1])
+            part = Image.fromarray(found[y : y + h, x : x + w].contiguous().cpu().numpy())  # the query is the last
+            best.append(
+                torch.from_numpy(np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))).to(device)
+            )
+            evidence.append(sure)
         return torch.stack(best).mean(0), torch.stack(evidence).mean(0)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
         """Return token ids and mask of the word, (2, 1, ``WORDS``) int64; Mismatch if class names lack a tokenizer."""
-        word, source, device = NEUTRAL, self.settings.weights[0], episode.query.device
+        word = NEUTRAL
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
             word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
         if word not in self._prompts:
-            tokenizer = from_package("AutoTokenizer", source)  # of its files, or without any an empty one
-            ids = tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
-            if {*ids} <= {*tokenizer.all_special_ids}:
+            ids = self.tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
+            if {*ids} <= {*self.tokenizer.all_special_ids}:
                 if word != NEUTRAL:
-                    raise Mismatch(f"model.weights = {source}: has no tokenizer, which names need; copy its files")
+                    where = f"model.weights = {self.settings.weights[0]}"
+                    raise Mismatch(f"{where}: has no tokenizer, which names need; copy its files")
                 ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
             rest = [0] * (WORDS - len(ids))
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
-        return self._prompts[word].to(device)
+        return self._prompts[word].to(episode.query.device)
 
-    def search(self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: Rectangle) -> Found:
-        """Return what SAM 3 finds on a canvas (S, S, 3) uint8 by boxes, centre and size in 0..1, and a prompt."""
+    def search(
+        self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: Rectangle
+    ) -> tuple[Tensor, Tensor]:
+        """Search a canvas (S, S, 3) uint8 by boxes, centre and size in 0..1, and a prompt, for instances to keep.
+
+        Return the greatest score of those that cover a pixel, (S, S), 0 where none does, and numbers (2,): SAM 3's
+        presence, and the greatest score of one at least half of which lies in the query, or 0.
+        """
         network, device, side = self.networks[0], prompt.device, len(canvas)
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
         seen = network.get_vision_features(pixels)
@@ -148,7 +152,7 @@ class SAM3(Foundation):
             best = torch.maximum(best, (masks * scores[which, None, None]).amax(0))
             areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
             within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())
-        return Found(scores, presence, kept, logits, best, within)
+        return best, torch.stack([presence, within])
 
 
 def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = False) -> list[Rectangle]:
@@ -170,30 +174,8 @@ def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = Fa
     return places if layout in ("vertical", "horizontal_strip") else [(y, x, h, w) for x, y, w, h in places]
 
 
-def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
-    """Return the canvas (S, S, 3) uint8 of photos (H, W, 3) uint8, each stretched to its rectangle, averaging."""
-    out = np.zeros((side, side, 3), np.uint8)
-    for photo, (x, y, w, h) in zip(photos, places, strict=True):
-        out[y : y + h, x : x + w] = np.asarray(Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR))
-    return out
-
-
 def box_of(mask_hw: np.ndarray) -> np.ndarray | None:
     """Return the box (4,) float64 of the largest 8-connected component of the pixels 1; None for an empty mask."""
     *_, stats, _ = cv2.connectedComponentsWithStats((mask_hw == 1).astype(np.uint8), connectivity=8)
     objects = stats[1:]  # after the background
     return objects[objects[:, cv2.CC_STAT_AREA].argmax(), :4].astype(np.float64) if len(objects) else None
-
-
-def on_canvas(boxes_k4: np.ndarray, photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
-    """Return the boxes of K supports on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
-    low, extent, at = boxes_k4[:, :2], boxes_k4[:, 2:], np.array(places, float)
-    scale = at[:, 2:] / [photo.shape[1::-1] for photo in photos]
-    return (np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / side).astype(np.float32)
-
-
-def cut_out(map_ss: np.ndarray, place: Rectangle, size: tuple[int, int]) -> np.ndarray:
-    """Return a rectangle of a map (S, S) float32 at a photo's size (H, W), nearest pixels."""
-    x, y, w, h = place
-    part = Image.fromarray(np.ascontiguousarray(map_ss[y : y + h, x : x + w]))
-    return np.array(part.resize(size[::-1], Image.Resampling.NEAREST))

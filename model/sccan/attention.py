@@ -4,7 +4,6 @@ A grid of tokens is cut into square windows; every second block shifts them.
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +27,6 @@ def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
         x_bggc = F.pad(x_bggc, (0, 0, SHIFT, SHIFT, SHIFT, SHIFT))
     windows = x_bggc.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))  # (B, rows, WINDOW, columns, WINDOW, C)
     return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def from_windows(x_bntc: Tensor, shifted: bool) -> Tensor:
-    """Return the grid (B, G, G, C) from its windows, without the padding: the inverse of ``to_windows``."""
-    rows = math.isqrt(x_bntc.shape[1])
-    grid = x_bntc.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-    return grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if shifted else grid
 
 
 @torch.no_grad()
@@ -116,7 +108,11 @@ class CalibratedBlock(nn.Module):
 
     def _finish(self, x: Tensor, attend: WindowAttention, mlp: nn.Module, *inputs: Tensor) -> Tensor:
         """Return the tokens after two residual steps, attention and MLP."""
-        x = x + attend.project(from_windows(attend(*inputs), self.shifted))
+        windows = attend(*inputs)  # (B, N, T, C), then the grid again, without the padding
+        rows = math.isqrt(windows.shape[1])
+        grid = windows.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows)).transpose(2, 3)
+        grid = grid.flatten(3, 4).flatten(1, 2)
+        x = x + attend.project(grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if self.shifted else grid)
         return x + mlp(self.norm2(x))
 
 
@@ -125,8 +121,7 @@ class SelfCalibratedAttention(nn.Module):
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
-        stack = [CalibratedBlock(width, shifted=i % 2 == 1, last=i == blocks - 1) for i in range(blocks)]
-        self.blocks = nn.ModuleList(stack)
+        self.blocks = nn.ModuleList(CalibratedBlock(width, i % 2 == 1, i == blocks - 1) for i in range(blocks))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:
@@ -135,8 +130,3 @@ class SelfCalibratedAttention(nn.Module):
         for block in self.blocks:
             query, support = block(query, support, mask)
         return F.relu(self.norm(query)).permute(0, 3, 1, 2)
-
-    def idle(self) -> list[nn.Module]:
-        """Return the modules whose output is not used: the support's part of the last block."""
-        last = cast(CalibratedBlock, self.blocks[-1])
-        return [last.attend_support, last.mlp_support]

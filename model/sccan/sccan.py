@@ -9,6 +9,7 @@ Source: Xu et al., Self-Calibrated Cross Attention Network for Few-Shot Segmenta
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from model.contract import Episode, Output, ParamGroup, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
-from model.sccan.attention import WINDOW, SelfCalibratedAttention
+from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
@@ -129,7 +130,8 @@ class SCCAN(WithEncoder):
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""
         yield from super().frozen()
-        yield from self.attend.idle()
+        last = cast(CalibratedBlock, self.attend.blocks[-1])
+        yield from (last.attend_support, last.mlp_support)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return two groups for two optimisers: convolutions, and attention with its norms."""

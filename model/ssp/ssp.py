@@ -86,8 +86,10 @@ class SSP(WithEncoder):
         output = Output(plain)
         if self.settings.refine:
             fg, bg = with_own(support_fg, self_support(query, first, own))
-            second_fg = _blend(support_fg, first_fg, fg)  # FP_2
-            second = similarity(query, second_fg, _blend(support_bg[:, :, None, None], first_bg, bg))  # sim_2
+            of_support, of_first, of_second = BLEND
+            second_fg = of_support * support_fg + of_first * first_fg + of_second * fg  # FP_2
+            second_bg = of_support * support_bg[:, :, None, None] + of_first * first_bg + of_second * bg  # BP_2
+            second = similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
             label = episode.query_label
@@ -109,9 +111,3 @@ def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]
     size = feature_bchw.shape[-2:]
     foreground, background = (resize(mask(label_bhw), size) for mask in (foreground_mask, background_mask))
     return masked_mean(feature_bchw, foreground, MASK_EPS), masked_mean(feature_bchw, background, MASK_EPS)
-
-
-def _blend(support: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return the weighted sum of prototypes by ``BLEND``."""
-    of_support, of_first, of_second = BLEND
-    return of_support * support + of_first * first + of_second * second

@@ -14,7 +14,6 @@ a novel class is in testing. No parameters. Cost: the base learner at every four
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,13 +26,6 @@ from model.common.prototype import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
 RARE = 0.01  # added to means, so that rare classes have little influence
 EPS = 1e-6  # smallest weight of a mean
 LATTICE = 2  # step in rows and columns between the sampled positions of a support
-
-
-class BaseMeans(NamedTuple):
-    """The mean probability of every channel of the base learner, (B, N + 1) float32 each; zeros where it is unknown."""
-
-    inside: Tensor  # the supports' objects, a
-    background: Tensor  # of their images, d
 
 
 def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -51,8 +43,11 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def shot_means(
     base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, hidden_b: Tensor | None, objects: Objects
-) -> BaseMeans:
-    """Return the means over objects and background of one shot; ``objects`` choose ``sampled``."""
+) -> Tensor:
+    """Return the means over object and background of one shot, a and d, (B, 2, N + 1) float32; 0 where it has none.
+
+    ``objects`` choose ``sampled``.
+    """
     size = support_f4.shape[-2:]
     sampled, (inside, _) = objects.on(size).chosen["sampled"], positions(label_bhw, size)
     rows = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
@@ -60,25 +55,20 @@ def shot_means(
     image = sampled.flat // sampled.inside.shape[1]  # of every row
     probability = base_probability(logits, None if hidden_b is None else hidden_b[image])
 
-    def mean(mask: Tensor) -> Tensor:
-        """Return the mean over the sampled positions of a mask (B, h, w)."""
+    means = []
+    for mask in (inside, ~inside):
         chosen = mask.flatten(1) & sampled.inside
         counted = probability * torch.cat(sampled.rows(chosen)).unsqueeze(1)
         total = probability.new_zeros(len(label_bhw), probability.shape[1]).index_add_(0, image, counted)
-        return total / chosen.sum(1).clamp(min=1).unsqueeze(1)
+        means.append(total / chosen.sum(1).clamp(min=1).unsqueeze(1))
+    return torch.stack(means, dim=1)
 
-    return BaseMeans(mean(inside), mean(~inside))
 
-
-def means_over_shots(shots: Sequence[BaseMeans], weight_bk: Tensor) -> BaseMeans:
-    """Return the weighted mean over shots; one without an object, or without background, does not count in its mean."""
-
-    def mean(each: Sequence[Tensor]) -> Tensor:
-        means_bkn = torch.stack(list(each), dim=1)
-        weight = weight_bk * (means_bkn.sum(2) > 0)
-        return mean_over_shots(means_bkn, weight / weight.sum(1, keepdim=True).clamp(min=EPS))
-
-    return BaseMeans(*map(mean, zip(*shots)))
+def means_over_shots(means_bk2n: Tensor, weight_bk: Tensor) -> Tensor:
+    """Return the weighted mean over shots, (B, 2, N + 1); a shot without an object does not count in its mean a."""
+    weight_bk2 = weight_bk.unsqueeze(2) * (means_bk2n.sum(3) > 0)
+    weight_bk2 = weight_bk2 / weight_bk2.sum(1, keepdim=True).clamp(min=EPS)
+    return torch.stack([mean_over_shots(means_bk2n[:, :, i], weight_bk2[..., i]) for i in range(2)], dim=1)
 
 
 @in_float32
@@ -96,7 +86,7 @@ def base_probability(base_logits: Tensor, hidden: Tensor | None = None) -> Tenso
 
 
 @in_float32
-def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, support: BaseMeans, hidden_b: Tensor | None) -> Tensor:
+def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, support_b2n: Tensor, hidden_b: Tensor | None) -> Tensor:
     """Return final logits (B, 2, h, w) by ``likelihood`` from meta and base logits and the supports' means.
 
     The base learner's term carries no gradient, so the meta output learns to be right together with it.
@@ -104,9 +94,8 @@ def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, support: BaseMeans, hi
     with torch.no_grad():
         probability = base_probability(base_bnhw, hidden_b)
         object_b1hw = meta_b2hw.softmax(1)[:, FOREGROUND_CHANNEL:]
-        means = []
-        for of_support, weight in zip(support, (object_b1hw, 1 - object_b1hw)):
-            of_query, known = masked_mean(probability, weight, EPS), of_support.sum(1, keepdim=True) > 0
-            means.append(torch.where(known, (of_support + of_query) / 2, of_query))
-        ratio = torch.einsum("bnhw,bn->bhw", probability, ((means[0] + RARE) / (means[1] + RARE)).log())
+        of_query = [masked_mean(probability, weight, EPS) for weight in (object_b1hw, 1 - object_b1hw)]
+        query_b2n, known = torch.stack(of_query, dim=1), support_b2n.sum(2, keepdim=True) > 0
+        a, d = torch.where(known, (support_b2n + query_b2n) / 2, query_b2n).unbind(1)
+        ratio = torch.einsum("bnhw,bn->bhw", probability, ((a + RARE) / (d + RARE)).log())
     return torch.stack([meta_b2hw[:, BACKGROUND_CHANNEL], meta_b2hw[:, FOREGROUND_CHANNEL] + ratio], dim=1)

@@ -20,8 +20,6 @@ from model.common.with_encoder import GiveOf
 OUT_CHANNELS = 48
 NORM_EPS = 1e-5
 INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
-# (c_ij (L, m), the m positions inside) -> (L, cells); with fixed shapes m = L and c_ij is 0 outside
-Reduce = Callable[[Tensor, Chosen], Tensor]
 
 
 class ObjectMap(NamedTuple):
@@ -48,10 +46,13 @@ def object_maps(support_nchw: Tensor, objects: Objects) -> list[ObjectMap]:
 
 @torch.no_grad()
 @in_float32
-def correlation(query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Reduce, cells: int = 1) -> Tensor:
+def correlation(
+    query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Callable[[Tensor, Chosen], Tensor], cells: int = 1
+) -> Tensor:
     """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (1, h, w, cells) float32.
 
-    A shot without a position counts as zeros. Clamp and reduction commute with the length |q_i|, which divides last.
+    ``reduce`` makes (L, cells) of c_ij (L, m) and the m positions inside; with fixed shapes m = L, c_ij = 0 outside. A
+    shot without a position counts as zeros. Clamp and reduction commute with the length |q_i|, which divides last.
     """
     length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
     out = torch.zeros(len(length_l1), cells, device=length_l1.device)

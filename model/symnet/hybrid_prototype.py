@@ -15,7 +15,8 @@ from model.common.loss import batch_mean, image_mean
 from model.common.ops import in_float32, min_max
 from model.common.prototype import FALLBACK, choose, mean_over
 
-KERNELS = ((5, 5), (7, 1), (1, 7))  # square, tall and wide neighbourhoods
+# Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
+KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
 REACH = 3  # largest half-width of a kernel
 PRIOR_EPS = 1e-7
 FOREGROUND_ABOVE = 0.7  # prior above which a query position is foreground
@@ -23,11 +24,6 @@ AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a positio
 BACKGROUND_BELOW = 0.4  # prior below which a query position is background
 DROPOUT = 0.1
 MARGIN = 0.5
-
-
-def _pool(x: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Return the average over a neighbourhood, stride 1, counting the zeros of the padding."""
-    return F.avg_pool2d(x, kernel, stride=1, padding=(kernel[0] // 2, kernel[1] // 2))
 
 
 @torch.no_grad()
@@ -40,7 +36,7 @@ def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
     found = objects.on(support_f4_bchw.shape[-2:])
     window = found.window(REACH, REACH)
     support = window.crop(support_f4_bchw) * window.crop(found.mask)
-    units = (F.normalize(_pool(support, kernel).flatten(2), dim=1, eps=PRIOR_EPS) for kernel in KERNELS)
+    units = (F.normalize(F.avg_pool2d(support, *kernel).flatten(2), dim=1, eps=PRIOR_EPS) for kernel in KERNELS)
     return torch.stack([unit.sum(2) for unit in units], dim=1)
 
 
@@ -58,7 +54,7 @@ def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Te
     query = query_f4_bchw.flatten(2)  # (B, C, L)
     prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
     for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
-        activation = _pool(torch.bmm(direction_bkc, query).unflatten(2, size), kernel).flatten(2)
+        activation = F.avg_pool2d(torch.bmm(direction_bkc, query).unflatten(2, size), *kernel).flatten(2)
         prior += min_max(activation, PRIOR_EPS).unflatten(2, size)
     return prior / len(KERNELS)
 
@@ -112,18 +108,16 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 
     ``mask_bk1hw`` is binary at the image's resolution; ignored pixels count as background, as published.
     """
-    anchor = F.normalize(anchor_bc, dim=1)
-    size = feature_bkchw.shape[-2:]
-    per_shot = []
-    for shot in range(feature_bkchw.shape[1]):
-        feature_blc = F.normalize(feature_bkchw[:, shot].flatten(2).transpose(1, 2), dim=2)
-        inside_bl = F.interpolate(mask_bk1hw[:, shot], size=size, mode="nearest").flatten(1) == 1
-        farthest = _distance(anchor.unsqueeze(1), feature_blc).masked_fill(~inside_bl, 0.0).amax(1)
-        outside = (~inside_bl).float()
-        negative = torch.einsum("blc,bl->bc", feature_blc, outside) / outside.sum(1, keepdim=True).clamp(min=1)
-        loss_b = F.relu(MARGIN + farthest - _distance(anchor, negative))
-        both = inside_bl.any(1) & ~inside_bl.all(1)
-        per_shot.append(batch_mean((loss_b * both).sum(), both.sum()))
+    anchor_b1c = F.normalize(anchor_bc, dim=1).unsqueeze(1)
+    feature_bklc = F.normalize(feature_bkchw.flatten(3).transpose(2, 3), dim=3)
+    inside_bkl = F.interpolate(mask_bk1hw[:, :, 0], size=feature_bkchw.shape[-2:], mode="nearest").flatten(2) == 1
+    distance_bkl = F.pairwise_distance(anchor_b1c.unsqueeze(1), feature_bklc)
+    outside = (~inside_bkl).float()
+    mean_bkc = torch.einsum("bklc,bkl->bkc", feature_bklc, outside) / outside.sum(2, keepdim=True).clamp(min=1)
+    loss_bk = distance_bkl.masked_fill(~inside_bkl, 0.0).amax(2) - F.pairwise_distance(anchor_b1c, mean_bkc)
+    both_bk = inside_bkl.any(2) & ~inside_bkl.all(2)
+    shots = zip((F.relu(MARGIN + loss_bk) * both_bk).sum(0), both_bk.sum(0))
+    per_shot = [batch_mean(total, count) for total, count in shots]
     return torch.stack(per_shot).mean()
 
 
@@ -131,9 +125,4 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
 def query_triplet(anchor_bc: Tensor, ambiguous_bc: Tensor, background_bc: Tensor) -> Tensor:
     """Return the query loss, which pulls the ambiguous prototype to the anchor and pushes the background one away."""
     anchor, positive, negative = (F.normalize(x, dim=1) for x in (anchor_bc, ambiguous_bc, background_bc))
-    return image_mean(F.relu(MARGIN + _distance(anchor, positive) - _distance(anchor, negative)))
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Euclidean distance along the last dimension, with an epsilon as torch's pairwise distance."""
-    return (a - b + 1e-6).norm(dim=-1)
+    return image_mean(F.triplet_margin_loss(anchor, positive, negative, MARGIN, reduction="none"))

@@ -7,8 +7,9 @@ paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -85,6 +86,7 @@ class SymNet(WithBaseLearner):
     published = LAYOUT
     reads_text = True
     reads_intermediate = True
+    foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
     def __init__(self, settings: SymNetSettings, task: Task):
@@ -155,11 +157,10 @@ class SymNet(WithBaseLearner):
     def _shot(
         self, episode: Episode, k: int, objects: Objects, text: Tensor, correlations: Correlations
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Any]:
-        """Return of one shot with M_k, its objects, what is read later; its features would take the memory of K shots.
+        """Return what is read later of one shot, whose features would take the memory of K shots.
 
-        That is G_k (B, C_2, C_2), the object's directions for the prior (B, 3, C_4), r_k aligned with the class name
-        (B, 256), in evaluation the object for the presence score (B, C_4 + 3), in training X_k for the triplet loss
-        (B, 256, h, w), and what steps beyond the paper read.
+        That is G_k (B, C_2, C_2), the object's directions for the prior (B, 3, C_4), r_k (B, 256), the object for the
+        presence score (B, C_4 + 3), in training X_k (B, 256, h, w), and what steps beyond the paper read.
         """
         with self.encoder_grad():
             support = self.encode_shot(episode, k, correlations.shot(objects))
@@ -171,11 +172,6 @@ class SymNet(WithBaseLearner):
         small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (B, 1, h, w)
         aligned = self.align(feature * small_mask, text, masked_mean(feature, small_mask))
         return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
-
-    @property
-    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss of two-class logits."""
-        return cross_entropy
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
         """Return further positions of the supports that a step beyond the paper reads."""
@@ -198,12 +194,12 @@ class SymNet(WithBaseLearner):
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
         """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
-        weight, label = self.settings.aux_weight, episode.query_label
-        base = mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label))
-        return {
-            "main": mask_loss(output.logits, label, self.pixel_loss),
-            "meta": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in output.extra.values()]).sum(),
-            "base": weight * base,
-            "inner": weight * torch.stack([mask_loss(x, label, self.pixel_loss) for x in auxiliary]).mean(),
-            "triplet": weight * triplet,
+        rule, label = partial(cross_entropy, foreground_weight=self.foreground_weight), episode.query_label
+        losses = {
+            "meta": torch.stack([mask_loss(x, label, rule) for x in output.extra.values()]).sum(),
+            "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
+            "inner": torch.stack([mask_loss(x, label, rule) for x in auxiliary]).mean(),
+            "triplet": triplet,
         }
+        main = mask_loss(output.logits, label, rule)
+        return {"main": main, **{name: self.settings.aux_weight * loss for name, loss in losses.items()}}

@@ -1,29 +1,34 @@
 """Sym-Net with steps beyond its paper: 4D correlation, a learned match, support calibration, foreground weight.
 
-With default settings every step is off, and the numbers are those of the published method. ``conv4d.py`` explains the
-first, ``Match`` the second, ``calibration.py`` the third; the last is a factor of the loss.
+With default settings every step is off, and the numbers are those of the published method. ``Conv4dCorrelation``
+explains the first, ``Match`` the second, ``calibration.py`` the third; the last is a factor of the loss.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from model.common.conv4d import CentrePivotConv4d
 from model.common.fixed_shapes import Choice, Objects
 from model.common.layers import WIDTH, FeatureEnrichment
-from model.common.loss import cross_entropy
 from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
-from model.contract import Episode, register
+from model.contract import Episode, Task, register
 from model.encoders.features import Features
 from model.symnet.calibration import means_over_shots, positions, shot_means, with_likelihood
-from model.symnet.conv4d import SUPPORT_GRID, Conv4dCorrelation
-from model.symnet.correlation import PooledCorrelation
+from model.symnet.correlation import ObjectMap, PooledCorrelation, correlation
 from model.symnet.symnet import MAPS, SymNet, SymNetSettings
+
+SUPPORT_GRID = 8  # default of R
+# Of the 4D convolutions:
+SMALL_GRID = 2  # side of the support's grid at which they stop and a mean follows
+STRIDE = 2  # over the support's cells
+SQUEEZED = 16  # channels
+NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 1e-5 would exceed their variance
 
 
 @dataclass
@@ -50,6 +55,53 @@ class SymNetPlusSettings(SymNetSettings):
             hint = "leave it null, or set the kind to conv4d"
             return "correlation.support_grid", f"= {support_grid} means nothing with correlation.kind: pooled; {hint}"
         return super().problem(size)
+
+
+class Conv4dCorrelation(PooledCorrelation):
+    """Hyper-correlation squeeze: 4D convolutions over query and support positions, in place of a mean over the object.
+
+    The pooled head discards the support position that a query position resembles. This head keeps correlations on
+    R x R cells of the support, and a stack of centre-pivot 4D convolutions for each stage (``model/common/conv4d.py``)
+    learns which arrangements of similarities mean a match. There is no bias in them, because a norm follows.
+
+    Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, 2021 (arXiv 2104.01538). That network
+    (``model/hsnet/``) squeezes the support's whole grid; the cells are an addition that keeps the cost small beside the
+    rest of Sym-Net. In float32, n feature maps keep 4 n B h w R^2 bytes until they are squeezed: 11.4 MiB for an
+    episode at 473 px on ResNet-50 (n = 13, h = w = 60, R = 8), where the whole correlations, 4 n (h w)^2 bytes, would
+    take 643 MiB.
+    """
+
+    def __init__(self, intermediate_counts: dict[int, int], support_grid: int):
+        super().__init__(intermediate_counts)
+        self.support_grid = support_grid
+        self.out_counts = dict.fromkeys(intermediate_counts, SQUEEZED)
+        self.stages = nn.ModuleDict()
+        for stage, channels in intermediate_counts.items():
+            layers, grid = list[nn.Module](), support_grid
+            while grid > SMALL_GRID:
+                layers.append(CentrePivotConv4d(channels, SQUEEZED, 3, STRIDE, bias=False))
+                layers += [nn.GroupNorm(1, SQUEEZED, NORM_EPS), nn.ReLU(inplace=True)]
+                channels, grid = SQUEEZED, -(-grid // STRIDE)
+            self.stages[str(stage)] = nn.Sequential(*layers)
+
+    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
+        """Return the correlation on the reduced support grid, (1, h, w, R, R), float32, without gradient.
+
+        A cell holds the mean over all its positions; positions outside the mask count as 0.
+        """
+        grid, device = self.support_grid, query_1chw.device
+        rows, columns = (torch.arange(side, device=device) * grid // side for side in query_1chw.shape[-2:])
+        cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
+        belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
+        weight_1lr = (belongs / belongs.sum(0).clamp(min=1)).unsqueeze(0)
+        out = correlation(query_1chw, shots, lambda c, inside: c @ inside.rows(weight_1lr)[0], grid**2)
+        return out.unflatten(3, (grid, grid))
+
+    def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
+        """Return stage -> (B, SQUEEZED, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
+        # (B, n, R, R, h, w) of each stage.
+        stacked = {stage: torch.stack(x, dim=1).permute(0, 1, 4, 5, 2, 3) for stage, x in kept.items()}
+        return {stage: self.stages[str(stage)](x).mean((2, 3)) for stage, x in stacked.items()}
 
 
 class Match(nn.Module):
@@ -81,11 +133,8 @@ class Match(nn.Module):
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""
-        return self._compare(self.project(query_bchw), prototypes_bk2c, weight_bk)
-
-    @in_float32
-    def _compare(self, query: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
+        query = self.project(query_bchw)
         guess = similarity(query, foreground, background)
         own = self_support(query, guess)
         return {"guess": guess, "match": similarity(query, *with_own(foreground, own))}
@@ -98,6 +147,10 @@ class SymNetPlus(SymNet):
     Settings = SymNetPlusSettings
     title = "Sym-Net+"
     settings: SymNetPlusSettings
+
+    def __init__(self, settings: SymNetPlusSettings, task: Task):
+        super().__init__(settings, task)
+        self.foreground_weight = settings.foreground_weight
 
     def _build_correlation(self) -> PooledCorrelation:
         if self.settings.correlation.kind == "pooled":
@@ -145,12 +198,8 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._final(more, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        return with_likelihood(meta, base_logits, means_over_shots([means for _, means in more], weight), own_class)
-
-    @property
-    def pixel_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The cross-entropy of two-class logits, foreground pixels counting ``foreground_weight`` times."""
-        return partial(cross_entropy, foreground_weight=self.settings.foreground_weight)
+        means = torch.stack([means for _, means in more], dim=1)  # (B, K, 2, N + 1)
+        return with_likelihood(meta, base_logits, means_over_shots(means, weight), own_class)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

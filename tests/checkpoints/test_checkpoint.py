@@ -1,14 +1,22 @@
-"""Checkpoints are written atomically, and a wrong one is refused with the expected properties."""
+"""Checkpoints: written atomically, read safely whoever wrote them, and refused where they are of something else."""
 
+import argparse
+import datetime
+import os
 import resource
 import signal
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests import spawned
 from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
 from util.checkpoints.weights import load_checkpoint
 from util.config.read import read_config, to_dict
 from util.errors import UserError
@@ -30,6 +38,33 @@ def no_file_may_grow() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
 
+@pytest.mark.process
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
+    path = tmp_path / LAST
+    checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save/save.py").write_text(SAVE)
+    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
+    assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
+    assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
+    assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}
+
+
+def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
+    path = tmp_path / BEST
+    checkpoint.save(path, {"weights": {"w": torch.full((999,), 7.0)}})
+    content = path.read_bytes()
+    place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
+    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, ".*checksum")):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"best\.pth: truncated{said}"):
+            checkpoint.read(path)
+
+
+# --- of another model, data set or number of shots -------------------------------------------------------------------
+
+
 @pytest.fixture
 def tiny(mini_yaml):
     """Return a function that builds (context, model) from tiny's config with overrides."""
@@ -41,65 +76,29 @@ def tiny(mini_yaml):
     return build
 
 
-def save_meta(path: Path, context, model) -> Path:
+def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp_path: Path):
+    (context, model), path = tiny(), tmp_path / "a.pth"
     checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
-    return path
-
-
-def test_save_and_load_give_the_same_weights(tiny, tmp_path: Path):
-    context, model = tiny()
-    path = save_meta(tmp_path / "a.pth", context, model)
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
     load_checkpoint(context, other, "meta", path)
     assert not torch.equal(before, model.decoder.head.classify.weight)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
-
-
-@pytest.mark.process
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
-    path = tmp_path / "last.pth"
-    checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
-    (tmp_path / "save").mkdir()
-    (tmp_path / "save/save.py").write_text(SAVE)
-    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
-    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
-    assert f"{path}: cannot be written" in run.stderr
-    assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
-    assert {p.name for p in tmp_path.iterdir()} == {"last.pth", "save"}
-
-
-@pytest.mark.parametrize("keep", [0, -100])
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int):
-    path = tmp_path / "cut.pth"
-    checkpoint.save(path, {"weights": {"w": torch.zeros(5000)}})
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"cut\.pth: truncated"):
-        checkpoint.read(path)
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("data.fold=1", "data.fold = 0, this run has 1"),
-        ("model.encoder.backbone=resnet18", "backbone = resnet10_narrow, this run has resnet18"),
-        ("data.name=other", "data.name = mini, this run has other"),
-        ("model.encoder.output_stride=16", "output_stride = None, this run has 16"),
-    ],
-)
-def test_a_checkpoint_of_something_else_is_refused(tiny, tmp_path: Path, override: str, expected: str):
-    path = save_meta(tmp_path / "a.pth", *tiny())
-    context, model = tiny(override)
-    with pytest.raises(UserError, match=expected):
-        load_checkpoint(context, model, "meta", path)
+    for override, expected in {
+        "data.fold=1": "data.fold = 0, this run has 1",
+        "model.encoder.backbone=resnet18": "backbone = resnet10_narrow, this run has resnet18",
+        "data.name=other": "data.name = mini, this run has other",
+        "model.encoder.output_stride=16": "output_stride = None, this run has 16",
+    }.items():
+        with pytest.raises(UserError, match=expected):
+            load_checkpoint(tiny(override)[0], other, "meta", path)
 
 
 @pytest.mark.parametrize(
     ("override", "reason"), [("data.shot=5", "shot_weights.mix"), ("data.folds=2", "classify.* has shape")]
 )
 def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
-    _, model = tiny()
-    torch.save(model.state_dict(), tmp_path / "plain.pth")
+    torch.save(tiny()[1].state_dict(), tmp_path / "plain.pth")
     context, other = tiny(override)
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(UserError, match=reason):
@@ -107,11 +106,136 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
 
 
-def test_a_flipped_bit_is_seen(tmp_path: Path):
-    path = tmp_path / "best.pth"
-    checkpoint.save(path, {"weights": {"w": torch.full((999,), 7.0)}})
-    content = path.read_bytes()
-    place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    with pytest.raises(UserError, match=r"best.pth: truncated, .*checksum"):
-        checkpoint.read(path)
+# --- as other programs write them: weights are read, nothing else is loaded, and a refusal says why ------------------
+
+
+class Options:
+    """A class that the reader does not have."""
+
+    rate = 0.1
+
+
+BESIDE = {
+    "best": np.float64(0.6),
+    "scores": np.ones((2, 3)),
+    "args": argparse.Namespace(lr=0.1),
+    "folder": Path("runs"),
+    "made": datetime.datetime(2026, 1, 1),
+    "history": defaultdict(list, {1: [2.0]}),
+    "options": Options(),
+    "kind": Options,
+    "optimizer": {"state": {}, "param_groups": [{"lr": np.float32(1)}]},
+}
+STATE = {"layer.weight": torch.ones(3), "layer.bias": torch.zeros(2)}
+
+
+def wrapped(prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 3, "state_dict": wrapped("module."), **BESIDE},
+        wrapped("_orig_mod."),
+        {"model_state_dict": wrapped("module._orig_mod."), "args": BESIDE["args"]},
+        {"net": wrapped(""), "model": {"name": "unet"}, "best": torch.tensor(0.5)},
+        {"state_dict": wrapped("model."), "hyper_parameters": BESIDE, "pytorch-lightning_version": "2.4"},
+        {"model": {"state_dict": wrapped("net.")}},
+    ],
+)
+def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    found = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
+    assert found.keys() == STATE.keys() and all(torch.equal(found[name], x) for name, x in STATE.items())
+
+
+@pytest.mark.parametrize(
+    "content", [{"model": torch.nn.Linear(2, 2), "epoch": 1}, torch.nn.Linear(2, 2), {"a": Options()}]
+)
+def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: holds no named tensors \(.*(Linear|Options).*model\.state_dict\(\)"):
+        checkpoint.read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("call", "refused"), [(os.mkdir, "it would load posix.mkdir)"), (Path.mkdir, "unrecognized function"), (exec, "")]
+)
+def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) -> None:
+    made = tmp_path / "made"
+
+    class Exploit:
+        def __reduce__(self) -> tuple:
+            return call, (f"import os; os.mkdir({str(made)!r})" if call is exec else made,)
+
+    torch.save({"state_dict": STATE, "extra": Exploit()}, tmp_path / "a.pth")
+    if refused:
+        with pytest.raises(UserError, match=r"a\.pth: truncated, or not") as caught:
+            checkpoint.read(tmp_path / "a.pth")
+        assert refused in str(caught.value)
+    else:
+        assert checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth")).keys() == STATE.keys()
+    assert not made.exists()
+
+
+# --- what a training refuses to continue, and folders that a run must not overwrite ----------------------------------
+
+CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
+CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
+PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
+NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes", "schedule": PLAN}
+
+
+def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return {"format": "sym-net/1", **NOW, "config": CONFIG | (config or {}), "progress": {"step": 4}, **changes}
+
+
+def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
+    StageFolder(tmp_path).check_free(resume=False, overwrite=False)
+    for name in (BEST, LAST, PREVIOUS):
+        (tmp_path / name[:-4]).mkdir()
+        (tmp_path / name[:-4] / name).touch()
+        folder = StageFolder(tmp_path / name[:-4])
+        folder.check_free(resume=False, overwrite=True)
+        with pytest.raises(UserError, match=rf"holds a run already \({name}\).*--overwrite"):
+            folder.check_free(resume=False, overwrite=False)
+
+
+def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    torch.save(saved(weights={}), tmp_path / PREVIOUS)
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+    (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
+    assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
+
+
+SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
+        (saved(data="other"), "another training list"),
+        (saved(photos="other"), "other photos or masks"),
+        (saved(text="other"), "other text vectors"),
+        (saved(format="other"), "holds weights only"),
+        (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),
+        (saved({"model": {"name": "symnet", "shots": 5}}), "model.shots = 5, now 1"),
+        (saved({"model": {"name": "symnet", "shots": None}}), "model.shots = None, now 1"),
+        (saved(SLOWER), "meta_stage.optimizers.main.lr = 0.2, now 0.1"),
+    ],
+)
+def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
+        check_continues(content, NOW, tmp_path / LAST, allow_changes=False)
+
+
+def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
+    elsewhere = {"run": {"seed": 1, "folder": "other"}, "base_stage": {"epochs": 2}}
+    elsewhere["meta_stage"] = {**CONFIG["meta_stage"], "log_steps": 5}
+    older = {"run": {"folder": "runs"}}  # written before a setting existed
+    for config in ({}, elsewhere, older):
+        check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)
+    check_continues(saved({"run": {"seed": 2, "folder": "runs"}}), NOW, tmp_path / LAST, allow_changes=True)

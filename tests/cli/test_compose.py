@@ -1,6 +1,8 @@
-"""Composed configs: a name of data set, fold, method and encoder stands for a config, whether or not it is a file."""
+"""The commands' choice of a config: composed by names of data set, fold, method and encoder, printed, or refused."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,9 @@ from model.common.with_encoder import WithEncoder
 from model.encoders.swin import SwinEncoder
 from model.encoders.vgg import VGGEncoder
 from tests.paths import REPOSITORY
-from util.config.compose import config_path, encoders_of, experiments, methods, model_class, parts_of_name
+from util.config import command_line
+from util.config.compose import config_path, encoders_of, experiments, methods, model_class
 from util.config.read import read_config, to_dict
-from util.config.tree import parse_file
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
@@ -33,28 +35,6 @@ def configs(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(
-    ("name", "files", "entries"),
-    [
-        ("pascal_split2_dcama_swin_b", "pascal/pascal model/dcama encoder/swin_b", "dcama"),
-        ("pascal_split2_dcama_resnet50", "pascal/pascal model/dcama encoder/resnet50", "dcama, dcama"),
-        ("pascal_split1_bam_lite0", "pascal/pascal model/bam encoder/lite0", "bam, lite0, with_base_stage lite0"),
-        ("coco_split1_insid3_lite0", "coco/coco model/insid3 encoder/lite0", "lite0, training_free lite0"),
-        ("coco_split3_vgg16", "coco/coco model/symnet encoder/vgg16", "symnet, symnet vgg16"),
-        ("isic_split0_ssp_resnet50", "isic/isic model/ssp encoder/resnet50", "any"),
-    ],
-)
-def test_a_name_stands_for_its_parts(name: str, files: str, entries: str) -> None:
-    dataset = name.partition("_")[0]
-    parts = parts_of_name(CONFIGS / dataset / f"{name}.yaml")
-    assert parts is not None
-    paths = [str(path.relative_to(CONFIGS).with_suffix("")) for path in parts.files()]
-    assert paths == ["default", *files.split()]
-    of_files = [parse_file(path).get("for", {}) for path in (parts.files()[-1], parts.files()[1])]
-    expected = [tree for found in of_files for key, tree in found.items() if key in entries.split(", ")]
-    assert list(parts.entries()) == expected and len(expected) == len(entries.split(", "))
-
-
 @pytest.mark.parametrize("method", [m for m in METHODS if issubclass(model_class(CONFIGS, m), WithEncoder)])
 def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
     taken = encoders_of(CONFIGS, method)
@@ -69,14 +49,10 @@ def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
         assert encoder.startswith(backbone) or OF_TIMM[encoder] == backbone
 
 
-@pytest.mark.parametrize(
-    ("backbone", "sides"),
-    [
-        ("timm/test_vit.r160_in1k", (97, 81, 80)),
-        ("timm/test_resnet", (96, 81, 81)),
-        ("timm/test_mambaout", (96, 96, 81)),
-    ],
-)
+SIDES = {"test_vit.r160_in1k": (97, 81, 80), "test_resnet": (96, 81, 81), "test_mambaout": (96, 96, 81)}
+
+
+@pytest.mark.parametrize(("backbone", "sides"), [(f"timm/{name}", sides) for name, sides in SIDES.items()])
 def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides: tuple[int, ...]) -> None:
     for method, side in zip(("dcama", "ssp", "insid3"), sides):
         config = read_config(config_path("split1", "mini", method, backbone))
@@ -102,18 +78,14 @@ def test_a_file_may_name_a_composition_or_lie_on_top_of_it(configs: Path) -> Non
         assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("for: {sspp: {data: {size: 81}}}", "mini.yaml:1: 'sspp' of 'for' is unknown; did you mean 'ssp'"),
-        ("for: {ssp: 3}", "mini.yaml:1: 'ssp' must be a section"),
-    ],
-)
-def test_an_entry_that_can_never_count_is_refused(configs: Path, content: str, message: str) -> None:
+def test_an_entry_that_can_never_count_is_refused(configs: Path) -> None:
     main = configs / "mini/mini.yaml"
-    main.write_text(f"{content}\n" + main.read_text().split("\nfor:")[0])
-    with pytest.raises(UserError, match=message):
-        read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
+    before = main.read_text().split("\nfor:")[0]
+    wrong = {"{sspp: {data: {size: 81}}}": "'sspp' .*mean 'ssp'", "{ssp: 3}": "'ssp' must be a section"}
+    for content, message in wrong.items():
+        main.write_text(f"for: {content}\n{before}")
+        with pytest.raises(UserError, match=f"mini.yaml:1: {message}"):
+            read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
 
 
 def test_a_data_set_of_one_file_composes(configs: Path) -> None:
@@ -154,9 +126,12 @@ def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts
     assert "\n" not in message and all(part in message for part in parts), message
 
 
-def test_a_fold_that_does_not_exist_is_refused_by_name() -> None:
+def test_a_fold_or_a_protocol_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
         read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")
+    for method, protocol in (("bam", "gfss"), ("bcm", "symnet")):  # of the other kind
+        with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
+            read_config(config_path("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
 
 
 def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) -> None:
@@ -169,9 +144,7 @@ def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) 
         read_config(configs / "pascal/pascal_split0_bam_resnet50.yaml")
 
 
-@pytest.mark.parametrize(
-    "words", [("coco", "pocket"), ("pascal", "bam"), ("pascal", "hsnet"), ("coco", "insid3"), ("mini", "symnet")]
-)
+@pytest.mark.parametrize("words", [("coco", "pocket"), ("pascal", "bam"), ("coco", "insid3"), ("mini", "symnet")])
 def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
     of_lite0 = to_dict(read_config(config_path("split1", *words, "lite0")))
     for net in ("lite1", "lite2"):
@@ -179,13 +152,69 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> N
         assert yaml.safe_load(content.replace(net, "lite0")) == of_lite0
 
 
-def test_pocket_moves_masks_to_the_edges_of_photos_with_every_encoder() -> None:
-    for dataset, net in (("pascal", "resnet50"), ("coco", "lite1"), ("mini", "lite0")):
-        edges = read_config(config_path("split1", dataset, "pocket", net)).test.edges
-        assert edges == (dataset != "mini")
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
 
 
-@pytest.mark.parametrize(("method", "protocol"), [("ssp", "gfss"), ("bam", "gfss"), ("bcm", "symnet")])
-def test_a_protocol_of_the_other_kind_is_refused_with_the_config(method: str, protocol: str) -> None:
-    with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
-        read_config(config_path("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
+        (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
+        (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
+    ],
+)
+def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
+    overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
+    options = command_line.parser(None).parse_args(["--print-config", *words, *overrides])
+    assert command_line.show(options)
+    text = capsys.readouterr().out
+    (tmp_path / "copy.yaml").write_text(text)
+    config, again = command_line.read(options), read_config(tmp_path / "copy.yaml")
+    assert config.run.name == name and again == config and to_dict(again) == to_dict(config)
+    assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
+
+
+def test_each_value_says_where_it_comes_from(capsys) -> None:
+    words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
+    command_line.show(command_line.parser(None).parse_args(words))
+    lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
+    source = {setting.partition(":")[0]: place for setting, _, place in lines}
+    names = {setting.strip(): place for setting, _, place in lines}
+    assert names["name: pascal_split2_ssp_resnet50"] == "composed: the config's name"
+    assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
+    assert source["image_suffix"] == "default" and source["backbone"].startswith("config/encoder/resnet50.yaml:")
+    file, line = source["refine"].split(":")
+    assert file == "config/model/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["split1"], "cannot read this config"),
+        (["split1", "pascal", "4"], "name one YAML file, or an experiment and a data set"),
+        (["config/mini/mini_split0_resnet10.yaml", "--net", "vgg16"], "--net .* go with"),
+        (["split1", "pascal", "--model", "sspp"], "did you mean 'ssp'"),
+    ],
+)
+def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        command_line.read(command_line.parser(None).parse_args(words))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("script", ["train.sh", "predict.py"])
+def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
+    """A folder without ``.venv``, and a Python that has the standard library alone."""
+    for folder in ("util", "model"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    shutil.copy(REPOSITORY / script, tmp_path)
+    bare = tmp_path / "bin/python3"
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    words = ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"]
+    done = subprocess.run(words, env={"PATH": f"{bare.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr

@@ -1,46 +1,36 @@
-"""Tests of reading configs: inheritance and overrides."""
+"""Tests of reading configs: overrides, and mistakes, each named with file, line, key and remedy."""
 
-from collections.abc import Iterator
+import dataclasses
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.cli.configs import MINI, read_text, refusal, write_config
 from tests.paths import REPOSITORY
+from util.config import read
 from util.config.read import read_config
+from util.config.settings import Config
+from util.errors import UserError
+
+MINI = REPOSITORY / "config/mini/mini_split0_resnet18.yaml"
 
 
-def test_sections_are_merged_key_by_key_and_lists_replaced(tmp_path: Path) -> None:
-    write_config(
-        tmp_path, "meta_stage: {augment: {scale: [0.5, 2.0], rotate: 3}}\ntest: {seeds: [1, 2, 3]}\n", "low.yaml"
-    )
-    path = write_config(tmp_path, "meta_stage: {augment: {rotate: 4}}\ntest: {seeds: [9]}\n", base=Path("low.yaml"))
-    config = read_config(path)
-    assert (config.meta_stage.augment.scale, config.meta_stage.augment.rotate) == ([0.5, 2.0], 4)
-    assert config.test.seeds == [9]
+def write_config(folder: Path, text: str, name: str = "run.yaml", base: Path | None = MINI) -> Path:
+    """Write a config whose first line inherits from ``base``, so that ``text`` starts in line 2."""
+    path = folder / name
+    path.write_text((f"base: {base}\n" if base else "") + text)
+    return path
 
 
-def test_bases_are_sought_beside_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "deep/er").mkdir(parents=True)
-    write_config(tmp_path, "data: {shot: 4}\n", "top.yaml")
-    write_config(tmp_path / "deep", "data: {fold: 2}\n", "middle.yaml", base=Path("../top.yaml"))
-    path = write_config(tmp_path / "deep/er", "", base=Path("../middle.yaml"))
-    monkeypatch.chdir(REPOSITORY)
-    config = read_config(path)
-    assert (config.data.shot, config.data.fold) == (4, 2)
+def read_text(folder: Path, text: str, overrides: list[str] | None = None) -> Config:
+    return read_config(write_config(folder, text), overrides)
 
 
-def test_the_dataclasses_are_the_one_home_of_defaults() -> None:
-    """``default.yaml`` names sections and sets no value."""
-    content = yaml.safe_load((REPOSITORY / "config/default.yaml").read_text())
-    assert content.pop("base") == "protocols.yaml"
-    assert list(leaves(content)) == [] and content["meta_stage"] == content["base_stage"]
-
-
-def leaves(content: dict) -> Iterator[object]:
-    for value in content.values():
-        yield from leaves(value) if isinstance(value, dict) else [value]
+def refusal(path: Path, overrides: list[str] | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        read_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) -> None:
@@ -59,12 +49,134 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("data.size.x=97", ("data.size", "a whole number")),
         ("data=3", ("data = 3 must be a section",)),
         ("base=other.yaml", ("unknown key 'base'",)),
-        ("test.protocol=symnett", ("did you mean 'symnet'?",)),
         ("test.seeds=[1", ("flow sequence",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],
 )
 def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
     message = refusal(MINI, [text])
-    assert message.startswith(f"--set {text}: ")
-    assert all(part in message for part in parts), message
+    assert message.startswith(f"--set {text}: ") and all(part in message for part in parts), message
+
+
+WRONG_FILES = [b"data: {fold: 1", b"\tdata: 1", b"data: !strange 3", b"a: 1\n---\nb: 2"]
+
+
+@pytest.mark.parametrize("content", [*WRONG_FILES, b"- a\n- b\n", b"only words", b"\xff\xfe\x00\x9c", b"\x00\x01"])
+def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    assert str(path) in refusal(path)
+
+
+def test_a_config_without_base_lacks_its_sections_and_a_mistake_in_a_base_is_named_there(tmp_path: Path) -> None:
+    for text in ("data: {fold: 1}\n", ""):
+        assert "is missing" in refusal(write_config(tmp_path, text, base=None))
+    write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
+    assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path / 'low.yaml'}:3: ")
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("1E-4", 1e-4), ("5e3", 5e3), ("1", 1.0), ("0.1", 0.1)])
+def test_numbers_may_be_written_in_any_way(tmp_path: Path, written: str, value: float) -> None:
+    """YAML 1.1 reads 1e-4, without a dot, as text."""
+    stages = read_text(tmp_path, f"meta_stage: {{optimizers: {{main: {{lr: {written}}}}}}}\n")
+    lr = stages.meta_stage.optimizers["main"].lr
+    assert lr == value and isinstance(lr, float)
+    assert read_config(MINI, [f"meta_stage.optimizers.main.lr={written}"]).meta_stage.optimizers["main"].lr == value
+
+
+MISTAKES = [  # text, line, and parts of the message
+    ("data:\n  fold: 1\n  shot: 1\n  fold: 1\n", 5, "is written twice"),
+    ("data: {fold: 1}\nrun: {seed: 1}\ndata: {shot: 1}\n", 4, "is written twice"),
+    ("base: other.yaml\n", 2, "is written twice"),
+    ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "unknown key 'data.sise'", "did you mean 'size'?"),
+    ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
+    ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: adapt, allow_fold_mismatch, "),
+    ("path: elsewhere\n", 2, "unknown key 'path'"),
+    ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
+    ("data: {size: null}\n", 2, "data.size", "a whole number"),
+    ("data: {size: {value: 97}}\n", 2, "data.size", "a whole number"),
+    ("meta_stage: {augment: {scale: [1, up]}}\n", 2, "meta_stage.augment.scale[1]", "a number"),
+    ("meta_stage: {optimizers: {main: {lr: 1e}}}\n", 2, "meta_stage.optimizers.main.lr", "a number"),
+    ("data: {exclude_novel: 1}\n", 2, "data.exclude_novel", "true or false"),
+    ("data: {root: {a: b}}\n", 2, "data.root", "text"),
+    ("data: {classes: [cat, [dog]]}\n", 2, "data.classes[1]", "text"),
+    ("test: {seeds: [1, 2.5]}\n", 2, "test.seeds[1]", "a whole number"),
+    ("run: {precision: float16}\n", 2, "run.precision", "float32, tf32"),
+    ("data: {size: 470}\n", 2, "data.size = 470", "8k + 1", "nearest: 465, 473"),
+    ("data: {size: 25}\n", 2, "data.size = 25", "at least 33"),
+    ("data: {folds: 3}\n", 2, "data.folds = 3", "divide the number of classes, 8"),
+    ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
+    ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
+    ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = nan"),
+    ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9]}}}\n", 2, "meta_stage.optimizers.main.betas"),
+    ("meta_stage: {augment: {scale: [2, 1]}}\n", 2, "meta_stage.augment.scale = [2.0, 1.0]", "[low, high]"),
+    ("meta_stage: {augment: {flip_probability: 1.5}}\n", 2, "flip_probability = 1.5", "between 0 and 1"),
+    ("test: {protocol: symnett}\n", 2, "test.protocol = 'symnett'", "did you mean 'symnet'?"),
+    ("test: {seeds: []}\n", 2, "test.seeds"),
+    ("model: {encoder: {backbone: resnet51}}\n", 2, "model.encoder.backbone = 'resnet51'", "did you mean 'resnet"),
+    ("model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n", 2, "model.scales = [12, 6, 3, 2]", "start at 13"),
+    ("model: {name: symnet_plus, correlation: {support_grid: 8}}\n", 2, "support_grid = 8", "leave it null"),
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[repr(text) for text, *_ in MISTAKES])
+def test_a_mistake_is_named_with_place_and_mend(tmp_path: Path, mistake: tuple) -> None:
+    text, line, *parts = mistake
+    message = refusal(path := write_config(tmp_path, text))
+    assert message.startswith(f"{path}:{line}: ") and all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "part"),
+    [
+        ("{scored_on: original}", "scored_on", "use letterbox or square"),
+        ("{ways: 2, absent: 0.5}", "absent", "ways: 2"),
+        ("{query: every, ways: 2}", "query", "one way"),
+        ("{query: every, supports: with_replacement}", "query", "supports distinct"),
+        ("{supports: first}", "supports", "query: pairs"),
+        ("{episodes: null}", "episodes", "query: sequential; give a number"),
+        ("{supports: published}", "supports", "query: every alone"),
+        ("{support_pixels: 9}", "support_pixels", "query: every alone"),
+        ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
+    ],
+)
+def test_rules_of_a_protocol_that_do_not_go_together_are_named(entry: str, key: str, part: str) -> None:
+    message = refusal(MINI, [f"protocols.mine={entry}"])
+    assert f"protocols.mine.{key} = " in message and part in message, message
+
+
+def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
+    entries = {"a": "{ways: 3}", "b": "{absent: 0.5}", "c": "{query: pairs, supports: first, episodes: null}"}
+    entries["d"] = "{query: every, side: 65}"
+    config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
+    assert entries.keys() <= config.protocols.keys()
+
+
+DEAD = {  # settings that mean nothing beside the others of a config
+    "mini_split0_resnet10.yaml": [
+        *("base_stage.query=random", "meta_stage.images=all", "base_stage.augment.keep_target=0.5"),
+        *("meta_stage.optimizers.main.betas=[0.8,0.9]", "meta_stage.optimizers.main.milestones=[0.5]"),
+        *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true"),
+    ],
+    "mini_split0_dcama_resnet10.yaml": [
+        *("meta_stage.optimizers.main.momentum=0.5", "meta_stage.patience=3", "meta_stage.validate_midway=true"),
+        *("meta_stage.views=3", "meta_stage.augment.rotate=30"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_what_means_nothing_is_refused(mini_yaml, name: str) -> None:
+    stage = {"optimizers": {"main": {"kind": "sgd", "schedule": "poly"}}}
+    if "dcama" in name:
+        stage = {"optimizers": {"main": {"kind": "adamw"}}, "validate_every": 0}
+    path = mini_yaml(name, meta_stage=stage)
+    for setting in DEAD[name]:
+        assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
+
+
+def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:
+    content = read_config(mini_yaml(meta_stage={"validate_every": 0}))
+    assert content.meta_stage.patience == 0
+    again = read.from_dict(read.to_dict(content), "stored")
+    assert again == dataclasses.replace(content, path="stored")

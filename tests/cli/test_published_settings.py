@@ -79,10 +79,7 @@ OF_METHODS = {  # settings that differ from the file are wrong numbers that nobo
         "protocols.hdmnet": {"seeds": [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]},
         "test": {"protocol": "hdmnet"},
     },
-    "coco_split3_hdmnet_vgg16": {
-        "data": {"size": 633},
-        "meta_stage": {"batch": 24, "batch_per": "run", "epochs": 50},
-    },
+    "coco_split3_hdmnet_vgg16": {"data": {"size": 633}, "meta_stage": {"batch": 24, "batch_per": "run", "epochs": 50}},
     "pascal_split0_sccan_resnet50": {
         "meta_stage": {"epochs": 200, "batch": 8, "batch_per": "run", "patience": 75, "validate_midway": False},
         "meta_stage.optimizers.main": SGD,
@@ -111,6 +108,13 @@ OF_METHODS = {  # settings that differ from the file are wrong numbers that nobo
         "base_stage.optimizers.main": {"lr": 2.5e-3},
         "meta_stage": {"epochs": 50, "validate_midway": True} | BAM_META,
     },
+    # the parts of a composition, in the order in which they win
+    "pascal_split1_bam_lite0": {"data": {"size": 353}, "base_stage": {"size": 353, "epochs": 3}},
+    "coco_split1_insid3_lite0": {"data": {"size": 473}},
+    "coco_split3_vgg16": {"model": {"scales": None}},
+    "isic_split0_ssp_resnet50": {"test": {"protocol": "crossdomain"}},
+    **{name: {"test": {"edges": True}} for name in ("pascal_split1_pocket_resnet50", "coco_split1_pocket_lite1")},
+    "mini_split1_pocket_lite0": {"test": {"edges": False}},
 }
 
 

@@ -1,9 +1,10 @@
-"""One photo with two objects, written in every format that is read, by hand."""
+"""One photo with two objects in every format that is read, written by hand, and the pixels that a reader gives them."""
 
 import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,68 +12,98 @@ from PIL import Image
 from util.data.images.read import write_mask
 from util.formats.labelstudio import brush_runs
 from util.formats.shapes import encoded
+from util.predict.supports import BOXED, supports_in
 
-WIDTH, HEIGHT = 40, 30
-CAT, DOG = (4, 6, 18, 20), (22, 3, 36, 13)  # x0, y0, x1, y1
+WIDTH, HEIGHT = 96, 72
+CAT, DOG = (8, 10, 40, 50), (52, 20, 88, 60)  # x0, y0, x1, y1
 BOXES = {"cat": CAT, "dog": DOG}
+AREAS = {"cat": 1280, "dog": 1440}
 PHOTO = "a.jpg"
+ORIENTATION, TURNED = 0x0112, 6  # of EXIF; stored turned left
 
 
-def mask_of(name: str) -> np.ndarray:
-    """Return the pixels of a class, (H, W) bool."""
-    x0, y0, x1, y1 = BOXES[name]
-    out = np.zeros((HEIGHT, WIDTH), bool)
-    out[y0:y1, x0:x1] = True
+def outline(box: tuple[int, ...]) -> list[int]:
+    x0, y0, x1, y1 = box
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def corners(box: tuple[int, ...]) -> list[list[int]]:
+    return np.reshape(outline(box), (4, 2)).tolist()
+
+
+def region(*boxes: tuple[int, ...]) -> np.ndarray:
+    """Return the class ids of boxes, (H, W) uint8."""
+    out = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for value, (x0, y0, x1, y1) in enumerate(boxes, 1):
+        out[y0:y1, x0:x1] = value
     return out
 
 
-def corners(name: str) -> list[tuple[int, int]]:
-    x0, y0, x1, y1 = BOXES[name]
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+def photo(path: Path, turned: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif, seed = Image.Exif(), sum(path.name.encode())
+    exif[ORIENTATION] = TURNED if turned else 1
+    pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG", exif=exif)
+    return path
 
 
-def photo(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (WIDTH, HEIGHT), (90, 20, 60)).save(folder / PHOTO)
-    return folder / PHOTO
+def areas(text: object, photos: Path | None = None) -> dict[str, int]:
+    """Return the pixels of each class over all photos."""
+    out: dict[str, int] = {}
+    for one in supports_in([str(text)], photos)[0]:
+        out[str(one.name)] = out.get(str(one.name), 0) + int(np.isin(one.read().label, (1, BOXED)).sum())
+    return out
 
 
-def coco(folder: Path) -> Path:
-    """Write COCO's JSON, with a polygon and run lengths, and ids as COCO has them."""
-    photo(folder)
-    shapes = {17: [np.ravel(corners("cat")).tolist()], 18: encoded(mask_of("dog"))}
+def coco_json(
+    folder: Path, *marks: dict[str, Any], file: str = "p0.jpg", names=("cat", "dog"), first=1, size=(WIDTH, HEIGHT)
+) -> Path:
+    """Write COCO's JSON of one photo, with marks of the categories ``first``, ``first`` + 1, ..."""
     content = {
-        "images": [{"id": 9, "file_name": PHOTO, "height": HEIGHT, "width": WIDTH}],
-        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
-        "annotations": [
-            {"id": c, "image_id": 9, "category_id": c, "iscrowd": 0, "segmentation": s} for c, s in shapes.items()
-        ],
+        "images": [{"id": 7, "file_name": file, "width": size[0], "height": size[1]}],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names, first)],
+        "annotations": [{"id": n, "image_id": 7, "category_id": n} | mark for n, mark in enumerate(marks, first)],
     }
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "coco.json").write_text(json.dumps(content))
     return folder / "coco.json"
 
 
+def labelme_json(folder: Path, *shapes: dict[str, Any]) -> Path:
+    """Write labelme's JSON of one photo, which names it as a machine with Windows does."""
+    place = {"imagePath": f"..\\gone\\{PHOTO}", "imageHeight": HEIGHT, "imageWidth": WIDTH}
+    photo(folder / PHOTO)
+    (folder / "a.json").write_text(json.dumps({"shapes": shapes, **place}))
+    return folder
+
+
+def polygon(label: str, kind: str = "polygon") -> dict[str, Any]:
+    return {"label": label, "points": corners(BOXES[label]), "shape_type": kind}
+
+
+def coco(folder: Path) -> Path:
+    """Write COCO's JSON, with a polygon and run lengths, and ids as COCO has them."""
+    photo(folder / PHOTO)
+    marks = {"segmentation": [outline(CAT)]}, {"segmentation": encoded(region(DOG))}
+    return coco_json(folder, *marks, file=PHOTO, first=17)
+
+
 def labelme(folder: Path) -> Path:
     """Write labelme's JSON, with a polygon and a mask."""
-    photo(folder)
     x0, y0, x1, y1 = DOG
     png = io.BytesIO()
     Image.fromarray(np.full((y1 - y0, x1 - x0), 255, np.uint8)).save(png, "PNG")
-    mask = base64.b64encode(png.getvalue()).decode()
-    shapes = [
-        {"label": "cat", "points": corners("cat"), "shape_type": "polygon"},
-        {"label": "stray", "points": [[x0, y0]], "shape_type": "point"},
-        {"label": "dog", "points": [[x0, y0], [x1 - 1, y1 - 1]], "shape_type": "mask", "mask": mask},
-    ]
-    content = {"shapes": shapes, "imagePath": f"..\\gone\\{PHOTO}", "imageHeight": HEIGHT, "imageWidth": WIDTH}
-    (folder / "a.json").write_text(json.dumps(content))
-    return folder
+    mask = {"shape_type": "mask", "points": [[x0, y0], [x1 - 1, y1 - 1]]}
+    mask |= {"label": "dog", "mask": base64.b64encode(png.getvalue()).decode()}
+    stray = {"label": "stray", "points": [[x0, y0]], "shape_type": "point"}
+    return labelme_json(folder, polygon("cat"), stray, mask)
 
 
 def yolo(folder: Path) -> Path:
     """Write YOLO's data set, with an outline and a box."""
-    photo(folder / "images" / "train")
-    shares = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in corners("cat"))
+    photo(folder / "images" / "train" / PHOTO)
+    shares = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in corners(CAT))
     x0, y0, x1, y1 = DOG
     box = f"{(x0 + x1) / 2 / WIDTH} {(y0 + y1) / 2 / HEIGHT} {(x1 - x0) / WIDTH} {(y1 - y0) / HEIGHT}"
     (folder / "labels" / "train").mkdir(parents=True)
@@ -83,12 +114,12 @@ def yolo(folder: Path) -> Path:
 
 def labelstudio(folder: Path) -> Path:
     """Write Label Studio's JSON export, with a stroke of a brush and a rectangle that is turned about a corner."""
-    photo(folder)
+    photo(folder / PHOTO)
     x0, y0, x1, y1 = DOG
     common = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
     turned = {"x": 100 * x1 / WIDTH, "y": 100 * y0 / HEIGHT, "width": 100 * (y1 - y0) / WIDTH, "rotation": 90}
     turned |= {"height": 100 * (x1 - x0) / HEIGHT, "rectanglelabels": ["dog"]}
-    stroke = {"format": "rle", "rle": brush_runs(mask_of("cat")), "brushlabels": ["cat"]}
+    stroke = {"format": "rle", "rle": brush_runs(region(CAT) > 0), "brushlabels": ["cat"]}
     values = {"brushlabels": stroke, "rectanglelabels": turned, "choices": {"choices": ["sharp"]}}
     result = [{"type": kind, "value": value, **common} for kind, value in values.items()]
     annotations = [{"result": [], "was_cancelled": True}, {"result": result}]
@@ -99,9 +130,8 @@ def labelstudio(folder: Path) -> Path:
 
 def results(folder: Path) -> Path:
     """Write this project's own results: a mask of two classes and of one that a review has rejected."""
-    path = photo(folder / "photos")
-    values = mask_of("cat") + 2 * mask_of("dog") + 3 * np.roll(mask_of("dog"), 15, 0)
-    write_mask(folder / "a_mask.png", values.astype(np.uint8))
+    path = photo(folder / "photos" / PHOTO)
+    write_mask(folder / "a_mask.png", region(CAT, DOG, (0, 0, 4, 4)))
     classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog", "bad"), 1)]
     record = {"query": str(path), "height": HEIGHT, "width": WIDTH, "mask": "a_mask.png", "classes": classes}
     (folder / "a.json").write_text(json.dumps(record | {"query_file": [0, 0]}))
@@ -112,12 +142,16 @@ def results(folder: Path) -> Path:
 WRITERS = {"coco": coco, "labelme": labelme, "yolo": yolo, "labelstudio": labelstudio, "results": results}
 
 
-def masks(folder: Path) -> Path:
-    """Write an index mask beside its photo, and the file of names."""
-    photo(folder)
-    values = mask_of("cat") + 2 * mask_of("dog").astype(np.uint8)
+def index_mask(path: Path, values: np.ndarray) -> None:
+    """Write a palette mask, whose first colour is black."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    image.save(folder / "a.png")
+    image.save(path)
+
+
+def masks(folder: Path) -> Path:
+    """Write an index mask beside its photo, and the file of names."""
+    photo(folder / PHOTO)
+    index_mask(folder / "a.png", region(CAT, DOG))
     (folder / "names.txt").write_text("background\ncat\ndog\n")
     return folder

@@ -1,16 +1,17 @@
 """Tests of the masks that annotations stand for, against masks made by hand and the official code."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from util.formats.coco import class_table, read_annotations
-from util.formats.painting import class_mask
+from util.formats.annotations import class_mask
+from util.formats.coco import read_annotations
+from util.formats.shapes import encoded
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
@@ -34,11 +35,6 @@ def _uncompressed(region: np.ndarray) -> dict[str, Any]:
     return {"size": list(region.shape), "counts": np.diff([0, *borders, pixels.size]).tolist()}
 
 
-def _compressed(region: np.ndarray) -> dict[str, Any]:
-    encoded = rle.encode(np.asfortranarray(region.astype(np.uint8)))
-    return {"size": list(region.shape), "counts": encoded["counts"].decode()}
-
-
 def _file(tmp_path: Path, *annotations: tuple[int, Any] | tuple[int, Any, int], **changes: Any) -> Path:
     content = {
         "images": [{"id": 5, "file_name": "a.jpg", "height": H, "width": W}],
@@ -56,24 +52,23 @@ def _file(tmp_path: Path, *annotations: tuple[int, Any] | tuple[int, Any, int], 
 
 def _mask(path: Path) -> np.ndarray:
     content = read_annotations(path)
-    return class_mask(content.photos[0], class_table(content.categories))
+    return class_mask(content.photos[0], _table(content.categories))
+
+
+def _table(categories: Iterable[int]) -> dict[int, int]:
+    return {category: number for number, category in enumerate(categories, 1)}
 
 
 def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> None:
     expected = np.zeros((H, W), np.uint8)
     expected[2:6, 3:9], expected[10:15, 1:4], expected[10:15, 6:9], expected[18:, 25:] = CAT, CUP, CUP, DOG
-    parts = [_box(10, 1, 15, 4), _box(10, 6, 15, 9)]
-    path = _file(
-        tmp_path, (3, [_box(2, 3, 6, 9)]), (7, parts), (90, [_box(18, 25, 40, 50)])
-    )  # the last leaves the photo
-    mask = _mask(path)
-    assert mask.dtype == np.uint8
-    np.testing.assert_array_equal(mask, expected)
-    assert read_annotations(path).categories == {3: "cat", 7: "cup", 90: "dog"}
-    assert class_table([90, 3, 7]) == {3: CAT, 7: CUP, 90: DOG}
+    parts, beyond = [_box(10, 1, 15, 4), _box(10, 6, 15, 9)], [_box(18, 25, 40, 50)]  # it leaves the photo
+    path = _file(tmp_path, (3, [_box(2, 3, 6, 9)]), (7, parts), (90, beyond))
+    np.testing.assert_array_equal(_mask(path), expected)
+    assert [*read_annotations(path).categories.items()] == [(3, "cat"), (7, "cup"), (90, "dog")]
 
 
-@pytest.mark.parametrize("encode", [_uncompressed, _compressed])
+@pytest.mark.parametrize("encode", [_uncompressed, encoded])
 @pytest.mark.parametrize("first", [True, False])
 def test_run_lengths(tmp_path: Path, encode: Any, first: bool) -> None:
     region = np.random.default_rng(0).random((H, W)) < 0.4
@@ -111,9 +106,7 @@ def test_the_smaller_is_on_top_and_crowds_are_below(tmp_path: Path, order: tuple
         (7, _uncompressed(_region(8, 8, 9, 30)), True),  # the crowd is the smallest
     ]
     expected = np.zeros((H, W), np.uint8)
-    expected[8:9, 8:30] = 255
-    expected[0:10, 0:20] = CAT
-    expected[5:15, 5:15] = DOG
+    expected[8:9, 8:30], expected[0:10, 0:20], expected[5:15, 5:15] = 255, CAT, DOG
     np.testing.assert_array_equal(_mask(_file(tmp_path, *(annotations[i] for i in order))), expected)
 
 
@@ -124,13 +117,16 @@ def test_real_annotations_against_the_official_reader(shared: Path, split: str) 
     content, official = read_annotations(path), COCO(path)
     classes = {category: i + 1 for i, category in enumerate(sorted(official.cats))}
     crowded = {a["image_id"] for a in official.anns.values() if a["iscrowd"]}
-    photos = sorted(content.annotated, key=lambda p: (p.id not in crowded, p.id))[: COMPARED + 2]
+    of_name = {image["file_name"]: number for number, image in official.imgs.items()}
+    photos = sorted(content.annotated, key=lambda p: of_name[p.name] not in crowded)[: COMPARED + 2]
     for photo in photos:
-        annotations = official.imgToAnns[photo.id][::-1]  # the later first: argmin takes the first of equal ones
+        annotations = official.imgToAnns[of_name[photo.name]][
+            ::-1
+        ]  # the later first: argmin takes the first of equal ones
         regions = np.stack([official.annToMask(a) for a in annotations]).astype(bool)
         crowd = np.array([bool(a["iscrowd"]) for a in annotations])
         ids = np.array([classes[a["category_id"]] for a in annotations])
         areas = np.where(crowd, np.inf, regions.sum((1, 2)))
         covering = np.where(regions, areas[:, None, None], np.inf)  # (annotations, H, W)
         expected = np.where(np.isinf(covering.min(0)), 255 * regions[crowd].any(0), ids[covering.argmin(0)])
-        np.testing.assert_array_equal(class_mask(photo, class_table(content.categories)), expected)
+        np.testing.assert_array_equal(class_mask(photo, _table(content.categories)), expected)

@@ -9,10 +9,8 @@ from PIL import Image
 from tests.formats import drawn
 from util.errors import UserError
 from util.formats import recognise
-from util.formats.annotations import Instance, Photo
-from util.formats.painting import label_of
-from util.predict.regions import BOXED
-from util.predict.supports import supports_in
+from util.formats.annotations import AnnotatedPhoto, Instance, label_of
+from util.predict.supports import BOXED, supports_in
 
 
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
@@ -23,14 +21,14 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
         assert list(categories.items())[:2] == list(zip((17, 18) if kind == "coco" else (1, 2), ("cat", "dog")))
         for support in listed:
             read = support.read()
-            assert np.array_equal((read.label == 1) | (read.label == BOXED), drawn.mask_of(support.name))
+            assert np.array_equal(np.isin(read.label, (1, BOXED)), drawn.region(drawn.BOXES[support.name]) > 0)
             assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
         assert [support.name for support in listed] == ["cat", "dog"]
 
 
 def test_nothing_is_painted_at_a_stated_size_that_is_not_the_photos(tmp_path: Path) -> None:
-    photo, region = drawn.photo(tmp_path), np.array([0.0, 0, 9, 0, 9, 9])
-    stated = Photo(1, photo.name, 2**20, 2**20, (Instance(1, 1, False, [region]),))  # 2**40 bytes
+    photo, region = drawn.photo(tmp_path / drawn.PHOTO), np.array([0.0, 0, 9, 0, 9, 9])
+    stated = AnnotatedPhoto(photo.name, 2**20, 2**20, (Instance(1, (region,)),))  # 2**40 bytes
     with pytest.raises(UserError, match=rf"{photo.name}: .* different sizes"):
         label_of(stated, photo, {1: 1})
 
@@ -44,16 +42,11 @@ def test_photos_may_lie_elsewhere(tmp_path: Path) -> None:
         photo.rename(tmp_path / f"photos {kind}" / photo.name)
         listed, _ = supports_in([str(path)], tmp_path / f"photos {kind}")
         assert [s.read().label.sum() > 0 for s in listed] == [True, True]
+        chosen, _ = supports_in([str(path)], tmp_path / f"photos {kind}", classes=["dog"], shots=1)
+        assert [support.name for support in chosen] == ["dog"]
     drawn.masks(tmp_path / "set")
     (tmp_path / "set" / drawn.PHOTO).rename(tmp_path / "photos coco" / "a.jpg")
     assert len(supports_in([str(tmp_path / "set")], tmp_path / "photos coco")[0]) == 2
-
-
-def test_classes_and_shots_choose_among_the_supports(tmp_path: Path) -> None:
-    path = str(drawn.coco(tmp_path))
-    assert [s.name for s in supports_in([path], classes=["dog"], shots=1)[0]] == ["dog"]
-    with pytest.raises(UserError, match=r"'dogs' is not a class .* did you mean 'dog'"):
-        supports_in([path], classes=["dogs"])
 
 
 def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp_path: Path) -> None:
@@ -62,27 +55,15 @@ def test_masks_without_names_are_one_object_unless_they_hold_several_indices(tmp
     with pytest.raises(UserError, match=r"a\.png: .* hold the class indices \[1, 2\]"):
         supports_in([str(tmp_path)])
     (support,), _ = supports_in([str(tmp_path)], mask_value=2)
-    assert np.array_equal(support.read().label == 1, drawn.mask_of("dog"))
-    Image.fromarray(255 * drawn.mask_of("cat").astype(np.uint8)).convert("RGB").save(tmp_path / "a.png")
+    assert np.array_equal(support.read().label == 1, drawn.region(drawn.DOG) > 0)
+    Image.fromarray(255 * drawn.region(drawn.CAT)).convert("RGB").save(tmp_path / "a.png")
     (support,), _ = supports_in([str(tmp_path)])
-    assert support.name is None and support.read().label.sum() == drawn.mask_of("cat").sum()
-
-
-def test_masks_without_names_of_different_indices_are_refused(tmp_path: Path) -> None:
-    for number, name in enumerate(drawn.BOXES, 1):
-        drawn.photo(tmp_path).rename(tmp_path / f"{name}.jpg")
-        image = Image.fromarray(number * drawn.mask_of(name).astype(np.uint8))
-        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-        image.save(tmp_path / f"{name}.png")
+    assert support.name is None and support.read().label.sum() == drawn.AREAS["cat"]
+    for number, (name, box) in enumerate(drawn.BOXES.items(), 1):  # or several masks do
+        drawn.photo(tmp_path / f"{name}.jpg")
+        drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
     with pytest.raises(UserError, match=r"dog\.png: .* hold the class indices \[1, 2\]"):
         supports_in([str(tmp_path)])
-
-
-def test_names_of_classes_may_lie_among_labels(tmp_path: Path) -> None:
-    drawn.yolo(tmp_path)
-    (tmp_path / "data.yaml").unlink()
-    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
-    assert [support.name for support in supports_in([str(tmp_path)])[0]] == ["cat", "dog"]
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
@@ -90,3 +71,7 @@ def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="may be of the formats"):
         recognise.recognise(str(tmp_path))
     assert recognise.recognise(f"coco:{tmp_path}") == ("coco", tmp_path / "coco.json")
+    drawn.yolo(tmp_path / "yolo")
+    (tmp_path / "yolo/data.yaml").unlink()
+    (tmp_path / "yolo/labels/classes.txt").write_text("cat\ndog\n")
+    assert recognise.recognise(str(tmp_path / "yolo"))[0] == "yolo" and drawn.areas(tmp_path / "yolo") == drawn.AREAS

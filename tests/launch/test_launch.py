@@ -3,85 +3,80 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import test as scoring
+from model.encoders.settings import EncoderSettings, build_encoder
 from tests import spawned
 from tests.narrow import NARROW
+from tests.outcome import run_script
 from tests.paths import REPOSITORY
 from util import cli
 from util.checkpoints import checkpoint
+from util.checkpoints.run import BEST, Run
 from util.config.compose import config_path
 from util.config.read import read_config
+from util.data.mini import generate
 from util.errors import UserError
 from util.launch import launch, reproduce
-from util.launch.launch import _exit_code, main, parse
-from util.launch.tasks import Task
+from util.launch.tasks import Task, stage_in
+from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
-SHORT = {
-    "model.encoder.backbone": NARROW,
-    "data.size": 33,
-    "data.min_pixels": 100,
-    "base_stage.size": 33,
-    "base_stage.epochs": 1,
-    "base_stage.batch": 8,
-    "base_stage.validate_episodes": 4,
-    "meta_stage.epochs": 1,
-    "meta_stage.batch": 4,
-    "meta_stage.epoch_length": 16,
-    "meta_stage.validate_episodes": 4,
-    "test.episodes": 4,
-    "test.pictures": 2,
-    "test.seeds": [0],
-}
-
-
+SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
+SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
+SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
+SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.pictures": 2, "test.seeds": [0]}
 CPU = ["--set", "run.device=cpu"]
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Restore the handlers of the signals that end a command."""
+    before = {number: signal.getsignal(number) for number in cli.STOPS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
     """Text vectors and a checkpoint come in either order; ``--model`` and ``--net`` win over the environment."""
+    path = Path("config/pascal/pascal_split0_resnet50.yaml")
     for rest in (["glove", "a.pth"], ["a.pth", "glove"]):
-        expected = ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
-        assert parse(["split0", "pascal", "0", *rest]) == (
-            Path("config/pascal/pascal_split0_resnet50.yaml"),
-            0,
-            expected,
-        )
+        expected = path, 0, ["--set", "data.text=glove", *CPU, "--checkpoint", "a.pth"]
+        assert launch.parse(["split0", "pascal", "0", *rest]) == expected
     with pytest.raises(UserError, match="write --set before"):
-        parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
+        launch.parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
-    assert parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")
+    assert launch.parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")
     monkeypatch.setenv("MODEL", "dcama")
-    path, _, options = parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
+    path, _, options = launch.parse(["split1", "mini", "0", "--net", "resnet34", "--resume"])
     assert path == Path("config/mini/mini_split1_dcama_resnet34.yaml") and options == [*CPU, "--resume"]
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("script", "command"),
-    [
-        ("train", lambda: launch.train(Path("config.yaml"), 0, [])),
-        ("test", scoring.command),
-        ("reproduce", reproduce.main),
-    ],
-)
-def test_help_names_all_options_of_a_script(script: str, command: Callable[[], object], monkeypatch):
+@pytest.mark.parametrize("script", ["train", "test", "reproduce"])
+def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     """The shell script prints its own head, without Python."""
     parsers: list[cli.Parser] = []
     monkeypatch.setattr(cli.Parser, "parse_args", lambda self, *_: parsers.append(self) or sys.exit())
+    train = partial(launch.train, Path("config.yaml"), 0, [])
     with pytest.raises(SystemExit):
-        command()
+        {"train": train, "test": scoring.command, "reproduce": reproduce.main}[script]()
     words = ["sh", REPOSITORY / f"{script}.sh", "split0", "--help"]
     text = subprocess.run(words, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
     options = {name for action in parsers[0]._actions for name in action.option_strings}
@@ -90,19 +85,32 @@ def test_help_names_all_options_of_a_script(script: str, command: Callable[[], o
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere
 
 
+def task(dataset: str, method: str, stage: str, gpus: int, *overrides: str) -> Task:
+    return Task(read_config(config_path("split0", dataset, method, "resnet50"), [*overrides]), stage, gpus, Path())
+
+
+def test_no_more_gpus_are_used_than_the_batch_has_parts_and_what_changes_is_said(monkeypatch):
+    """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
+    for gpus, machines, stage, used in [(8, 1, "base", 6), (4, 2, "base", 3), (8, 1, "meta", 8), (0, 1, "base", 0)]:
+        monkeypatch.setenv("NNODES", str(machines))
+        assert task("pascal", "symnet", stage, gpus).used == used
+    of_each = task("pascal", "hdmnet", "meta", 8, "meta_stage.batch_per=process")
+    assert "16 for each of 8 processes: 128 in all, the steps 1/8" in of_each.note
+    assert "4 of 8 GPUs" in task("pascal", "ssp", "meta", 8).note
+
+
 @pytest.mark.parametrize(
-    ("gpus", "machines", "stage", "used"),
+    ("dataset", "method", "total"),
     [
-        (8, 1, "base", 6),  # 12 images in all, two in each process
-        (4, 2, "base", 3),
-        (8, 1, "meta", 8),
-        (0, 1, "base", 0),
+        *(("pascal", "symnet", 32), ("coco", "symnet", 32), ("pascal", "hdmnet", 16)),
+        *(("coco", "hdmnet", 24), ("pascal", "dcama", 48)),
     ],
 )
-def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int, stage: str, used, monkeypatch):
-    monkeypatch.setenv("NNODES", str(machines))
-    config = read_config("config/pascal/pascal_split0_resnet50.yaml")
-    assert Task(config, stage, gpus, Path()).used == used
+def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: str, total: int):
+    one = task(dataset, method, "meta", 1)
+    for many in (replace(one, gpus=gpus) for gpus in (1, 2, 3, 4, 8)):
+        schedule = StepSchedule.from_settings(many.settings, 3200, many.processes, "meta_stage")
+        assert (schedule.batch, schedule.steps_per_epoch, many.note) == (total, 3200 // total, "")
 
 
 @pytest.mark.parametrize(
@@ -120,16 +128,21 @@ def test_no_more_gpus_are_used_than_the_batch_has_parts(gpus: int, machines: int
 def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[str], place: str, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["launch", *words])
     with pytest.raises(UserError, match=place):
-        main()
+        launch.main()
 
 
-def test_which_of_several_processes_was_killed_is_said():
+def test_which_of_several_processes_was_killed_is_said(monkeypatch: pytest.MonkeyPatch, handlers):
     """The others ended because of it, perhaps within the same second."""
     codes = {0: 2, 1: -signal.SIGKILL, 2: -signal.SIGTERM}
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
+
+    def ended(which: dict[int, ProcessFailure]) -> int:
+        monkeypatch.setattr(torchrun, "run", Mock(side_effect=ChildFailedError("train.py", which)))
+        return launch.run_script("train.py", 2, [])
+
     with pytest.raises(UserError, match=r"process 1 was killed \(SIGKILL\).*--resume"):
-        _exit_code(ChildFailedError("train.py", failures))
-    assert _exit_code(ChildFailedError("train.py", {0: failures[0]})) == 2
+        ended(failures)
+    assert ended({0: failures[0]}) == 2
 
 
 @pytest.mark.process
@@ -137,13 +150,8 @@ def test_which_of_several_processes_was_killed_is_said():
     ("first", "then", "code"),
     [("", "sleep .05", 130), ("trap 'exit 2' USR1", "sleep .05", 2), ("trap '' USR1", "exit 0", 130)],
 )
-def test_a_signal_of_the_scheduler_ends_what_runs_and_what_would_follow(first: str, then: str, code: int):
-    before = {number: signal.getsignal(number) for number in cli.STOPS}
-    try:
-        assert launch._run_alone(["sh", "-c", f"{first}\nwhile :; do kill -USR1 $PPID; {then}; done"]) == code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def test_a_signal_of_the_scheduler_ends_what_runs_and_what_would_follow(first: str, then: str, code: int, handlers):
+    assert launch._run_alone(["sh", "-c", f"{first}\nwhile :; do kill -USR1 $PPID; {then}; done"]) == code
 
 
 @pytest.mark.process
@@ -154,11 +162,43 @@ def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: b
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    ran = subprocess.run(
-        ["bash", "-c", script, "job", "train.sh", "split%a"], env=slurm, capture_output=True, text=True
-    )
+    words = ["bash", "-c", script, "job", "train.sh", "split%a"]
+    ran = subprocess.run(words, env=slurm, capture_output=True, text=True)
     assert ran.returncode == code and "train.sh split2" in ran.stdout and not ran.stderr
     assert ("scontrol requeue 7" in ran.stdout) == requeues
+
+
+@pytest.mark.train
+def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
+    mini_yaml, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+):
+    """By ``train.sh``, which keeps a base stage, and by ``train.py``, which starts from it; unchanged, both go on."""
+    root, encoder, called = tmp_path / "own", tmp_path / "encoder.pth", list[str]()
+    generate(root, 48, 32, 64)
+    weights = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict()
+    torch.save(weights, encoder)
+    stage = {"epoch_length": 8, "validate_every": 0}
+    model = {"encoder": {"backbone": NARROW, "stem": "plain", "weights": str(encoder)}}
+    path = mini_yaml(model=model, base_stage=stage, meta_stage=stage, data={"root": str(root), "text": "names"})
+    run = Run(read_config(path))
+    monkeypatch.setattr(launch, "run_script", lambda script, *_: called.append(script))
+
+    assert run_script("train_base.py", (path,), capfd, monkeypatch).code == 0
+    launch.train(path, 0, [])
+    assert called == ["train.py"] and run_script("train.py", (path,), capfd, monkeypatch).code == 0
+    assert stage_in(run.folder("meta"), run, "meta", 0).refusal == "" and checkpoint.read(run.weights)["finished"]
+    for words in ("other initial weights", "other photos or masks"):
+        if "weights" in words:
+            torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
+        else:
+            torch.save(weights, encoder)
+            generate(shutil.rmtree(root) or root, 48, 32, 64, 9)
+            assert words in stage_in(run.folder("meta"), run, "meta", 0).refusal
+        with pytest.raises(UserError, match=f"the base stage was trained with .*{words}"):
+            launch.train(path, 0, [])
+        assert words in run_script("train.py", (path, "--overwrite"), capfd, monkeypatch).error
+    best = run.folder("base") / BEST  # named, it is taken
+    assert run_script("train.py", (path, "--overwrite", "--checkpoint", best), capfd, monkeypatch).code == 0
 
 
 @pytest.mark.process
@@ -170,8 +210,17 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     run, words = tmp_path / "runs/mini_split0_resnet10", ("-m", "util.launch.launch")
     trained = spawned.run(*words, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
     assert f"base stage: {run}/base: not begun" in trained.stdout
-    assert json.loads((run / "meta/metrics.json").read_text())["finished"]
-    check_story(run)
+    for stage in ("base", "meta"):  # both folders tell all of the run
+        environment = json.loads((run / stage / "environment.json").read_text())
+        assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
+        assert "fold: 0" in (run / stage / "config.yaml").read_text()
+        assert f"{stage} stage" in (run / stage / "log.txt").read_text()
+        metrics = json.loads((run / stage / "metrics.json").read_text())
+        losses = metrics["epochs"][0]["losses"]
+        assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
+        assert metrics["finished"] and list((run / stage / "tensorboard").iterdir())
+    base, meta = (checkpoint.read(run / s / BEST)["weights"] for s in ("base", "meta"))
+    assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them
     given = ["split0", "mini", "0", "names", run / "meta/last.pth", "--set", f"run.folder={run.parent}"]
     given += [word for key in SHORT if key.startswith("test.") for word in ("--set", f"{key}={SHORT[key]}")]
     tested = spawned.run(*words, "test", *given, before=spawned.fork_scripts)  # all else as in the training
@@ -195,18 +244,3 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
         launch.train(path, 0, [*longer, "--resume"])
     launch.train(path, 0, [*longer, "--overwrite"])
     assert called == [("train.py", True), ("train_base.py", False), ("train.py", False)]
-
-
-def check_story(run: Path) -> None:
-    """Check that the folders of both stages tell all of a run."""
-    for stage in ("base", "meta"):
-        folder = run / stage
-        environment = json.loads((folder / "environment.json").read_text())
-        assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
-        assert "fold: 0" in (folder / "config.yaml").read_text()
-        assert f"{stage} stage" in (folder / "log.txt").read_text()
-        assert list((folder / "tensorboard").iterdir())
-        losses = json.loads((folder / "metrics.json").read_text())["epochs"][0]["losses"]
-        assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
-    base, meta = (checkpoint.read(run / s / "best.pth")["weights"] for s in ("base", "meta"))
-    assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them

@@ -29,11 +29,11 @@ def takes(name: str, backbone: str) -> bool:
     return models()[name].encoder_problem(EncoderSettings(backbone)) is None
 
 
-def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain") -> FewShotModel:
+def seeded_model(name: str, shots: int, backbone: str, stem: str = "plain", **encoder: object) -> FewShotModel:
     """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side."""
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {})))
-    settings.encoder = EncoderSettings(backbone, stem)
+    settings.encoder = EncoderSettings(backbone, stem, **encoder)
     step, rest = model_class.rule(settings)
     sides = settings.sides() or (s for s in range(LEAST_SIDE, 2 * LEAST_SIDE) if s % step == rest % step)
     side = next(s for s in sides if settings.problem(s) is None)
@@ -53,9 +53,8 @@ def seed_weights(network: nn.Module) -> nn.Module:
 
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     leaf, seed = name.rpartition(".")[2], int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    draw = np.asarray(
-        np.random.RandomState(seed).random_sample(shape), np.float32
-    )  # a stream that numpy keeps for good
+    random = np.random.RandomState(seed)  # a stream that numpy keeps for good
+    draw = np.asarray(random.random_sample(shape), np.float32)
     if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
         return np.asarray(0.5 + draw, np.float32)
     if leaf == "bias" or len(shape) < 2:

@@ -1,7 +1,4 @@
-"""Small models and drawn episodes for the model tests, and slow versions of operations that many of them check against.
-
-The slow versions follow the definitions position by position, in float64, and share no code with the package.
-"""
+"""Small models and drawn episodes for the model tests."""
 
 import copy
 
@@ -18,12 +15,12 @@ from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.tiny import networks_of
 from tests.narrow import NARROW
+from util.run.pretrained import brought
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
-NOISE = 0.1
 SETTINGS: dict[str, dict[str, object]] = {  # model -> settings that make it small, or switch its steps on
     "sccan": {"grid": 16, "blocks": 2},
     "probe": {"stage": 3},
@@ -66,11 +63,11 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     else:
         settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
     torch.manual_seed(seed)
-    network = model_class(settings, task_of(name, shots)).eval()
+    network = model_class(settings, task_of(name, shots), *brought(model_class, settings)).eval()
     with torch.no_grad():
         for p in network.parameters():
             if p.requires_grad:
-                p += NOISE * p.abs().mean() * torch.randn_like(p)
+                p += 0.1 * p.abs().mean() * torch.randn_like(p)
     return network
 
 

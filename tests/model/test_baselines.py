@@ -1,16 +1,14 @@
-"""The training-free baselines: prototypes, several prototypes, the linear probe, and masks on the grid of features."""
+"""The training-free baselines: prototypes, several prototypes, the linear probe."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from model.baselines import probe
 from model.baselines.multiprototype import class_scores, points_of, spherical_kmeans
-from model.baselines.probe import examples_of, fit
-from model.common.training_free import mask_on_grid
+from model.baselines.probe import fit
 from model.episode import IGNORE
 from tests.model.small import drawn_episode, small_model
 
@@ -42,25 +40,11 @@ def test_classes_share_the_background_of_all_supports() -> None:
     torch.testing.assert_close(logits[0], class_scores(features[0], centres, one.query.shape[-2:], "max_mean"))
 
 
-CHANNELS, GRID, CANVAS = 6, (4, 5), (16, 20)
-
-
-def test_examples_are_shares_of_known_pixels_cell_by_cell_and_shot_by_shot() -> None:
-    labels = torch.zeros(2, *CANVAS, dtype=torch.uint8)
-    labels[0, :4, :4], labels[0, 4:6, :4], labels[0, 6:8, :2] = 1, 2, IGNORE  # two cells of 4 x 4 pixels
-    labels[1] = IGNORE
-    maps = torch.randn(2, CHANNELS, *GRID)
-    examples = examples_of(list(zip(maps, labels)), 2)
-    assert torch.equal(examples.points[:20], maps[0].flatten(1).T) and len(examples.points) == 40
-    torch.testing.assert_close(examples.weight[[0, 5, 1, 20]], torch.tensor([1, 0.75, 1, 0]))
-    want = torch.tensor([[0, 1, 0], [1 / 3, 0, 2 / 3], [1, 0, 0], [0, 0, 0]])
-    torch.testing.assert_close(examples.shares[[0, 5, 1, 20]], want)
-
-
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
     first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
     second.support[:, 0] = first.support[:, 0]
-    one, _, two, _ = probe._joint(probe._shots([first, second], 0))
+    shots = [(number, *shot) for number, episode in ((1, first), (2, second)) for shot in episode.shots(0)]
+    one, _, two, _ = probe._joint(shots)
     mine, other = first.support_label[0, 0], second.support_label[0, 0]
     assert (mine == 0)[other == 1].any() and (one[(mine == 0) & (other == 1)] == IGNORE).all()
     for label, own, number in ((one, mine, 1), (two, other, 2)):
@@ -78,20 +62,3 @@ def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPat
     assert len(fits) == 1  # of the supports as images, and of those that were encoded
     episode.support_label = 1 - episode.support_label.clamp(max=1)  # the same images may support another class
     assert not torch.allclose(network(episode).logits, alone) and len(fits) == 2
-
-
-MASK_GRID = (3, 4)
-
-
-@pytest.mark.parametrize("shape", [(24, 32), (25, 33), (17, 19)])
-def test_cells_are_those_of_half_pixel_interpolation(shape: tuple[int, int]) -> None:
-    mask = torch.from_numpy((np.random.default_rng(0).random(shape) > 0.4).astype(np.float32))
-    want = np.zeros(MASK_GRID)
-    for i, j in np.ndindex(*MASK_GRID):
-        (y, x), values = ((n + 0.5) * s / g - 0.5 for n, s, g in zip((i, j), shape, MASK_GRID)), mask.numpy()
-        top, left = int(y), int(x)
-        a, b = y - top, x - left
-        upper = (1 - b) * values[top, left] + b * values[top, left + 1]
-        lower = (1 - b) * values[top + 1, left] + b * values[top + 1, left + 1]
-        want[i, j] = (1 - a) * upper + a * lower
-    assert np.array_equal(mask_on_grid(mask, MASK_GRID).numpy(), want > 0.5)

@@ -1,48 +1,104 @@
-"""Every registered model keeps the contract: shapes, batches, training, frozen parts, precision, save and load."""
+"""Every registered model keeps the contract: shapes, batches, precision, save and load; and in training.
 
+Training: steps, frozen parts, groups, the base stage, losses of several processes.
+"""
+
+import copy
 import dataclasses
-from pathlib import Path
+import functools
 
 import pytest
 import torch
+from torch import Tensor, distributed
 
 from model.common.foundation import Foundation
-from tests.model.contract_cases import (
-    BATCH,
-    CLOSE,
-    SHOTS,
-    built,
-    chosen,
-    episode_of,
-    every_model,
-    fresh_model,
-    learns,
-    loss_of,
-    predict,
-    prediction_of,
-    with_encoder,
-)
-from tests.model.small import BASE_CLASSES, drawn_episode, small_model
+from model.contract import FewShotModel, Trainable
+from model.episode import Episode, LabelledImages, Output
+from model.registry import models
+from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model
 from util.evaluate.evaluate import scored_outputs
 
-pytestmark = pytest.mark.usefixtures("on_device")
+SHOTS, BATCH, STEPS = 3, 2, 4
+RATE, BIG_RATE = 1e-3, 0.1
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
+every_model = pytest.mark.parametrize("name", sorted(models()))
+every_learner = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.learns))
+with_base_stage = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.has_base_stage))
+place = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_device(device: str) -> None:
+    """Let models and episodes be on the device that ``--device`` names."""
+    global place
+    place = torch.device(device)
+
+
+@functools.cache
+def built(name: str, seed: int = 0) -> FewShotModel:
+    return small_model(name, SHOTS, seed, **({"steps": 3} if name == "abcdfss" else {})).to(place)
+
+
+def fresh_model(name: str, seed: int = 0) -> FewShotModel:
+    return copy.deepcopy(built(name, seed))
+
+
+@functools.cache
+def episode_of(name: str) -> Episode:
+    return drawn_episode(name, SHOTS, BATCH).to(place)
+
+
+@torch.no_grad()
+def predict(network: FewShotModel, episode: Episode) -> Output:
+    return network.eval()(episode)
+
+
+@functools.cache
+def prediction_of(name: str) -> Output:
+    """Return the untrained model's predictions for the episodes; many checks compare with it."""
+    return predict(built(name), episode_of(name))
+
+
+def chosen(episode: Episode, rows: slice) -> Episode:
+    return Episode(**{k: v[rows] if isinstance(v, Tensor) else v for k, v in vars(episode).items()})
+
+
+def loss_of(network: Trainable, batch: Episode | LabelledImages) -> Tensor:
+    torch.manual_seed(0)  # the same dropouts every time
+    losses = network(batch).losses
+    assert losses
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values()), losses
+    return sum(losses.values())
+
+
+def losses_of_training(network: Trainable, batch: Episode | LabelledImages, steps: int) -> list[float]:
+    """Return the loss before each step and after the last."""
+    groups = network.train().param_groups()
+    optimizer = torch.optim.Adam([{"params": g.params, "lr": RATE * g.factor} for g in groups], lr=RATE)
+    losses = []
+    for _ in range(steps):
+        loss = loss_of(network, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.no_grad():
+        return [*losses, loss_of(network, batch).item()]
 
 
 @every_model
 def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> None:
     episode, output = episode_of(name), prediction_of(name)
     size = tuple(episode.query.shape[-2:])
-    assert output.logits.shape == (BATCH, 2, *size)
-    assert output.logits.isfinite().all()
-    assert output.logits.std() > 0
-    assert output.losses == {}
-    for extra in output.extra.values():
-        assert extra.shape == (BATCH, 2, *size)
-        assert extra.isfinite().all()
-    assert (output.base_logits is not None) == type(built(name)).has_base_stage
+    network = built(name)
+    assert output.logits.std() > 0 and output.losses == {}
+    assert network.learns == bool(network.param_groups()) == any(p.requires_grad for p in network.parameters())
+    assert (output.base_logits is not None) == network.has_base_stage
+    for logits in (output.logits, *output.extra.values()):
+        assert logits.shape == (BATCH, 2, *size) and logits.isfinite().all()
     if output.base_logits is not None:
-        assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size)
-        assert output.base_logits.isfinite().all()
+        assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size) and output.base_logits.isfinite().all()
 
 
 @every_model
@@ -92,8 +148,9 @@ def test_empty_and_full_supports_give_finite_outputs_and_losses(name: str) -> No
     episode.support_label = torch.zeros_like(episode.support_label)
     episode.support_label[1] = 1
     episode.query_label = torch.full_like(episode.query_label, 255)
-    assert predict(built(name), episode).logits.isfinite().all()
-    if learns(name):
+    for rows in (slice(0, BATCH), slice(0, 1)):  # with another object in the batch, and with none
+        assert predict(built(name), chosen(episode, rows)).logits.isfinite().all()
+    if built(name).learns:
         network = fresh_model(name).train()
         loss_of(network, episode).backward()
         assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
@@ -102,21 +159,25 @@ def test_empty_and_full_supports_give_finite_outputs_and_losses(name: str) -> No
 @every_model
 def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -> None:
     episode, full = episode_of(name), prediction_of(name).logits
-    with torch.autocast(episode_of(name).query.device.type, torch.bfloat16):
+    with torch.autocast(place.type, torch.bfloat16):
         output = predict(built(name), episode)  # slow where bf16 is emulated
-    for logits in scored_outputs(output).values():
-        assert logits.dtype == torch.float32
-        assert logits.isfinite().all()
+    assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in scored_outputs(output).values())
     spread = (full - full.mean((2, 3), keepdim=True)).abs().max()
     assert (output.logits - full).abs().mean() < max(0.2 * spread.item(), 0.02)
+    if built(name).learns:
+        network = fresh_model(name).train()
+        with torch.autocast(place.type, torch.bfloat16):
+            loss = loss_of(network, chosen(episode, slice(0, 1)))
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
 @every_model
-def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_path: Path) -> None:
-    torch.save(built(name).state_dict(), tmp_path / "state.pth")
+def test_a_state_gives_the_same_output_in_another_model(name: str) -> None:
     other = fresh_model(name, 1)
     assert not torch.equal(predict(other, episode_of(name)).logits, prediction_of(name).logits)
-    other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    other.load_state_dict(built(name).state_dict())
     given = predict(other, episode_of(name))
     want = scored_outputs(prediction_of(name))
     assert all(torch.equal(logits, want[key]) for key, logits in scored_outputs(given).items())
@@ -125,8 +186,7 @@ def test_a_saved_state_gives_the_same_output_in_another_model(name: str, tmp_pat
 @with_encoder
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
     network, other = fresh_model(name), built(name, 1)
-    state = other.encoder.state_dict()
-    assert network.load_encoder(state, partial=False) == []
+    assert network.load_encoder(state := other.encoder.state_dict(), partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
     assert network.published is None or network.published.translate(state) is None
 
@@ -175,12 +235,89 @@ def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -
     assert encoded == []
 
 
-@every_model
+@every_learner
 def test_a_query_is_most_like_itself_by_the_evidence_of_likeness(name: str) -> None:
     episode, found = episode_of(name), prediction_of(name).evidence
-    if not learns(name) or found is None:
+    if not built(name).learns or found is None:
         return
     own = dataclasses.replace(episode, support=torch.stack([episode.query] * SHOTS, dim=1))
     itself = predict(built(name), own).evidence
     assert found.shape == (BATCH, 1, 6) and found.abs().max() <= 1 + 1e-5
     assert built(name).masks_supports or (itself > found)[..., 0].all()  # masked supports differ from the query
+
+
+@every_learner
+def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
+    network = fresh_model(name).train()
+    frozen = [module for part in network.frozen() for module in part.modules()]
+    fixed = {id(p) for module in frozen for p in module.parameters()}
+    kept = {id(module) for module in frozen}
+    assert all(module.training == (id(module) not in kept) for module in network.modules())
+    before = {key: x.clone() for key, x in network.state_dict().items()}
+    groups = network.param_groups()
+    parameters = [p for group in groups for p in group.params]
+    assert len({*map(id, parameters)}) == len(parameters) and len({group.name for group in groups}) == len(groups)
+    optimizer = torch.optim.SGD(parameters, lr=BIG_RATE)
+    loss_of(network, episode_of(name)).backward()
+    optimizer.step()
+    after = network.state_dict()
+    buffers = {f"{n}.{b}" for n, m in network.named_modules() if id(m) in kept for b, _ in m.named_buffers()}
+    assert all(torch.equal(after[b], before[b]) for b in buffers & before.keys())
+    for key, parameter in network.named_parameters():
+        assert parameter.requires_grad == (id(parameter) not in fixed) == (parameter.grad is not None), key
+    changed = {key for key, _ in network.named_parameters() if not torch.equal(after[key], before[key])}
+    learnable = {key: p for key, p in network.named_parameters() if p.requires_grad}
+    silent = {key for key, p in learnable.items() if torch.equal(before[key] - BIG_RATE * p.grad, before[key])}
+    assert changed == learnable.keys() - silent
+    assert len(silent) <= len(learnable) // 20, silent  # a unit may be off by chance
+
+
+@pytest.mark.train
+@every_learner
+def test_a_few_steps_lower_the_loss(name: str) -> None:
+    network, episode = fresh_model(name), episode_of(name)
+    losses = losses_of_training(network, episode, STEPS)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        fixed = float(network(episode).losses.get("base", 0))  # of the base learner, which is frozen
+    assert losses[-1] - fixed < 0.95 * (losses[0] - fixed), (losses, fixed)
+
+
+@pytest.mark.train
+@every_learner
+def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_batch(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, counts = fresh_model(name).train(), list[torch.Tensor]()
+    episodes = drawn_episode(name, SHOTS, 3).to(place)
+    for module in network.modules():
+        module.p = 0.0  # of every dropout
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(distributed, "all_reduce", lambda count: counts.append(count.clone()))
+    whole = loss_of(network, episodes).item()
+    shares = []
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    for rows in (slice(0, 1), slice(1, 3)):
+        left = iter(counts)
+        monkeypatch.setattr(distributed, "all_reduce", lambda count, left=left: count.copy_(next(left)))
+        shares.append(loss_of(network, chosen(episodes, rows)).item())
+    assert sum(shares) / 2 == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.train
+@with_base_stage
+def test_the_base_stage_trains_the_models_own_tensors(name: str) -> None:
+    network = fresh_model(name)
+    meta = {id(p) for group in network.param_groups() for p in group.params}
+    stage, own = network.base_stage(), {id(p) for p in network.parameters()}
+    learning = {id(p) for group in stage.param_groups() for p in group.params}
+    assert set() != learning <= own - meta
+    episode = episode_of(name)
+    batch = LabelledImages(episode.query, episode.query_base_label)
+    losses = losses_of_training(stage, batch, STEPS)
+    assert losses[-1] < losses[0], losses
+    with torch.no_grad():
+        assert stage.eval()(batch).logits.shape == (BATCH, BASE_CLASSES + 1, *episode.query.shape[-2:])
+    network.freeze()
+    assert {id(p) for group in network.param_groups() for p in group.params} == meta

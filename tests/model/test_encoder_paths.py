@@ -1,17 +1,19 @@
-"""Every method on every kind of encoder: a support passes through the same network as a query."""
+"""Every method on every kind of encoder: a support's path is that of a query, and on networks of timm it learns."""
 
 import numpy as np
 import pytest
 import torch
 
+from model.encoders.registry import PYRAMID
+from model.encoders.settings import EncoderSettings, Learn
+from model.registry import models
 from tests.model.seeded import seeded_model, takes
-from tests.model.small import WITH_ENCODER
+from tests.model.small import WITH_ENCODER, drawn_episode
 from tests.narrow import NARROW
 
-ENCODERS = [
-    *((NARROW, stem) for stem in ("deep", "plain")),
-    *((name, "plain") for name in ("vgg16", "swin_b", "timm/test_efficientnet", "timm/test_resnet", "timm/test_vit")),
-]
+CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
+ENCODERS = [(NARROW, "deep")]
+ENCODERS += [(name, "plain") for name in (NARROW, "vgg16", "swin_b", CONVOLUTIONS, "timm/test_resnet", TRANSFORMER)]
 PAIRS = [(name, *encoder) for name in WITH_ENCODER for encoder in ENCODERS if takes(name, encoder[0])]
 CLOSE = 1e-4  # relative to the largest value of a map
 
@@ -35,3 +37,35 @@ def test_a_support_that_is_all_object_has_the_features_of_a_query(name: str, bac
 def _assert_close(given: torch.Tensor, want: torch.Tensor, name: str) -> None:
     assert want.std() > 0
     torch.testing.assert_close(given, want, rtol=0, atol=CLOSE * float(want.abs().max()), msg=name)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("backbone", [CONVOLUTIONS, TRANSFORMER])
+@pytest.mark.parametrize("name", WITH_ENCODER)
+def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone: str) -> None:
+    problem = models()[name].encoder_problem(EncoderSettings(backbone))
+    assert (problem is not None) == (models()[name].grids == PYRAMID and backbone == TRANSFORMER)
+    if problem is not None:
+        assert problem[0] == "backbone" and PYRAMID in problem[1]
+        return
+    network = seeded_model(name, 2, backbone)
+    episode = drawn_episode(name, 2, 2, size=network.task.size)
+    output = network(episode)
+    assert output.logits.shape == (2, 2, *episode.query.shape[-2:]) and output.logits.isfinite().all()
+    if network.learns:
+        learning = [p for group in network.param_groups() for p in group.params if group.factor]
+        losses = network.train()(episode).losses
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learning)
+
+
+@pytest.mark.parametrize("name", ["symnet", "dcama"])
+def test_parts_of_the_encoder_learn_with_their_own_rate(name: str) -> None:
+    network = seeded_model(name, 2, TRANSFORMER, learn=Learn(["4"], 0.25))
+    losses = network.train()(drawn_episode(name, 2, 2, size=network.task.size)).losses
+    sum(losses.values()).backward()
+    (group,) = [g for g in network.param_groups() if g.name == "encoder"]
+    assert group.factor == 0.25
+    assert {id(p) for p in group.params} == {id(p) for p in network.encoder.stages()[4].parameters()}
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in group.params)

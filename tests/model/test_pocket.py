@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import fixed_shapes
 from model.episode import IGNORE
 from model.pocket.closeup import CONTEXT, MOST, closeup
-from model.pocket.comparison import GAIN, RIDGE, probe, shares
+from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels
 from model.pocket.pocket import JUDGES
 from tests.model.small import drawn_episode, small_model
@@ -30,24 +30,23 @@ def boxes(*corners: tuple[int, int, int, int]) -> Tensor:
     return label
 
 
-def shown(of_box: tuple[int, int, int, int]) -> list[float]:
-    """First row, last row, first column and last column of the close-up of a box."""
-    found = closeup(ramps(1), boxes(of_box))
-    assert found is not None
-    rows, columns, _ = found[0][0]
-    return [float(x) for x in (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1])]
+HALF = (CONTEXT * 30 - 1) / 2  # of a close-up whose box has a longer side of 30
+LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
 
 
-def test_it_shows_the_object_with_its_surroundings() -> None:
-    half = (CONTEXT * 30 - 1) / 2  # of the longer side
-    expected = [50 - half, 50 + half, 44.5 - half, 44.5 + half]
-    assert shown((41, 59, 30, 59)) == pytest.approx(expected, abs=1e-3)
-
-
-def test_it_stays_in_the_image_and_enlarges_so_far_alone() -> None:
-    top, bottom, left, right = shown((0, 3, 97, 100))
-    assert (top, right) == pytest.approx((0, SIDE - 1), abs=1e-3)
-    assert bottom == pytest.approx(SIDE / MOST - 1, abs=1e-3) and left == pytest.approx(SIDE - SIDE / MOST, abs=1e-3)
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((41, 59, 30, 59), [50 - HALF, 50 + HALF, 44.5 - HALF, 44.5 + HALF]),  # with its surroundings
+        ((0, 3, 97, 100), [0, LEAST_END, SIDE - 1 - LEAST_END, SIDE - 1]),  # in the image, and enlarged so far alone
+    ],
+)
+def test_it_shows_the_object_with_its_surroundings(box: tuple[int, int, int, int], expected: list[float]) -> None:
+    found = closeup(ramps(1), boxes(box))
+    assert found is not None and found.box == pytest.approx(expected, abs=1e-3)
+    rows, columns, _ = found.image[0]
+    seen = [float(x) for x in (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1])]
+    assert seen == pytest.approx(expected, abs=1e-3)
 
 
 def test_large_and_absent_objects_have_none() -> None:
@@ -110,14 +109,6 @@ def drawn_levels(batch: int) -> Levels:
     maps = [F.normalize(torch.randn(batch, width, GRID, GRID), dim=1) for width in WIDTHS]
     unused = torch.zeros(batch, 1, GRID, GRID)
     return Levels(maps, torch.cat(maps, dim=1), unused, unused)
-
-
-def test_shares_lie_where_the_encoders_cells_lie() -> None:
-    mask = torch.zeros(1, 1, 33, 33)
-    mask[:, :, 12:21, 12:21] = 1  # around the pixel that cell (2, 2) of five is centred on
-    found = shares(mask, (5, 5))[0]
-    assert found[2, 2] == 1 and torch.equal(found, found.flip(0, 1)) and found[0].sum() == 0
-    torch.testing.assert_close(found[1, 2], torch.tensor(1 / 9))  # one of the nine rows around that cell
 
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:

@@ -88,23 +88,6 @@ def test_models_are_related_to_those_they_extend_alone() -> None:
 SETS = ("foreground", "ambiguous", "background")
 
 
-def _check(values: np.ndarray, sets: tuple) -> None:
-    """Compare with the means over the positions that are expected of each set."""
-    feature = torch.randn(1, 4, 6, 6)
-    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
-    for name, positions in zip(SETS, sets):
-        want = feature.double().view(4, -1).numpy()[:, np.asarray(positions)].mean(1)
-        np.testing.assert_allclose(getattr(given, name)[0].numpy(), want, atol=1e-5, err_msg=name)
-
-
-def test_thresholds_choose_the_positions_of_query_prototypes_and_exclude_their_bounds() -> None:
-    values = np.full(36, 0.6, np.float32)
-    values[[0, 7]], values[3] = (0.71, 0.95), 0.7
-    values[[10, 11, 35]], values[[12, 13]] = (0.41, 0.5, 0.54), (0.4, 0.55)
-    values[[20, 21, 22]] = 0.39, 0.0, 0.2
-    _check(values, ([0, 7], [10, 11, 35], [20, 21, 22]))
-
-
 @pytest.mark.parametrize(
     "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1)]
 )
@@ -115,4 +98,8 @@ def test_an_empty_set_takes_twelve_positions_by_rank(empty: str, low: float, hig
     chosen = (values > 0.7, (values > 0.4) & (values < 0.55), values < 0.4)
     found = [np.flatnonzero(x) if x.any() else by_rank[name] for name, x in zip(SETS, chosen)]
     assert not chosen[SETS.index(empty)].any()
-    _check(values, tuple(found))
+    feature = torch.randn(1, 4, 6, 6)
+    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
+    for name, positions in zip(SETS, found):
+        want = feature.double().view(4, -1).numpy()[:, positions].mean(1)
+        np.testing.assert_allclose(getattr(given, name)[0].numpy(), want, atol=1e-5, err_msg=name)

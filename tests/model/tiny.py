@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from model.common.foundation import Foundation
 from model.contract import FewShotModel
 from tests.parity.foundation import require_transformers
 
@@ -72,4 +71,4 @@ def saved(kind: str, seed: int = 0) -> str:
 
 def networks_of(model_class: type[FewShotModel], seed: int = 0) -> list[str]:
     """Return the folders of a method's networks; [] for a method without any."""
-    return [saved(kind, seed) for kind in model_class.kinds] if issubclass(model_class, Foundation) else []
+    return [saved(kind, seed) for kind in model_class.brings if kind in CONFIGS]

@@ -6,20 +6,18 @@ from torch import nn
 from model.encoders.encoder import Encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.decoder import FixedNorm
+from tests.model.seeded import seed_weights
 from tests.skip_init import skip_init
 
 
-def varied_encoder(backbone: str, stem: str = "plain", last_stage: int = 4, seed: int = 0) -> Encoder:
-    """Return a convolutional encoder with random weights, in evaluation mode."""
-    torch.manual_seed(seed)
+def varied_encoder(backbone: str, stem: str = "plain", scale: float = 1.0) -> Encoder:
+    """Return a convolutional encoder with drawn weights, in evaluation mode."""
     with skip_init():  # above all for VGG's classifier, which the encoder leaves out
-        encoder = build_encoder(EncoderSettings(backbone=backbone, stem=stem), last_stage)
-    for module in encoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return vary_norms(encoder).eval()
+        encoder = seed_weights(build_encoder(EncoderSettings(backbone=backbone, stem=stem))).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter *= scale
+    return encoder
 
 
 def vary_norms(network: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.formats import drawn
 from tests.outcome import Outcome, run_script
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
@@ -51,12 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def model_yaml(mini_yaml) -> Callable[[str], Path]:
     """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
-
-    def write(model: str) -> Path:
-        name = "_".join(filter(None, ("mini_split0", model, "resnet10.yaml")))
-        return mini_yaml(name)
-
-    return write
+    return lambda model: mini_yaml("_".join(filter(None, ("mini_split0", model, "resnet10.yaml"))))
 
 
 @pytest.fixture
@@ -90,12 +86,6 @@ def empty_segmenter(make_checkpoint, made: Made) -> Callable[[str], Segmenter]:
 
 
 @pytest.fixture
-def weights(make_checkpoint) -> Path:
-    """Return a checkpoint of Sym-Net."""
-    return make_checkpoint()
-
-
-@pytest.fixture
 def baseline(mini_yaml, made: Made) -> Path:
     """Return a config of the baseline, which needs no checkpoint and segments something with random weights."""
     path = made.folder / "baseline.yaml"
@@ -123,17 +113,11 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
     Image.fromarray(mask).save(folder / "index.png")
-    corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-    labelme = {"shapes": [{"label": "cat", "points": corners, "shape_type": "polygon"}], "imagePath": photo.name}
-    (folder / "polygon.json").write_text(json.dumps(labelme))
-    labelme["shapes"][0] |= {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"}
-    (folder / "rectangle.json").write_text(json.dumps(labelme))
-    coco = {
-        "images": [{"id": 3, "file_name": f"train/{photo.name}", "height": HEIGHT, "width": WIDTH}],
-        "categories": [{"id": 9, "name": "cat"}],
-        "annotations": [{"image_id": 3, "category_id": 9, "segmentation": [np.ravel(corners).tolist()]}],
-    }
-    (folder / "coco.json").write_text(json.dumps(coco))
+    shape = {"label": "cat", "points": drawn.corners(BOX), "shape_type": "polygon"}
+    for name, change in (("polygon", {}), ("rectangle", {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"})):
+        (folder / f"{name}.json").write_text(json.dumps({"shapes": [shape | change], "imagePath": photo.name}))
+    place = {"file": f"train/{photo.name}", "size": (WIDTH, HEIGHT)}
+    drawn.coco_json(folder, {"segmentation": [drawn.outline(BOX)]}, names=("cat",), first=9, **place)
     kinds = {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
     return kinds | {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 

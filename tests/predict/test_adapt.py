@@ -81,8 +81,9 @@ def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Pat
     segmenter.add("floor", [Support(image, label, "floor")])
     chosen = adapted(segmenter)
     assert chosen.adaptation == {"method": "linear probe"} and chosen.presence_by is segmenter
-    with pytest.raises(UserError, match="cannot be exported"):
+    with pytest.raises(UserError, match="linear probe: cannot be exported: "):
         write_export(chosen, tmp_path / "out", "pt2")
+    assert not list(tmp_path.glob("*out*"))
     assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03) and MATERIAL < 0.5
     label[:, 15:] = 0
     segmenter = empty_segmenter()

@@ -1,4 +1,4 @@
-"""``predict.py`` writes the files that the library's results say, and predicts from checkpoints of the authors."""
+"""``predict.py`` writes the files that the library's results say, and predicts from weights of others."""
 
 import csv
 import json
@@ -16,12 +16,10 @@ from PIL import Image
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.predict import Segmenter
-from util.predict.load_model import SHIPPED
+from util.predict.load_model import SHIPPED, load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.results import Results
-
-DEEP_STEM = "model.encoder.stem=deep"
 
 
 def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path, marked: dict, photos, tmp_path: Path):
@@ -47,54 +45,55 @@ def test_it_writes_mask_overlay_probability_and_numbers(predict, baseline: Path,
         assert cat["confidence"] == pytest.approx(probability[mask == 1].mean() / 255, abs=2e-3)
         assert record["supports"] == {"cat": [marked["box"]]} and record["model"] == "prototype baseline"
     assert len(list((tmp_path / "out").iterdir())) == 11 and (tmp_path / "out" / "summary.csv").exists()
+    (tmp_path / "out" / photos[0].name).write_bytes(photos[0].read_bytes())  # results among photos are none
+    again = predict(*words[:6], "--query", tmp_path / "out", "--out", tmp_path / "out", "--overwrite")
+    assert "1 of 1 photos" in again.output
 
 
-def test_a_checkpoint_of_the_authors_predicts_like_the_same_weights_of_this_project(
+def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     predict, make_checkpoint, model_yaml, marked: dict, photos, tmp_path: Path
 ) -> None:
-    ours, deep = make_checkpoint("ssp", DEEP_STEM), ("--set", DEEP_STEM)
-    state = {_published_name(name): tensor for name, tensor in checkpoint.read(ours)["weights"].items()}
-    torch.save({"state_dict": state}, tmp_path / "authors.pth")
-    words = ("--support", marked["box"], "--query", photos[0], "--out")
-    assert predict("--checkpoint", ours, *words, tmp_path / "a").code == 0
-    config = ("--config", model_yaml("ssp"), *deep, "--checkpoint", tmp_path / "authors.pth")
-    assert predict(*config, *words, tmp_path / "b").code == 0
+    ours, other, words = make_checkpoint("ssp"), tmp_path / "b.pth", ("--support", marked["box"], "--query", photos[0])
+    torch.save({"state_dict": checkpoint.read(ours)["weights"]}, other)
+    assert predict("--checkpoint", ours, *words, "--out", tmp_path / "a").code == 0
+    config = ("--config", model_yaml("ssp"), "--checkpoint", other)
+    assert predict(*config, *words, "--out", tmp_path / "b").code == 0
     names = [p.name for p in (tmp_path / "a").glob("*.*g")]
     assert len(names) == 3
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
-    assert "carries no config" in predict("--checkpoint", tmp_path / "authors.pth", *words, tmp_path / "c").error
+    assert "carries no config" in predict("--checkpoint", other, *words, "--out", tmp_path / "c").error
 
 
-def _published_name(name: str) -> str:
-    """Return the name that SSP's authors give to a tensor of the encoder with the deep stem."""
-    name = name.removeprefix("encoder.")
-    if name.startswith("layer0.7."):
-        return name.replace("layer0.7.", "layer0.1.")
-    return name.replace("layer0.", "layer0.0.")
+def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, model_yaml) -> None:
+    """Also where the config is named, as in a test."""
+    given = make_checkpoint("ssp", "model.refine=false")
+    for config in (None, model_yaml("ssp")):
+        assert load_model(given, config, device="cpu").run.config.model.refine is False
 
 
-def test_results_among_the_photos_of_a_folder_are_no_photos(predict, baseline, marked, photos, tmp_path: Path) -> None:
-    (tmp_path / photos[0].name).write_bytes(photos[0].read_bytes())
-    words = ("--config", baseline, "--support", marked["box"], "--query", tmp_path, "--out", tmp_path)
-    for again in ((), ("--overwrite",)):
-        assert "1 of 1 photos" in predict(*words, *again).output
+def test_what_decides_a_result_is_compared_and_the_rest_is_resumed(predict, baseline, marked, photos, tmp_path) -> None:
+    out, query = tmp_path / "out", tmp_path / "query.png"
+    Image.open(photos[1]).save(query)
+    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30", "--radius", "5")
+    words = (*marks, "--out", out, "--query", photos[0])
 
+    def complete(*changed: object) -> str:
+        done = predict(*words, query, "--resume", *changed)
+        assert done.code == 0, done.errors
+        return done.output.partition(" results are complete")[0].rpartition(": ")[2]
 
-def test_an_interrupted_run_is_resumed(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
-    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out", "--query")
-    assert predict(*words, photos[0]).code == 0
-    json_of = {photo: tmp_path / "out" / f"{photo.stem}.json" for photo in photos[:2]}
-    before = json_of[photos[0]].stat().st_mtime_ns
-    done = predict(*words, *photos[:2], "--resume")
-    assert done.code == 0 and "1 of 2 results are complete" in done.output, done.errors
-    assert json_of[photos[0]].stat().st_mtime_ns == before and json_of[photos[1]].exists()
-    mask = tmp_path / "out" / f"{photos[0].stem}_mask.png"
-    for length in (50, 0):
-        mask.write_bytes(mask.read_bytes()[:length])  # damaged since
-        assert "1 of 2 results are complete" in predict(*words, *photos[:2], "--resume").output
-    other = ("--config", baseline, "--support", marked["polygon"], "--out", tmp_path / "out", "--query", *photos[:2])
-    assert "0 of 2 results are complete" in predict(*other, "--resume").output
-    assert "not allowed with" in predict(*words, photos[0], "--resume", "--overwrite").error
+    assert predict(*words).code == 0 and complete() == "1 of 2" and complete() == "2 of 2"
+    before = (out / f"{photos[0].stem}.json").stat().st_mtime_ns
+    for length in (50, 0):  # damaged since
+        mask = out / "query_mask.png"
+        mask.write_bytes(mask.read_bytes()[:length])
+        assert complete() == "1 of 2" and (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
+    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"])):
+        assert complete(*other) == complete() == "0 of 2"
+    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
+    os.utime(query, (1, 1))
+    assert complete() == "1 of 2"
+    assert "not allowed with" in predict(*words, "--resume", "--overwrite").error
 
 
 def test_interrupted_results_are_listed_and_reviewed_ones_kept(
@@ -105,7 +104,7 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     with monkeypatch.context() as patch:
         patch.setattr(
-            Results, "write", lambda *at: write(*at) if at[1] == photos[0] else signal.raise_signal(signal.SIGINT)
+            Results, "write", lambda *at: write(*at) if at[1].photo == photos[0] else signal.raise_signal(signal.SIGINT)
         )
         assert predict(*words, marked["box"]).code == 130
     summary = (out / "summary.csv").read_text()
@@ -129,21 +128,6 @@ def test_interrupted_results_are_listed_and_reviewed_ones_kept(
 def _columns(out: Path, *names: str) -> list[list[str]]:
     """Return some columns of the summary, row by row."""
     return [[row[name] for name in names] for row in csv.DictReader((out / "summary.csv").open())]
-
-
-def test_what_decides_a_result_is_compared(predict, baseline: Path, photos, tmp_path: Path) -> None:
-    query = tmp_path / "query.png"
-    Image.open(photos[1]).save(query)
-    marks = ("--support", f"{photos[0]}:points=30,30", "--radius", "5")
-    words = ("--config", baseline, *marks, "--out", tmp_path / "out", "--query", query, "--resume")
-    assert predict(*words).code == 0 and "1 of 1 results are complete" in predict(*words).output
-    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81")):
-        for changed in (other, ()):
-            done = predict(*words, *changed)
-            assert "0 of 1 results are complete" in done.output, done.errors
-    Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
-    os.utime(query, (1, 1))
-    assert "0 of 1 results are complete" in predict(*words).output
 
 
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(

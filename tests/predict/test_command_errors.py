@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -38,12 +37,6 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     return run
 
 
-def test_the_folder_of_results_may_not_be_a_file(refused, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for out in ("file", "file/out"):
-        assert f"{tmp_path / 'file'} is no folder" in refused(out=tmp_path / out)
-
-
 def test_marks(baseline: Path, marked: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
     segmenter, photo = Segmenter(config=baseline, device="cpu"), marked["box"].partition(":")[0]
@@ -66,6 +59,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
         ({"out": None}, "add --out"),
+        ({"out": "some.pth"}, "Not a directory"),
         ({"tile": 3}, "--tile: 3"),
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),
@@ -82,8 +76,9 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
 def test_options(refused, options: dict[str, object], reason: str, tmp_path: Path, monkeypatch) -> None:
     drawn.coco(tmp_path / "set")
     path = drawn.masks(tmp_path / "one") / "a.png"
-    Image.fromarray(drawn.mask_of("cat").astype(np.uint8)).save(path)
+    Image.fromarray(drawn.region(drawn.CAT)).save(path)
     monkeypatch.chdir(tmp_path)
+    Path("some.pth").write_text("")
     assert reason in refused(**options)
 
 

@@ -4,7 +4,6 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from PIL import Image
 
 from model.pocket import comparison
 from util.data.images.read import TAG
-from util.errors import UserError
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
 from util.export import export as exporting
 from util.export.export import write_export
@@ -55,7 +53,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     shutil.copy(make_checkpoint("ssp"), weights)
     network = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
     classes = [text.partition("=")[0] for text in supports]
-    key = key_of(network.model.context.config, network.model.weights.digest)
+    key = key_of(network.model.run.config, network.model.weights.digest)
     numbers = [0.5] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
     network.calibration = Calibration(FORMAT, "", key, "", 1.0, 0.0, numbers, 0.1, 0.5)
     queries = _photos(photos, tmp_path)
@@ -98,17 +96,6 @@ def test_a_file_that_differs_is_removed(
     monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
     error = predict("export", "--config", baseline, "--support", marked["box"], "--out", tmp_path / "out").error
     assert "removed" in error and not list(tmp_path.glob("*out*"))
-
-
-def test_a_method_that_cannot_be_exported_says_so(
-    empty_segmenter: Callable[[str], Segmenter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segmenter = empty_segmenter("ssp")
-    before = list(tmp_path.iterdir())
-    monkeypatch.setattr(type(segmenter.model.network), "cannot_export", "it clusters positions")
-    with pytest.raises(UserError, match="SSP: cannot be exported: it clusters positions"):
-        write_export(segmenter, tmp_path / "out", "pt2")
-    assert list(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

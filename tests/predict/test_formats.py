@@ -14,8 +14,6 @@ from util.data.images.read import read_mask
 from util.formats.shapes import decoded
 from util.predict.results import Results
 
-ALL = "coco,yolo,labelme,labelstudio,png"
-
 
 @pytest.fixture
 def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
@@ -34,27 +32,20 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_format_holds_the_masks(run, photos: list[Path], tmp_path: Path) -> None:
-    done = run("--query", *photos, "--format", ALL)
-    out = tmp_path / "out"
+    done, out = run("--query", *photos, "--format", "coco,yolo,labelme,labelstudio,png"), tmp_path / "out"
     assert done.code == 0 and "3 of 3 photos" in done.output and "photo/s" in done.errors, done.errors
-    opened = COCO(out / "coco" / "instances.json")
+    opened, values = COCO(out / "coco" / "instances.json"), {17: 1, 18: 2}
     assert {c["id"]: c["name"] for c in opened.loadCats(opened.getCatIds())} == {17: "cat", 18: "dog"}
-    values = {17: 1, 18: 2}
     tasks = json.loads((out / "labelstudio" / "tasks.json").read_text())
-    assert [task["data"]["image"].rpartition("=")[2] for task in tasks] == [
-        f"JPEGImages/{photo.name}" for photo in photos
-    ]
+    places = [task["data"]["image"].rpartition("=")[2] for task in tasks]
+    assert places == [f"JPEGImages/{photo.name}" for photo in photos]
     for number, photo in enumerate(photos, 1):
         mask = read_mask(out / f"{photo.stem}_mask.png")
-        (image,) = opened.loadImgs([number])
-        assert (image["file_name"], image["height"], image["width"]) == (photo.name, *mask.shape)
         annotations = opened.loadAnns(opened.getAnnIds([number]))
         assert {values[a["category_id"]] for a in annotations} == set(np.unique(mask)) - {0}
         for annotation in annotations:
             assert np.array_equal(opened.annToMask(annotation), mask == values[annotation["category_id"]])
-        assert (out / "yolo" / "images" / photo.name).samefile(photo) and (
-            out / "yolo" / "labels" / f"{photo.stem}.txt"
-        ).exists()
+        assert (out / "yolo/images" / photo.name).samefile(photo) and (out / f"yolo/labels/{photo.stem}.txt").is_file()
         labelme = json.loads((out / "labelme" / f"{photo.stem}.json").read_text())
         assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
     rows = _rows(out / "summary.csv")
@@ -66,13 +57,13 @@ def test_every_format_holds_the_masks(run, photos: list[Path], tmp_path: Path) -
 def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
     assert not list((tmp_path / "out").glob("*.png"))
-    (found,) = Results(tmp_path / "out", ["cat", "dog"]).found(photos[:1])
+    (found,) = Results(tmp_path / "out", ["cat", "dog"]).found(photos[:1], photos[0].parent)
     record = json.loads((tmp_path / "out" / f"{photos[0].stem}.json").read_text())
     for entry in record["classes"]:
         parts = [o for o in found.objects if o.name == entry["name"]]
-        assert sum(part.area for part in parts) == entry["pixels"] == decoded(entry["runs"]).sum()
-        assert all(decoded(part.runs).sum() == part.area and 0 < part.score <= 1 for part in parts)
-        weighted = sum(part.area * part.score for part in parts)
+        areas = [int(decoded(part.runs).sum()) for part in parts]
+        assert sum(areas) == entry["pixels"] == decoded(entry["runs"]).sum()
+        weighted = sum(area * part.score for area, part in zip(areas, parts, strict=True))
         assert not parts or weighted / entry["pixels"] == pytest.approx(entry["confidence"], abs=1e-4)
     content = json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())
     assert len(content["annotations"]) == len(found.objects) > 0
@@ -85,31 +76,22 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     corrected.write_text(json.dumps(json.loads(corrected.read_text()) | {"flags": {"checked": True}}))
     lost.unlink()
     assert "add --overwrite" in run(*words, "png,labelme,yolo").error
-    done = run(*words, "png,labelme,yolo", "--resume")
+    done = run(*words, "png,labelme,yolo,coco", "--resume")
     assert done.code == 0 and "2 of 2 results are complete" in done.output and "0 of 0 photos" in done.output
-    assert json.loads(corrected.read_text())["flags"] and json.loads(lost.read_text())["shapes"] is not None
-    assert len(list((out / "yolo" / "labels").iterdir())) == 2 and (out / "yolo" / "data.yaml").exists()
-
-
-def test_what_a_review_rejects_is_left_out_of_files_that_were_written_before(run, photos, tmp_path: Path) -> None:
-    out, words = tmp_path / "out", ("--query", *photos[:2], "--format", "coco,yolo,labelme")
-    assert run(*words).code == 0
-    corrected = out / "yolo" / "labels" / f"{photos[1].stem}.txt"
-    corrected.write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    assert json.loads(corrected.read_text())["flags"] and (out / "yolo" / "data.yaml").exists()
     rows = "".join(f"{photo},{name},rejected\n" for photo in photos[:2] for name in ("cat", "dog"))
-    (out / "accepted.csv").write_text(f"photo,class,verdict\n{rows}")
-    assert run(*words, "--resume").code == 0
+    (out / "accepted.csv").write_text(f"photo,class,verdict\n{rows}")  # a review leaves out what it rejects
+    assert run(*words, "png,labelme,yolo,coco", "--resume").code == 0
     assert not json.loads((out / "coco" / "instances.json").read_text())["annotations"]
-    assert not (out / "yolo" / "labels" / f"{photos[0].stem}.txt").read_text() and corrected.read_text()
-    assert not any(json.loads(path.read_text())["shapes"] for path in (out / "labelme").iterdir())
+    assert not any(path.read_text() for path in (out / "yolo" / "labels").iterdir())
+    assert not json.loads(lost.read_text())["shapes"] and json.loads(corrected.read_text())["flags"]
 
 
 def test_yolos_numbers_keep_their_meaning(run, photos, tmp_path: Path) -> None:
     assert run("--query", photos[0], "--format", "yolo").code == 0
-    line = run("--query", photos[1], "--format", "yolo", "--overwrite", supports=drawn.masks(tmp_path / "m")).code
-    assert line == 0  # the same classes
+    words = ("--query", photos[1], "--format", "yolo", "--overwrite")
+    assert run(*words, supports=drawn.masks(tmp_path / "m")).code == 0  # the same classes
     (tmp_path / "m" / "names.txt").write_text("dog\ncat\n")
-    words = ("--query", photos[2], "--format", "yolo", "--overwrite")
     assert "was made with other classes" in run(*words, supports=tmp_path / "m").error
 
 

@@ -34,9 +34,6 @@ def test_net_names_the_networks(name: str) -> None:
         config_path("split0", "pascal", name, "/models/my--net")
     with pytest.raises(UserError, match="too long for the name of a run"):
         config_path("split0", "pascal", name, "/models" + "/folder" * 40)
-
-
-def test_a_variant_reads_names_with_every_network() -> None:
     for net in (None, "/models/sam3"):
         config = read_config(config_path("split0", "coco", "sam3_words", net))
         assert config.model.words == "names" and config.model.reads_names and config.model.swap

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from tests.formats.brought import AREAS, CAT, DOG, photo, region
+from tests.formats.drawn import AREAS, CAT, DOG, photo, region
 from util.data.images.read import read_image, read_mask, read_region
 from util.errors import UserError
 from util.predict.supports import parse_support, support_from_arrays, supports_in
@@ -68,14 +68,12 @@ def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
     assert all(np.array_equal(label, INSIDE) for label in labels)
 
 
-@pytest.mark.parametrize(
-    "mask", [INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255]
-)
-def test_arrays_and_tensors_are_read_alike(tmp_path: Path, mask: np.ndarray) -> None:
+def test_arrays_and_tensors_are_read_alike(tmp_path: Path) -> None:
     image = read_image(photo(tmp_path / "p0.jpg"))
-    wanted = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
-    for given in (mask, torch.from_numpy(mask)):
-        assert np.array_equal(support_from_arrays(image, given).label, wanted)
+    for mask in (INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255):
+        wanted = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
+        for given in (mask, torch.from_numpy(mask)):
+            assert np.array_equal(support_from_arrays(image, given).label, wanted)
 
 
 def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> None:
@@ -98,12 +96,9 @@ def test_a_mask_without_a_meaning_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"p0\.png: holds the values \[1, 2\] beside 0; is it of class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
-
-
-def test_class_ids_of_a_palette_that_a_program_sorted_are_refused(tmp_path: Path) -> None:
-    _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK).save(tmp_path / "p0.png")
+    _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK).save(mask)
     with pytest.raises(UserError, match=r"p0\.png: a program has sorted the palette"):
-        read_mask(tmp_path / "p0.png")
+        read_mask(mask)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +109,11 @@ def test_class_ids_of_a_palette_that_a_program_sorted_are_refused(tmp_path: Path
         (".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
     ],
 )
-def test_a_file_of_names_says_what_values_mean(tmp_path: Path, suffix, file, names, values, unknown) -> None:
+def test_a_file_of_names_says_what_values_mean(tmp_path: Path, capsys, suffix, file, names, values, unknown) -> None:
     path, mask = photo(tmp_path / "images/p0.jpg"), tmp_path / f"masks/p0{suffix}"
     mask.parent.mkdir()
     ids = np.array([0, *values, unknown], np.uint8)[region(CAT, DOG, (0, 0, 4, 4))]
-    Image.fromarray(ids).save(mask)
+    Image.fromarray(ids).save(mask), Image.fromarray(ids).save(mask.with_stem("p1"))
     (mask.parent / "._p0.png").write_bytes(b"\0\5"), (mask.parent / ".ipynb_checkpoints").mkdir()
     (tmp_path / file).write_text("\n".join(names))
     listed, categories = supports_in([str(tmp_path)])
@@ -127,12 +122,5 @@ def test_a_file_of_names_says_what_values_mean(tmp_path: Path, suffix, file, nam
     plan = from_masks(Namespace(images=path.parent, masks=mask.parent, classes=tmp_path / file))
     run_jobs(plan, tmp_path / "out", skip_bad=False)
     made = read_mask(tmp_path / "out/masks/p0.png")
+    assert "without a photo: 1 masks, such as p1" in capsys.readouterr().err
     assert plan.classes == ["cat", "dog"] and [(made == v).sum() for v in (1, 2, 255)] == [*AREAS.values(), 16]
-
-
-def test_masks_without_a_photo_are_said(tmp_path: Path, capsys) -> None:
-    photo(tmp_path / "images/p0.jpg"), (tmp_path / "masks").mkdir()
-    for name in ("p0.png", "p1.png"):
-        Image.fromarray(INSIDE).save(tmp_path / "masks" / name)
-    assert len(supports_in([str(tmp_path)])[0]) == 1
-    assert "without a photo: 1 masks, such as p1.png" in capsys.readouterr().err

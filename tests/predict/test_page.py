@@ -18,8 +18,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.evaluate.calibration import Calibration
 from util.formats import coco, labelme, yolo
-from util.page.marks import Mark, drawn
-from util.page.photo import mask_at
+from util.page.photo import Mark, drawn, mask_at
 from util.page.server import Handler, Server
 from util.page.session import Session
 from util.predict import Prediction, Segmenter
@@ -27,6 +26,7 @@ from util.predict.results import FORMATS, Results
 from util.predict.supports import supports_in
 
 SHAPE = (40, 60)
+EMPTY = np.zeros(SHAPE, np.uint8)
 BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}
 
 
@@ -94,16 +94,18 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
 
 
 def test_each_tool_marks_the_pixels_that_it_covers() -> None:
-    def label(tool: str, radius: float, *points: list[float], value: int = 1) -> np.ndarray:
-        return drawn(np.zeros(SHAPE, np.uint8), [Mark(tool, value, radius, [*points])])
+    def label(tool: str, radius: float, *points: list[float], on: np.ndarray = EMPTY) -> np.ndarray:
+        return drawn(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
 
-    box = label("box", 2, [30, 20], [10, 5])
-    assert box.sum() == 15 * 20 and box[5, 10] == box[19, 29] == 1
-    assert (drawn(box, [Mark("outline", 2, 0, [[0, 0], [4, 0], [4, 3], [0, 3]])]) == 2).sum() == 12
-    assert not drawn(box, [Mark("eraser", 1, 30, [[20, 12]])]).any()
-    brush, point = label("brush", 3, [10, 20], [40, 20]), label("point", 2, [30, 20], value=2)
+    box, brush, point = (
+        label("box", 2, [30, 20], [10, 5]),
+        label("brush", 3, [10, 20], [40, 20]),
+        label("point", 2, [30, 20]),
+    )
+    assert box.sum() == 15 * 20 and box[5, 10] == box[19, 29] == 1 and not label("eraser", 30, [20, 12], on=box).any()
+    assert label("outline", 0, [0, 0], [4, 0], [4, 3], [0, 3]).sum() == 12
     assert brush[20, 10:41].all() and brush[18, 25] and not brush[30].any()
-    assert point[20, 30] == 2 and point[20, 35] == 255 and point[20, 45] == 0
+    assert [point[20, 30], point[20, 35], point[20, 45]] == [1, 255, 0]
 
 
 @pytest.mark.parametrize("offset", [None, 1.5])
@@ -163,47 +165,38 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
     assert [mark["tool"] for mark in scene["marks"]] == ["box"] and (scene["width"], scene["height"]) == own.shape[::-1]
     assert page.do("segment").startswith("0 of 0")
     page.do("draw", photo="coins_2.jpg", marks=[], before=0)
-    assert (read_mask(out / "coins_2_mask.png") == own).all() and page.row("coins_2.jpg")["verdicts"] == {
-        "coin": "accepted"
-    }
+    assert (read_mask(out / "coins_2_mask.png") == own).all()
+    assert page.row("coins_2.jpg")["verdicts"] == {"coin": "accepted"}
     for picture in ("thumb", "picture", "layer"):
         assert page.get(f"{picture}?photo=coins_3.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
 
 
-def test_annotations_become_marked_photos(start: Callable[[], Page], marked: dict[str, str], tmp_path: Path) -> None:
-    page, photo = start(), Path(marked["coco"].partition(":")[0])
+def test_annotations_become_marked_photos(start, marked: dict[str, str], photos: list[Path], tmp_path: Path) -> None:
+    page, photo, out = start(), Path(marked["coco"].partition(":")[0]), tmp_path / "out" / "marked"
     shutil.copy(photo, tmp_path / "marked.png")
     content = json.loads(photo.with_name("polygon.json").read_text())
     content["shapes"].append({"label": "stray", "shape_type": "point", "points": [[1, 1]]})
-    (tmp_path / "own.json").write_text(json.dumps(content))
-    assert page.do("annotations", path=str(tmp_path / "own.json")) == (
-        f"1 marked photo(s); {tmp_path / 'own.json'}: left out: shapes of the kind 'point' (1)"
-    )
-    assert page.row("marked.png")["marked"] and page.get("state?since=-1")["classes"][0][0] == "cat"
-    page.do("rename_class", value=1, name="dog")
-    assert (tmp_path / "out/marked/names.txt").read_text() == "dog\n"
-    page.do("draw", photo="marked.png", marks=[{**BOX, "points": [[0, 0], [5, 5]]}], before=0)
-    assert read_mask(tmp_path / "out/marked/masks/marked.png")[2, 2] == 1
-    page.do("mark", photo="marked.png")
-    assert not page.row("marked.png")["marked"]
-
-
-def test_an_import_wins_over_a_slider_and_undo_over_a_mark(start, marked, photos: list[Path], tmp_path: Path) -> None:
-    page, photo = start(), Path(marked["coco"].partition(":")[0])
-    for path in (photo, *photos[:2]):
+    (own := tmp_path / "own.json").write_text(json.dumps(content))
+    for path in (tmp_path / "marked.png", *photos[:2]):
         page.do("open", path=str(path))
     page.do("add_class", name="cat")
     page.draw(photos[0].name, BOX)
     assert page.do("segment").startswith("2 of 2")
-    page.do("slide", threshold=0.4, min_score=None)
+    page.do("slide", threshold=0.4, min_score=None)  # an import wins over it
     assert "name a file or folder" in page.do("annotations", path=" ")
-    assert "1 marked" in page.do("annotations", path=str(photo.with_name("polygon.json")))
+    note = f"1 marked photo(s); {own}: left out: shapes of the kind 'point' (1)"
+    assert page.do("annotations", path=str(own)) == note and page.row("marked.png")["marked"]
     with Image.open(photo.with_name("index.png")) as truth:
-        assert np.array_equal(read_mask(tmp_path / "out/marked/masks/marked.png") == 1, np.asarray(truth) == 1)
+        assert np.array_equal(read_mask(out / "masks/marked.png") == 1, np.asarray(truth) == 1)
     page.do("add_class", name="C+")
     assert "those of 'C+'" in page.do("add_class", name="C#")
-    page.draw(photos[0].name)
-    assert not page.row(photos[0].name)["marked"]
+    page.do("rename_class", value=1, name="dog")
+    assert (out / "names.txt").read_text() == "dog\nC+\n"
+    page.draw("marked.png", {**BOX, "points": [[0, 0], [5, 5]]})
+    assert read_mask(out / "masks/marked.png")[2, 2] == 1
+    page.do("mark", photo="marked.png")
+    page.draw(photos[0].name)  # all is undone
+    assert not (page.row("marked.png")["marked"] or page.row(photos[0].name)["marked"])
 
 
 def test_results_of_predict_are_gone_on_with(start, predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
@@ -220,9 +213,8 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
     assert "takes no --query" in predict("--config", baseline, "--serve", "--query", "x").error
     page, folder = start(), tmp_path / "photos"
     folder.mkdir()
-    assert "no such photo or folder" in page.do("open", path="nowhere") and "no photo" in page.do(
-        "open", path=str(folder)
-    )
+    assert "no such photo or folder" in page.do("open", path="nowhere")
+    assert "no photo" in page.do("open", path=str(folder))
     Image.new("RGB", (60, 44)).save(folder / "new.png")
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
     assert "2 photo(s)" in page.do("open", path=str(folder))

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +10,7 @@ from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
 from util.evaluate.edges import without_specks
 from util.files import read_json
-from util.formats.shapes import TOLERANCE, decoded, polygons_of
+from util.formats.shapes import decoded
 from util.predict import Prediction
 from util.predict.prediction import Decision
 
@@ -55,13 +54,3 @@ def test_specks_are_dropped_and_small_holes_filled() -> None:
     out = without_specks(mask)
     assert (out[20:23, 20:23] == 1).all() and not out[2:4, 70:72].any() and (out[20:30, 60:70] == 1).all()
     assert (out[30:34, 30:34] == 2).all() and not out[36:48, 36:48].any()
-
-
-def test_an_outline_is_painted_right_by_cut_coordinates() -> None:
-    y, x = np.mgrid[:90, :120]
-    mask = (((x - 60) / 40) ** 2 + ((y - 40) / 25) ** 2 < 1) & ~(((x - 60) ** 2 + (y - 40) ** 2) < 60)
-    for tolerance, least in ((0.0, 1.0), (TOLERANCE, 0.99)):
-        painted = np.zeros(mask.shape, np.uint8)
-        for polygon in polygons_of(mask, tolerance):
-            cv2.fillPoly(painted, [polygon.astype(np.int32)], 1)
-        assert (mask & (painted > 0)).sum() >= least * (mask | (painted > 0)).sum()

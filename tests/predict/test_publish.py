@@ -1,5 +1,6 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
 from util.predict import Segmenter
 
 
-def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
+def test_a_published_folder_is_the_checkpoint(predict, make_checkpoint, tmp_path: Path) -> None:
+    weights = Path(shutil.copy(make_checkpoint(), tmp_path / "weights.pth"))
     folder = tmp_path / "published"
     assert predict("publish", "--checkpoint", weights, "--out", folder).code == 0
     before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model

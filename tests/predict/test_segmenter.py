@@ -12,13 +12,11 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
-from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
 from util.predict import Segmenter
 from util.predict.encoded_class import text_of
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
-from util.predict.regions import BOXED
-from util.predict.supports import Support, parse_support
+from util.predict.supports import BOXED, Support, parse_support
 
 
 @pytest.fixture
@@ -41,33 +39,19 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     hook.remove()
 
 
-def test_a_model_of_one_shot_averages_the_logits_of_its_supports(empty_segmenter, supports) -> None:
+def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
+    """Logits, and evidence on presence; every class has those of its own supports."""
     query = torch.rand(2, 3, 33, 33) * 255
-    margins = []
-    for shots in (supports[:1], supports[1:2], supports[:2]):
+    margins, evidence = [], []
+    for classes in ([supports[:1]], [supports[1:2]], [supports[1:2], supports[:2]]):
         segmenter = empty_segmenter()
-        segmenter.add("cat", shots)
-        margins.append(segmenter.scores(query)[0])
-    assert torch.allclose(margins[2], (margins[0] + margins[1]) / 2, atol=1e-4)
-
-
-def test_the_presence_of_every_class_is_of_its_own_supports(empty_segmenter, supports, photos) -> None:
-    """Sym-Net of one shot: a class with two supports has the mean of their evidence."""
-
-    def presence(classes: dict[str, list[Support]]) -> list[float]:
-        segmenter = empty_segmenter()
-        segmenter.calibration = Calibration(
-            FORMAT, "", "", "", 1.0, 0.0, [0.0] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0], 0.1, 0.5
-        )
-        for name, shots in classes.items():
-            segmenter.add(name, shots)
-        found = segmenter(photos[2]).presence
-        assert found is not None
-        return [float(np.log(p / (1 - p))) for p in found]
-
-    (first,), (second,) = presence({"cat": supports[:1]}), presence({"cat": supports[1:2]})
-    both = presence({"dog": supports[1:2], "cat": supports[:2]})
-    assert both == pytest.approx([second, (first + second) / 2], abs=1e-4) and first != pytest.approx(second, abs=1e-3)
+        for number, shots in enumerate(classes):
+            segmenter.add(f"class {number}", shots)
+        of_query = segmenter.scores(query)
+        margins.append(of_query[0]), evidence.append(of_query[1])
+    for first, second, both in (margins, evidence):
+        assert torch.allclose(both, torch.cat([second, (first + second) / 2], 1), atol=1e-4)
+        assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_checkpoint, supports, photos) -> None:
@@ -111,15 +95,12 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None
     for wrong, mend in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
         with pytest.raises(UserError, match=mend):
             segmenter(wrong)
+    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
+    notes = Segmenter(None, classes, config=baseline).notes  # of small objects
+    assert [note.partition(":")[0] for note in notes] == ["box=9,9,13,13"]
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
-
-
-def test_a_note_says_that_objects_are_small(baseline: Path, photos) -> None:
-    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
-    segmenter = Segmenter(None, classes, config=baseline)
-    assert [note.partition(":")[0] for note in segmenter.notes] == ["box=9,9,13,13"]
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
@@ -148,12 +129,16 @@ def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -
     assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is
 
 
-def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_path: Path) -> None:
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, drawn_support: str, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
     words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
-    context = empty_segmenter().model.context
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (known,), context = segmenter.classes, segmenter.model.run.context
     table = context.vectors
+    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
+    assert segmenter.notes == [known.note] and known.class_id == 1 and np.array_equal(episode.text, 2 * [table[1]])
     mean = "so the mean text vector of mini's classes is used"
     cases = {
         CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
@@ -167,12 +152,3 @@ def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, tmp_pa
         assert np.allclose(found, vector, atol=1e-6) and note in line, name
     assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
     assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
-
-
-def test_a_segmenter_passes_the_vector_on(empty_segmenter, drawn_support: str) -> None:
-    segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
-    (known,) = segmenter.classes
-    assert segmenter.notes == [known.note] and known.class_id == 1
-    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
-    assert np.array_equal(episode.text, 2 * [segmenter.model.context.vectors[1]])

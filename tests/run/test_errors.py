@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -31,48 +32,50 @@ def errors(*processes: spawned.Spawned) -> list[str]:
     return [line for line in said.split("\n") if line.startswith("error: ")]
 
 
-def loadable(tmp_path: Path) -> int:
+@pytest.fixture
+def last(tmp_path: Path) -> Path:
+    """Return the path of the training's last checkpoint."""
+    return tmp_path / "runs/tiny/meta/last.pth"
+
+
+def loadable(last: Path) -> int:
     """Return the step of the last checkpoint, whose weights must be finite."""
-    content = checkpoint.read(tmp_path / "runs/tiny/meta/last.pth")
+    content = checkpoint.read(last)
     assert all(w.isfinite().all() for w in content["weights"].values())
     return content["progress"]["step"]
 
 
 @pytest.mark.process
-def test_a_loader_process_that_is_killed(long, tmp_path: Path) -> None:
+def test_a_loader_process_that_is_killed(long, last: Path) -> None:
     training = spawned.start("train.py", long(data={"workers": 1}))
-    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, training)
+    spawned.wait_for(last.exists, training)
     children = Path(f"/proc/{training.process.pid}/task/{training.process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     assert training.code == 2
     (line,) = errors(training)
-    assert "a loader process was killed" in line and "data.workers" in line and loadable(tmp_path)
+    assert "a loader process was killed" in line and "data.workers" in line and loadable(last)
 
 
 @pytest.mark.process
-def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, tmp_path: Path, mini_root: Path) -> None:
+def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, last: Path, tmp_path: Path, mini_root: Path) -> None:
     """Met by one of two processes: it names the photo, the other ends too."""
-    path = long(data={"images": str(tmp_path / "photos"), "workers": 1, "decoded_gib": 0})
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for photo in (mini_root / "JPEGImages").iterdir():
-        (photos / photo.name).write_bytes(photo.read_bytes())
+    photos = shutil.copytree(mini_root / "JPEGImages", tmp_path / "photos")
+    path = long(data={"images": str(photos), "workers": 1, "decoded_gib": 0})
     load_index(read_config(path).data, "train", progress=False)
     ranks = spawned.start_ranks(2, "train.py", path)
-    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, *ranks)
+    spawned.wait_for(last.exists, *ranks)
     for photo in photos.iterdir():
         photo.write_bytes(b"no photo")
     assert [r.code for r in ranks] == [2, 2]
     lines = errors(*ranks)
-    assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(tmp_path)
+    assert lines and all(str(photos) in line and "damaged" in line for line in lines) and loadable(last)
 
 
-def test_a_loss_that_is_not_finite(long, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite(long, last: Path) -> None:
     config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}))
     with pytest.raises(UserError, match=r"^step .*not finite.*learning rate"):
         train_meta(config, resume=False, overwrite=False)
-    last = tmp_path / "runs/tiny/meta/last.pth"
-    assert not last.exists() or loadable(tmp_path)
+    assert not last.exists() or loadable(last)
 
 
 def little_memory() -> None:
@@ -90,13 +93,12 @@ def test_no_memory_left(long, tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_two_runs_at_once_into_one_folder(long, tmp_path: Path) -> None:
+def test_two_runs_at_once_into_one_folder(long, last: Path) -> None:
     path = long()
     first = spawned.start("train.py", path)
-    spawned.wait_for((tmp_path / "runs/tiny/meta/.lock").exists, first)
-    spawned.wait_for((tmp_path / "runs/tiny/meta/last.pth").exists, first)
+    spawned.wait_for(last.exists, first)
     for overwrite, said in ((True, "another run is writing here"), (False, "--resume")):
         with pytest.raises(UserError, match=said):
             train_meta(read_config(path), resume=False, overwrite=overwrite)
     first.signal(signal.SIGINT)
-    assert first.code == 130 and loadable(tmp_path)
+    assert first.code == 130 and loadable(last)

@@ -1,16 +1,108 @@
-"""prepare_network: the network itself on its device, at a precision, compiled or not, with the same results."""
+"""Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.config.read import read_config
-from util.errors import UserError
-from util.run.network import PreparedNetwork, build_model, check_finite, prepare_network
+from util.errors import PeerLost, UserError
+from util.run import device
+from util.run.network import build_model, check_finite, prepare_network
+from util.run.processes import as_user_error, join
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def a_card(monkeypatch, capability: tuple[int, int], kernels: str = "sm_75 sm_80 sm_90 compute_90") -> None:
+    """Let torch say that it has kernels for some cards, and that there is one of a compute capability."""
+    facts = {"is_available": True, "device_count": 1, "get_device_name": "Card", "get_device_capability": capability}
+    facts |= {"get_arch_list": kernels.split(), "set_device": None}
+    for name, value in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    device.fast_bf16.cache_clear()
+
+
+def no_card(monkeypatch, reason: str) -> None:
+    def init() -> None:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # NVML counts cards that the driver cannot serve
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+
+
+def test_a_card_that_torch_cannot_use_is_named_with_its_reason(monkeypatch, caplog) -> None:
+    no_card(monkeypatch, "The NVIDIA driver on your system is too old (found version 11040).")
+    assert device.pick_device("auto") == CPU and "too old" in caplog.text
+    with pytest.raises(UserError, match=r"run.device = cuda: .*too old"):
+        device.pick_device("cuda")
+    no_card(monkeypatch, "Found no NVIDIA driver on your system.")
+    caplog.clear()
+    assert device.pick_device("auto") == CPU and not caplog.text
+
+
+def test_a_card_needs_kernels(monkeypatch, caplog) -> None:
+    for capability in ((7, 5), (8, 6), (12, 0)):
+        a_card(monkeypatch, capability)
+        assert device.pick_device("auto") == GPU
+    for capability in ((6, 1), (7, 0)):
+        a_card(monkeypatch, capability)
+        assert device.pick_device("auto") == CPU and f"{capability[0]}.{capability[1]}" in caplog.text
+        with pytest.raises(UserError, match=r"no kernels for Card .*README"):
+            device.pick_device("cuda:0")
+    a_card(monkeypatch, (12, 0), "sm_90")  # kernels of another major version, and none to compile
+    assert device.gpu_problem()
+
+
+def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="cuda:0 is one GPU for 2 processes"), join("cuda:0", ""):
+        pass
+
+
+NCCL = distributed.DistBackendError
+ERRORS = [
+    (NCCL("NCCL error: invalid usage. Last error: Duplicate GPU detected : rank 0 and rank 1"), "Duplicate GPU"),
+    (NCCL("ncclSystemError: Last error: Bootstrap : no socket interface found"), "NCCL_SOCKET_IFNAME"),
+    (NCCL("ncclUnhandledCudaError. Last error: CUDA driver version is insufficient"), "driver version is"),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "out of memory.*; lower it"),
+    (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory.*; lower it"),
+]
+
+
+LOST = [
+    NCCL("ncclRemoteError: a call failed possibly due to a network error or a remote process exiting prematurely"),
+    distributed.DistNetworkError("The client socket has timed out"),
+    RuntimeError("[../gloo/transport/tcp/pair.cc] Connection closed by peer"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), [*ERRORS, *((error, "another process") for error in LOST)])
+def test_errors_of_the_machine_are_a_line_of_their_own(error: Exception, said: str) -> None:
+    with pytest.raises(UserError, match=said) as raised, as_user_error("it"):
+        raise error
+    assert type(raised.value) is (PeerLost if error in LOST else UserError)
+
+
+def test_float32_is_not_tf32_and_auto_is_what_the_device_computes(monkeypatch, caplog) -> None:
+    a_card(monkeypatch, (8, 0))
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    for asked, want in (("tf32", "tf32"), ("float32", "float32"), ("auto", "bf16"), ("fp16", "fp16")):
+        assert device.take_precision(asked, GPU) == want
+        assert all(flag.allow_tf32 == (want == "tf32") for flag in flags)
+    assert not caplog.text
+    a_card(monkeypatch, (7, 5))
+    assert device.take_precision("auto", GPU) == "float32"
+    assert device.take_precision("bf16", GPU) == "bf16" and "fp16 is faster" in caplog.text
+    assert device.take_precision("tf32", CPU) == "float32"
+    device.fast_bf16.cache_clear()
+
+
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
@@ -45,18 +137,6 @@ def batch() -> LabelledImages:
     return LabelledImages(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(5))
 
 
-def compiled(network: nn.Module, batch: LabelledImages) -> PreparedNetwork:
-    """Return the network compiled for a batch; skips the test where the machine cannot compile."""
-    prepared = prepare_network(network, CPU, compile=True)
-    try:
-        prepared.network(batch)
-    except Exception as error:
-        if "Compiler" in f"{type(error).__name__} {error}":
-            pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
-        raise
-    return prepared
-
-
 def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: LabelledImages) -> None:
     network = Tiny()
     full, half = prepare_network(network, CPU), prepare_network(network, CPU, "bf16")
@@ -84,7 +164,13 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
 
     monkeypatch.setattr(config.cpp, "vec_isa_ok", True)  # without programs that try the processor, which take seconds
     plain, network = Tiny(), Tiny()
-    prepared = compiled(network, batch)
+    prepared = prepare_network(network, CPU, compile=True)
+    try:
+        prepared.network(batch)
+    except Exception as error:
+        if "Compiler" in f"{type(error).__name__} {error}":
+            pytest.skip(f"no working compiler: {str(error).splitlines()[0]}")
+        raise
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert network.state_dict().keys() == plain.state_dict().keys()
     ours, expected = prepared.network(batch), plain(batch)

@@ -75,13 +75,11 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     assert len({(image.numpy().tobytes(), classes.tobytes()) for image, classes in drawn}) == 2
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("meta_stage.views=null",), r"meta_stage.cache_gib .*: set meta_stage.views"),
-        (("model.encoder.learn.parts=[4]",), "meta_stage.views has no effect: SCCAN's encoder learns"),
-    ],
-)
-def test_settings_that_cannot_keep_features_are_refused(config, overrides: tuple[str, ...], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        train_meta(config("refused", *overrides, model="sccan", cache_gib=1.0), resume=False, overwrite=False)
+REFUSED = {"meta_stage.views=null": r"meta_stage.cache_gib .*: set meta_stage.views"}
+REFUSED |= {"model.encoder.learn.parts=[4]": "meta_stage.views has no effect: SCCAN's encoder learns"}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_settings_that_cannot_keep_features_are_refused(config, override: str) -> None:
+    with pytest.raises(UserError, match=REFUSED[override]):
+        train_meta(config("refused", override, model="sccan", cache_gib=1.0), resume=False, overwrite=False)

@@ -19,15 +19,8 @@ pytestmark = [pytest.mark.process, pytest.mark.train]
 
 KILLS, MAX_STEPS = 10, 3
 LONGEST_WAIT = 0.1  # seconds
-STAGE = {
-    "epochs": 2,
-    "epoch_length": 72,
-    "validate_every": 1,
-    "validate_midway": True,
-    "validate_episodes": 4,
-    "save_minutes": 0.0,
-    "ema_decay": 0.9,
-}
+STAGE = {"epochs": 2, "epoch_length": 72, "validate_every": 1, "validate_midway": True, "validate_episodes": 4}
+STAGE |= {"save_minutes": 0.0, "ema_decay": 0.9}
 
 
 def saves(folder: Path) -> int | None:
@@ -58,15 +51,11 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
     (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
     (folder / LAST).write_bytes(part)
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
-    whole, resumed = (checkpoint.read(f / LAST) for f in (unbroken, folder))
-    assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])
-    assert whole["progress"]["history"] == resumed["progress"]["history"]
-    assert all(torch.equal(a, b) for a, b in zip(*(best_weights(f) for f in (unbroken, folder))))
+    for name in (LAST, BEST):
+        whole, resumed = (checkpoint.read(f / name) for f in (unbroken, folder))
+        assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])
+        assert whole["progress"]["history"] == resumed["progress"]["history"]
     assert json.loads((folder / METRICS).read_text())["finished"]
-
-
-def best_weights(folder: Path) -> list[torch.Tensor]:
-    return list(checkpoint.read(folder / BEST)["weights"].values())
 
 
 def test_one_file_under_both_names_is_never_written_in_place(tmp_path: Path) -> None:

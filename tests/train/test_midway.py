@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,20 +64,13 @@ class Numbers(Dataset):
 
 
 class Run:
-    """A training of ``Line`` or another network in a folder, the steps at which it was validated, and its files."""
+    """A training of ``Line`` in a folder, the steps at which it was validated, and its files."""
 
-    def __init__(
-        self,
-        folder: Path,
-        score: Callable[[int], float],
-        end: float = float("inf"),
-        network: type[Trainable] = Line,
-        **stage: Any,
-    ):
+    def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
         self.folder, self.validated, self.score = folder, [], score
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
-        schedule, net = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage"), network()
+        schedule, net = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage"), Line()
         state = {"stage": "meta", "config": {}, "data": "numbers", "schedule": asdict(schedule)}
         optimizers = build_optimizers(net.param_groups(), settings.optimizers)
         prepared, ema = prepare_network(net, WORLD.device), EMA(net, settings.ema_decay)
@@ -90,15 +84,10 @@ class Run:
 
     def fit(self) -> Run:
         """Train to the end, or to where it stops."""
-        try:
-            done, steps = self.training.progress.step, self.training.schedule.steps
-            numbers = training_numbers(done, steps, BATCH, 0, 1, 1)
-            validate = self._validate if self.training.stage.validate_every else None
+        numbers = training_numbers(self.training.progress.step, self.training.schedule.steps, BATCH, 0, 1, 1)
+        validate = self._validate if self.training.stage.validate_every else None
+        with closing(self.training.folder), suppress(Stopped):
             train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
-        except Stopped:
-            pass
-        finally:
-            self.training.folder.close()
         return self
 
     def resume(self) -> Run:
@@ -115,10 +104,15 @@ class Run:
 
 
 def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path) -> None:
+    """The last checkpoint holds the moving average beside the weights."""
     run = Run(tmp_path, float).fit()
     assert run.validated == EVERY
     epochs = [(r["epoch"], r["step"], "losses" in r) for r in run.record["epochs"]]
     assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
+    content, average = checkpoint.read(run.folder / LAST), run.training.ema.average
+    assert not torch.equal(content["weights"]["layer.weight"], average["layer.weight"])
+    assert torch.equal(checkpoint.weights_of(content)["layer.weight"], average["layer.weight"])
+    assert checkpoint.read(run.folder / BEST)["finished"] and "ema" not in checkpoint.read(run.folder / BEST)
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
@@ -158,14 +152,6 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, b
     assert second.record == unbroken.record and second.weights(LAST) == unbroken.weights(LAST)
 
 
-def test_the_last_checkpoint_holds_the_moving_average_too(tmp_path: Path) -> None:
-    run = Run(tmp_path, float).fit()
-    content, average = checkpoint.read(run.folder / LAST), run.training.ema.average
-    assert not torch.equal(content["weights"]["layer.weight"], average["layer.weight"])
-    assert torch.equal(checkpoint.weights_of(content)["layer.weight"], average["layer.weight"])
-    assert checkpoint.read(run.folder / BEST)["finished"] and "ema" not in checkpoint.read(run.folder / BEST)
-
-
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
 def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
     scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}
@@ -186,3 +172,14 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     assert second.record == unbroken.record
     assert second.record["best"] == {"score": 5, "epoch": 2.5}
     assert all(second.weights(name) == unbroken.weights(name) for name in (BEST, LAST))
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
+    restored = signal.signal(signal.SIGHUP, before)
+    try:
+        with hooks.Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.requested == (before != signal.SIG_IGN) and signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, restored)

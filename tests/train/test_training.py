@@ -22,7 +22,7 @@ from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
 from util.train import hooks, stages
-from util.train.optim import EMA, StepSchedule
+from util.train.optim import EMA, WARM_UP, StepSchedule
 from util.train.trainer import optimiser_step
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
@@ -33,30 +33,15 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read(path)["weights"]
 
 
-def base_checkpoint(path: Path) -> None:
-    """Write a base-stage checkpoint of random weights where the meta stage of a config looks for it."""
-    config = read_config(path)
-    folder = Run(config).folder("base")
-    folder.mkdir(parents=True)
-    weights = build_model(config, text_width=300).base_stage().state_dict()
-    checkpoint.save(folder / BEST, {"stage": "base", "config": to_dict(config), "weights": weights})
-
-
-def test_missing_data_name_the_command_that_makes_them(mini_yaml) -> None:
+def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
     with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*prepare.py mini --out nowhere"):
         load_index(config.data, "train")
-
-
-def test_a_missing_base_stage_names_the_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
-    monkeypatch.setattr(stages, "meta_stage_data", lambda *_: pytest.fail("photos were read"))
+    for name in ("meta_stage_data", "base_stage_data"):
+        monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
     with pytest.raises(UserError, match=rf"base/best.pth: the base stage's .* python train_base.py {path}"):
         stages.train_meta(read_config(path), resume=False, overwrite=False)
-
-
-def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatch) -> None:
-    monkeypatch.setattr(stages, "base_stage_data", lambda *_: pytest.fail("photos were read"))
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(UserError, match=r"gone.pth: these weights do not exist; .*initmodel/README.md .* NET=lite0"):
         stages.train_base(config, resume=False, overwrite=False)
@@ -66,9 +51,12 @@ def test_missing_imagenet_weights_say_where_they_come_from(mini_yaml, monkeypatc
 
 
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
-    base_checkpoint(path := mini_yaml())
+    config = read_config(path := mini_yaml())
+    weights = build_model(config, text_width=300).base_stage().state_dict()
+    content = {"stage": "base", "config": to_dict(config), "weights": weights}
+    checkpoint.save(Run(config).folder("base") / BEST, content)
     changed = Run(read_config(path, ["base_stage.epochs=3"]))
-    with pytest.raises(UserError, match=r"best.pth: .* base_stage.epochs = 1, now 3"):
+    with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
     network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 
@@ -96,6 +84,22 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
         assert torch.allclose(a[name].float(), b[name].float(), rtol=1e-2, atol=2e-4), name
     for alone, shared in zip(first[1:], second[1:]):
         assert shared["validation"]["all_foreground"] == alone["validation"]["all_foreground"]
+
+
+def test_the_average_decays_and_weights_are_restored() -> None:
+    """Of those that learn alone."""
+    network, expected = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)), 0.0
+    network[1].requires_grad_(False).weight.data.zero_()
+    network[0].weight.data.zero_()
+    average = EMA(network, decay=0.9)
+    for step in range(1, 200):
+        network[0].weight.data.fill_(float(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (WARM_UP + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert torch.allclose(network[0].weight, torch.full((1, 2), expected)) and not network[1].weight.any()
+    assert network[0].weight[0, 0].item() == 199.0
 
 
 def test_accumulated_parts_cover_the_same_episodes():

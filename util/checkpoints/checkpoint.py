@@ -45,7 +45,6 @@ HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
-MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser stores for each trained weight
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
 
@@ -105,7 +104,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        content = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_archive(path)
+        content = _stored(path)
     except Exception as error:  # torch raises many kinds for damaged files
         found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
         said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
@@ -129,8 +128,13 @@ class _Foreign:
     __setstate__ = __init__
 
 
-def _read_archive(path: Path) -> Any:
-    """Return what torch reads, with a ``_Foreign`` in place of objects that it refuses, such as NumPy's numbers."""
+def _stored(path: Path) -> Any:
+    """Return what a file holds, with a ``_Foreign`` in place of objects that torch refuses, such as NumPy's numbers."""
+    if path.suffix == SAFETENSORS:
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata() or {}
+        return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:  # torch compares no checksums
             if (damaged := archive.testzip()) is not None:
@@ -146,12 +150,6 @@ def _read_archive(path: Path) -> Any:
                 raise
             module, _, name = found[1].rpartition(".")
             kinds[found[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as file:
-        weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
 
 
 # --- what a file says ------------------------------------------------------------------------------------------------
@@ -170,9 +168,8 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in HELD_BY:
         if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
             return {**held, **content.get("ema", {})} if is_own(content) else held
-    state = {
-        str(k).replace("_orig_mod.", ""): v for k, v in content.items() if isinstance(v, Tensor)
-    }  # torch.compile's
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # torch.compile's
     while published_layout(state) is None:
         most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
         if most is None:
@@ -190,16 +187,10 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if not is_own(content):
         return []
     config, schedule, stage = content["config"], content.get("schedule", {}), content["stage"]
-    facts = {
-        "stage": stage,
-        "step": content.get("progress", {}).get("step"),
-        "steps": schedule.get("steps"),
-        "batch": schedule.get("batch"),
-        "size": config[f"{stage}_stage"].get("size") or config["data"]["size"],
-        "seed": config["run"]["seed"],
-        "list": content.get("data"),
-        "settings": config[f"{stage}_stage"],
-    }
+    facts = {"stage": stage, "step": content.get("progress", {}).get("step")}
+    facts |= {"steps": schedule.get("steps"), "batch": schedule.get("batch")}
+    facts |= {"size": config[f"{stage}_stage"].get("size") or config["data"]["size"], "seed": config["run"]["seed"]}
+    facts |= {"list": content.get("data"), "settings": config[f"{stage}_stage"]}
     return [*content.get("base", []), facts]
 
 
@@ -294,26 +285,15 @@ def taken(folders: Iterable[Path]) -> int:
 
 
 class Stored(NamedTuple):
-    """The bytes of a network in training."""
+    """The bytes of a stage's checkpoints."""
 
-    weights: int
-    beside: int  # what optimisers and EMA keep
-    average: int = 0  # the EMA
+    remain: int  # of a finished stage: best and last
+    most: int  # at a time: best, last, the one before, and a new one
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:
         """Return those of a stage's network."""
         learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-        numbers, average = max((MOMENTS[o.kind] for o in stage.optimizers.values()), default=0), stage.ema_decay > 0
-        weights = sum(t.nbytes for t in network.state_dict().values())
-        return cls(weights, (numbers + average) * learning, average * learning)
-
-    @property
-    def remain(self) -> int:
-        """The bytes of a finished stage's checkpoints: best and last."""
-        return 2 * self.weights + self.average
-
-    @property
-    def most(self) -> int:
-        """The most that a stage's checkpoints take at a time: best, last, the one before, and a new one."""
-        return 4 * self.weights + 3 * self.beside
+        moments = max(({"sgd": 1, "adamw": 2}[o.kind] for o in stage.optimizers.values()), default=0)
+        weights, average = sum(t.nbytes for t in network.state_dict().values()), (stage.ema_decay > 0) * learning
+        return cls(2 * weights + average, 4 * weights + 3 * (moments * learning + average))

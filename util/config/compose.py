@@ -33,11 +33,8 @@ from util.files import REPOSITORY
 
 CONFIG = REPOSITORY / "config"
 MAIN_METHOD = "symnet"  # not part of its configs' names
-DEFAULT_NET = "resnet50"  # the encoder where neither the method nor the data set's ``net`` names one
-OF_PARTS = ("for", "net", "methods")  # keys of a part beside settings; ``methods``: those that an encoder serves
 TIMM = "timm"  # the encoder's file for every network of timm
 SLASH = "--"  # in names of configs, for "/" in a network's name or path
-MAX_NAME = 240  # bytes of a config's name that file systems take
 WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
 
 
@@ -61,9 +58,9 @@ class Parts:
 
     def files(self) -> list[Path]:
         """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
-        root = self.folder.parent
+        root, data = self.folder.parent, self.folder / f"{self.folder.name}.yaml"
         encoder = [] if self.encoder is None else [root / "encoder" / f"{self.encoder}.yaml"]
-        return [root / "default.yaml", _main(self.folder), root / "model" / f"{self.method}.yaml", *encoder]
+        return [root / "default.yaml", data, root / "model" / f"{self.method}.yaml", *encoder]
 
     def entries(self) -> Iterator[Tree]:
         """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
@@ -91,11 +88,6 @@ class Parts:
 def in_names(net: str) -> str:
     """Return an encoder as names of configs and run folders have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
-
-
-def _main(folder: Path) -> Path:
-    """Return the file of a data set."""
-    return folder / f"{folder.name}.yaml"
 
 
 def _data_sets(root: Path) -> list[Path]:
@@ -173,7 +165,7 @@ def parts_of_name(path: Path) -> Parts | None:
     folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
     fold, _, name = path.stem.removeprefix(start).partition("_")
     composes = path.name.startswith(start) and path.suffix == ".yaml" and fold.isdecimal() and name
-    if not composes or not _main(folder).exists():
+    if not composes or not (folder / f"{folder.name}.yaml").exists():
         return None
     for parts in _compositions(folder, int(fold), name):
         cls = model_class(root, parts.method)
@@ -188,21 +180,17 @@ def parts_of_name(path: Path) -> Parts | None:
             raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {parts.encoder}; it takes {names}")
     if path.exists():
         return None
-    pairs = product(methods(root), (*encoders(root), None))
-    known = {
-        *(f"{start}{int(fold)}_{_words(*pair)}" for pair in pairs),
-        *(p.stem for p in folder.glob("*_split*.yaml")),
-    }
+    known = {p.stem for p in folder.glob("*_split*.yaml")}
+    known |= {f"{start}{int(fold)}_{_words(*pair)}" for pair in product(methods(root), (*encoders(root), None))}
     raise UserError(f"{_shown(path)}: no such config, nor one of a method and an encoder{nearest(path.stem, known)}")
 
 
 def config_path(
     experiment: str, dataset: str, method: str | None = None, encoder: str | None = None, root: Path | None = None
 ) -> Path:
-    """Return the path of an experiment's config, whether it is a file or composed.
+    """Return the path of the config of an experiment such as ``split0``, whether it is a file or composed.
 
     Args:
-        experiment: such as ``split0``.
         method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
         encoder: an encoder, ``timm/<name>``, or another ending of a config's name after the method, such as
             ``resnet50_plus``; default the method's, or the ``net`` of the data set.
@@ -223,7 +211,7 @@ def config_path(
         named = encoder.replace("/", SLASH)
     words = f"{_words(own, named or (default and in_names(encoder or default)))}{variant}"
     path = folder / f"{dataset}_{experiment}_{words}.yaml"
-    if named and len(path.name) > MAX_NAME:
+    if named and len(path.name) > 240:  # bytes of a name that file systems take
         raise UserError(f"NET {encoder}: too long for the name of a run; give a link, or --set model.weights=[...]")
     if default and encoder and not path.exists() and not any(_compositions(folder, 0, words)):
         near = nearest(encoder, [*map(str, encoders_of(root, own)), f"{PREFIX}<name>"])
@@ -248,14 +236,14 @@ def _default_encoder(folder: Path, method: str) -> str | None:
     cls = model_class(folder.parent, method)
     if not issubclass(cls, WithEncoder):
         return None
-    return cls.default_net or value_of(parse_file(_main(folder)), "net") or DEFAULT_NET
+    return cls.default_net or value_of(parse_file(folder / f"{folder.name}.yaml"), "net") or "resnet50"
 
 
 def experiments(root: Path) -> list[Path]:
     """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
     paths = set(root.glob("*/*_split*.yaml"))
     for folder in _data_sets(root):
-        tree = parse_file(_main(folder))
+        tree = parse_file(folder / f"{folder.name}.yaml")
         known = {key: value_of(tree, f"data.{key}") for key in ("mask_form", "fold_rule", "classes", "train_list")}
         for method in methods(root):
             if teach_base_learners(known) or not model_class(root, method).has_base_stage:
@@ -282,8 +270,8 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     low: Tree = {}
     if composed is not None and "base" not in tree:
         low = merge(_composed(composed, done), {"data": {"fold": Leaf(composed.fold, str(path))}})
-    if path.parent.name in ("model", "encoder", path.stem):
-        tree = {key: value for key, value in tree.items() if key not in OF_PARTS}
+    if path.parent.name in ("model", "encoder", path.stem):  # a part; ``methods``: those that an encoder serves
+        tree = {key: value for key, value in tree.items() if key not in ("for", "net", "methods")}
     if isinstance(bases := tree.get("base"), Leaf):
         for base in bases.value if isinstance(bases.value, list) else [bases.value]:
             low = merge(low, read_tree(path.parent / str(base), done))

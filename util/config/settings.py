@@ -21,10 +21,9 @@ MASKS = "masks"  # the value of test.fuse that uses every support alone
 def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
     """Return a dataclass field with a default and inclusive bounds (of each element for lists).
 
-    Args:
-        others: ``length``: shortest and longest list (None: any); ``problem``: a function that returns in words why a
-            value is impossible, None if it is possible; ``only``: (key, value) of the same section beside which alone
-            the setting means something, value True for any that is not 0, false or null.
+    ``others``: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
+    value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone the
+    setting means something, value True for any that is not 0, false or null.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -163,11 +162,6 @@ class StageSettings:
     save_minutes: float = bounded(10.0, 0)  # longest time between writes of the last checkpoint
     log_steps: int = bounded(20, 1)  # between lines in TensorBoard
     typical_epochs: int | None = bounded(None, 1)  # that a dry run counts, of a training stopped by hand; default all
-
-    @property
-    def counted(self) -> int:
-        """The epochs that a dry run counts."""
-        return min(self.epochs, self.typical_epochs or self.epochs)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import made_aside, write_atomically
-from util.predict.command import add_model_and_supports, marked_by, segmenter_of
+from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
 
@@ -123,7 +123,7 @@ def export(arguments: list[str]) -> int:
     options.overrides.append("run.precision=float32")
     marked = marked_by(options)[0]
     if not marked:
-        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
+        raise UserError(NO_SUPPORTS)
     segmenter = segmenter_of(options, marked)
     for note in segmenter.notes:
         print(note)
@@ -140,60 +140,55 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
 
     UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
     """
-    network = segmenter.model.network
-    if network.cannot_export is not None:
-        raise UserError(f"{network.title}: cannot be exported: {network.cannot_export}")
-    query = segmenter.classes[0].images[0, :1].clone().roll(segmenter.model.view.side // 3, -1)  # (1, 3, S, S)
-    expected = outputs_of(*segmenter.scores(query))
-    with made_aside(out, run.FACTS) as folder:
-        path = folder / f"query.{name}"
-        try:
-            with (  # without the exporters' progress and advice
-                warnings.catch_warnings(),
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-                torch.no_grad(),
-                sdpa_kernel(SDPBackend.MATH),
-                fixed_shapes(),
-            ):
-                warnings.simplefilter("ignore")
-                # The trace sees another query than the check, which would notice a value that became a constant.
-                program = traced(Query(segmenter).eval(), query.flip(-1), name == "onnx")
-                content = FORMATS[name](program, [*expected])
-        except Exception as error:  # the exporters raise many kinds
-            said = str(error.__cause__ or error).strip()  # the cause says more
-            reason = next(iter(said.splitlines()), type(error).__name__)
-            problem = f"torch {torch.__version__} cannot export this network as {name} ({reason})"
-            raise UserError(f"{network.title}: {problem}; try another --format or a newer torch") from None
-        write_atomically(path, content)
-        found = dict(zip(expected, run.graph(path)(query.numpy())))
-        difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
-        if not difference <= MAX_DIFFERENCE:  # also where it is not a number
-            problem = (
-                f"its probabilities differ from the network's by {difference:.1e}, {MAX_DIFFERENCE:.0e} is allowed"
-            )
-            raise UserError(f"--out {out}: removed, because {problem}; try another --format")
-        facts = {"format": name, "file": path.name, **_facts(segmenter)}
-        for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
-            kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}
-            facts[key] = [{"name": k, "dtype": kinds[k], "shape": list(x.shape)} for k, x in tensors.items()]
-        write_atomically(folder / RUN.name, RUN.read_bytes())
-        text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
-        write_atomically(folder / run.FACTS, text)
-    return difference
-
-
-def _facts(segmenter: Segmenter) -> dict[str, Any]:
-    """Return the entries of the JSON file about network, images and classes."""
     model, known = segmenter.model, segmenter.calibration
-    encoder = getattr(model.network, "encoder", None)
+    if model.network.cannot_export is not None:
+        raise UserError(f"{model.network.title}: cannot be exported: {model.network.cannot_export}")
+    query = segmenter.classes[0].images[0, :1].clone().roll(model.view.side // 3, -1)  # (1, 3, S, S)
+    expected, encoder = outputs_of(*segmenter.scores(query)), getattr(model.network, "encoder", None)
     mean, std = (None, None) if encoder is None else encoder.normalisation()
-    return {
+    facts: dict[str, Any] = {
+        **{"format": name, "file": f"query.{name}", "torch": torch.__version__},
         **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
-        "torch": torch.__version__,
         "licence_of_encoder_weights": model.weights.encoder_licence,
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
         "classes": [{"name": one.name, "supports": one.sources} for one in segmenter.classes],
         "calibration": None if known is None else {**asdict(known), "grid": GRID, "quantiles": QUANTILES},
     }
+    for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
+        kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}
+        facts[key] = [{"name": k, "dtype": kinds[k], "shape": list(x.shape)} for k, x in tensors.items()]
+    with made_aside(out, run.FACTS) as folder:
+        path = folder / facts["file"]
+        write_atomically(path, _content(segmenter, query, name, [*expected]))
+        found = dict(zip(expected, run.graph(path)(query.numpy())))
+        difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
+        if not difference <= MAX_DIFFERENCE:  # also where it is not a number
+            problem = f"its probabilities differ from the network's by {difference:.1e}"
+            mend = f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
+            raise UserError(f"--out {out}: removed, because {problem}, {mend}")
+        write_atomically(folder / RUN.name, RUN.read_bytes())
+        text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
+        write_atomically(folder / run.FACTS, text)
+    return difference
+
+
+def _content(segmenter: Segmenter, query: Tensor, name: str, outputs: Sequence[str]) -> bytes:
+    try:
+        with (  # without the exporters' progress and advice
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            fixed_shapes(),
+        ):
+            warnings.simplefilter("ignore")
+            # The trace sees another query than the check, which would notice a value that became a constant.
+            return FORMATS[name](traced(Query(segmenter).eval(), query.flip(-1), name == "onnx"), outputs)
+    except Exception as error:  # the exporters raise many kinds
+        said = str(error.__cause__ or error).strip()  # the cause says more
+        reason = next(iter(said.splitlines()), type(error).__name__)
+        problem = f"torch {torch.__version__} cannot export this network as {name} ({reason})"
+        mend = "try another --format or a newer torch"
+        raise UserError(f"{segmenter.model.network.title}: {problem}; {mend}") from None

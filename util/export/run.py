@@ -84,18 +84,14 @@ class Exported:
         margins = np.stack([resized(margin[:rows, :columns], size) for margin in of_classes])
         presence = None
         if known is not None:
-            own = evidence[0][0] if evidence else [[]] * len(margins)
-            presence = [self._presence(*of_class) for of_class in zip(margins, own)]
+            presence = []
+            for margin, own in zip(margins, evidence[0][0] if evidence else [[]] * len(margins)):
+                shrink = min(known["grid"] / max(size), 1)
+                values = resized(margin, [max(round(length * shrink), 1) for length in size], corners=True)
+                numbers = [*np.quantile(values, known["quantiles"]), values.mean(), values.std(), (values > 0).mean()]
+                presence.append(1 / (1 + np.exp(-np.dot(known["weights"], [*numbers, *own]) - known["bias"])))
             margins[np.array(presence) < known["threshold"]] = -np.inf
         return np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8), presence
-
-    def _presence(self, margin: np.ndarray, own: Sequence[float]) -> float:
-        """Return the probability that a photo shows a class, from its margin (H, W) and the network's own numbers."""
-        known = self.facts["calibration"]
-        shrink = min(known["grid"] / max(margin.shape), 1)
-        values = resized(margin, [max(round(length * shrink), 1) for length in margin.shape], corners=True)
-        numbers = [*np.quantile(values, known["quantiles"]), values.mean(), values.std(), (values > 0).mean(), *own]
-        return float(1 / (1 + np.exp(-np.dot(known["weights"], numbers) - known["bias"])))
 
 
 def main() -> int:

@@ -1,11 +1,11 @@
-"""Annotated photos and found objects in one form each, whatever format they are read from or written to."""
+"""Annotated photos and found objects in one form each, whatever their format, and the masks that they describe."""
 
 import os
 import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
+from pycocotools import mask as rle
 
-from util.data.images.read import header_of, upright_size
+from model.episode import IGNORE
+from util.data.images.read import fitted_mask, header_of, upright_size
 from util.data.lists.files import photos_below
 from util.errors import UserError, nearest
 from util.files import write_atomically
@@ -35,17 +37,15 @@ Shape = tuple[np.ndarray, ...] | dict[str, Any]
 class Instance(NamedTuple):
     """One annotation."""
 
-    image: int
     category: int
-    crowd: bool
-    shape: Shape  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
+    shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
     box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
+    crowd: bool = False
 
 
-class Photo(NamedTuple):
-    """One annotated photo and its instances, in the file's order."""
+class AnnotatedPhoto(NamedTuple):
+    """A photo's size and its instances, in the file's order."""
 
-    id: int
     name: str  # of its file, as ``PhotoFiles`` finds it
     height: int
     width: int
@@ -104,9 +104,8 @@ class PhotoFiles:
                 return best[0]
         there = {p.relative_to(self.folder).as_posix() if p.name == path.name else p.name for p in self.paths}
         lost = path.as_posix() if within else path.name
-        raise UserError(
-            f"{source}: its photo '{lost}' is not in the folder of photos, {self.folder}{nearest(lost, there)}"
-        )
+        missing = f"its photo '{lost}' is not in the folder of photos, {self.folder}"
+        raise UserError(f"{source}: {missing}{nearest(lost, there)}")
 
 
 def spellings(stated: str) -> list[str]:
@@ -122,20 +121,20 @@ def name_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Annotated photos by ascending id, and category id -> name by ascending id."""
+    """Annotated photos in the file's order, COCO's by ascending id, and category id -> name by ascending id."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[AnnotatedPhoto, ...]
     categories: dict[int, str]
     files: PhotoFiles  # the photos among which they are found
     source: Path  # the file or folder that was read
     left_out: Counter[str] = field(default_factory=Counter)  # what the reader did not understand, and how often
 
     @property
-    def annotated(self) -> tuple[Photo, ...]:
+    def annotated(self) -> tuple[AnnotatedPhoto, ...]:
         """The photos that have at least one annotation."""
         return tuple(p for p in self.photos if p.instances)
 
-    def path_of(self, photo: Photo) -> Path:
+    def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; errors as ``PhotoFiles.find``."""
         return self.files.find(photo.name, self.source)
 
@@ -148,28 +147,29 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines contradict each
     other in what they are of.
     """
-    left, photos, boxes = Counter(given.left_out), list[Photo](), 0
-    special = {c: name.casefold() for c, name in given.categories.items() if name.casefold() in (*BACKGROUND, *IGNORED)}
+    left, photos, boxes = Counter(given.left_out), list[AnnotatedPhoto](), 0
     for photo in given.photos:
         kept, unknown = list[Instance](), list[Instance]()
         for one in photo.instances:
-            is_box = not (is_shape := has_area(one.shape)) and len(one.box) == 4 and min(one.box[2:]) > 0
-            if is_box:
+            name, has_shape = given.categories[one.category], has_area(one.shape)
+            if not has_shape and len(one.box) == 4 and min(one.box[2:]) > 0:
                 x, y, width, height = one.box
                 one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
-            if not (is_shape or is_box):
+            elif not has_shape:
                 left["objects without outline or box"] += 1
-            elif special.get(one.category) in BACKGROUND:
-                left[f"regions of {given.categories[one.category]}"] += 1
+                continue
+            if name.casefold() in BACKGROUND:
+                left[f"regions of {name}"] += 1
             else:
-                (unknown if one.category in special else kept).append(one)
+                (unknown if name.casefold() in IGNORED else kept).append(one)
         classes = dict.fromkeys(one.category for one in kept)
         beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
         photos.append(photo._replace(instances=(*beside, *kept)))
     counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
     if left and not any(photo.instances for photo in photos):
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
-    categories = {number: name for number, name in given.categories.items() if number not in special}
+    special = (*BACKGROUND, *IGNORED)
+    categories = {number: name for number, name in given.categories.items() if name.casefold() not in special}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     say = say or (lambda line: print(f"note: {line}", file=sys.stderr))
     for holds, line in (
@@ -183,21 +183,21 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     return replace(given, photos=turned or tuple(photos), categories=categories)
 
 
-def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
+def _exchanged(given: Annotations) -> tuple[tuple[AnnotatedPhoto, ...], list[str]]:
     """Return all photos, the turned ones with the other size if outlines tell so, else none; and those beyond it."""
 
-    def fits(photo: Photo) -> bool:
+    def fits(photo: AnnotatedPhoto) -> bool:
         shapes, size = [one.shape for one in photo.instances], (photo.height + CUT, photo.width + CUT)
         corners = [outline.reshape(-1, 2)[:, ::-1] for shape in shapes if isinstance(shape, tuple) for outline in shape]
         corners += [np.array([shape["size"]]) for shape in shapes if isinstance(shape, dict)]
         return not corners or bool((np.concatenate(corners).max(0) <= size).all())
 
-    def exchanged(photo: Photo) -> Photo:
+    def exchanged(photo: AnnotatedPhoto) -> AnnotatedPhoto:
         header = attempt(lambda one: header_of(given.path_of(one)), photo)
         if isinstance(header, UserError) or header[1] < 5:  # upright, or upside down
             return photo
-        size = photo.width, photo.height
-        return photo._replace(height=size[0], width=size[1], is_upright=size == upright_size(*header))
+        height, width = photo.width, photo.height
+        return photo._replace(height=height, width=width, is_upright=(height, width) == upright_size(*header))
 
     beyond = [photo for photo in given.photos if not fits(photo)]
     tell = next((photo for photo in beyond if fits(exchanged(photo))), None)
@@ -212,18 +212,65 @@ def _exchanged(given: Annotations) -> tuple[tuple[Photo, ...], list[str]]:
     return out, [photo.name for photo in beyond if photo in out]
 
 
-class FoundObject(NamedTuple):
-    """A class found on a photo, or one connected part of it.
+def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
+    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
 
-    runs: its mask in COCO's text form {"size", "counts"}; box: x0, y0, x1, y1, which covers columns x0 .. x1 - 1 and
-    rows y0 .. y1 - 1; score: mean probability over its pixels; area: in pixels.
+    First crowd regions are painted, then instances from the largest to the smallest by the pixels of their own masks:
+    of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of fewer than
+    three points, or of points on one line, cover nothing. ``table`` gives category id -> class id; annotations of
+    other categories are ignored, including crowd regions.
+
+    UserError: an annotation does not fit the photo; the message names the photo.
     """
+    mask = np.zeros((photo.height, photo.width), np.uint8)
+    regions = []
+    for instance in photo.instances:
+        if instance.category not in table:
+            continue
+        with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
+            region = _pixels(instance.shape, [photo.height, photo.width])
+        if instance.crowd:
+            mask[region] = IGNORE
+        else:
+            regions.append((int(region.sum()), table[instance.category], region))
+    for _, class_id, region in sorted(regions, key=lambda r: r[0], reverse=True):
+        mask[region] = class_id
+    return mask
+
+
+def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
+    """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
+
+    UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing tells
+    which of both they are of.
+    """
+    (stored, orientation), stated = header_of(path), (photo.height, photo.width)
+    if stated not in (stored, upright_size(stored, orientation)):  # painting at a stated size could take all memory
+        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
+    return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
+
+
+def _pixels(shape: Shape, size: list[int]) -> np.ndarray:
+    """Return the pixels of an annotation, (H, W) bool."""
+    if isinstance(shape, dict):
+        if shape["size"] != size:
+            raise ValueError(f"its size is {shape['size']}, the image's {size}")
+        return decoded(shape)
+    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    # rasterising takes a hundred bytes for each pixel along an outline; the comparison fails for NaN too
+    if not all((np.abs(polygon) < 2**17).all() for polygon in polygons):
+        raise ValueError("its outlines reach far beyond the photo")
+    if not polygons:
+        return np.zeros(size, bool)
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
+
+
+class FoundObject(NamedTuple):
+    """A class found on a photo, or one connected part of it."""
 
     name: str
-    score: float
-    area: int
-    box: tuple[int, int, int, int]
-    runs: dict[str, Any]
+    score: float  # mean probability over its pixels
+    runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
 
     def polygons(self) -> list[np.ndarray]:
         """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""
@@ -231,23 +278,15 @@ class FoundObject(NamedTuple):
 
 
 class FoundPhoto(NamedTuple):
-    """A photo, its name in files of annotations, its upright size, and the objects found on it.
-
-    made: the time of its result (ns), which is that of its files until they are corrected; keep: corrected ones stay.
-    """
+    """A photo and the objects found on it."""
 
     path: Path
-    name: str
-    height: int
+    name: str  # its path from the folder of all
+    height: int  # upright
     width: int
     objects: tuple[FoundObject, ...]
-    made: int
-    keep: bool = False
-
-    @property
-    def folder_of_all(self) -> Path:
-        """The folder from which ``name`` leads to the photo."""
-        return self.path.absolute().parents[len(Path(self.name).parts) - 1]
+    made: int  # the time of its result (ns), which is that of its files until they are corrected
+    keep: bool = False  # whether corrected files stay
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the photo, unless it is to be kept."""
@@ -261,15 +300,14 @@ class Found:
     """The results that a format is written from."""
 
     photos: Iterable[FoundPhoto]  # to be passed through once
+    folder: Path  # of all photos
     categories: dict[int, str]  # all of them, id -> name by ascending id, whether found or not
     model: str = ""  # its name, for people
     polygons: bool = False  # write outlines in place of exact masks where a format has both
 
 
-NO_NUMBER = re.compile(r"(?:invalid literal for (int)|could not convert string to float).*?: (.*)")
 OF_NUMPY = re.compile("reshape|inhomogeneous|broadcast|ambiguous|unpack|zero-size|pickled")
 KIND = "a value is of another kind than expected"
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 @contextmanager
@@ -280,12 +318,9 @@ def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exce
     """
     try:
         yield
-    except MALFORMED as error:
-        text = str(error) or type(error).__name__
-        if isinstance(error, KeyError):
-            text = f"{error} is missing"
-        elif found := NO_NUMBER.fullmatch(text):
-            text = f"{found[2]} is no {'whole ' if found[1] else ''}number"
-        elif isinstance(error, TypeError | AttributeError | IndexError | OverflowError) or OF_NUMPY.search(text):
-            text = expected
-        raise kind(f"{before}{text}{after}") from None
+    except KeyError as error:
+        raise kind(f"{before}{error} is missing{after}") from None
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{before}{expected if OF_NUMPY.search(str(error)) else error}{after}") from None
+    except (TypeError, AttributeError, IndexError, OverflowError):
+        raise kind(f"{before}{expected}{after}") from None

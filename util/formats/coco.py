@@ -1,14 +1,15 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
 import json
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as rle
 
 from util.files import link, read_text, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
 from util.formats.shapes import decoded, encoded
 
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
@@ -23,19 +24,35 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
-        return _collected(json.loads(text, object_hook=_compact), path, folder)
+        content = json.loads(text, object_hook=_compact)
+        categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
+        of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
+        if len({*categories.values()}) < len(content["categories"]) or len(of_image) < len(content["images"]):
+            raise ValueError("two images have the same id, or two categories the same id or name")
+        for entry in content["annotations"]:
+            if isinstance(entry, dict):
+                raise KeyError("segmentation")
+            number, instance = entry
+            if instance.category not in categories:
+                raise ValueError(f"category_id {instance.category} is not among the categories")
+            of_image.get(number, []).append(instance)
+        photos = [
+            AnnotatedPhoto(str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
+            for number, image in sorted((int(image["id"]), image) for image in content["images"])
+        ]
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or path.parent, folder is not None), path)
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any] | Instance:
-    """Convert an annotation as soon as it is parsed; return other entries unchanged."""
+def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
+    """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged."""
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
     with in_words(f"annotation {entry.get('id')}: ", "", EXPECTED, ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))
-        crowd = bool(int(entry.get("iscrowd") or 0))
-        return Instance(int(entry["image_id"]), int(entry["category_id"]), crowd, shape, box)
+        instance = Instance(int(entry["category_id"]), shape, box, bool(int(entry.get("iscrowd") or 0)))
+        return int(entry["image_id"]), instance
 
 
 def shape_of(given: Any) -> Shape:
@@ -59,30 +76,6 @@ def shape_of(given: Any) -> Shape:
     return outlines
 
 
-def _collected(content: dict[str, list], path: Path, folder: Path | None) -> Annotations:
-    categories = dict(sorted((int(c["id"]), str(c["name"])) for c in content["categories"]))
-    of_image: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
-    if len({*categories.values()}) < len(content["categories"]) or len(of_image) < len(content["images"]):
-        raise ValueError("two images have the same id, or two categories the same id or name")
-    for instance in content["annotations"]:
-        if not isinstance(instance, Instance):
-            raise KeyError("segmentation")
-        if instance.category not in categories:
-            raise ValueError(f"category_id {instance.category} is not among the categories")
-        if instance.image in of_image:
-            of_image[instance.image].append(instance)
-    photos = [
-        Photo(number, str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
-        for number, image in sorted((int(image["id"]), image) for image in content["images"])
-    ]
-    return Annotations(tuple(photos), categories, PhotoFiles(folder or path.parent, folder is not None), path)
-
-
-def class_table(categories: Iterable[int]) -> dict[int, int]:
-    """Return category id -> class id: 1, 2, ... by ascending category id."""
-    return {category: i for i, category in enumerate(sorted(categories), start=1)}
-
-
 def write(folder: Path, found: Found) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
@@ -90,24 +83,17 @@ def write(folder: Path, found: Found) -> None:
     folder one of COCO's structure, as other programs want it: ``annotations`` and ``images``.
     """
     ids = {name: number for number, name in found.categories.items()}
-    images, annotations = list[str](), list[str]()
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
+    link(found.folder, folder / "images", relative=True)
     for photo in found.photos:
-        link(photo.folder_of_all, folder / "images", relative=True)
         size = {"height": photo.height, "width": photo.width}
-        images.append(json.dumps({"id": len(images) + 1, "file_name": photo.name, **size}))
+        images.append({"id": len(images) + 1, "file_name": photo.name, **size})
         for one in photo.objects:
-            left, top, right, bottom = one.box
             numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[one.name]}
             shape = [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs
-            extent = {"bbox": [left, top, right - left, bottom - top], "area": one.area, "iscrowd": 0}
-            annotations.append(json.dumps({**numbers, "segmentation": shape, **extent, "score": one.score}))
-    categories = [json.dumps({"id": number, "name": name}) for number, name in found.categories.items()]
-    lists = {"images": images, "annotations": annotations, "categories": categories}
-    entries = ",\n".join(f'"{name}": {json_list(lines)}' for name, lines in lists.items())
-    write_atomically(folder / "instances.json", f"{{{entries}}}\n")
+            extent = {"bbox": [*map(int, rle.toBbox(one.runs))], "area": int(rle.area(one.runs)), "iscrowd": 0}
+            annotations.append({**numbers, "segmentation": shape, **extent, "score": one.score})
+    categories = [{"id": number, "name": name} for number, name in found.categories.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_atomically(folder / "instances.json", json.dumps(content))
     link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
-
-
-def json_list(entries: Iterable[str]) -> str:
-    """Return a list of entries in JSON, one a line."""
-    return "[\n" + ",\n".join(entries) + "\n]"

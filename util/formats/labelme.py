@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.files import read_text, visible
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, Shape, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 
 SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
-POLYGONS = (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # the corners of all are points
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
@@ -32,13 +32,12 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     """
     files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
-    photo_files = cache(PhotoFiles)
-    ids, photos, left_out = dict[str, int](), [], Counter[str]()
-    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
+    photo_files, ids = cache(PhotoFiles), defaultdict[str, int](count(1).__next__)
+    photos, left_out = [], Counter[str]()
+    for file in tqdm(files, str(path), unit="file", leave=False, delay=1):
         with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            files_there = photo_files(folder or file.parent, folder is not None)
-            image = photo or files_there.find(content["imagePath"], file)
+            image = photo or photo_files(folder or file.parent, folder is not None).find(content["imagePath"], file)
             stated = content.get("imageHeight"), content.get("imageWidth")
             size = upright_size(*header_of(image)) if None in stated else (int(stated[0]), int(stated[1]))
             instances = []
@@ -48,10 +47,9 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
                     shape = _shape(entry, kind, size)
                 if shape is None:
                     left_out[f"shapes of the kind '{kind}'"] += 1
-                    continue
-                category = ids.setdefault(str(entry["label"]), len(ids) + 1)
-                instances.append(Instance(number, category, False, shape, (0.0,) * 4 if kind in BOXES else ()))
-        photos.append(Photo(number, os.path.relpath(image, root), *size, tuple(instances)))
+                else:
+                    instances.append(Instance(ids[str(entry["label"])], shape, (0.0,) * 4 if kind in BOXES else ()))
+        photos.append(AnnotatedPhoto(os.path.relpath(image, root), *size, tuple(instances)))
     categories = {number: name for name, number in ids.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(root, False), path, left_out)
 
@@ -67,12 +65,12 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
     if kind == "mask":  # a PNG in base64, whose first point is its upper left pixel
         part = region_in(entry["mask"])
         left, top = points.min(0).round().astype(int)
-        mask = np.zeros(size, bool)
-        if min(left, top) < 0 or top + part.shape[0] > size[0] or left + part.shape[1] > size[1]:
+        right, bottom = left + part.shape[1], top + part.shape[0]
+        if min(left, top) < 0 or bottom > size[0] or right > size[1]:
             raise ValueError("its mask reaches beyond the photo")
-        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return encoded(mask)
-    return (points.reshape(-1),) if kind in POLYGONS else None
+        return encoded(np.pad(part, ((top, size[0] - bottom), (left, size[1] - right))))
+    is_outline = kind in (POLYGON, "rotation", "oriented_rectangle", "quadrilateral")  # the corners of all are points
+    return (points.reshape(-1),) if is_outline else None
 
 
 def write(folder: Path, found: Found) -> None:
@@ -84,8 +82,13 @@ def write(folder: Path, found: Found) -> None:
             for number, one in enumerate(photo.objects)
             for polygon in one.polygons()
         ]
-        size = {"imageHeight": photo.height, "imageWidth": photo.width}
         place = Path(os.path.relpath(photo.path, folder)).as_posix()
-        head: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes}
-        content = {**head, "imagePath": place, "imageData": None, **size}
+        head: dict[str, Any] = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": place,
+            "imageData": None,
+        }
+        content = {**head, "imageHeight": photo.height, "imageWidth": photo.width}
         photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")

@@ -3,6 +3,8 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +17,9 @@ from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.marks import point_label
 from util.files import read_json, write_atomically
 from util.formats import annotations as form
-from util.formats.annotations import Annotations, Found, FoundObject, FoundPhoto, Instance, Photo, PhotoFiles, in_words
-from util.formats.coco import json_list
+from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 
-TOOLS = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
@@ -33,7 +33,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
     ``folder``, default the file's own. UserError: the file is unreadable or in another format.
     """
-    ids, photos, left_out = dict[str, int](), list[Photo](), Counter[str]()
+    ids, photos, left_out = defaultdict[str, int](count(1).__next__), list[AnnotatedPhoto](), Counter[str]()
     tasks = read_json(path, "these annotations", "export them again")
     with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         if not any("annotations" in task or "predictions" in task for task in tasks) and "annotation_id" in tasks[0]:
@@ -50,14 +50,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 for entry in next(filter(None, found), []):
                     of_photo[_photo_of(entry, task)].append(entry)
                 for stated, entries in of_photo.items():
-                    size, one = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), len(photos) + 1
-                    instances = [
-                        Instance(one, ids.setdefault(name, len(ids) + 1), *region)
-                        for names, entry in _labelled(entries, left_out)
-                        for name in names
-                        for region in _shapes(entry, size) or left_out.update([f"regions of '{entry['type']}'"]) or ()
-                    ]
-                    photos.append(Photo(one, stated, *size, tuple(instances)))
+                    size, instances = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), []
+                    for names, entry in _labelled(entries, left_out):
+                        shapes = _shapes(entry, size)
+                        left_out.update([] if shapes else [f"regions of '{entry['type']}'"])
+                        instances += [one._replace(category=ids[name]) for name in names for one in shapes]
+                    photos.append(AnnotatedPhoto(stated, *size, tuple(instances)))
     files, categories = PhotoFiles(folder or path.parent, folder is not None), {n: name for name, n in ids.items()}
     return Annotations(tuple(photos), categories, files, path, left_out)
 
@@ -84,30 +82,30 @@ def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator
 
     A tool and its labels may be two entries of one region.
     """
-    regions = [{k: v for k, v in entry["value"].items() if not k.endswith("labels")} for entry in entries]
-    labels = [
-        value.get(kind) or value.get("labels") if kind.endswith("labels") else None
-        for kind, value in ((entry["type"], entry["value"]) for entry in entries)
-    ]
-    known = [region for region, names in zip(regions, labels, strict=True) if names]
-    for region, names, entry in zip(regions, labels, entries, strict=True):
-        if names:
+    tools = ("", "brush", "bitmask", "polygon", "rectangle", "ellipse", "keypoint", "vector")
+    known, unknown = [], []
+    for entry in entries:
+        kind, value = entry["type"], entry["value"]
+        region = {key: part for key, part in value.items() if not key.endswith("labels")}
+        if kind.endswith("labels") and (names := value.get(kind) or value.get("labels")):
+            known.append(region)
             yield names, entry
-        elif entry["type"].removesuffix("labels") in TOOLS and region not in known:
-            left_out["regions without a label"] += 1
+        elif kind.removesuffix("labels") in tools:
+            unknown.append(region)
+    left_out.update("regions without a label" for region in unknown if region not in known)
 
 
-def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[Any, ...]]:
-    """Return whether a region is unknown, its shape, and a rectangle's box, of an entry on a photo (height, width)."""
+def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
+    """Return the region of an entry on a photo (height, width) and what is unknown around it, of category 0."""
     value, (height, width) = entry["value"], size
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
     if "rle" in value:
-        return [(False, encoded(brush_mask(value["rle"], size)))]
+        return [Instance(0, encoded(brush_mask(value["rle"], size)))]
     if "imageDataURL" in value:
-        return [(False, encoded(region_in(value["imageDataURL"])))]
+        return [Instance(0, encoded(region_in(value["imageDataURL"])))]
     if "points" in value:
-        return [(False, ((np.array(value["points"], np.float64) / 100 * (width, height)).reshape(-1),))]
+        return [Instance(0, ((np.array(value["points"], np.float64) / 100 * (width, height)).reshape(-1),))]
     if "x" not in value:
         return []
     x, y = value["x"] / 100 * width, value["y"] / 100 * height
@@ -117,23 +115,22 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[tuple[Any, ...
         outline = corners_of(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
     else:  # a keypoint
         label = point_label([(x, y)], size, joined=False)
-        return [(True, encoded(label == IGNORE)), (False, encoded(label == 1))]
+        return [Instance(0, encoded(label == IGNORE), crowd=True), Instance(0, encoded(label == 1))]
     angle = np.deg2rad(value.get("rotation", 0))  # clockwise, of a rectangle about its first corner
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     turned = (((outline.reshape(-1, 2) - (x, y)) @ turn + (x, y)).reshape(-1),)
-    return [(False, turned, () if "radiusX" in value else (x, y, value["width"], value["height"]))]
+    return [Instance(0, turned, () if "radiusX" in value else (x, y, value["width"], value["height"]))]
 
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     """Return the mask of a size (H, W), bool, of ``brush_runs``; a run that begins with 0 has a value for each."""
-    bits, at = "".join(f"{byte:08b}" for byte in runs), 0
+    bits = StringIO("".join(f"{byte:08b}" for byte in runs))
 
     def number(length: int) -> int:
-        nonlocal at
-        at += length
-        if at > len(bits):
+        digits = bits.read(length)
+        if len(digits) < length:
             raise ValueError("run lengths of a brush are cut short")
-        return int(bits[at - length : at], 2)
+        return int(digits, 2)
 
     total, word = number(32), number(5) + 1
     sizes = [number(4) + 1 for _ in COUNT_BITS]
@@ -151,36 +148,29 @@ def write(folder: Path, found: Found) -> None:
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    tasks = []
+    tasks, tag = [], "PolygonLabels" if found.polygons else "BrushLabels"
     for photo in found.photos:
-        place = f"{photo.folder_of_all.name}/{photo.name}"
-        entries = [entry for one in photo.objects for entry in _entries(one, photo, found.polygons)]
-        prediction = {
-            "model_version": found.model,
-            "score": sum(one.score for one in photo.objects) / max(len(photo.objects), 1),
-            "result": [{"id": f"r{number}", **entry} for number, entry in enumerate(entries)],
-        }
-        data = {"image": f"/data/local-files/{form.LOCAL_FILES}{quote(place)}"}
-        tasks.append(json.dumps({"data": data, "predictions": [prediction]}))
-    tag = "PolygonLabels" if found.polygons else "BrushLabels"
+        sides, kind, result = (photo.width, photo.height), tag.lower(), list[dict[str, Any]]()
+        common = {"type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
+        common |= {"original_width": photo.width, "original_height": photo.height}
+        for one in photo.objects:
+            if found.polygons:
+                values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in one.polygons()]
+            else:
+                values = [{"format": "rle", "rle": brush_runs(decoded(one.runs))}]
+            for value in values:
+                label = {"score": one.score, "value": {**value, kind: [one.name]}}
+                result.append({"id": f"r{len(result)}", **common, **label})
+        score = sum(one.score for one in photo.objects) / max(len(photo.objects), 1)
+        place = quote(f"{found.folder.name}/{photo.name}")
+        prediction = {"model_version": found.model, "score": score, "result": result}
+        data = {"image": f"/data/local-files/{form.LOCAL_FILES}{place}"}
+        tasks.append({"data": data, "predictions": [prediction]})
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'
     config = f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
     write_atomically(folder / "config.xml", config)
-    write_atomically(folder / "tasks.json", json_list(tasks))
-
-
-def _entries(found: FoundObject, photo: FoundPhoto, polygons: bool) -> list[dict[str, Any]]:
-    """Return an object's entries of ``result``: one stroke, or a polygon for each connected part."""
-    kind = "polygonlabels" if polygons else "brushlabels"
-    if polygons:
-        sides = (photo.width, photo.height)
-        values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in found.polygons()]
-    else:
-        values = [{"format": "rle", "rle": brush_runs(decoded(found.runs))}]
-    size = {"original_width": photo.width, "original_height": photo.height}
-    common = {"type": kind, "from_name": "label", "to_name": "image", **size, "image_rotation": 0, "score": found.score}
-    return [{**common, "value": {**value, kind: [found.name]}} for value in values]
+    write_atomically(folder / "tasks.json", json.dumps(tasks))
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

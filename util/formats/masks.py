@@ -11,7 +11,6 @@ from util.formats.annotations import BACKGROUND, IGNORED, PhotoFiles, name_key
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
-MASK_SUFFIXES = ((".png",), (".tif", ".tiff", ".bmp", ".gif"))
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
 
@@ -29,8 +28,8 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
 def masks_in(folder: Path) -> list[Path]:
     """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
     found = photos_below(folder, recursive=False)
-    by_rank = ([path for path in found if path.suffix.lower() in kinds] for kinds in MASK_SUFFIXES)
-    return next(filter(None, by_rank), [])
+    pngs = [path for path in found if path.suffix.lower() == ".png"]
+    return pngs or [path for path in found if path.suffix.lower() in (".tif", ".tiff", ".bmp", ".gif")]
 
 
 def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
@@ -61,19 +60,11 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
         mend = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
         raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {mend}")
     if not out:
-        raise UserError(
-            f"{masks}: does not exist, or holds no mask of a photo in {photos}; name masks like photos, photo.jpg: "
-            "photo.png (no JPEG, which changes values)"
-        )
+        mend = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+        raise UserError(f"{masks}: does not exist, or holds no mask of a photo in {photos}; {mend}")
     if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
         print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)
     return list(out.values())
-
-
-def names_beside(masks: Path) -> dict[int, str] | None:
-    """Return the class names in a file beside or above masks, None if there is none; errors as ``read_class_names``."""
-    files = [folder / name for folder in (masks, masks.parent) for name in NAME_FILES if (folder / name).is_file()]
-    return read_class_names(files[0]) if files else None
 
 
 def read_class_names(path: Path) -> dict[int, str]:

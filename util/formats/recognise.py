@@ -46,12 +46,12 @@ def recognise(text: str) -> tuple[str, Path]:
     return next(iter(found.items()))
 
 
-def read(text: str, photos: Path | None = None, say: Say | None = None) -> tuple[str, Annotations]:
-    """Return format and meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``understood``."""
+def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annotations:
+    """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``understood``."""
     kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: is a folder of masks; name a file or folder of another format")
-    return kind, understood(READERS[kind](path, photos), say)
+    return understood(READERS[kind](path, photos), say)
 
 
 def _formats_in(path: Path) -> dict[str, Path]:

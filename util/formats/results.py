@@ -6,6 +6,8 @@ the file of verdicts leaves out what was rejected.
 
 import csv
 import os
+from collections import defaultdict
+from itertools import count
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,7 +15,7 @@ from tqdm import tqdm
 from util.data.images.read import read_mask
 from util.errors import UserError
 from util.files import read_json, read_text, visible
-from util.formats.annotations import Annotations, Instance, Photo, PhotoFiles, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, PhotoFiles, in_words
 from util.formats.shapes import decoded, encoded
 
 VERDICTS = ACCEPTED, REJECTED = "accepted", "rejected"
@@ -46,20 +48,20 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
     verdicts = verdicts_in(within)
     photo_files = PhotoFiles(folder or within.parent, folder is not None)
-    root, ids, photos = folder or within, dict[str, int](), []
-    for number, file in enumerate(tqdm(files, str(path), unit="file", leave=False, delay=1), 1):
+    root, ids, photos = folder or within, defaultdict[str, int](count(1).__next__), []
+    for file in tqdm(files, str(path), unit="file", leave=False, delay=1):
         record = read_json(file, "this result", "make it again")
         with in_words(f"{file}: is no result of this project (", "); make it again"):
             stated, size = str(record["query"]), (int(record["height"]), int(record["width"]))
             mask = read_mask(within / record["mask"]) if "mask" in record else None
             instances = []
             for entry in record["classes"]:
-                category = ids.setdefault(str(entry["name"]), len(ids) + 1)
+                category = ids[str(entry["name"])]
                 inside = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
                 if inside.any() and verdicts.get((record["query"], entry["name"])) != REJECTED:
-                    instances.append(Instance(number, category, False, encoded(inside)))
+                    instances.append(Instance(category, encoded(inside)))
         here = folder is None and Path(stated).is_file()
         photo = Path(stated) if here else photo_files.find(stated, file)
-        photos.append(Photo(number, os.path.relpath(photo, root), *size, tuple(instances), True))
+        photos.append(AnnotatedPhoto(os.path.relpath(photo, root), *size, tuple(instances), True))
     categories = {number: name for name, number in ids.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(root, False), path)

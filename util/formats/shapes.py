@@ -21,7 +21,6 @@ from util.errors import UserError
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
 WITHIN = 0.05  # pixels
-BETWEEN = 0.25  # pixels, from the centre of a pixel to its corner, while lines are simplified: of both rules' errors
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 FIRST_CHILD, PARENT = 2, 3  # columns of OpenCV's hierarchy of contours
 
@@ -90,8 +89,7 @@ def _covered(counts: str) -> int:
     """
     runs: list[int] = []
     value = shift = 0
-    for character in counts.encode():
-        group = character - ord("0")
+    for group in (character - ord("0") for character in counts.encode()):
         value |= (group & 31) << shift
         shift += 5
         if not group & 32:
@@ -101,10 +99,10 @@ def _covered(counts: str) -> int:
     return sum(runs)
 
 
-def polygons_of(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[np.ndarray]:
+def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
     """Return the outlines of the connected parts of a mask (H, W) bool, each (corners, 2) float64 of x and y.
 
-    They may leave the mask's by ``tolerance`` pixels; 0 for all corners.
+    They may leave the mask's by ``TOLERANCE``.
     """
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not rows.size:
@@ -117,35 +115,28 @@ def polygons_of(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[np.ndarr
     for contour, links in zip(contours, hierarchy[0], strict=True):
         if links[PARENT] >= 0:
             continue  # a hole, joined to its parent below
-        ring, hole = _corners(contour, tolerance), links[FIRST_CHILD]
+        ring, hole = _corners(contour), links[FIRST_CHILD]
         while hole >= 0:
-            ring = _joined(ring, _corners(contours[hole], tolerance))
+            inner = _corners(contours[hole])  # from the corner next to the hole to it, around it, and back
+            start = inner[:, 0].argmin()
+            at = ((ring - inner[start]) ** 2).sum(1).argmin()
+            ring = np.concatenate([ring[: at + 1], inner[start:], inner[: start + 1], ring[at:]])
             hole = hierarchy[0][hole][0]
         out.append(ring + np.array([left, top]))
     return out
 
 
-def _corners(contour: np.ndarray, tolerance: float) -> np.ndarray:
+def _corners(contour: np.ndarray) -> np.ndarray:
     """Return corners of the pixels along a contour of the enlarged mask, ``WITHIN`` them, (corners, 2) float64."""
     pixel, side = contour[:, 0] // ENLARGED, np.where(contour[:, 0] % ENLARGED == ENLARGED - 1, 1, -1)
     corner = pixel + (side > 0)
-    points = (pixel + BETWEEN * side)[(corner != np.roll(corner, 1, 0)).any(1)]
-    simple = points
-    if tolerance:
-        simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance, closed=True)[:, 0]
-        if not cv2.contourArea(simple):  # nor have two corners one
-            simple = points
+    # while lines are simplified, corners lie half-way between a pixel's centre and its corner: of both rules' errors
+    points = (pixel + 0.25 * side)[(corner != np.roll(corner, 1, 0)).any(1)]
+    simple = cv2.approxPolyDP(points.astype(np.float32)[:, None], TOLERANCE, closed=True)[:, 0]
+    simple = simple if cv2.contourArea(simple) else points  # nor have two corners an area
     pixel = simple.round()
     simple = (pixel + 0.5 + np.sign(simple - pixel) * (0.5 - WITHIN)).astype(np.float64).round(2)
     before, after = simple - np.roll(simple, 1, 0), np.roll(simple, -1, 0) - simple
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     back = (before * after).sum(1) < 0
     return simple[turns | back]
-
-
-def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Return a ring that goes from the corner next to a hole to the hole, around it, and back."""
-    start = hole[:, 0].argmin()
-    at = ((ring - hole[start]) ** 2).sum(1).argmin()
-    around = np.concatenate([hole[start:], hole[: start + 1]])
-    return np.concatenate([ring[: at + 1], around, ring[at:]])

@@ -5,6 +5,7 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import link, read_text, visible, write_atomically
-from util.formats.annotations import Annotations, Found, Instance, Photo, PhotoFiles, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.masks import check_unique
 from util.formats.shapes import WITHIN, corners_of
 
@@ -44,14 +45,13 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     files = files or [file for file in rows if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
-    photo_files = PhotoFiles(folder or root)
-    photos = []
-    for number, file in enumerate(tqdm(files, str(root), unit="file", leave=False, delay=1), 1):
+    photo_files, photos = PhotoFiles(folder or root), []
+    for file in tqdm(files, str(root), unit="file", leave=False, delay=1):
         places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
         photo = photo_files.find("/".join(places), file)
         size = upright_size(*header_of(photo))
-        instances = tuple(Instance(number, n + 1, False, *shape) for n, *shape in _rows_of(file, size, len(names)))
-        photos.append(Photo(number, os.path.relpath(photo, folder or root), *size, instances))
+        instances = tuple(_rows_of(file, size, len(names)))
+        photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), *size, instances))
     return Annotations(tuple(photos), dict(enumerate(names, 1)), PhotoFiles(folder or root, False), path)
 
 
@@ -89,9 +89,8 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
     return names, root
 
 
-def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int, tuple, tuple]]:
-    """Return class number, shape and box of each row of a text file, one of both empty."""
-    out = []
+def _rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[Instance]:
+    """Yield each row of a text file, with a shape or a box."""
     for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if not line.strip():
             continue
@@ -100,10 +99,9 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             shares = numbers[1:]
             if category not in range(classes):
                 raise ValueError(f"class {category:g} is not among the classes 0..{classes - 1}")
-            is_box = len(shares) == 4
             if len(shares) % 2 and len(shares) > 4:
                 raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
-            if is_box:
+            if is_box := len(shares) == 4:
                 x, y, width, height = shares
                 shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             if len(shares) < 6:
@@ -111,12 +109,13 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> list[tuple[int,
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
             corners = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
+            if is_box:
+                yield Instance(int(category) + 1, (), (*corners[:2], *(corners[4:6] - corners[:2])))
+                continue
             ends = np.abs(corners % 1 - UNDER) < EXACT  # of pixels, if ``write`` has made this row
-            if not is_box and (ends | (np.abs(corners % 1 - WITHIN) < EXACT)).all():
+            if (ends | (np.abs(corners % 1 - WITHIN) < EXACT)).all():
                 corners = np.where(ends, np.floor(corners) + 1 - WITHIN, corners)
-            box = (*corners[:2], *(corners[4:6] - corners[:2])) if is_box else ()
-            out.append((int(category), () if is_box else (corners,), box))
-    return out
+            yield Instance(int(category) + 1, (corners,))
 
 
 def write(folder: Path, found: Found) -> None:

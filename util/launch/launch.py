@@ -3,7 +3,6 @@
 ``python -m util.launch.launch train|test EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]``
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -27,7 +26,7 @@ from util.config.read import read_config
 from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
-from util.launch.tasks import as_asked, nodes, stage_in
+from util.launch.tasks import nodes, stage_in
 from util.run.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
@@ -91,23 +90,18 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     try:
         torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(gpus, 1)}", *words]))
     except ChildFailedError as error:
-        return _exit_code(error)
+        for rank, failure in error.failures.items():
+            if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
+                name = signal.Signals(-failure.exitcode).name
+                killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
+                raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+        code = error.get_first_failure()[1].exitcode
+        return EXIT_INTERRUPTED if -code in cli.STOPS else code
     except SignalException:
         return EXIT_INTERRUPTED
     finally:
         cli.heed_stops()
     return 0
-
-
-def _exit_code(error: ChildFailedError) -> int:
-    """Return the exit code of the process that failed first."""
-    for rank, failure in error.failures.items():
-        if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
-            name = signal.Signals(-failure.exitcode).name
-            killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
-            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
-    code = error.get_first_failure()[1].exitcode
-    return EXIT_INTERRUPTED if -code in cli.STOPS else code
 
 
 def _run_alone(words: list[str]) -> int:
@@ -159,16 +153,15 @@ def claim(folder: Path) -> Iterator[None]:
 def train(path: Path, gpus: int, options: list[str]) -> int:
     """Run the base stage if the model has one and its checkpoint is missing, then the meta stage; or only plan them.
 
-    Args:
-        options: of both scripts; ``--resume`` goes to the stages that were begun, with the options that they were begun
-            with; ``--checkpoint`` goes to the meta stage.
-
-    UserError: a stage cannot go on from its state, or another command works on it (Busy).
+    Of the ``options`` of both scripts, ``--resume`` goes to the stages that were begun, with the options that they were
+    begun with; ``--checkpoint`` goes to the meta stage. UserError: a stage cannot go on from its state, or another
+    command works on it (Busy).
     """
     parser = command_line.parser(None)
     parser.prog = "train.sh"
     cli.add_training_options(parser)
-    add_planning(parser)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
     asked = parser.parse_args([str(path), *options])
     if asked.print_config:
@@ -179,16 +172,14 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     continues = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
         run = run.as_trained("meta" if continues else "base")
-    config, folders = run.config, {stage: run.folder(stage) for stage in SCRIPTS}
-    if class_of(config.model).generalised:  # its weights are the base stage's
-        del folders["meta"]
-    elif config.base_stage is None or asked.checkpoint or (continues and not run.at("base").finished):
-        del folders["base"]
+    config, folders = run.config, {stage: run.folder(stage) for stage in run.stages}
+    if "meta" in folders and (asked.checkpoint or (continues and not run.at("base").finished)):
+        folders.pop("base", None)
     if asked.dry_run:
         from util.launch.plan import plan  # whose packages take a second
         from util.prepare.check import Needs, lacking
 
-        tasks = [as_asked(stage_in(folder, run, stage, gpus), asked) for stage, folder in folders.items()]
+        tasks = [stage_in(folder, run, stage, gpus, asked) for stage, folder in folders.items()]
         starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
         found = [found for found in Needs().of(config) if starts or not found.what.startswith("weights")]
         return plan(tasks, lacking(found), gpus, asked.device_speed)
@@ -196,7 +187,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
     for stage, folder in folders.items():
         with claim(folder):
-            task = as_asked(stage_in(folder, run, stage, gpus), asked)
+            task = stage_in(folder, run, stage, gpus, asked)
             if task.refusal:
                 raise UserError(task.refusal)
             if stage == "base" and not task.left:
@@ -212,12 +203,6 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
 def as_options(overrides: list[str]) -> list[str]:
     """Return overrides as words of a command line."""
     return [word for text in overrides for word in ("--set", text)]
-
-
-def add_planning(out: argparse.ArgumentParser) -> None:
-    """Add the options of a dry run."""
-    out.add_argument("--dry-run", action="store_true")
-    out.add_argument("--device-speed", type=cli.within(float, 0.1))
 
 
 def main() -> int:

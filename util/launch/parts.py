@@ -59,11 +59,10 @@ class Part:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        config, images = self.config, None
+        images, protocol = None, self.config.protocols[self.config.test.protocol]
         with suppress(UserError):  # no data, which another check reports
-            context, protocol = make_run_context(config), config.protocols[config.test.protocol]
-            images = images_for_protocol(context, False, protocol, False)
-        return of_config(config, images)
+            images = images_for_protocol(make_run_context(self.config), False, protocol, False)
+        return of_config(self.config, images)
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another command does."""
@@ -84,11 +83,9 @@ class Part:
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
-        run, why, out = self.training, self.reason, list[Task]()
+        run, why = self.training, self.reason
         folders = {"base": run.folder("base"), "meta": run.trained}
-        for stage, folder in folders.items() if self.learns else ():
-            if getattr(run.config, f"{stage}_stage") is not None and (stage == "base" or folder != folders["base"]):
-                out.append(stage_in(folder, run, stage, gpus))
+        out = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
         return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
 
 
@@ -97,20 +94,17 @@ def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, li
 
     ``verbose``: which parts another command works on is printed.
     """
-    left = parts
-    while left:
-        busy: list[Part] = []
-        for part in left:
+    left, before = parts, 0
+    while left and len(left) != before:
+        asked, before, left = left, len(left), []
+        for part in asked:
             try:
                 if code := part.run(gpus):
-                    return code, left
+                    return code, asked
             except Busy as error:
-                busy.append(part)
+                left.append(part)
                 if verbose:
                     print(error, flush=True)
-        if len(busy) == len(left):
-            break
-        left = busy
     return 0, left
 
 
@@ -155,8 +149,7 @@ def reason_to_test(config: Config, path: Path) -> str:
     asked = deciding(to_dict(config))
     if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
         scored["test"]["metrics"] = asked["test"]["metrics"]
-    differ = changed_settings(scored, asked)
-    if differ:
+    if differ := changed_settings(scored, asked):
         return f"the result there differs in {', '.join(differ[:3])}"
     changed = changed_since(config, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""

@@ -23,22 +23,21 @@ from model.contract import Trainable
 from model.episode import Episode, LabelledImages
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
-from util.config.settings import Config, StageSettings
+from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
-from util.launch.tasks import Task, training_images
+from util.launch.tasks import Task
 from util.prepare.check import PUBLISHED_SIZES
 from util.prepare.lists import published
 from util.report.table import Table
 from util.run.context import with_data
-from util.run.data import epoch_length
+from util.run.data import epoch_length, listed_for_training
 from util.run.device import CUDA, autocast, gpu_count, pick_device, resolved
 from util.run.input_size import view_of
 from util.run.network import build_model
 from util.train.optim import StepSchedule
 
 COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
-GB = 1e9
 UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
 
 
@@ -52,7 +51,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
     images = speed or images_a_second(pick_device(CUDA if gpus and gpu_count() else "cpu"), config.run.precision)
     once, rows, costs = dict[tuple, Task](), list[list[str]](), dict[str, tuple[float, Stored]]()
-    notes, whole, stay, most = list[str](), 0.0, 0, 0
+    notes, hours, stay, most = list[str](), list[float](), 0, 0
     for task in tasks:
         once.setdefault((task.stage, task.folder), task)
     for task in tqdm(once.values(), "counting", unit="stage", leave=False):
@@ -64,16 +63,15 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
         if (key := repr((case.config.model, str(case)))) not in costs:
             costs[key] = case.counted()
         flops, stored = costs[key]
-        hours = flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0
-        whole += 0.0 if math.isnan(hours) else hours
+        hours.append(flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0)
         if case.trains and task.left:
             stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
             notes.append(task.note)
-        rows.append([*cells, f"{hours:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / GB:.2f}"])
-    free = free_bytes(config)
-    unknown = " beside ?" * any("?" in row for row in rows)
-    notes.append(f"total: about {whole:.1f} hours{unknown}, at {images:.4g} images a second")
-    notes.append(f"disk: {stay / GB:.1f} GB kept, {most / GB:.1f} GB more during a stage, {free / GB:.1f} GB free")
+        rows.append([*cells, f"{hours[-1]:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / 1e9:.2f}"])
+    known, free = [each for each in hours if not math.isnan(each)], free_bytes(config)
+    unknown = " beside ?" * (len(known) < len(hours))
+    notes.append(f"total: about {sum(known):.1f} hours{unknown}, at {images:.4g} images a second")
+    notes.append(f"disk: {stay / 1e9:.1f} GB kept, {most / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free")
     print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
     if stay + most > free:
         mend = "free some space, or --set run.folder=<DIR> on another one"
@@ -102,11 +100,12 @@ def described(task: Task) -> tuple[list[str], Case, float]:
         name, steps, share, batch = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}", test.batch
     else:
         stage, side = task.settings, config.stage_size(task.settings)
-        length = _length(config, stage)
+        length = _length(task)
         schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
         name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
         share = f"{each:.3g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:.3g}"
-        number = schedule.steps * each * stage.counted / stage.epochs if length else math.nan
+        share_of_epochs = min(1.0, (stage.typical_epochs or stage.epochs) / stage.epochs)
+        number = schedule.steps * each * share_of_epochs if length else math.nan
         batch = math.ceil(each / stage.accumulate)
     case = Case(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
     where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
@@ -114,11 +113,11 @@ def described(task: Task) -> tuple[list[str], Case, float]:
     return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
 
 
-def _length(config: Config, stage: StageSettings) -> int:
+def _length(task: Task) -> int:
     """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
-    data = config.data
+    data, stage = task.config.data, task.settings
     with suppress(UserError):
-        return stage.epoch_length or epoch_length(stage, training_images(config, stage))
+        return stage.epoch_length or epoch_length(stage, listed_for_training(task.config, stage))
     if stage.list_file:
         return 0
     listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
@@ -139,9 +138,9 @@ class Case:
 
     def __str__(self) -> str:
         config, what = self.config, "base stage " if self.base else ""
-        size, kind = config.data.size, "training" if self.trains else "evaluation"
-        name = f"{class_of(config.model).title} {config.model.backbone() or ''}"
-        return f"{name}, {size} px, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
+        name = f"{class_of(config.model).title} {config.model.backbone() or ''}, {config.data.size} px"
+        kind = "training" if self.trains else "evaluation"
+        return f"{name}, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
 
     def network(self, device: torch.device) -> Trainable:
         """Return the network on a device, with random weights, in evaluation."""
@@ -150,24 +149,15 @@ class Case:
 
     def episodes(self, device: torch.device) -> Episode:
         """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
-        random, data = torch.Generator().manual_seed(0), self.config.data
-        size, shape = data.size, (self.batch, data.shot + 1)
+        random, size = torch.Generator().manual_seed(0), self.config.data.size
+        shape, one = (self.batch, self.config.data.shot + 1), torch.ones(self.batch, dtype=torch.int64)
         label = torch.zeros(*shape, size, size, dtype=torch.uint8)
         label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
         images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
         images += 100 * label.unsqueeze(2)
-        one = torch.ones(self.batch, dtype=torch.int64)
-        return Episode(
-            query=images[:, 0],
-            query_label=label[:, 0],
-            support=images[:, 1:],
-            support_label=label[:, 1:],
-            class_id=one,
-            base_id=one,
-            number=torch.arange(self.batch),
-            query_base_label=label[:, 0].clone(),
-            text=torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random),
-        ).to(device)
+        pixels = images[:, 0], label[:, 0], images[:, 1:], label[:, 1:]  # of queries and supports
+        text = torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random)
+        return Episode(*pixels, one, one, torch.arange(self.batch), label[:, 0].clone(), text).to(device)
 
     def run(self, network: Trainable, episodes: Episode) -> None:
         """Do the pass."""

@@ -18,7 +18,7 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import kept_json, write_atomically
-from util.launch.launch import add_planning, check_gpus
+from util.launch.launch import check_gpus
 from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import Case, described, plan, refuse
 from util.launch.tasks import Task
@@ -43,7 +43,8 @@ def main() -> int:
         parser.add_argument(name)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     add_format(parser)
-    add_planning(parser)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     options = parser.parse_args()
     if not options.dry_run:
         check_gpus(options.gpus)
@@ -99,37 +100,34 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
     """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
     given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Part]()
 
-    def read(dataset: str, fold: object, overrides: list[str]) -> Config:
+    def read(dataset: str, fold: object, *overrides: str) -> Config:
         path = config_path(f"split{fold}", dataset, method, options.net)
-        config = read_config(path, overrides)
+        config = read_config(path, [*given, *overrides])
         if seed is None or not class_of(config.model).learns:
             return config
         own = [f"run.seed={seed}", f"run.name={config.run.name}_seed{seed}"]
         if config.run.base_folder is not None:
             base = Path(config.run.base_folder)
             own.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
-        return read_config(path, [*overrides, *own])
+        return read_config(path, [*given, *overrides, *own])
 
-    first = read(options.dataset, 0, [*given, "data.shot=1"])
+    first = read(options.dataset, 0, "data.shot=1")
     if first.test.data_sets and options.folds:
         raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
-    folds = cli.words(options.folds or "") or range(first.data.folds)
-    places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]
-    places = places or [(options.dataset, fold) for fold in folds]
     if first.test.adapt and 1 in options.shot:
         raise UserError("--shot 1: test.adapt takes two supports or more; leave one of them out")
+    places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]  # across data sets
     for shot in options.shot:
-        trained = [*given, f"data.shot={shot}"]
-        tested = [*trained, f"test.protocol={protocol or first.test.protocol}"]
-        if first.test.data_sets and class_of(first.model).learns:
+        tested = [f"data.shot={shot}", f"test.protocol={protocol or first.test.protocol}"]
+        if places and class_of(first.model).learns:
             tested += [f"test.checkpoint={Run(first).weights}", f"test.trained_on={first.data.name}"]
-        for dataset, fold in places:  # of a cross-domain benchmark: one 1-shot training serves all
-            config = read(dataset, fold, tested)
-            source = first if first.test.data_sets else read(dataset, fold, trained)
+        folds = cli.words(options.folds or "") or range(first.data.folds)
+        for dataset, fold in places or [(options.dataset, fold) for fold in folds]:
+            source = first if places else read(dataset, fold, f"data.shot={shot}")  # one 1-shot training serves all
             run = Run(source)
-            if source is not first and 1 in options.shot and run.trained != run.folder("meta"):
-                source = read(dataset, fold, [*given, "data.shot=1"])  # whichever of both parts comes first
-            out.append(Part(method, config, source))
+            if not places and 1 in options.shot and run.trained != run.folder("meta"):
+                source = read(dataset, fold, "data.shot=1")  # whichever of both parts comes first
+            out.append(Part(method, read(dataset, fold, *tested), source))
     return out
 
 
@@ -140,8 +138,7 @@ def needs_of(parts: list[Part]) -> list[Finding]:
         found += needs.of(part.config, trains=False) if part.reason else []
         if part.trains:
             found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            folders = part.training.folder("base"), part.training.trained
-            made += tuple(f"weights {folder / BEST} for" for folder in folders)
+            made += tuple(f"weights {f / BEST} for" for f in (part.training.folder("base"), part.training.trained))
     return found
 
 
@@ -149,10 +146,10 @@ def lacking_memory(tasks: list[Task]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
     cases = (described(task)[1] for task in tasks if task.stage != "test" and task.left)
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
-        return [pool.apply(tried, (case, CUDA)) for case in {str(case): case for case in cases}.values()]
+        return pool.map(tried, {str(case): case for case in cases}.values(), chunksize=1)
 
 
-def tried(case: Case, device: str) -> str:
+def tried(case: Case, device: str = CUDA) -> str:
     """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
     stage = "base_stage" if case.base else "meta_stage"
     try:

@@ -2,20 +2,14 @@
 
 import os
 from argparse import Namespace
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model.registry import class_of
 from util.checkpoints import checkpoint
-from util.checkpoints.run import ALLOW, BEST, Run, StageFolder, in_words
-from util.checkpoints.weights import digest_of_start, network_to_train
-from util.config.folds import Fold
+from util.checkpoints.run import BEST, Run, StageFolder
+from util.checkpoints.weights import trained_otherwise
 from util.config.settings import Config, StageSettings
-from util.data.lists.image_list import ImageList
 from util.errors import UserError
-from util.run.context import RunContext, with_data
-from util.run.data import images_for_training
 from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"
@@ -71,63 +65,34 @@ class Task:
         return f"{where} for each of {count} processes: {total}; batch_per: run keeps the batch on any number of GPUs"
 
 
-def training_images(config: Config, stage: StageSettings) -> ImageList:
-    """Return the training list of a stage without its texts and decoded photos; errors as ``images_for_training``."""
-    context = RunContext(with_data(config, decoded_gib=0.0), Fold.of(config.data), class_of(config.model), None)
-    return images_for_training(context, False, stage)
+def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> Task:
+    """Return the task of a run's stage whose folder this is; it refuses what was trained otherwise than asked.
 
-
-def stage_in(folder: Path, run: Run, stage: str, gpus: int) -> Task:
-    """Return the task of a run's stage whose folder this is; it refuses what was trained otherwise than asked."""
+    ``asked``: the options of ``train.sh``, by which it is kept, continued, or begun again.
+    """
     task, files = Task(run.config, stage, gpus, folder), StageFolder(folder)
-    if not (finished := files.finished) and not files.begun:
+    if (finished := files.finished) or files.begun:
+        try:
+            content = checkpoint.read(folder / BEST) if finished else files.newest()
+            facts = checkpoint.training_of(content)[-1]
+            state, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
+            if finished:
+                stated = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
+                state, left = ", ".join(["finished", *stated, *run.shared(content)]), 0.0
+            refusal = trained_otherwise(run, stage, folder, content, finished)
+            task = replace(task, state=state, left=left, refusal=refusal)
+        except (UserError, IndexError) as error:
+            refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
+            task = replace(task, state="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
+    if asked is None:
         return task
-    try:
-        content = checkpoint.read(folder / BEST) if finished else files.newest()
-        facts = checkpoint.training_of(content)[-1]
-    except (UserError, IndexError) as error:
-        refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
-        return replace(task, state="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
-    if finished:
-        stated = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
-        state, left = ", ".join(["finished", *stated]), 0.0
-    else:
-        state, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
-    differences, shared = in_words(run.differing(content["config"], stage)), list[str]()
-    if finished and stage == "base":  # other settings of data and run are printed, and the stage is kept
-        other = run.differing(content["config"], "meta").items()
-        shared = in_words({key: pair for key, pair in other if key.startswith(("data.", "run."))})
-        state = ", ".join([state, *shared])
-    if finished and not shared:
-        with suppress(UserError):  # no data here to compare
-            images = training_images(run.config, task.settings)
-            now = {"data": images.digest, "photos": images.files_digest}
-            if now != {key: content.get(key, now[key]) for key in now}:
-                differences.append("other photos, masks or lists than those there today")
-    if finished and (start := content.get("start")):
-        with suppress(UserError):  # no weights here to compare
-            if digest_of_start(network_to_train(run, stage, False)[0], stage) != start:
-                differences.append("other initial weights than those there today")
-    refusal = ""
-    if differences:
-        state = f"{state} with {', '.join(differences)}"
-        mend = "undo the change, train it again by train.sh --overwrite, or set another run.name"
-        mend += "" if finished else f"; if its steps are the same, {ALLOW} continues it"
-        refusal = f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
-    return replace(task, state=state, left=left, refusal=refusal)
-
-
-def as_asked(task: Task, asked: Namespace) -> Task:
-    """Return the task of a stage as the options of ``train.sh`` want it: kept, continued, or begun again."""
-    kept = task.stage == "base" and not task.left
-    if asked.overwrite and (not kept or (task.refusal and not task.config.run.base_folder)):
+    kept = stage == "base" and not task.left
+    if asked.overwrite and (not kept or (task.refusal and not run.config.run.base_folder)):
         discarded = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
         return replace(task, state=discarded, left=1.0, refusal="")
-    if kept:
-        return task
     try:
-        files = StageFolder(task.folder)
-        files.check_free(asked.resume and files.begun, False)
+        if not kept:
+            files.check_free(asked.resume and files.begun, False)
     except UserError as error:
         return replace(task, refusal=str(error))
-    return replace(task, refusal="") if asked.allow_changes else task
+    return replace(task, refusal="") if asked.allow_changes and not kept else task

@@ -6,18 +6,20 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from util.errors import UserError, WriteError, one_line
+from model.mismatch import Mismatch
+from util.errors import UserError, one_line
 from util.page.photo import Photo
+from util.parallel import attempt
 from util.run.processes import as_user_error
 
 Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]  # for each, in the end, and notes
 
 
 class Background:
-    """The work under way; ``touch`` is called for each photo that is done."""
+    """The work under way."""
 
-    def __init__(self, touch: Callable[[Photo], None]):
-        self.touch, self.is_stopped, self.thread = touch, False, threading.Thread()
+    def __init__(self) -> None:
+        self.is_stopped, self.thread = False, threading.Thread()
         self.note = ""  # on the last piece of work
         self.state: list[Any] | None = None  # word, photos done, all, and seconds left; None without any
 
@@ -35,15 +37,10 @@ class Background:
             with as_user_error("the number of marked photos, the photos' size, --resize or --tile"):
                 photos, each, finish, notes = prepare()
                 for done, photo in enumerate(photos, 1):
-                    photo.error = ""
-                    try:
-                        each(photo)
-                    except WriteError:
-                        raise
-                    except UserError as error:
-                        photo.error = str(error)
-                        failed.append(photo.error)
-                    self.touch(photo)
+                    error = attempt(each, photo)
+                    photo.error = str(error or "")
+                    failed += filter(None, [photo.error])
+                    photo.touch()
                     self.state = [word, done, len(photos), (time.monotonic() - start) / done * (len(photos) - done)]
                     if self.is_stopped:
                         break
@@ -56,7 +53,7 @@ class Background:
 
 def line_of(error: Exception) -> str:
     """Return an error as one line; one that is not the user's is printed whole on the terminal."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | Mismatch):
         return str(error)
     traceback.print_exception(error)
     return one_line(f"{error!r}; the server's terminal says more")

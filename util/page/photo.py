@@ -1,6 +1,7 @@
 """A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
 
-Beneath the marks lies what the network found, or what a file of annotations says. Results are those of ``predict.py``,
+The browser sends strokes, boxes, points and outlines in pixels of the photo, not images. Beneath them lies what the
+network found, or what a file of annotations says. Results are those of ``predict.py``,
 so that each can go on with the other's work. The folder ``page`` beside them holds the marks of each photo, and the
 mask beneath them once there are any; ``marked`` holds the marked photos and their masks, for ``--supports``. Masks of
 the page have the values of its classes, those of results the values of the result's classes.
@@ -9,30 +10,32 @@ the page have the values of its classes, those of results the values of the resu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import cv2
 import numpy as np
+from pycocotools import mask as rle
 
 from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
+from util.data.marks import point_label
 from util.errors import UserError
 from util.evaluate.edges import without_specks
 from util.files import kept_json, link, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
-from util.page.marks import Mark, drawn
 from util.predict.photos import read_photo
-from util.predict.prediction import EVEN, Prediction, at_most
-from util.predict.results import Results
+from util.predict.prediction import EVEN, Prediction, at_most, paths_of
 from util.report.overlay import class_colour, class_map
 
+if TYPE_CHECKING:
+    from util.page.session import Session
+
+BRUSH, ERASER, BOX, POINT, OUTLINE = "brush", "eraser", "box", "point", "outline"  # tools
 PAGE, MARKED = "page", "marked"
 PREVIEW, THUMBNAIL = 2048, 320  # pixels of the longer side, at most
-FROM_FILES = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries that ``Results`` writes
 
 
 class Rule(NamedTuple):
@@ -42,27 +45,53 @@ class Rule(NamedTuple):
     min_score: float | None = None  # least presence score of a class; there is none without a calibration
 
 
-class Host(Protocol):
-    """A photo's view of its session: the folder of results, the classes, and the rules of masks."""
+class Mark(TypedDict):
+    """One stroke, box, point or outline, as the browser sends it."""
 
-    results: Results
-    classes: list[str]
-    own: Rule
-    rule: Rule
-    numbers: Iterator[int]
+    tool: str
+    value: int  # the class, from 1; 0 makes pixels background
+    radius: float  # of brush, eraser and point, in pixels of the photo
+    points: list[list[float]]  # x, y; two opposite corners of a box
+
+
+def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
+    """Return a label (H, W) uint8 with marks drawn over it: 0 background, then the classes, 255 unknown.
+
+    Strokes, boxes and outlines cover the object. Around points the object's extent is unknown. A later mark wins.
+    """
+    out = label.copy()
+    for mark in marks:
+        if mark["tool"] == POINT:
+            near = point_label([(x, y) for x, y in mark["points"]], out.shape, False, mark["radius"])
+            out[(near == IGNORE) & (out == 0)] = IGNORE
+            out[near == 1] = mark["value"]
+        elif mark["tool"] == OUTLINE:
+            inside = rle.decode(rle.frPyObjects([np.ravel(mark["points"]).astype(np.float64)], *out.shape))[..., 0]
+            out[inside > 0] = mark["value"]
+        elif mark["tool"] == BOX:
+            points, limits = np.array(mark["points"]), np.array(out.shape[::-1])
+            (left, top), (right, bottom) = np.clip(points.min(0), 0, limits), np.clip(points.max(0), 0, limits)
+            out[round(top) : round(bottom), round(left) : round(right)] = mark["value"]
+        else:
+            cells, radius = np.floor(np.array(mark["points"])).astype(np.int32), max(round(mark["radius"]), 0)
+            value = 0 if mark["tool"] == ERASER else mark["value"]
+            cv2.polylines(out, [cells], False, value, thickness=max(2 * radius, 1))
+            for end in (cells[0], cells[-1]):
+                cv2.circle(out, end.tolist(), radius, value, thickness=cv2.FILLED)
+    return out
 
 
 class Photo:
     """A photo of a session."""
 
-    def __init__(self, path: Path, session: Host):
+    def __init__(self, path: Path, session: Session):
         self.path, self.session, self.results = path, session, session.results
         self.error = ""  # why it could not be read
         self.changed = self.drawn = 0  # numbers of the last change of anything, and of its marks
         own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
         self.beneath_file, self.marks_file = own / "beneath" / mask, own / "marks" / f"{path.stem}.json"
         self.mask_file, self.copy = marked / MASK_FOLDERS[0] / mask, marked / PHOTO_FOLDERS[0] / path.name
-        self.marks = [Mark(**mark) for mark in kept_json(self.marks_file).get("marks", [])]
+        self.marks: list[Mark] = kept_json(self.marks_file).get("marks", [])
         self._read_record()
 
     def _read_record(self) -> None:
@@ -73,6 +102,10 @@ class Photo:
         self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
         self._written = Rule(record.get("threshold"), record.get("min_score")), record.get("corrections", [])
 
+    def touch(self) -> None:
+        """Note that anything of it has changed."""
+        self.changed = next(self.session.numbers)
+
     @property
     def is_marked(self) -> bool:
         """Whether the network learns from its mask."""
@@ -81,8 +114,8 @@ class Photo:
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict on each class of its result that has one."""
-        of_photo = {name: self.results.verdicts.get((str(self.path), name)) for name in self.names}
-        return {name: verdict for name, verdict in of_photo.items() if verdict}
+        known = self.results.verdicts
+        return {name: verdict for name in self.names if (verdict := known.get((str(self.path), name)))}
 
     @property
     def is_fixed(self) -> bool:
@@ -103,7 +136,7 @@ class Photo:
     def scene(self) -> dict[str, Any]:
         """Return size and marks for the browser."""
         height, width = upright_size(*header_of(self.path))
-        return {"height": height, "width": width, "marks": [asdict(mark) for mark in self.marks], "drawn": self.drawn}
+        return {"height": height, "width": width, "marks": self.marks, "drawn": self.drawn}
 
     def beneath(self, rule: Rule) -> np.ndarray:
         """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
@@ -128,18 +161,15 @@ class Photo:
         return drawn(self.beneath(self.rule), self.marks)
 
     def _files(self) -> list[Path]:
-        """Return the files of the result: JSON, mask, overlay, probabilities."""
-        self.results.names = self.names
-        return self.results.paths(self.path)
+        return paths_of(self.results.out, self.path.stem, self.names)  # JSON, mask, overlay, probabilities
 
     def _probability(self) -> np.ndarray:
-        """Return the probabilities of the result's classes, (n, H, W) float32."""
         return np.stack([read_mask(file) for file in self._files()[3:]]).astype(np.float32) / 255
 
     def draw(self, marks: list[Mark]) -> None:
         """Take marks in place of the earlier ones, and write them and what follows from them."""
         self.marks = marks
-        write_atomically(self.marks_file, json.dumps({"marks": [asdict(mark) for mark in marks]}))
+        write_atomically(self.marks_file, json.dumps({"marks": marks}))
         if self.is_marked:
             self.mark()
         self.write()
@@ -179,25 +209,25 @@ class Photo:
 
     def write(self, facts: dict[str, Any] | None = None) -> None:
         """Write the result again where its rule or its marks have changed since, or with ``facts`` the first time."""
-        if facts or (self.names and self._written != (self.rule, self.scene()["marks"])):
+        if facts or (self.names and self._written != (self.rule, self.marks)):
             if self.names and not self.beneath_file.is_file():
                 write_mask(self.beneath_file, self.beneath(Rule()))
             self._write(self.prediction(), {**(facts or {}), **self.facts()})
 
     def _write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write a result; verdicts on its classes remain."""
         verdicts, self.results.names = self.verdicts, prediction.names
         try:
-            self.results.write(self.path, prediction, facts)
+            self.results.write(prediction, facts)
         finally:  # without space on the disk there is no result any more
             self._read_record()
-        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})
+        self.judge({name: verdict for name, verdict in verdicts.items() if name in self.names})  # they remain
 
     def facts(self) -> dict[str, Any]:
         """Return the entries of the result's JSON that say how it was made and changed."""
         record = kept_json(self._files()[0]) if self.names else {}
-        kept = {key: value for key, value in record.items() if key not in FROM_FILES}
-        return {**kept, **self.rule._asdict(), "corrections": self.scene()["marks"]}
+        written = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # by ``Prediction.write``
+        kept = {key: value for key, value in record.items() if key not in written}
+        return {**kept, **self.rule._asdict(), "corrections": self.marks}
 
     def judge(self, verdicts: dict[str, str]) -> None:
         """Write verdicts on some classes; "" takes one back."""
@@ -219,7 +249,7 @@ class Photo:
             scores = [self.presence.get(name, 0.0) for name in names]  # None of base classes
             presence = [s if s is None else s or float(m.any()) for s, m in zip(scores, masks, strict=True)]
         mask = (masks * np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]).max(0)
-        return Prediction(read_photo(self.path), names, mask, probability, presence, least)
+        return Prediction(read_photo(self.path), names, mask, probability, presence, least, photo=self.path)
 
     def picture(self, side: int) -> np.ndarray:
         """Return the photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
@@ -227,7 +257,8 @@ class Photo:
             image = read_photo(self.path)
         except UserError as error:
             if not self.error:
-                self.error, self.changed = str(error), next(self.session.numbers)
+                self.error = str(error)
+                self.touch()
             raise
         return at_most(image, side)
 

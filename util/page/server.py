@@ -88,7 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         values = {**words, "content": body} if action == "upload" else json.loads(body)
         with self.server.session.lock:
-            return {"note": getattr(self.server.session, action)(**values) or ""}, JSON
+            note = getattr(self.server.session, action)(**values)
+            self.server.session.save()
+            return {"note": note or ""}, JSON
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing about requests."""

@@ -22,19 +22,19 @@ from util.files import kept_json, lock, write_atomically
 from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
 from util.formats.results import REJECTED
+from util.formats.shapes import polygons_of
 from util.page.background import Background, Work
-from util.page.marks import Mark, boxed, clicked, outlines_of
-from util.page.photo import MARKED, PAGE, Photo, Rule
+from util.page.photo import BOX, BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
+from util.parallel import attempt
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results
 from util.predict.segmenter import Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, by_class, check_class_name, supports_in
+from util.predict.supports import BOXED, MAX_SHOTS, UNNAMED, Marked, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-COIN = {"tool": "brush", "radius": 22, "points": [[157, 50]]}  # on the first part
 ACTIONS = (
     "example open upload annotations add_class rename_class remove draw click box mark judge slide segment stop pack"
 )
@@ -50,7 +50,7 @@ class Session:
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
         self.lock = threading.RLock()
-        self.work, self.renewed = Background(self._touch), 0
+        self.work, self.renewed = Background(), 0
         self.archive: Path | None = None  # the download
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
         score = None if known is None else known.threshold if least is None else least
@@ -63,10 +63,8 @@ class Session:
         self.classes, self.base = [*dict.fromkeys(named)] or [UNNAMED], {"base": kept.get("base", [])}
         self.keep_base(kept.get("keeps_base", False))
 
-    def _touch(self, photo: Photo) -> None:
-        photo.changed = next(self.numbers)
-
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos.values()]
         content = {"photos": photos, "classes": self.classes, "rule": self.rule, **self.base}
         write_atomically(self.file, json.dumps(content, indent=1))
@@ -88,13 +86,12 @@ class Session:
         return self.photos[name]
 
     def _add(self, paths: Sequence[Path]) -> str:
-        """Add photos whose names are new; return a note."""
         before, stems = len(self.photos), {photo.path.stem.casefold() for photo in self.photos.values()}
         for path in paths:
             if path.stem.casefold() not in stems and len(self.photos) < MAX_PHOTOS:
                 stems.add(path.stem.casefold())
                 self.photos[path.name] = Photo(path, self)
-                self._touch(self.photos[path.name])
+                self.photos[path.name].touch()
         self.renewed, added = next(self.numbers), len(self.photos) - before
         left = f", {len(paths) - added} left out: their names are here already, or {MAX_PHOTOS} photos are"
         return f"{added} photo(s) added{left if added < len(paths) else ''}"
@@ -103,9 +100,7 @@ class Session:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
         if not path.strip():
             raise UserError("Open folder: name a folder or a photo on the machine of the server")
-        note = self._add(photos_in([Path(path.strip()).expanduser()]))
-        self._save()
-        return note
+        return self._add(photos_in([Path(path.strip()).expanduser()]))
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
@@ -121,23 +116,27 @@ class Session:
             if not (copy := self.out / UPLOADS / photo.name).exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
-        return self.draw("coins_1.jpg", [{**COIN, "value": self._value("coin")}], self.photo("coins_1.jpg").drawn)
+        coin = Mark(tool=BRUSH, value=self._value("coin"), radius=22, points=[[157, 50]])
+        return self.draw("coins_1.jpg", [coin], self.photo("coins_1.jpg").drawn)
 
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
         if not path.strip():
             raise UserError("Import annotations: name a file or folder on the machine of the server")
-        first: UserError | None = None  # of the folder that the annotations name
         said: dict[str, None] = {}  # of the annotations, each line once
-        for folder in [None, *{photo.path.parent for photo in self.photos.values()}]:
-            try:
-                listed = supports_in([path.strip()], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))[0]
-                check_photo(listed[0].photo)
-                break
-            except UserError as error:
-                first = first or error
-        else:
-            raise first or UserError(path)
+
+        def find(folder: Path | None) -> list[Marked]:
+            listed = supports_in([path.strip()], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))[0]
+            check_photo(listed[0].photo)
+            return listed
+
+        tries = (attempt(find, folder) for folder in (None, *{photo.path.parent for photo in self.photos.values()}))
+        first = next(tries)  # of the folder that the annotations name
+        listed = (
+            first if isinstance(first, list) else next((found for found in tries if isinstance(found, list)), first)
+        )
+        if isinstance(listed, UserError):
+            raise listed
         for one in listed:
             (support,) = self.given.without_classes().unboxed(None, [one.read()])
             label, value = support.label, self._value(one.name or UNNAMED)
@@ -147,11 +146,9 @@ class Session:
             whole[(label == IGNORE) & (whole == 0)] = IGNORE
             whole[label == 1] = value
             photo.lay(whole)
-        self._save()
         return "; ".join((f"{len({one.photo for one in listed})} marked photo(s)", *said))
 
     def _value(self, name: str) -> int:
-        """Return the value of a class, which is added where it is new."""
         if name not in self.classes:
             self.add_class(name)
         return self.classes.index(name) + 1
@@ -163,7 +160,6 @@ class Session:
         if len({*self.classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         self.classes = [*(known for known in self.classes if known != UNNAMED or is_used), name]
-        self._save()
 
     def keep_base(self, on: bool) -> None:
         """Take the base classes of the weights into the next results, or leave them out."""
@@ -171,7 +167,6 @@ class Session:
         names = [known.name for known in self.segmenter.classes]
         self.base = {"base": names or self.base["base"], "keeps_base": bool(names)}
         self.classes += [name for name in names if name not in self.classes]
-        self._save()
 
     def _free_name(self, name: str, old: str = "") -> str:
         """Return a class name that no class but ``old`` has, nor its files."""
@@ -193,21 +188,19 @@ class Session:
                 photo.forget()
             if photo.is_marked:
                 photo.mark()
-        self._save()
 
     def remove(self, photo: str) -> None:
         """Take a photo out of the session; its file and its result remain."""
         self.photo(photo).unmark()
         del self.photos[photo]
         self.renewed = next(self.numbers)
-        self._save()
 
-    def draw(self, photo: str, marks: list[dict[str, Any]], before: int) -> str:
+    def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
         one = self.photo(photo)
         if before != one.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
-        one.draw([Mark(**mark) for mark in marks])
+        one.draw(marks)
         if not marks and not one.names and one.is_marked and np.isin(one.label(), (0, IGNORE)).all():
             one.unmark()  # all is undone
         one.drawn = one.changed = next(self.numbers)
@@ -225,10 +218,16 @@ class Session:
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
         one, column, row = self.photo(photo), int(x), int(y)
-        label = one.label()
+        label, image = one.label(), read_photo(one.path)
         inside = (label == label[row, column]) & (label > 0)
-        if value:
-            inside = clicked(self.given.without_classes(), read_photo(one.path), column, row)
+        if value:  # by the rule that was best on VOC's training photos
+            support, side = np.full(label.shape, IGNORE, np.uint8), max(round(0.04 * max(label.shape)), 1)
+            support[:side] = support[-side:] = support[:, :side] = support[:, -side:] = 0
+            cv2.circle(support, (column, row), side, 1, cv2.FILLED)
+            segmenter = self.given.without_classes()
+            segmenter.add(None, [Support(image, support, "the click")])
+            probability = segmenter(image).probability[-1]
+            inside = probability >= probability[row, column] / 2
         if not inside[row, column]:
             raise UserError("nothing is marked there")
         parts = cv2.connectedComponents(inside.astype(np.uint8))[1]
@@ -237,10 +236,14 @@ class Session:
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Mark the object that the network finds in a box."""
         one = self.photo(photo)
-        return self._outline(one, boxed(self.given.without_classes(), read_photo(one.path), points), value, before)
+        image, box = read_photo(one.path), Mark(tool=BOX, value=BOXED, radius=0, points=points)
+        label = drawn(np.zeros(image.shape[:2], np.uint8), [box])  # as one of ``predict.py``
+        (looked,) = self.given.without_classes().unboxed(None, [Support(image, label, "the box")])
+        return self._outline(one, looked.label == 1, value, before)
 
     def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
-        return self.draw(one.path.name, [*map(vars, [*one.marks, *outlines_of(inside, value)])], before)
+        marks = (Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()) for outline in polygons_of(inside))
+        return self.draw(one.path.name, [*one.marks, *marks], before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
         """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""
@@ -250,15 +253,14 @@ class Session:
             raise UserError(f"{photo}: no {name} was looked for; press Segment")
         chosen = [name] if verdict == REJECTED else [n for n in one.names if not (verdict and n in one.verdicts)]
         one.judge(dict.fromkeys(chosen, verdict))
-        self._touch(one)
+        one.touch()
 
     def slide(self, threshold: float | None, min_score: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
         self.rule = Rule(threshold, min_score)
         for photo in self.photos.values():
             if photo.names and not photo.is_fixed:
-                self._touch(photo)
-        self._save()
+                photo.touch()
 
     def segment(self, photo: str = "") -> None:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""

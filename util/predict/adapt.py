@@ -7,7 +7,7 @@ along much of the photo's border is of a material, which the method ``for_materi
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE, CachedFeatures
 from model.registry import models
+from util.checkpoints.run import Run
+from util.data.words.text import NO_TEXT
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import SMALL, Segmenter
+from util.run.context import with_data
 from util.run.network import build_model
 
-FOLDS = 5
-LEAST = 3  # supports of each class, for folds
+FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most
 MATERIAL = 1 / 3  # share of the photo's border
 STEP = 4  # between the pixels that are compared
@@ -67,14 +69,11 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
         f"{known.name}, support {shot + 1} ({known.sources[shot]})"
         for known, shot in ((segmenter.own[n], scored[p].shots[n]) for p, n in doubtful)
     ]
-    facts = {"iou": round(float(counted.mean()), 2), "predictions": len(scored), "doubtful": named}
-    note = f"mean IoU {facts['iou']:.1f} % of {len(counted)} supports given the others"
+    mean, out = round(float(counted.mean()), 2), copy.copy(segmenter)
     doubt = "not found given the others, which find each other; is its mark right?"
-    return _noted(copy.copy(segmenter), segmenter, facts, note, *(f"{one}: {doubt}" for one in named))
-
-
-def _noted(out: Segmenter, segmenter: Segmenter, facts: dict[str, Any], *notes: str) -> Segmenter:
-    out.notes, out.adaptation = [*segmenter.notes, *(f"supports: {note}" for note in notes)], facts
+    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(counted)} supports given the others"]
+    out.notes += [f"supports: {one}: {doubt}" for one in named]
+    out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": named}
     return out
 
 
@@ -137,12 +136,11 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     method = next(cls for cls in models().values() if cls.for_materials)
     settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
-    config = replace(model.context.config, model=settings)
-    context = replace(model.context, config=config, model_class=method, vectors=None)
-    own = cast(WithEncoder, build_model(config, context.text_width, model.view.side))
+    run = Run(replace(with_data(model.run.config, text=NO_TEXT), model=settings))
+    own = cast(WithEncoder, build_model(run.config, 0, model.view.side))
     own.encoder = network.encoder
     out = segmenter.without_classes()
-    out.model, out.output, out.presence_by = replace(model, context=context, network=own), FINAL, segmenter
+    out.model, out.output, out.presence_by = replace(model, run=run, network=own), FINAL, segmenter
     own.to(model.device).eval()
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
@@ -151,5 +149,6 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
         if network.masks_supports:  # it keeps other things of supports
             batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    note = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
-    return _noted(out, segmenter, {"method": own.title}, note)
+    what = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
+    out.notes, out.adaptation = [*segmenter.notes, f"supports: {what}"], {"method": own.title}
+    return out

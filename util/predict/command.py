@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from model.episode import IGNORE
@@ -17,15 +17,15 @@ from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
+from util.parallel import attempt
 from util.predict.adapt import adapted
 from util.predict.load_model import MAX_SIDE, load_model
-from util.predict.photos import MIN_TILE, check_photo, photos_in, read_photo
+from util.predict.photos import MIN_TILE, check_photo, photos_in
 from util.predict.prediction import Decision, percent
 from util.predict.publish import publish as write_published
-from util.predict.regions import NOT
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, by_class, indices, parse_support, supports_in
+from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, indices, parse_support, supports_in
 from util.run.device import describe
 from util.run.processes import as_user_error
 
@@ -33,7 +33,7 @@ HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from thi
 NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-ALIKE = 0.85  # ratio of equal letters from which on two names are probably one
+NO_SUPPORTS = "no supports: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--batch, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 
 
@@ -55,19 +55,24 @@ def parser() -> argparse.ArgumentParser:
     formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
     add("--format", dest="formats", default=PICTURES, metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
-    outlines = "of objects in coco and labelstudio; default rle"
-    add("--outlines", choices=("rle", "polygons"), default="rle", help=outlines)
-    score = "least presence score of a class that is shown; default the calibration's threshold"
-    add("--min-score", type=within(float, 0, 1), metavar="P", help=score)
-    threshold = "least probability of a class's pixels; default the method's own rule"
-    add("--threshold", type=within(float, 0, 1), metavar="P", help=threshold)
+    add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
+    share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
+    add(
+        "--min-score",
+        **share,
+        help="least presence score of a class that is shown; default the calibration's threshold",
+    )
+    add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
     adapt = "auto (default): check three or more supports; marks along the border mean a material; none: neither"
     add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
-    keep = "label the base classes of the weights too: base and new classes in one mask; supports are optional"
-    add("--keep-base", action="store_true", help=keep)
+    add(
+        "--keep-base",
+        action="store_true",
+        help="label the weights' base classes too, in one mask; supports are optional",
+    )
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
     serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
@@ -81,13 +86,13 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
     out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
-    checkpoint = "weights, of this project or of a method's authors; default: the method of --config, else Pocket"
-    add("--checkpoint", help=f"{checkpoint} with the weights of this repository")
+    add(
+        "--checkpoint", help="weights, of this project or of a method's authors; default Pocket's, or those of --config"
+    )
     add("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
-    side = "side of the network's input; default as trained"
-    add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help=side)
+    add("--resize", type=within(int, 1, MAX_SIDE), metavar="SIDE", help="of the network's input; default as trained")
     add("--vectors", type=Path, metavar="FILE", help="word vectors, for names that are not classes of the data set")
     add("--output", default=FINAL, help=f"name of the model's output to use; default {FINAL}")
     support = "a photo and a mask.png, an outlines.json (labelme, COCO), or marks: box=x0,y0,x1,y1;... points=x,y;... "
@@ -98,13 +103,10 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     add("--supports", dest="support_files", action="append", default=[], metavar="[FORMAT:]PATH", help=files)
     add("--photos", type=Path, metavar="DIR", help="the photos of --supports, where they lie elsewhere")
     add("--classes", default="", metavar="NAMES", help="classes of --supports to take, with commas")
-    shots = "supports of each class to take of each of --supports"
-    add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help=shots)
+    add("--max-shots", type=within(int, 1, MAX_SHOTS), metavar="K", help="supports of a class, of each of --supports")
     add("--name", help="the class of supports that name none")
-    value = "the object's value in masks; default all that is not 0, black or transparent"
-    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help=value)
-    radius = "of points; default 2 %% of the photo's longer side"
-    add("--radius", type=within(float, 0.5), metavar="PIXELS", help=radius)
+    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help="of the object in masks; default all but black")
+    add("--radius", type=within(float, 0.5), metavar="PIXELS", help="of points; default 2 %% of the longer side")
 
 
 def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]]:
@@ -117,20 +119,14 @@ def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]
 
 def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
-    segmenter = Segmenter(
-        options.checkpoint,
-        marked,
-        options.name,
-        config=options.config,
-        overrides=options.overrides,
-        side=options.resize,
-        tile=options.tile,
-        device=options.device,
-        vectors=options.vectors,
-        output=options.output,
-        decision=Decision(options.min_score, options.threshold, options.min_pixels, options.refine),
-        keep_base=options.keep_base,
-    )
+    alike = ("config", "overrides", "tile", "device", "vectors", "output", "keep_base")
+    decision = Decision(options.min_score, options.threshold, options.min_pixels, options.refine)
+    rest: dict[str, Any] = {
+        "side": options.resize,
+        "decision": decision,
+        **{name: getattr(options, name) for name in alike},
+    }
+    segmenter = Segmenter(options.checkpoint, marked, options.name, **rest)
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
@@ -142,7 +138,7 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         ("mask_value", "mask" in kinds, "a mask among the supports"),
         ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
         ("name", unnamed, "a support that names no class"),
-        ("vectors", segmenter.model.context.vectors is not None, "a model that reads text"),
+        ("vectors", segmenter.model.run.context.vectors is not None, "a model that reads text"),
         ("host", options.serve, "--serve"),
         ("port", options.serve, "--serve"),
     ):
@@ -159,7 +155,7 @@ def predict(options: argparse.Namespace) -> int:
     if not options.queries or not options.out:
         raise UserError("no results: add --out FOLDER" if options.queries else "no queries: add --query photo.jpg ...")
     if not (marked or options.keep_base):
-        raise UserError("no supports: add --support photo.jpg:mask.png or --supports annotations.json")
+        raise UserError(NO_SUPPORTS)
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
     if options.keep_base:  # the weights name classes too
         segmenter = segmenter_of(options, marked)
@@ -167,7 +163,11 @@ def predict(options: argparse.Namespace) -> int:
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
-    failed = _unreadable(queries, options.queries)
+    checked = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
+    bad = {query: error for query in checked if isinstance(error := attempt(check_photo, query), UserError)}
+    if hard := [error for query, error in bad.items() if query in options.queries or len(bad) == len(queries)]:
+        raise hard[0]
+    failed = {query: str(error) for query, error in bad.items()}
     waiting = queries = [query for query in queries if query not in failed]
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
@@ -177,11 +177,16 @@ def predict(options: argparse.Namespace) -> int:
         if options.resume:
             waiting = results.waiting(queries, facts)
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
-        asked = len(waiting) + len(failed)
+        written, asked = 0, len(waiting) + len(failed)
+        found = segmenter.many(waiting, options.batch, failed)
+        bar = tqdm(found, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
         try:
-            written = _write(segmenter, waiting, results, facts, options.batch, failed)
+            for prediction in bar:
+                results.write(prediction, facts)
+                written += 1
         finally:  # also when it is interrupted
             absent = results.write_summary(failed)
+            print("".join(f"error: {reason}\n" for reason in failed.values()), end="", file=sys.stderr)
     if done := [query for query in queries if query not in failed]:
         results.write_formats(done, options.resume)
     if absent:
@@ -191,52 +196,12 @@ def predict(options: argparse.Namespace) -> int:
     return EXIT_USER_ERROR if failed else 0
 
 
-def _unreadable(queries: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
-    """Return the photos of folders whose headers cannot be read, with the reason; raise the error of ``named`` ones."""
-    failed: dict[Path, str] = {}
-    for query in tqdm(queries, desc="check", unit="photo", leave=False, delay=1):
-        try:
-            check_photo(query)
-        except UserError as error:
-            if query in named or len(failed) + 1 == len(queries):
-                raise
-            failed[query] = str(error)
-    for reason in failed.values():
-        print(f"error: {reason}", file=sys.stderr)
-    return failed
-
-
-def _write(
-    segmenter: Segmenter, waiting: Sequence[Path], results: Results, facts: dict, batch: int, failed: dict[Path, str]
-) -> int:
-    """Predict and write one photo after the other; return how many. Damaged ones are printed, and join ``failed``."""
-    read: list[Path] = []
-    with tqdm(total=len(waiting), desc="predict", unit="photo", bar_format=BAR, disable=not waiting) as bar:
-
-        def photos() -> Iterator[np.ndarray]:
-            for query in waiting:
-                try:
-                    image = read_photo(query)
-                except UserError as error:
-                    failed[query] = str(error)
-                    bar.write(f"error: {error}", file=sys.stderr)
-                    bar.update()
-                    continue
-                read.append(query)
-                yield image
-
-        for number, prediction in enumerate(segmenter.many(photos(), batch)):
-            results.write(read[number], prediction, facts)
-            bar.update()
-    return len(read)
-
-
 def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
-    known, kept = segmenter.calibration, segmenter.kept
+    known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
     if kept is not None:
         yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
-    least = known.threshold if known and segmenter.decision.min_score is None else segmenter.decision.min_score
+    least = known.threshold if known and least is None else least
     rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
@@ -244,8 +209,8 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     if known is None and not (kept and kept.fits):
         yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
     for first, second in combinations(dict.fromkeys(typed), 2):
-        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio() > ALIKE
-        if alike and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
+        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
+        if alike > 0.85 and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
             yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
     yield from segmenter.notes
 

@@ -23,7 +23,6 @@ from torch import Tensor
 from model.encoders.features import Features
 from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
 from model.generalised import GeneralisedModel, base_logits
-from model.mismatch import Mismatch
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -39,15 +38,13 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     no text. UserError: ``words``, a file of word vectors, cannot be read, or of another width than the model's.
     """
     data, table = context.config.data, context.vectors
-    ids = {known.lower(): number for number, known in enumerate(data.classes, 1)}
-    class_id = ids.get((name or "").lower(), 0)
+    class_id = {known.lower(): i for i, known in enumerate(data.classes, 1)}.get((name or "").lower(), 0)
     if table is None:
         nameless = name is None and context.config.model.reads_names
         return class_id, None, "the supports have no class name, so none is read; give --name CLASS" * nameless
     if class_id:
         return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
-    row = find_row(words, name) if words is not None and name else None
-    if row is not None:
+    if words is not None and name and (row := find_row(words, name)) is not None:
         if row.shape != table.shape[1:]:
             raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
         return 0, row, f"{name}: uses the text vector in {words}"
@@ -66,14 +63,6 @@ class SupportBatch:
     image: Tensor  # (1, K, 3, S, S) float32
     label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
     cached: CachedFeatures | None  # None for models that cache nothing
-
-    def apart(self) -> list[SupportBatch]:
-        """Return the supports, each in a batch of its own; features of no encoder are left out."""
-        cached = self.cached if isinstance(self.cached, Features) else None
-        rows = [slice(i, i + 1) for i in range(self.image.shape[1])]
-        return [
-            SupportBatch(self.image[:, r], self.label[:, r], None if cached is None else cached.rows(r)) for r in rows
-        ]
 
 
 @dataclass
@@ -119,34 +108,35 @@ class EncodedClass:
 
     def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
-        each = [one for batch in self.support_batches for one in batch.apart()]
-        batches = []
-        for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
-            chosen = [each[i] for i in group.tolist()]
-            image, label = (torch.cat([getattr(one, kind) for one in chosen], dim=1) for kind in ("image", "label"))
-            cached = [one.cached for one in chosen if isinstance(one.cached, Features)]
-            batches.append(SupportBatch(image, label, Features.join(cached) if cached else None))
+        parts = [batch.cached for batch in self.support_batches if isinstance(batch.cached, Features)]
+        known, images, labels = Features.join(parts) if parts else None, self.images, self.labels
+        batches = [
+            SupportBatch(images[:, group], labels[:, group], None if known is None else known.rows(group))
+            for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model))
+        ]
         return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
 
 
-def encode_supports(name: str, supports: list[Support], model: LoadedModel) -> list[SupportBatch]:
-    """Return the supports of a class, sized as the evaluation does, and encoded.
+def encoded_class(
+    name: str | None, supports: Sequence[Support], model: LoadedModel, words: Path | None
+) -> EncodedClass:
+    """Return a class of supports, sized as the evaluation does; ``words`` is a file of word vectors.
 
-    UserError: no supports, as ``shots_per_batch``, or no marked pixel at the network's input size.
+    UserError: no supports, as ``shots_per_batch`` and ``text_of``, or no marked pixel at the network's input size.
     """
+    shown, inputs = name or UNNAMED, [model.sized(support.image, support.label) for support in supports]
     if not supports:
-        raise UserError(f"{name}: no supports; give at least one")
-    inputs = [model.sized(support.image, support.label) for support in supports]
+        raise UserError(f"{shown}: no supports; give at least one")
     for support, (_, label) in zip(supports, inputs, strict=True):
         if not (support.label == 1).any():
             raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
         if not (label == 1).any():
-            raise UserError(
-                f"{support.source}: its object is lost at {model.view.side} pixels, the network's input; "
-                "crop the photo closer to it, or give a larger --resize"
-            )
+            lost = f"its object is lost at {model.view.side} pixels, the network's input"
+            raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
     images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    return encode_shots(name, images, labels, model)
+    text, sources = text_of(name, model.run.context, words), [support.source for support in supports]
+    share = max(float((support.label != 0).mean()) for support in supports)  # with what is unknown
+    return EncodedClass(shown, *text, encode_shots(shown, images, labels, model), sources, share)
 
 
 @torch.inference_mode()
@@ -167,22 +157,21 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
         return supports
     if trained_shots == 1:
         return 1
-    raise UserError(
-        f"{name}: {supports} support(s), but {model.weights.source} was trained with {trained_shots} shots and "
-        f"its weights fit no other number; give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    )
+    trained = f"{model.weights.source} was trained with {trained_shots} shots and its weights fit no other number"
+    mend = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
+    raise UserError(f"{name}: {supports} support(s), but {trained}; {mend}")
 
 
 class KeptBase:
     """The base classes of a network, which have no supports; UserError: it has none, or not those of its config."""
 
     def __init__(self, model: LoadedModel):
-        network, data = model.network, model.context.config.data
-        if network.base_classifier is None or model.context.config.test.trained_on is not None:
+        network, data = model.network, model.run.config.data
+        if network.base_classifier is None or model.run.config.test.trained_on is not None:
             holder = f"{model.weights.source} ({network.title})"
             raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
         self.fits = network if isinstance(network, GeneralisedModel) else None  # new classes among the base ones
-        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.context.fold.base]
+        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.run.context.fold.base]
         self.model, self._states = model, dict[int, Any]()
 
     @torch.inference_mode()
@@ -190,7 +179,7 @@ class KeptBase:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
         Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
-        bool is False in the padding. UserError: an object covers too few cells.
+        bool is False in the padding. Mismatch: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:
@@ -200,10 +189,7 @@ class KeptBase:
                     first = len(self.classes) + 1
                     labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
                     images, names = zip(*((known.images[0], known.name) for known in new))
-                    try:
-                        self._states[len(new)] = self.fits.fit(images, labels, names)
-                    except Mismatch as error:
-                        raise UserError(str(error)) from None
+                    self._states[len(new)] = self.fits.fit(images, labels, names)
                 logits = self.fits.predict(query, valid, self._states.get(len(new)))
         return logits[:, 1:] - logits[:, :1]
 

@@ -13,14 +13,16 @@ from util.run.network import build_model
 
 
 def networks() -> dict[str, Callable[..., FewShotModel]]:
-    """Return a function for each method by its name."""
-    return {name: partial(_network, name) for name in models()}
+    """Return a function for each method by its name.
 
+    It returns the network, by fold 0's config, with random weights in evaluation mode; it takes an Episode.
+    """
 
-def _network(
-    method: str, net: str | None = None, dataset: str = "pascal", overrides: Sequence[str] = ()
-) -> FewShotModel:
-    """Return a method's network, by fold 0's config, with random weights in evaluation mode; it takes an Episode."""
-    text = ["data.text=names"] if models()[method].reads_text else []
-    config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])
-    return build_model(config, make_run_context(config).text_width).eval()
+    def network(
+        method: str, net: str | None = None, dataset: str = "pascal", overrides: Sequence[str] = ()
+    ) -> FewShotModel:
+        text = ["data.text=names"] if models()[method].reads_text else []
+        config = read_config(REPOSITORY / config_path("split0", dataset, method, net), [*text, *overrides])
+        return build_model(config, make_run_context(config).text_width).eval()
+
+    return {name: partial(network, name) for name in models()}

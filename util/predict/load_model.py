@@ -14,13 +14,15 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
+from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict, read_config
+from util.config.tree import override
 from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.run.context import RunContext, make_run_context
+from util.run.context import with_data
 from util.run.device import autocast, pick_device, resolved
 from util.run.network import prepare_network
 
@@ -32,7 +34,7 @@ MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, 
 class LoadedModel:
     """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
-    context: RunContext
+    run: Run  # whose ``test.checkpoint`` names the weights
     network: FewShotModel
     device: torch.device
     view: View
@@ -43,7 +45,7 @@ class LoadedModel:
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Enclose a forward pass: in ``run.precision``, one thread at a time, since encoders keep what a pass needs."""
-        with self.lock, autocast(self.device, resolved(self.context.config.run.precision, self.device)):
+        with self.lock, autocast(self.device, resolved(self.run.config.run.precision, self.device)):
             yield
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -66,33 +68,30 @@ def load_model(
     """
     is_default = weights is None and config is None
     weights = SHIPPED if is_default else weights
-    if config is None:
+    overrides = [*overrides, "test.fuse=features"]  # of masks, a network would have one shot
+    overrides += [] if weights is None else [override("test.checkpoint", str(weights))]
+    if config is not None:
+        path = Path(config)
+        settings = Run(read_config(path if path.parent.exists() else REPOSITORY / path, overrides)).for_test().config
+    else:
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
             mend = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
             raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
-        settings = from_dict(content["config"], str(weights), list(overrides))
+        settings = from_dict(content["config"], str(weights), overrides)
         if keep_base and content["stage"] == "base":
-            data = replace(settings.data, text=NO_TEXT)
             method = next(cls for cls in every_model().values() if cls.for_base_stages)
             of_method = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
-            settings = replace(settings, data=data, model=of_method)
-    else:
-        path = Path(config)
-        settings = read_config(path if path.parent.exists() else REPOSITORY / path, list(overrides))
-    named = settings.test.checkpoint if weights is None else str(weights)
-    test = replace(settings.test, fuse="features", checkpoint=named)  # of masks, a network would have one shot
-    settings = replace(settings, test=test)
-    side = side or settings.data.size
-    cls = class_of(settings.model)
+            settings = replace(with_data(settings, text=NO_TEXT), model=of_method)
+    run, data, cls = Run(settings), settings.data, class_of(settings.model)
+    side = side or data.size
     sides = cls.sizes_around(side, settings.model)
-    if side != settings.data.size and (side != sides[0] or side != cls.nearest_side(side, settings.model)):
-        near = f"nearest: {', '.join(map(str, sides))}; as trained: {settings.data.size}"
+    if side != data.size and (side != sides[0] or side != cls.nearest_side(side, settings.model)):
+        near = f"nearest: {', '.join(map(str, sides))}; as trained: {data.size}"
         raise UserError(f"--resize {side}: the model does not take this side; {near}")
-    context = make_run_context(settings)
     torch_device = pick_device(device or settings.run.device)
-    network, loaded = load_weights(context, side)
+    network, loaded = load_weights(run.context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
-    trained = f"trained on the {len(settings.data.classes)} classes of {settings.data.name}"
-    note = f"no --checkpoint: uses {context.model_class.title}, {trained}" if is_default else ""
-    return LoadedModel(context, network.eval(), torch_device, View(OF_PHOTOS, side, side), loaded, note)
+    note = f"no --checkpoint: uses {cls.title}, trained on the {len(data.classes)} classes of {data.name}"
+    view = View(OF_PHOTOS, side, side)
+    return LoadedModel(run, network.eval(), torch_device, view, loaded, note if is_default else "")

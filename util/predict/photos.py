@@ -14,7 +14,6 @@ from util.errors import UserError
 from util.evaluate.edges import refined
 from util.files import OF_SYSTEMS
 
-OF_RESULTS = re.compile(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)")  # pictures of a result beside its JSON
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
 GivenPhoto = str | Path | Image.Image | np.ndarray | Tensor
@@ -26,9 +25,14 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
 
     UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
     """
+
+    def of_result(path: Path) -> bool:
+        picture = re.fullmatch(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)", path.name)
+        return picture is not None and path.with_name(f"{picture[1]}.json").exists()
+
     out: dict[Path, None] = {}
     for path in paths:
-        found = [p for p in photos_below(path, recursive) if not _of_result(p)] if path.is_dir() else []
+        found = [p for p in photos_below(path, recursive) if not of_result(p)] if path.is_dir() else []
         if path.is_dir() and not found:
             raise UserError(f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
         if not (found or path.exists() or path.is_symlink()):
@@ -37,11 +41,6 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
         out.update(dict.fromkeys(found or [path] * (not of_system)))
     return list(out)
-
-
-def _of_result(path: Path) -> bool:
-    match = OF_RESULTS.fullmatch(path.name)
-    return match is not None and path.with_name(f"{match[1]}.json").exists()
 
 
 def check_photo(path: Path) -> None:
@@ -66,19 +65,15 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         if photo.mode in ("I", "F"):
             raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
         return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
-    if isinstance(photo, Tensor):
-        floats = photo.is_floating_point()
-        if photo.ndim != 3 or len(photo) != 3 or (floats and not 0 <= photo.min() <= photo.max() <= 1):
-            raise UserError(f"an image: must be a tensor (3, H, W), uint8 or floats in 0..1, not {tuple(photo.shape)}")
-        photo = (255 * photo).round().byte() if floats else photo
+    if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
+        if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
+            photo = (255 * photo).round().byte()
         photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
-    if not isinstance(photo, np.ndarray):
-        raise UserError(f"an image: must be a file, an image of Pillow, an array or a tensor, not {type(photo)}")
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        mends = {"uint16": "(image // 256).astype(np.uint8)", "float64": "(255 * image).astype(np.uint8)"}
-        mend = mends.get(str(photo.dtype), "np.dstack([image] * 3)" if photo.ndim == 2 else "")
-        given = f"not {photo.shape} {photo.dtype}{f'; try {mend}' if mend else ''}"
-        raise UserError(f"an image: must be an array (H, W, 3) uint8, {given}")
+    shape, kind = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
+    if not isinstance(photo, np.ndarray) or shape[2:] != (3,) or kind != np.uint8 or not photo.size:
+        form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+        mend = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
+        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {mend}")
     return photo
 
 

@@ -37,7 +37,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Instance:
+class Part:
     """One connected part of a class."""
 
     name: str
@@ -55,31 +55,22 @@ class Instance:
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The classes of a photo's pixels.
+    """The classes of a photo's pixels."""
 
-    Attributes:
-        image: the upright photo, (H, W, 3) uint8.
-        names: the classes; class i has the value i + 1 in the mask.
-        mask: (H, W) uint8, 0 is background.
-        probability: (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is
-            that of a pixel in a photo that shows the class.
-        presence: the probability that the photo shows each class; None without a calibration, and for base classes.
-        min_score: the presence score below which a class has no pixel; None without a calibration.
-        own_threshold: the share of a class in the sum of its own and the background's probability above which the
-            network takes a pixel for the class; a calibration moves it from ``EVEN``.
-        photo: the file of the photo, where it has one.
-        facts: entries of the JSON file of a result that say how it was made.
-    """
-
-    image: np.ndarray
-    names: list[str]
-    mask: np.ndarray
+    image: np.ndarray  # the upright photo, (H, W, 3) uint8
+    names: list[str]  # the classes; class i has the value i + 1 in the mask
+    mask: np.ndarray  # (H, W) uint8, 0 is background
+    # (classes, H, W) float32; together with the background's they sum to 1. With a calibration it is that of a pixel in
+    # a photo that shows the class.
     probability: np.ndarray
+    # the probability that the photo shows each class; None without a calibration, and for base classes
     presence: list[float | None] | None = None
-    min_score: float | None = None
+    min_score: float | None = None  # the presence score below which a class has no pixel; None without a calibration
+    # the share of a class in the sum of its own and the background's probability above which the network takes a pixel
+    # for the class; a calibration moves it
     own_threshold: float = EVEN
-    photo: Path | None = None
-    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    photo: Path | None = None  # its file, where it has one
+    facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
 
     @classmethod
     def from_margins(
@@ -106,9 +97,8 @@ class Prediction:
             shown = [score is None or score >= min_score for score in presence]
             margins = np.where(np.array(shown)[:, None, None], margins, -np.inf)
         best, largest = margins.argmax(0), margins.max(0)
-        if decision.threshold is None:
-            inside = largest > 0
-        else:
+        inside = largest > 0
+        if decision.threshold is not None:
             of_best = np.take_along_axis(probability, best[None], 0)[0]
             inside = (of_best >= decision.threshold) & (largest > -np.inf)
         mask = np.where(inside, best + 1, 0).astype(np.uint8)
@@ -125,11 +115,10 @@ class Prediction:
     @property
     def shown(self) -> list[bool]:
         """Whether the presence score of each class suffices for its pixels to be shown."""
-        if self.presence is None or self.min_score is None:
-            return [True] * len(self.names)
-        return [score is None or score >= self.min_score for score in self.presence]
+        scores, least = self.presence or [None] * len(self.names), self.min_score
+        return [score is None or least is None or score >= least for score in scores]
 
-    def instances(self) -> list[Instance]:
+    def instances(self) -> list[Part]:
         """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
         out = []
         for value, name in enumerate(self.names, 1):
@@ -139,7 +128,7 @@ class Prediction:
             for part in sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA]):
                 left, top, width, height, area = facts[part].tolist()
                 box, score = (left, top, left + width, top + height), round(sums[part] / area, DIGITS)
-                out.append(Instance(name, box, area, float(score), parts, part))
+                out.append(Part(name, box, area, float(score), parts, part))
         return out
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
@@ -148,21 +137,18 @@ class Prediction:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
         stem = self.photo.stem if self.photo is not None and name is None else check_class_name(str(name), "save:")
         paths = paths_of(Path(folder), stem, self.names)
-        self.write(paths, self.photo or Path(str(name)), self.facts)
+        self.write(paths, self.facts)
         return paths
 
-    def write(
-        self, paths: list[Path], query: Path, facts: dict[str, Any], pictures: bool = True, instances: bool = False
-    ) -> None:
+    def write(self, paths: list[Path], facts: dict[str, Any], pictures: bool = True, instances: bool = False) -> None:
         """Write the files of ``paths_of``, the JSON last, so that it never is there without the others.
 
-        ``query`` is the photo's file or its name, ``pictures`` are those files, ``instances`` rows of the JSON.
+        ``pictures`` are those files, ``instances`` rows of the JSON.
         """
         path, mask, picture, *probabilities = paths
         path.unlink(missing_ok=True)
-        height, width = self.mask.shape
-        record: dict[str, Any] = {"query": str(query), "width": width, "height": height}
-        record["query_file"] = file_facts(query)
+        query, (height, width) = self.photo or Path(path.stem), self.mask.shape
+        record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
         if pictures:
             write_mask(mask, self.mask, stated=True)
             shown = self.overlay()
@@ -172,14 +158,11 @@ class Prediction:
         rows, parts = self.summary(), self.instances() if instances else []
         for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
             row["runs"] = encoded(self.mask == row["value"])
-            if instances:
-                row["instances"] = [
-                    {"pixels": one.area, "box": one.box, "confidence": one.score, "runs": encoded(one.mask)}
-                    for one in parts
-                    if one.name == row["name"]
-                ]
+            own = (part for part in parts if part.name == row["name"])
+            keys = [{"pixels": p.area, "box": p.box, "confidence": p.score, "runs": encoded(p.mask)} for p in own]
+            row |= {"instances": keys} if instances else {}
             if pictures:
-                _, content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))
+                content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))[1]
                 write_atomically(file, content.tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
@@ -201,27 +184,25 @@ class Prediction:
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
-        if len(self.names) == 1:
-            return overlay(self.image, self.mask, PREDICTION_COLOUR)
-        return class_map(self.image, self.mask)
+        one = len(self.names) == 1
+        return overlay(self.image, self.mask, PREDICTION_COLOUR) if one else class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
-        Box and confidence are as ``Instance``'s box and score, of all pixels; None for a class without any.
+        Box and confidence are as ``Part``'s box and score, of all pixels; None for a class without any.
         """
         out = []
-        for value, name in enumerate(self.names, 1):
+        for value, (name, score) in enumerate(zip(self.names, self.presence or [None] * len(self.names)), 1):
             inside = self.mask == value
-            pixels, score = int(inside.sum()), None if self.presence is None else self.presence[value - 1]
-            box = confidence = None
+            pixels, box, confidence = int(inside.sum()), None, None
             if pixels:
-                rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-                box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+                left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+                box = [left, top, left + width, top + height]
                 confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
             row = {"name": name, "value": value, "presence": None if score is None else round(score, DIGITS)}
-            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS), "box": box}
-            out.append(row | {"confidence": confidence})
+            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS)}
+            out.append(row | {"box": box, "confidence": confidence})
         return out
 
 

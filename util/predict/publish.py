@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from model.common.foundation import hub
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints import checkpoint
@@ -17,7 +16,6 @@ from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import Weights
 from util.config.folds import Fold
 from util.config.read import from_dict
-from util.config.settings import Config
 from util.config.tree import flow
 from util.errors import UserError
 from util.evaluate.calibration import FILE, find_calibration, key_of
@@ -25,6 +23,7 @@ from util.files import kept_json, made_aside, write_atomically
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
+from util.run.pretrained import hub
 
 CONFIG, CARD = "config.json", "README.md"
 
@@ -34,28 +33,29 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
 
     UserError: the weights are no file of this project, ``out`` exists, or float16 does not hold a value.
     """
-    content = checkpoint.read(weights.source) if Path(weights.source).is_file() else {}
+    source = Path(weights.source)
+    content = checkpoint.read(source) if source.is_file() else {}
     if not checkpoint.is_own(content):
-        raise UserError(f"{weights.source}: no checkpoint of this project; publish one that train.py wrote")
+        raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
-    config = from_dict(content["config"], weights.source)
-    content["finished"] = content.get("finished", False) or StageFolder(Path(weights.source).parent).finished
-    calibration = find_calibration(config, weights.source, weights.digest)
+    run, stage = Run(from_dict(content["config"], weights.source)), StageFolder(source.parent)
+    content["finished"] = content.get("finished", False) or stage.finished
+    calibration = find_calibration(run.config, weights.source, weights.digest)
     if half:
-        content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
+        content["weights"] = checkpoint.halved(checkpoint.weights_of(content), source)
         content.pop("ema", None)
         loaded = {n: t.float() if t.is_floating_point() else t for n, t in content["weights"].items()}
         weights = replace(weights, digest=checkpoint.digest_of(loaded))  # that of other results and calibrations
-        calibration = find_calibration(config, weights.source, weights.digest) or calibration
+        calibration = find_calibration(run.config, weights.source, weights.digest) or calibration
         if calibration is not None:  # rounding moves margins by less than a calibration's own error
-            calibration = replace(calibration, made_for=key_of(config, weights.digest))
+            calibration = replace(calibration, made_for=key_of(run.config, weights.digest))
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
         write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
         if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
-        write_atomically(folder / CARD, _card(config, weights))
+        write_atomically(folder / CARD, _card(run, stage, weights))
 
 
 def fetched(place: str | Path, revision: str | None) -> Path:
@@ -73,22 +73,21 @@ def fetched(place: str | Path, revision: str | None) -> Path:
         raise UserError(f"{place}: neither a folder nor a repository that can be fetched ({reason})") from None
 
 
-def _card(config: Config, weights: Weights) -> str:
-    model, data = class_of(config.model), config.data
-    name = " on ".join(filter(None, (model.title, title_of(config.model.backbone()))))
-    found = map(read_result, sorted(Run(config).folder("test").parent.rglob(RESULT)))
+def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
+    model, data = class_of(run.config.model), run.config.data
+    found = map(read_result, sorted(run.folder("test").parent.rglob(RESULT)))
     results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
     tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
-    code = kept_json(Path(weights.source).with_name(ENVIRONMENT))
+    code = kept_json(stage.path / ENVIRONMENT)
     changed = code.get("changed_files", 0)
     stages = [
-        f"{stage['stage']}, epochs {stage['settings']['epochs']}, batch {stage['settings']['batch']}, "
-        f"side {stage['size']} px, seed {stage['seed']}"
-        for stage in weights.training
+        f"{one['stage']}, epochs {one['settings']['epochs']}, batch {one['settings']['batch']}, "
+        f"side {one['size']} px, seed {one['seed']}"
+        for one in weights.training
     ]
     return (Path(__file__).with_name("card.md").read_text()).format(
         data=data,
-        name=name,
+        name=" on ".join(filter(None, (model.title, title_of(run.config.model.backbone())))),
         dataset=flow(data.name),
         method=flow(model.title),
         classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),

@@ -16,22 +16,21 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
+from util.data.images.read import read_image
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
+from util.parallel import attempt
 from util.predict.prediction import THUMBNAILS, Prediction, file_facts, paths_of
 from util.report.overlay import PREDICTION_COLOUR, class_colour
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
-SUMMARY_COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
 
 
 class Results:
@@ -75,10 +74,9 @@ class Results:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
-                    raise UserError(
-                        f"{path}: would be written for {query}, but is a query or written for another or another "
-                        "class; rename a photo or a class, or name another --out"
-                    )
+                    other = "is a query or written for another or another class"
+                    mend = "rename a photo or a class, or name another --out"
+                    raise UserError(f"{path}: would be written for {query}, but {other}; {mend}")
                 paths[key] = path
         for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
             if path.exists() and not again:
@@ -99,8 +97,10 @@ class Results:
         record, wanted = kept_json(path), {**facts, "query": str(query), "query_file": file_facts(query)}
         if any(key not in record or record[key] != value for key, value in wanted.items()):
             return False
-        size = record["height"], record["width"]
-        return PICTURES not in self.formats or ("mask" in record and all(_is_whole(file, size) for file in pictures))
+        if PICTURES not in self.formats:
+            return True
+        shapes = [getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures]  # () of a damaged one
+        return "mask" in record and {*shapes} == {(record["height"], record["width"])}
 
     def is_reviewed(self, query: Path) -> bool:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
@@ -110,37 +110,39 @@ class Results:
         is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
         return is_judged and [row["name"] for row in rows] == [*self.names]
 
-    def write(self, query: Path, prediction: Prediction, facts: dict[str, Any]) -> None:
-        """Write a query's files as ``Prediction.write``."""
+    def write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
+        """Write the files of a photo as ``Prediction.write``."""
+        query = prediction.photo
+        assert query is not None
         for name in self.names:
             self.verdicts.pop((str(query), name), None)  # it was on the earlier result
-        prediction.write(self.paths(query), query, facts, PICTURES in self.formats, self.instances)
+        prediction.write(self.paths(query), facts, PICTURES in self.formats, self.instances)
 
     def write_formats(self, queries: Sequence[Path], keep: bool = False) -> None:
         """Write the other formats for queries whose results are complete; ``keep`` files that were corrected since."""
+        folder = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
+        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         for name in self.formats:
             if name != PICTURES:
-                model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
-                found = Found(self.found(queries, keep), self.categories, model, self.polygons)
+                found = Found(self.found(queries, folder, keep), folder, self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, found)
 
-    def found(self, queries: Sequence[Path], keep: bool = False) -> Iterator[FoundPhoto]:
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[FoundPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """
-        folder = os.path.commonpath([query.parent.absolute() for query in queries])
         for query in tqdm(queries, desc="write", unit="photo", leave=False):
             path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
             record = read_json(path, "this result", "make it again")
             objects = tuple(
-                FoundObject(entry["name"], one["confidence"], one["pixels"], tuple(one["box"]), one["runs"])
+                FoundObject(entry["name"], one["confidence"], one["runs"])
                 for entry in record["classes"]
                 if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            size, made = (record["height"], record["width"]), path.stat().st_mtime_ns
-            yield FoundPhoto(query, name, *size, objects, made, keep)
+            made = path.stat().st_mtime_ns
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, made, keep)
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""
@@ -155,7 +157,8 @@ class Results:
         which each class was not found, in words; empty if all were found in all.
         """
         text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
-        table = csv.DictWriter(text, SUMMARY_COLUMNS, extrasaction="ignore")
+        columns = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
+        table = csv.DictWriter(text, columns, extrasaction="ignore")
         table.writeheader()
         for path in sorted(self.out.glob("*.json")):
             record = kept_json(path)
@@ -183,10 +186,3 @@ class Results:
             page = Template(Path(__file__).with_name("review.html").read_text(encoding="utf-8"))
             write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
         return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
-
-
-def _is_whole(path: Path, size: tuple[int, int]) -> bool:
-    """Return whether an image file is complete and of a size."""
-    content = path.read_bytes() if path.is_file() else b""  # also of a file that a power cut left empty
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
-    return image is not None and image.shape[:2] == size

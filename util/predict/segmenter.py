@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,18 +24,19 @@ from util.config.read import to_dict
 from util.errors import UserError, nearest
 from util.evaluate.calibration import find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
-from util.predict.encoded_class import EncodedClass, KeptBase, encode_supports, text_of
+from util.parallel import attempt
+from util.predict.encoded_class import EncodedClass, KeptBase, encoded_class
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import fetched, publish
-from util.predict.regions import BOXED, looked_into
-from util.predict.supports import UNNAMED, GivenSupport, Support, check_class_name, supports_of
+from util.predict.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
 from util.run.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass
 SMALL = 0.01  # share of a photo below which objects are seldom found
+LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenSupport] | Mapping[str, Sequence[GivenSupport]]
 
 
@@ -86,7 +88,7 @@ class Segmenter:
         self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
         if output == FINAL:
-            self.calibration = find_calibration(model.context.config, model.weights.source, model.weights.digest)
+            self.calibration = find_calibration(model.run.config, model.weights.source, model.weights.digest)
         elif self.kept is not None and self.kept.fits is not None:
             raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
         if (least := self.decision.min_score) is not None and self.calibration is None:
@@ -129,19 +131,11 @@ class Segmenter:
                 raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
             if len(self.classes) == MAX_CLASSES:
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
-            self.classes.append(known := self._encoded(name, self.unboxed(name, read)))
+            self.classes.append(known := encoded_class(name, self.unboxed(name, read), self.model, self.vectors))
             self.notes += filter(None, [known.note])
             if (share := known.share) < SMALL:
                 seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
-
-    def _encoded(self, name: str | None, supports: list[Support]) -> EncodedClass:
-        """Return the class of some supports; errors as ``encode_supports`` and ``text_of``."""
-        shown = name or UNNAMED
-        share = max(((support.label != 0).mean() for support in supports), default=0)  # with what is unknown
-        text = text_of(name, self.model.context, self.vectors)
-        batches = encode_supports(shown, supports, self.model)
-        return EncodedClass(shown, *text, batches, [support.source for support in supports], float(share))
 
     def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
         """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
@@ -150,10 +144,13 @@ class Segmenter:
             return out
         look = copy.copy(self)
         look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        look.classes = [self._encoded(name, out)]
+        look.classes = [encoded_class(name, out, self.model, self.vectors)]
         for i, given in enumerate(supports):
             if (boxed := given.label == BOXED).any():
-                found = looked_into(boxed, look(given.image).mask > 0)
+                found = look(given.image).mask > 0
+                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
+                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
+                found |= (shares < LEAST)[parts]
                 out[i] = replace(given, label=np.where(boxed, found, given.label).astype(np.uint8))
         return out
 
@@ -174,10 +171,12 @@ class Segmenter:
         """Return the prediction for one photo; see ``read_photo`` for its forms."""
         return next(self.many([photo]))
 
-    def many(self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH) -> Iterator[Prediction]:
+    def many(
+        self, photos: str | Path | Iterable[GivenPhoto], batch: int = BATCH, unread: dict[Path, str] | None = None
+    ) -> Iterator[Prediction]:
         """Yield the prediction for each photo, or photo of a folder, with up to ``batch`` views in one forward pass.
 
-        UserError: there are no classes yet, or a photo cannot be read.
+        UserError: there are no classes yet, or a photo cannot be read; files then join ``unread`` where that is given.
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
@@ -187,8 +186,14 @@ class Segmenter:
         pending: list[tuple[TiledPhoto, Path | None]] = []
         views: list[tuple[TiledPhoto, Window]] = []
         for given in photos:
-            photo = TiledPhoto(read_photo(given), len(now.classes), self.tile)
-            pending.append((photo, Path(given) if isinstance(given, str | Path) else None))
+            image, file = attempt(read_photo, given), Path(given) if isinstance(given, str | Path) else None
+            if isinstance(image, UserError):
+                if unread is None or file is None:
+                    raise image
+                unread[file] = str(image)
+                continue
+            photo = TiledPhoto(image, len(now.classes), self.tile)
+            pending.append((photo, file))
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
@@ -201,7 +206,6 @@ class Segmenter:
         yield from (now._prediction(*one) for one in pending)
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
-        """Run the network over some views and add its margins and evidence to their photos."""
         images = [photo.image[window] for photo, window in views]
         sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
         inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
@@ -213,8 +217,8 @@ class Segmenter:
             of_own, evidence = self.scores(inputs)
             margins.append(of_own)
         view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
-        for i, ((photo, window), image) in enumerate(zip(views, images, strict=True)):
-            photo.add(window, [view.back(of_class, image.shape[:2], view.rule) for of_class in maps[i]])
+        for i, (photo, window) in enumerate(views):
+            photo.add(window, [view.back(of_class, images[i].shape[:2], view.rule) for of_class in maps[i]])
             photo.evidence += [] if evidence is None else [evidence[i].cpu()]
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
@@ -259,7 +263,7 @@ class Segmenter:
             "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
-            "settings": to_dict(model.context.config)["model"],
+            "settings": to_dict(model.run.config)["model"],
             "adapt": self.adaptation,
             "supports": {known.name: known.sources for known in self.classes},
             "text": {known.name: known.note for known in self.classes if known.note},
@@ -267,7 +271,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
-        decisive = [to_dict(self.model.context.config), digest_of(self.model.network.state_dict())]
+        decisive = [to_dict(self.model.run.config), digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:

@@ -1,4 +1,16 @@
-"""Read marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays."""
+"""Read marked photos as supports: text ``[class=]photo:marks``, files of annotations, or arrays.
+
+Labels are (H, W) uint8 of the upright photo: 1 on the object, 0 elsewhere, 255 where the class is unknown, 253 in a
+box about the object.
+
+- A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
+- A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
+  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.unboxed``).
+- Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
+  pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
+  edge, with a radius of the size of its parts, are the most informative.
+- ``not=x,y`` marks discs that do not belong to the object, whatever other marks say.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +18,23 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from model.episode import IGNORE
 from util.data.images.read import opened_mask, read_mask_of, read_region_of
+from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import Annotations, Photo, Say
+from util.formats.annotations import AnnotatedPhoto, Say, label_of, name_key, spellings, understood
 from util.predict.photos import GivenPhoto, read_photo
-from util.predict.regions import BETWEEN_MARKS, DRAWN_KINDS, drawn_labels, labels_of, outlined_labels, union
 
+NOT = "not"  # the kind of points beside the object
+DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
+BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
+BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
 UNNAMED = "object"  # the name of a class without a name
-FORM = "write photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y; "
-FORM += "with spaces between several marks, of which not=x,y is beside the object"
 MAX_NAME_LENGTH = 80
 MAX_SHOTS = 100  # supports of a class in a file; more take too much memory and are hardly meant
 
@@ -30,7 +44,7 @@ class Support:
     """A marked photo."""
 
     image: np.ndarray  # the upright photo, (H, W, 3) uint8
-    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as ``regions.py`` says
+    label: np.ndarray  # (H, W) uint8 in {0, 1, 253, 255}, as said above
     source: str  # the files or "array", for results and messages
 
 
@@ -44,7 +58,9 @@ class Marked:
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
-    annotated: Photo | None = None  # the class's instances on the photo, where a file of annotations has been read
+    annotated: AnnotatedPhoto | None = (
+        None  # the class's instances on the photo, where a file of annotations has been read
+    )
     others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property
@@ -62,7 +78,7 @@ class Marked:
         source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
         return Support(image, union(labels), source)
 
-    def _labels(self, shape: tuple[int, int], name: str | None) -> list[np.ndarray]:
+    def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
         path = Path(self.marks)
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
@@ -78,21 +94,19 @@ GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
-    text = re.sub(rf"\s*:\s*(?=(?:{'|'.join(DRAWN_KINDS)})=)", ":", text)
-    path, marks = (part.strip() for part in text.rpartition(":")[::2])
-    for kind in DRAWN_KINDS:  # their numbers contain no colon
-        before, found, after = text.rpartition(f":{kind}=")
-        if found:
-            path, marks = before, f"{kind}={after}"
+    drawn_marks = re.fullmatch(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", text, re.DOTALL)
+    path, marks = (part.strip() for part in (drawn_marks.groups() if drawn_marks else text.rpartition(":")[::2]))
     if not path or not marks:
-        raise UserError(f"--support {text}: {FORM}")
+        form = "photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
+        several = "with spaces between several marks, of which not=x,y is beside the object"
+        raise UserError(f"--support {text}: write {form}; {several}")
     kind, drawn, _ = marks.partition("=")
     if drawn and kind not in DRAWN_KINDS and not Path(marks).exists():
         raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
     name, equals, rest = path.partition("=")
-    if not equals or Path(path).exists():
-        return Marked(None, Path(path), marks, mask_value, radius=radius)
-    return Marked(check_class_name(name, f"--support {text}:"), Path(rest.strip()), marks, mask_value, radius=radius)
+    is_named = equals and not Path(path).exists()
+    photo, of = (rest.strip(), check_class_name(name, f"--support {text}:")) if is_named else (path, None)
+    return Marked(of, Path(photo), marks, mask_value, radius=radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -127,19 +141,23 @@ def supports_in(
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    listed: list[Marked] = []
-    categories: list[dict[int, str]] = []
-    found: Iterator[Marked]
+    listed, categories = list[Marked](), list[dict[int, str]]()
     for text in texts:
         kind, path = recognise.recognise(text)
-        annotations = None if kind == recognise.MASKS else recognise.read(text, photos, say)[1]
-        if annotations is None:
+        if kind == recognise.MASKS:
             of_photos, of_masks = masks.folders_in(path, photos)
-            pairs, known = masks.pairs(of_photos, of_masks), masks.names_beside(of_masks)
+            files = [folder / name for folder in (of_masks, of_masks.parent) for name in masks.NAME_FILES]
+            known = next((masks.read_class_names(file) for file in files if file.is_file()), None)
             names = {value: name for value, name in (known or {}).items() if name}
-            found = islice(_masked(pairs, known, mask_value), None if names else shots)
+            masked = _masked(masks.pairs(of_photos, of_masks), known, mask_value)
+            found = [*islice(masked, None if names else shots)]
         else:
-            names, found = annotations.categories, _annotated(annotations, path)
+            annotations = recognise.read(text, photos, say)
+            names, found = annotations.categories, []
+            for photo in annotations.photos:
+                for category in dict.fromkeys(one.category for one in photo.instances if not one.crowd):
+                    own = photo._replace(instances=tuple(one for one in photo.instances if one.category == category))
+                    found.append(Marked(names[category], Path(photo.name), str(path), annotated=own))
         categories.append(names)
         of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
         for one in found:
@@ -148,13 +166,9 @@ def supports_in(
             if classes and name not in classes:
                 continue
             if shots is None and len(marked) > MAX_SHOTS:
-                raise UserError(
-                    f"{path}: {len(marked)} photos show {name or 'the object'}; take some of them with --max-shots N, "
-                    f"at most {MAX_SHOTS}, and some classes with --classes"
-                )
-            for one in marked[:shots]:
-                there = one.annotated and annotations and annotations.path_of(one.annotated)
-                listed.append(replace(one, photo=there) if there else one)
+                mend = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+                raise UserError(f"{path}: {len(marked)} photos show {name or 'the object'}; {mend}")
+            listed += [replace(m, photo=annotations.path_of(m.annotated)) if m.annotated else m for m in marked[:shots]]
     declared = {name for names in categories for name in names.values()}
     for name in classes if texts else ():
         if name not in declared:
@@ -166,26 +180,16 @@ def supports_in(
     return listed, categories[0] if categories else {}
 
 
-def _annotated(annotations: Annotations, path: Path) -> Iterator[Marked]:
-    for photo in annotations.photos:
-        for category in dict.fromkeys(instance.category for instance in photo.instances if not instance.crowd):
-            of_class = photo._replace(instances=tuple(i for i in photo.instances if i.category == category))
-            yield Marked(annotations.categories[category], Path(photo.name), str(path), annotated=of_class)
-
-
-def _masked(
-    pairs: Iterable[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None
-) -> Iterator[Marked]:
+def _masked(pairs: list[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None) -> Iterator[Marked]:
     """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
     found: set[int] = set()
     for photo, mask in pairs:
         if names is None:
             found |= indices(mask) if mask_value is None else set()
             if len(found) > 1:
-                raise UserError(
-                    f"{mask}: this mask and those before hold the class indices {sorted(found)[:5]}; name the classes "
-                    f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
-                )
+                several = f"this mask and those before hold the class indices {sorted(found)[:5]}"
+                mend = f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
+                raise UserError(f"{mask}: {several}; name the classes {mend}")
             if (read_region_of(photo, mask, mask_value) == 1).any():
                 yield Marked(None, photo, str(mask), mask_value)
             continue
@@ -234,3 +238,80 @@ def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | N
     if in_memory:
         groups.setdefault(name, []).extend(in_memory)
     return groups
+
+
+# --- marks as labels -----------------------------------------------------------------------------------------------
+
+
+def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
+    """Yield the labels of the objects that a file of annotations outlines on a photo.
+
+    Objects whose label equals the class name, ignoring case, are used, or all if they have one other label. A file of
+    labelme is of one photo, whatever its name; in the others the photo's file name identifies it.
+
+    UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
+    """
+    if recognise.recognise(str(path))[0] == recognise.LABELME:
+        annotations = understood(labelme.read_annotations(path, photo=photo))
+    else:
+        annotations = recognise.read(str(path), photo.parent)
+    names = ({name_key(PureWindowsPath(s).name) for s in spellings(one.name)} for one in annotations.photos)
+    listed = [one for one, of_photo in zip(annotations.photos, names) if name_key(photo.name) in of_photo]
+    if len(listed) != 1:
+        raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
+    labels = {annotations.categories[instance.category] for instance in listed[0].instances}
+    chosen = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
+    if len(chosen) > 1:
+        hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
+        raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
+    return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
+
+
+def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
+    for value in (1, BOXED):
+        some = tuple(one for one in annotated.instances if bool(one.box) == (value == BOXED))
+        if some or value == 1:
+            yield label_of(annotated._replace(instances=some), path, dict.fromkeys(categories, value))
+
+
+def union(labels: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from those of each.
+
+    A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.
+    """
+    marks = np.stack([*labels])
+    says = [(marks == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
+    return np.select(says, [0, 1, BOXED, IGNORE]).astype(np.uint8)
+
+
+def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> Iterator[np.ndarray]:
+    """Yield the label {0, 1, 253 .. 255} of each mark of ``DRAWN_KINDS``, kind=numbers, on a photo of a shape (H, W).
+
+    Spaces separate marks; a ``radius`` of points is in pixels, None for 2 % of the photo's longer side. UserError: the
+    text has another form, or reaches beyond the photo; begins with ``origin``.
+    """
+    height, width = shape
+    for mark in BETWEEN_MARKS.split(text):
+        kind, _, numbers = mark.partition("=")
+        if kind not in DRAWN_KINDS:
+            raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
+        try:
+            points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
+            if kind == BOX:
+                fits = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
+            else:
+                fits = all(0 <= x < width and 0 <= y < height for x, y in points)
+        except ValueError:
+            fits = False
+        if not fits:
+            form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+            raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
+        if kind == BOX:
+            label = np.zeros(shape, np.uint8)
+            for left, top, right, bottom in points:
+                label[round(top) : round(bottom), round(left) : round(right)] = BOXED
+            yield label
+        else:
+            label = point_label(points, shape, kind == SCRIBBLE, radius)
+            yield np.where(label == 1, DENIED, 0).astype(np.uint8) if kind == NOT else label

@@ -18,9 +18,8 @@ from util.config.folds import MAX_INDEX
 from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of, read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
-from util.formats.annotations import PhotoFiles, name_key
+from util.formats.annotations import PhotoFiles, label_of, name_key
 from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
-from util.formats.painting import label_of
 from util.parallel import attempt
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
 
@@ -133,7 +132,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
     category, or two categories or photos have one name.
     """
-    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)[1]
+    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
     shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}

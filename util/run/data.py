@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from util.config.folds import has_class_maps
+from model.registry import class_of
+from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
-from util.config.settings import BINARY, HELD_OUT, AugmentSettings, ProtocolSettings, StageSettings
+from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
@@ -25,7 +26,7 @@ from util.data.lists.image_list import (
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, run_of
 from util.errors import UserError
-from util.run.context import RunContext, make_run_context
+from util.run.context import RunContext, make_run_context, with_data
 from util.run.input_size import scored_on, view_of
 from util.run.processes import World
 
@@ -40,7 +41,6 @@ class StageData:
     images: ImageList
     training: Dataset
     held_out: Dataset | None  # None: the lists leave none
-    epoch_length: int  # training examples
     validation_length: int  # held-out examples
     held_out_classes: list[str]  # of the data set of the held-out examples
 
@@ -59,7 +59,6 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
         images,
         LabelledDataset(images, fold, size, seed, stage.augment),
         None if held_out is None else LabelledDataset(held_out, fold, size, seed, None),
-        epoch_length(stage, images),
         0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
         data.classes,
     )
@@ -87,7 +86,6 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
         images,
         training_episodes(context, images),
         None if novel is None else validation_episodes(held_out, novel),
-        epoch_length(stage, images),
         0 if novel is None else stage.validate_episodes,
         config.data.classes,
     )
@@ -121,6 +119,12 @@ def images_for_training(context: RunContext, progress: bool = True, stage: Stage
     if stage.images == "all":
         return whole_list(index, context.fold)
     return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
+
+
+def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
+    """Return a stage's training list without text vectors and decoded photos; errors as ``images_for_training``."""
+    context = RunContext(with_data(config, decoded_gib=0.0), Fold.of(config.data), class_of(config.model), None)
+    return images_for_training(context, False, stage)
 
 
 def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings, replayed: bool) -> ImageList:

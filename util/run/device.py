@@ -39,10 +39,8 @@ def gpu_problem(index: int = 0) -> str:
     if not kernels or any(at <= card and (kind == "compute" or at[0] == card[0]) for kind, at in kernels):
         return ""
     name, oldest = torch.cuda.get_device_name(index), ".".join(map(str, min(at for _, at in kernels)))
-    return (
-        f"torch {torch.__version__} has no kernels for {name} (compute capability {card[0]}.{card[1]}; the oldest is "
-        f"{oldest}): install a torch for it, see Install in README.md"
-    )
+    lacks = f"no kernels for {name} (compute capability {card[0]}.{card[1]}; the oldest is {oldest})"
+    return f"torch {torch.__version__} has {lacks}: install a torch for it, see Install in README.md"
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:

@@ -15,6 +15,7 @@ from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
 from util.run.device import autocast, take_precision
+from util.run.pretrained import brought
 
 
 def build_model(
@@ -22,19 +23,17 @@ def build_model(
 ) -> FewShotModel:
     """Return the model that the config names, with random weights drawn from ``run.seed``.
 
-    Args:
-        text_width: T, the length of a text vector, 0 for none.
-        side: S of its images in pixels, default ``data.size``.
-        base_classes: N, default those of the config's fold.
-
-    UserError: networks that the model brings along cannot be had.
+    ``text_width``: T, the length of a text vector, 0 for none; ``side``: S of its images in pixels, default
+    ``data.size``; ``base_classes``: N, default those of the config's fold. UserError: networks that the model brings
+    along cannot be had.
     """
     count = len(Fold.of(config.data).base) if base_classes is None else base_classes
     task = Task(count, config.data.shot, side or config.data.size, text_width, tuple(config.data.classes))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.default_generator.manual_seed(config.run.seed)
         try:
-            return class_of(config.model)(config.model, task)
+            model = class_of(config.model)
+            return model(config.model, task, *brought(model, config.model))
         except Mismatch as error:
             raise UserError(f"{config.path}: {error}") from None
 
@@ -64,12 +63,9 @@ def prepare_network(
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
-    No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel.
-
-    Args:
-        precision: ``run.precision``; float32's arithmetic, full or TF32, then is that of the whole process.
-        compile: whether calls go through ``torch.compile``, which compiles at the first call.
-        processes: that train the network together; 1 for evaluation, where each process has its own batches.
+    No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. By
+    ``run.precision`` float32's arithmetic, full or TF32, is that of the whole process; ``compile`` compiles at the
+    first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
     """
     precision, network, on_gpu = take_precision(precision, device), network.to(device), device.type != "cpu"
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm

@@ -74,10 +74,7 @@ class World:
 def join(device_name: str, lower: str) -> Iterator[World]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
-    Args:
-        lower: as in ``as_user_error``.
-
-    UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error``.
+    UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error(lower)``.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
@@ -98,12 +95,8 @@ def join(device_name: str, lower: str) -> Iterator[World]:
 def as_user_error(lower: str) -> Iterator[None]:
     """Raise the machine's errors in the block as errors of one line; all others pass unchanged.
 
-    Args:
-        lower: the settings that decide how much memory is needed, the most effective first.
-
-    Raises:
-        UserError: out of memory, or the GPUs cannot communicate.
-        PeerLost: another process of the run has ended.
+    ``lower``: the settings that decide how much memory is needed, the most effective first. UserError: out of memory,
+    or the GPUs cannot communicate. PeerLost: another process of the run has ended.
     """
     try:
         yield

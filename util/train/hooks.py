@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -64,12 +65,11 @@ class Training:
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
-    # of the losses in fp16, whose gradients would be too small; it does nothing in other precisions
-    scaler: torch.amp.GradScaler = field(init=False)
 
-    def __post_init__(self) -> None:
-        prepared = self.prepared
-        self.scaler = torch.amp.GradScaler(prepared.device.type, enabled=prepared.precision == "fp16")
+    @cached_property
+    def scaler(self) -> torch.amp.GradScaler:
+        """Of the losses in fp16, whose gradients would be too small; it does nothing in other precisions."""
+        return torch.amp.GradScaler(self.prepared.device.type, enabled=self.prepared.precision == "fp16")
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------

@@ -23,11 +23,9 @@ GIB, MIB = 2**30, 2**20
 
 
 class RecordFile:
-    """A bounded file of records of one size, by key; it has no name and vanishes with the process.
+    """A file of records of one size, by key, of at most so many GiB (0: none) on the disk of a folder.
 
-    Args:
-        folder: where the file is; it takes as much of the disk as it holds.
-        gib: its maximal size in GiB; 0 keeps nothing.
+    It has no name, takes as much of the disk as it holds, and vanishes with the process.
     """
 
     def __init__(self, folder: Path, gib: float):
@@ -74,13 +72,11 @@ def packed(features: Features) -> np.ndarray:
 
 def unpacked(record: np.ndarray, like: Features) -> Features:
     """Return the maps of a record, of the shapes and types of ``like``, over the record's memory."""
-    left = torch.from_numpy(record)
+    values = iter(torch.from_numpy(record).split([x.nbytes for x in like.maps()]))
 
     def next_map(x: Tensor) -> Tensor:
-        nonlocal left
-        values, left = left[: x.nbytes], left[x.nbytes :]
         batch, channels, height, width = x.shape
-        return values.view(x.dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return next(values).view(x.dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     return like.each(next_map)
 

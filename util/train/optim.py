@@ -25,12 +25,8 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
         names = ", ".join(used) or "none: it has nothing to train, test it as it is"
         raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
     for name in used:
-        own = settings[name]
-        tensors = [
-            {"params": g.params, "factor": g.factor, "name": g.name, "lr": own.lr * g.factor}
-            for g in groups
-            if g.optimizer == name
-        ]
+        own, mine = settings[name], [group for group in groups if group.optimizer == name]
+        tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": own.lr * g.factor} for g in mine]
         if own.kind == "sgd":
             out[name] = torch.optim.SGD(tensors, own.lr, own.momentum, 0, own.weight_decay, own.nesterov)
         else:

@@ -17,7 +17,7 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
 from util.report.run_folder import RunFolder, check_writers
-from util.run.data import StageData, base_stage_data, meta_stage_data
+from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
@@ -64,7 +64,7 @@ def train_stage(
         check_writers(config.run.loggers)
         model, note, before = network_to_train(run, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
-        schedule = StepSchedule.from_settings(stage, data.epoch_length, world.size, key)
+        schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
         prepared = prepare_network(network, world.device, config.run.precision, config.run.compile, world.size)
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
@@ -74,17 +74,11 @@ def train_stage(
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         merged = to_dict(config)
-        state = {
-            "licence": encoder_licence(config, network),
-            "stage": name,
-            "config": merged,
-            "data": images.digest,
-            "text": context.text_digest,
-            "photos": images.files_digest,
-            "base": before,
-            "start": None if resume or base else digest_of_start(model, name),
-            "schedule": asdict(schedule),
-        }
+        state: dict[str, Any] = {"licence": encoder_licence(config, network), "stage": name, "config": merged}
+        state |= {"data": images.digest, "text": context.text_digest, "photos": images.files_digest, "base": before}
+        if not resume:  # else the checkpoint knows
+            state["start"] = None if base else digest_of_start(model, name)
+        state["schedule"] = asdict(schedule)
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         out.loggers = [*config.run.loggers]
         training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
@@ -92,14 +86,9 @@ def train_stage(
             if resume:
                 hooks.resume(training, allow_changes)
             device, length = describe(world.device), len(images.queries)
-            facts: dict[str, Any] = {
-                "list": images.digest,
-                "list_source": images.source,
-                "list_note": images.note,
-                "device": device,
-            }
-            facts |= {"precision": prepared.precision, OPTIONS: config.given}
-            out.describe(merged, images=length, **facts)
+            listed = {"images": length, "list": images.digest, "list_source": images.source, "list_note": images.note}
+            facts = {"device": device, "precision": prepared.precision, OPTIONS: config.given}
+            out.describe(merged, **listed, **facts)
             if note:
                 log.info("%s", note)
             log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)

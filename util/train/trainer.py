@@ -21,9 +21,8 @@ log = logging.getLogger("symnet")
 def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Validate | None, seed: int) -> bool:
     """Train to the end and return True; False: interrupted, with a checkpoint to resume from.
 
-    Args:
-        batches: of the steps that are left, ``accumulate`` of them for each.
-        validate: scores the network after the epochs that the stage names; None: never.
+    There are ``accumulate`` batches for each of the steps that are left. ``validate`` scores the network after the
+    epochs that the stage names; None: never.
     """
     stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
     training.prepared.network.train()

@@ -1,9 +1,9 @@
-"""Windows hold every object, have one size for all maps, and put back what they cut out; all shots are as each."""
+"""Windows hold every object, have one size for all maps, and put back what they cut out."""
 
 import pytest
 import torch
 
-from model.common.fixed_shapes import Objects, shot_objects
+from model.common.fixed_shapes import Objects
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -28,25 +28,3 @@ def test_a_window_holds_the_object_and_its_margin(stride: int, before: int) -> N
     whole = (x * mask)[:, :, ::stride, ::stride]
     assert placed.shape == whole.shape
     assert ((placed == whole) | ((placed == 7) & (whole == 0))).all()
-
-
-def test_no_object_gives_the_smallest_window() -> None:
-    window = Objects(torch.zeros(2, 1, 5, 5)).on((5, 5)).window(1, 1, 2)
-    assert (window.corners, window.rows, window.columns) == ([(0, 0), (0, 0)], 1, 1)
-    assert (window.place(torch.zeros(2, 1, 1, 1), torch.ones(1), (5, 5)).sum((1, 2, 3)) == 8).all()
-
-
-def test_the_objects_of_all_shots_and_grids_are_those_of_each() -> None:
-    mask = torch.zeros(2, 3, 1, 33, 33)
-    for i, shot in enumerate(mask.flatten(0, 1)[:-1]):  # the last is empty
-        shot[:, 3 + 2 * i : 12 + 3 * i, 5 : 9 + 4 * i] = 1
-    together = shot_objects(mask, inside=lambda m: m[:, 0] > 0.5)
-    for k, objects in enumerate(together):
-        [alone] = shot_objects(mask[:, k : k + 1], inside=lambda m: m[:, 0] > 0.5)
-        for size in ((9, 9), (5, 5)):
-            one, other = objects.on(size), alone.on(size)
-            assert one.window(1, 2, 2) == other.window(1, 2, 2)
-            x = torch.randn(2, size[0] * size[1], 4)
-            rows, inside = one.chosen["inside"].rows(x), one.mask[:, 0].flatten(1) > 0.5
-            assert all(torch.equal(row, own[where]) for row, own, where in zip(rows, x, inside))
-            assert torch.equal(torch.cat(rows), x.flatten(0, 1)[one.chosen["inside"].flat])

@@ -12,31 +12,26 @@ import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from model.common import foundation
 from model.encoders.encoder import EncoderVariant
 from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
-from model.encoders.resnet import ResNetEncoder
+from model.encoders.resnet import SMALL, ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import Mismatch
 from util.checkpoints import checkpoint
-from util.checkpoints.download import LITE0, PACKAGE_MEAN, PACKAGES, download, package_file
+from util.checkpoints.download import PACKAGES, download, package_file
+from util.run import pretrained
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
-RESIDUAL, TRANSFORMER = "timm/test_resnet", "timm/test_vit"
+TRANSFORMER = "timm/test_vit"
 DINOV2, DINOV3 = "timm/vit_small_patch14_reg4_dinov2.lvd142m", "timm/vit_small_patch16_dinov3.lvd1689m"
 SWIN = "timm/swin_tiny_patch4_window7_224"
-ALL_STAGES = dict.fromkeys((1, 2, 3, 4))
+ALL_STAGES = EncoderVariant(intermediate=dict.fromkeys((1, 2, 3, 4)))
 
 
 def encoder_of(backbone: str, **settings: Any):
     torch.manual_seed(0)
-    return build_encoder(
-        EncoderSettings(backbone, "plain", **settings), variant=EncoderVariant(intermediate=ALL_STAGES)
-    ).eval()
-
-
-# --- maps -------------------------------------------------------------------------------------------------------------
+    return build_encoder(EncoderSettings(backbone, "plain", **settings), variant=ALL_STAGES).eval()
 
 
 @pytest.mark.parametrize("backbone", [TRANSFORMER, DINOV2, DINOV3])
@@ -49,30 +44,19 @@ def test_stages_of_a_transformer_are_groups_of_blocks_after_its_norm(backbone: s
     every = encoder.net.forward_intermediates(image, norm=True, intermediates_only=True)
     for stage in (1, 2, 3, 4):
         blocks = range(depth * (stage - 1) // 4, depth * stage // 4)
-        assert [torch.equal(a, every[b]) for a, b in zip(features.intermediate[stage], blocks, strict=True)]
+        assert all(torch.equal(a, every[b]) for a, b in zip(features.intermediate[stage], blocks, strict=True))
         assert torch.equal(features.stage[stage], every[blocks[-1]])
     tokens = encoder.net.forward_features(image)[:, encoder.net.num_prefix_tokens :]
     torch.testing.assert_close(features.stage[4].flatten(2).transpose(1, 2), tokens)
+    assert (encoder.licence == "dinov3-license") == (backbone == DINOV3)
 
 
-@torch.no_grad()
 def test_a_network_with_one_output_stride_keeps_it() -> None:
     settings = EncoderSettings("timm/test_mambaout", "plain")
-    encoder = build_encoder(settings).eval()
-    assert [x.shape[-1] for x in encoder(torch.zeros(1, 3, 64, 64)).stage.values()] == [8, 4, 2]
+    with torch.no_grad():
+        maps = build_encoder(settings).eval()(torch.zeros(1, 3, 64, 64)).stage
+    assert [x.shape[-1] for x in maps.values()] == [8, 4, 2]
     assert (settings.size_rule(8), settings.size_rule(32), settings.grid(64)) == ((32, 0), None, 4)
-
-
-# --- normalisation, licence, refusals ---------------------------------------------------------------------------------
-
-
-def test_constants_of_the_weights_normalise_the_image() -> None:
-    encoder, grey = encoder_of(LITE0), torch.full((3, 2, 2), 127.0)
-    assert encoder.normalise(grey).abs().max() < 0.005  # timm's 0.5
-    load_encoder(encoder, download("package", LITE0), partial=False)
-    assert encoder.mean.flatten().tolist() == pytest.approx([PACKAGE_MEAN] * 3)
-    assert encoder.normalise(grey).abs().max() < 1e-6  # the package's 127 / 255
-    assert (encoder.licence, encoder_of(DINOV3).licence) == ("apache-2.0", "dinov3-license")
 
 
 @pytest.mark.parametrize(
@@ -91,16 +75,17 @@ def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("backbone", PACKAGES)
-def test_the_package_holds_complete_imagenet_weights(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_holds_complete_imagenet_weights_and_their_constants(
+    backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, _ = PACKAGES[backbone]
     if (path := package_file(backbone)) is None:
         pytest.skip(f"{name} is not installed")
-    encoder = encoder_of(backbone)
+    encoder, grey = encoder_of(backbone), torch.full((3, 2, 2), 127.0)
+    assert encoder.normalise(grey).abs().max() > 1e-3 and encoder.licence == "apache-2.0"  # timm's mean is 0.5
     assert load_encoder(encoder, download("package", backbone), partial=False) == []
+    assert encoder.normalise(grey).abs().max() < 1e-6  # the package's is 127 / 255
     given = torch.load(path, map_location="cpu", weights_only=True)
     first, last = given["_conv_stem.weight"], list(given)[-10]
     assert torch.equal(encoder.net.conv_stem.weight, first) and last.endswith("_bn2.running_var")
@@ -118,7 +103,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(constants, "ENDPOINT", f"http://{place}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
-        monkeypatch.setattr(foundation, "PATIENCE", 0.1)
+        monkeypatch.setattr(pretrained, "PATIENCE", 0.1)
         for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
             with pytest.raises(Mismatch, match=f"{place} cannot be reached"):
                 download(source, backbone, backbone)
@@ -129,29 +114,20 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
 def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = timm.create_model(backbone[5:]).state_dict()
-    torch.save(state, tmp_path / "x.pth")
-    save_file(state, tmp_path / "x.safetensors")
-    for name in ("x.pth", "x.safetensors"):
+    for name, write in (("x.pth", torch.save), ("x.safetensors", save_file)):
         encoder = encoder_of(backbone)
+        write(state, tmp_path / name)
         assert load_encoder(encoder, checkpoint.read(tmp_path / name), partial=False) == []
         assert all(torch.equal(v, state[k]) for k, v in encoder.net.state_dict().items())
 
 
-# --- parts that learn -------------------------------------------------------------------------------------------------
+PARTS = [(TRANSFORMER, "net.blocks.1", "net.blocks.1."), (CONVOLUTIONS, "4", "net.blocks."), (SMALL, "4", "layer4.")]
 
 
-@pytest.mark.parametrize(
-    ("backbone", "part", "prefixes"),
-    [
-        (TRANSFORMER, "net.blocks.1", ("net.blocks.1.",)),
-        (CONVOLUTIONS, "4", ("net.blocks.",)),
-        ("resnet10", "4", ("layer4.",)),
-    ],
-)
-def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, prefixes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("backbone, part, prefix", PARTS)
+def test_named_parts_learn_and_batch_norms_do_not(backbone: str, part: str, prefix: str) -> None:
     encoder = encoder_of(backbone)
     for module in encoder.frozen_beside([part]):
         module.requires_grad_(False)
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
-    assert learning and all(name.startswith(prefixes) for name in learning)
-    assert not any("bn" in name for name in learning)
+    assert learning and all(name.startswith(prefix) and "bn" not in name for name in learning)

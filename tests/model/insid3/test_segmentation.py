@@ -1,51 +1,12 @@
-"""INSID3 beyond its measured cases: empty supports, ignored pixels, other grids, several classes, refused sizes."""
+"""INSID3 beyond its measured cases: refused sizes, images of several sizes, and the basis of each."""
 
 import dataclasses
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
-from model.insid3.segmentation import Reference, Segmentation, Target, class_logits, segment
 from tests.model.small import SETTINGS, drawn_episode, small_model
-
-CHANNELS, SIDE = 12, 6
-CANVAS = (48, 48)
-TAU, MERGE = 0.6, 0.05
-
-
-def _features(seed: int, side: int = SIDE) -> Tensor:
-    """Return unit features (C, side, side) of a left and a right half, with noise around two directions."""
-    random = torch.Generator().manual_seed(seed)
-    x = 0.1 * torch.randn(CHANNELS, side, side, generator=random)
-    x[0, :, : side // 2] += 1
-    x[1, :, side // 2 :] += 1
-    return F.normalize(x, dim=0)
-
-
-def _half(left: bool, canvas: tuple[int, int] = CANVAS) -> Tensor:
-    mask = torch.zeros(canvas, dtype=torch.uint8)
-    mask[:, : canvas[1] // 2] = 1
-    return mask if left else 1 - mask
-
-
-def _reference(seed: int, left: bool, side: int = SIDE) -> Reference:
-    return Reference.of(_features(seed, side), _half(left), None)
-
-
-def _segment(*classes: list[Reference], target: int = 0) -> Segmentation:
-    return segment([Target.of(_features(target), None)], [classes], TAU, MERGE)[0]
-
-
-def test_classes_share_the_clusters_and_compete_for_them() -> None:
-    left, right = [_reference(1, left=True)], [_reference(2, left=False)]
-    found = _segment(left, right, [])
-    assert found.classes[:, 0].unique().tolist() == [1] and found.classes[:, -1].unique().tolist() == [2]
-    assert torch.equal(_segment(right, left).classes, torch.tensor([0, 2, 1])[found.classes])
-    assert _segment(left, left).classes.unique().tolist() == [0, 1]  # ties go to the lowest class
-    assert class_logits(found.classes, 3, CANVAS).argmax(0).unique().tolist() == [1, 2]
 
 
 def _settings(**changes: object) -> INSID3Settings:

@@ -21,8 +21,8 @@ import numpy as np
 from util.data.images.read import header_of, turned
 from util.errors import UserError
 from util.files import link
-from util.formats.coco import class_table, read_annotations
-from util.formats.painting import class_mask
+from util.formats.annotations import class_mask
+from util.formats.coco import read_annotations
 from util.prepare.datasets.recipe import Job, Piece, Plan, classes_of
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
@@ -64,7 +64,7 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
         annotations = read_annotations(path)
         if list(annotations.categories.values()) != classes_of("coco"):
             raise UserError(f"{path}: its categories are not COCO's; for a data set of your own: prepare.py custom")
-        table = class_table(annotations.categories)
+        table = {category: number for number, category in enumerate(annotations.categories, 1)}
         for photo in annotations.annotated:
             name = f"{split}/{Path(photo.name).stem}"
             jobs.append(Job(path.parents[1] / split / photo.name, (photo, table), name, parts=(split,)))

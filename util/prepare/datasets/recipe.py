@@ -27,8 +27,7 @@ from util.data.lists.index import measure
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.formats.annotations import Instance, Photo
-from util.formats.painting import class_mask
+from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 from util.unpickle import RestrictedUnpickler
 
 DIFFERS = "differs"
@@ -192,8 +191,8 @@ def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """
     shapes, box = job.source
     (height, width), orientation = header_of(job.photo)
-    instances = tuple(Instance(0, 1, False, shape) for shape in shapes)
-    mask = class_mask(Photo(0, str(job.photo), height, width, instances), {1: 1})
+    instances = tuple(Instance(1, shape) for shape in shapes)
+    mask = class_mask(AnnotatedPhoto(str(job.photo), height, width, instances), {1: 1})
     mask, part = turned(mask, orientation), None
     if box is not None:
         left, top, right, bottom = (max(side, 0) for side in box)

@@ -1,0 +1,135 @@
+"""Commands in odd processes, a refused one, which changes nothing, and the demonstration in miniature."""
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import pytest
+import yaml
+
+from tests.outcome import run_script
+from util import cli
+from util.data import mini
+from util.errors import EXIT_UNREAD, EXIT_USER_ERROR
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Return a function that runs a command with an output, and gives exit code and errors."""
+
+    def run(command: Callable[[], object], output: TextIO | None = None) -> tuple[int, str]:
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as left:
+            patched.setattr(sys, "stdout", output or sys.stdout)
+            cli.main(command)
+        return left.value.code or 0, capfd.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        assert ended(lambda: print("a line\n" * lines), output) == (EXIT_UNREAD, "")
+    if (full := Path("/dev/full")).exists():
+        with full.open("w") as output:
+            said = "error: the output could not be written: No space left on device\n"
+            assert ended(lambda: print("a line\n" * lines), output) == (EXIT_USER_ERROR, said)
+
+
+@pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)
+def test_an_error_of_no_file_is_not_of_the_output(error: OSError, ended) -> None:
+    def command() -> int:
+        raise error
+
+    assert ended(command) == (EXIT_USER_ERROR, f"error: OSError: {error.strerror or error}\n")
+
+
+def test_a_name_that_the_output_cannot_encode_does_not_end_a_command(ended) -> None:
+    written = io.BytesIO()
+    assert ended(lambda: print("é"), io.TextIOWrapper(written, encoding="ascii"))[0] == 0
+    assert written.getvalue() == b"\\xe9\n"
+
+
+Snapshot = dict[str, tuple[int, bytes]]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Return name -> time of change and content of every file; folders have neither."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) if path.is_file() else (0, b"")
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.train
+def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path: Path, capfd, monkeypatch) -> None:
+    path = mini_yaml("mini_split0_ssp_resnet10.yaml", test={"episodes": 2, "seeds": [0]})
+    photo, *others = sorted((mini_root / "JPEGImages").iterdir())[:3]
+    marked, out = f"{photo}:box=10,10,50,50", tmp_path / "found"
+    predict = ("predict.py", "--config", path, "--set", "test.checkpoint=none", "--support", marked, "--query", photo)
+    for name, *words in (("train.py", path), ("test.py", path), (*predict, "--out", out)):
+        assert run_script(name, words, capfd, monkeypatch).code == 0
+    damaged = tmp_path / "damaged.pth"
+    shutil.copy(tmp_path / "runs/tiny/meta/last.pth", damaged)
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    custom = ("prepare.py", "custom", "--images", mini_root / "JPEGImages", "--masks", mini_root / "gone")
+    custom += ("--classes", tmp_path / "names.txt", "--out", tmp_path / "data")
+    refused = [
+        ("train.py", path),
+        ("train.py", path, "--resume", "--set", "run.seed=5"),
+        ("train.py", path, "--resume", "--set", "meta_stage.batch=2"),
+        ("train.py", path, "--overwrite", "--set", "data.root=gone"),
+        ("train.py", path, "--overwrite", "--set", "data.train_list=gone.txt"),
+        ("train.py", path, "--overwrite", "--set", "model.encoder.weights=gone.pth"),
+        ("train.py", path, "--overwrite", "--set", "meta_stage.epoch=1"),
+        ("train_base.py", path),
+        ("test.py", path, "--checkpoint", damaged),
+        ("test.py", path, "--checkpoint", "gone.pth"),
+        ("test.py", path, "--protocol", "symnett"),
+        ("test.py", path, "--set", "test.fuse=masks"),
+        ("test.py", path, "--calibrate", "--shot", "5"),
+        (*predict, "--out", out),
+        (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
+        (*predict, "--out", out, "--overwrite", "--support", f"{others[0]}:{damaged}"),
+        ("prepare.py", "mini", "--out", tmp_path / "mini", "--size", "100000"),
+        ("prepare.py", "mini", "--out", tmp_path / "runs"),
+        (*custom, "--name", "tiny"),
+        (*custom, "--name", "mini"),
+        ("prepare.py", "coco", "--root", tmp_path, "--out", tmp_path / "coco"),
+    ]
+    before = snapshot(tmp_path)
+    for name, *words in refused:
+        assert run_script(name, words, capfd, monkeypatch).error  # its one line
+        after = snapshot(tmp_path)
+        assert after == before, (words, {name for name in {*before, *after} if before.get(name) != after.get(name)})
+    assert yaml.safe_load((tmp_path / "runs/tiny/meta/config.yaml").read_text())["run"]["seed"] == 321
+
+
+SHORT = {"data.size": 33, "data.min_pixels": 100, "meta_stage.epoch_length": 8, "test.episodes": 4}
+SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
+SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4}
+
+
+@pytest.mark.train
+def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mini, "generate", partial(mini.generate, images_train=48, images_test=32, side=64))
+    options = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
+    done = run_script("demo.py", ("--folder", tmp_path / "demo", *options), capfd, monkeypatch)
+    assert done.code == 0, done.errors
+    table = [line for line in done.output.splitlines() if line.startswith("| ")]
+    names = ("Sym-Net+ ", "Sym-Net+, meta", "untrained Sym-Net+", "prototype baseline", "everything foreground")
+    for name in names:
+        assert sum(line.startswith(f"| {name}") for line in table) == 1, name
+    picture = cv2.imread(str(tmp_path / "demo" / "demo.png"))
+    assert picture is not None and picture.std() > 10
+    assert sum(line.startswith("python predict.py --checkpoint ") for line in done.output.splitlines()) == 1
+    assert len(list((tmp_path / "demo" / "predicted").glob("*_overlay.jpg"))) == 1
