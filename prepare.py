@@ -1,7 +1,8 @@
 """Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
 
 from util import cli
-from util.prepare import check, custom, embeddings, lists, mini, weights
+from util.data import mini
+from util.prepare import check, custom, embeddings, lists, weights
 from util.prepare.make import recipes
 
 COMMANDS = {

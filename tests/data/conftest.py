@@ -13,8 +13,6 @@ from util.data.lists.image_list import test_list as novel_list  # under its own 
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 
-FOLDS = 4
-
 
 @pytest.fixture(scope="session")
 def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DataSettings]:
@@ -22,21 +20,10 @@ def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     cache = tmp_path_factory.mktemp("mini_cache")
 
     def settings(**changes: Any) -> DataSettings:
-        values = {
-            "name": "mini",
-            "root": str(mini_root),
-            "train_list": "ImageSets/Segmentation/train.txt",
-            "test_list": "ImageSets/Segmentation/val.txt",
-            "classes": list(CLASS_NAMES),
-            "folds": FOLDS,
-            "min_pixels": 100,
-            "exclude_novel": False,
-            "size": 65,
-            "text": "names",
-            "cache": str(cache),
-            "workers": 0,
-        }
-        return DataSettings(**{**values, **changes})
+        lists = (f"ImageSets/Segmentation/{part}.txt" for part in ("train", "val"))
+        values = {"min_pixels": 100, "exclude_novel": False, "size": 65, "text": "names", "workers": 0} | changes
+        classes = list(CLASS_NAMES)
+        return DataSettings("mini", str(mini_root), *lists, classes, **{"folds": 4, "cache": str(cache), **values})
 
     return settings
 

@@ -42,22 +42,10 @@ def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
                 lines.append(f"{class_id}/{number} {class_id} {photo.name}\n")
         (root / "lists").mkdir(exist_ok=True)
         (root / f"lists/{part}.txt").write_text("".join(lines))
-    return DataSettings(
-        name="many",
-        root=str(root),
-        train_list="lists/train.txt",
-        test_list="lists/test.txt",
-        classes=[f"class {n}" for n in range(1, CLASSES + 1)],
-        images="images",
-        masks="masks",
-        image_suffix="",
-        mask_form="binary",
-        folds=1,
-        fold_rule="lists",
-        min_pixels=1,
-        text="none",
-        cache=str(tmp_path / "cache"),
-    )
+    folders = {"images": "images", "masks": "masks", "image_suffix": "", "cache": str(tmp_path / "cache")}
+    rules = {"mask_form": "binary", "folds": 1, "fold_rule": "lists", "min_pixels": 1, "text": "none"}
+    classes = [f"class {n}" for n in range(1, CLASSES + 1)]
+    return DataSettings("many", str(root), "lists/train.txt", "lists/test.txt", classes, **folders, **rules)
 
 
 def test_areas_are_read_like_the_table_they_stand_for() -> None:
@@ -72,7 +60,7 @@ def test_areas_are_read_like_the_table_they_stand_for() -> None:
         assert np.array_equal(areas[place], table[place]), place
 
 
-def test_the_lists_part_the_classes(data: DataSettings) -> None:
+def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
     fold, test_index = Fold.of(data), load_index(data, "test")
     training, novel = train_list(load_index(data, "train"), fold, data), novel_list(test_index, fold, data)
     assert (training.classes, novel.classes) == (IDS["train"], IDS["test"])
@@ -81,18 +69,11 @@ def test_the_lists_part_the_classes(data: DataSettings) -> None:
     check_shots(novel, data)
     again = load_index(data, "test")  # from the cache
     assert np.array_equal(again.areas[:, IDS["test"]], test_index.areas[:, IDS["test"]])
-
-
-def test_episodes_of_classes_beyond_255(data: DataSettings) -> None:
-    images = novel_list(load_index(data, "test"), Fold.of(data), data)
-    sampler = EpisodeSampler(images, "class_in_turn", 2, 0, with_replacement=True)
-    episodes = EpisodeDataset(sampler, Fold.of(data), SIDE, view=View(STRETCH, SIDE, SIDE))
-    keys = [sampler(number) for number in range(40)]
-    assert [key.class_id for key in keys] == [512, 513] * 20
-    assert all(key.query not in key.supports for key in keys)
-    assert any(len(set(key.supports)) == 1 for key in keys)  # with replacement
-    for number in range(2):
+    sampler = EpisodeSampler(novel, "class_in_turn", 2, 0, with_replacement=True)
+    episodes = EpisodeDataset(sampler, fold, SIDE, view=View(STRETCH, SIDE, SIDE))
+    for number in range(2):  # of classes beyond 255
         episode = episodes[number]
+        assert int(episode.class_id) == 512 + number
         assert int(episode.query_label.sum()) == SIDE * (10 + int(episode.class_id) % 7)
         assert set(episode.support_label.unique().tolist()) == {0, 1}
 

@@ -80,7 +80,7 @@ def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSet
     assert _same_images(_index(data))
 
 
-def test_a_damaged_cache_is_seen(data: DataSettings) -> None:
+def test_a_damaged_cache_is_seen_and_those_of_other_lists_are_kept(data: DataSettings) -> None:
     _index(data)
     (path,) = (f for f in _files(data) if f.suffix == SUFFIX)
     content = np.fromfile(path, np.uint8)
@@ -89,9 +89,7 @@ def test_a_damaged_cache_is_seen(data: DataSettings) -> None:
     with pytest.raises(UserError, match=rf"{path.name}: this cache of decoded images is damaged"):
         _index(data).stacked(0)
     _index(data).stacked(1)
-
-
-def test_caches_of_other_lists_are_kept(data: DataSettings) -> None:
+    path.unlink()
     names = (Path(data.root) / data.train_list).read_text().split()
     for list_file, count in (("train-more.txt", 20), ("train.txt", 20), ("train.txt", 10)):
         (Path(data.root) / list_file).write_text("\n".join(names[:count]))

@@ -64,14 +64,12 @@ def test_evaluation_episode_equals_the_files(lists, part: int) -> None:
         assert (episode.text.numpy() == vectors[key.class_id]).all()
 
 
-@pytest.mark.parametrize("class_id", [1, 5])
-def test_training_view_without_any_change_keeps_every_class_id(lists, class_id: int) -> None:
+def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
     fold, train, _ = lists
-    dataset = _episodes(train, fold, STILL, shots=1, base_labels=True)
-    numbers = [n for n in range(300) if dataset.sampler(n).class_id == class_id]
-    others = set()
-    for number in numbers:
+    dataset, others = _episodes(train, fold, STILL, shots=1, base_labels=True), set()
+    for number in range(60):
         key, episode = dataset.sampler(number), dataset[number]
+        class_id = key.class_id
         photo, classes = _views(train, key.query)
         others.update(np.unique(classes).tolist())
         assert (episode.query.numpy() == _centred(photo, (124, 116, 104)).transpose(2, 0, 1)).all()
@@ -79,7 +77,7 @@ def test_training_view_without_any_change_keeps_every_class_id(lists, class_id: 
         assert (episode.query_base_label.numpy() == _centred(fold.base_table[classes], IGNORE)).all()
         _, classes = _views(train, key.supports[0])
         assert (episode.support_label[0].numpy() == _centred(_binary(classes, class_id), IGNORE)).all()
-    assert class_id in others and len(others) >= 3  # images with a second class took part
+    assert len(others) >= 3
 
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:

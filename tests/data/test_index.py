@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.prepare.class_trees import save_photo
 from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.episodes import EpisodeDataset
 from util.data.images.decoded import with_decoded_images
+from util.data.images.read import write_mask
 from util.data.lists import index
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index, read_names
@@ -21,29 +23,6 @@ from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 
 CLASSES, IGNORE = 3, 255
-
-
-def _save_mask(path: Path, mask: np.ndarray) -> None:
-    """Save class indices with colours whose luma differs from their index: a palette read as grey gives other ids."""
-    image = Image.fromarray(mask)
-    image.putpalette([(37 * i + 90 * c) % 256 for i in range(256) for c in range(3)])
-    image.save(path)
-
-
-def _masks(count: int) -> list[np.ndarray]:
-    return list(np.array([0, 1, 2, 3, IGNORE], np.uint8)[np.random.default_rng(0).integers(0, 5, (count, 12, 10))])
-
-
-def _write(root: Path, masks: list[np.ndarray]) -> DataSettings:
-    """Write a data set of given masks, all in the training list, and return its settings."""
-    for folder in ("JPEGImages", "SegmentationClassAug"):
-        (root / folder).mkdir(parents=True)
-    for n, mask in enumerate(masks):
-        Image.fromarray(np.full((*mask.shape, 3), 90, np.uint8)).save(root / f"JPEGImages/photo{n}.jpg")
-        _save_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
-    (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(len(masks))))
-    classes = [f"class{c}" for c in range(1, CLASSES + 1)]
-    return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
 
 
 def _load(data: DataSettings) -> Index:
@@ -54,14 +33,16 @@ def _mask_path(data: DataSettings, number: int) -> Path:
     return Path(data.root) / data.masks / f"photo{number}.png"
 
 
-def _cache_files(data: DataSettings) -> list[Path]:
-    return sorted(Path(data.cache).glob("*"))
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> DataSettings:
-    """Return the settings of six small images with known masks."""
-    return _write(tmp_path / "tiny", _masks(6))
+    """Return the settings of six small images with known masks, all in the training list."""
+    root, drawn = tmp_path / "tiny", np.random.default_rng(0).integers(0, 5, (6, 12, 10))
+    for n, mask in enumerate(np.array([0, 1, 2, 3, IGNORE], np.uint8)[drawn]):
+        save_photo(root / f"JPEGImages/photo{n}.jpg", n, mask.shape)
+        write_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
+    (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(6)))
+    classes = [f"class{c}" for c in range(1, CLASSES + 1)]
+    return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
 
 
 @pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "val")])
@@ -77,17 +58,11 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     assert index.areas.dtype == np.int64
 
 
-def _wrong_id(path: Path) -> None:
-    mask = _masks(6)[2]
-    mask[5, 5] = CLASSES + 1
-    _save_mask(path, mask)
-
-
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_wrong_id, f"class id {CLASSES + 1} "),
-        (lambda path: _save_mask(path, np.zeros((10, 12), np.uint8)), "(12, 10) and (10, 12)"),
+        (lambda path: write_mask(path, np.full((12, 10), CLASSES + 1, np.uint8)), f"class id {CLASSES + 1} "),
+        (lambda path: write_mask(path, np.zeros((10, 12), np.uint8)), "(12, 10) and (10, 12)"),
         (lambda path: path.write_bytes(path.read_bytes()[:-60]), "damaged"),
         (Path.unlink, "exist"),
     ],
@@ -99,23 +74,13 @@ def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], objec
     assert str(path) in str(caught.value) and says in str(caught.value)
 
 
-def test_a_list_names_each_image_once(tmp_path: Path) -> None:
+def test_a_list_names_each_image_once(tiny: DataSettings, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a\n\nb -1\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
     assert read_names(path) == ("a", "b")
     path.write_text("a\nb\nb\n")
     with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
         read_names(path)
-
-
-def _spoil_unnoticed(path: Path) -> None:
-    """Replace a file's bytes by rubbish of the same length and give it its old time back."""
-    stat = path.stat()
-    path.write_bytes(b"x" * stat.st_size)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     root = Path(tiny.root)
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
     (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
@@ -126,18 +91,20 @@ def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
 
 def test_a_damaged_cache_file_and_that_of_a_changed_mask_are_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
-    (path,) = _cache_files(tiny)
+    (path,) = Path(tiny.cache).glob("*")
     whole = path.read_bytes()
     part, rest = len(whole) // 3, len(whole) // 3 + 40
     path.write_bytes(whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:])
     assert (_load(tiny).areas == first.areas).all()
-    for number in range(6):
-        _spoil_unnoticed(_mask_path(tiny, number))
+    for mask in (_mask_path(tiny, number) for number in range(6)):  # rubbish of the same length and time
+        stat = mask.stat()
+        mask.write_bytes(b"x" * stat.st_size)
+        os.utime(mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     again, written = _load(tiny), path.stat().st_mtime_ns
     assert (again.areas == first.areas).all() and again.fingerprint == first.fingerprint  # no mask was read
-    assert _cache_files(tiny) == [path] and path.stat().st_mtime_ns == written
+    assert [*Path(tiny.cache).glob("*")] == [path] and path.stat().st_mtime_ns == written
     for number in range(6):
-        _save_mask(_mask_path(tiny, number), np.full((12, 10), 3, np.uint8))
+        write_mask(_mask_path(tiny, number), np.full((12, 10), 3, np.uint8))
     second = _load(tiny)
     assert second.areas[2].tolist() == [0, 0, 0, 120] and second.fingerprint != first.fingerprint
 

@@ -9,7 +9,7 @@ import torch
 
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.episodes import EpisodeDataset, TrialDataset
+from util.data.episodes import EpisodeDataset, TrialDataset, collate
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList, check_shots
 from util.data.lists.index import Index
@@ -96,23 +96,6 @@ def test_supports_drawn_with_replacement_need_one_candidate_beside_the_query(min
         check_shots(images, data)
 
 
-def test_shuffle_visits_every_image_once_per_lap_and_laps_differ() -> None:
-    for seed in SEEDS:
-        images = golden_list()
-        length, sampler = len(images.queries), EpisodeSampler(images, "shuffle", 1, seed)
-        laps = [tuple(sampler(n).query for n in range(lap * length, (lap + 1) * length)) for lap in range(6)]
-        assert all(sorted(lap) == images.queries.tolist() for lap in laps)
-        assert len({*laps, tuple(images.queries.tolist())}) == len(laps) + 1
-
-
-def test_pairs_are_taken_in_the_order_of_the_list() -> None:
-    images = random_list(1)
-    expected = [(r, c) for r in range(40) for c in (1, 2, 4) if images.index.areas[r, c] >= 10]
-    sampler = EpisodeSampler(images, "pairs", 1, 0)
-    found = [(sampler(n).query, sampler(n).class_id) for n in range(len(expected) + 5)]
-    assert list(images.pairs) == expected and found == expected + expected[:5]
-
-
 def test_more_ways_keep_the_episode_and_add_classes_with_supports() -> None:
     for seed in SEEDS:
         images = random_list(seed)
@@ -161,23 +144,17 @@ def test_pixels_of_other_ways_are_ignored_in_supports_and_numbered_in_labels(nov
     assert seen == {True, False}
 
 
-def _load(dataset: EpisodeDataset, numbers: list[list[int]], workers: int) -> dict[str, torch.Tensor | None]:
-    """Return every field of the episodes, all batches joined."""
-    loaded = [vars(batch) for batch in batches(dataset, numbers, workers, torch.device("cpu"))]
-    columns = {name: [batch[name] for batch in loaded] for name in loaded[0]}
-    return {name: None if values[0] is None else torch.cat(values) for name, values in columns.items()}
-
-
 @pytest.mark.process
 @pytest.mark.parametrize("augment", [AugmentSettings(scale=[0.7, 1.2]), None], ids=["training", "evaluation"])
 def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
     fold, images, _ = mini_lists(min_pixels=400)  # of mini's 64 x 64: some objects are smaller
     sampler = EpisodeSampler(images, "shuffle", 2, 321)
     dataset = EpisodeDataset(sampler, fold, 65, augment, name_vectors(list(CLASS_NAMES)), base_labels=True)
-    single, fours = [[n] for n in range(40, 52)], [list(range(n, n + 4)) for n in range(40, 52, 4)]
-    expected = _load(dataset, single, workers=0)
-    assert expected["number"].tolist() == list(range(40, 52))
-    for numbers, workers in [(fours, 0), (fours, 2)]:
-        found = _load(dataset, numbers, workers)
-        assert {name for name, v in expected.items() if v is None} == {"left_out", "cached_support", "cached_query"}
-        assert all(v is None or torch.equal(found[name], v) for name, v in expected.items())
+    given, of_four = range(40, 52), [list(range(n, n + 4)) for n in range(40, 52, 4)]
+    expected = collate([dataset[n] for n in given])
+    assert expected.number.tolist() == [*given]
+    for workers in (0, 2):
+        loaded = list(batches(dataset, of_four, workers, torch.device("cpu")))
+        for name, value in vars(expected).items():
+            found = [getattr(batch, name) for batch in loaded]
+            assert found == [None] * 3 if value is None else torch.equal(torch.cat(found), value)

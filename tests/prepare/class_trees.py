@@ -21,16 +21,19 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
     return (rows - y) ** 2 + (columns - x) ** 2 < (side // 4) ** 2
 
 
-def save_photo(path: Path, seed: int, side: int = SIDE) -> None:
-    """Write a photo of noise, in the format of the suffix."""
+def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def save_photo(path: Path, seed: int, sides: tuple[int, int] = (SIDE, SIDE)) -> None:
+    """Write a photo of noise, in the format of the suffix."""
+    save(path, np.random.default_rng(seed).integers(0, 256, (*sides, 3), np.uint8))
 
 
 def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
     """Write a mask as 0 and 255."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
+    save(path, mask.astype(np.uint8) * 255, mode)
 
 
 def fss(folder: Path) -> dict[str, list[str]]:
@@ -46,12 +49,12 @@ def fss(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def isic(root: Path, of_class: int = 3, folders: bool = False) -> Path:
-    """Write photos of each class of ISIC 2018, the first with a mask of another size; ``folders``: sorted by class."""
+def isic(root: Path) -> Path:
+    """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
     for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
         of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
-        for seed, photo_name in enumerate(of_name[:of_class]):
-            inner = root / "ISIC2018_Task1-2_Training_Input" / (str(number) if folders else "")
+        for seed, photo_name in enumerate(of_name[:2]):
+            inner = root / "ISIC2018_Task1-2_Training_Input" / ("3" if number == 3 else "")
             save_photo(inner / f"{photo_name}.jpg", seed)
             truth = root / f"ISIC2018_Task1_Training_GroundTruth/{photo_name}_segmentation.png"
             save_grey(truth, disc(seed, SIDE if seed else 2 * SIDE))
@@ -68,22 +71,17 @@ def chest(root: Path) -> Path:
     return root
 
 
-def land(seed: int, side: int) -> np.ndarray:
-    """Return a mask of colours (side, side, 3): vertical stripes of all classes and unknown, and one row of forest."""
+def deepglobe_raw(root: Path, side: int = 48) -> Path:
+    """Write an image of DeepGlobe, and one of its validation images without a mask.
+
+    The mask has vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
+    """
     colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
-    stripes = np.arange(side) // (side // (2 * deepglobe.GRID))
-    out = np.repeat(colours[(seed + stripes) % len(colours)][None], side, 0)
-    out[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]  # tiles of one colour, which are left out
-    return out
-
-
-def deepglobe_raw(root: Path, images: int = 2, side: int = 96) -> Path:
-    """Write whole images of DeepGlobe, and one of its validation images without a mask."""
-    (root / "train").mkdir(parents=True)
-    for seed in range(images):
-        save_photo(root / "train" / f"{1000 + seed}_sat.jpg", seed, side)
-        Image.fromarray(land(seed, side)).save(root / "train" / f"{1000 + seed}_mask.png")
-    save_photo(root / "valid" / "2000_sat.jpg", 9, side)
+    land = np.repeat(colours[np.arange(side) // (side // (2 * deepglobe.GRID)) % len(colours)][None], side, 0)
+    land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
+    save(root / "train/1000_mask.png", land)
+    for seed, name in enumerate(("train/1000_sat.jpg", "valid/2000_sat.jpg")):
+        save_photo(root / name, seed, (side, side))
     return root
 
 
@@ -106,11 +104,10 @@ def suim_tree(root: Path, coloured: bool) -> Path:
     for seed in range(2):
         stem = f"d_r_{seed}_"
         save_photo(root / "images" / f"{stem}.jpg", seed)
-        (root / "masks").mkdir(exist_ok=True)
         colours = np.zeros((SIDE, SIDE, 3), np.uint8)
         colours[:10], colours[20:30] = (np.array(suim.CODES[c]) * 255 for c in ("FV", "RO" if seed else "WR"))
         if coloured:
-            Image.fromarray(colours).save(root / "masks" / f"{stem}.bmp")
+            save(root / "masks" / f"{stem}.bmp", colours)
             continue
         for name, code in suim.CODES.items():
             save_grey(root / "masks" / name / f"{stem}.bmp", (colours == np.array(code) * 255).all(2))

@@ -1,4 +1,4 @@
-"""Tests of ``prepare.py check``: met and missing prerequisites, and the commands that meet them."""
+"""Tests of ``prepare.py check`` and ``lists``: met and missing prerequisites with their commands, and counts."""
 
 import re
 import shutil
@@ -28,27 +28,16 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_free
 
 
-@pytest.fixture
-def config(mini_yaml, tmp_path: Path) -> Path:
-    """Return a config in a folder like config/<data set>, with existing data."""
-    made = mini_yaml(
-        "mini_split0_prototype_resnet18.yaml", model={"encoder": {"weights": None, "backbone": "resnet18"}}
-    )
-    folder = tmp_path / "mini"
-    folder.mkdir()
-    return Path(shutil.copy(made, folder / "mini_split0_prototype_resnet18.yaml"))
-
-
-def test_everything_is_available(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_and_missing_prerequisites(prepare, mini_yaml, tmp_path: Path, monkeypatch) -> None:
+    name, encoder = "mini_split0_prototype_resnet18.yaml", {"weights": None, "backbone": "resnet18"}
+    (tmp_path / "mini").mkdir()  # like config/<data set>
+    config = Path(shutil.copy(mini_yaml(name, model={"encoder": encoder}), tmp_path / "mini" / name))
     monkeypatch.setitem(check.PUBLISHED_SIZES, "mini", {"train": 7})
     outcome = prepare("check", config)
     assert outcome.code == 0 and "wait for" not in outcome.output, outcome.output
     for line in (f"ok      torch: {torch.__version__}", "ok      lists mini fold 0", f"  python test.py {config}"):
         assert line in outcome.output  # no composed config of config/, which alone the scripts know
     assert re.search("^differs data .* published 7: differs", outcome.output, re.MULTILINE)
-
-
-def test_missing_prerequisites_come_with_commands(prepare, config: Path, tmp_path: Path) -> None:
     lost = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
     outcome = prepare("check", config, *lost)
     assert outcome.code == 2 and "0 of 1 experiments can be run now" in outcome.output
@@ -110,3 +99,24 @@ def test_experiment_and_data_set_name_a_config(
     words = ("check", "split2", "mini", "--model", "ssp", *settings)
     assert "MODEL=ssp NET=resnet10 sh train.sh split2 mini 0" in prepare(*words).output
     assert "--model" in prepare("check", "config/mini/mini_split0_resnet10.yaml", "--model", "ssp").error
+
+
+@pytest.mark.parity
+def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(prepare, shared: Path, tmp_path: Path) -> None:
+    settings = ("--set", f"data.root={shared / 'data/VOC2012'}", "--set", f"data.cache={tmp_path}")
+    output = prepare("lists", "--fold", 0, *settings).output
+    assert "fold 0: 1031, published 4208: differs" in output and "fold 0: 364, published 364: OK" in output
+
+
+def test_counts_of_all_folds_and_of_a_list_file_of_another_project(prepare, mini_yaml, mini_root, tmp_path) -> None:
+    config = mini_yaml("mini_split0_prototype_resnet18.yaml")
+    outcome = prepare("lists", config)
+    assert outcome.code == 0 and sum(line.strip().startswith("fold ") for line in outcome.output.splitlines()) == 8
+    names = sorted((mini_root / "ImageSets/Segmentation/val.txt").read_text().split())
+    (tmp_path / "list.txt").write_text(f"JPEGImages/{names[0]}.jpg SegmentationClassAug/{names[0]}.png\n")
+    words = ("--set", f"data.test_fold_list={tmp_path / 'list.txt'}")
+    found = [prepare("lists", config, *words, "--fold", fold) for fold in range(4)]
+    assert any("fold" in one.output and ": 1\n" in one.output for one in found), found
+    assert "allowed: 0..3" in prepare("lists", config, "--fold", 4).error
+    (tmp_path / "list.txt").write_text("2007_000033__01\n")
+    assert "not in the data set" in prepare("lists", config, *words).error

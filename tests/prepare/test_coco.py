@@ -9,11 +9,44 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
-from tests.prepare.coco_tree import IMAGES, SIDES, draw_coco, json_of, name_of
+from tests.paths import REPOSITORY
 from util.data.images.read import read_mask
 from util.prepare import make
 from util.prepare.datasets import coco
+
+CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
+CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
+SIDES = 24, 36
+IMAGES = 6  # of each split; the last has no annotation
+
+
+def name_of(split: str, number: int) -> str:
+    return f"COCO_{split}_{number:012d}"
+
+
+def json_of(root: Path, split: str) -> Path:
+    return root / f"annotations/instances_{split}.json"
+
+
+def draw_coco(out: Path) -> Path:
+    """Write it to a folder and return that: image n shows a box of class n and one of class 80."""
+    (out / "annotations").mkdir(parents=True)
+    for split in coco.SPLITS:
+        (out / split).mkdir()
+        images, annotations = [], []
+        for number in range(IMAGES, 0, -1):  # not by id
+            name = f"{name_of(split, number)}.jpg"
+            cv2.imwrite(str(out / split / name), np.full((*SIDES, 3), 40 * number, np.uint8))
+            images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
+            for class_id, left in ((number, 0), (80, 20)) if number < IMAGES else ():
+                box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
+                category = CATEGORIES[class_id - 1]["id"]
+                annotations.append({"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0})
+        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        json_of(out, split).write_text(json.dumps(content))
+    return out
 
 
 @pytest.fixture
@@ -23,21 +56,21 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def words(root: Path, tmp_path: Path) -> tuple[object, ...]:
-    """Return the command's words."""
-    return "coco", "--root", root, "--out", tmp_path / "made"
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "made"
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "made"
+def words(root: Path, out: Path) -> tuple[object, ...]:
+    """Return the command's words."""
+    return "coco", "--root", root, "--out", out
 
 
 def _listed(out: Path, split: str) -> list[str]:
     return (out / f"lists/{split}.txt").read_text().splitlines()
 
 
-def test_result(prepare, words, out: Path, root: Path) -> None:
+def test_result_and_other_annotations(prepare, words, out: Path, root: Path) -> None:
     said = prepare(*words).output
     for split in coco.SPLITS:
         assert (out / split).is_symlink() and (out / split).resolve() == (root / split).resolve()
@@ -48,6 +81,18 @@ def test_result(prepare, words, out: Path, root: Path) -> None:
             expected[4:20, 0:10], expected[4:20, 20:30] = number, 80
             np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
     assert "train2014: 5, published 82081: differs" in said and "val2014: 5, published 40137: differs" in said
+    path = json_of(root, "train2014")
+    content = json.loads(path.read_text())
+    crowd = {"iscrowd": 1, "segmentation": {"size": list(SIDES), "counts": [0, SIDES[0] * SIDES[1]]}}
+    content["annotations"] = [a | crowd for a in content["annotations"]]
+    path.write_text(json.dumps(content))
+    os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
+    photo = (root / f"train2014/{name_of('train2014', 1)}.jpg").rename(root / "moved.jpg")
+    assert "does not exist" in prepare(*words).error
+    assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
+    photo.rename(root / f"train2014/{name_of('train2014', 1)}.jpg")
+    prepare(*words)
+    assert all((read_mask(p) == 255).all() for p in (out / "masks/train2014").glob("*.png"))
 
 
 def test_interrupted_and_repeated(prepare, words, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,22 +115,6 @@ def test_interrupted_and_repeated(prepare, words, out: Path, monkeypatch: pytest
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert "nothing to do" in prepare(*words).output
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-
-
-def test_other_annotations_make_the_masks_anew(prepare, words, out: Path, root: Path) -> None:
-    prepare(*words)
-    path = json_of(root, "train2014")
-    content = json.loads(path.read_text())
-    crowd = {"iscrowd": 1, "segmentation": {"size": list(SIDES), "counts": [0, SIDES[0] * SIDES[1]]}}
-    content["annotations"] = [a | crowd for a in content["annotations"]]
-    path.write_text(json.dumps(content))
-    os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
-    photo = (root / f"train2014/{name_of('train2014', 1)}.jpg").rename(root / "moved.jpg")
-    assert "does not exist" in prepare(*words).error
-    assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
-    photo.rename(root / f"train2014/{name_of('train2014', 1)}.jpg")
-    prepare(*words)
-    assert all((read_mask(p) == 255).all() for p in (out / "masks/train2014").glob("*.png"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another size"])

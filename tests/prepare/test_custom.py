@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.paths import REPOSITORY
+from tests.prepare.class_trees import save, save_grey, save_photo
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.images.read import read_mask
@@ -31,7 +32,8 @@ def own(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
 
 
-def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tuple) -> None:
+def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tuple, tmp_path: Path) -> None:
+    """A name that means other classes is refused before anything changes."""
     outcome = prepare(*own, "--name", "toys")
     assert outcome.code == 0, outcome.errors
     assert "sh train.sh split0 toys 1" in outcome.output
@@ -45,10 +47,6 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tu
     assert len(train) + len(test) == 80 and not set(train.names) & set(test.names)
     assert ((test.areas[:, 1:] > 0).sum(0) > 0).all()  # every class can be tested
     assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
-
-
-def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prepare, project, own, tmp_path) -> None:
-    assert prepare(*own, "--name", "toys").code == 0
     before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
     assert prepare(*own, "--name", "toys").code == 0 and {p: p.read_bytes() for p in before} == before
     (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
@@ -60,61 +58,42 @@ def test_a_name_that_means_other_classes_is_refused_before_anything_changes(prep
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("--name", "toys", "--fold", "striped disc,dotted star", "--fold", "dotted star"), "fold_classes"),
-        (("--name", "toys", "--fold", "striped disc"), "fold_classes"),
+        (("--fold", "striped disc,dotted star", "--fold", "dotted star"), "fold_classes"),
         (("--name", "Pascal VOC"), "--name Pascal VOC"),
         (("--name", "pascal"), "reserved:"),
-        (("--name", "toys", "--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
-        (("--name", "toys", "--folds", 9), "fold_classes"),
-        (("--name", "toys", "--folds", 3, "--fold", "veined leaf"), "--folds 3"),
-        (("--name", "toys", "--test-share", 1), "--test-share: 1 is out of range"),
-        (("--name", "toys", "--images", "nowhere"), "does not exist"),
-        (("--name", "toys", "--masks", "nowhere"), "does not exist"),
-        (("--name", "toys", "--classes", "nowhere"), "cannot read the class names"),
+        (("--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
+        (("--folds", 3, "--fold", "veined leaf"), "--folds 3"),
+        (("--images", "nowhere"), "does not exist"),
+        (("--masks", "nowhere"), "does not exist"),
+        (("--classes", "nowhere"), "cannot read the class names"),
     ],
 )
 def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple, change: tuple, message: str) -> None:
-    assert message in prepare(*own, *change).error
+    assert message in prepare(*own, "--name", "toys", *change).error
     assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
 
 
-@pytest.fixture
-def copied(own: tuple, mini_root: Path, tmp_path: Path) -> tuple[tuple[object, ...], Path, Path]:
-    """Return the arguments for folders that a test may change, and the folders of photos and masks."""
+def test_names_with_spaces_given_folds_and_a_refused_run_that_leaves_nothing(
+    prepare, project: Path, own: tuple, mini_root: Path, tmp_path: Path
+) -> None:
     photos, masks = tmp_path / "my photos", tmp_path / "my masks"
     shutil.copytree(mini_root / "JPEGImages", photos)
     shutil.copytree(mini_root / "SegmentationClassAug", masks)
-    return (*own, "--images", photos, "--masks", masks, "--name", "toys"), photos, masks
-
-
-def _rest(project: Path) -> list[str]:
-    """Return what a run has left in the project beside the configs that were there."""
-    kept = {"model", "encoder", "default.yaml", "protocols.yaml"}
-    left = [p for p in project.rglob("*") if "config" not in p.relative_to(project).parts[:1]]
-    return [str(p) for p in [*left, *(p for p in (project / "config").iterdir() if p.name not in kept)]]
-
-
-def test_file_names_with_spaces_and_given_folds(prepare, project: Path, copied) -> None:
-    words, photos, masks = copied
-    first = sorted(photos.iterdir())[0]
+    first, *_, bad = sorted(photos.iterdir())
     (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
     first.rename(photos / "my  cat 1.jpg")
-    assert prepare(*words, "--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf").code == 0
+    words = (*own, "--images", photos, "--masks", masks, "--name", "toys")
+    words += ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
+    before, content = {*project.rglob("*")}, bad.read_bytes()
+    bad.write_bytes(b"no photo")
+    assert str(bad) in prepare(*words).error and {*project.rglob("*")} == before
+    bad.write_bytes(content)
+    assert prepare(*words).code == 0
+    assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
     fold = Fold.of(read_config("config/toys/toys_split0_lite0.yaml").data)
     assert fold.novel == (1, 2, 4) and fold.base == (3, 5, 6, 7, 8)
     assert (project / "data/toys/images/my_cat_1.jpg").resolve() == photos / "my  cat 1.jpg"
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
-
-
-def test_a_refused_run_leaves_nothing_and_the_next_one_is_as_the_first(prepare, project: Path, copied) -> None:
-    words, photos, _ = copied
-    before, bad = _rest(project), sorted(photos.iterdir())[-1]
-    content = bad.read_bytes()
-    bad.write_bytes(b"no photo")
-    assert str(bad) in prepare(*words).error and _rest(project) == before
-    bad.write_bytes(content)
-    assert prepare(*words).code == 0
-    assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
 
 
 @pytest.mark.process
@@ -133,10 +112,10 @@ def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: P
 def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, tmp_path: Path) -> None:
     photos, images, marks = tmp_path / "photos", [], []
     photos.mkdir()
+    box = [[1, 1, 30, 1, 30, 30, 1, 30]]
     for n in range(24):
         Image.fromarray(np.full((40, 40, 3), n, np.uint8)).save(photos / f"{n}.png")
         images.append({"id": n, "file_name": f"{n}.png", "height": 40, "width": 40})
-        box = [[1, 1, 30, 1, 30, 30, 1, 30]]
         marks.append({"id": n, "image_id": n, "category_id": 1 + n % 2, "segmentation": box, "iscrowd": 0})
     names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
     path, content = tmp_path / "a.json", {"images": images, "annotations": marks, "categories": names}
@@ -152,10 +131,9 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     path.write_text(json.dumps(content))
     assert "is not a name" in prepare(*words, "--name", "other").error
     names[0]["name"] = "cat"
-    for name, message in (("0.png", "are both 0"), ("../0.png", "are both 0")):
-        again = {"images": [*images, {**images[0], "id": 99, "file_name": name}], "categories": names}
-        path.write_text(json.dumps({**again, "annotations": [*marks, {**marks[1], "id": 99, "image_id": 99}]}))
-        assert message in prepare(*words, "--name", "other").error  # a second entry of a photo would cost objects
+    again = {"images": [*images, {**images[0], "id": 99}], "categories": names}
+    path.write_text(json.dumps({**again, "annotations": [*marks, {**marks[1], "id": 99, "image_id": 99}]}))
+    assert "are both 0" in prepare(*words, "--name", "other").error  # a second entry of a photo would cost objects
     many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
     path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
     assert "300 classes" in prepare(*words, "--name", "other").error
@@ -170,10 +148,9 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
         for class_id in np.unique(ids[ids > 0]).tolist():
             photos, masks = (root / CLASS_NAMES[class_id - 1] / part for part in ("images", "masks"))
             photos, masks = (photos, masks) if class_id % 2 else (photos.parent, masks.parent)  # both forms
-            for folder in (photos, masks):
-                folder.mkdir(parents=True, exist_ok=True)
+            save_grey(masks / path.name, ids == class_id)
+            photos.mkdir(exist_ok=True)
             shutil.copy(mini_root / f"JPEGImages/{path.stem}.jpg", photos)
-            Image.fromarray(np.where(ids == class_id, 255, 0).astype(np.uint8)).save(masks / path.name)
     words = ("custom", "--name", "toys", "--images", root, "--masks", root)
     assert prepare(*words).code == 0
     config = read_config("config/toys/toys_split0_lite0.yaml")  # of Sym-Net, which has a base learner
@@ -187,9 +164,8 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
             assert np.array_equal(index.pair(row)[1], table[truth[name.split("/")[1]]])
     shutil.copy(next(photos.glob("*.jpg")), photos / "again.jpg")
     shutil.copy(next(masks.glob("*.png")), masks / "again.png")
-    assert (
-        f"{masks.name if masks == photos else masks.parent.name} of" in prepare(*words, "--name", "other").error
-    )  # a photo would support itself
+    name = masks.name if masks == photos else masks.parent.name
+    assert f"{name} of" in prepare(*words, "--name", "other").error  # a photo would support itself
     (masks / "again.png").unlink()
     Image.new("L", (7, 9), 255).save(odd := next(masks.glob("*.png")))
     assert f"{odd.name}: is (9, 7)" in prepare(*words, "--name", "other").error
@@ -197,10 +173,8 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
 
 def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
     for n in range(4):
-        for folder, pixels in (("photos", np.full((60, 60, 3), n, np.uint8)), ("masks", np.zeros((60, 60), np.uint8))):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            pixels[:50, : 50 + n] = 255
-            Image.fromarray(pixels).save(tmp_path / folder / f"{n}.png")
+        save_photo(tmp_path / f"photos/{n}.png", n, (60, 60))
+        save_grey(tmp_path / f"masks/{n}.png", np.indices((60, 60))[0] < 50 + n)
     names = tmp_path / "names.txt"
     names.write_text("crack\n")
     words = "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
@@ -210,7 +184,7 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp
         outcome = prepare(*words, "cracks")
         assert outcome.code == code and bool(code) == ("--white-is-object" in outcome.errors)
     data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
-    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [50 * (50 + n) for n in range(4)]
+    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * (50 + n) for n in range(4)]
     assert prepare(*words, "more", "--white-is-object").code == 0
     assert "folds = 3" in prepare(*words, "parted", "--white-is-object", "--folds", 3).error
     names.write_text("crack\nhole\n")
@@ -226,18 +200,15 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "recipes")])
     (project / "config/oxfordpet").mkdir()
     (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
-    root = tmp_path / "Pets"
-    (root / "annotations/trimaps").mkdir(parents=True)
-    (root / "images").mkdir()
+    root, trimap = tmp_path / "Pets", np.full((60, 60), 2, np.uint8)
+    trimap[:50], trimap[50] = 1, 3
     for part in ("trainval", "test"):
         names = [f"breed_{part}{n}_{c}" for c in range(1, 38) for n in range(2)]
+        for name in names:
+            save(root / f"annotations/trimaps/{name}.png", trimap)
+            save(root / f"images/{name}.jpg", trimap, "RGB")
         lines = "".join(f"{name} {name.rpartition('_')[2]} 1 1\n" for name in names)
         (root / f"annotations/{part}.txt").write_text(f"#Image CLASS-ID SPECIES BREED-ID\n{lines}")
-        for name in names:
-            trimap = np.full((60, 60), 2, np.uint8)
-            trimap[:50], trimap[50] = 1, 3
-            Image.fromarray(trimap).save(root / f"annotations/trimaps/{name}.png")
-            Image.fromarray(trimap).convert("RGB").save(root / f"images/{name}.jpg")
     assert "published 3680: differs" in prepare("oxfordpet", "--root", root).output
     sys.modules.pop("util.prepare.datasets.oxfordpet")
     checked = prepare("check", "config/oxfordpet/oxfordpet_split0_lite0.yaml", "--set", "model.encoder.weights=null")

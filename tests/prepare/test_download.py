@@ -25,13 +25,7 @@ HALF = 1_000_000
 class Server(ThreadingHTTPServer):
     """Serves CONTENT; ``cut`` answers stop after that many bytes, ``ranges`` says whether parts can be asked for."""
 
-    cut: int | None = None
-    ranges = True
-    sent: list[tuple[str | None, int]]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/data.bin"
+    cut, ranges = None, True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server(("127.0.0.1", 0), Handler) as out:
-        out.sent = []
+        out.sent, out.url = [], f"http://127.0.0.1:{out.server_port}/data.bin"
         thread = threading.Thread(target=out.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield out
@@ -83,13 +77,7 @@ def test_fetch_continues(server: Server, tmp_path: Path) -> None:
     assert _names(tmp_path) == ["data.bin"]
 
 
-def test_fetch_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "data.bin.part").write_bytes(b"x" * HALF)
-    server.ranges = False
-    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
-
-
-def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
+def test_fetch_with_a_wrong_checksum_and_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="checksum is not md5:0123"):
         fetch(server.url, tmp_path / "data.bin", "md5:0123")
     assert _names(tmp_path) == []
@@ -97,6 +85,9 @@ def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="remove it"):
         fetch(server.url, tmp_path / "data.bin", MD5)
     assert (tmp_path / "data.bin").read_bytes() == b"put there by hand"
+    (tmp_path / "data.bin").rename(tmp_path / "data.bin.part")
+    server.ranges = False
+    assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
 
 
 def test_fetch_without_network(server: Server, tmp_path: Path) -> None:
@@ -127,10 +118,7 @@ def _archive(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-kinds = pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tgz"])
-
-
-@kinds
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tgz"])
 def test_unpack(tmp_path: Path, kind: str) -> None:
     archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
     (out / "set/deep").mkdir(parents=True)
@@ -144,26 +132,17 @@ def test_unpack(tmp_path: Path, kind: str) -> None:
     assert (out / "c.txt").read_bytes() == b"changed"
 
 
-@kinds
-@pytest.mark.parametrize("name", ["/tmp/outside", "set/../../outside", "a\\..\\outside"])
-def test_unpack_stays_inside(tmp_path: Path, kind: str, name: str) -> None:
-    archive = _archive(tmp_path / kind, {"first": b"good", name: b"bad"})
-    with pytest.raises(UserError, match="outside"):
-        unpack(archive, tmp_path / "out")
-    assert _names(tmp_path) == [kind]
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+def test_unpack_stays_inside(tmp_path: Path, kind: str) -> None:
+    for name in ("/tmp/outside", "set/../../outside", "a\\..\\outside"):
+        archive = _archive(tmp_path / kind, {"first": b"good", name: b"bad"})
+        with pytest.raises(UserError, match="outside"):
+            unpack(archive, tmp_path / "out")
+        assert _names(tmp_path) == [kind]
 
 
 @pytest.mark.parametrize(
-    ("kind", "keep"),
-    [
-        ("a.zip", 0.9),
-        ("a.zip", None),
-        ("a.tar", 0.0),
-        ("a.tar", 0.5),
-        ("a.tgz", 0.001),
-        ("a.tgz", 0.9),
-        ("a.tgz", None),
-    ],
+    ("kind", "keep"), [("a.zip", 0.9), ("a.zip", None), ("a.tar", 0.0), ("a.tar", 0.5), ("a.tgz", 0.9), ("a.tgz", None)]
 )
 def test_a_damaged_archive_leaves_nothing(tmp_path: Path, kind: str, keep: float | None) -> None:
     archive = _archive(tmp_path / kind, FILES)

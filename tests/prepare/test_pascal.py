@@ -2,26 +2,79 @@
 
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
-from tests.prepare.trees import SBD_TRAIN, SBD_VAL, VOC_TRAIN, VOC_VAL, sbd_mask, voc_mask, write_names
-from util.data.images.read import read_mask
+from tests.prepare.class_trees import save_photo
+from util.data.images.read import read_mask, write_mask
 
+VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
+VOC_VAL = ("2007_000010", "2007_000011")
+SBD_TRAIN = ("2007_000002", "2007_000010", "2008_000020", "2008_000021")  # the first two are VOC's train and val
+SBD_VAL = ("2008_000003", "2007_000011", "2008_000030")
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 TRAINAUG = [*TRAIN, "2008_000030"]
 FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 
+def mask_of(name: str, of_voc: bool) -> np.ndarray:
+    """Return an annotation; VOC's hold 255, which SBD's never do."""
+    mask = np.zeros((24, 32), np.uint8)
+    mask[5:12, 8:20] = 1 + (sum(map(ord, name)) + 7 * of_voc) % 20
+    mask[12, 8:20] = 255 * of_voc
+    return mask
+
+
+def write_names(path: Path, names: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{n}\n" for n in names))
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Return a small VOCdevkit/VOC2012; like the official one, it holds the photos of SBD's images as well."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
+        save_photo(root / f"JPEGImages/{name}.jpg", seed, (24, 32))
+    for name in VOC_TRAIN + VOC_VAL:
+        write_mask(root / f"SegmentationClass/{name}.png", mask_of(name, True))
+    write_names(root / "ImageSets/Segmentation/train.txt", VOC_TRAIN)
+    write_names(root / "ImageSets/Segmentation/val.txt", VOC_VAL)
+    return root
+
+
+@pytest.fixture
+def sbd(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that writes SBD in one of its forms and returns its folder."""
+
+    def write(form: str) -> Path:
+        root, names = tmp_path / form, SBD_TRAIN + SBD_VAL
+        if form in ("benchmark_RELEASE", "torchvision"):
+            inner = root / "dataset" if form == "benchmark_RELEASE" else root
+            for seed, name in enumerate(names):
+                save_photo(inner / f"img/{name}.jpg", 100 + seed, (24, 32))
+                (inner / "cls").mkdir(exist_ok=True)
+                savemat(inner / f"cls/{name}.mat", {"GTcls": {"Segmentation": mask_of(name, False), "Boundaries": 0}})
+            write_names(inner / "train.txt", SBD_TRAIN)
+            write_names(inner / "val.txt", SBD_VAL)
+            return root
+        for name in names + VOC_TRAIN + VOC_VAL:
+            path = root / f"SegmentationClassAug/{name}.png"
+            write_mask(path, mask_of(name, name not in names))
+            if form == "grey":
+                Image.fromarray(read_mask(path)).save(path)
+        return root
+
+    return write
+
+
 def names(out: Path, part: str) -> list[str]:
     return (out / f"ImageSets/Segmentation/{part}.txt").read_text().split()
-
-
-def masks(out: Path) -> dict[str, bytes]:
-    return {p.stem: read_mask(p).tobytes() for p in (out / "SegmentationClassAug").glob("*.png")}
 
 
 @pytest.fixture
@@ -31,56 +84,43 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_sets_and_masks_of_every_form(prepare, voc: Path, sbd, out: Path, form: str) -> None:
-    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
+    words = ("pascal", "--voc", voc, "--sbd", root := sbd(form), "--out", out)
+    outcome = prepare(*words)
     assert outcome.code == 0, outcome.errors
     assert names(out, "trainaug") == TRAINAUG and names(out, "val") == list(VOC_VAL)
-    if "benchmark" in form or form == "torchvision":
-        assert names(out, "train") == TRAIN
+    if form in FORMS[:2]:
         assert "train: 5, published 5953: differs" in outcome.output
     else:
-        assert not (out / "ImageSets/Segmentation/train.txt").exists()
-        assert "no train.txt" in outcome.output
+        assert not (out / "ImageSets/Segmentation/train.txt").exists() and "no train.txt" in outcome.output
+        write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
+        write_names(root / "val.txt", SBD_VAL)
+        assert prepare(*words).code == 0
+    assert names(out, "train") == TRAIN and names(out, "trainaug") == TRAINAUG
     for name in TRAINAUG + list(VOC_VAL):
-        expected = voc_mask(name) if name in VOC_TRAIN + VOC_VAL else sbd_mask(name)  # VOC comes first
         path = out / "SegmentationClassAug" / f"{name}.png"
-        assert np.array_equal(read_mask(path), expected), name
+        assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name  # VOC comes first
         with Image.open(path) as image:
             assert image.mode == "P", name
         assert (out / "JPEGImages" / f"{name}.jpg").read_bytes() == (voc / "JPEGImages" / f"{name}.jpg").read_bytes()
 
 
-def test_lists_beside_the_png_masks_give_the_train_set(prepare, voc: Path, sbd, out: Path) -> None:
-    root = sbd("grey")
-    write_names(root / "train.txt", SBD_TRAIN)
-    write_names(root / "val.txt", SBD_VAL)
-    assert prepare("pascal", "--voc", voc, "--sbd", root, "--out", out).code == 0
-    assert names(out, "train") == TRAIN and names(out, "trainaug") == TRAINAUG
-
-
-def test_voc_alone(prepare, voc: Path, out: Path) -> None:
-    outcome = prepare("pascal", "--voc", voc, "--out", out)
+def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
+    assert "without --sbd" in prepare("pascal", "--voc", voc, "--out", out).output
     assert names(out, "train") == list(VOC_TRAIN)
-    assert "without --sbd" in outcome.output
-
-
-def test_archives_are_unpacked_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
     tar, tgz = tmp_path / "VOCtrainval.tar", tmp_path / "benchmark.tgz"
     with tarfile.open(tar, "w") as archive:
         archive.add(voc.parent, "VOCdevkit")
     with tarfile.open(tgz, "w:gz") as archive:
         archive.add(sbd("benchmark_RELEASE"), "benchmark_RELEASE")
     assert prepare("pascal", "--voc", tar, "--sbd", tgz, "--out", out).code == 0
-    assert names(out, "train") == TRAIN and set(masks(out)) == {*TRAINAUG, *VOC_VAL}
+    assert names(out, "train") == TRAIN
 
 
-@pytest.mark.parametrize("damage", ["photo lost", "mask lost", "mask damaged", "mat of something else"])
+@pytest.mark.parametrize("damage", ["mask lost", "mask damaged", "mat of something else"])
 def test_bad_files_are_named_and_omitted_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
     root, name = sbd("torchvision"), "2008_000020"
-    image, mat = voc / "JPEGImages" / f"{name}.jpg", root / "cls" / f"{name}.mat"
-    if damage == "photo lost":
-        image.unlink()
-        (root / "img" / f"{name}.jpg").unlink()
-    elif damage == "mask lost":
+    mat = root / "cls" / f"{name}.mat"
+    if damage == "mask lost":
         mat.unlink()
     else:
         mat.write_bytes(b"MATLAB 5.0" if damage == "mask damaged" else (root / "train.txt").read_bytes())
@@ -96,10 +136,8 @@ def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc:
     content, times = path.read_bytes(), (path.stat().st_atime, path.stat().st_mtime)
     path.unlink()
     arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
-    prepare(*arguments)
-    made = out / "SegmentationClassAug" / path.name
-    assert np.array_equal(read_mask(made), sbd_mask(path.stem))
-    path.write_bytes(content)
-    os.utime(path, times)  # as archives restore them
-    prepare(*arguments)
-    assert np.array_equal(read_mask(made), voc_mask(path.stem))
+    for of_voc in (False, True):
+        prepare(*arguments)
+        assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
+        path.write_bytes(content)
+        os.utime(path, times)  # as archives restore them

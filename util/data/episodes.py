@@ -49,20 +49,19 @@ class EpisodeDataset(Dataset):
         Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
         (query, classes), *views = views
-        support, values = [image for image, _ in views], [self.index.value_of(key.class_id)]
-        support_label = [numbered(c, values, ignored) for _, c in views]
-        rest: dict[str, Any] = {
-            "query": query,
-            "query_label": numbered(classes, values),
-            "class_id": torch.tensor(key.class_id),
-            "base_id": torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
-            "number": torch.tensor(key.number),
-            "query_base_label": relabelled(classes, self.fold.base_table) if self.base_labels else None,
-            "text": None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
-        }
-        if self.evaluation.rule == ORIGINAL:
-            return EpisodeOfOriginalSizes(support=support, support_label=support_label, **rest)
-        return Episode(support=torch.stack(support), support_label=torch.stack(support_label), **rest)
+        values, original = [self.index.value_of(key.class_id)], self.evaluation.rule == ORIGINAL
+        joined: Any = list if original else torch.stack
+        return (EpisodeOfOriginalSizes if original else Episode)(
+            query=query,
+            query_label=numbered(classes, values),
+            support=joined([image for image, _ in views]),
+            support_label=joined([numbered(c, values, ignored) for _, c in views]),
+            class_id=torch.tensor(key.class_id),
+            base_id=torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
+            number=torch.tensor(key.number),
+            query_base_label=relabelled(classes, self.fold.base_table) if self.base_labels else None,
+            text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
+        )
 
     def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> Sized:
         """Return an image (H, W, 3) and its map of class ids (H, W), uint8, in the evaluation view."""
@@ -160,7 +159,8 @@ class TrialDataset(Dataset):
             supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
             ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
             ways[-1].left_out = ways[-1].base_id if self.play_novel else None
-        return Trial(ways, [key.rows], labels, base, [episodes.evaluation.shown(image.shape)])
+        height, width = episodes.evaluation.shown(image.shape)
+        return Trial(ways, [key.rows], labels, base, [(height, width)])
 
 
 def collate(items: Sequence[Sample]) -> Sample:

@@ -1,10 +1,12 @@
-"""The built-in data set in the folder layout of PASCAL VOC: drawn images of textured objects of eight classes."""
+"""Draw the built-in data set of eight kinds of textured objects, in VOC's layout; no download."""
 
+import argparse
 import colorsys
 import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from util.cli import within
 from util.data.images.read import write_mask
 from util.errors import UserError
 from util.files import kept_json
@@ -27,11 +30,31 @@ SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then av
 MIN_SIDE = 64  # px; below it the textures cannot be resolved, and no arrangement of objects may be found
 AREAS = {1: (0.09, 0.34), 2: (0.09, 0.20)}  # objects -> range of the share of the image that each covers
 CLASS_HUES = tuple((k / 8, (k / 8 + 0.42) % 1) for k in (0, 3, 6, 1, 4, 7, 2, 5))  # two mean hues per class
-HUE_JITTER = 0.07  # of the full hue circle
 
 Field = np.ndarray  # float32, one value per pixel of the supersampled image or of one object in it
 Rng = np.random.Generator
 PlacedObject = tuple[np.ndarray, Field, Field, float]  # bool (h, w): inside; coordinates u, v; radius in pixels
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``prepare.py mini``."""
+    parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
+    count, side, seed = within(int, 2), within(int, MIN_SIDE, 4096), within(int, 0)
+    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 5/6 of them to train")
+    parser.add_argument("--size", type=side, default=128, metavar="S", help="longer side in pixels")
+    parser.add_argument("--seed", type=seed, default=0, metavar="K", help="another seed draws other images")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw the data set unless it is there already; errors as ``generate``."""
+    from tqdm import tqdm  # only commands show bars
+
+    train = round(options.images * 5 / 6)
+    test, progress = options.images - train, partial(tqdm, desc="draw mini", unit="image")
+    drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
+    there = "" if drawn else " exist already; nothing to do"
+    print(f"{options.out}: {train} training and {test} test images{there}")
+    return 0
 
 
 def generate(
@@ -138,7 +161,7 @@ def _texture(label: int, x: Field, y: Field, rng: Rng) -> Field:
 
 def _class_colours(label: int, rng: Rng) -> np.ndarray:
     """Draw the two colours of an object of class `label`, one much darker: float32 (2, 3) RGB in [0, 1]."""
-    hues = rng.permutation(CLASS_HUES[label - 1]) + rng.uniform(-HUE_JITTER, HUE_JITTER, 2)
+    hues = rng.permutation(CLASS_HUES[label - 1]) + rng.uniform(-0.07, 0.07, 2)  # of the full hue circle
     dark = rng.uniform(0.12, 0.5)
     light = min(1.0, dark + rng.uniform(0.35, 0.6))
     saturations = rng.uniform(0.35, 0.95), rng.uniform(0.2, 0.85)
@@ -226,38 +249,25 @@ def _arrange(labels: list[int], height: int, width: int, rng: Rng) -> tuple[np.n
             return mask, objects
 
 
-def _paint(image: np.ndarray, label: int, item: PlacedObject, rng: Rng) -> None:
-    """Paint one placed object with its texture and its own lighting over the image, in place."""
-    inside, u, v, radius = item
-    u, v = u[inside], v[inside]
-    finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
-    scale = radius / float(np.clip(radius * rng.uniform(0.2, 0.28), finest, coarsest))
-    shift = (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
-    weight = _texture(label, u * scale + shift[0], v * scale + shift[1], rng)[:, None]
-    first, second = _class_colours(label, rng)
-    image[inside] = ((1 - weight) * first + weight * second) * _light(u, v, rng)[:, None]
-
-
-def _labels(seed: int, number: int) -> list[int]:
-    """Return the class or the two classes of image `number`; a block of eight images holds every class equally."""
-    block, position = divmod(number, len(CLASS_NAMES))
-    order = 1 + np.random.default_rng([seed, block, 1]).permutation(len(CLASS_NAMES))
-    labels = [int(order[position])]
-    if block * 7 % 20 < 7:  # in 7 of 20 blocks of images (35 %) a second object
-        step = 1 + block % (len(CLASS_NAMES) - 1)
-        labels.append(int(order[(position + step) % len(CLASS_NAMES)]))
-    return labels
-
-
 def draw_image(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return image `number`, RGB uint8 (h, w, 3) with longer side ``side``, and its class indices uint8 (h, w)."""
     rng = np.random.default_rng([seed, number])
     height, width = rng.permutation((side, round(side * rng.uniform(0.75, 1.0)))).tolist()
-    labels = rng.permutation(_labels(seed, number)).tolist()
+    block, position = divmod(number, len(CLASS_NAMES))  # a block of eight images holds every class equally
+    order = 1 + np.random.default_rng([seed, block, 1]).permutation(len(CLASS_NAMES))
+    second = (position + 1 + block % (len(CLASS_NAMES) - 1)) % len(CLASS_NAMES)
+    chosen = [position, second] if block * 7 % 20 < 7 else [position]  # two objects in 7 of 20 blocks (35 %)
+    labels = rng.permutation(order[chosen]).tolist()
     mask, objects = _arrange(labels, height, width, rng)
     scene = _background(height * SUPERSAMPLING, width * SUPERSAMPLING, labels, rng)
-    for label, item in zip(labels, objects, strict=True):
-        _paint(scene, label, item, rng)
+    for label, (inside, u, v, radius) in zip(labels, objects, strict=True):  # with their textures and own lighting
+        u, v = u[inside], v[inside]
+        finest, coarsest = 6 * SUPERSAMPLING, 11 * SUPERSAMPLING  # texture period in supersampled pixels
+        scale = radius / float(np.clip(radius * rng.uniform(0.2, 0.28), finest, coarsest))
+        shift = (0.0, 0.0) if CLASS_NAMES[label - 1] == "veined leaf" else rng.uniform(0, 8, 2).tolist()
+        weight = _texture(label, u * scale + shift[0], v * scale + shift[1], rng)[:, None]
+        first, last = _class_colours(label, rng)
+        scene[inside] = ((1 - weight) * first + weight * last) * _light(u, v, rng)[:, None]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     image = _downsample(scene) * _light(x, y, rng)[..., None]
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7))

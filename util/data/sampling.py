@@ -22,7 +22,6 @@ from util.data.lists.image_list import ImageList
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
-PUBLISHED_SEED, PUBLISHED_RUNS = 2023, 5  # of generalised segmentation
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -121,13 +120,13 @@ class EpisodeSampler:
         return [c for c in self.images.classes if len(self.images.candidates[c]) > needed]
 
     def _supports(self, query: int, class_id: int, random: np.random.Generator) -> tuple[int, ...]:
-        candidates = self.images.candidates[class_id]
-        if self.first:
-            return tuple(candidates[: self.shots].tolist())
-        return tuple(random.choice(candidates[candidates != query], self.shots, self.with_replacement).tolist())
+        rows = self.images.candidates[class_id]
+        rows = (
+            rows[: self.shots] if self.first else random.choice(rows[rows != query], self.shots, self.with_replacement)
+        )
+        return tuple(rows.tolist())
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
-        """Return the query and one of its classes."""
         images = self.images
         match self.query:
             case "pairs" | "shuffled_pairs":
@@ -169,24 +168,16 @@ def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int)
 
     A class with fewer than K candidates has them repeated.
     """
-    published = protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS
-    orders = _published_orders(images, seed) if published else {}
-    supports = []
-    for c in images.classes:
-        order = orders.get(c) or random_stream(seed, EPISODE, c).permutation(images.candidates[c]).tolist()
-        supports.append((c, tuple(islice(cycle(images.alone(order)), shots))))
+    orders = {c: random_stream(seed, EPISODE, c).permutation(images.candidates[c]) for c in images.classes}
+    if protocol.supports == "published" and 1 <= seed <= 5:
+        stream = Random(2023)
+        for _, c in product(range(seed), images.classes):  # of the last run
+            order = list(range(len(images.candidates[c])))
+            stream.shuffle(order)
+            orders[c] = images.candidates[c][order]
+    supports = [(c, tuple(islice(cycle(images.alone(order.tolist())), shots))) for c, order in orders.items()]
     queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
     drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
     (first, own), *others = supports
     keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
     return ListedEpisodes(images, seed, tuple(keys))
-
-
-def _published_orders(images: ImageList, run: int) -> dict[int, list[int]]:
-    """Return the candidates of each class as the published code shuffles them for a run, from 1 on."""
-    stream, out = Random(PUBLISHED_SEED), dict[int, list[int]]()
-    for _, c in product(range(run), images.classes):
-        order = list(range(len(images.candidates[c])))
-        stream.shuffle(order)
-        out[c] = images.candidates[c][order].tolist()
-    return out

@@ -18,7 +18,7 @@ from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict, read_config
 from util.config.tree import override
-from util.data.images.views import LETTERBOX, View, channels_first
+from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
@@ -93,5 +93,5 @@ def load_model(
     network, loaded = load_weights(run.context, side)
     prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
     note = f"no --checkpoint: uses {cls.title}, trained on the {len(data.classes)} classes of {data.name}"
-    view = View(LETTERBOX, side, side)
+    view = View(OF_PHOTOS, side, side)
     return LoadedModel(run, network.eval(), torch_device, view, loaded, note if is_default else "")

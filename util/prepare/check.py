@@ -11,8 +11,7 @@ import argparse
 import importlib.util
 import platform
 import shlex
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +44,6 @@ from util.run.device import gpu_count
 from util.run.network import build_model
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
-USAGE = "name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam --net resnet50"
 
 
 class Finding(NamedTuple):
@@ -77,33 +75,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
-    words, needs = options.configs, Needs()
-    if not words and not options.all and not (options.model or options.net):
-        return _list_data_sets()
-    together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
-    groups = [words] if together else [[word] for word in words]
+    words, needs, reports = options.configs, Needs(), list[Report]()
+    if not (words or options.all or options.model or options.net):
+        print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
+        print("or name a config file; --all checks every experiment\n")
+        for path in (path for path in sorted(Path("config").glob("*/*.yaml")) if path.stem == path.parent.name):
+            data = read_data(path)
+            print(f"{path.stem:<12} {data.root if Path(data.root).is_dir() else f'missing: {prepare_command(data)}'}")
+        return 0
     if options.all and words:
         raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(words)}")
-    paths = [] if options.all else [command_line.named(options, group) for group in groups]
-    reports = [check_config(path, needs, options.overrides) for path in paths]
-    for path in experiments(Path("config")) if options.all else ():
+    together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
+    groups = [words] if together else [[word] for word in words]
+    every = experiments(Path("config")) if options.all else [command_line.named(options, group) for group in groups]
+    for path in every:
         try:
             reports.append(check_config(path, needs, options.overrides))
-        except UserError as error:  # in its place among all
+        except UserError as error:
+            if not options.all:
+                raise
             broken = Finding(f"config {path}", False, str(error), "correct that line")
             reports.append((path.parent.name, "", [broken]))
     print_reports(reports)
     ready = [all(finding.fine for finding in findings) for *_, findings in reports]
     return 0 if (any if options.all else all)(ready) else EXIT_USER_ERROR
-
-
-def _list_data_sets() -> int:
-    """Print what to name, and for each data set its folder, or the command that makes it."""
-    print(f"{USAGE}\nor name a config file; --all checks every experiment\n")
-    for path in (path for path in sorted(Path("config").glob("*/*.yaml")) if path.stem == path.parent.name):
-        data = read_data(path)
-        print(f"{path.stem:<12} {data.root if Path(data.root).is_dir() else f'missing: {prepare_command(data)}'}")
-    return 0
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
@@ -155,24 +150,24 @@ class Needs:
 
     def of(self, config: Config, trains: bool = True) -> list[Finding]:
         """Return the findings about all prerequisites of a config, or of its test alone."""
-        data, method = config.data, class_of(config.model)
+        data, method, out = config.data, class_of(config.model), list[Finding]()
         trains = trains and method.learns
         listed = ", ".join(filter(None, (data.train_list, data.test_list)))
-        out = [self.check(f"data {data.root} ({listed})", partial(_data, data), prepare_command(data))]
+        out.append(self.check(f"data {data.root} ({listed})", _data(data), prepare_command(data)))
         if out[0].fine:
             rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
-            what, mend = f"lists {data.name} fold {data.fold} ({rule})", "change data.min_pixels, data.shot or the list"
-            out.append(self.check(what, partial(_lists, data), mend))
+            what = f"lists {data.name} fold {data.fold} ({rule})"
+            out.append(self.check(what, _lists(data), "change data.min_pixels, data.shot or the list"))
         if trains and (problem := cannot_train(config)):
             out.append(Finding(f"images to train {method.title} on", False, problem, "take another data set or method"))
         if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
             other = read_data(project_path(config.meta_stage.validate_on))
-            out.append(self.check(f"data {other.root} for validations", partial(_data, other), prepare_command(other)))
+            out.append(self.check(f"data {other.root} for validations", _data(other), prepare_command(other)))
         if method.reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
             made = f"python prepare.py embeddings --dataset {data.name} --vectors"
             mend = f"{made} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
-            out.append(self.check(f"vectors {path} for {data.name}", partial(_vectors, data), mend))
+            out.append(self.check(f"vectors {path} for {data.name}", _vectors(data), mend))
         elif data.text != NO_TEXT:
             what, mend = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
             out.append(Finding(what, False, "this method reads no text vectors", mend))
@@ -182,22 +177,21 @@ class Needs:
             mend = "name a file in model.encoder.weights, or NET=lite0"
             if start.weights not in SOURCES:
                 mend = mend_of_missing(Path(start.weights), backbone)
-            out.append(self.check(what, partial(_weights, config, start.weights), mend))
+            out.append(self.check(what, _weights(config, start.weights), mend))
         if start is None and backbone:
             what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"
-            out.append(self.check(what, partial(_networks, config), mend))
+            out.append(self.check(what, _networks(config), mend))
         if trains:
             name = f"{method.title} on {backbone}, {data.name}, {data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
-            mend = "free some space, or --set run.folder=<DIR> on another disk"
-            out.append(self.check(what, partial(_disk, config), mend))
+            out.append(self.check(what, _disk(config), "free some space, or --set run.folder=<DIR> on another disk"))
         return out
 
-    def check(self, what: str, says: Callable[[], Iterator[str]], mend: str) -> Finding:
+    def check(self, what: str, says: Iterator[str], mend: str) -> Finding:
         """Return the finding about a requirement: ``says`` yields details, and raises UserError if it is not met."""
         if what not in self.found:
             try:
-                self.found[what] = Finding(what, True, "; ".join(says()))
+                self.found[what] = Finding(what, True, "; ".join(says))
             except UserError as error:
                 self.found[what] = Finding(what, False, str(error), mend)
         return self.found[what]
@@ -223,7 +217,6 @@ def _lists(data: DataSettings) -> Iterator[str]:
 
 
 def _vectors(data: DataSettings) -> Iterator[str]:
-    """The text vectors of the class names exist and have the right rows."""
     rows, width = class_vectors(data).shape
     yield f"{rows} x {width}"
 

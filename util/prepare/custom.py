@@ -10,6 +10,7 @@ config/<name>/<name>.yaml, a commented config of which the runs of all folds and
 import argparse
 import hashlib
 import itertools
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -18,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from util.cli import within, words
-from util.config import folds
-from util.config.folds import LISTS, Fold
+from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
@@ -30,10 +30,9 @@ from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks
 from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
-from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs, write_stamp
+from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
-MIN_PIXELS = (2048, 1024, 512, 256, 128, 64)  # tried in this order until every class has enough images
 RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
         text = config_text(CONFIG, lists, {key: flow(value) for key, value in vars(data).items()})
         refuse_other(config, text)
-        write_stamp(aside, made_from)
+        write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
     write_atomically(config, text)
     images = len({line.split()[-1] for line in (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()})
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
@@ -95,10 +94,11 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
-    files = [options.classes] if options.classes is not None and options.classes.is_file() else []
+    files = [path for path in [options.classes] if path is not None]
     if options.annotations is not None:
         path = recognise.recognise(options.annotations)[1]
-        files += [p for p in visible(path.rglob("*"), path) if p.is_file()] if path.is_dir() else [path]
+        files += visible(path.rglob("*"), path) if path.is_dir() else [path]
+    files = [path for path in files if path.is_file()]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
     made_from = fingerprint(files, *given)
     config, stamp = Path("config", options.name), out / STAMP
@@ -113,20 +113,10 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     plan = from_masks(options) if options.masks else from_annotations(options)
     if empty := run_jobs(plan, out, options.skip_bad)["counts"][EMPTY]:
         print(f"  {empty} {EMPTY}")
-    data = DataSettings(
-        name=options.name,
-        root=str(out),
-        train_list=ALL_IMAGES,
-        test_list=ALL_IMAGES,
-        classes=list(plan.classes),
-        images=plan.images,
-        masks=plan.masks,
-        image_suffix=plan.suffix,
-        mask_form="indices" if plan.suffix else "binary",
-        fold_rule="given" if len(plan.classes) > 1 else "lists",
-        text="names",
-        cache=str(out / ".cache"),
-    )
+    data = DataSettings(options.name, str(out), ALL_IMAGES, ALL_IMAGES, list(plan.classes), text="names")
+    data = replace(data, images=plan.images, masks=plan.masks, image_suffix=plan.suffix, cache=str(out / ".cache"))
+    data = replace(data, mask_form="indices" if plan.suffix else "binary")
+    data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
     index = load_index(data, "train")
     absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
     if absent:
@@ -136,14 +126,14 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         print("one class: all images are for tests, since no other class is left to train on")
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
     else:
-        number = options.folds or min(4, len(data.classes))
+        number = options.folds or len(options.fold) or min(4, len(data.classes))
         fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
-        data = replace(data, fold_classes=fold_classes, folds=options.folds or len(fold_classes))
         lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
         for part, rows in split(index, options.test_share).items():
             write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
         data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
-    if wrong := folds.problem(data):
+        data = replace(data, folds=number, fold_classes=fold_classes)
+    if wrong := problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
     data = _with_presence(data, indices)
@@ -157,9 +147,9 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
     """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
     images = (index.areas[:, 1:] > 0).sum(0)
     order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
-    turns = [*range(folds), *reversed(range(folds))]  # every second round goes backwards
-    folds_in_turn = [turns[place % len(turns)] for place in range(len(order))]
-    return [[classes[c] for c, fold in zip(order, folds_in_turn) if fold == number] for number in range(folds)]
+    turns = itertools.cycle((*range(folds), *reversed(range(folds))))  # every second round goes backwards
+    assigned = list(zip(turns, order))
+    return [[classes[c] for fold, c in assigned if fold == number] for number in range(folds)]
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
@@ -184,14 +174,14 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    for exclude, pixels in itertools.product((True, False), MIN_PIXELS):
+    for exclude, pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
         try:
-            if not (problem := _rare_classes(chosen, indices)):
+            if not (few := _rare_classes(chosen, indices)):
                 return chosen
         except UserError as error:
-            problem = str(error)
-    raise UserError(f"{problem}; add photos, name the other classes in --classes, or change --folds or --test-share")
+            few = str(error)
+    raise UserError(f"{few}; add photos, name the other classes in --classes, or change --folds or --test-share")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

@@ -30,7 +30,8 @@ SPACE = re.compile(r"\s+")  # lists have a word for each image
 def from_masks(options: argparse.Namespace) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
-    UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks.
+    UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks: those of
+    0 and 255 need a single class, and the option or an answer that 255 is the object.
     """
     if not options.masks.is_dir():
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
@@ -46,9 +47,19 @@ def from_masks(options: argparse.Namespace) -> Plan:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     values = (attempt(read_mask, mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
     kinds = {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)}  # jobs name damaged masks
-    if white := kinds == {False}:  # all hold 0 and 255 alone
-        _confirm_white(options, classes)
-    return _plan(masks.items(), one_class if white else partial(_of_values, names=names), classes)
+    if kinds != {False}:
+        return _plan(masks.items(), partial(_of_values, names=names), classes)
+    if len(classes) > 1:
+        mend = "put those of each class into a folder of its own, <class>/photo.png"
+        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
+    confirmed = options.white_is_object
+    if not confirmed and sys.stdin.isatty():
+        print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
+        confirmed = sys.stdin.readline().strip().lower() in ("y", "yes")
+    if not confirmed:
+        mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
+        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
+    return _plan(masks.items(), one_class, classes)
 
 
 def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[Piece]:
@@ -70,20 +81,6 @@ def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[P
         yield Piece(job.line, table[given])
 
 
-def _confirm_white(options: argparse.Namespace, classes: list[str]) -> None:
-    """Refuse (UserError) masks of 0 and 255 unless 255 is the only class: by the option, or as the user answers."""
-    if len(classes) > 1:
-        mend = "put those of each class into a folder of its own, <class>/photo.png"
-        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
-    confirmed = options.white_is_object
-    if not confirmed and sys.stdin.isatty():
-        print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
-        confirmed = sys.stdin.readline().strip().lower() in ("y", "yes")
-    if not confirmed:
-        mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
-        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
-
-
 def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Path, Path]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
@@ -95,18 +92,17 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
     masks = {mask: name for name in classes for mask in masks_in(folders[name][1])}
-    photos = {_place(path): path for path in PhotoFiles(options.images).paths if path not in masks}
+    photos = {(p.parent, name_key(p.stem)): p for p in PhotoFiles(options.images).paths if p not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
     for mask, name in masks.items():
         inside = (options.images / name, options.images, folders[name][0])
-        places = (_place(folder / mask.name) for folder in inside)
+        places = ((folder, name_key(mask.stem)) for folder in inside)
         if (photo := next((photos[place] for place in places if place in photos), None)) is None:
             continue
         used |= {mask, photo}
         photo = first.setdefault(hashlib.sha256(photo.read_bytes()).digest(), photo)
-        of_mask, of_photo = (
-            SPACE.sub("_", str(path)) for path in (Path(name, mask.stem), photo.relative_to(options.images))
-        )
+        of_mask = SPACE.sub("_", f"{name}/{mask.stem}")
+        of_photo = SPACE.sub("_", str(photo.relative_to(options.images)))
         jobs.append(Job(photo, mask, of_mask, classes.index(name) + 1, of_photo, (ALL,)))
     if not jobs:
         mend = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
@@ -117,11 +113,6 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         if lost := {*there} - used:
             print(f"left out, without a {what}: {len(lost)} files, such as {min(lost)}")
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
-
-
-def _place(path: Path) -> str:
-    """Return a file's folder and the key of its stem."""
-    return str(path.parent / name_key(path.stem))
 
 
 def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:

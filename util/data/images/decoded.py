@@ -89,7 +89,6 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
 
 
 def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path) -> None:
-    """Write every image of the index, then the checksums, to a file."""
     if shutil.disk_usage(file.parent).free < 2 * decoded.length:
         raise WriteError(f"{file.parent}: less than {2 * decoded.length / GIB:.1f} GiB are free")
     with file.open("wb") as out:

@@ -32,10 +32,7 @@ VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # suffixes, and how to have them read
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
-BITS = 258  # TIFF's tag of the bits of each channel
-FAINT = 2**14  # of 16-bit values; of a photo whose values are all smaller, the camera has fewer bits
 DARK, SMALL = 64, 64  # grey values below are black in masks; values below are numbers of classes
-SOFT = 3  # a mask with more values than these, most of them bright, has soft edges
 STRETCHED: set[Path] = set()  # folders of photos with few bits, which are printed once
 CLASS_CHANNEL, STACKED_CHANNELS = 3, 4  # OpenCV warps four channels in a third of the time that three take
 
@@ -105,7 +102,7 @@ def _read_stored(path: Path) -> tuple[np.ndarray, int]:
             raise ValueError("32-bit values, whose white is unknown: save it with 8 or 16 bits")
         if photo.mode.startswith("I;16"):
             return cv2.cvtColor(eight_bits(np.asarray(photo), path), cv2.COLOR_GRAY2RGB), orientation
-        if photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(BITS, (8,))) == 16:
+        if photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(258, (8,))) == 16:  # TIFF's bits
             return _decoded(content, path), orientation
         return np.array(photo.convert("RGB")), orientation
 
@@ -122,7 +119,7 @@ def _decoded(content: bytes, path: Path) -> np.ndarray:
 def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     """Return values of 16 bits in 8: the upper half; those of a camera of fewer bits are stretched, which is said."""
     low, high = np.percentile(values, (0.1, 99.9))
-    if high >= FAINT or high <= low:
+    if high >= 2**14 or high <= low:  # else the camera has fewer bits
         return (values // 256).astype(np.uint8)
     if path.parent not in STRETCHED:
         STRETCHED.add(path.parent)
@@ -146,16 +143,12 @@ def _read_own(path: Path) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
     with opened_mask(path) as image:
         if image.mode not in ("P", "L"):  # palette and 8-bit grey: the stored value is the class index
-            raise UserError(
-                f"{path}: this mask is stored as {image.mode}, not as class indices; "
-                "convert it to a palette or 8-bit grey PNG whose values are class ids"
-            )
+            mend = "convert it to a palette or 8-bit grey PNG whose values are class ids"
+            raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {mend}")
         indices, orientation = np.asarray(image), stated_orientation(image)
         if image.mode == "P" and _is_sorted(image, indices[indices != IGNORE]):
-            raise UserError(
-                f"{path}: a program has sorted the palette of this mask, and black is not its first colour, so that "
-                "its indices are no class ids; save it with palette or grey values that are class ids"
-            )
+            problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
+            raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
     return turned(indices, orientation or UPRIGHT), orientation is not None
 
 
@@ -208,8 +201,8 @@ def read_region(
         if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
             void, shades = values == top, shades[:-1]
         elif (top >= 2 * SMALL or values.dtype.kind == "f") and (
-            not several or (len(shades) > SOFT and (values[inside] < 0.75 * top).mean() < 0.5)
-        ):
+            not several or (len(shades) > 3 and (values[inside] < 0.75 * top).mean() < 0.5)
+        ):  # soft edges: several values, most of them bright
             inside, shades = values >= top / 2, shades[-1:]
         if not several and len(shades) > 1:
             raise UserError(f"{source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
@@ -254,10 +247,9 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
         raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
     other = turned(mask, orientation)
     if mask.shape == upright and not np.array_equal(other, mask):
-        raise UserError(
-            f"{path}: its photo has EXIF orientation {orientation}, and by its size this mask may be of the stored or "
-            "of the upright photo; save the photo upright without that entry (mogrify -auto-orient), and the mask too"
-        )
+        problem = f"its photo has EXIF orientation {orientation}, and this mask's size fits it stored and upright"
+        mend = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
+        raise UserError(f"{path}: {problem}; {mend}")
     return other
 
 
@@ -289,23 +281,14 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     return cv2.insertChannel(classes, cv2.cvtColor(turned(stored, orientation), cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
-def unstack(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return photo (H, W, 3) and class indices (H, W), uint8, of a stacked image."""
-    return cv2.cvtColor(stacked, cv2.COLOR_RGBA2RGB), cv2.extractChannel(stacked, CLASS_CHANNEL)
-
-
-def voc_palette() -> list[int]:
-    """Return VOC's palette, 256 x RGB: bits 0-2 of an index, then 3-5, ... are the top bits of its R, G, B."""
-    return [sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)]
-
-
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
     """Write class indices (H, W) uint8 as a palette PNG; errors as ``write_atomically``.
 
     ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
     """
     image, exif = Image.fromarray(mask), Image.Exif()
-    image.putpalette(voc_palette())
+    # VOC's palette: bits 0-2 of an index, then 3-5, ... are the top bits of its red, green, blue.
+    image.putpalette([sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)])
     if stated:
         exif[TAG] = UPRIGHT
     write_atomically(path, lambda file: image.save(file, exif=exif))

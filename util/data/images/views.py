@@ -2,10 +2,10 @@
 
 Images and labels become tensors here: channels first, and class ids as labels of an episode.
 
-The three rules are told apart here alone: a further one is a case in each method of ``View``.
+A further rule is an entry of ``RULES``; ``OF_PHOTOS`` names the one that photos of one's own take (``predict.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,8 +17,23 @@ from torch import Tensor
 from model.episode import IGNORE
 
 LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules
+OF_PHOTOS = LETTERBOX
 SQUARE = "square"  # a value of scored_on, beside LETTERBOX and ORIGINAL
 BLOCK = 8  # the sides of an image inside the letterbox are whole multiples of it
+WHOLE = slice(None), slice(None)
+Sides = tuple[int, ...]  # height and width
+
+
+# Rule -> function of an image's sides and the input's side S. It returns the rows and columns of the image that the
+# network sees, and their height and width at the top left of the input, whose rest is padding.
+RULES: dict[str, Callable[[Sides, int], tuple[tuple[slice, slice], Sides]]] = {
+    LETTERBOX: lambda shape, size: (
+        WHOLE,
+        tuple(max(int(side * size / max(shape)) // BLOCK * BLOCK, BLOCK) for side in shape),
+    ),
+    STRETCH: lambda shape, size: (WHOLE, (size, size)),
+    ORIGINAL: lambda shape, size: (WHOLE, shape),
+}
 
 
 @dataclass(frozen=True)
@@ -37,75 +52,60 @@ class View:
         return self.image(image), self.label(classes, self.side)
 
     def image(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (H, W, 3) uint8 as the input (S, S, 3) float32 in 0..255."""
+        """Return an image (H, W, 3) uint8 as the input (S, S, 3) float32 in 0..255; pixels have half-pixel centres."""
+        seen, size = RULES[self.rule](image.shape[:2], self.side)
         if self.rule == STRETCH and self.smooth:
             resized = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
             return np.asarray(resized, dtype=np.float32)
-        values = image.astype(np.float32)
-        if self.rule == STRETCH:
-            return cv2.resize(values, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
-        return in_letterbox(values, self.side, cv2.INTER_LINEAR, 0) if self.rule == LETTERBOX else values
+        return padded(cv2.resize(image[seen].astype(np.float32), size[::-1]), self.side, 0)
 
     def label(self, classes: np.ndarray, side: int) -> np.ndarray:
         """Return a map of class ids (H, W) uint8 laid out like the input, of side ``side``, by nearest neighbour.
 
-        Stretched, row i is row floor(i * height / side) of the original.
+        Outside a letterbox, row i is row floor(i * height / side) of the original.
         """
+        seen, size = RULES[self.rule](classes.shape, side)
+        part = classes[seen]
         if self.rule == LETTERBOX:
-            return in_letterbox(classes, side, cv2.INTER_NEAREST, IGNORE)
-        if self.rule == ORIGINAL:
-            return classes
-        rows, columns = (np.arange(side) * length // side for length in classes.shape)
-        return classes[rows[:, None], columns]
+            return padded(cv2.resize(part, size[::-1], interpolation=cv2.INTER_NEAREST), side, IGNORE)
+        rows, columns = (np.arange(new) * old // new for new, old in zip(size, part.shape))
+        return padded(part[rows[:, None], columns], side, IGNORE)
 
-    def shown(self, shape: tuple[int, ...]) -> tuple[int, int]:
+    def shown(self, shape: Sides) -> Sides:
         """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
-        height, width = shape[:2]
-        if self.rule == LETTERBOX:
-            return fitted_sides((height, width), self.side)
-        return (height, width) if self.rule == ORIGINAL else (self.side, self.side)
+        return RULES[self.rule](shape[:2], self.side)[1]
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
         if scored_on == LETTERBOX:
-            return self.label(classes, self.label_side if self.rule == STRETCH else self.side)
+            return self.label(classes, self.side if self.rule == LETTERBOX else self.label_side)
         if scored_on == ORIGINAL and self.rule != LETTERBOX:
             return classes
-        longer = max(classes.shape)  # the square's side corresponds to the letterbox's
-        square = np.full((longer, longer), IGNORE, np.uint8)
-        square[: classes.shape[0], : classes.shape[1]] = classes
-        return square
+        return padded(classes, max(classes.shape), IGNORE)  # the square's side corresponds to the letterbox's
 
-    def back(self, scored: np.ndarray, shape: tuple[int, int], scored_on: str) -> np.ndarray:
+    def back(self, scored: np.ndarray, shape: Sides, scored_on: str) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the pixels of a photo of ``shape``: cropped, resized.
 
-        Class ids (uint8) take the nearest neighbour, other values are interpolated.
+        Class ids (uint8) take the nearest neighbour, other values are interpolated. Pixels that were not seen have the
+        class 0, or the lowest value.
         """
-        height, width = shape
-        if scored_on == SQUARE:
-            return np.ascontiguousarray(scored[:height, :width])
-        if self.rule == LETTERBOX:
-            rows, columns = fitted_sides(shape, self.side)
-            scored = np.ascontiguousarray(scored[:rows, :columns])
-        how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
-        return cv2.resize(scored, (width, height), interpolation=how)
+        if scored_on in (SQUARE, ORIGINAL):
+            return np.ascontiguousarray(scored[: shape[0], : shape[1]])
+        how, unseen = (cv2.INTER_NEAREST, 0) if scored.dtype == np.uint8 else (cv2.INTER_LINEAR, scored.min())
+        seen, (height, width) = RULES[self.rule](shape, len(scored))
+        part = np.ascontiguousarray(scored[:height, :width])
+        out = np.full(shape, unseen, scored.dtype)
+        out[seen] = cv2.resize(part, out[seen].shape[::-1], interpolation=how)
+        return out
 
 
-def fitted_sides(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """Return the height and width that an image of ``shape`` has inside the letterbox."""
-    height, width = (max(int(side * size / max(shape)) // BLOCK * BLOCK, BLOCK) for side in shape)
-    return height, width
-
-
-def in_letterbox(values: np.ndarray, size: int, interpolation: int, padding: int) -> np.ndarray:
-    """Return an array (H, W, ...) in a letterbox (size, size, ...): resized, at the top left of a square of padding.
-
-    Both new sides are int(side * size / longer) // 8 * 8; pixels have half-pixel centres.
-    """
-    height, width = fitted_sides((values.shape[0], values.shape[1]), size)
-    boxed = np.full((size, size, *values.shape[2:]), padding, values.dtype)
-    boxed[:height, :width] = cv2.resize(values, (width, height), interpolation=interpolation)
-    return boxed
+def padded(values: np.ndarray, side: int, padding: int) -> np.ndarray:
+    """Return an array (H, W, ...) at the top left of a square of padding; as it is where it fills that, or without."""
+    if values.shape[:2] == (side, side) or not side:
+        return values
+    square = np.full((side, side, *values.shape[2:]), padding, values.dtype)
+    square[: values.shape[0], : values.shape[1]] = values
+    return square
 
 
 def channels_first(image: np.ndarray) -> Tensor:

@@ -18,14 +18,11 @@ from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.data.images.read import HEIF, NEEDS_HEIF
-from util.data.lists.index import Index
 from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler, read_bytes, visible
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
-OTHERS = "{others}"
-COCO_STEMS = {"t": "COCO_train2014_", "v": "COCO_val2014_"}
 
 
 class ListFile(NamedTuple):
@@ -59,8 +56,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     if "*" in name:
         paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
     else:
-        numbers = [n for n in range(fold.folds) if n != fold.number] if OTHERS in name else [fold.number]
-        paths = [project_path(name.replace(OTHERS, str(n))) for n in numbers]
+        numbers = [n for n in range(fold.folds) if n != fold.number] if "{others}" in name else [fold.number]
+        paths = [project_path(name.replace("{others}", str(n))) for n in numbers]
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
     if not rows or len(classes) not in (0, len(rows)):
@@ -74,7 +71,6 @@ def project_path(name: str) -> Path:
 
 
 def _rows(path: Path) -> list[tuple[str, int | None]]:
-    """Return image and class of each row of a file; the class is None in lines of paths."""
     content = read_bytes(path, "this list", "name a list file")
     try:
         if path.suffix == ".pkl":
@@ -83,46 +79,24 @@ def _rows(path: Path) -> list[tuple[str, int | None]]:
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except Exception as error:  # a damaged archive or pickle can raise any exception
         raise UserError(f"{path}: cannot be read safely as text, .gz or a pickled dictionary ({error})") from None
-    out = []
+    out: list[tuple[str, int | None]] = []
     for number, line in enumerate(text.splitlines(), 1):
-        rows = _parsed(line.split())
-        if line.strip() and not rows:
+        first, *others = line.split() or [""]
+        if others and first.isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in others):
+            part = {"t": "train", "v": "val"}
+            out += [(f"COCO_{part[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
+            continue
+        first, *others = [first, *others] if others else first.rsplit("__", 1)
+        if len(others) == 1 and others[0].isdecimal():
+            out.append((_stem(first), int(others[0])))
+        elif len(others) == 1 and _stem(first) == _stem(others[0]):
+            out.append((_stem(first), None))
+        elif first:
             raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")
-        out += rows
     return out
-
-
-def _parsed(words: list[str]) -> list[tuple[str, int | None]]:
-    """Return image and class of each row that the words of a line stand for; none for another form."""
-    if len(words) > 1 and words[0].isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in words[1:]):
-        return [(f"{COCO_STEMS[word[0]]}{int(word[1:]):012d}", int(words[0])) for word in words[1:]]
-    if len(words) == 1:
-        words = words[0].rsplit("__", 1)
-    if len(words) == 2 and words[1].isdecimal():
-        return [(_stem(words[0]), int(words[1]))]
-    if len(words) == 2 and _stem(words[0]) == _stem(words[1]):
-        return [(_stem(words[0]), None)]
-    return []
 
 
 def _stem(name: str) -> str:
     """Return a file's name without folder and image suffix; other dots are part of the name."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def match(listed: ListFile, index: Index, classes: tuple[int, ...]) -> list[int]:
-    """Return the row of the index for each row of a list file, whose classes must be among ``classes``.
-
-    UserError: an image is not in the index or twice, or a class is not one of ``classes``.
-    """
-    where = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
-    if len(where) < len(index.names):
-        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
-    stems = dict.fromkeys(listed.stems)
-    if missing := [stem for stem in stems if stem not in where]:
-        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {lost}")
-    if odd := [c for c in listed.classes or () if c not in classes]:
-        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
-    return [where[stem] for stem in listed.stems]

@@ -3,12 +3,13 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings, ProtocolSettings
-from util.data.lists.files import ListFile, match, read_fold_list
+from util.data.lists.files import ListFile, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
 
@@ -28,10 +29,9 @@ class ImageList:
 
     def __post_init__(self) -> None:
         if not len(self.queries):
-            raise UserError(
-                f"{self.source or self.index.listed}: a list is empty: no image shows enough of the fold's "
-                "classes, or no class has enough images; check data.fold, data.min_pixels, data.shot and the masks"
-            )
+            problem = "a list is empty: no image shows enough of the fold's classes, or no class has enough images"
+            mend = "check data.fold, data.min_pixels, data.shot and the masks"
+            raise UserError(f"{self.source or self.index.listed}: {problem}; {mend}")
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -72,12 +72,12 @@ def train_list(index: Index, fold: Fold, data: DataSettings, published: str | No
     ``published`` is the list file of a method or protocol, which is taken instead if it fits the data. UserError: the
     list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
     """
-    return _without_rare(_of_fold(index, fold, data, True, published), data)
+    return _of_fold(index, fold, data, published, True)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to test on: a novel class is present; else as ``train_list``, of ``data.test_fold_list``."""
-    return _without_rare(_of_fold(index, fold, data, False, published), data)
+    return _of_fold(index, fold, data, published, False)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -103,29 +103,43 @@ def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: Prot
     candidates = {c: np.flatnonzero(areas[:, c] >= least) for c in fold.novel}
     images = ImageList(index, fold.novel, np.flatnonzero((areas[:, 1:] > 0).any(1)), candidates)
     if bare := [data.classes[c - 1] for c, rows in candidates.items() if not images.alone(rows.tolist())]:
-        raise UserError(
-            f"{index.listed}: no support for {', '.join(bare)}: no image shows at least {least} pixels of it and no "
-            "other novel class; lower support_pixels of the protocol, or add images"
-        )
+        problem = f"no image shows at least {least} pixels of it and no other novel class"
+        mend = "lower support_pixels of the protocol, or add images"
+        raise UserError(f"{index.listed}: no support for {', '.join(bare)}: {problem}; {mend}")
     return images
 
 
-def _of_fold(index: Index, fold: Fold, data: DataSettings, train: bool, published: str | None) -> ImageList:
-    """Return the list of the user's file, else of the published one if it fits; without either by pixels."""
+def _of_fold(index: Index, fold: Fold, data: DataSettings, published: str | None, train: bool) -> ImageList:
+    """Return the list of the user's file, else of the published one if it fits; without either by pixels.
+
+    With ``rare_classes: skip`` classes that have too few images for a query and K supports are left out.
+    """
     own, classes = (data.train_fold_list, fold.base) if train else (data.test_fold_list, fold.novel)
     exclude = fold.novel if train and data.exclude_novel and fold.rule != LISTS else ()
     if fold.rule == LISTS:
         classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
     if own is None and published is None:
-        return _by_pixels(index, data, classes, exclude)
-    listed = read_fold_list(str(own or published), fold)
-    try:
-        return _of_file(index, data, classes, listed, drop_hidden=own is None)
-    except UserError as error:
-        if own is not None:
-            raise
-        note = f"the published list is not used: {error}; images and pairs by data.min_pixels = {data.min_pixels}"
-        return replace(_by_pixels(index, data, classes, exclude), note=note)
+        images = _by_pixels(index, data, classes, exclude)
+    else:
+        listed = read_fold_list(str(own or published), fold)
+        try:
+            images = _of_file(index, data, classes, listed, own is None)
+        except UserError as error:
+            if own is not None:
+                raise
+            note = f"the published list is not used: {error}; images and pairs by data.min_pixels = {data.min_pixels}"
+            images = replace(_by_pixels(index, data, classes, exclude), note=note)
+    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
+    if data.rare_classes == "refuse" or kept == images.classes:
+        return images
+    return replace(
+        images,
+        classes=kept,
+        queries=images.queries[np.asarray((index.areas[:, kept] > 0).any(1))[images.queries]],
+        candidates={c: images.candidates[c] for c in kept},
+        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
+        rare=tuple(c for c in images.classes if c not in kept),
+    )
 
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
@@ -136,44 +150,37 @@ def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclu
 
 
 def _of_file(
-    index: Index, data: DataSettings, classes: tuple[int, ...], listed: ListFile, drop_hidden: bool = False
+    index: Index, data: DataSettings, classes: tuple[int, ...], listed: ListFile, drop_hidden: bool
 ) -> ImageList:
     """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides.
 
-    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class.
+    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class. UserError: an image is not
+    in the index, or a class is not one of ``classes``.
     """
-    rows, source, note = match(listed, index, classes), listed.path.as_posix(), ""
+    where, stems = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}, dict.fromkeys(listed.stems)
+    if len(where) < len(index.names):
+        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
+    if missing := [stem for stem in stems if stem not in where]:
+        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
+        raise UserError(f"{listed.path}: {lost}")
+    if odd := [c for c in listed.classes or () if c not in classes]:
+        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
+    rows, source, note = [where[stem] for stem in listed.stems], listed.path.as_posix(), ""
     of_row = [classes] * len(rows) if listed.classes is None else [(c,) for c in listed.classes]
-    shown = np.array([index.areas[row, its].any() for row, its in zip(rows, of_row, strict=True)])
-    if not shown.all() and (listed.classes is None or not drop_hidden):
-        first = int(shown.argmin())
+    hidden = [place for place, row in enumerate(rows) if not index.areas[row, of_row[place]].any()]
+    if hidden and (listed.classes is None or not drop_hidden):
+        first = hidden[0]
         raise UserError(f"{source}: the mask of {listed.stems[first]} shows no pixel of class {of_row[first]}")
     if listed.classes is None:
         queries = np.array(list(dict.fromkeys(rows)))
         candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
         return ImageList(index, classes, queries, candidates, source)
-    if not shown.all():
-        note = f"{source}: left out {(~shown).sum()} of {len(rows)} pairs, whose masks show no pixel of the class"
-    pairs = tuple((row, c) for row, c, there in zip(rows, listed.classes, shown, strict=True) if there)
+    if hidden:
+        note = f"{source}: left out {len(hidden)} of {len(rows)} pairs, whose masks show no pixel of the class"
+    pairs = tuple((row, c) for row, c in zip(rows, listed.classes) if index.areas[row, c])
     queries = np.array(list(dict.fromkeys(row for row, _ in pairs)))
     candidates = {c: np.array([row for row, its in pairs if its == c], np.int64) for c in classes}
     return ImageList(index, classes, queries, candidates, source, pairs, note=note)
-
-
-def _without_rare(images: ImageList, data: DataSettings) -> ImageList:
-    """Return a list without classes that have too few images for a query and K supports (``rare_classes: skip``)."""
-    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
-    if data.rare_classes == "refuse" or kept == images.classes:
-        return images
-    areas = images.index.areas
-    return replace(
-        images,
-        classes=kept,
-        queries=np.array([row for row in images.queries if (areas[int(row), kept] > 0).any()], np.int64),
-        candidates={c: images.candidates[c] for c in kept},
-        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
-        rare=tuple(c for c in images.classes if c not in kept),
-    )
 
 
 def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
@@ -186,8 +193,6 @@ def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = 
     """Refuse (UserError) a list with too few candidates of a class: a query and K supports (1 ``with_replacement``)."""
     supports = 1 if with_replacement else data.shot
     if named := [f"{data.classes[c - 1]} ({have})" for c, have in rare_classes(images, supports).items()]:
-        raise UserError(
-            f"{images.source or images.index.listed}: fold {data.fold} has too few images of {', '.join(named)}; "
-            f"{data.shot}-shot needs {supports + 1}: lower data.shot or data.min_pixels, add images, or set "
-            "data.rare_classes: skip"
-        )
+        problem = f"{images.source or images.index.listed}: fold {data.fold} has too few images of {', '.join(named)}"
+        mend = "lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
+        raise UserError(f"{problem}; {data.shot}-shot needs {supports + 1}: {mend}")

@@ -20,12 +20,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
-from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked, unstack
+from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.errors import UserError
 from util.files import REPOSITORY, fingerprint, read_text, write_atomically
 from util.parallel import parallel_map
@@ -133,7 +134,8 @@ class Index:
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
-        return unstack(self.stacked(row))
+        stacked = self.stacked(row)
+        return cv2.cvtColor(stacked, cv2.COLOR_RGBA2RGB), cv2.extractChannel(stacked, CLASS_CHANNEL)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -198,13 +200,12 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
 
 def _of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
     """Return the index of stacked images, each of which is read once for its areas and its digest."""
-    areas, sizes = [], []
+    sizes, areas = np.zeros((len(names), 2), np.int64), np.zeros((len(names), classes + 1), np.int64)
     for row, name in enumerate(names):
         ids = np.asarray(stacked[row])[..., CLASS_CHANNEL]
-        areas.append(count_classes(ids, Path(name), classes))
-        sizes.append(ids.shape)
-    made_from = hashlib.sha256("\n".join(names).encode() + np.stack(areas).tobytes()).hexdigest()
-    return Index(tuple(names), np.stack(areas), (), (), made_from, np.array(sizes, np.int64), decoded=stacked)
+        areas[row], sizes[row] = count_classes(ids, Path(name), classes), ids.shape
+    made_from = hashlib.sha256("\n".join(names).encode() + areas.tobytes()).hexdigest()
+    return Index(tuple(names), areas, (), (), made_from, sizes, decoded=stacked)
 
 
 def list_of(data: DataSettings, part: str) -> str:
@@ -227,15 +228,12 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     counts = np.bincount(mask.ravel(), minlength=256)
     wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
     if wrong:
-        raise UserError(
-            f"{mask_path}: class id {wrong[0]} is out of range; allowed: 0..{classes} and 255 "
-            "(was a palette mask saved as grey?)"
-        )
+        allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey?)"
+        raise UserError(f"{mask_path}: class id {wrong[0]} is out of range; {allowed}")
     return counts[: classes + 1].astype(np.int64)
 
 
 def _read_cache(path: Path, made_from: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return areas and sizes of a cache file, None if it is missing, damaged or of other files."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return (stored["areas"], stored["sizes"]) if str(stored["fingerprint"]) == made_from else None

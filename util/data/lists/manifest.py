@@ -106,8 +106,8 @@ def replay(
     exist or does not show the class, or a query that is its own support; the message names the line.
     """
     manifest = read_manifest(path)
-    wanted = {"dataset": data.name, **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")}}
-    for key, want in wanted.items():
+    for key in ("dataset", "folds", "fold_rule", "fold", "shot"):
+        want = data.name if key == "dataset" else getattr(data, key)
         if manifest.header.get(key, want) != want:
             raise UserError(f"{path}: this manifest has {key} {manifest.header[key]}, this test has {key} {want}")
     rows = {name: row for row, name in enumerate(images.index.names)}

@@ -16,11 +16,6 @@ NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".npz", ".pkl")
 
 
-def table_names(classes: list[str]) -> list[str]:
-    """Return the names of a table's rows."""
-    return ["background", *classes]
-
-
 def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """Return the vectors of a file, (classes + 1, T) float32: ``.npz`` (array ``vectors``) or a pickled array.
 
@@ -42,12 +37,11 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         raise UserError(f"{path}: these text vectors do not exist; {mend}") from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
-    wanted = None if classes is None else table_names(classes)
+    wanted = None if classes is None else ["background", *classes]
     if wanted is not None and (len(table) != len(wanted) or names not in (None, wanted)):
         what = next((repr(name) for name in names or () if name not in wanted), f"{len(table)} rows")
-        raise UserError(
-            f"{path}: vectors of other classes ({what}), this data set needs {len(wanted)} rows; set data.text"
-        )
+        mend = f"this data set needs {len(wanted)} rows; set data.text"
+        raise UserError(f"{path}: vectors of other classes ({what}), {mend}")
     return np.ascontiguousarray(table, np.float32)
 
 
@@ -62,13 +56,13 @@ def stored_origin(path: Path) -> str | None:
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from: str = "") -> None:
     """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
-    names = np.array(table_names(classes))
+    names = np.array(["background", *classes])
     write_atomically(target, lambda path: np.savez(path, vectors=table, names=names, made_from=np.array(made_from)))
 
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
     """Return unit vectors (classes + 1, width) float32 that depend on the names alone; row 0 is background."""
-    seeds = [int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "little") for n in table_names(names)]
+    seeds = [int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "little") for n in ("background", *names)]
     rows = [np.random.Generator(np.random.PCG64(seed)).standard_normal(width) for seed in seeds]
     return np.asarray([row / np.linalg.norm(row) for row in rows], np.float32)
 

@@ -23,7 +23,7 @@ from statistics import mode
 
 import numpy as np
 
-from util.data.words.text import name_vectors, table_names
+from util.data.words.text import name_vectors
 from util.errors import UserError
 
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
@@ -44,14 +44,13 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     With ``fill`` names that the file lacks have rows that depend on the name alone; else they are a UserError. Other
     errors as ``read_words``.
     """
-    names = table_names(classes)
+    names = ["background", *classes]
     found = _find(source, names)
     missing = [name for name in names if name not in found]
     if missing and (not fill or not found):
         words = ", ".join(map(repr, missing))
-        raise UserError(
-            f"{source}: has no word for {words}; rename them, or make rows without meaning: --missing names"
-        )
+        mend = "rename them, or make rows without meaning: --missing names"
+        raise UserError(f"{source}: has no word for {words}; {mend}")
     width = len(next(iter(found.values()))[1])
     table = np.stack([found[n][1] if n in found else name_vectors([n], width)[1] for n in names])
     respelt = [f"{name} = {' + '.join(words)}" for name, (words, _) in found.items() if words != [name]]
@@ -66,18 +65,6 @@ def find_row(source: Path, name: str) -> np.ndarray | None:
     return (found[name][1] / np.linalg.norm(found[name][1])).astype(np.float32) if found else None
 
 
-def lookups(name: str) -> list[list[str]]:
-    """Return the ways to look up a class name, best first; each is a list of words whose vectors are added."""
-    ways = []
-    for spelt in dict.fromkeys((INSTEAD.get(name, name), name, JOINED.get(name, name))):
-        words = re.split(r"[\s_]+", spelt.strip())
-        ways += [["_".join(words)]] if spelt not in ADDED or len(words) == 1 else []
-        ways += [words] if len(words) > 1 else []
-        parts = [part for word in words for part in word.split("-") if part]
-        ways += [parts] if len(parts) > len(words) else []
-    return ways
-
-
 def _spellings(word: str) -> list[str]:
     titled = "_".join(part.capitalize() for part in word.split("_"))
     return [word, word.lower(), word.capitalize(), titled, word.upper()]
@@ -85,12 +72,19 @@ def _spellings(word: str) -> list[str]:
 
 def _find(source: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
     """Return, for every name that a file has words for, those words as it spells them and the sum of their vectors."""
-    ways = {name: lookups(name) for name in names}
+    ways: dict[str, list[list[str]]] = {name: [] for name in names}  # best first; the vectors of each are added
+    for name in names:
+        for spelt in dict.fromkeys((INSTEAD.get(name, name), name, JOINED.get(name, name))):
+            words = re.split(r"[\s_]+", spelt.strip())
+            parts = [part for word in words for part in word.split("-") if part]
+            ways[name] += [["_".join(words)]] if spelt not in ADDED or len(words) == 1 else []
+            ways[name] += [words] if len(words) > 1 else []
+            ways[name] += [parts] if len(parts) > len(words) else []
     wanted = {spelling for way in ways.values() for words in way for word in words for spelling in _spellings(word)}
     vectors, out = read_words(source, wanted, {word for way in ways.values() for word in way[0]}), {}
     for name in names:
-        spelt = ([next((s for s in _spellings(word) if s in vectors), "") for word in words] for words in ways[name])
-        if found := next(filter(all, spelt), None):
+        tried = ([next((s for s in _spellings(word) if s in vectors), "") for word in words] for words in ways[name])
+        if found := next(filter(all, tried), None):
             out[name] = found, np.sum([vectors[word].astype(np.float64) for word in found], axis=0)
     return out
 

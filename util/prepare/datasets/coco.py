@@ -29,7 +29,6 @@ from util.prepare.make import add_out
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
 PHOTOS = {"train2014": 82783, "val2014": 40504}
-OFFICIAL = "http://images.cocodataset.org"  # without checksums; a zip file has one for each of its members
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +42,13 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of COCO, whose annotations are read only if something is to be done."""
     root = options.root
     files = {split: root / f"annotations/instances_{split}.json" for split in SPLITS}
-    if options.download:
-        _download(root, files)
+    if options.download:  # without checksums; a zip file has one for each of its members
+        missing = [] if all(path.exists() for path in files.values()) else ["annotations/annotations_trainval2014.zip"]
+        there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
+        missing += [f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count]
+        for name in missing:
+            unpack(fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name), root)
+        print(f"{root}: complete; its zip files can be removed")
     for needed in (*files.values(), *(root / split for split in SPLITS)):
         if not needed.exists():
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
@@ -76,12 +80,3 @@ def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
     if shape != (stated := (photo.height, photo.width)):
         raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
     yield Piece(job.line, turned(class_mask(photo, table), orientation))
-
-
-def _download(root: Path, files: dict[str, Path]) -> None:
-    """Download and unpack the missing files; the archives stay."""
-    wanted = [] if all(path.exists() for path in files.values()) else ["annotations/annotations_trainval2014.zip"]
-    there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
-    for name in (*wanted, *(f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count)):
-        unpack(fetch(f"{OFFICIAL}/{name}", root / Path(name).name), root)
-    print(f"{root}: complete; its zip files can be removed")

@@ -24,42 +24,31 @@ from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of
 
 ROOT = "folder in one of the layouts above"
 GRID = 6  # tiles along a side of an image
-COLOURS = {  # in the order of the class ids
-    "agriculture": (255, 255, 0),
-    "urban": (0, 255, 255),
-    "rangeland": (255, 0, 255),
-    "forest": (0, 255, 0),
-    "water": (0, 0, 255),
-    "barren": (255, 255, 255),
-}
+COLOURS = {"agriculture": (255, 255, 0), "urban": (0, 255, 255), "rangeland": (255, 0, 255), "forest": (0, 255, 0)}
+COLOURS |= {"water": (0, 0, 255), "barren": (255, 255, 255)}  # in the order of the class ids
 PUBLISHED = {"test": 5666, **dict.fromkeys(COLOURS)}
-TILE = re.compile(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", re.I)
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of DeepGlobe, from whole images or from tiles; errors as ``by_name``."""
     files = sorted(options.root.rglob("*"))
-    raw = find_raw(files)
-    note = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
-    return Plan(raw or find_tiles(files, options.root), cut if raw else grey, list(COLOURS), PUBLISHED, [note])
-
-
-def find_raw(files: list[Path]) -> list[Job]:
-    """Return the whole images, by number, of folders where images have masks; validation and test images have none."""
     photos, masks = matching(files, r"(\d+)_sat\.jpg"), matching(files, r"(\d+)_mask\.png")
-    folders = {path.parent for path in masks.values()}
-    numbers = sorted({*masks, *(n for n, path in photos.items() if path.parent in folders)})
-    return [
+    folders = {path.parent for path in masks.values()}  # validation and test images have no masks
+    whole = [
         Job(photos.get(n) or masks[n].with_name(f"{n}_sat.jpg"), masks.get(n) or photos[n].with_name(f"{n}_mask.png"))
-        for n in numbers
+        for n in sorted({*masks, *(n for n, path in photos.items() if path.parent in folders)})
     ]
+    note = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
+    return Plan(whole or find_tiles(files, options.root), cut if whole else grey, list(COLOURS), PUBLISHED, [note])
 
 
 def find_tiles(files: list[Path], root: Path) -> list[Job]:
     """Return the masks of tiles that were cut before, by class and tile."""
     photos: dict[str, Path] = {}  # each class folder may have a copy
     sources: list[tuple[str, Path]] = []
-    for path, match in ((path, match) for path in files if (match := TILE.fullmatch(path.name))):
+    for path in files:
+        if not (match := re.fullmatch(r"(\d+)_(?:sat_|mask_)?([0-5]{2})\.(jpg|png)", path.name, re.IGNORECASE)):
+            continue
         tile = f"{match[1]}_sat_{match[2]}"
         folders = [part for part in path.relative_to(root).parts[:-1] if part in set("123456")]
         if match[3].lower() == "jpg":

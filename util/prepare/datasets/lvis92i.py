@@ -7,7 +7,6 @@ other folds than one. Creates images (links), masks, lists/test.txt and config/l
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from util.files import read_json
@@ -18,48 +17,38 @@ ROOT = "folder of the photos and the annotations"
 FOLDS = 10
 CLASSES = "lvis92i/classes.csv"  # of ``lists/``: those of one shot
 RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
-Annotations = dict[int, dict[str, list[Any]]]  # id of a class -> photo -> segmentations
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of LVIS-92i: a region for each class and photo."""
     source, jobs = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
     known = {int(row["lvis_id"]): row["name"] for row in listed(CLASSES)}
+    own: dict[int, str] = {}  # names, which the benchmark's file lacks; LVIS's releases spell some differently
+    found: dict[int, dict[str, list[dict[str, Any]]]]  # id of a class, ascending -> photo -> annotations
     with published_form(source):
-        found, own = from_pickle(source) if source.suffix == ".pkl" else from_json(source)
-        valid = [number for number, photos in found.items() if len(photos) > 1]  # a query and a support
+        if source.suffix == ".pkl":
+            content = read_pickle(source)
+            found = {int(c): {str(p): held["annotations"] for p, held in of.items()} for c, of in content.items()}
+        else:
+            content = read_json(source, "this annotation file", "unpack it again")
+            photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
+            own = {one["id"]: str(one["name"]) for one in sorted(content["categories"], key=lambda c: c["id"])}
+            found = {number: {} for number in own}
+            for one in content["annotations"]:
+                found[one["category_id"]].setdefault(photos[one["image_id"]], []).append(one)
+        valid = [number for number, of_class in found.items() if len(of_class) > 1]  # a query and a support
         valid = valid[: len(valid) // FOLDS * FOLDS]
         for class_id, number in enumerate(valid, 1):
-            for photo, segmentations in sorted(found[number].items()):
-                path, shapes = coco_photo(options.root, photo), tuple(map(shape_of, segmentations))
+            for photo, annotations in sorted(found[number].items()):
+                path = coco_photo(options.root, photo)
+                shapes = tuple(shape_of(one["segmentation"]) for one in annotations)
                 jobs.append(Job(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
     others = [str(number) for number in valid if number not in known]
-    note = f"ids of the classes, lists/{CLASSES}: "
-    note += "OK" if valid == [*known] else f"differ, {len(others)} are not in it: {', '.join(others[:5])}"
-    names = known if valid == [*known] else own  # whose spelling differs between LVIS's releases
+    same = valid == [*known]
+    note = "OK" if same else f"differ, {len(others)} are not in it: {', '.join(others[:5])}"
+    names = known if same else own
     lists = {
         "classes": [names.get(number, f"lvis_{number}") for number in valid],
         "class_photos": [len(found[number]) for number in valid],
     }
-    return plan_of(options, jobs, [source], lists, RULE, 920, notes=[note])
-
-
-def from_pickle(path: Path) -> tuple[Annotations, dict[int, str]]:
-    """Return the segmentations by class and photo of the benchmark's own file; classes have no names there."""
-    return {
-        int(category): {
-            str(photo): [one["segmentation"] for one in content["annotations"]] for photo, content in photos.items()
-        }
-        for category, photos in read_pickle(path).items()
-    }, {}
-
-
-def from_json(path: Path) -> tuple[Annotations, dict[int, str]]:
-    """Return the segmentations by class and photo of LVIS's own file, classes by ascending id, and their names."""
-    content = read_json(path, "this annotation file", "unpack it again")
-    photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
-    names = {one["id"]: str(one["name"]) for one in sorted(content["categories"], key=lambda c: c["id"])}
-    out: Annotations = {number: {} for number in names}
-    for one in content["annotations"]:
-        out[one["category_id"]].setdefault(photos[one["image_id"]], []).append(one["segmentation"])
-    return out, names
+    return plan_of(options, jobs, [source], lists, RULE, 920, notes=[f"ids of the classes, lists/{CLASSES}: {note}"])

@@ -8,22 +8,11 @@ images (the objects), masks, lists/test.txt and config/pacopart: the data set is
 """
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from util.errors import UserError
 from util.formats.coco import shape_of
-from util.prepare.datasets.recipe import (
-    Job,
-    Plan,
-    coco_photo,
-    drawn,
-    find_file,
-    listed,
-    plan_of,
-    published_form,
-    read_pickle,
-)
+from util.prepare.datasets import recipe
+from util.prepare.datasets.recipe import Job, Plan
 
 ROOT = "folder of the photos and the annotations"
 RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
@@ -31,35 +20,31 @@ RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of PACO-Part: a region for each class and photo that shows it, in the order of the classes."""
-    files = [find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
-    with published_form(files[0]):
-        numbers = list(read_pickle(files[0])["cid2img"])
+    files = [recipe.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
+    with recipe.published_form(files[0]):
+        numbers = list(recipe.read_pickle(files[0])["cid2img"])
     numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[Job](), list[int]()
-    with published_form(files[1]):
-        val = read_pickle(files[1])
+    with recipe.published_form(files[1]):
+        val = recipe.read_pickle(files[1])
         for class_id, number in enumerate(numbers, 1):
             entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
-            for key, name in entries.items():
-                of_class = [part for part in val["img2anno"][key] if part["category_id"] == number]
-                if of_class:
-                    jobs.append(_job(coco_photo(options.root, name), class_id, of_class))
             photos.append(len(entries))
-    known = {int(row["paco_id"]): row["name"] for row in listed("paco_part/categories.csv")}
+            for key, name in entries.items():
+                parts = [part for part in val["img2anno"][key] if part["category_id"] == number]
+                if not parts:
+                    continue
+                photo = recipe.coco_photo(options.root, name)
+                chosen = recipe.drawn(sorted({part["obj_ann_id"] for part in parts}), class_id, photo.stem)
+                own = [part for part in parts if part["obj_ann_id"] == chosen]
+                left, top, width, height = own[0]["obj_bbox"]
+                box = int(left), int(top), int(left + width), int(top + height)
+                shapes, mask = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"
+                jobs.append(Job(photo, (shapes, box), mask, class_id, f"{mask}.png"))
+    known = {int(row["paco_id"]): row["name"] for row in recipe.listed("paco_part/categories.csv")}
     names = known if all(number in known for number in numbers) else {}
     by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]
     if empty := [str(fold) for fold, count in enumerate(by_fold) if not count]:
         raise UserError(f"{files[1]}: no class of fold {', '.join(empty)} has two photos; unpack the annotations again")
     note = f"classes tested with one shot by fold: {by_fold}, published [79, 82, 66, 76]"
     lists = {"classes": [names.get(number, f"part_{number}") for number in numbers]}
-    return plan_of(options, jobs, files, lists, RULE, 448, notes=[note])
-
-
-def _job(photo: Path, class_id: int, parts: list[dict[str, Any]]) -> Job:
-    """Return the job of one object's parts."""
-    keys = sorted({part["obj_ann_id"] for part in parts})
-    chosen = drawn(keys, class_id, photo.stem)
-    own = [part for part in parts if part["obj_ann_id"] == chosen]
-    left, top, width, height = own[0]["obj_bbox"]
-    box = int(left), int(top), int(left + width), int(top + height)
-    shapes, name = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"
-    return Job(photo, (shapes, box), name, class_id, f"{name}.png")
+    return recipe.plan_of(options, jobs, files, lists, RULE, 448, notes=[note])

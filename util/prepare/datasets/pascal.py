@@ -31,8 +31,6 @@ from util.prepare.make import add_out
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
-MATLAB = ".mat"
-VOC_YEAR = DATASET_YEAR_DICT["2012"]  # torchvision's address and checksum
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,44 +53,43 @@ class Source(NamedTuple):
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's; UserError: a file is bad."""
-    raw, voc_path, sbd_path = options.out.parent / "raw", options.voc, options.sbd
-    if options.download:
-        voc_path = fetch(VOC_YEAR["url"], raw / VOC_YEAR["filename"], f"md5:{VOC_YEAR['md5']}")
-        sbd_path = fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}")
-    voc = find_voc(_unpacked(voc_path, raw))
-    sources = [voc] if sbd_path is None else [voc, find_sbd(_unpacked(sbd_path, raw))]
+    raw, given = options.out.parent / "raw", [options.voc, options.sbd]
+    if options.download:  # torchvision's addresses and checksums
+        url, name, md5 = (DATASET_YEAR_DICT["2012"][key] for key in ("url", "filename", "md5"))
+        known = ((url, name, md5), (SBDataset.url, SBDataset.filename, SBDataset.md5))
+        given = [fetch(url, raw / name, f"md5:{md5}") for url, name, md5 in known]
+    folders = [unpack(path, raw) if path.is_file() else path for path in given if path is not None]
+    sources = [find_source(folder) for find_source, folder in zip((find_voc, find_sbd), folders)]
+    voc, *sbd = sources
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
-    val, added = dict.fromkeys(voc.sets["val"]), {"train": ()} if sbd_path is None else sources[1].sets
+    val, added = dict.fromkeys(voc.sets["val"]), sbd[0].sets if sbd else {"train": ()}
     all_of = {part: [*voc.sets["train"], *sorted({*names})] for part, names in added.items()}
     sets = {part: dict.fromkeys(name for name in names if name not in val) for part, names in all_of.items()}
     sets["val"] = val
-    names = dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
     jobs = []
-    for name in names:
+    for name in dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ())):
         photo = _first([source.photos / f"{name}.jpg" for source in sources])
         mask = _first([source.masks / f"{name}{source.suffix}" for source in sources])
         jobs.append(Job(photo, mask, name, parts=tuple(part for part in sets if name in sets[part])))
     notes = []
-    if sbd_path is None:
+    if not sbd:
         notes = ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
     elif "train" not in sets:
-        lacking = f"SBD's own train.txt and val.txt are not beside {sources[1].masks}"
+        lacking = f"SBD's own train.txt and val.txt are not beside {sbd[0].masks}"
         notes = [f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt"]
     published = {part: PUBLISHED[part] for part in sets}
-    folders = ("JPEGImages", MASKS[1], LISTS)
-    return Plan(jobs, read, (), published, notes, tuple(sets), (), *folders, ".jpg")
+    return Plan(jobs, read, (), published, notes, tuple(sets), (), "JPEGImages", MASKS[1], LISTS, ".jpg")
 
 
 def find_voc(folder: Path) -> Source:
     """Return VOC 2012 from its folder, or ``VOC2012`` or ``VOCdevkit/VOC2012`` inside; UserError: it lacks files."""
     root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
-    masks = _first([root / name for name in MASKS])
-    for part in (root / "JPEGImages", masks):
+    photos, masks = root / "JPEGImages", _first([root / name for name in MASKS])
+    for part in (photos, masks):
         if not part.is_dir():
             raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
-    sets = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
-    return Source(root / "JPEGImages", masks, ".png", sets)
+    return Source(photos, masks, ".png", {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")})
 
 
 def find_sbd(folder: Path) -> Source:
@@ -102,7 +99,7 @@ def find_sbd(folder: Path) -> Source:
     """
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
     official = (root / "cls").is_dir()
-    masks, suffix = (root / "cls", MATLAB) if official else (_first([folder / MASKS[1], folder]), ".png")
+    masks, suffix = (root / "cls", ".mat") if official else (_first([folder / MASKS[1], folder]), ".png")
     names = [path.stem for path in masks.glob(f"*{suffix}")]
     if not names:
         raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
@@ -117,7 +114,7 @@ def find_sbd(folder: Path) -> Source:
 def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
-    if job.source.suffix == MATLAB:
+    if job.source.suffix == ".mat":
         from scipy.io import loadmat
 
         with published_form(job.source):
@@ -135,11 +132,3 @@ def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
 def _first(paths: list[Path]) -> Path:
     """Return the first path that exists, else the last."""
     return next((path for path in paths if path.exists()), paths[-1])
-
-
-def _unpacked(path: Path, raw: Path) -> Path:
-    """Return a folder as it is; unpack an archive into ``raw`` and return that."""
-    if not path.is_file():
-        return path
-    unpack(path, raw)
-    return raw

@@ -24,10 +24,9 @@ from util.prepare.datasets.recipe import Job, Piece, Plan, drawn, find_file, lis
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
-MOST = 2500  # episodes of a fold, which has at most as many as its lists have photos
 RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct"}
-CLASSES, PARTS = "pascal_part/classes.csv", "pascal_part/parts.csv"  # of ``lists/``
-OFFICIAL, VAL = "Annotations_Part", "ImageSets/Main/val.txt"
+CLASSES = "pascal_part/classes.csv"  # of ``lists/``
+OFFICIAL = "Annotations_Part"
 Object = tuple[str, tuple[int, ...], list[tuple[str, Any]]]  # name; left, top, right, bottom; parts and their shapes
 
 
@@ -44,7 +43,7 @@ def find(options: argparse.Namespace) -> Plan:
             photo, made_from = folder / f"JPEGImages/{stem}.jpg", (folder / part.format(stem), name)
             jobs.append(Job(photo, made_from, f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
     lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
-    episodes = [min(MOST, sum(map(len, group.values()))) for group in groups]
+    episodes = [min(2500, sum(map(len, group.values()))) for group in groups]  # at most the photos of its lists
     known = [f"{row['object']}+{row['part']}" for row in listed(CLASSES)]
     others = sorted({*classes} ^ {*known})
     note = f"classes, lists/{CLASSES}: " + (f"differ: {', '.join(others[:5])}" if others else "OK")
@@ -73,9 +72,12 @@ def official_photos(folder: Path) -> list[dict[str, list[str]]]:
 
     UserError: the list of photos is missing, an annotation is damaged, or a group has no photo.
     """
-    names = read_text(folder.parent / VAL, "this list", "unpack VOC 2010").split()
+    names = read_text(folder.parent / "ImageSets/Main/val.txt", "this list", "unpack VOC 2010").split()
     paths = [path for stem in names if (path := folder / f"{stem}.mat").exists()]
-    shown = [(path.stem, classes) for path, classes in zip(paths, parallel_map(_classes_in, paths, "annotations"))]
+    shown = [
+        (path.stem, {f"{thing}+{part}" for thing, _, shapes in objects for part, _ in shapes})
+        for path, objects in zip(paths, parallel_map(objects_of, paths, "annotations"))
+    ]
     out: list[dict[str, list[str]]] = [{} for _ in GROUPS]
     for row in listed(CLASSES):
         name = f"{row['object']}+{row['part']}"
@@ -84,10 +86,6 @@ def official_photos(folder: Path) -> list[dict[str, list[str]]]:
     if lacking := [group for group, of_group in zip(GROUPS, out) if not of_group]:
         raise UserError(f"{folder}: no validation photo shows a part of {lacking[0]}; unpack all annotations")
     return out
-
-
-def _classes_in(path: Path) -> set[str]:
-    return {f"{thing}+{part}" for thing, _, shapes in objects_of(path) for part, _ in shapes}
 
 
 def objects_of(path: Path) -> list[Object]:
@@ -105,7 +103,7 @@ def objects_of(path: Path) -> list[Object]:
             return out
         from scipy.io import loadmat  # imported where it is called: it would delay every command
 
-        merged = {row["part"]: row["merged"] for row in listed(PARTS)}
+        merged = {row["part"]: row["merged"] for row in listed("pascal_part/parts.csv")}
         for one in np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects):
             parts = [part for part in np.atleast_1d(one.parts) if str(part.part_name) in merged]
             shapes = [(merged[str(part.part_name)], encoded(np.atleast_2d(part.mask) > 0)) for part in parts]

@@ -17,7 +17,6 @@ ROOT = "folder of Images and Annotations"
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
 RULE |= {"fold_rule": "lists", "protocol": "perseg"}
 SUPPORT = "00"
-PHOTOS, MASKS = {".jpg", ".jpeg", ".png"}, {".png"}
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -28,7 +27,7 @@ def find(options: argparse.Namespace) -> Plan:
     for class_id, name in enumerate(classes, 1):
         photo_of, mask_of = (
             {path.stem: path for path in sorted((folder / name).glob("[!.]*")) if path.suffix.lower() in kinds}
-            for folder, kinds in ((images, PHOTOS), (masks, MASKS))
+            for folder, kinds in ((images, (".jpg", ".jpeg", ".png")), (masks, (".png",)))
         )
         stems = sorted(photo_of.keys() | mask_of.keys())
         if len(stems) < 2 or SUPPORT not in photo_of.keys() & mask_of.keys():

@@ -3,14 +3,7 @@
 A recipe is a module of this package and becomes the command of ``prepare.py`` that has its name. Its docstring is the
 help of the command, ``ROOT`` that of ``--root``, and ``find(options)`` returns its ``Plan``, which
 ``util/prepare/make.py`` carries out, or refuses (UserError) files that are missing or damaged. docs/datasets.md has an
-example of it all; the least that it needs:
-
-    ROOT = "folder of photos and masks"
-
-    def find(options):
-        photos = sorted((options.root / "photos").glob("*.jpg"))
-        jobs = [Job(path, options.root / "masks" / f"{path.stem}.png", path.stem) for path in photos]
-        return Plan(jobs, partial(labels, classes=20), suffix=".jpg")
+example.
 """
 
 import argparse
@@ -22,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,12 +29,9 @@ from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 
-Drawn = TypeVar("Drawn")
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
-SPLITS = ("val2017", "train2017")  # folders of COCO's photos; LVIS's validation photos lie in both
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
-UNCLEAR, MAX_UNCLEAR = (64, 192), 0.05  # values between off and on; share of a mask's pixels that may have one
 
 
 @dataclass(frozen=True)
@@ -185,12 +175,10 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     for class_id, colour in enumerate(colours, 1):
         table[(np.array(colour) > 0) @ bits] = class_id
     ids = table[(rgb >= THRESHOLD) @ bits]
-    unclear = ((rgb >= UNCLEAR[0]) & (rgb < UNCLEAR[1])).any(2) | (ids == none)
-    if unclear.mean() > MAX_UNCLEAR:
-        raise UserError(
-            f"{path}: {unclear.mean():.0%} of its pixels have the colour of no class, such as "
-            f"{tuple(rgb[unclear][0].tolist())}; restore it"
-        )
+    unclear = ((rgb >= 64) & (rgb < 192)).any(2) | (ids == none)
+    if unclear.mean() > 0.05:
+        odd = f"{unclear.mean():.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
+        raise UserError(f"{path}: {odd}; restore it")
     return np.where(ids == none, 0, ids)
 
 
@@ -239,9 +227,9 @@ def read_pickle(path: Path) -> Any:
 
 
 def coco_photo(root: Path, name: str) -> Path:
-    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one."""
+    """Return the path of a photo of COCO 2017 in the split that is stated, or in another one: LVIS's lie in both."""
     base = root / "coco" if (root / "coco").is_dir() else root
-    places = (base / name, *(base / split / Path(name).name for split in SPLITS))
+    places = (base / name, *(base / split / Path(name).name for split in ("val2017", "train2017")))
     return next((path for path in places if path.exists()), base / name)
 
 
@@ -273,6 +261,6 @@ def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -
     return template.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
 
 
-def drawn(objects: Sequence[Drawn], class_id: int, photo: str) -> Drawn:
+def drawn(objects: Sequence[Any], class_id: int, photo: str) -> Any:
     """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
     return objects[int(random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode())).integers(len(objects)))]

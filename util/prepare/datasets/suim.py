@@ -16,16 +16,8 @@ from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, classes_of, 
 
 ROOT = "folder of images and masks"
 # Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
-CODES = {
-    "FV": (1, 1, 0),
-    "HD": (0, 0, 1),
-    "PF": (0, 1, 0),
-    "RI": (1, 0, 1),
-    "RO": (1, 0, 0),
-    "SR": (1, 1, 1),
-    "WR": (0, 1, 1),
-}
-SUFFIXES = (".png", ".bmp", ".jpg")
+CODES = {"FV": (1, 1, 0), "HD": (0, 0, 1), "PF": (0, 1, 0), "RI": (1, 0, 1), "RO": (1, 0, 0), "SR": (1, 1, 1)}
+CODES |= {"WR": (0, 1, 1)}
 
 
 def find(options: argparse.Namespace) -> Plan:
@@ -33,7 +25,8 @@ def find(options: argparse.Namespace) -> Plan:
     classes = classes_of("suim")
     folders = [p.parent / "masks" for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
     files = [path for folder in folders for code in CODES for path in visible((folder / code).glob("*"), folder)]
-    masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in SUFFIXES)
+    kinds = ".png", ".bmp", ".jpg"
+    masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in kinds)
     ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
     jobs = [
         Job(path.parents[2] / f"images/{path.stem}.jpg", path, name, ids[path.parent.name], f"{path.stem}.jpg")
