@@ -59,7 +59,7 @@ def test_marks(baseline: Path, marked: dict[str, str]) -> None:
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
         ({"out": None}, "add --out"),
-        ({"out": "some.pth"}, "Not a directory"),
+        ({"out": "some.pth"}, "some.pth is no folder"),
         ({"tile": 3}, "--tile: 3"),
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),

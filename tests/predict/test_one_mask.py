@@ -97,7 +97,7 @@ def test_a_mask_without_a_meaning_is_refused(tmp_path: Path) -> None:
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
     _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK).save(mask)
-    with pytest.raises(UserError, match=r"p0\.png: a program has sorted the palette"):
+    with pytest.raises(UserError, match=r"p0\.png: the palette of this mask is sorted"):
         read_mask(mask)
 
 

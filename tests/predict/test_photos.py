@@ -92,6 +92,7 @@ def test_edges_move_to_those_of_the_photo(tile: int | None) -> None:
     image = np.random.default_rng(0).integers(120, 126, (130, 200, 3))
     image += 80 * np.stack([true[0], true[1], true[1]], axis=2)
     margins = np.stack([8 * cv2.GaussianBlur(np.float32(np.roll(one, 4, 1)), (0, 0), 6) - 4 for one in true])
-    photo = TiledPhoto(image.astype(np.uint8), tile)
-    photo.maps = [margins[:, rows, columns] for rows, columns in photo.windows]
+    photo = TiledPhoto(image.astype(np.uint8), 2, tile)
+    for rows, columns in photo.windows:
+        photo.add((rows, columns), list(margins[:, rows, columns]))
     assert ((photo.refine() > 0) != true).sum() < ((margins > 0) != true).sum() / 4
