@@ -74,8 +74,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
-        own = self.norm(x_blc)
-        source = own
+        own = source = self.norm(x_blc)
         if self.reduce is not None:
             source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
         attended = join_heads(F.scaled_dot_product_attention(*self.linear(own, source, self.heads)))

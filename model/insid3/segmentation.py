@@ -30,11 +30,9 @@ def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
     r > n - 1 all directions would be removed, and rounding would remain: Mismatch.
     """
     channels, patches = len(blank_chw), blank_chw[0].numel()
-    if components > min(channels, patches) - 1:
-        raise Mismatch(
-            f"model.components = {components}: features of {channels} channels at {patches} patches have no more "
-            f"directions; set at most {min(channels, patches) - 1}, or 0 to remove nothing"
-        )
+    if components > (most := min(channels, patches) - 1):
+        reason = f"features of {channels} channels at {patches} patches have no more directions"
+        raise Mismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
     centred = blank_chw.flatten(1).cpu().double()
     centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
     vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -components:]  # by ascending eigenvalues
@@ -193,10 +191,9 @@ def segment(
             empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
             out.append(Segmentation(seen, None, [None] * len(own), empty))
             continue
-        of_patch, sizes = (sent(x, target.plain.device) for x in clusters_of(of_target, tau))
-        scores = [
-            score_clusters(of_patch, sizes, target, one) if one and there else None for one, there in zip(own, present)
-        ]
+        of_patch, sizes = clusters = [sent(x, target.plain.device) for x in clusters_of(of_target, tau)]
+        pairs = zip(own, present)
+        scores = [score_clusters(*clusters, target, one) if one and there else None for one, there in pairs]
         nothing = torch.full_like(sizes, merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
         classes = of_class.argmax(0)[of_patch].unflatten(0, target.grid)

@@ -136,8 +136,7 @@ class Match(nn.Module):
         foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
         query = self.project(query_bchw)
         guess = similarity(query, foreground, background)
-        own = self_support(query, guess)
-        return {"guess": guess, "match": similarity(query, *with_own(foreground, own))}
+        return {"guess": guess, "match": similarity(query, *with_own(foreground, self_support(query, guess)))}
 
 
 @register("symnet_plus")

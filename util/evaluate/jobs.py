@@ -161,10 +161,8 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
     images = loaded[listed_as]
     samplers, episodes, quick = _episodes(context, images, played)
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
-        mend = "leave out test.flip, test.scales, test.fuse and test.adapt"
-        raise UserError(
-            f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; {mend}"
-        )
+        reason = "its presence scores are calibrated for one pass of the network as trained"
+        raise UserError(f"protocol {name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
     if (shot, view.side) not in loaded:
         of_network = replace(context, config=network_config(config))
         model, weights = load_weights(of_network, view.side or None)

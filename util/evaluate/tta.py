@@ -156,9 +156,8 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
     for k in range(shots):
         here: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
         cached = None if episode.cached_support is None else episode.cached_support[k::shots]
-        yield replace(
-            episode, support=episode.support[here], support_label=episode.support_label[here], cached_support=cached
-        )
+        support, label = episode.support[here], episode.support_label[here]
+        yield replace(episode, support=support, support_label=label, cached_support=cached)
 
 
 class AdaptedToSupports(Steps):

@@ -189,8 +189,6 @@ def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
     r, seeds = result, ", ".join(map(str, result["seeds"]))
     seeds += f", deviation over seeds {r['deviation'][output]['miou']:.2f}" if len(r["seeds"]) > 1 else ""
-    return (
-        f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}; "
-        f"{r['input']}; list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, "
-        f"{r['device']}: {path}"
-    )
+    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
+    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
+    return f"{what}; {r['input']}; {made}: {path}"
