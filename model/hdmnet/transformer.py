@@ -63,9 +63,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, heads: int, reduction: int):
         super().__init__()
-        self.heads = heads
-        self.norm = token_norm()
-        self.linear = TokenProjections()
+        self.heads, self.norm, self.linear = heads, token_norm(), TokenProjections()
         self.reduce = None
         if reduction > 1:  # without padding: a remainder at the border is dropped
             self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
@@ -141,10 +139,8 @@ class QueryMatching(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm = token_norm()
-        self.linear = TokenProjections()
-        self.dropout = nn.Dropout(DROPOUT)
-        self.feed_forward = FeedForward()
+        self.norm, self.linear = token_norm(), TokenProjections()
+        self.dropout, self.feed_forward = nn.Dropout(DROPOUT), FeedForward()
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""

@@ -102,8 +102,7 @@ def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
     above = (block[torch.ones_like(block, dtype=torch.bool).triu(1)] for block in cosines)
     distances, labels = 1 - torch.cat(list(above)).double(), np.ones(1)  # of all pairs i < j, row by row
     if len(distances):
-        merges = linkage(distances.numpy(), method="average")
-        labels = fcluster(merges, np.nextafter(1 - tau, 0), criterion="distance")
+        labels = fcluster(linkage(distances.numpy(), method="average"), np.nextafter(1 - tau, 0), criterion="distance")
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     return torch.from_numpy(first.argsort().argsort()[inverse]), torch.from_numpy(sizes[first.argsort()]).float()
 
@@ -191,13 +190,12 @@ def segment(
             empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
             out.append(Segmentation(seen, None, [None] * len(own), empty))
             continue
-        of_patch, sizes = clusters = [sent(x, target.plain.device) for x in clusters_of(of_target, tau)]
-        pairs = zip(own, present)
-        scores = [score_clusters(*clusters, target, one) if one and there else None for one, there in pairs]
+        of_patch, sizes = (sent(x, target.plain.device) for x in clusters_of(of_target, tau))
+        clustered = of_patch, sizes, target
+        scores = [score_clusters(*clustered, one) if one and there else None for one, there in zip(own, present)]
         nothing = torch.full_like(sizes, merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
-        classes = of_class.argmax(0)[of_patch].unflatten(0, target.grid)
-        out.append(Segmentation(seen, of_patch, scores, classes))
+        out.append(Segmentation(seen, of_patch, scores, of_class.argmax(0)[of_patch].unflatten(0, target.grid)))
     return out
 
 

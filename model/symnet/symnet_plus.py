@@ -175,8 +175,7 @@ class SymNetPlus(SymNet):
         if self.match is not None:
             prototypes = self.match.prototypes(mid_features(support), label)
         if self.settings.calibration != "none":
-            own_class = episode.own_class(self.training)
-            means = shot_means(self.base_learner, support.stage[HIGH], label, own_class, objects)
+            means = shot_means(self.base_learner, support.stage[HIGH], label, episode.own_class(self.training), objects)
         return prototypes, means
 
     def _decode(

@@ -93,10 +93,9 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
         weights += f"-{_digest(os.path.relpath(run.weights, config.run.folder))}"
     marks = [name, *(words.replace(" ", "-") for words in config.test.averaged(config.data.shot)), weights]
-    marks += ["replay"] if replayed else []
     if seeds not in (None, config.protocols[name].seeds) and not replayed and not quick:
         marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
-    folder = run.folder("test") / "_".join(filter(None, [*marks, "quick" * quick]))
+    folder = run.folder("test") / "_".join(filter(None, [*marks, "replay" * replayed, "quick" * quick]))
     with suppress(UserError, KeyError):  # nothing there
         settings = deciding(to_dict(own_config(config, name, config.data.shot)))
         if quick and deciding(read_result(folder / RESULT)["config"]) != settings:

@@ -200,10 +200,8 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
-    Raises:
-        UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
-            than it can.
-        Mismatch: no layer of the network can be adapted.
+    UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
+    than it can. Mismatch: no layer of the network can be adapted.
     """
     out: nn.Module = network
     test, networks = context.config.test, list[FewShotModel]()

@@ -180,8 +180,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]
         if column in row.cells and protocol != NOT_STATED:
-            group = protocol, row.encoder, row.track, row.cells[column].doubts
-            groups[group].append((float(row.text(column)), i))
+            groups[protocol, row.encoder, row.track, row.cells[column].doubts].append((float(row.text(column)), i))
     return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
 
 
