@@ -116,8 +116,7 @@ class HDMNet(WithBaseLearner):
             conv = nn.Conv2d(CHANNELS + SIMILARITIES, CHANNELS, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
-        self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
-        self.ensemble = Ensemble()
+        self.decoder, self.ensemble = LinearDecoder(CHANNELS, len(LEVELS)), Ensemble()
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:

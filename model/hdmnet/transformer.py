@@ -166,8 +166,7 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
     product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
     ``inside_bn`` = 0 are ignored.
     """
-    query = SHARPNESS * F.normalize(query_bhld, dim=3)
-    key = F.normalize(key_bhnd, dim=3)
+    query, key = SHARPNESS * F.normalize(query_bhld, dim=3), F.normalize(key_bhnd, dim=3)
     weight = inside_bn[:, None, :, None]
     collected = torch.zeros_like(query)
     for part, value in zip(key.split(MAX_KEYS, dim=2), (value_bhnd * weight).split(MAX_KEYS, dim=2), strict=True):

@@ -19,7 +19,7 @@ from model.common.prototype import FALLBACK, choose, mean_over
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
 REACH = 3  # largest half-width of a kernel
 PRIOR_EPS = 1e-7
-FOREGROUND_ABOVE, BACKGROUND_BELOW = 0.7, 0.4  # of the prior, at query positions of either
+FOREGROUND_ABOVE, BACKGROUND_BELOW = 0.7, 0.4  # of the prior of a query position
 AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
 DROPOUT, MARGIN = 0.1, 0.5
 

@@ -77,8 +77,7 @@ class SymNet(WithBaseLearner):
     Settings = SymNetSettings
     title = "Sym-Net"
     published = LAYOUT
-    reads_text = True
-    reads_intermediate = True
+    reads_text = reads_intermediate = True
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
