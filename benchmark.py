@@ -132,8 +132,7 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     runs: list[Callable[[], object]] = [run]
     if encoder is not None:
         plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
-        residual = isinstance(plain, ResNetEncoder)  # others are plain already
-        stages = nn.Sequential(*plain.stages()) if residual else plain
+        stages = nn.Sequential(*plain.stages()) if isinstance(plain, ResNetEncoder) else plain  # others are so already
         runs += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: stages(image))]
     took = np.full((options.repeats + 1, 3), np.nan)  # rounds; episode, encoder, unit
     for times in took:
@@ -145,13 +144,9 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
             times[i] = time.perf_counter() - start
     took[:, 0] /= case.batch
     of_episode, of_encoder, unit = took[1:].T  # without the first round, which warms up
-    found = {
-        "seconds": of_episode,
-        "units": of_episode / unit,
-        "unit_seconds": unit,
-        "encoder_units": of_encoder / unit,
-    }
-    return {name: float(np.median(values)) for name, values in found.items()}
+    names = "seconds", "units", "unit_seconds", "encoder_units"
+    found = of_episode, of_episode / unit, unit, of_encoder / unit
+    return {name: float(np.median(values)) for name, values in zip(names, found)}
 
 
 def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:

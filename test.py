@@ -43,9 +43,8 @@ def command() -> None:
             raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    pictures = parse_kinds(options.save_images)
-    protocols, figures = cli.words(options.protocol), options.figures or "png"
-    test(config, protocols, options.shot, options.manifest, pictures, figures, options.format)
+    protocols, figures, kinds = cli.words(options.protocol), options.figures or "png", parse_kinds(options.save_images)
+    test(config, protocols, options.shot, options.manifest, kinds, figures, options.format)
 
 
 if __name__ == "__main__":

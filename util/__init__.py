@@ -13,7 +13,6 @@ for _name in NEEDED.split():
     if importlib.util.find_spec(_name) is None:
         _has_venv = (Path(__file__).resolve().parents[1] / ".venv").exists()
         _mend = ". .venv/bin/activate" if _has_venv else "sh demo.sh, which installs everything"
-        print(
-            f"error: the package '{_name}' is not installed for {sys.executable}; first run: {_mend}", file=sys.stderr
-        )
+        _error = f"error: the package '{_name}' is not installed for {sys.executable}"
+        print(f"{_error}; first run: {_mend}", file=sys.stderr)
         sys.exit(2)

@@ -131,8 +131,7 @@ class ABCDFSS(WithEncoder):
             start = (2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1) / conv.in_channels**0.5
             nn.utils.vector_to_parameters(sent(start, pairs.device), conv.parameters())
         # The norm has the statistics of the maps that it sees, in prediction too.
-        norm = nn.BatchNorm2d(WIDTH, track_running_stats=False, device=pairs.device)
-        head = nn.Sequential(w1, norm, nn.ReLU(), w2)
+        head = nn.Sequential(w1, nn.BatchNorm2d(WIDTH, track_running_stats=False, device=pairs.device), nn.ReLU(), w2)
         optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
         steps, count = self.settings.steps, self.settings.positions
         if 0 < count < positions:
@@ -171,8 +170,7 @@ def _sources(height: int, width: int, along_x: float, along_y: float, device: to
     from torchvision.transforms.functional import affine
 
     number = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
-    shear = [along_x, along_y]
-    return sent(affine(number, angle=0, translate=[0, 0], scale=1, shear=shear).flatten().long(), device)
+    return sent(affine(number, angle=0, translate=[0, 0], scale=1, shear=[along_x, along_y]).flatten().long(), device)
 
 
 def threshold(score_hw: Tensor) -> Tensor:

@@ -45,8 +45,7 @@ class MultiPrototype(OnCells):
         classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
         with torch.autocast(query.device.type, enabled=False):
             supports = [[(f[item], label[item]) for f, label in shots] for item in range(len(query))]
-            points = points_of(supports, classes)
-            for features, own in zip(query, points):
+            for features, own in zip(query, points_of(supports, classes)):
                 centres = [spherical_kmeans(of_class, self.settings.k) for of_class in own]
                 scores.append(class_scores(features, centres, size, self.settings.rule))
         logits = torch.stack(scores)

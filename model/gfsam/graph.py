@@ -12,8 +12,7 @@ from torch import Tensor
 
 from model.common.ops import min_max, resize_cells
 
-MOST_POINTS = 128
-MASKS_AT_ONCE = 16
+MOST_POINTS, MASKS_AT_ONCE = 128, 16
 EPS, RANGE_EPS = 1e-7, 1e-6
 
 

@@ -35,7 +35,6 @@ MIX = r"transformer\.mix_transformer"
 LEVEL = rf"{MIX}\.down_sample_layers\.(\d)"
 ATTENTION, FEED_FORWARD = ("query", "key", "value", "out"), {0: "expand", 1: "depthwise", 4: "shrink"}
 DECODED = ("enter", "enter_norm", "mix", "mix_norm", "leave", "leave_norm")  # a linear block's layers, in order
-
 LAYOUT = Layout(
     "HDMNet",
     ("supp_merge.0.weight", "transformer.mix_transformer.cls.4.weight"),
@@ -117,8 +116,7 @@ class HDMNet(WithBaseLearner):
             conv = nn.Conv2d(CHANNELS + SIMILARITIES, CHANNELS, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
-        self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
-        self.ensemble = Ensemble()
+        self.decoder, self.ensemble = LinearDecoder(CHANNELS, len(LEVELS)), Ensemble()
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -133,8 +131,7 @@ class HDMNet(WithBaseLearner):
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
             query_gram, low = gram(query.stage[LOW]), support.stage[LOW].unflatten(0, (batch, shots))
-            each = [gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)]
-            distance = torch.stack(each, dim=1)  # e_k, (B, K)
+            distance = torch.stack([gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)], dim=1)  # e_k, (B, K)
         scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
 
         # Inputs of the transformer: features, prototypes, and for the query its similarity.

@@ -63,9 +63,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, heads: int, reduction: int):
         super().__init__()
-        self.heads = heads
-        self.norm = token_norm()
-        self.linear = TokenProjections()
+        self.heads, self.norm, self.linear = heads, token_norm(), TokenProjections()
         self.reduce = None
         if reduction > 1:  # without padding: a remainder at the border is dropped
             self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
@@ -74,8 +72,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
-        own = self.norm(x_blc)
-        source = own
+        own = source = self.norm(x_blc)
         if self.reduce is not None:
             source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
         attended = join_heads(F.scaled_dot_product_attention(*self.linear(own, source, self.heads)))
@@ -142,10 +139,8 @@ class QueryMatching(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm = token_norm()
-        self.linear = TokenProjections()
-        self.dropout = nn.Dropout(DROPOUT)
-        self.feed_forward = FeedForward()
+        self.norm, self.linear = token_norm(), TokenProjections()
+        self.dropout, self.feed_forward = nn.Dropout(DROPOUT), FeedForward()
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
@@ -171,8 +166,7 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
     product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
     ``inside_bn`` = 0 are ignored.
     """
-    query = SHARPNESS * F.normalize(query_bhld, dim=3)
-    key = F.normalize(key_bhnd, dim=3)
+    query, key = SHARPNESS * F.normalize(query_bhld, dim=3), F.normalize(key_bhnd, dim=3)
     weight = inside_bn[:, None, :, None]
     collected = torch.zeros_like(query)
     for part, value in zip(key.split(MAX_KEYS, dim=2), (value_bhnd * weight).split(MAX_KEYS, dim=2), strict=True):

@@ -30,11 +30,9 @@ def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
     r > n - 1 all directions would be removed, and rounding would remain: Mismatch.
     """
     channels, patches = len(blank_chw), blank_chw[0].numel()
-    if components > min(channels, patches) - 1:
-        raise Mismatch(
-            f"model.components = {components}: features of {channels} channels at {patches} patches have no more "
-            f"directions; set at most {min(channels, patches) - 1}, or 0 to remove nothing"
-        )
+    if components > (most := min(channels, patches) - 1):
+        reason = f"features of {channels} channels at {patches} patches have no more directions"
+        raise Mismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
     centred = blank_chw.flatten(1).cpu().double()
     centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
     vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -components:]  # by ascending eigenvalues
@@ -104,8 +102,7 @@ def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
     above = (block[torch.ones_like(block, dtype=torch.bool).triu(1)] for block in cosines)
     distances, labels = 1 - torch.cat(list(above)).double(), np.ones(1)  # of all pairs i < j, row by row
     if len(distances):
-        merges = linkage(distances.numpy(), method="average")
-        labels = fcluster(merges, np.nextafter(1 - tau, 0), criterion="distance")
+        labels = fcluster(linkage(distances.numpy(), method="average"), np.nextafter(1 - tau, 0), criterion="distance")
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     return torch.from_numpy(first.argsort().argsort()[inverse]), torch.from_numpy(sizes[first.argsort()]).float()
 
@@ -194,13 +191,11 @@ def segment(
             out.append(Segmentation(seen, None, [None] * len(own), empty))
             continue
         of_patch, sizes = (sent(x, target.plain.device) for x in clusters_of(of_target, tau))
-        scores = [
-            score_clusters(of_patch, sizes, target, one) if one and there else None for one, there in zip(own, present)
-        ]
+        clustered = of_patch, sizes, target
+        scores = [score_clusters(*clustered, one) if one and there else None for one, there in zip(own, present)]
         nothing = torch.full_like(sizes, merge)
         of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
-        classes = of_class.argmax(0)[of_patch].unflatten(0, target.grid)
-        out.append(Segmentation(seen, of_patch, scores, classes))
+        out.append(Segmentation(seen, of_patch, scores, of_class.argmax(0)[of_patch].unflatten(0, target.grid)))
     return out
 
 

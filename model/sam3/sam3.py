@@ -103,9 +103,8 @@ class SAM3(Foundation):
             placed = np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / self.side
             found, sure = self.search(canvas, placed.astype(np.float32), prompt, places[-1])
             part = Image.fromarray(found[y : y + h, x : x + w].contiguous().cpu().numpy())  # the query is the last
-            best.append(
-                torch.from_numpy(np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))).to(device)
-            )
+            whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
+            best.append(torch.from_numpy(whole).to(device))
             evidence.append(sure)
         return torch.stack(best).mean(0), torch.stack(evidence).mean(0)
 

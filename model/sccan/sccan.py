@@ -101,8 +101,7 @@ class SCCAN(WithEncoder):
         # Fuse, attend, decode.
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
-        logits = self.decoder(self.attend(query_map, support_map, mask))
-        logits = resize(logits.float(), episode.query.shape[-2:])
+        logits = resize(self.decoder(self.attend(query_map, support_map, mask)).float(), episode.query.shape[-2:])
 
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:

@@ -19,11 +19,9 @@ from model.common.prototype import FALLBACK, choose, mean_over
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
 REACH = 3  # largest half-width of a kernel
 PRIOR_EPS = 1e-7
-FOREGROUND_ABOVE = 0.7  # prior above which a query position is foreground
+FOREGROUND_ABOVE, BACKGROUND_BELOW = 0.7, 0.4  # of the prior of a query position
 AMBIGUOUS_BETWEEN = (0.4, 0.55)  # open interval of the prior in which a position is hard to tell
-BACKGROUND_BELOW = 0.4  # prior below which a query position is background
-DROPOUT = 0.1
-MARGIN = 0.5
+DROPOUT, MARGIN = 0.1, 0.5
 
 
 @torch.no_grad()
@@ -50,8 +48,7 @@ def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Te
     positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
     commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
     """
-    size = query_f4_bchw.shape[-2:]
-    query = query_f4_bchw.flatten(2)  # (B, C, L)
+    size, query = query_f4_bchw.shape[-2:], query_f4_bchw.flatten(2)  # (h, w), (B, C, L)
     prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
     for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
         activation = F.avg_pool2d(torch.bmm(direction_bkc, query).unflatten(2, size), *kernel).flatten(2)
@@ -117,8 +114,7 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
     loss_bk = distance_bkl.masked_fill(~inside_bkl, 0.0).amax(2) - F.pairwise_distance(anchor_b1c, mean_bkc)
     both_bk = inside_bkl.any(2) & ~inside_bkl.all(2)
     shots = zip((F.relu(MARGIN + loss_bk) * both_bk).sum(0), both_bk.sum(0))
-    per_shot = [batch_mean(total, count) for total, count in shots]
-    return torch.stack(per_shot).mean()
+    return torch.stack([batch_mean(total, count) for total, count in shots]).mean()
 
 
 @in_float32

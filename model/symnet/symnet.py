@@ -25,15 +25,8 @@ from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSe
 from model.common.with_encoder import HIGH, LOW, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
+from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
-from model.symnet.hybrid_prototype import (
-    TextAlignment,
-    object_directions,
-    query_prototypes,
-    query_triplet,
-    self_activation_priors,
-    support_triplet,
-)
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 LAYOUT = Layout(
@@ -84,14 +77,13 @@ class SymNet(WithBaseLearner):
     Settings = SymNetSettings
     title = "Sym-Net"
     published = LAYOUT
-    reads_text = True
-    reads_intermediate = True
+    reads_text = reads_intermediate = True
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
     def __init__(self, settings: SymNetSettings, task: Task):
         super().__init__(settings, task)
-        self.align = TextAlignment(WIDTH, task.text_width)
+        self.align = hybrid.TextAlignment(WIDTH, task.text_width)
         self.correlation = self._build_correlation()
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
@@ -126,13 +118,13 @@ class SymNet(WithBaseLearner):
         scene = mean_over_shots(distance, weight)  # e, (B,)
 
         # The self-activation prior: a pseudo mask of the query.
-        priors = self_activation_priors(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
+        priors = hybrid.self_activation_priors(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
-        own = query_prototypes(query_feature, prior)  # (B, 256) each
+        own = hybrid.query_prototypes(query_feature, prior)  # (B, 256) each
         query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r
 
@@ -147,8 +139,8 @@ class SymNet(WithBaseLearner):
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_loss = support_triplet(support_vector, torch.stack(features, dim=1), mask)
-            triplet = support_loss + query_triplet(query_vector, own.ambiguous, own.background)
+            support_loss = hybrid.support_triplet(support_vector, torch.stack(features, dim=1), mask)
+            triplet = support_loss + hybrid.query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
             output.evidence = likeness(query.stage[HIGH], torch.stack(seen, dim=1))
@@ -165,7 +157,7 @@ class SymNet(WithBaseLearner):
         with self.encoder_grad():
             support = self.encode_shot(episode, k, correlations.shot(objects))
         more, f4 = self._read_more(episode, k, support, objects), support.stage.pop(HIGH)
-        directions = object_directions(f4, objects)
+        directions = hybrid.object_directions(f4, objects)
         seen = None if self.training else seen_object(f4, objects.mask)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)

@@ -136,8 +136,7 @@ class Match(nn.Module):
         foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
         query = self.project(query_bchw)
         guess = similarity(query, foreground, background)
-        own = self_support(query, guess)
-        return {"guess": guess, "match": similarity(query, *with_own(foreground, own))}
+        return {"guess": guess, "match": similarity(query, *with_own(foreground, self_support(query, guess)))}
 
 
 @register("symnet_plus")
@@ -176,8 +175,7 @@ class SymNetPlus(SymNet):
         if self.match is not None:
             prototypes = self.match.prototypes(mid_features(support), label)
         if self.settings.calibration != "none":
-            own_class = episode.own_class(self.training)
-            means = shot_means(self.base_learner, support.stage[HIGH], label, own_class, objects)
+            means = shot_means(self.base_learner, support.stage[HIGH], label, episode.own_class(self.training), objects)
         return prototypes, means
 
     def _decode(

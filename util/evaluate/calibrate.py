@@ -39,7 +39,6 @@ from util.run.network import prepare_network
 from util.run.processes import join
 
 log = logging.getLogger("symnet")
-
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
 PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data/sampling.py
 

@@ -68,8 +68,7 @@ def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> d
 
 
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
-FILE = "calibration.yaml"
-SHIPPED = REPOSITORY / "config" / "calibration"
+FILE, SHIPPED = "calibration.yaml", REPOSITORY / "config" / "calibration"
 MEND = "make it again: python test.py CONFIG --calibrate"
 
 
@@ -123,8 +122,7 @@ def key_of(config: Config, weights: str) -> str:
 
 def calibration_path(config: Config, source: str) -> Path:
     """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
-    own = source in (TRAINING_FREE, UNTRAINED)
-    return (Run(config).folder("test") if own else Path(source)).with_name(FILE)
+    return (Run(config).folder("test") if source in (TRAINING_FREE, UNTRAINED) else Path(source)).with_name(FILE)
 
 
 def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:

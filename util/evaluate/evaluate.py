@@ -151,17 +151,14 @@ def run_pass(
     was_training = network.training
     network.eval()
     order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
-    one_by_one = getattr(dataset, "one_by_one", False)
-    numbers = evaluation_numbers(order, 1 if one_by_one else batch, world.rank, world.size)
+    numbers = evaluation_numbers(order, 1 if getattr(dataset, "one_by_one", False) else batch, world.rank, world.size)
     if cache is not None:
         cache.expect(dataset.sampler, numbers)
     with tqdm(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
-        items = batches(dataset, numbers, workers, world.device)
-        for these, item in zip(numbers, items, strict=True):
+        for these, item in zip(numbers, batches(dataset, numbers, workers, world.device), strict=True):
             inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():
-                seen = inputs if cache is None else cache.fill(item)
-                output = predicted_by(network, seen)
+                output = predicted_by(network, inputs if cache is None else cache.fill(item))
             if these[0] % 100 == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:

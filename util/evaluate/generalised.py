@@ -46,8 +46,7 @@ def run_generalised(job: Job, world: World) -> None:
         images, labels = zip(*((p.image, p.label) for p in batches(supports, numbers, data.workers, world.device)))
         novel = [label.masked_fill(label <= len(fold.base), 0) for label in labels]  # base objects are background
         with job.prepared.autocast():
-            named = [data.classes[way.class_id - 1] for way in sampler(0).ways]
-            states[seed] = network.fit(images, novel, named)
+            states[seed] = network.fit(images, novel, [data.classes[way.class_id - 1] for way in sampler(0).ways])
         keep = None if job.kept is None else partial(job.kept.add, seed)
         job.boards[seed] = Scoreboard(fold.classes, keep=keep, score=score)
         for key in map(sampler, range(job.episodes[seed])):

@@ -93,10 +93,9 @@ def result_folder(config: Config, name: str, replayed: bool = False, quick: bool
     if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
         weights += f"-{_digest(os.path.relpath(run.weights, config.run.folder))}"
     marks = [name, *(words.replace(" ", "-") for words in config.test.averaged(config.data.shot)), weights]
-    marks += ["replay"] if replayed else []
     if seeds not in (None, config.protocols[name].seeds) and not replayed and not quick:
         marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
-    folder = run.folder("test") / "_".join(filter(None, [*marks, "quick" * quick]))
+    folder = run.folder("test") / "_".join(filter(None, [*marks, "replay" * replayed, "quick" * quick]))
     with suppress(UserError, KeyError):  # nothing there
         settings = deciding(to_dict(own_config(config, name, config.data.shot)))
         if quick and deciding(read_result(folder / RESULT)["config"]) != settings:
@@ -161,10 +160,8 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
     images = loaded[listed_as]
     samplers, episodes, quick = _episodes(context, images, played)
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
-        mend = "leave out test.flip, test.scales, test.fuse and test.adapt"
-        raise UserError(
-            f"protocol {name}: its presence scores are calibrated for one pass of the network as trained; {mend}"
-        )
+        reason = "its presence scores are calibrated for one pass of the network as trained"
+        raise UserError(f"protocol {name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
     if (shot, view.side) not in loaded:
         of_network = replace(context, config=network_config(config))
         model, weights = load_weights(of_network, view.side or None)

@@ -114,10 +114,9 @@ def class_scores(counts: np.ndarray) -> dict[str, Any]:
 def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence[int]) -> dict[str, Any]:
     """Return the scores of records (number, class, I, U) of a run's photos, of background (0), base and novel classes.
 
-    Returns:
-        In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
-        ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
-        ``per_class``. A class without a pixel in any label or prediction is in no mean.
+    In percent: ``base`` and ``novel``, the mean IoU of these classes, ``miou``, the mean of both, ``harmonic``;
+    ``base_background`` and ``miou_background``, where the background is a base class; ``total``, the mean of all;
+    ``per_class``. A class without a pixel in any label or prediction is in no mean.
     """
     sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
     np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])

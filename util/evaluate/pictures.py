@@ -29,8 +29,8 @@ from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import iou_of
 from util.evaluate.verify import config_of
 from util.files import write_atomically
-from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, labelled, write_figure
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat
+from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, write_figure
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, labelled
 from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
 from util.run.data import trials
@@ -89,8 +89,7 @@ class KeptPredictions:
         if (seed, number) in wanted:
             each = {name: iou_of(rows.cpu().numpy()) for name, rows in records.items()}
             masks = {name: cv2.imencode(".png", p[0].byte().cpu().numpy())[1] for name, p in predictions.items()}
-            small = {name: m.half().cpu().numpy() for name, m in maps.items()}
-            self._kept[seed, number] = Kept(each, masks, small)
+            self._kept[seed, number] = Kept(each, masks, {name: m.half().cpu().numpy() for name, m in maps.items()})
         for episode in self._kept.keys() - wanted:
             del self._kept[episode]
 

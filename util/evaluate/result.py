@@ -27,12 +27,11 @@ from util.run.processes import World
 def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
     data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
-    stated = ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")
     return {
         "protocol": config.test.protocol,
         "protocol_settings": asdict(config.protocols[config.test.protocol]),
         "replayed": None,
-        **{key: getattr(data, key) for key in stated},
+        **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
         "averaged": config.test.averaged(data.shot),
         "passes": config.test.passes(data.shot),
         "dataset": data.name,

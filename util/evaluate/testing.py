@@ -82,8 +82,7 @@ def test(
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
     """Run the network once over the episodes of a seed and count them for each of some jobs."""
     first, config, names = jobs[0], jobs[0].context.config, [job.name for job in jobs]
-    scored_on = tuple(dict.fromkeys(job.scored_on for job in jobs))
-    data = trials(first.context, first.samplers[seed], first.view, scored_on)
+    data = trials(first.context, first.samplers[seed], first.view, tuple(dict.fromkeys(job.scored_on for job in jobs)))
     for job in jobs:
         keep = None if job.kept is None else partial(job.kept.add, seed)
         asked = job.protocol.absent > 0, job.calibration, config.test.metrics

@@ -156,9 +156,8 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
     for k in range(shots):
         here: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
         cached = None if episode.cached_support is None else episode.cached_support[k::shots]
-        yield replace(
-            episode, support=episode.support[here], support_label=episode.support_label[here], cached_support=cached
-        )
+        support, label = episode.support[here], episode.support_label[here]
+        yield replace(episode, support=support, support_label=label, cached_support=cached)
 
 
 class AdaptedToSupports(Steps):
@@ -201,10 +200,8 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
-    Raises:
-        UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
-            than it can.
-        Mismatch: no layer of the network can be adapted.
+    UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
+    than it can. Mismatch: no layer of the network can be adapted.
     """
     out: nn.Module = network
     test, networks = context.config.test, list[FewShotModel]()

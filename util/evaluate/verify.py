@@ -47,10 +47,8 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         note = [f"{missing} classes have no episode and are in no mean"] if missing else []
-        wrong, unchecked = (
-            ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == one)
-            for one in (DIFFERS, UNCHECKED)
-        )
+        wrong = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS)
+        unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
         verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
         verdict += f"; not the protocol's number ({', '.join(marks)})" if (marks := departures(result)) else ""
         verdict = f"verification failed ({wrong}): score the run again" if wrong else verdict

@@ -33,10 +33,8 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     for path, others in zip(files, episodes):
         if others != (expected := episodes[0]):
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, others)))
-            raise UserError(
-                f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on; "
-                "score both on the same: test.py --manifest FILE.jsonl replays one's"
-            )
+            both = f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on"
+            raise UserError(f"{both}; score both on the same: test.py --manifest FILE.jsonl replays one's")
     pairs, out = len(runs) // 2, Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
     each = {f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)} if pairs > 1 else {}
@@ -101,8 +99,7 @@ def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> t
         np.concatenate([np.pad(x, [(0, 0)] * 3 + [(0, most - x.shape[3]), (0, 0)]) for x in side])
         for side in (firsts, seconds)
     ]
-    queries = tables[0].shape[1]
-    draws = []
+    queries, draws = tables[0].shape[1], []
     for _ in range(0, DRAWS, CHUNK):
         times = random.multinomial(queries, np.full(queries, 1 / queries), size=CHUNK).astype(np.float64)
         draws.append(_miou(times, tables[1]) - _miou(times, tables[0]))

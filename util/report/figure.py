@@ -21,15 +21,7 @@ from model.episode import LabelledImages, Output
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.files import write_atomically
-from util.report.overlay import (
-    PREDICTION_COLOUR,
-    SUPPORT_COLOUR,
-    TRUTH_COLOUR,
-    Colour,
-    class_map,
-    overlay,
-    write_picture,
-)
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, labelled, write_picture
 from util.report.result_table import class_ious, class_names, title
 from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
 
@@ -197,11 +189,6 @@ def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Fi
     for photo, left, down in photos:
         figure.figimage(photo, left, top - down - PANEL_HEIGHT, origin="upper")
     return figure
-
-
-def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool = False) -> np.ndarray:
-    """Return an image with its label: one class in the colour given, the classes of several ways in their own."""
-    return class_map(image, label) if several else overlay(image, label, colour)
 
 
 class Examples:

@@ -48,6 +48,11 @@ def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return out
 
 
+def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool = False) -> np.ndarray:
+    """Return an image with its label: one class in the colour given, the classes of several ways in their own."""
+    return class_map(image, label) if several else overlay(image, label, colour)
+
+
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture (H, W, 3) uint8 as PNG or JPEG, which the suffix says; errors as ``write_atomically``."""
     quality = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

@@ -180,8 +180,7 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     for i, row in enumerate(rows):
         protocol = row.protocol.partition(" (")[0]
         if column in row.cells and protocol != NOT_STATED:
-            group = protocol, row.encoder, row.track, row.cells[column].doubts
-            groups[group].append((float(row.text(column)), i))
+            groups[protocol, row.encoder, row.track, row.cells[column].doubts].append((float(row.text(column)), i))
     return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
 
 
@@ -189,8 +188,6 @@ def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
     r, seeds = result, ", ".join(map(str, result["seeds"]))
     seeds += f", deviation over seeds {r['deviation'][output]['miou']:.2f}" if len(r["seeds"]) > 1 else ""
-    return (
-        f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}; "
-        f"{r['input']}; list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, "
-        f"{r['device']}: {path}"
-    )
+    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
+    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
+    return f"{what}; {r['input']}; {made}: {path}"

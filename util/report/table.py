@@ -52,9 +52,8 @@ def markdown(table: Table) -> str:
         right = (text.rjust(width) for text, width in zip(others, widths[1:]))
         texts.append(f"| {' | '.join([first.ljust(widths[0]), *right])} |")
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    return "\n".join(
-        [texts[0], f"|{rule}|", *texts[1:], *([""] if table.notes else []), *(f"{n}  " for n in table.notes)]
-    )
+    below = ["", *(f"{note}  " for note in table.notes)] if table.notes else []
+    return "\n".join([texts[0], f"|{rule}|", *texts[1:], *below])
 
 
 def latex(table: Table) -> str:
@@ -87,11 +86,8 @@ def comma_separated(table: Table) -> str:
     return out.getvalue().rstrip("\n")
 
 
-FORMATS = {  # by the name of --format: the ending of files, and the function that prints a table
-    "markdown": ("md", markdown),
-    "latex": ("tex", latex),
-    "csv": ("csv", comma_separated),
-}
+# By the name of --format: the ending of files, and the function that prints a table.
+FORMATS = {"markdown": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", comma_separated)}
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
