@@ -52,9 +52,6 @@ class Weights:
     otherwise: list[str] = field(default_factory=list)
 
 
-# --- the start of a training -----------------------------------------------------------------------------------------
-
-
 def network_to_train(
     run: Run, stage: str, resume: bool, base: str | Path | None = None
 ) -> tuple[FewShotModel, str, list[dict[str, Any]]]:
@@ -184,9 +181,6 @@ def encoder_licence(config: Config, network: Trainable) -> str | None:
     start, encoder = config.model.encoder, getattr(network, "encoder", None)
     own = getattr(network, "licence", None)
     return licence_of(start.weights, encoder) if start is not None and encoder is not None else own
-
-
-# --- the weights of a test or a prediction ---------------------------------------------------------------------------
 
 
 def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:

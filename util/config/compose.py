@@ -134,9 +134,6 @@ def _takes(root: Path, method: str, encoder: str | None) -> bool:
     return serves and cls.encoder_problem(EncoderSettings(value_of(tree, "model.encoder.backbone"))) is None
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
 def _words(method: str, encoder: str | None) -> str:
     """Return the words of method and encoder in a config's name."""
     return "_".join(filter(None, (None if method == MAIN_METHOD and encoder else method, encoder)))
@@ -250,9 +247,6 @@ def experiments(root: Path) -> list[Path]:
                 start, words = f"{folder.name}_split", _words(method, _default_encoder(folder, method))
                 paths |= {folder / f"{start}{n}_{words}.yaml" for n in range(value_of(tree, "data.folds") or 0)}
     return sorted(paths)
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_tree(path: Path, done: set[Path] | None = None) -> Tree:

@@ -106,9 +106,6 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
     return stage.epoch_length or len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
-# --- lists -----------------------------------------------------------------------------------------------------------
-
-
 def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
     """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
 
@@ -155,9 +152,6 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     if images.rare:
         log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.rare))
     return images
-
-
-# --- episodes by number ----------------------------------------------------------------------------------------------
 
 
 def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:

@@ -76,9 +76,6 @@ def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if on_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
 
 
-# --- precision -------------------------------------------------------------------------------------------------------
-
-
 @cache
 def fast_bf16(device: torch.device) -> bool:
     """Return whether a device computes bf16 faster than float32: compute capability 8, AMX, AMD with AVX-512 BF16."""

@@ -47,9 +47,6 @@ def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -
             group.update(settings)
 
 
-# --- steps and learning rates ----------------------------------------------------------------------------------------
-
-
 @dataclass
 class StepSchedule:
     """The number of optimiser steps of a stage; a checkpoint can only continue under the same one."""
@@ -104,9 +101,6 @@ def set_learning_rates(
         for group in optimizer.param_groups:
             group["lr"] = settings[name].lr * group["factor"] * lr_factor(settings[name], step, steps)
     return {f"{name}/{group['name']}": group["lr"] for name, o in optimizers.items() for group in o.param_groups}
-
-
-# --- moving average of the weights -----------------------------------------------------------------------------------
 
 
 WARM_UP = 10  # the decay is at most (1 + step) / (WARM_UP + step), so that early weights are soon forgotten
