@@ -15,6 +15,7 @@ data set, in the order of the file; a variant is last.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -277,11 +278,7 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
 
 
 def _composed(parts: Parts, done: set[Path]) -> Tree:
-    tree: Tree = {}
-    for path in parts.files():
-        tree = merge(tree, read_tree(path, done))
-    for entry in parts.entries():
-        tree = merge(tree, entry)
+    tree = reduce(merge, [*(read_tree(path, done) for path in parts.files()), *parts.entries()])
     if parts.variant is not None:
         tree = merge(tree, read_tree(parts.files()[2].with_stem(f"{parts.method}_{parts.variant}"), done))
     if parts.encoder is None and parts.net is not None:

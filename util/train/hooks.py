@@ -28,6 +28,7 @@ from util.run.processes import World
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
 log = logging.getLogger("symnet")
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -214,9 +215,6 @@ def resume(training: Training, allow_changes: bool) -> None:
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
-
-
-HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 
 class Interrupted(Exception):
