@@ -48,13 +48,10 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
         index = load_index(data, "test", world.is_main)
         held_out = lists.whole_list(index, fold) if whole else lists.base_validation_list(index, fold.base, data)
     size, seed = context.config.stage_size(stage), context.config.run.seed
-    return StageData(
-        images,
-        LabelledDataset(images, fold, size, seed, stage.augment),
-        None if held_out is None else LabelledDataset(held_out, fold, size, seed, None),
-        0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
-        data.classes,
-    )
+    training = LabelledDataset(images, fold, size, seed, stage.augment)
+    examples = None if held_out is None else LabelledDataset(held_out, fold, size, seed, None)
+    count = 0 if held_out is None else min(stage.validate_episodes, len(held_out.queries))
+    return StageData(images, training, examples, count, data.classes)
 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
@@ -75,13 +72,9 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
         else:
             index = load_index(config.data, "validation", world.is_main)
             novel = _logged(config.data.classes, lists.test_list(index, held_out.fold, config.data), world.is_main)
-    return StageData(
-        images,
-        training_episodes(context, images),
-        None if novel is None else validation_episodes(held_out, novel),
-        0 if novel is None else stage.validate_episodes,
-        config.data.classes,
-    )
+    training = training_episodes(context, images)
+    examples = None if novel is None else validation_episodes(held_out, novel)
+    return StageData(images, training, examples, 0 if novel is None else stage.validate_episodes, config.data.classes)
 
 
 def validation_context(context: RunContext) -> RunContext:

@@ -50,8 +50,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     unknown, missing or of no use to this torch.
     """
     if name == "auto":
-        problem = gpu_problem(local_rank)
-        if problem:
+        if problem := gpu_problem(local_rank):
             log.warning("run.device = auto takes the CPU: %s", problem)
         name = CUDA if torch.cuda.is_available() and not problem else "cpu"
     try:
