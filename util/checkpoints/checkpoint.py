@@ -152,9 +152,6 @@ def _stored(path: Path) -> Any:
             kinds[found[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
 
 
-# --- what a file says ------------------------------------------------------------------------------------------------
-
-
 def is_own(content: dict[str, Any]) -> bool:
     """Return whether a checkpoint says that it is of this project."""
     return content.get("format") == FORMAT
@@ -229,9 +226,6 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
             raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
 
 
-# --- into a network --------------------------------------------------------------------------------------------------
-
-
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
 
@@ -267,9 +261,6 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
         return f"it was trained with {shots} shot(s), this network takes {expected}: {mend}; {also}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
     return f"it holds {holds}, expected {needs}; check {keys}"
-
-
-# --- the disk --------------------------------------------------------------------------------------------------------
 
 
 def free_bytes(config: Config) -> int:

@@ -57,11 +57,9 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         gated = any(word in str(error).lower() for word in ("gated", "401", "403"))
-        hint = "accept its licence on its page and log in there first, or " if gated else ""
-        raise Mismatch(
-            f"model.encoder.weights = {source}: could not download {name} ({reason}); {hint}bring the file to this "
-            "machine and set model.encoder.weights to its path, or to null for random values"
-        ) from None
+        mend = "accept its licence on its page and log in there first, or " if gated else ""
+        mend += "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        raise Mismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {mend}") from None
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:

@@ -11,20 +11,9 @@ from model.encoders.registry import downloadable
 from model.mismatch import Mismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
+from util.checkpoints import run as runs
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
-from util.checkpoints.run import (
-    ALLOW,
-    BEST,
-    FOREIGN,
-    NO_CHECKPOINT,
-    OWN,
-    TRAINING_FREE,
-    Run,
-    StageFolder,
-    changed_entries,
-    changed_settings,
-    in_words,
-)
+from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, changed_entries, in_words
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
@@ -40,19 +29,14 @@ class Weights:
     """A record of the weights in a network: where they came from and how they were trained."""
 
     source: str  # the path of a checkpoint, or ``training-free`` or ``untrained``
-    # the data settings of the training, its ``model`` section and precision, None if not known
-    trained_with: dict[str, Any] | None
+    trained_with: dict[str, Any] | None  # data settings, ``model`` section and precision of the training, if known
     digest: str  # of all named tensors
     parameters: tuple[int, int]  # the number of the network's, and of those that its last training stage learnt
     note: str  # a line for the log, such as the tensors of the encoder that stayed random
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
     training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
-    # the settings of the config that the training did not have, see ``Run.otherwise``
-    otherwise: list[str] = field(default_factory=list)
-
-
-# --- the start of a training -----------------------------------------------------------------------------------------
+    otherwise: list[str] = field(default_factory=list)  # what the training had otherwise, see ``Run.otherwise``
 
 
 def network_to_train(
@@ -113,7 +97,7 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     mend = f"undo the change, train it again with --overwrite, or {last}"
-    mend += "" if finished else f"; if its steps are the same, {ALLOW} continues it"
+    mend += "" if finished else f"; if its steps are the same, {runs.ALLOW} continues it"
     return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
 
 
@@ -186,9 +170,6 @@ def encoder_licence(config: Config, network: Trainable) -> str | None:
     return licence_of(start.weights, encoder) if start is not None and encoder is not None else own
 
 
-# --- the weights of a test or a prediction ---------------------------------------------------------------------------
-
-
 def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
     """Return the network of ``test.checkpoint`` for images of ``side`` (default ``data.size``), and its record.
 
@@ -196,7 +177,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     """
     config, run, start = context.config, Run(context.config), context.config.model.encoder
     source = run.weights
-    if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, NO_CHECKPOINT):
+    if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, runs.NO_CHECKPOINT):
         raise UserError(f"{config.test.checkpoint}: this model learns nothing and loads no checkpoint; leave it out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         mend = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
@@ -213,7 +194,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         load_base_learner(context, network, source, content)
     else:
         load_checkpoint(context, network, "meta", source, content)
-        changed = changed_settings(trained["model"], to_dict(config)["model"]) if trained else []
+        changed = runs.changed_settings(trained["model"], to_dict(config)["model"]) if trained else []
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     known = None
     if trained:
@@ -234,11 +215,11 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
 
 def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
-    out = in_words(run.otherwise(content)) if run.mark != FOREIGN else []
+    out = in_words(run.otherwise(content)) if run.mark != runs.FOREIGN else []
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step, steps = training[-1]["step"], training[-1]["steps"]
-        if step != steps or run.mark != FOREIGN:
+        if step != steps or run.mark != runs.FOREIGN:
             out.append(f"not finished (step {step} of {steps})")
     return out
 

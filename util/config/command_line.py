@@ -14,7 +14,6 @@ from util.config.tree import OVERRIDE, Leaf, flow
 from util.errors import UserError, one_line
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
-COLUMN = 56  # of the comments in printed configs
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -74,7 +73,7 @@ def _lines(section: dict[str, Any], tree: Any, origin: str, prefix: str) -> Iter
             yield from _lines(value, leaf, origin, f"{prefix}{key}.")
         else:
             line = f"{indent}{flow(key)}: {flow(value)}"
-            yield f"{line:<{COLUMN}}  # {one_line(_source(leaf, f'{prefix}{key}', origin, value))}"
+            yield f"{line:<56}  # {one_line(_source(leaf, f'{prefix}{key}', origin, value))}"
 
 
 def _source(leaf: Any, key: str, origin: str, value: Any) -> str:

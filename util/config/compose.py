@@ -15,6 +15,7 @@ data set, in the order of the file; a variant is last.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,6 @@ def _takes(root: Path, method: str, encoder: str | None) -> bool:
     return serves and cls.encoder_problem(EncoderSettings(value_of(tree, "model.encoder.backbone"))) is None
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
 def _words(method: str, encoder: str | None) -> str:
     """Return the words of method and encoder in a config's name."""
     return "_".join(filter(None, (None if method == MAIN_METHOD and encoder else method, encoder)))
@@ -252,9 +250,6 @@ def experiments(root: Path) -> list[Path]:
     return sorted(paths)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
 def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
     """Return the merged content of a config: of a file with its bases, or of the parts that its name composes.
 
@@ -283,11 +278,7 @@ def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
 
 
 def _composed(parts: Parts, done: set[Path]) -> Tree:
-    tree: Tree = {}
-    for path in parts.files():
-        tree = merge(tree, read_tree(path, done))
-    for entry in parts.entries():
-        tree = merge(tree, entry)
+    tree = reduce(merge, [*(read_tree(path, done) for path in parts.files()), *parts.entries()])
     if parts.variant is not None:
         tree = merge(tree, read_tree(parts.files()[2].with_stem(f"{parts.method}_{parts.variant}"), done))
     if parts.encoder is None and parts.net is not None:

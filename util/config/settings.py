@@ -63,8 +63,7 @@ class DataSettings:
     # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = "contiguous"
     fold_classes: list[list[str]] | None = None
-    # Photos of each class; folds are then made of the classes with more photos than shots
-    class_photos: list[int] | None = bounded(None, 0)
+    class_photos: list[int] | None = bounded(None, 0)  # folds are then of the classes with more photos than shots
     fold: int = bounded(0, 0)
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     # A list file of this fold in place of the list made from the masks: two columns (image, mask) or (image, class)

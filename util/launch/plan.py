@@ -124,9 +124,6 @@ def _length(task: Task) -> int:
     return (published(data, "train") if stage.images != "all" else 0) or listed
 
 
-# --- a pass ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Case:
     """A pass of a network or its base stage over a batch: a training step without the optimiser, or an evaluation."""

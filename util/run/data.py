@@ -13,16 +13,9 @@ from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, Prot
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
+from util.data.lists import image_list as lists
 from util.data.lists.files import project_path
-from util.data.lists.image_list import (
-    ImageList,
-    base_validation_list,
-    check_shots,
-    test_list,
-    train_list,
-    whole_list,
-    whole_test_list,
-)
+from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, run_of
 from util.errors import UserError
@@ -53,15 +46,12 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
     with world.main_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
-        held_out = whole_list(index, fold) if whole else base_validation_list(index, fold.base, data)
+        held_out = lists.whole_list(index, fold) if whole else lists.base_validation_list(index, fold.base, data)
     size, seed = context.config.stage_size(stage), context.config.run.seed
-    return StageData(
-        images,
-        LabelledDataset(images, fold, size, seed, stage.augment),
-        None if held_out is None else LabelledDataset(held_out, fold, size, seed, None),
-        0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
-        data.classes,
-    )
+    training = LabelledDataset(images, fold, size, seed, stage.augment)
+    examples = None if held_out is None else LabelledDataset(held_out, fold, size, seed, None)
+    count = 0 if held_out is None else min(stage.validate_episodes, len(held_out.queries))
+    return StageData(images, training, examples, count, data.classes)
 
 
 def meta_stage_data(context: RunContext, world: World) -> StageData:
@@ -76,19 +66,15 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
         images = images_for_training(context, world.is_main)
         if config.data.validation_list is None and stage.validate_on == HELD_OUT:
             index = load_index(config.data, "test", world.is_main)
-            novel = base_validation_list(index, images.classes, config.data, config.data.shot)
+            novel = lists.base_validation_list(index, images.classes, config.data, config.data.shot)
         elif config.data.validation_list is None:
             novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol].list_file)
         else:
             index = load_index(config.data, "validation", world.is_main)
-            novel = _logged(config.data.classes, test_list(index, held_out.fold, config.data), world.is_main)
-    return StageData(
-        images,
-        training_episodes(context, images),
-        None if novel is None else validation_episodes(held_out, novel),
-        0 if novel is None else stage.validate_episodes,
-        config.data.classes,
-    )
+            novel = _logged(config.data.classes, lists.test_list(index, held_out.fold, config.data), world.is_main)
+    training = training_episodes(context, images)
+    examples = None if novel is None else validation_episodes(held_out, novel)
+    return StageData(images, training, examples, 0 if novel is None else stage.validate_episodes, config.data.classes)
 
 
 def validation_context(context: RunContext) -> RunContext:
@@ -106,9 +92,6 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
     return stage.epoch_length or len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
-# --- lists -----------------------------------------------------------------------------------------------------------
-
-
 def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
     """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
 
@@ -117,8 +100,8 @@ def images_for_training(context: RunContext, progress: bool = True, stage: Stage
     data, stage = context.config.data, stage or context.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, progress)
     if stage.images == "all":
-        return whole_list(index, context.fold)
-    return _logged(data.classes, train_list(index, context.fold, data, stage.list_file), progress)
+        return lists.whole_list(index, context.fold)
+    return _logged(data.classes, lists.train_list(index, context.fold, data, stage.list_file), progress)
 
 
 def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
@@ -131,14 +114,14 @@ def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolS
     """Return the test list of a protocol; ``replayed``: without its published list."""
     if protocol.generalised:
         data = context.config.data
-        return whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
+        return lists.whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
     return images_for_test(context, progress, None if replayed else protocol.list_file)
 
 
 def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:
     """Return the fold's test list, or the published list of that name."""
     data = context.config.data
-    images = test_list(load_index(data, "test", progress), context.fold, data, published)
+    images = lists.test_list(load_index(data, "test", progress), context.fold, data, published)
     training = None if data.train_list is None or data.mask_form == BINARY else Path(data.root) / data.train_list
     if progress and training is not None and training.is_file():
         names, trained = images.index.names, set(read_names(training))
@@ -155,9 +138,6 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     if images.rare:
         log.info("left out, with too few images: %s", ", ".join(classes[c - 1] for c in images.rare))
     return images
-
-
-# --- episodes by number ----------------------------------------------------------------------------------------------
 
 
 def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
@@ -217,7 +197,7 @@ def _sampler(
     context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
 ) -> EpisodeSampler:
     data, with_replacement = context.config.data, rule.supports == "with_replacement"
-    check_shots(images, data, with_replacement)
+    lists.check_shots(images, data, with_replacement)
     return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement, rule.supports == "first")
 
 

@@ -50,8 +50,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     unknown, missing or of no use to this torch.
     """
     if name == "auto":
-        problem = gpu_problem(local_rank)
-        if problem:
+        if problem := gpu_problem(local_rank):
             log.warning("run.device = auto takes the CPU: %s", problem)
         name = CUDA if torch.cuda.is_available() and not problem else "cpu"
     try:
@@ -74,9 +73,6 @@ def describe(device: torch.device) -> str:
     """Return the name of a device for logs and results: the GPU's, or cpu with its number of threads."""
     on_gpu = device.type == CUDA
     return torch.cuda.get_device_name(device) if on_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
-
-
-# --- precision -------------------------------------------------------------------------------------------------------
 
 
 @cache

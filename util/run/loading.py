@@ -38,8 +38,7 @@ def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes:
 def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:
     """Yield the batch of each list of numbers, in order, on ``device``.
 
-    Raises:
-        UserError: a loader process could not read a file, or was killed.
+    UserError: a loader process could not read a file, or was killed.
     """
     loader = DataLoader(
         dataset,

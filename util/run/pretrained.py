@@ -28,9 +28,8 @@ def brought(model: type[FewShotModel], settings: Any) -> list[Any]:
 def loaded(kind: str, weights: str) -> Any:
     """Return a network, in float32, or a tokenizer of a class of ``transformers``, from a folder or from the hub.
 
-    Raises:
-        Mismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which would
-            start from random values.
+    Mismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which would start
+    from random values.
     """
     if torch.get_default_device().type == "meta":
         raise NotImplementedError("a network that comes whole has values")
@@ -57,10 +56,9 @@ def loaded(kind: str, weights: str) -> Any:
             why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
         raise Mismatch(f"model.weights = {weights}: {why}") from None
     if lacking := sorted({*found["missing_keys"], *(str(key) for key, *_ in found["mismatched_keys"])}):
-        raise Mismatch(
-            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be "
-            "random; take a file of this network, or another release of transformers: pip install -U transformers"
-        )
+        lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
+        mend = "take a file of this network, or another release of transformers: pip install -U transformers"
+        raise Mismatch(f"model.weights = {weights}: {lacks}; {mend}")
     return network
 
 

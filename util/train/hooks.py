@@ -28,6 +28,7 @@ from util.run.processes import World
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
 log = logging.getLogger("symnet")
+HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -72,9 +73,6 @@ class Training:
         return torch.amp.GradScaler(self.prepared.device.type, enabled=self.prepared.precision == "fp16")
 
 
-# --- losses ----------------------------------------------------------------------------------------------------------
-
-
 def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
     """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves.
 
@@ -102,9 +100,6 @@ def check_finite(finite: bool, step: int, what: str) -> None:
     if not finite:
         mend = f"lower the learning rate, then continue from the last checkpoint by train.sh --resume {ALLOW}"
         raise UserError(f"step {step}: {what} is not finite; {mend}")
-
-
-# --- epochs ----------------------------------------------------------------------------------------------------------
 
 
 def end_epoch(training: Training, validate: Validate | None) -> None:
@@ -174,9 +169,6 @@ def write_metrics(training: Training, finished: bool) -> None:
     training.folder.write_json(METRICS, content)
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-
-
 def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
 
@@ -223,11 +215,6 @@ def resume(training: Training, allow_changes: bool) -> None:
     training.progress = Progress(**content["progress"])
     training.folder.resumed_at = training.progress.step + 1
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
-
-
-# --- Ctrl-C, SIGTERM and SIGUSR1 -------------------------------------------------------------------------------------
-
-HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that closes; Windows has none
 
 
 class Interrupted(Exception):

@@ -30,8 +30,7 @@ class RecordFile:
 
     def __init__(self, folder: Path, gib: float):
         self.folder, self.limit = folder, gib * GIB
-        self.slots: dict[str, int] = {}
-        self.record_bytes, self.full = 0, gib == 0
+        self.slots, self.record_bytes, self.full = dict[str, int](), 0, gib == 0
         self._file: Any = None
 
     def get(self, key: str) -> np.ndarray | None:
@@ -43,8 +42,7 @@ class RecordFile:
 
     def put(self, key: str, record: np.ndarray) -> None:
         """Keep a record, unless the file or the disk is full."""
-        self.record_bytes = len(record)
-        start = len(self.slots) * len(record)
+        self.record_bytes, start = len(record), len(self.slots) * len(record)
         self.full = self.full or start + len(record) > self.limit
         if self.full:
             return

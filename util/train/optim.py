@@ -14,6 +14,8 @@ from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings, StageSettings
 from util.errors import UserError
 
+WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
+
 
 def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSettings]) -> dict[str, Optimizer]:
     """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
@@ -30,8 +32,7 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
         if own.kind == "sgd":
             out[name] = torch.optim.SGD(tensors, own.lr, own.momentum, 0, own.weight_decay, own.nesterov)
         else:
-            betas = own.betas[0], own.betas[1]
-            out[name] = torch.optim.AdamW(tensors, own.lr, betas, weight_decay=own.weight_decay)
+            out[name] = torch.optim.AdamW(tensors, own.lr, (own.betas[0], own.betas[1]), weight_decay=own.weight_decay)
     return out
 
 
@@ -45,9 +46,6 @@ def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -
         optimizer.load_state_dict(states[name])
         for group, settings in zip(optimizer.param_groups, configured, strict=True):
             group.update(settings)
-
-
-# --- steps and learning rates ----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -104,12 +102,6 @@ def set_learning_rates(
         for group in optimizer.param_groups:
             group["lr"] = settings[name].lr * group["factor"] * lr_factor(settings[name], step, steps)
     return {f"{name}/{group['name']}": group["lr"] for name, o in optimizers.items() for group in o.param_groups}
-
-
-# --- moving average of the weights -----------------------------------------------------------------------------------
-
-
-WARM_UP = 10  # the decay is at most (1 + step) / (WARM_UP + step), so that early weights are soon forgotten
 
 
 class EMA:

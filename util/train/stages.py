@@ -53,9 +53,8 @@ def train_stage(
     with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
-        run, is_base, key = Run(config), name == "base", f"{name}_stage"
-        if resume:
-            run = run.as_trained(name)
+        is_base, key = name == "base", f"{name}_stage"
+        run = Run(config).as_trained(name) if resume else Run(config)
         config, context, folder = run.config, run.context, run.folder(name)
         stage = config.base_stage if is_base else config.meta_stage
         if stage is None:

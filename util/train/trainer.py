@@ -59,8 +59,7 @@ def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tens
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     for i, batch in enumerate(parts):
-        is_last = i == len(parts) - 1  # processes sum their gradients in the last part alone
-        alone = isinstance(learner, DistributedDataParallel) and not is_last
+        alone = isinstance(learner, DistributedDataParallel) and i < len(parts) - 1  # the last sums over processes
         with learner.no_sync() if alone else nullcontext():
             with training.prepared.autocast():
                 losses = learner(batch).losses
