@@ -118,8 +118,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     data = replace(data, mask_form="indices" if plan.suffix else "binary")
     data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
     index = load_index(data, "train")
-    absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
-    if absent:
+    if absent := [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]:
         mend = "mark it" if options.classes is None else f"take it out of {options.classes}"
         raise UserError(f"class '{absent[0]}' occurs in no image; {mend}")
     if data.fold_rule == LISTS:
