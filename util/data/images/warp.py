@@ -49,7 +49,8 @@ class Warp:
 
 def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
     """Sample scale, rotation, flip and blur for an image; always takes the same count of numbers from ``random``."""
-    scale, angle = random.uniform(*augment.scale), random.uniform(-augment.rotate, augment.rotate)
+    smallest, largest = augment.scale
+    scale, angle = random.uniform(smallest, largest), random.uniform(-augment.rotate, augment.rotate)
     chances = augment.rotate_probability, augment.blur_probability, augment.flip_probability
     rotates, blurs, flips = (random.random(3) < chances).tolist()
     new_height, new_width = max(round(height * scale), 1), max(round(width * scale), 1)
