@@ -7,12 +7,7 @@ from util.prepare.make import recipes
 
 COMMANDS = {
     **{recipe.name: recipe for recipe in recipes()},
-    "lists": lists,
-    "embeddings": embeddings,
-    "weights": weights,
-    "mini": mini,
-    "custom": custom,
-    "check": check,
+    **{"lists": lists, "embeddings": embeddings, "weights": weights, "mini": mini, "custom": custom, "check": check},
 }
 
 

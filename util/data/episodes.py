@@ -171,8 +171,7 @@ def collate(items: Sequence[Sample]) -> Sample:
 
 def _joined(parts: Sequence[Any]) -> Any:
     """Return a field of a batch from those of its items."""
-    first = parts[0]
-    if first is None:
+    if (first := parts[0]) is None:
         return None
     if isinstance(first, dict):  # scored labels
         return {key: [label for part in parts for label in part[key]] for key in first}

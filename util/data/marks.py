@@ -46,6 +46,5 @@ def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> 
         return out
     depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     rows, columns = np.nonzero(depth > 0.5 * depth.max())
-    chosen = random.choice(len(rows), DRAWN)
-    points = sorted((float(columns[i]), float(rows[i])) for i in chosen)
+    points = sorted((float(columns[i]), float(rows[i])) for i in random.choice(len(rows), DRAWN))
     return point_label(points, inside.shape, kind == SCRIBBLE)

@@ -121,10 +121,9 @@ class EpisodeSampler:
 
     def _supports(self, query: int, class_id: int, random: np.random.Generator) -> tuple[int, ...]:
         rows = self.images.candidates[class_id]
-        rows = (
-            rows[: self.shots] if self.first else random.choice(rows[rows != query], self.shots, self.with_replacement)
-        )
-        return tuple(rows.tolist())
+        if not self.first:
+            rows = random.choice(rows[rows != query], self.shots, self.with_replacement)
+        return tuple(rows[: self.shots].tolist())
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
         images = self.images

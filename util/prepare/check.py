@@ -94,8 +94,7 @@ def run(options: argparse.Namespace) -> int:
         except UserError as error:
             if not options.all:
                 raise
-            broken = Finding(f"config {path}", False, str(error), "correct that line")
-            reports.append((path.parent.name, "", [broken]))
+            reports.append((path.parent.name, "", [Finding(f"config {path}", False, str(error), "correct that line")]))
     print_reports(reports)
     ready = [all(finding.fine for finding in findings) for *_, findings in reports]
     return 0 if (any if options.all else all)(ready) else EXIT_USER_ERROR
@@ -174,9 +173,8 @@ class Needs:
         start, backbone = config.model.encoder, config.model.backbone() or ""
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
-            mend = "name a file in model.encoder.weights, or NET=lite0"
-            if start.weights not in SOURCES:
-                mend = mend_of_missing(Path(start.weights), backbone)
+            advice = "name a file in model.encoder.weights, or NET=lite0"
+            mend = advice if start.weights in SOURCES else mend_of_missing(Path(start.weights), backbone)
             out.append(self.check(what, _weights(config, start.weights), mend))
         if start is None and backbone:
             what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"

@@ -45,8 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     marked.add_argument("--masks", type=Path, metavar="DIR", help="folder of masks, or of a folder for each class")
     what = "file or folder of COCO, labelme, Label Studio, YOLO, or of results of predict.py"
     marked.add_argument("--annotations", metavar="PATH", help=what)
-    text = "255 is the object in masks of 0 and 255"
-    parser.add_argument("--white-is-object", action="store_true", help=text)
+    parser.add_argument("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
     parser.add_argument("--classes", type=Path, metavar="names.txt", help="class names, one per line")
     parser.add_argument("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
     novel = "novel classes of a fold: cat,dog; repeat"
@@ -118,8 +117,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     data = replace(data, mask_form="indices" if plan.suffix else "binary")
     data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
     index = load_index(data, "train")
-    absent = [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]
-    if absent:
+    if absent := [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]:
         mend = "mark it" if options.classes is None else f"take it out of {options.classes}"
         raise UserError(f"class '{absent[0]}' occurs in no image; {mend}")
     if data.fold_rule == LISTS:
@@ -127,12 +125,11 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
     else:
         number = options.folds or len(options.fold) or min(4, len(data.classes))
-        fold_classes = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
+        novel = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
         lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
         for part, rows in split(index, options.test_share).items():
             write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
-        data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt")
-        data = replace(data, folds=number, fold_classes=fold_classes)
+        data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt", folds=number, fold_classes=novel)
     if wrong := problem(data):
         raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}

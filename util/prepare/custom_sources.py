@@ -95,8 +95,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     photos = {(p.parent, name_key(p.stem)): p for p in PhotoFiles(options.images).paths if p not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
     for mask, name in masks.items():
-        inside = (options.images / name, options.images, folders[name][0])
-        places = ((folder, name_key(mask.stem)) for folder in inside)
+        places = ((at, name_key(mask.stem)) for at in (options.images / name, options.images, folders[name][0]))
         if (photo := next((photos[place] for place in places if place in photos), None)) is None:
             continue
         used |= {mask, photo}

@@ -22,18 +22,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--vectors", type=Path, metavar="FILE", help="word2vec, GloVe or fastText; also as .gz")
-    source.add_argument(
-        "--download", metavar="NAME", help="vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
-    )
+    text = "vectors that gensim downloads, such as word2vec-google-news-300 (1.7 GB)"
+    source.add_argument("--download", metavar="NAME", help=text)
     source.add_argument("--import", type=Path, metavar="FILE", dest="published", help="a .pkl or .npz of finished rows")
     parser.add_argument("--name", default="word2vec", help="value of data.text for the result (default word2vec)")
     parser.add_argument("--out", type=Path, help="folder to write into (default data.text_dir, initmodel)")
-    parser.add_argument(
-        "--missing",
-        choices=("refuse", NAMES),
-        default="refuse",
-        help="if the file lacks a name: stop, or make a row from the name alone (without meaning)",
-    )
+    text = "if the file lacks a name: stop, or make a row from the name alone (without meaning)"
+    parser.add_argument("--missing", choices=("refuse", NAMES), default="refuse", help=text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -116,9 +116,8 @@ def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
     """Return whether a list is as it was written, and the files of each of its lines exist."""
     path = out / plan.lists / f"{part}.txt"
     content = path.read_bytes() if path.exists() else b""
-    if hashlib.sha256(content).hexdigest() != digest:
-        return False
-    return all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line))
+    same = hashlib.sha256(content).hexdigest() == digest
+    return same and all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line))
 
 
 def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:

@@ -50,8 +50,7 @@ class Warp:
 def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
     """Sample scale, rotation, flip and blur for an image; always takes the same count of numbers from ``random``."""
     smallest, largest = augment.scale
-    scale = random.uniform(smallest, largest)
-    angle = random.uniform(-augment.rotate, augment.rotate)
+    scale, angle = random.uniform(smallest, largest), random.uniform(-augment.rotate, augment.rotate)
     chances = augment.rotate_probability, augment.blur_probability, augment.flip_probability
     rotates, blurs, flips = (random.random(3) < chances).tolist()
     new_height, new_width = max(round(height * scale), 1), max(round(width * scale), 1)

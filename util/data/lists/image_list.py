@@ -60,10 +60,8 @@ class ImageList:
     @cached_property
     def files_digest(self) -> str:
         """Hexadecimal SHA-256 of the names and sizes in bytes of the list's photos and masks, wherever they lie."""
-        out = hashlib.sha256()
-        for row in self.queries:
-            out.update(f"{self.index.names[row]} {self.index.content(row)}\n".encode())
-        return out.hexdigest()
+        text = "".join(f"{self.index.names[row]} {self.index.content(row)}\n" for row in self.queries)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:

@@ -179,8 +179,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
     made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows))
     cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    found = _read_cache(cache, made_from)
-    if found is None:
+    if (found := _read_cache(cache, made_from)) is None:
         count = partial(measure, classes=VALUE if binary else len(data.classes))
         pairs = list(zip(images, masks, strict=True))
         counted = list(parallel_map(count, pairs, f"index {data.name} {part}", progress=progress))
@@ -218,16 +217,14 @@ def list_of(data: DataSettings, part: str) -> str:
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``count_classes`` of a photo's mask, and its height and width; UserError if the photo's are others."""
-    image, mask_path = pair
-    mask = read_mask_of(image, mask_path)
-    return count_classes(mask, mask_path, classes), np.array(mask.shape, np.int64)
+    mask = read_mask_of(*pair)
+    return count_classes(mask, pair[1], classes), np.array(mask.shape, np.int64)
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
     """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8; UserError for an id above, but 255."""
     counts = np.bincount(mask.ravel(), minlength=256)
-    wrong = [v for v in np.flatnonzero(counts) if classes < v != IGNORE]
-    if wrong:
+    if wrong := [v for v in np.flatnonzero(counts) if classes < v != IGNORE]:
         allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey?)"
         raise UserError(f"{mask_path}: class id {wrong[0]} is out of range; {allowed}")
     return counts[: classes + 1].astype(np.int64)

@@ -47,8 +47,6 @@ def find(options: argparse.Namespace) -> Plan:
     same = valid == [*known]
     note = "OK" if same else f"differ, {len(others)} are not in it: {', '.join(others[:5])}"
     names = known if same else own
-    lists = {
-        "classes": [names.get(number, f"lvis_{number}") for number in valid],
-        "class_photos": [len(found[number]) for number in valid],
-    }
+    classes = [names.get(number, f"lvis_{number}") for number in valid]
+    lists = {"classes": classes, "class_photos": [len(found[number]) for number in valid]}
     return plan_of(options, jobs, [source], lists, RULE, 920, notes=[f"ids of the classes, lists/{CLASSES}: {note}"])

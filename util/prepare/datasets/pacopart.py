@@ -30,8 +30,7 @@ def find(options: argparse.Namespace) -> Plan:
             entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
             photos.append(len(entries))
             for key, name in entries.items():
-                parts = [part for part in val["img2anno"][key] if part["category_id"] == number]
-                if not parts:
+                if not (parts := [part for part in val["img2anno"][key] if part["category_id"] == number]):
                     continue
                 photo = recipe.coco_photo(options.root, name)
                 chosen = recipe.drawn(sorted({part["obj_ann_id"] for part in parts}), class_id, photo.stem)

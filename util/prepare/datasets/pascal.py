@@ -100,8 +100,7 @@ def find_sbd(folder: Path) -> Source:
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
     official = (root / "cls").is_dir()
     masks, suffix = (root / "cls", ".mat") if official else (_first([folder / MASKS[1], folder]), ".png")
-    names = [path.stem for path in masks.glob(f"*{suffix}")]
-    if not names:
+    if not (names := [path.stem for path in masks.glob(f"*{suffix}")]):
         raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
     train, val = (_first([masks / f"{part}.txt", masks.parent / f"{part}.txt"]) for part in ("train", "val"))
     sets: dict[str, Sequence[str]] = {"trainaug": names}

@@ -44,8 +44,7 @@ def find(options: argparse.Namespace) -> Plan:
             jobs.append(Job(photo, made_from, f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
     lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
     episodes = [min(2500, sum(map(len, group.values()))) for group in groups]  # at most the photos of its lists
-    known = [f"{row['object']}+{row['part']}" for row in listed(CLASSES)]
-    others = sorted({*classes} ^ {*known})
+    others = sorted({*classes} ^ {f"{row['object']}+{row['part']}" for row in listed(CLASSES)})
     note = f"classes, lists/{CLASSES}: " + (f"differ: {', '.join(others[:5])}" if others else "OK")
     notes = [note, f"episodes by fold: {episodes}, published [2500, 959, 2500, 2500]"]
     return plan_of(options, jobs, [source], lists, {**RULE, "episodes": episodes}, 56, drawn_part, notes)

@@ -34,8 +34,7 @@ def find(options: argparse.Namespace) -> Plan:
             raise UserError(f"{images / name}: has no photo {SUPPORT} with its mask, or no other; unpack it again")
         for stem in stems:
             photo, mask = photo_of.get(stem, images / name / f"{stem}.jpg"), masks / name / f"{stem}.png"
-            of_photo = f"{name}/{photo.name}"
-            jobs.append(Job(photo, mask_of.get(stem, mask), f"{name}/{stem}", class_id, of_photo))
+            jobs.append(Job(photo, mask_of.get(stem, mask), f"{name}/{stem}", class_id, f"{name}/{photo.name}"))
     return plan_of(options, jobs, (), {"classes": classes}, RULE, 40, any_grey)
 
 

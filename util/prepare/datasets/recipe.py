@@ -132,9 +132,6 @@ def compare_count(title: str, count: int, expected: int | None) -> str:
     return f"{title}: {count}{agrees}"
 
 
-# --- readers of masks ------------------------------------------------------------------------------------------------
-
-
 def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
     """Yield a PNG of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     measure((job.photo, job.source), classes)
@@ -198,9 +195,6 @@ def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
         mask, part = np.ascontiguousarray(mask[top:bottom, left:right]), image[top:bottom, left:right]
     if mask.any():
         yield Piece(job.line, mask, part)
-
-
-# --- data sets whose annotations name their classes ------------------------------------------------------------------
 
 
 @contextmanager
