@@ -79,8 +79,7 @@ def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
 
 def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
-    model = segmenter.model
-    photos: list[SupportPhoto] = []
+    model, photos = segmenter.model, list[SupportPhoto]()
     for number, known in enumerate(segmenter.own):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)

@@ -39,11 +39,9 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions and of the page."""
-    out = Parser(
-        prog="predict.py",
-        description="Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
-        "how to export the network, 'predict.py publish --help' how to publish it.",
-    )
+    about = "Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
+    about += "how to export the network, 'predict.py publish --help' how to publish it."
+    out = Parser(prog="predict.py", description=about)
     add_model_and_supports(out)
     add = out.add_argument
     add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
@@ -57,22 +55,16 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
     add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
     share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
-    add(
-        "--min-score",
-        **share,
-        help="least presence score of a class that is shown; default the calibration's threshold",
-    )
+    score = "least presence score of a class that is shown; default the calibration's threshold"
+    add("--min-score", **share, help=score)
     add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
     adapt = "auto (default): check three or more supports; marks along the border mean a material; none: neither"
     add("--adapt", choices=("auto", NONE), default="auto", help=adapt)
-    add(
-        "--keep-base",
-        action="store_true",
-        help="label the weights' base classes too, in one mask; supports are optional",
-    )
+    base = "label the weights' base classes too, in one mask; supports are optional"
+    add("--keep-base", action="store_true", help=base)
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
     serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
@@ -86,9 +78,8 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
     out.set_defaults(serve=False, host=None, port=None, keep_base=False)
     add = out.add_argument
-    add(
-        "--checkpoint", help="weights, of this project or of a method's authors; default Pocket's, or those of --config"
-    )
+    weights = "weights, of this project or of a method's authors; default Pocket's, or those of --config"
+    add("--checkpoint", help=weights)
     add("--config", help="YAML file of the checkpoint; default: the config in the checkpoint")
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
@@ -121,12 +112,8 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
     alike = ("config", "overrides", "tile", "device", "vectors", "output", "keep_base")
     decision = Decision(options.min_score, options.threshold, options.min_pixels, options.refine)
-    rest: dict[str, Any] = {
-        "side": options.resize,
-        "decision": decision,
-        **{name: getattr(options, name) for name in alike},
-    }
-    segmenter = Segmenter(options.checkpoint, marked, options.name, **rest)
+    rest: dict[str, Any] = {name: getattr(options, name) for name in alike}
+    segmenter = Segmenter(options.checkpoint, marked, options.name, side=options.resize, decision=decision, **rest)
     for one in marked:
         if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")

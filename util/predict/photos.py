@@ -95,10 +95,8 @@ class TiledPhoto:
         if len(self.windows) == 1:
             self._sum[:] = maps
             return
-        ramps = []
-        for length in maps[0].shape:
-            from_edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-            ramps.append(np.minimum(from_edge / max(length * OVERLAP, 1), 1))
+        from_edges = [np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5 for side in maps[0].shape]
+        ramps = [np.minimum(from_edge / max(len(from_edge) * OVERLAP, 1), 1) for from_edge in from_edges]
         weight = np.outer(*ramps).astype(np.float32)
         self._weight[window] += weight
         for total, values in zip(self._sum, maps, strict=True):

@@ -80,18 +80,14 @@ def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
     tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
     code = kept_json(stage.path / ENVIRONMENT)
     changed = code.get("changed_files", 0)
-    stages = [
-        f"{one['stage']}, epochs {one['settings']['epochs']}, batch {one['settings']['batch']}, "
-        f"side {one['size']} px, seed {one['seed']}"
-        for one in weights.training
-    ]
+    stage_line = "{stage}, epochs {settings[epochs]}, batch {settings[batch]}, side {size} px, seed {seed}"
     return (Path(__file__).with_name("card.md").read_text()).format(
         data=data,
         name=" on ".join(filter(None, (model.title, title_of(run.config.model.backbone())))),
         dataset=flow(data.name),
         method=flow(model.title),
         classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
-        stages="; ".join(stages),
+        stages="; ".join(stage_line.format_map(one) for one in weights.training),
         commit=code.get("commit", NOT_STATED) + (f", with {changed} changed files" if changed else ""),
         base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
         results="\n\n".join(tables) or "None is recorded.",

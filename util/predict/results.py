@@ -68,8 +68,7 @@ class Results:
         there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not there.is_dir():
             raise UserError(f"--out {self.out}: {there} is no folder; name another")
-        sources = {query.resolve() for query in queries}
-        paths: dict[str, Path] = {}
+        sources, paths = {query.resolve() for query in queries}, dict[str, Path]()
         for query in queries:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
@@ -141,8 +140,7 @@ class Results:
                 if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            made = path.stat().st_mtime_ns
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, made, keep)
+            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns, keep)
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""

@@ -183,8 +183,7 @@ class Segmenter:
         photos = photos_in([Path(photos)]) if isinstance(photos, str | Path) else photos
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
-        pending: list[tuple[TiledPhoto, Path | None]] = []
-        views: list[tuple[TiledPhoto, Window]] = []
+        pending, views = list[tuple[TiledPhoto, Path | None]](), list[tuple[TiledPhoto, Window]]()
         for given in photos:
             image, file = attempt(read_photo, given), Path(given) if isinstance(given, str | Path) else None
             if isinstance(image, UserError):

@@ -58,9 +58,7 @@ class Marked:
     mask_value: int | None = None  # the object's value in a mask; None for what ``read_region`` says
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
-    annotated: AnnotatedPhoto | None = (
-        None  # the class's instances on the photo, where a file of annotations has been read
-    )
+    annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
     others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property
@@ -123,8 +121,7 @@ def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, lis
     out: dict[str | None, dict[Path, Marked]] = {}
     for one in marked:
         of_class, photo = out.setdefault(one.name or default, {}), one.photo.resolve()
-        first = of_class.setdefault(photo, one)
-        if first is not one:
+        if (first := of_class.setdefault(photo, one)) is not one:
             of_class[photo] = replace(first, others=(*first.others, one))
     return {class_name: list(of_class.values()) for class_name, of_class in out.items()}
 
@@ -149,8 +146,7 @@ def supports_in(
             files = [folder / name for folder in (of_masks, of_masks.parent) for name in masks.NAME_FILES]
             known = next((masks.read_class_names(file) for file in files if file.is_file()), None)
             names = {value: name for value, name in (known or {}).items() if name}
-            masked = _masked(masks.pairs(of_photos, of_masks), known, mask_value)
-            found = [*islice(masked, None if names else shots)]
+            found = [*islice(_masked(masks.pairs(of_photos, of_masks), known, mask_value), None if names else shots)]
         else:
             annotations = recognise.read(text, photos, say)
             names, found = annotations.categories, []
@@ -220,8 +216,7 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
 
 def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
     """Return the supports of each class, read; ``name`` is the class of those that name none."""
-    marked: list[Marked] = []
-    in_memory: list[Support] = []
+    marked, in_memory = list[Marked](), list[Support]()
     for one in given:
         match one:
             case (str() | Path(), str() | Path()):
@@ -238,9 +233,6 @@ def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | N
     if in_memory:
         groups.setdefault(name, []).extend(in_memory)
     return groups
-
-
-# --- marks as labels -----------------------------------------------------------------------------------------------
 
 
 def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
