@@ -121,8 +121,7 @@ def export(arguments: list[str]) -> int:
         raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
     options.device = "cpu"
     options.overrides.append("run.precision=float32")
-    marked = marked_by(options)[0]
-    if not marked:
+    if not (marked := marked_by(options)[0]):
         raise UserError(NO_SUPPORTS)
     segmenter = segmenter_of(options, marked)
     for note in segmenter.notes:
@@ -135,10 +134,8 @@ def export(arguments: list[str]) -> int:
 def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
     """Write the folder of a segmenter on the CPU, in float32; return the largest difference of a probability.
 
-    Args:
-        name: of the format.
-
-    UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
+    ``name`` is that of the format. UserError: the model cannot be exported, the disk is full, or the graph's
+    probabilities differ from the network's.
     """
     model, known = segmenter.model, segmenter.calibration
     if model.network.cannot_export is not None:
@@ -164,9 +161,8 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
         found = dict(zip(expected, run.graph(path)(query.numpy())))
         difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
         if not difference <= MAX_DIFFERENCE:  # also where it is not a number
-            problem = f"its probabilities differ from the network's by {difference:.1e}"
-            mend = f"{MAX_DIFFERENCE:.0e} is allowed; try another --format"
-            raise UserError(f"--out {out}: removed, because {problem}, {mend}")
+            problem = f"differ from the network's by {difference:.1e}, {MAX_DIFFERENCE:.0e} is allowed"
+            raise UserError(f"--out {out}: removed, because its probabilities {problem}; try another --format")
         write_atomically(folder / RUN.name, RUN.read_bytes())
         text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
         write_atomically(folder / run.FACTS, text)
@@ -174,21 +170,15 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
 
 
 def _content(segmenter: Segmenter, query: Tensor, name: str, outputs: Sequence[str]) -> bytes:
+    # without the exporters' progress and advice
+    out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
     try:
-        with (  # without the exporters' progress and advice
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            torch.no_grad(),
-            sdpa_kernel(SDPBackend.MATH),
-            fixed_shapes(),
-        ):
+        with warnings.catch_warnings(), out, err, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():
             warnings.simplefilter("ignore")
             # The trace sees another query than the check, which would notice a value that became a constant.
             return FORMATS[name](traced(Query(segmenter).eval(), query.flip(-1), name == "onnx"), outputs)
     except Exception as error:  # the exporters raise many kinds
         said = str(error.__cause__ or error).strip()  # the cause says more
         reason = next(iter(said.splitlines()), type(error).__name__)
-        problem = f"torch {torch.__version__} cannot export this network as {name} ({reason})"
-        mend = "try another --format or a newer torch"
-        raise UserError(f"{segmenter.model.network.title}: {problem}; {mend}") from None
+        problem = f"cannot export this network as {name} ({reason}); try another --format or a newer torch"
+        raise UserError(f"{segmenter.model.network.title}: torch {torch.__version__} {problem}") from None

@@ -222,8 +222,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
 
     UserError: an annotation does not fit the photo; the message names the photo.
     """
-    mask = np.zeros((photo.height, photo.width), np.uint8)
-    regions = []
+    mask, regions = np.zeros((photo.height, photo.width), np.uint8), []
     for instance in photo.instances:
         if instance.category not in table:
             continue

@@ -86,8 +86,7 @@ def write(folder: Path, found: Found) -> None:
     images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     link(found.folder, folder / "images", relative=True)
     for photo in found.photos:
-        size = {"height": photo.height, "width": photo.width}
-        images.append({"id": len(images) + 1, "file_name": photo.name, **size})
+        images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
         for one in photo.objects:
             numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[one.name]}
             shape = [p.reshape(-1).tolist() for p in one.polygons()] if found.polygons else one.runs

@@ -83,12 +83,6 @@ def write(folder: Path, found: Found) -> None:
             for polygon in one.polygons()
         ]
         place = Path(os.path.relpath(photo.path, folder)).as_posix()
-        head: dict[str, Any] = {
-            "version": VERSION,
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": place,
-            "imageData": None,
-        }
-        content = {**head, "imageHeight": photo.height, "imageWidth": photo.width}
+        head: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": place}
+        content = {**head, "imageData": None, "imageHeight": photo.height, "imageWidth": photo.width}
         photo.write(folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")

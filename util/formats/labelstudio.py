@@ -42,10 +42,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
             with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
-                found = (
-                    [entry for entry in one["result"] if "original_width" in entry]
-                    for one in sorted(annotations, key=lambda one: not one.get("ground_truth"))
-                )
+                ranked = sorted(annotations, key=lambda one: not one.get("ground_truth"))
+                found = ([entry for entry in one["result"] if "original_width" in entry] for one in ranked)
                 of_photo = defaultdict(list)
                 for entry in next(filter(None, found), []):
                     of_photo[_photo_of(entry, task)].append(entry)
@@ -133,8 +131,7 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
         return int(digits, 2)
 
     total, word = number(32), number(5) + 1
-    sizes = [number(4) + 1 for _ in COUNT_BITS]
-    parts: list[np.ndarray] = []
+    sizes, parts = [number(4) + 1 for _ in COUNT_BITS], list[np.ndarray]()
     while total > 0:
         repeated, length = number(1), number(sizes[number(2)]) + 1
         values = number(word) if repeated else [number(word) for _ in range(length)]
@@ -162,10 +159,9 @@ def write(folder: Path, found: Found) -> None:
                 label = {"score": one.score, "value": {**value, kind: [one.name]}}
                 result.append({"id": f"r{len(result)}", **common, **label})
         score = sum(one.score for one in photo.objects) / max(len(photo.objects), 1)
-        place = quote(f"{found.folder.name}/{photo.name}")
+        place = f"/data/local-files/{form.LOCAL_FILES}" + quote(f"{found.folder.name}/{photo.name}")
         prediction = {"model_version": found.model, "score": score, "result": result}
-        data = {"image": f"/data/local-files/{form.LOCAL_FILES}{place}"}
-        tasks.append({"data": data, "predictions": [prediction]})
+        tasks.append({"data": {"image": place}, "predictions": [prediction]})
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
     image = '  <Image name="image" value="$image"/>\n'
     config = f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
@@ -191,5 +187,4 @@ def brush_runs(mask: np.ndarray) -> list[int]:
             number = next(i for i, size in enumerate(COUNT_BITS) if step <= 2**size)
             bits.append(f"1{number:02b}{step - 1:0{COUNT_BITS[number]}b}{value}")
             length -= step
-    digits = np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")
-    return np.packbits(digits).tolist()
+    return np.packbits(np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")).tolist()

@@ -46,8 +46,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     from the folder above the results. UserError: a file is unreadable, or a photo or its mask is missing.
     """
     files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
-    verdicts = verdicts_in(within)
-    photo_files = PhotoFiles(folder or within.parent, folder is not None)
+    verdicts, photo_files = verdicts_in(within), PhotoFiles(folder or within.parent, folder is not None)
     root, ids, photos = folder or within, defaultdict[str, int](count(1).__next__), []
     for file in tqdm(files, str(path), unit="file", leave=False, delay=1):
         record = read_json(file, "this result", "make it again")
@@ -60,8 +59,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 inside = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
                 if inside.any() and verdicts.get((record["query"], entry["name"])) != REJECTED:
                     instances.append(Instance(category, encoded(inside)))
-        here = folder is None and Path(stated).is_file()
-        photo = Path(stated) if here else photo_files.find(stated, file)
+        photo = Path(stated) if folder is None and Path(stated).is_file() else photo_files.find(stated, file)
         photos.append(AnnotatedPhoto(os.path.relpath(photo, root), *size, tuple(instances), True))
     categories = {number: name for name, number in ids.items()}
     return Annotations(tuple(photos), categories, PhotoFiles(root, False), path)

@@ -42,8 +42,7 @@ def region_in(text: str) -> np.ndarray:
         with Image.open(BytesIO(base64.b64decode(text.rpartition(",")[2])), formats=("PNG",)) as image:
             return read_region(image)[0] == 1
     except (OSError, SyntaxError, ValueError, UserError) as error:
-        reason = str(error) if isinstance(error, UserError) else "no PNG"
-        raise ValueError(f"a mask is damaged ({reason})") from None
+        raise ValueError(f"a mask is damaged ({error if isinstance(error, UserError) else 'no PNG'})") from None
 
 
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
@@ -87,8 +86,7 @@ def _covered(counts: str) -> int:
     Each character holds five bits of a number, the lowest first, and a bit that says whether more follow. From the
     fourth run on, the numbers are differences from the run before the last.
     """
-    runs: list[int] = []
-    value = shift = 0
+    runs, value, shift = list[int](), 0, 0
     for group in (character - ord("0") for character in counts.encode()):
         value |= (group & 31) << shift
         shift += 5

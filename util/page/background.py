@@ -37,8 +37,7 @@ class Background:
             with as_user_error("the number of marked photos, the photos' size, --resize or --tile"):
                 photos, each, finish, notes = prepare()
                 for done, photo in enumerate(photos, 1):
-                    error = attempt(each, photo)
-                    photo.error = str(error or "")
+                    photo.error = str(attempt(each, photo) or "")
                     failed += filter(None, [photo.error])
                     photo.touch()
                     self.state = [word, done, len(photos), (time.monotonic() - start) / done * (len(photos) - done)]

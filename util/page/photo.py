@@ -1,10 +1,10 @@
 """A photo of the page: its mask, the marks drawn over it, its result, and its pictures for the browser.
 
 The browser sends strokes, boxes, points and outlines in pixels of the photo, not images. Beneath them lies what the
-network found, or what a file of annotations says. Results are those of ``predict.py``,
-so that each can go on with the other's work. The folder ``page`` beside them holds the marks of each photo, and the
-mask beneath them once there are any; ``marked`` holds the marked photos and their masks, for ``--supports``. Masks of
-the page have the values of its classes, those of results the values of the result's classes.
+network found, or what a file of annotations says. Results are those of ``predict.py``, so that each can go on with the
+other's work. The folder ``page`` beside them holds the marks of each photo, and the mask beneath them once there are
+any; ``marked`` holds the marked photos and their masks, for ``--supports``. Masks of the page have the values of its
+classes, those of results the values of the result's classes.
 """
 
 from __future__ import annotations

@@ -35,10 +35,8 @@ from util.report.overlay import class_colour
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-ACTIONS = (
-    "example open upload annotations add_class rename_class remove draw click box mark judge slide segment stop pack"
-)
-ACTIONS += " keep_base"
+ACTIONS = "example open upload annotations add_class rename_class keep_base remove draw click box mark judge slide "
+ACTIONS += "segment stop pack"
 
 
 class Session:
@@ -49,8 +47,7 @@ class Session:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
-        self.lock = threading.RLock()
-        self.work, self.renewed = Background(), 0
+        self.lock, self.work, self.renewed = threading.RLock(), Background(), 0
         self.archive: Path | None = None  # the download
         known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
         score = None if known is None else known.threshold if least is None else least
@@ -132,9 +129,7 @@ class Session:
 
         tries = (attempt(find, folder) for folder in (None, *{photo.path.parent for photo in self.photos.values()}))
         first = next(tries)  # of the folder that the annotations name
-        listed = (
-            first if isinstance(first, list) else next((found for found in tries if isinstance(found, list)), first)
-        )
+        listed = next((found for found in itertools.chain([first], tries) if isinstance(found, list)), first)
         if isinstance(listed, UserError):
             raise listed
         for one in listed:
