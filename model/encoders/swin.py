@@ -66,8 +66,7 @@ class SwinEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""
-        shift = int("layers.3.downsample.norm.weight" in state)
-        out = {}
+        shift, out = int("layers.3.downsample.norm.weight" in state), {}
         for name, tensor in state.items():
             if name.startswith(CLASSIFIER) or name.endswith(GEOMETRY):
                 continue

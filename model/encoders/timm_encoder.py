@@ -141,8 +141,6 @@ class TimmEncoder(Encoder):
             return image
         return F.pad(image, ((self.patch - 1) // 2, self.patch // 2) * 2, mode="replicate")
 
-    # --- parts and weights -------------------------------------------------------------------------------------------
-
     def stages(self) -> list[nn.Module]:
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
         parts = [nn.Module() for _ in range(self.last_stage + 1)]
