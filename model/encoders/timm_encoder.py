@@ -171,8 +171,7 @@ class TimmEncoder(Encoder):
         if own.keys() & state.keys() > constants.keys():
             return state
         state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
-        translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
-        if translate is not None:
+        if translate := getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None):
             with suppress(Exception):  # a layout that it does not know
                 state = translate(dict(state), self.net)
         named = self.net.pretrained_cfg.get("classifier") or ()
