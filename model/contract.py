@@ -123,8 +123,7 @@ class FewShotModel(Trainable):
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
-        self.settings = settings
-        self.task = task
+        self.settings, self.task = settings, task
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:

@@ -60,10 +60,9 @@ class GeneralisedModel(OverBaseStage):
             found = count.tolist()
             if 0 in found or sum(found) < LEAST_CELLS:
                 what = f"support {found.index(0) + 1} covers no" if 0 in found else f"supports cover {sum(found)}"
-                raise Mismatch(
-                    f"{name}: {what} cell(s) of the network's grid; each support needs one, all together "
-                    f"{LEAST_CELLS}: give photos that show it larger, or larger images"
-                )
+                needed = f"each support needs one, all together {LEAST_CELLS}"
+                remedy = "give photos that show it larger, or larger images"
+                raise Mismatch(f"{name}: {what} cell(s) of the network's grid; {needed}: {remedy}")
         with torch.autocast(features[0].device.type, enabled=False):
             return self.fit_features(features, labels)
 

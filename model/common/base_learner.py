@@ -30,15 +30,9 @@ class BaseLearner(nn.Module):
     def __init__(self, channels: int, base_classes: int):
         super().__init__()
         self.quarter = quarter = channels // len(PYRAMID_BINS)
-        self.pyramid = nn.ModuleList(
-            nn.Sequential(
-                nn.AdaptiveAvgPool2d(bins),
-                nn.Conv2d(channels, quarter, 1, bias=False),
-                nn.BatchNorm2d(quarter),
-                nn.ReLU(inplace=True),
-            )
-            for bins in PYRAMID_BINS
-        )
+        cells = [(nn.AdaptiveAvgPool2d(bins), nn.Conv2d(channels, quarter, 1, bias=False)) for bins in PYRAMID_BINS]
+        levels = [nn.Sequential(*pooled, nn.BatchNorm2d(quarter), nn.ReLU(inplace=True)) for pooled in cells]
+        self.pyramid = nn.ModuleList(levels)
         self.classify = nn.Sequential(
             nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
@@ -67,8 +61,7 @@ class BaseLearner(nn.Module):
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
         image, position = chosen.flat // (height * width), chosen.flat % (height * width)
         y, x = position // width, position % width
-        pyramid = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x]  # (n, 512)
-        total = pyramid.float()
+        total = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x].float()  # (n, 512)
         offsets = product((-1, 0, 1), repeat=2)
         for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), offsets, strict=True):
             near_y, near_x = y + down, x + right

@@ -77,7 +77,6 @@ class _OverSupport(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_ockk: Tensor, stride: int) -> Tensor:
-        """Return the output and keep the input."""
         ctx.save_for_backward(x, weight_ockk)
         ctx.stride = stride
         return _over_support(x, weight_ockk, stride)

@@ -63,8 +63,7 @@ class ASPP(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.average = nn.Conv2d(width, width, 1)
-        self.point = nn.Conv2d(width, width, 1)
+        self.average, self.point = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
         self.dilated = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in DILATIONS)
         for conv in (self.average, self.point, *self.dilated):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -106,14 +105,11 @@ class FeatureEnrichment(nn.Module):
         self.refine = nn.ModuleList(Refine(width) for _ in scales)
         self.auxiliary = nn.ModuleList(Head(width) for _ in scales)
         self.merge = pointwise(len(scales) * width, width)
-        self.refine_merged = Refine(width)
-        self.head = Head(width)
+        self.refine_merged, self.head = Refine(width), Head(width)
 
     def forward(self, query_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return meta logits (B, 2, h, w) and, in training, the auxiliary logits of each scale (B, 2, z, z)."""
-        size = query_bchw.shape[-2:]
-        merged: list[Tensor] = []
-        auxiliary: list[Tensor] = []
+        size, merged, auxiliary = query_bchw.shape[-2:], list[Tensor](), list[Tensor]()
         for i, scale in enumerate(self.scales):
             grid = (scale, scale)
             spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)

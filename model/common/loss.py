@@ -71,6 +71,5 @@ def foreground_dice(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
     """Return 1 - the Dice coefficient of the foreground, the mean over the images; pixels labelled 255 do not count."""
     probability = logits_b2hw.softmax(1)[:, 1] * (label_bhw != IGNORE)
     target = (label_bhw == 1).to(probability.dtype)
-    both = (probability * target).sum((1, 2))
-    total = probability.sum((1, 2)) + target.sum((1, 2))
+    both, total = (probability * target).sum((1, 2)), probability.sum((1, 2)) + target.sum((1, 2))
     return image_mean(1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH))

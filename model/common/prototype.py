@@ -18,8 +18,7 @@ FALLBACK = 12  # positions taken by rank where no position qualifies
 COSINE_EPS = 1e-7
 TEMPERATURE = 10.0  # of the cosines, as logits
 LENGTH_EPS = 1e-8  # smallest norm in a cosine
-CONFIDENT_FOREGROUND = 0.7  # probabilities above which a position is confident
-CONFIDENT_BACKGROUND = 0.6
+CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND = 0.7, 0.6  # probabilities above which a position is confident
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
 BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
@@ -94,7 +93,6 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """Return the norms over channels, at least ``LENGTH_EPS``."""
     return torch.linalg.vector_norm(vectors, dim=1).clamp_min(LENGTH_EPS)
 
 

@@ -96,8 +96,7 @@ def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:
     counts = [mask.sum(other).double() for other in (1, 0)]  # of rows, of columns
     places = [torch.arange(full, device=mask.device).double() for _, full in sides]
     means = [(count @ place) / count.sum().clamp(min=1) for count, place in zip(counts, places)]  # y, x
-    row, column = (
-        torch.arange(n, device=mask.device) == (mean * n / full).long() for mean, (n, full) in zip(means, sides)
-    )
+    cell = [(mean * n / full).long() for mean, (n, full) in zip(means, sides)]
+    row, column = (torch.arange(n, device=mask.device) == i for n, i in zip(size, cell))
     centre = row[:, None] & column & mask.any()
     return torch.where(cells.any(), cells, torch.where(nearest.any(), nearest, centre))

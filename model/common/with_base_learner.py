@@ -16,7 +16,6 @@ from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import Task, Trainable
 from model.encoders.features import Features
-from model.encoders.layouts import describe
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, Output
 
@@ -136,7 +135,7 @@ class OverBaseStage(WithEncoder):
         """Return the encoder and the number of base classes of a state dict in words."""
         classifier = state.get("base_learner.classify.4.weight")
         classes = "no base learner" if classifier is None else f"a base learner of {len(classifier) - 1} classes"
-        return f"{describe(state, self.settings.encoder.backbone)} and {classes}"
+        return f"{super().describe_weights(state)} and {classes}"
 
 
 class WithBaseLearner(OverBaseStage):

@@ -130,8 +130,6 @@ class WithEncoder(FewShotModel):
         channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
         return projection(channels), projection(channels)
 
-    # --- the engine's questions --------------------------------------------------------------------------------------
-
     @property
     def learn(self) -> Learn | None:
         """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""

@@ -89,9 +89,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         if tensor.is_floating_point() != own[name].is_floating_point() or not torch.isfinite(tensor).all():
             raise Mismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
     if found.missing and not partial:
-        raise Mismatch(
-            f"{len(found.missing)} tensors are missing, from {found.missing[0]} on; "
-            "bring a complete file or set model.encoder.partial: true to start them from random values"
-        )
+        remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
+        raise Mismatch(f"{len(found.missing)} tensors are missing, from {found.missing[0]} on; {remedy}")
     encoder.load_state_dict({k: v.to(own[k].dtype) for k, v in found.given.items()}, strict=False)
     return found.missing

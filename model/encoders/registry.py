@@ -89,10 +89,8 @@ def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = 
         return None
     own = "one grid, of patches" if spec.transformer else "grids of strides 8, 16 and 32 alone"
     fitting = "vit_small_patch14_dinov2" if grids == ONE_GRID else "swin_tiny_patch4_window7_224"
-    return (
-        f"it has {own}, this method needs {grids}; it takes {', '.join(names)}, and of timm for example "
-        f"timm/resnet50, timm/tf_efficientnet_lite0, timm/{fitting}"
-    )
+    examples = f"timm/resnet50, timm/tf_efficientnet_lite0, timm/{fitting}"
+    return f"it has {own}, this method needs {grids}; it takes {', '.join(names)}, and of timm for example {examples}"
 
 
 def downloadable() -> tuple[str, ...]:

@@ -76,10 +76,7 @@ class ResNetEncoder(Encoder):
 
 def residual(block: Any, x: Tensor) -> Tensor:
     """Return the output of one of torchvision's residual blocks before its last ReLU."""
-    shortcut = x
-    if block.downsample is not None:
-        conv, norm = block.downsample
-        shortcut = conv_norm(conv, norm, x)
+    shortcut = x if block.downsample is None else conv_norm(block.downsample[0], block.downsample[1], x)
     x = F.relu(conv_norm(block.conv1, block.bn1, x), inplace=True)
     x = conv_norm(block.conv2, block.bn2, x)
     if hasattr(block, "conv3"):

@@ -60,6 +60,5 @@ class EncoderSettings:
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
     """Return the encoder of ``settings`` with random weights; a stride there replaces the variant's dilation."""
     if settings.stride is not None:
-        dilation = {i: d for i, d in DILATIONS[settings.stride].items() if i <= last_stage}
-        variant = replace(variant, dilation=dilation)
+        variant = replace(variant, dilation={i: d for i, d in DILATIONS[settings.stride].items() if i <= last_stage})
     return build(settings.backbone, settings.stem, last_stage, variant)

@@ -39,8 +39,7 @@ class SwinEncoder(Encoder):
         for i, merging in enumerate(rest[1::2], 1):
             setattr(self, f"merge{i}", merging)
         for module in self.modules():  # a constant of the window's geometry, not a weight
-            index = getattr(module, GEOMETRY[0], None)
-            if isinstance(index, Tensor):
+            if isinstance(index := getattr(module, GEOMETRY[0], None), Tensor):
                 module.register_buffer(GEOMETRY[0], index, persistent=False)
         self.last_stage = LAST_STAGE
         self.channels = {i: WIDTH * 2 ** (i - 1) for i in range(1, LAST_STAGE + 1)}
@@ -66,8 +65,7 @@ class SwinEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of its authors' file, or of timm's, which counts a merging to the stage it opens."""
-        shift = int("layers.3.downsample.norm.weight" in state)
-        out = {}
+        shift, out = int("layers.3.downsample.norm.weight" in state), {}
         for name, tensor in state.items():
             if name.startswith(CLASSIFIER) or name.endswith(GEOMETRY):
                 continue

@@ -141,8 +141,6 @@ class TimmEncoder(Encoder):
             return image
         return F.pad(image, ((self.patch - 1) // 2, self.patch // 2) * 2, mode="replicate")
 
-    # --- parts and weights -------------------------------------------------------------------------------------------
-
     def stages(self) -> list[nn.Module]:
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
         parts = [nn.Module() for _ in range(self.last_stage + 1)]
@@ -173,8 +171,7 @@ class TimmEncoder(Encoder):
         if own.keys() & state.keys() > constants.keys():
             return state
         state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
-        translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
-        if translate is not None:
+        if translate := getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None):
             with suppress(Exception):  # a layout that it does not know
                 state = translate(dict(state), self.net)
         named = self.net.pretrained_cfg.get("classifier") or ()

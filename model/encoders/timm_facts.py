@@ -123,8 +123,7 @@ def facts(backbone: str) -> TimmFacts:
         raise Mismatch("it returns no intermediate maps (timm's forward_intermediates)")
     each = info.get_dicts() if hasattr(info, "get_dicts") else list(info)
     strides = [int(one["reduction"]) for one in each]
-    transformer = len(set(strides)) == 1 and len(each) > LAST_STAGE
-    if transformer:
+    if transformer := len(set(strides)) == 1 and len(each) > LAST_STAGE:
         outputs = {i: len(each) * i // LAST_STAGE - 1 for i in STAGE_STRIDES}
     elif set(STAGE_STRIDES.values()) <= set(strides):
         outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
