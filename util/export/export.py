@@ -76,8 +76,7 @@ def traced(module: nn.Module, query: Tensor, for_onnx: bool) -> ExportedProgram:
     if for_onnx:  # it takes as long as the export
         attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
         table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
-        program = program.run_decompositions(table)
-        clean(program)
+        clean(program := program.run_decompositions(table))
     for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
         if spec.target in program.state_dict and not node.users:  # weights that serve the supports alone
             program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)

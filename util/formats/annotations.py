@@ -168,8 +168,7 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
     if left and not any(photo.instances for photo in photos):
         raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
-    special = (*BACKGROUND, *IGNORED)
-    categories = {number: name for number, name in given.categories.items() if name.casefold() not in special}
+    categories = {n: name for n, name in given.categories.items() if name.casefold() not in (*BACKGROUND, *IGNORED)}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     say = say or (lambda line: print(f"note: {line}", file=sys.stderr))
     for holds, line in (

@@ -130,8 +130,7 @@ def write(folder: Path, found: Found) -> None:
         rows = []
         for one in photo.objects:
             for polygon in one.polygons():
-                inside = np.minimum(polygon, np.floor(polygon) + UNDER)
-                shares = (inside / (photo.width, photo.height)).reshape(-1)
+                shares = (np.minimum(polygon, np.floor(polygon) + UNDER) / (photo.width, photo.height)).reshape(-1)
                 rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
         photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(f"{row}\n" for row in rows))
     content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}

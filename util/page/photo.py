@@ -176,8 +176,7 @@ class Photo:
 
     def mark(self) -> None:
         """Make this a marked photo, of its present mask."""
-        names = self.mask_file.parents[1] / NAME_FILES[0]
-        write_atomically(names, "".join(f"{name}\n" for name in self.session.classes))
+        write_atomically(self.mask_file.parents[1] / NAME_FILES[0], "".join(f"{n}\n" for n in self.session.classes))
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
 
