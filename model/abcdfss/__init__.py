@@ -1,1 +1,0 @@
-"""ABCDFSS: heads on an ImageNet encoder that are fitted to the images of an episode."""

@@ -1,1 +1,0 @@
-"""BAM: base and meta learner."""

@@ -1,1 +1,0 @@
-"""BCM: novel classes within the base classes that they are taken for."""

@@ -30,9 +30,15 @@ class BaseLearner(nn.Module):
     def __init__(self, channels: int, base_classes: int):
         super().__init__()
         self.quarter = quarter = channels // len(PYRAMID_BINS)
-        cells = [(nn.AdaptiveAvgPool2d(bins), nn.Conv2d(channels, quarter, 1, bias=False)) for bins in PYRAMID_BINS]
-        levels = [nn.Sequential(*pooled, nn.BatchNorm2d(quarter), nn.ReLU(inplace=True)) for pooled in cells]
-        self.pyramid = nn.ModuleList(levels)
+        self.pyramid = nn.ModuleList(
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(bins),
+                nn.Conv2d(channels, quarter, 1, bias=False),
+                nn.BatchNorm2d(quarter),
+                nn.ReLU(inplace=True),
+            )
+            for bins in PYRAMID_BINS
+        )
         self.classify = nn.Sequential(
             nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),

@@ -1,1 +1,0 @@
-"""DCAMA: dense cross-query-and-support attention weighted mask aggregation."""

@@ -1,1 +1,0 @@
-"""DIaM: a linear classifier of base and novel classes, fitted to each query."""

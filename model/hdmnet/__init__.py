@@ -1,1 +1,0 @@
-"""HDMNet: hierarchical dense correlation distillation."""

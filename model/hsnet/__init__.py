@@ -1,1 +1,0 @@
-"""HSNet: hypercorrelation squeeze."""

@@ -1,1 +1,0 @@
-"""PFENet: prior guided feature enrichment."""

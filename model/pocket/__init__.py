@@ -1,1 +1,0 @@
-"""Pocket: a network for a laptop, whose encoder learns with it."""

@@ -20,7 +20,6 @@ from model.encoders.features import Features
 
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
 EMBEDDING = 128  # channels of the learnt level
-HIDDEN = 128  # channels of the classifier's hidden layer
 BASE_MAPS = 4  # that the decoder reads of the base classes
 MASK_EPS = 1e-4  # smallest sum of a mask
 PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient of its root
@@ -64,7 +63,7 @@ class BaseClasses(nn.Module):
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
-        self.classify = nn.Sequential(nn.Conv2d(channels, HIDDEN, 1), nn.ReLU(), nn.Conv2d(HIDDEN, classes + 1, 1))
+        self.classify = nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(), nn.Conv2d(128, classes + 1, 1))
 
 
 @in_float32

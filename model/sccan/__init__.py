@@ -1,1 +1,0 @@
-"""SCCAN: self-calibrated cross attention."""

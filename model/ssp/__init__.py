@@ -1,1 +1,0 @@
-"""SSP: self-support matching."""

@@ -136,5 +136,4 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     simple = (pixel + 0.5 + np.sign(simple - pixel) * (0.5 - WITHIN)).astype(np.float64).round(2)
     before, after = simple - np.roll(simple, 1, 0), np.roll(simple, -1, 0) - simple
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    back = (before * after).sum(1) < 0
-    return simple[turns | back]
+    return simple[turns | ((before * after).sum(1) < 0)]

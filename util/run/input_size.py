@@ -13,8 +13,7 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
     """
     size, cls = config.data.size, class_of(config.model)
     if protocol.input == ORIGINAL:
-        any_size = cls.takes_any_size(config.model)
-        return View(ORIGINAL, 0, 0) if any_size else View(LETTERBOX, size, size)
+        return View(ORIGINAL, 0, 0) if cls.takes_any_size(config.model) else View(LETTERBOX, size, size)
     asked = side or protocol.side or size
     return View(protocol.input, cls.nearest_side(asked, config.model) or size, asked, protocol.smooth)
 
