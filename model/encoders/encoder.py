@@ -175,7 +175,6 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
-# The one folding of batch norms.
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
 # parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a

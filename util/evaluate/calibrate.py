@@ -40,6 +40,7 @@ from util.run.processes import join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
+EPISODES, SHOTS, PIXELS = 1200, (1, 3, 5), 500  # in all; supports; drawn of each query that shows its class
 PIXEL_STREAM, MARK_STREAM = 6, 7  # of random numbers, beside those of util/data/sampling.py
 
 
@@ -53,7 +54,7 @@ def calibrate(config: Config) -> Path:
     if (cls := class_of(config.model)).generalised:
         raise UserError(f"--calibrate: {cls.title} labels all classes at once and has no presence score")
     config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
-    protocol, count = config.protocols[PROTOCOL], config.test.episodes or 1200
+    protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if world.size > 1:
             raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
@@ -61,7 +62,7 @@ def calibrate(config: Config) -> Path:
         network, weights = load_weights(make_run_context(config), view.side or None)
         fixed = network.shots_of(network.state_dict())
         own, parts = fixed or config.data.shot, []
-        for shot in sorted({own} if fixed else {own, 1, 3, 5}):  # those that network and training list allow
+        for shot in sorted({own} if fixed else {own, *SHOTS}):  # those that network and training list allow
             context = make_run_context(with_data(config, shot=shot))
             try:
                 parts.append((context, images_for_training(context)))
@@ -116,7 +117,7 @@ class Collected:
             if self.presence[-1][-1] and KINDS[number % len(KINDS)] == MASK:
                 logits = resize(output.logits[item : item + 1].float(), labels[item].shape)[0]
                 margin, label = (x.cpu().numpy().ravel() for x in (logits[1] - logits[0], labels[item]))
-                drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), 500)
+                drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
                 self.pixels.append(np.stack([margin[drawn], label[drawn] == 1], 1))
 
     def fitted(self, network: FewShotModel, made_for: str, made_on: str) -> tuple[calibration.Calibration, str]:

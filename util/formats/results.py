@@ -61,5 +61,4 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     instances.append(Instance(category, encoded(inside)))
         photo = Path(stated) if folder is None and Path(stated).is_file() else photo_files.find(stated, file)
         photos.append(AnnotatedPhoto(os.path.relpath(photo, root), *size, tuple(instances), True))
-    categories = {number: name for name, number in ids.items()}
-    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path)
+    return Annotations(tuple(photos), {number: name for name, number in ids.items()}, PhotoFiles(root, False), path)

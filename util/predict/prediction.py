@@ -162,8 +162,7 @@ class Prediction:
             keys = [{"pixels": p.area, "box": p.box, "confidence": p.score, "runs": encoded(p.mask)} for p in own]
             row |= {"instances": keys} if instances else {}
             if pictures:
-                content = cv2.imencode(".png", (probability * 255).round().astype(np.uint8))[1]
-                write_atomically(file, content.tobytes())
+                write_atomically(file, cv2.imencode(".png", (probability * 255).round().astype(np.uint8))[1].tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
 

@@ -103,8 +103,7 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     shown = {name: curve for name, curve in curves.items() if name != HIDDEN}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
-    highest = max(curve.max() for curve in shown.values())
-    axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
+    axes.set_ylim(0, min(100.0, 10 * np.ceil((max(curve.max() for curve in shown.values()) + 1) / 10)))
     axes.set_xlim(left=0)
     axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
     axes.grid(axis="y", color=GRID_COLOUR)
