@@ -20,7 +20,7 @@ pytestmark = pytest.mark.train
 @pytest.fixture
 def result(mini_yaml, tmp_path: Path) -> Path:
     """Return the folder of a new result."""
-    score(quick_config(mini_yaml, SYMNET, "test.metrics=[boundary_iou]"))
+    score(quick_config(mini_yaml, SYMNET, "test.metrics=[boundary_iou,hd95]"))
     (found,) = (tmp_path / "runs").rglob(RESULT)
     return found.parent
 

@@ -246,7 +246,7 @@ class TestSettings:
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
     data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
-    metrics: list[str] = field(default_factory=list)  # further ones: [boundary_iou] (docs/evaluation.md)
+    metrics: list[str] = field(default_factory=list)  # boundary_iou, hd95, assd, cldice (docs/evaluation.md)
 
     def averaged(self, shots: int) -> list[str]:
         """Return in words all steps of a test beyond the protocol's one pass of K shots; [] if there are none.

@@ -56,7 +56,7 @@ class Scoreboard:
     keep: Keep | None = None  # called for every counted episode
     asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
     calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
-    further: Sequence[str] = ()  # names of ``metrics.METRICS`` that are counted too
+    further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
     # what is counted: number -> query shows the class, score, mask shown; output -> the records of each episode
     presence: dict[int, tuple[bool, float, bool]] = field(default_factory=dict)
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -110,7 +110,7 @@ class Scoreboard:
     def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
-        Records are of int64, sorted by number, then by class. ``presence`` then is of all episodes.
+        Records are sorted by number, then by class. ``presence`` then is of all episodes.
         """
         own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
         parts = world.gather((own, torch.stack(self.base).sum(0).cpu().numpy() if self.base else None, self.presence))

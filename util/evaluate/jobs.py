@@ -28,7 +28,7 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
 from util.evaluate.evaluate import Scoreboard
-from util.evaluate.metrics import METRICS
+from util.evaluate.mask_metrics import METRICS
 from util.evaluate.tta import with_tta
 from util.report.schema import RESULT, read_result
 from util.run.context import RunContext, make_run_context, network_config, with_data

@@ -1,15 +1,14 @@
 """Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.episode import IGNORE
+from util.evaluate.mask_metrics import METRICS
 from util.report.schema import mean_iou
 
 # Columns of a record: an episode has one for each of its classes. Columns 4 to 7 are the same in all of them; with one
@@ -26,43 +25,35 @@ def predicted(logits_bnhw: Tensor) -> Tensor:
     return logits_bnhw.max(1).indices
 
 
-def boundary_counts(mask: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tuple[int, int]:
-    """Return intersection and union of the boundary regions of two masks (H, W) uint8, in pixels.
-
-    Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
-    to which the image's border belongs; d is 0.02 of the diagonal of the rectangle of all labelled pixels.
-    """
-    *_, width, height = cv2.boundingRect(valid)
-    side = 2 * max(round(0.02 * math.hypot(width, height)), 1) + 1
-    kernel = np.ones((side, side), np.uint8)
-    inner = [cv2.erode(m, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) for m in (mask, true)]
-    band, true_band = mask > inner[0], true > inner[1]
-    return int((band & true_band).sum()), int((band | true_band).sum())
-
-
-# Further metrics, by their names in test.metrics and results: functions of prediction, truth and labelled pixels, masks
-# (H, W) uint8 that are 0 where nothing is labelled, to a part and a whole. Both are summed for each class over all
-# episodes; the score is the mean over classes of part / whole.
-METRICS: dict[str, Callable[..., tuple[int, int]]] = {"boundary_iou": boundary_counts}
-
-
 def episode_records(
     number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor, further: Sequence[str] = ()
 ) -> Tensor:
-    """Return the records (N, 8 + 2 for each further metric) int64 of one episode; pixels labelled 255 are ignored.
+    """Return the records (N, 8 + 2 for each further metric) of one episode; pixels labelled 255 are ignored.
 
-    ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``.
+    ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``. The
+    records are int64; float64, whose integers are exact too, if a metric is a mean of episodes.
     """
     hit, union, true = class_counts(prediction_hw, label_hw, len(class_id_n) + 1)
     labelled = true.sum()  # foreground: pixels that neither calls background, and that not both do
     sides = torch.stack([hit[0], union[0], labelled - union[0], labelled - hit[0]]).expand(len(class_id_n), -1)
     columns = [torch.stack([torch.full_like(class_id_n, number), class_id_n, hit[1:], union[1:]], 1), sides]
-    if further:
-        found, label = (x.byte().cpu().numpy() for x in (prediction_hw, label_hw))
-        valid = (label != IGNORE).astype(np.uint8)
-        three = [((found == i) * valid, (label == i) * valid, valid) for i in range(1, len(class_id_n) + 1)]
-        columns += [torch.tensor([METRICS[name](*masks) for masks in three]).to(sides) for name in further]
+    for name in further:
+        columns.append(_parts_and_wholes(name, prediction_hw, label_hw, len(class_id_n)))
     return torch.cat(columns, 1)
+
+
+def _parts_and_wholes(name: str, prediction_hw: Tensor, label_hw: Tensor, classes: int) -> Tensor:
+    """Return part and whole of a metric for each class of an episode, (N, 2), on the label's device."""
+    prediction = prediction_hw.byte().cpu().numpy()
+    label = label_hw.byte().cpu().numpy()
+    labelled = (label != IGNORE).astype(np.uint8)
+    rows = []
+    for value in range(1, classes + 1):
+        mask = (prediction == value) * labelled
+        true = (label == value) * labelled
+        rows.append(METRICS[name].part_and_whole(mask, true, labelled))
+    values = np.array(rows)  # of integers, or of floats
+    return torch.from_numpy(values).to(label_hw.device)
 
 
 def iou_of(records: np.ndarray) -> float:
@@ -73,22 +64,24 @@ def iou_of(records: np.ndarray) -> float:
 def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = ()) -> dict[str, Any]:
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
-    In percent: ``miou`` (see ``mean_iou``), ``fb_iou``, ``per_class`` of ids that occurred (text), and the ``METRICS``
-    named by ``further``, which the records have.
+    In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). The ``METRICS``
+    named by ``further``, which the records have, are in percent or pixels.
     """
-    sums = np.zeros((classes + 1, records.shape[1]), np.int64)
-    np.add.at(sums, records[:, CLASS], records)
+    class_ids = records[:, CLASS].astype(np.int64)
+    sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
+    np.add.at(sums, class_ids, records)
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
-    episodes = np.bincount(records[:, CLASS], minlength=classes + 1)
+    episodes = np.bincount(class_ids, minlength=classes + 1)
     _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
     sides = records[first, SIDES].sum(0)
-    pairs = zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True)
-    return {
+    scores: dict[str, Any] = {
         "miou": float(mean_iou(intersection, union, episodes)),
         "fb_iou": (_percent(sides[0], sides[1]) + _percent(sides[2], sides[3])) / 2,
         "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
-        **{name: float(mean_iou(part, whole, episodes)) for name, part, whole in pairs},
     }
+    for name, part, whole in zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True):
+        scores[name] = METRICS[name].scale / 100 * float(mean_iou(part, whole, episodes))
+    return scores
 
 
 def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:

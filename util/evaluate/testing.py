@@ -145,7 +145,8 @@ def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], averaged: str)
         runs = {seed: described(sampler(0), names) for seed, sampler in job.samplers.items()}
         header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
     for (seed, sampler), outputs in zip(job.samplers.items(), records, strict=True):
-        presence, numbers = job.boards[seed].presence, np.unique(outputs[FINAL][:, NUMBER])
+        presence = job.boards[seed].presence
+        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
         tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
         for place, number in enumerate(numbers.tolist()):
             key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
@@ -162,6 +163,7 @@ def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], averaged: str)
 
 def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
+    records = records.astype(np.int64)
     if whole:
         return {str(c): pair for _, c, *pair in records.tolist()}
     of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()

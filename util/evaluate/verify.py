@@ -23,7 +23,8 @@ from util.errors import UserError
 from util.evaluate.calibration import find_calibration, presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
-from util.evaluate.metrics import METRICS, episode_scores, generalised_scores
+from util.evaluate.mask_metrics import METRICS
+from util.evaluate.metrics import episode_scores, generalised_scores
 from util.report.result_table import departures, title
 from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.report.table import Table

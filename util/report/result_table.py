@@ -19,6 +19,9 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "presence_accuracy": "presence accuracy %",
     "presence_auroc": "AUROC %",
     "boundary_iou": "boundary IoU %",
+    "hd95": "HD95 px",
+    "assd": "ASSD px",
+    "cldice": "clDice %",
 }
 AVERAGED = "beyond the protocol"
 MADE_FROM_MASKS = "made from the masks"  # a list_source

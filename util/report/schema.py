@@ -20,7 +20,7 @@ SCHEMA = "sym-net-result/1"
 RESULT, MANIFEST = "result.json", "episodes.jsonl"  # a result's two files
 FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
-SMALLER_IS_BETTER = {"hd95", "hausdorff", "assd", "mae", "seconds"}  # scores; a metric of that kind adds its name here
+SMALLER_IS_BETTER = {"hd95", "assd", "seconds"}  # scores; a metric of that kind adds its name here
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
