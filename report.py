@@ -1,14 +1,16 @@
-"""Results: ``python report.py compare A B``, ``table [--per-class] RUNS``, ``figures``, ``figure``, ``verify``."""
+"""Results: ``python report.py compare A B``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
 
+import argparse
 from functools import partial
 from pathlib import Path
 
 from util import cli
 from util.report.compare import compare
 from util.report.figure import SUFFIXES, write_charts
+from util.report.flat_tables import episode_table, result_table
 from util.report.paper_table import class_table, table
 from util.report.schema import FINAL, find_results
-from util.report.table import add_format
+from util.report.table import Table, add_format
 
 
 def command() -> int:
@@ -19,7 +21,10 @@ def command() -> int:
     several = "results, their folders, or manifests with counts; A B A B for several training runs of both systems"
     pair.add_argument("runs", type=Path, nargs="+", metavar="A B", help=several)
     many = commands.add_parser("table", help="the paper's table of all results below some folders")
-    many.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
+    form = many.add_mutually_exclusive_group()
+    form.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
+    form.add_argument("--results", action="store_true", help="a plain row for each result instead")
+    form.add_argument("--episodes", action="store_true", help="a plain row for each episode instead")
     many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
     drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
@@ -53,15 +58,22 @@ def command() -> int:
     elif options.command == "figures":
         for path in find_results(options.runs):
             print(*write_charts(path.parent, options.figures), sep="\n")
+    elif options.command == "compare":
+        print(format(compare(*options.runs, output=options.output), options.format))
     else:
-        if options.command == "compare":
-            made = compare(*options.runs, output=options.output)
-        elif options.per_class:
-            made = class_table(options.runs, options.output, options.protocol)
-        else:
-            made = table(options.runs, options.output, options.protocol, published=options.published)
-        print(format(made, options.format))
+        print(format(_table(options), options.format))
     return 0
+
+
+def _table(options: argparse.Namespace) -> Table:
+    """Return the table that ``report.py table`` prints."""
+    if options.results:
+        return result_table(options.runs, options.output)
+    if options.episodes:
+        return episode_table(options.runs, options.output)
+    if options.per_class:
+        return class_table(options.runs, options.output, options.protocol)
+    return table(options.runs, options.output, options.protocol, published=options.published)
 
 
 if __name__ == "__main__":
