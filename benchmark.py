@@ -4,6 +4,11 @@ Networks have random weights and images are noise with a brighter rectangle of a
 neither, but on the share of the image that the object covers. Every case runs in a fresh process.
 """
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 import argparse
 import contextlib
 import copy
@@ -89,7 +94,8 @@ def command() -> int:
 def _cases(options: argparse.Namespace) -> list[Case]:
     """Return the cases of a command line, every config of them read."""
     out, known, stages = [], models(), cli.words(options.stages)
-    if wrong := [stage for stage in stages if stage not in BATCH]:
+    wrong = [stage for stage in stages if stage not in BATCH]
+    if wrong:
         raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], BATCH)}")
     every = [name for name, cls in known.items() if issubclass(cls, WithEncoder)]
     for name in cli.words(options.models or "") or every:

@@ -1,15 +1,65 @@
 #!/bin/sh
-# sh check.sh [--quick] [pytest options]: sets up .venv, then checks format, lint, types and runs the tests.
+# sh check.sh [--quick | --lowest] [pytest options]: sets up .venv, then checks format, lint, types and runs the tests.
+# It runs all of them, and says at its end which failed.
+#
 # --quick leaves out the tests that start processes, train, compile or export networks, replay measured cases or run
 # benchmarks: those with a mark of pyproject.toml.
+# --lowest runs the tests of --quick alone, in .venv-lowest: the oldest Python from 3.10 on that is here, with the
+# lowest versions that requirements.txt allows. Run it before you change requirements.
 set -e
 cd "$(dirname "$0")"
+quick="not process and not train and not parity and not compile and not benchmark"
+export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE
+
+run_tests() { # MARKS [pytest options], with $environment
+    marks=$1
+    shift
+    "$environment/bin/python" -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal -m "$marks" "$@"
+}
+
+install() { # PYTHON, then what to install, by pip
+    [ -x "$environment/bin/python" ] || "$1" -m venv "$environment"
+    shift
+    echo "installing requirements into $environment (a few minutes the first time)"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+if [ "$1" = --lowest ]; then
+    shift
+    environment=.venv-lowest
+    for python in python3.10 python3.11 python3.12 python3; do
+        "$python" -m util.requirements --python-alone 2>/dev/null && break
+    done
+    "$python" -m util.requirements --python-alone
+    install "$python" uv
+    sed "/^-r/d" requirements-dev.txt | grep pytest >"$environment/tests.txt"
+    "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --resolution lowest-direct \
+        -r requirements.txt -r "$environment/tests.txt"
+    run_tests "$quick" "$@"
+    exit
+fi
+
 marks=""
-[ "$1" = --quick ] && { marks="not process and not train and not parity and not compile and not benchmark"; shift; }
-[ -x .venv/bin/python ] || python3 -m venv .venv
-echo "installing requirements into .venv (a few minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-.venv/bin/python -m ruff format --check .
-.venv/bin/python -m ruff check .
-.venv/bin/python -m mypy
-exec env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal -m "$marks" "$@"
+if [ "$1" = --quick ]; then
+    marks=$quick
+    shift
+fi
+environment=.venv
+[ -x .venv/bin/python ] || python3 -m util.requirements --python-alone
+install python3 -r requirements-dev.txt
+
+failed=""
+check() { # NAME COMMAND...
+    name=$1
+    shift
+    "$@" || failed="$failed $name"
+}
+check format .venv/bin/python -m ruff format --check .
+check lint .venv/bin/python -m ruff check .
+check types .venv/bin/python -m mypy
+check tests run_tests "$marks" "$@"
+if [ -n "$failed" ]; then
+    echo "failed:$failed" >&2
+    exit 1
+fi

@@ -1,10 +1,13 @@
 """Sym-Net+ from nothing to a table: draw a data set, train both stages, test beside two baselines, find an object."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 import shlex
 import shutil
 from pathlib import Path
-
-from tqdm import tqdm
 
 from util import cli
 from util.checkpoints.run import BEST, Run
@@ -19,6 +22,7 @@ from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
 from util.predict.command import parser as predict_parser
 from util.predict.command import predict
+from util.progress import ProgressBar
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
 
@@ -43,7 +47,7 @@ def command() -> int:
     of_both = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]  # it has no stages
     prototype = read_config("config/mini/mini_split0_prototype_lite0.yaml", [*own, *of_both, "run.name=prototype"])
 
-    generate(folder / "data", progress=lambda ids: tqdm(ids, desc="draw mini", unit="image"))
+    generate(folder / "data", progress=lambda ids: ProgressBar(ids, desc="draw mini", unit="image"))
     base, meta = "base stage: the base learner, over a frozen encoder", "meta stage: episodes of base classes"
     for title, train in ((base, train_base), (meta, train_meta)):
         print(f"\n== {title} ==", flush=True)

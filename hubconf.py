@@ -3,9 +3,36 @@
 The names ``model`` and ``util`` are this project's packages for the rest of the process.
 """
 
-from util import NEEDED as _NEEDED
-from util.predict.hub import networks as _networks
-from util.predict.segmenter import Segmenter as segmenter  # noqa: F401
+import sys as _sys
+from pathlib import Path as _Path
 
-dependencies = _NEEDED.split()
+
+def _refuse_other_packages() -> None:
+    """Raise ImportError, in one line, where this process has another package by a name of one of this project's."""
+    here = _Path(__file__).resolve().parent
+    for name in ("model", "util"):
+        other = _sys.modules.get(name)
+        if other is None:
+            continue
+        place = _Path(getattr(other, "__file__", None) or next(iter(other.__path__)))
+        if here not in place.resolve().parents:
+            problem = f"this process has another package '{name}' ({place}), and this project's has the same name"
+            remedy = (
+                "run it in a process of its own (python predict.py --serve), or export the network (predict.py export)"
+            )
+            raise ImportError(f"{problem}: {remedy}")
+
+
+_refuse_other_packages()
+
+from util import requirements as _requirements  # noqa: E402
+
+_problem = _requirements.python_problem() or _requirements.packages_problem()
+if _problem:
+    raise ImportError(_problem)
+
+from util.predict.hub import networks as _networks  # noqa: E402
+from util.predict.segmenter import Segmenter as segmenter  # noqa: E402, F401
+
+dependencies = _requirements.PACKAGES.split()
 globals().update(_networks())

@@ -1,5 +1,10 @@
 """Segment in photos the objects marked on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 import sys
 
 from util import cli

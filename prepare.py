@@ -1,5 +1,10 @@
 """Prepare data and weights: ``python prepare.py COMMAND``, such as ``pascal``, ``weights`` or ``check``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 from util import cli
 from util.data import mini
 from util.prepare import check, custom, embeddings, lists, weights

@@ -1,5 +1,10 @@
 """Results: ``python report.py compare A B``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 import argparse
 from functools import partial
 from pathlib import Path
@@ -52,8 +57,9 @@ def command() -> int:
         from util.evaluate.pictures import side_by_side
 
         out, suffix = options.out, options.figures
-        if (named := out.suffix[1:]) in SUFFIXES:
-            out, suffix = out.with_suffix(""), named
+        if out.suffix[1:] in SUFFIXES:
+            suffix = out.suffix[1:]
+            out = out.with_suffix("")
         print(*side_by_side(options.runs, options.episodes, out, suffix, options.protocol), sep="\n")
     elif options.command == "figures":
         for path in find_results(options.runs):

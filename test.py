@@ -1,5 +1,10 @@
 """Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--protocol bam,hsnet]``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 from pathlib import Path
 
 from util import cli
@@ -31,7 +36,8 @@ def command() -> None:
     add("--calibrate", action="store_true", help=text)
     options = parser.parse_args()
     for name in ("checkpoint", "episodes", "allow_fold_mismatch"):
-        if value := getattr(options, name):
+        value = getattr(options, name)
+        if value:
             options.overrides.append(override(f"test.{name}", value))
     config = Run(command_line.read(options)).for_test().config
     options.overrides = config.given

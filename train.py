@@ -1,5 +1,10 @@
 """Meta-train a model in episodes of the fold's base classes: ``python train.py config/<dataset>/<file>.yaml``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 from functools import partial
 
 from util import cli

@@ -1,5 +1,10 @@
 """Train encoder and base learner on the fold's base classes: ``python train_base.py config/<dataset>/<file>.yaml``."""
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 from functools import partial
 
 from util import cli

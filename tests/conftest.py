@@ -22,6 +22,7 @@ from util.config.tree import Tree, parse_file
 from util.data.mini import generate
 from util.evaluate import testing
 from util.report import run_folder
+from util.run.device import take_precision
 
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 
@@ -42,8 +43,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the device that ``--device`` names; cuda, pretended during the test, for ``pretend``."""
+    """Give the device that ``--device`` names, which computes in full float32; for ``pretend`` a pretended cuda."""
     named = request.config.getoption("--device")
+    take_precision("float32", torch.device("cpu"))  # torch's default is TF32 in a GPU's convolutions
     if named != "pretend":
         yield named
         return

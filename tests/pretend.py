@@ -188,10 +188,11 @@ def pretend_cuda() -> Iterator[PretendCuda]:
         (torch, "is_autocast_enabled", lambda kind="cuda": enabled("cpu")),
         (torch, "get_autocast_dtype", lambda kind: dtype("cpu")),
         (torch, "Generator", _Generator),
-        (torch.accelerator, "current_accelerator", lambda *_, **__: None),  # optimisers ask it for a stream
         (nn.Parameter, "__new__", lambda cls, data=None, *a, **k: mark(parameter(cls, data, *a, **k), on_gpu(data))),
         (distributed, "init_process_group", lambda _, *a, device_id=None, **k: init("gloo", *a, **k)),
     ]
+    if hasattr(torch, "accelerator"):  # from torch 2.6 on; optimisers ask it for a stream
+        replaced.append((torch.accelerator, "current_accelerator", lambda *_, **__: None))
     shape_alone = {"default": lambda x: {"shape": x.shape, "dtype": x.dtype}}  # tensors of the backward have no mark
     determinism = mock.patch.dict(recomputed._allowed_determinism_checks_to_fns, shape_alone)
     with contextlib.ExitStack() as stack, PretendCuda() as mode, determinism:

@@ -1,8 +1,16 @@
-"""Work in several processes: Ctrl-C is the first process's own."""
+"""Work in several processes: Ctrl-C is the first process's own, and its end is theirs."""
 
+import multiprocessing
+import os
 import signal
+import time
+from pathlib import Path
 
-from util.parallel import FEW, parallel_map, usable_cores
+import pytest
+
+from util.parallel import FEW, end_with_parent, parallel_map, usable_cores
+
+PATIENCE = 60  # seconds
 
 
 def _ignores(_: int) -> bool:
@@ -12,3 +20,50 @@ def _ignores(_: int) -> bool:
 def test_processes_ignore_interrupts() -> None:
     states = set(parallel_map(_ignores, range(FEW), "states", progress=False))
     assert states == {usable_cores() > 1}  # on one core the items stay in this process
+
+
+def _wait(started: Path) -> None:
+    end_with_parent()
+    started.touch()
+    time.sleep(10 * PATIENCE)
+
+
+def _start_two_and_wait(method: str, folder: Path) -> None:
+    os.setsid()
+    context = multiprocessing.get_context(method)
+    for number in range(2):
+        context.Process(target=_wait, args=(folder / str(number),)).start()
+    time.sleep(10 * PATIENCE)
+
+
+def _running(session: int) -> list[int]:
+    """Return the processes of a session that have not ended, but those that Python starts for itself."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, of = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            own = b"resource_tracker" in (place / "cmdline").read_bytes()
+        except OSError:  # it has ended since
+            continue
+        if int(of) == session and state not in "ZX" and not own:
+            found.append(int(place.name))
+    return found
+
+
+def _wait_for(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are counted in /proc")
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_processes_end_with_the_one_that_started_them(method: str, tmp_path: Path) -> None:
+    first = multiprocessing.get_context("spawn").Process(target=_start_two_and_wait, args=(method, tmp_path))
+    first.start()
+    _wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    _wait_for(lambda: not _running(first.pid))

@@ -116,9 +116,22 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
             code, full = EXIT_USER_ERROR, error.errno in (errno.ENOSPC, errno.EDQUOT)
             where = error.filename or ("the output could not be written" if full else type(error).__name__)
             print(one_line(f"error: {where}: {error.strerror or error}"), file=sys.stderr)
-        if error.filename is None:  # what is left of the output would raise again at the end of the process
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None:
+            _drop_unwritable_output()
     sys.exit(code)
+
+
+def _drop_unwritable_output() -> None:
+    """Send what is left of an output that cannot be written nowhere: it would raise again at the end of the process.
+
+    An output that works stays as it is, such as the file of a test runner in the place of standard output.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def heed_stops() -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import fcntl
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +37,34 @@ def set_allocator(options: tuple[tuple[int, int], ...]) -> None:
             ctypes.CDLL(None).mallopt(*option)
 
 
+def end_with_parent() -> None:
+    """Let this process, which ``multiprocessing`` started, end when the one that asked for it has, by SIGKILL too.
+
+    It holds a pipe whose other end closes with the parent, however Python started it (fork, spawn, forkserver), and the
+    system signals that, without a thread that waits. Of forked siblings each holds the other ends of the pipes of those
+    before it, so that they end one after the other.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(os, "O_ASYNC"):
+        return
+
+    def end_if_alone(*_: object) -> None:
+        if not parent.is_alive():
+            os._exit(1)
+
+    pipe = parent.sentinel
+    signal.signal(signal.SIGIO, end_if_alone)
+    with contextlib.suppress(OSError):  # a system without signals of pipes
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    end_if_alone()  # it may have ended before
+
+
+def _start_pool_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, which the first process handles
+    end_with_parent()
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], title: str, progress: bool = True
 ) -> Iterator[Result]:
@@ -42,17 +72,16 @@ def parallel_map(
 
     ``function`` can be pickled, for other processes. (tqdm's ``process_map`` counts chunks as items.)
     """
-    from tqdm import tqdm  # commands without bars need none
+    from util.progress import ProgressBar  # commands without bars need none
 
     processes = min(usable_cores(), 16)
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
         if processes > 1 and len(items) >= FEW:
-            ignore = signal.SIGINT, signal.SIG_IGN  # Ctrl-C, which this process handles
-            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=signal.signal, initargs=ignore))
+            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=_start_pool_process))
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
             results = pool.map(function, items, chunksize=CHUNK)
-        yield from tqdm(results, total=len(items), desc=title, unit="image", disable=not progress)
+        yield from ProgressBar(results, total=len(items), desc=title, unit="image", disable=not progress)
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:

@@ -100,7 +100,8 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
         if assigned is not None and nearest.is_cpu and torch.equal(nearest, assigned):
             break
         assigned = nearest
-        total = torch.zeros_like(centres).index_add_(0, assigned, points_nc)
-        occupied = (assigned[:, None] == torch.arange(k, device=assigned.device)).any(0)
+        members = F.one_hot(assigned, k).to(points_nc.dtype)  # (n, k)
+        total = members.T @ points_nc  # in one order: sums by ``index_add_`` on a GPU are in another at each call
+        occupied = members.any(0)
         centres = torch.where(occupied[:, None], F.normalize(total, dim=1), centres)
     return centres

@@ -97,12 +97,23 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
     for arguments in SIZE_ARGUMENTS:
         try:
             with torch.device(device):
-                return timm.create_model(bare_name(backbone), num_classes=0, **arguments, **stride).eval()
+                network = timm.create_model(bare_name(backbone), num_classes=0, **arguments, **stride).eval()
         except TypeError:  # this network has no such argument
             continue
         except (AssertionError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise Mismatch(f"timm cannot build it with output stride {output_stride} ({error})") from None
+            reason = " ".join(str(error).split())  # timm's may have several lines
+            raise Mismatch(f"timm cannot build it with output stride {output_stride} ({reason})") from None
+        if output_stride is None or _strides(network)[-1] == output_stride:
+            return network
+        break  # some releases of timm ignore the argument
     raise Mismatch(f"it has no output stride of {output_stride}: its grid is fixed")
+
+
+def _strides(network: Any) -> list[int]:
+    """Return the strides of the maps that a network of timm states."""
+    info = network.feature_info
+    each = info.get_dicts() if hasattr(info, "get_dicts") else list(info)
+    return [int(one["reduction"]) for one in each]
 
 
 def can_have(backbone: str, output_stride: int) -> bool:

@@ -1,5 +1,6 @@
 """The commands' choice of a config: composed by names of data set, fold, method and encoder, printed, or refused."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from model.common.with_encoder import WithEncoder
 from model.encoders.swin import SwinEncoder
 from model.encoders.vgg import VGGEncoder
 from tests.paths import REPOSITORY
+from util import requirements
 from util.config import command_line
 from util.config.compose import config_path, encoders_of, experiments, methods, model_class
 from util.config.read import read_config, to_dict
 from util.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
+SCRIPTS = ("benchmark", "demo", "predict", "prepare", "report", "test", "train", "train_base")
+ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 METHODS = methods(CONFIGS)
 OF_TIMM = {  # encoders of configs whose names are not their backbones'
     **{f"lite{i}": f"timm/tf_efficientnet_lite{i}" for i in range(3)},
@@ -204,7 +208,7 @@ def test_words_that_name_no_config_are_refused(words: list[str], part: str) -> N
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("script", ["train.sh", "predict.py"])
+@pytest.mark.parametrize("script", ENTRY_POINTS)
 def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
     """A folder without ``.venv``, and a Python that has the standard library alone."""
     for folder in ("util", "model"):
@@ -218,3 +222,15 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
     done = subprocess.run(words, env={"PATH": f"{bare.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
+
+
+def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """It can parse what runs before the check: 3.7 is the oldest whose grammar ``ast`` knows."""
+    for script in (*ENTRY_POINTS, "hubconf.py", "util/__init__.py", "util/requirements.py"):
+        if script.endswith(".py"):
+            ast.parse((REPOSITORY / script).read_text(), feature_version=(3, 7))
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit) as ended:
+        requirements.check(python_alone=True)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("error: Python 3.10 or later is needed") and said.count("\n") == 1

@@ -16,6 +16,7 @@ from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
 from util.errors import UserError
 from util.evaluate import testing
+from util.evaluate.evaluate import run_pass
 from util.evaluate.jobs import result_folder
 from util.evaluate.testing import test as score
 from util.report.compare import compare
@@ -84,6 +85,20 @@ def test_each_number_of_shots_has_a_result_whose_episodes_are_replayed(config, t
     assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
     assert text == file.read_text()  # a replay leaves it alone
+
+
+def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def one_shot_alone(*arguments) -> None:
+        if "2-shot" in arguments[5]:  # the label
+            raise KeyboardInterrupt
+        run_pass(*arguments)
+
+    monkeypatch.setattr(testing, "run_pass", one_shot_alone)
+    with pytest.raises(KeyboardInterrupt):
+        score(config(), shots=(1, 2))
+    folder = tmp_path / "runs/tiny"
+    assert read_result(folder / "test/symnet_quick" / RESULT)["seeds"] == [0, 1]
+    assert not (folder / "test_2shot/symnet_quick" / RESULT).exists()
 
 
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):

@@ -32,11 +32,27 @@ def config_of(name: str) -> dict[str, Any]:
     return json.loads((SHARED / "parity" / name).read_text())
 
 
+# Parts of names of DINOv2's tensors in releases of transformers before those of the measured cases, and in these.
+RENAMED = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+}
+
+
+def measured_name(name: str) -> str:
+    """Return the name that a tensor had when the cases were measured, whatever the release of transformers is."""
+    for earlier, measured in RENAMED.items():
+        name = name.replace(earlier, measured)
+    return name
+
+
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
     fill = parity_weights().fill
     for name, parameter in network.eval().named_parameters():
-        parameter.copy_(fill(name, tuple(parameter.shape)))
+        parameter.copy_(fill(measured_name(name), tuple(parameter.shape)))
     return network
 
 

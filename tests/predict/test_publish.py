@@ -1,8 +1,10 @@
 """Published folders: the same weights, config and predictions; and the entry points of ``torch.hub``."""
 
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -45,7 +47,20 @@ def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     hub = {"repo_or_dir": str(REPOSITORY), "source": "local"}
     shipped = checkpoint.read(REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors")["weights"]
-    pocket = torch.hub.load(**hub, model="segmenter").model.network.state_dict()
+    pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
     assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
     network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
     assert isinstance(network, models()["ssp"]) and not network.training
+
+
+@pytest.mark.parametrize("name", ["util", "model"])
+def test_torch_hub_names_a_package_in_the_way_and_the_way_around(name: str, tmp_path: Path, monkeypatch) -> None:
+    """Nearly every repository of this field has one of these names."""
+    other = ModuleType(name)
+    other.__file__ = str(tmp_path / name / "__init__.py")
+    monkeypatch.setitem(sys.modules, name, other)
+    with pytest.raises(
+        ImportError, match=rf"another package '{name}' .*{tmp_path.name}.*predict\.py --serve"
+    ) as refused:
+        torch.hub.load(str(REPOSITORY), "segmenter", source="local")
+    assert "\n" not in str(refused.value)

@@ -87,6 +87,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
 def test_experiment_and_data_set_name_a_config(
     prepare, few_configs: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(check, "gpu_count", lambda: 0)
     changes = f"data.root={mini_root}", "data.min_pixels=100", "model.encoder.weights=null"
     settings = [word for change in changes for word in ("--set", change)]
     command = f"NET=resnet10 sh train.sh split2 mini 0 --set {changes[0]} --set "

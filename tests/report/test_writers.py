@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
+from struct import unpack
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from util.errors import UserError
-from util.report.run_folder import RunFolder, check_writers
+from util.report import run_folder
+from util.report.run_folder import RunFolder, TensorBoard, check_writers
 
 
 def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp_path: Path, monkeypatch) -> None:
@@ -30,3 +33,46 @@ def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"run\.loggers: wandb is not installed"):
         check_writers(["tensorboard", "wandb"])
+
+
+def events_of(folder: Path) -> list[Event]:
+    """Return the events of a run's curves as TensorBoard reads them: by name of file, without those done again."""
+    events = list[Event]()
+    for file in sorted((folder / "tensorboard").iterdir()):
+        content = file.read_bytes()
+        while content:
+            (length,) = unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            if event.HasField("session_log"):
+                events = [earlier for earlier in events if earlier.step < event.step]
+            events.append(event)
+    return events
+
+
+def test_curves_lose_no_step_of_a_killed_training_and_follow_no_clock(tmp_path: Path, monkeypatch) -> None:
+    """The second training starts in the same second, the third after the clock was set back by a day."""
+    now, killed = 1_800_000_000.0, []
+    for number, clock in enumerate((now, now, now - 86400)):
+        monkeypatch.setattr(run_folder.time, "time", lambda clock=clock: clock)
+        first = number * 10 + 1
+        writer = TensorBoard(tmp_path, {}, first if number else None)
+        for step in range(first, first + 13):  # three steps after the checkpoint
+            writer.scalars({"loss/main": number}, step)
+        killed.append(writer)  # not closed
+    points = [(e.step, e.summary.value[0].simple_value) for e in events_of(tmp_path) if e.HasField("summary")]
+    assert points == [(step, min((step - 1) // 10, 2)) for step in range(1, 34)]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == len(killed) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_training_goes_on_without_curves_on_a_full_disk(tmp_path: Path, caplog) -> None:
+    folder = RunFolder(tmp_path / "meta")
+    folder.loggers = ["tensorboard"]
+    folder.scalars("loss", {"main": 1.0}, 1)
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        folder._writers["tensorboard"]._file = full
+        for step in (2, 3):
+            folder.scalars("loss", {"main": 1.0}, step)
+    folder.close()
+    assert "curves can no longer be written" in caplog.text and folder.loggers == []

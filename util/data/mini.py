@@ -47,10 +47,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw the data set unless it is there already; errors as ``generate``."""
-    from tqdm import tqdm  # only commands show bars
+    from util.progress import ProgressBar  # only commands show bars
 
     train = round(options.images * 5 / 6)
-    test, progress = options.images - train, partial(tqdm, desc="draw mini", unit="image")
+    test, progress = options.images - train, partial(ProgressBar, desc="draw mini", unit="image")
     drawn = generate(options.out, train, test, options.size, options.seed, progress=progress)
     there = "" if drawn else " exist already; nothing to do"
     print(f"{options.out}: {train} training and {test} test images{there}")
@@ -69,7 +69,7 @@ def generate(
     """Draw the data set into the folder ``root`` unless it is there already; return whether it was drawn.
 
     Images are RGB JPEG files whose longer side is ``side`` pixels; masks are palette PNG files of class indices (0
-    background, 1..8 as in ``CLASS_NAMES``). ``progress`` wraps the loop over image numbers, such as tqdm. UserError:
+    background, 1..8 as in ``CLASS_NAMES``). ``progress`` wraps the loop over image numbers, such as a bar. UserError:
     ``root`` holds something else.
     """
     root = Path(root).resolve()

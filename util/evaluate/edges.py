@@ -59,7 +59,7 @@ def _colour_term(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     near = cv2.dilate(inside.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     cell = (image >> (8 - BITS)) @ (1 << BITS * np.arange(3))
     counts = [np.bincount(cell[where], minlength=1 << 3 * BITS) for where in (inside, near & ~inside)]
-    object_, around = (1e-5 + count / max(count.sum(), 1) for count in counts)
+    object_, around = (1e-5 + count / max(int(count.sum()), 1) for count in counts)
     ratio = np.log(object_ / around).astype(np.float32)[cell]
     return near * (ratio / 4).clip(-1, 1)  # at 4 a margin changes by the standard deviation of all
 

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from model.common.ops import resize
 from model.episode import IGNORE, Episode, LabelledImages, Output
@@ -17,6 +16,7 @@ from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
+from util.progress import ProgressBar
 from util.report.schema import BASE, FINAL, NETWORK
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import PreparedNetwork, check_finite
@@ -154,7 +154,7 @@ def run_pass(
     numbers = evaluation_numbers(order, 1 if getattr(dataset, "one_by_one", False) else batch, world.rank, world.size)
     if cache is not None:
         cache.expect(dataset.sampler, numbers)
-    with tqdm(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
+    with ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
         for these, item in zip(numbers, batches(dataset, numbers, workers, world.device), strict=True):
             inputs = item.ways if isinstance(item, Trial) else [item]
             with prepared.autocast():

@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from model.episode import LabelledImages, Output
 from model.generalised import GeneralisedModel
@@ -16,6 +15,7 @@ from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import Job
 from util.evaluate.metrics import class_counts, generalised_scores, predicted
+from util.progress import ProgressBar
 from util.report.schema import FINAL
 from util.run.loading import batches, evaluation_numbers
 from util.run.network import check_finite
@@ -38,7 +38,8 @@ def run_generalised(job: Job, world: World) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
     states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
-    bar, fold, data = partial(tqdm, disable=not world.is_main, leave=False), job.context.fold, job.context.config.data
+    bar = partial(ProgressBar, disable=not world.is_main, leave=False)
+    fold, data = job.context.fold, job.context.config.data
     score = partial(generalised_scores, base=fold.base, novel=fold.novel)
     for seed, sampler in bar(job.samplers.items(), desc=f"{job.name}: fit", unit="run"):
         supports = Photos(job, sampler(0).rows[1:])

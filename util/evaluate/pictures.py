@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from model.common.ops import resize
 from util.data.images.views import numbered
@@ -29,6 +28,7 @@ from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import iou_of
 from util.evaluate.verify import config_of
 from util.files import write_atomically
+from util.progress import ProgressBar
 from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, write_figure
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, labelled
 from util.report.rows import row_name
@@ -139,7 +139,7 @@ def save_pictures(job: Job, kept: dict[Episode, Kept], folder: Path, title: str,
         boards = [episode_panels(job, job.samplers[s](n), kept[s, n].final()) for s, n in first]
         write_figure(folder / EPISODES, draw(boards), suffix)
     chosen = job.kept.chosen({episode: found.ious[FINAL] for episode, found in kept.items()})
-    for (seed, number), kinds in tqdm(chosen.items(), desc="draw", unit="picture", leave=False):
+    for (seed, number), kinds in ProgressBar(chosen.items(), desc="draw", unit="picture", leave=False):
         key, found = job.samplers[seed](number), kept[seed, number]
         classes = job.images.classes_in(key.query) if job.protocol.generalised else key.classes
         name, query = ", ".join(names[c - 1] for c in classes), job.images.index.names[key.query]

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -68,15 +68,25 @@ def test(
         log.info("on %s, %d process(es)", describe(world.device), world.size)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
         cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        for job in jobs:
-            if job.protocol.generalised:
-                run_generalised(job, world)
-        for seed, members in passes([job for job in jobs if not job.protocol.generalised]):
-            _run(members, seed, world, cache)
-        out = [_finish(job, folder, world, figures, form) for job, folder in zip(jobs, folders, strict=True)]
+        results = dict[Job, dict[str, Any]]()
+        for counted in _count(jobs, world, cache):
+            for job in counted:  # at once: a test that is killed later keeps this result
+                results[job] = _finish(job, folders[jobs.index(job)], world, figures, form)
+    out = [results[job] for job in jobs]
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
     return out
+
+
+def _count(jobs: list[Job], world: World, cache: FeatureCache | None) -> Iterator[list[Job]]:
+    """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
+    for job in jobs:
+        if job.protocol.generalised:
+            run_generalised(job, world)
+            yield [job]
+    for seed, members in passes([job for job in jobs if not job.protocol.generalised]):
+        _run(members, seed, world, cache)
+        yield [job for job in members if job.boards.keys() == job.samplers.keys()]
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:

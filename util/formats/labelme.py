@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.files import read_text, visible
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
+from util.progress import ProgressBar
 
 SUFFIX = ".json"
 POLYGON = "polygon"
@@ -34,7 +34,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     root = folder or (path if path.is_dir() else path.parent)
     photo_files, ids = cache(PhotoFiles), defaultdict[str, int](count(1).__next__)
     photos, left_out = [], Counter[str]()
-    for file in tqdm(files, str(path), unit="file", leave=False, delay=1):
+    for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             image = photo or photo_files(folder or file.parent, folder is not None).find(content["imagePath"], file)

@@ -10,13 +10,12 @@ from collections import defaultdict
 from itertools import count
 from pathlib import Path
 
-from tqdm import tqdm
-
 from util.data.images.read import read_mask
 from util.errors import UserError
 from util.files import read_json, read_text, visible
 from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, PhotoFiles, in_words
 from util.formats.shapes import decoded, encoded
+from util.progress import ProgressBar
 
 VERDICTS = ACCEPTED, REJECTED = "accepted", "rejected"
 VERDICT_FILE, VERDICT_FILES = "accepted.csv", "accepted*.csv"  # browsers number the files of one name
@@ -48,7 +47,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     files, within = (visible(path.glob("*.json"), path), path) if path.is_dir() else ([path], path.parent)
     verdicts, photo_files = verdicts_in(within), PhotoFiles(folder or within.parent, folder is not None)
     root, ids, photos = folder or within, defaultdict[str, int](count(1).__next__), []
-    for file in tqdm(files, str(path), unit="file", leave=False, delay=1):
+    for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         record = read_json(file, "this result", "make it again")
         with in_words(f"{file}: is no result of this project (", "); make it again"):
             stated, size = str(record["query"]), (int(record["height"]), int(record["width"]))

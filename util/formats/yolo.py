@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
@@ -18,6 +17,7 @@ from util.files import link, read_text, visible, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.masks import check_unique
 from util.formats.shapes import WITHIN, corners_of
+from util.progress import ProgressBar
 
 EXACT = 0.02  # pixels: of coordinates with six digits
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -46,7 +46,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
     photo_files, photos = PhotoFiles(folder or root), []
-    for file in tqdm(files, str(root), unit="file", leave=False, delay=1):
+    for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
         places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
         photo = photo_files.find("/".join(places), file)
         size = upright_size(*header_of(photo))
@@ -108,7 +108,7 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[Instan
                 raise ValueError("an outline has at least three corners x y")
             if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
                 raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
-            corners = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
+            corners: np.ndarray = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
             if is_box:
                 yield Instance(int(category) + 1, (), (*corners[:2], *(corners[4:6] - corners[:2])))
                 continue

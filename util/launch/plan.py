@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
-from tqdm import tqdm
 
 from model.common.fixed_shapes import fixed_shapes
 from model.contract import Trainable
@@ -29,6 +28,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import Task
 from util.prepare.check import PUBLISHED_SIZES
 from util.prepare.lists import published
+from util.progress import ProgressBar
 from util.report.table import Table
 from util.run.context import with_data
 from util.run.data import epoch_length, listed_for_training
@@ -54,7 +54,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     notes, hours, stay, most = list[str](), list[float](), 0, 0
     for task in tasks:
         once.setdefault((task.stage, task.folder), task)
-    for task in tqdm(once.values(), "counting", unit="stage", leave=False):
+    for task in ProgressBar(once.values(), "counting", unit="stage", leave=False):
         try:
             cells, case, number = described(task)
         except UserError as error:

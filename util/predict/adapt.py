@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
@@ -23,6 +22,7 @@ from util.data.words.text import NO_TEXT
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
 from util.predict.segmenter import SMALL, Segmenter
+from util.progress import ProgressBar
 from util.run.context import with_data
 from util.run.network import build_model
 
@@ -106,7 +106,7 @@ def given_the_others(
     iou = np.full((len(scored), len(segmenter.own)), np.nan)
     trial, fold = segmenter, -1
     pairs = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
-    for index, photo in tqdm(pairs, desc="supports", leave=False, disable=not progress):
+    for index, photo in ProgressBar(pairs, desc="supports", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
             trial, others = segmenter.without_classes(), [other for other in photos if other.fold != fold]

@@ -9,8 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from model.episode import IGNORE
 from util.cli import Parser, within, words
 from util.data.marks import POINTS, SCRIBBLE
@@ -26,6 +24,7 @@ from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, indices, parse_support, supports_in
+from util.progress import ProgressBar
 from util.run.device import describe
 from util.run.processes import as_user_error
 
@@ -150,7 +149,7 @@ def predict(options: argparse.Namespace) -> int:
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
     queries = photos_in(options.queries, options.recursive)
-    checked = tqdm(queries, desc="check", unit="photo", leave=False, delay=1)
+    checked = ProgressBar(queries, desc="check", unit="photo", leave=False, delay=1)
     bad = {query: error for query in checked if isinstance(error := attempt(check_photo, query), UserError)}
     if hard := [error for query, error in bad.items() if query in options.queries or len(bad) == len(queries)]:
         raise hard[0]
@@ -166,7 +165,7 @@ def predict(options: argparse.Namespace) -> int:
             print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
         written, asked = 0, len(waiting) + len(failed)
         found = segmenter.many(waiting, options.batch, failed)
-        bar = tqdm(found, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
+        bar = ProgressBar(found, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
         try:
             for prediction in bar:
                 results.write(prediction, facts)

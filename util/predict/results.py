@@ -16,8 +16,6 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from tqdm import tqdm
-
 from util.data.images.read import read_image
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, write_atomically
@@ -26,6 +24,7 @@ from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.parallel import attempt
 from util.predict.prediction import THUMBNAILS, Prediction, file_facts, paths_of
+from util.progress import ProgressBar
 from util.report.overlay import PREDICTION_COLOUR, class_colour
 
 PICTURES = "png"  # masks, overlays and probabilities
@@ -87,7 +86,7 @@ class Results:
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
-        bar = tqdm(queries, desc="verify", unit="photo", leave=False, delay=1)
+        bar = ProgressBar(queries, desc="verify", unit="photo", leave=False, delay=1)
         return [query for query in bar if not (self.is_reviewed(query) or self.is_complete(query, facts))]
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
@@ -131,7 +130,7 @@ class Results:
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
         """
-        for query in tqdm(queries, desc="write", unit="photo", leave=False):
+        for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
             path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
             record = read_json(path, "this result", "make it again")
             objects = tuple(

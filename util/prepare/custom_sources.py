@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
@@ -22,6 +21,7 @@ from util.formats.annotations import PhotoFiles, label_of, name_key
 from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
 from util.parallel import attempt
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
+from util.progress import ProgressBar
 
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
@@ -45,7 +45,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
     known = {*masks, *masks.values()}
     if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    values = (attempt(read_mask, mask) for mask in tqdm(masks.values(), desc="masks", unit="mask", leave=False))
+    values = (attempt(read_mask, mask) for mask in ProgressBar(masks.values(), desc="masks", unit="mask", leave=False))
     kinds = {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)}  # jobs name damaged masks
     if kinds != {False}:
         return _plan(masks.items(), partial(_of_values, names=names), classes)

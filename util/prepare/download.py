@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tqdm import tqdm
-
 from util.errors import UserError
 from util.files import fingerprint, write_atomically
+from util.progress import ProgressBar
 
 CHUNK = 1 << 20
 PARTIAL, RANGE_IMPOSSIBLE = 206, 416  # HTTP
@@ -61,7 +60,7 @@ def _download(url: str, file: IO[bytes], title: str) -> None:
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         file.truncate(start)
-        with tqdm(total=total, initial=start, desc=title, unit="B", unit_scale=True) as bar:
+        with ProgressBar(total=total, initial=start, desc=title, unit="B", unit_scale=True) as bar:
             while chunk := response.read1(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -95,7 +94,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call
     try:
-        for name, source in tqdm(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
+        for name, source in ProgressBar(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; it is not the official one")
             target = aside / name

@@ -6,8 +6,11 @@ import logging
 import os
 import platform
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from importlib import metadata
@@ -16,14 +19,18 @@ from typing import Any
 
 import numpy as np
 import yaml
-from tensorboardX import SummaryWriter
-from tqdm import tqdm
+from tensorboardX import summary
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
 
 from util.errors import UserError
 from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
+from util.progress import ProgressBar
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
+EVENTS = "events.out.tfevents."  # beginning of the names of TensorBoard's files
+EVENTS_VERSION = "brain.Event:2"
 LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
@@ -133,32 +140,58 @@ class _AboveBars(logging.Handler):
     """Prints log lines above progress bars instead of through them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        ProgressBar.write(self.format(record))
 
 
 class TensorBoard:
-    """Writes events for TensorBoard below a run's folder; replaces existing ones from the step ``resumed_at`` on."""
+    """Writes events for TensorBoard below a run's folder; replaces existing ones from the step ``resumed_at`` on.
+
+    An event is in its file when a call returns, so that no checkpoint holds a step that the curves lack.
+    """
 
     def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at)
-
-    @property
-    def works(self) -> bool:
-        """Whether it can write; its thread ends on a full disk."""
-        return self._writer.file_writer.event_writer._worker.is_alive()
+        place = folder / "tensorboard"
+        place.mkdir(parents=True, exist_ok=True)
+        self.works = True  # until the file can no longer be written, as on a full disk
+        self._file = (place / _name_of_next_events(place)).open("wb", buffering=0)
+        self._write(event_pb2.Event(file_version=EVENTS_VERSION))
+        if resumed_at is not None:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._write(event_pb2.Event(session_log=start, step=resumed_at))
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add a point to each of some curves."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._write(event_pb2.Event(summary=summary.scalar(name, value), step=step))
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
+        self._write(event_pb2.Event(summary=summary.image(name, picture, dataformats="HWC"), step=step))
 
     def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, event: Any) -> None:
+        """Append an event as a record: its length, its bytes, and a checksum of each."""
+        event.wall_time = time.time()
+        content = event.SerializeToString()
+        length = struct.pack("<Q", len(content))
+        sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+        try:
+            self._file.write(length + sums[0] + content + sums[1])
+        except OSError:
+            self.works = False
+
+
+def _name_of_next_events(folder: Path) -> str:
+    """Return the name of a new file of events, which TensorBoard reads after all that are in the folder.
+
+    It reads files in the order of their names, which begin with a time; the clock may have been set back since.
+    """
+    times = [file.name.removeprefix(EVENTS).split(".")[0] for file in folder.glob(f"{EVENTS}*")]
+    newest = max((int(each) for each in times if each.isdecimal()), default=0)
+    return f"{EVENTS}{max(int(time.time()), newest + 1):010d}.{socket.gethostname()}"
 
 
 class WeightsAndBiases:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from util.data.episodes import collate
 from util.errors import UserError
-from util.parallel import usable_cores
+from util.parallel import end_with_parent, usable_cores
 
 
 def training_numbers(
@@ -69,8 +69,9 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
 def _start_worker(_: int) -> None:
     """Prepare a loader process: it ignores Ctrl-C, and outlives other signals to stop by 60 seconds at most.
 
-    The main process decides when it ends. A loader process whose main process has ended ends by itself.
+    The main process decides when it ends, and takes it along when it is killed.
     """
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it

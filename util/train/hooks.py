@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from util.checkpoints import checkpoint
 from util.checkpoints.run import ALLOW, BEST, LAST, METRICS, PREVIOUS, StageFolder, changed_settings, check_continues
 from util.cli import STOPS
 from util.config.settings import StageSettings
 from util.errors import UserError
+from util.progress import ProgressBar
 from util.report.run_folder import RunFolder
 from util.run.network import PreparedNetwork
 from util.run.processes import World
@@ -73,7 +73,7 @@ class Training:
         return torch.amp.GradScaler(self.prepared.device.type, enabled=self.prepared.precision == "fp16")
 
 
-def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: tqdm) -> None:
+def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float], bar: ProgressBar) -> None:
     """Add the losses of a step, the mean over processes, to the sums of the epoch, to the bar and to the curves.
 
     Whether a process was asked to stop travels with the losses, so that a step waits once for the GPU.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
+from util.progress import ProgressBar
 from util.train import hooks
 from util.train.optim import set_learning_rates
 
@@ -26,7 +26,7 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     """
     stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
     training.prepared.network.train()
-    bar = tqdm(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
+    bar = ProgressBar(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
     with training.interrupt as interrupt, bar, suppress(hooks.Interrupted):
         hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
         while progress.step < schedule.steps and not hooks.patience_spent(training):

@@ -160,7 +160,7 @@ def _is_sorted(image: Image.Image, indices: np.ndarray) -> bool:
     brightness = np.array(image.getpalette(), np.uint8).reshape(-1, 3).max(1)
     used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)])
     dark = brightness[used] < DARK
-    return dark.any() and not dark.all() and not (used[0] == 0 and dark[0])
+    return bool(dark.any() and not dark.all() and not (used[0] == 0 and dark[0]))
 
 
 def read_region(
@@ -229,9 +229,14 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
 
 def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
-    header = (image.shape[:2], UPRIGHT) if isinstance(image, np.ndarray) else header_of(Path(image))
+    if isinstance(image, np.ndarray):
+        height, width = image.shape[:2]
+        stored, orientation = (height, width), UPRIGHT
+    else:
+        stored, orientation = header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
-    return fitted_mask(*read_region(mask, *arguments), *header, source)
+    region, tagged = read_region(mask, *arguments)
+    return fitted_mask(region, tagged, stored, orientation, source)
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:

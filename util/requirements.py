@@ -1,0 +1,45 @@
+"""What this project needs of a machine, which an entry point checks before it imports anything else.
+
+Python 3.6 can read this file and the entry points, so that an older Python than needed ends in one line, too.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+OLDEST_PYTHON = (3, 10)
+PACKAGES = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg timm safetensors"
+
+
+def python_problem() -> str:
+    """Return why this Python cannot run the project, and the way out; '' if it can."""
+    if sys.version_info >= OLDEST_PYTHON:
+        return ""
+    have, needed = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST_PYTHON))
+    remedy = "call a newer Python, in an environment of its own (README.md, Install)"
+    return f"Python {needed} or later is needed, and {sys.executable} is {have}; {remedy}"
+
+
+def packages_problem() -> str:
+    """Return which required package this Python lacks, and the way out; '' if it has all."""
+    missing = [name for name in PACKAGES.split() if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    has_environment = (Path(__file__).resolve().parents[1] / ".venv").exists()
+    remedy = ". .venv/bin/activate" if has_environment else "sh demo.sh, which installs everything"
+    return f"the package '{missing[0]}' is not installed for {sys.executable}; first run: {remedy}"
+
+
+def check(python_alone: bool = False) -> None:
+    """End this process with one line and exit code 2 if Python is too old or, but for ``python_alone``, lacks packages.
+
+    Commands and shell scripts call it, imports never do.
+    """
+    problem = python_problem() or ("" if python_alone else packages_problem())
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    check(python_alone="--python-alone" in sys.argv[1:])
