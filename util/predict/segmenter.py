@@ -88,7 +88,8 @@ class Segmenter:
         self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
         if output == FINAL:
-            self.calibration = find_calibration(model.run.config, model.weights.source, model.weights.digest)
+            weights = model.weights
+            self.calibration = find_calibration(model.run.config, weights.source, weights.digest, model.precision)
         elif self.kept is not None and self.kept.fits is not None:
             raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
         if (least := self.decision.min_score) is not None and self.calibration is None:
@@ -259,6 +260,7 @@ class Segmenter:
             "checkpoint": model.weights.source,
             "output": self.output,
             "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+            "precision": model.precision,
             "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
