@@ -195,7 +195,7 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def precision_of(content: dict[str, Any]) -> str | None:
     """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
-    asked = content["config"]["run"].get("precision")
+    asked = content["config"].get("run", {}).get("precision")
     return content.get("precision", None if asked == "auto" else asked)
 
 

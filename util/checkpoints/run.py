@@ -246,7 +246,7 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
 def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
     config, precision = content["config"], checkpoint.precision_of(content)
-    run = {key: value for key, value in config["run"].items() if key != "precision"}
+    run = {key: value for key, value in config.get("run", {}).items() if key != "precision"}
     return {**config, "run": run if precision is None else {**run, "precision": precision}}
 
 
