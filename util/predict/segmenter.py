@@ -272,7 +272,9 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
-        decisive = [to_dict(self.model.run.config), digest_of(self.model.network.state_dict())]
+        settings = to_dict(self.model.run.config)
+        settings["run"]["precision"], settings["test"]["precision"] = self.model.precision, None  # whatever was asked
+        decisive = [settings, digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:
