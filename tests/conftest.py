@@ -54,10 +54,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Take one thread, whatever a command that ran before has set: small networks' threads wait for each other."""
+def one_thread_in_float32() -> None:
+    """Take one thread and full float32, whatever a command that ran before has set.
+
+    The threads of small networks wait for each other.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    torch.set_float32_matmul_precision("highest")
 
 
 @functools.cache

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 OLDEST_PYTHON = (3, 10)
-PACKAGES = "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy matplotlib simplejpeg timm safetensors"
+PACKAGES = (
+    "torch torchvision numpy cv2 PIL yaml tensorboardX tqdm gensim scipy skimage matplotlib simplejpeg timm safetensors"
+)
 
 
 def python_problem() -> str:

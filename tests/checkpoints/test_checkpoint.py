@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,27 @@ SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
 def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=rf"{tmp_path / LAST}: .*{reason}"):
         check_continues(content, NOW, tmp_path / LAST, allow_changes=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "begun", "resumed", "is_refused"),
+    [
+        ("auto", "bf16", "float32", True),  # on another processor
+        ("bf16", None, "float32", True),  # of an older checkpoint, which says what was asked
+        ("auto", None, "float32", False),  # the same, and nobody knows
+        ("bf16", "bf16", "bf16", False),
+        (None, "float32", "float32", False),
+    ],
+)
+def test_the_precision_that_was_computed_in_is_compared(
+    tmp_path: Path, asked: str | None, begun: str | None, resumed: str, is_refused: bool
+) -> None:
+    content, now = saved({"run": {**CONFIG["run"], "precision": asked}}), NOW | {"precision": resumed}
+    content |= {} if begun is None else {"precision": begun}
+    reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
+    with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
+        check_continues(content, now, tmp_path / LAST, allow_changes=False)
+    check_continues(content, now, tmp_path / LAST, allow_changes=True)
 
 
 def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:

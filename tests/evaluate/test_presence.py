@@ -13,6 +13,7 @@ import yaml
 from tests.evaluate.quick import PROTOTYPE, lines
 from tests.model.small import drawn_episode, small_model
 from util.checkpoints.checkpoint import digest_of
+from util.checkpoints.run import TRAINING_FREE
 from util.checkpoints.weights import fill_encoder
 from util.config.read import read_config
 from util.errors import UserError
@@ -51,7 +52,9 @@ def test_scores_of_presence_equal_a_recount_of_pairs() -> None:
 
 
 @pytest.mark.train
-def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yaml, tmp_path: Path, capsys) -> None:
+def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(
+    mini_yaml, tmp_path: Path, capsys, caplog
+) -> None:
     path = mini_yaml(PROTOTYPE, test=QUICK)
     plain = score(read_config(path), ("presence",))[0]
     assert plain["calibration"] is None and "always_shown" not in plain["mean"]
@@ -61,6 +64,9 @@ def test_a_calibration_is_made_on_training_images_and_taken_by_the_test(mini_yam
     assert f"calibration: {made}" in (said := capsys.readouterr().out) and "presence accuracy" in said
     known = Calibration(**yaml.safe_load(made.read_text()))
     assert known.scale > 0 and len(known.weights) == 6 and "base classes of fold 0, 160 episodes" in known.made_on
+    assert known.precision == "float32"
+    other = find_calibration(read_config(path), TRAINING_FREE, plain["weights"], "bf16")
+    assert other == known and f"{made}: was made in float32, this computes in bf16; make it again" in caplog.text
     result = score(read_config(path, ["test.batch=3", "test.cache_gib=1"]), ("presence",))[0]
     folder = tmp_path / "runs/tiny/test/presence_quick"
     assert {outcome for outcome, _ in checks_of(folder / RESULT, result).values()} == {AGREES}

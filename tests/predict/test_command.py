@@ -15,6 +15,7 @@ from PIL import Image
 
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
+from util.files import read_json
 from util.predict import Segmenter
 from util.predict.load_model import SHIPPED, load_model
 from util.predict.photos import read_photo
@@ -88,8 +89,12 @@ def test_what_decides_a_result_is_compared_and_the_rest_is_resumed(predict, base
         mask = out / "query_mask.png"
         mask.write_bytes(mask.read_bytes()[:length])
         assert complete() == "1 of 2" and (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
-    for other in (("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"])):
+    in_bf16 = ("--set", "run.precision=bf16")
+    others = ("--radius", "40"), ("--set", "run.seed=5"), ("--resize", "81"), ("--support", marked["polygon"]), in_bf16
+    for other in others:
         assert complete(*other) == complete() == "0 of 2"
+    assert complete("--set", "run.precision=auto") == "2 of 2"  # whose predictions are in float32 on any processor
+    assert read_json(out / "query.json", "", "")["precision"] == "float32"
     Image.open(photos[1]).crop((0, 0, 60, 50)).save(query)  # an older file in the query's place
     os.utime(query, (1, 1))
     assert complete() == "1 of 2"

@@ -1,6 +1,7 @@
 """An exported folder gives the network's masks in a process that imports nothing of this project."""
 
 import csv
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from util.data.images.read import TAG
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
 from util.export import export as exporting
 from util.export.export import write_export
+from util.files import read_json
 from util.predict import Segmenter
 from util.predict.prediction import Decision
 from util.predict.supports import parse_support
+from util.run import device
 
 NEEDED_BY_OTHERS = {"pt2": "onnxruntime", "onnx": "torch"}  # packages that run.py imports for the other format
 ALONE = """
@@ -87,6 +90,30 @@ def test_every_method_equals_its_files(
     segmenter = empty_segmenter(model)
     segmenter.add("disc", [parse_support(drawn_support).read()])
     assert write_export(segmenter, tmp_path / "out", "pt2") < exporting.MAX_DIFFERENCE
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize(("asked", "precision"), [("auto", "float32"), ("bf16", "bf16")])
+def test_the_precision_is_that_of_predictions(
+    predict, make_checkpoint, drawn_support, photos, tmp_path: Path, monkeypatch, asked: str, precision: str
+) -> None:
+    """Which ``auto`` is not, on a processor that computes bf16 fast."""
+    monkeypatch.setattr(device, "fast_bf16", lambda _: True)
+    weights, out = make_checkpoint("ssp", f"run.precision={asked}"), tmp_path / "out"
+    words = ("export", "--checkpoint", weights, "--support", drawn_support)
+    done = predict(*words, "--out", out)
+    assert f"in {precision}, differs from predict.py in {precision}" in done.output, done.errors
+    facts = read_json(out / "export.json", "", "")
+    assert facts["precision"] == precision and facts["difference"] <= exporting.allowed_difference(precision)
+    segmenter = Segmenter(weights, [drawn_support], device="cpu", decision=Decision(refine=False))
+    spec = importlib.util.spec_from_file_location("run", out / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    mask, _ = module.Exported()(np.asarray(Image.open(photos[0]).convert("RGB")))
+    assert segmenter.facts["precision"] == precision and (mask != segmenter(photos[0]).mask).mean() < 0.03
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda _: True)
+    refused = predict(*words, "--out", tmp_path / "onnx", "--format", "onnx", "--set", "run.precision=fp16").error
+    assert "--format onnx: takes float32 and not fp16" in refused and not (tmp_path / "onnx").exists()
 
 
 @pytest.mark.compile

@@ -134,8 +134,6 @@ def test_the_prediction_alone_has_edges(leave):
         {"size": 353},
         {"config": {"model": {"prototypes": 5, "encoder": {"weights": "fold3.pth"}}}},
         {"trained_with": {"train_list": "train.txt"}},
-        {"trained_with": {"precision": "bf16"}},
-        {"precision": "bf16"},
         {"input": "letterbox 401 x 401"},
         {"calibration": {"made_on": "base classes", "digest": "ab", "threshold": 0.5}},
         {"config": OF_MODEL | {"data": {"test_list": "lists/few.txt"}}},
@@ -157,15 +155,44 @@ def test_folds_made_with_different_settings_are_marked(leave, change):
     assert "51.0*?" not in printed and "*?" in line(printed, "Sym-Net")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": [STAGE | {"precision": "bf16"}]}, "trained in different precisions: float32, bf16"),
+        ({"trained_with": {"precision": "bf16"}}, "trained in different precisions: not stated, bf16"),
+        ({"precision": "bf16"}, "tested in different precisions: float32, bf16"),
+        (
+            {"calibration": {"made_on": "", "digest": "", "threshold": 0.5, "precision": "bf16"}},
+            "calibrated in another precision",
+        ),
+    ],
+)
+def test_what_was_computed_in_different_precisions_is_marked(leave, change: dict, said: str) -> None:
+    """Folds of a mean in it; seeds of a fold in the fold, too."""
+    alike = {"training": [STAGE | {"precision": "float32"}]} if "training" in change else {}
+    runs = full(leave, **alike)
+    assert "?" not in line(text(runs), "Sym-Net")
+    leave("runs/fold3_1", **({"fold": 3} | alike | change))
+    printed = text(runs)
+    assert said in printed and "*?" in line(printed, "Sym-Net")
+    assert ("50.0*?" in printed) == (said == "calibrated in another precision") and "51.0*?" not in printed
+    for seed in (1, 2):
+        stage = STAGE | {"seed": seed, "precision": ("float32", "bf16")[seed - 1]}
+        seeds = leave(f"seeds/{seed}", run=f"pascal_split0_resnet50_seed{seed}", training=[stage]).parent
+    printed = text(seeds)
+    assert "50.0 +- 0.0*?" in printed and "trained in float32, tested in float32" in printed
+
+
 def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
     for seed, fold in product((1, 2, 6), range(4)):
         facts = {"run": f"pascal_split{fold}_resnet50_seed{seed}", "training": [STAGE | {"seed": seed}], "fold": fold}
         scores = {"final": {"miou": 40.0 + 10 * fold + seed, "fb_iou": 60.0}}
         runs = leave(f"seeds/{fold}_{seed}", mean=scores, **facts).parent
     printed, ours = text(runs), cells(runs, "Sym-Net ResNet-50")
-    assert "43.0 +- 2.2*" in printed and "58.0 +- 2.2*" in printed and "?" not in line(printed, "Sym-Net")
-    assert "over 1-shot: training seeds 1, 2, 6." in printed and r"58.0 $\pm$ 2.2" in text(runs, "latex")
-    assert ours["1-shot mean"] == "58.0" and "1-shot mean 2.16" in ours["standard deviation"]
+    assert "43.0 +- 2.6*" in printed and "58.0 +- 2.6*" in printed and "?" not in line(printed, "Sym-Net")
+    assert "(of a sample, n - 1) over 1-shot: training seeds 1, 2, 6." in printed
+    assert r"58.0 $\pm$ 2.6" in text(runs, "latex")
+    assert ours["1-shot mean"] == "58.0" and "1-shot mean 2.65" in ours["standard deviation"]
     (runs / "3_6" / "result.json").unlink()
     assert "not every training has all folds" in text(runs)
     assert cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
@@ -173,7 +200,7 @@ def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
         seeds = [{"final": {"miou": 50.0 + s, "per_class": {"1": 50.0 + s}}} for s in (fold, -fold)]
         runs = leave(f"runs/{fold}", fold=fold, per_seed=seeds, seeds=[0, 1]).parent
     printed = text(runs)
-    assert "50.0 +- 3.0*" in printed and "50.0 +- 1.5*" in printed and "test seeds 0, 1" in printed
+    assert "50.0 +- 4.2*" in printed and "50.0 +- 2.1*" in printed and "test seeds 0, 1" in printed
 
 
 def test_bold_is_the_best_of_an_encoder_in_the_direction_of_the_score(leave):

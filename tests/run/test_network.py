@@ -13,6 +13,7 @@ from util.run.network import build_model, check_finite, prepare_network
 from util.run.processes import as_user_error, join
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
 
 
 def a_card(monkeypatch, capability: tuple[int, int], kernels: str = "sm_75 sm_80 sm_90 compute_90") -> None:
@@ -89,17 +90,62 @@ def test_errors_of_the_machine_are_a_line_of_their_own(error: Exception, said: s
     assert type(raised.value) is (PeerLost if error in LOST else UserError)
 
 
-def test_float32_is_not_tf32_and_auto_is_what_the_device_computes(monkeypatch, caplog) -> None:
+PRECISIONS = [  # run.precision, device, compute capability, and what it is in trainings and in tests
+    (None, GPU, (8, 0), "tf32", "float32"),
+    (None, GPU, (7, 5), "float32", "float32"),
+    (None, CPU, (8, 0), "float32", "float32"),
+    ("auto", GPU, (8, 0), "bf16", "float32"),
+    ("auto", GPU, (7, 5), "float32", "float32"),
+    ("tf32", GPU, (8, 0), "tf32", "tf32"),
+    ("tf32", CPU, (8, 0), "float32", "float32"),
+    ("float32", GPU, (8, 0), "float32", "float32"),
+    ("bf16", CPU, (8, 0), "bf16", "bf16"),
+    ("fp16", GPU, (7, 5), "fp16", "fp16"),
+]
+
+
+@pytest.mark.parametrize(("asked", "place", "capability", "training", "test"), PRECISIONS)
+def test_a_choice_of_the_device_is_for_trainings_alone(
+    monkeypatch, asked: str | None, place: torch.device, capability: tuple[int, int], training: str, test: str
+) -> None:
+    a_card(monkeypatch, capability)
+    changes = [] if asked is None else [f"run.precision={asked}"]
+    config = read_config("config/mini/mini_split0_ssp_resnet10.yaml", changes)
+    assert device.precision_of_training(config, place) == training
+    assert device.precision_of_test(config, place) == test
+    own = read_config(config.path, [*changes, "test.precision=fp16"])
+    assert device.precision_of_training(own, place) == training and device.precision_of_test(own, place) == "fp16"
+    device.fast_bf16.cache_clear()
+
+
+@pytest.mark.parametrize(("bf16", "inside"), [(True, "medium"), (False, "highest")])
+def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, caplog, bf16: bool, inside: str) -> None:
     a_card(monkeypatch, (8, 0))
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    for asked, want in (("tf32", "tf32"), ("float32", "float32"), ("auto", "bf16"), ("fp16", "fp16")):
-        assert device.take_precision(asked, GPU) == want
-        assert all(flag.allow_tf32 == (want == "tf32") for flag in flags)
+    for precision in ("tf32", "float32", "bf16", "fp16"):
+        device.take_precision(precision, GPU)
+        assert all(flag.allow_tf32 == (precision != "float32") for flag in FLAGS)
     assert not caplog.text
-    a_card(monkeypatch, (7, 5))
-    assert device.take_precision("auto", GPU) == "float32"
-    assert device.take_precision("bf16", GPU) == "bf16" and "fp16 is faster" in caplog.text
-    assert device.take_precision("tf32", CPU) == "float32"
+    monkeypatch.setattr(device, "fast_bf16", lambda _: bf16)
+    for precision, want in (("bf16", inside), ("fp16", "highest"), ("float32", "highest")):
+        device.take_precision(precision, CPU)
+        assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
+    assert ("float32 is faster" in caplog.text) == (not bf16)
+
+
+LIMITS = [("", True), ("ALL", True), ("AVX2", False), ("AVX512_CORE", False), ("AVX512_CORE_AMX", True)]
+
+
+@pytest.mark.parametrize("name", device.ONEDNN_LIMITS)
+@pytest.mark.parametrize(("limit", "is_fast"), LIMITS)
+def test_onednn_may_not_use_the_instructions(monkeypatch, name: str, limit: str, is_fast: bool) -> None:
+    for other in device.ONEDNN_LIMITS:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: True)
+    device.fast_bf16.cache_clear()
+    assert device.fast_bf16(CPU)
+    monkeypatch.setenv(name, limit)
+    device.fast_bf16.cache_clear()
+    assert device.fast_bf16(CPU) == is_fast
     device.fast_bf16.cache_clear()
 
 

@@ -76,6 +76,8 @@ def test_both_stages_their_resumption_tests_and_predictions(
         assert sum(frame.values()) == 1, frame
         gpu.waits.clear()
     (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
+    assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
     if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
         frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith("util/evaluate/evaluate")}
@@ -107,7 +109,8 @@ def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
     path = mini_yaml(f"mini_split0_{name}_resnet10.yaml", run=run, test=test, model={"encoder": encoder}, **stage)
     assert train_stage("base" if is_base else "meta", read_config(path), False, False) == 0
     (result,) = run_test(read_config(path))
-    assert result["precision"] == ("bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32")
+    bf16 = "bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
+    assert (result["training"][0]["precision"], result["precision"]) == (bf16, "float32")
 
 
 def test_adaptation_and_calibration(mini_yaml, gpu) -> None:

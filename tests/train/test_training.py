@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from model.common.loss import batch_mean
 from model.episode import Output
 from tests import spawned
 from tests.paths import REPOSITORY
@@ -23,7 +24,7 @@ from util.run.network import build_model, prepare_network
 from util.run.processes import World
 from util.train import hooks, stages
 from util.train.optim import EMA, WARM_UP, StepSchedule
-from util.train.trainer import optimiser_step
+from util.train.trainer import counts_of_parts, optimiser_step
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -66,7 +67,7 @@ def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     if device != "cpu" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "validate_episodes": 7}
+    stage = {"epochs": 2, "epoch_length": 24, "batch": 6, "batch_per": "run", "accumulate": 2, "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
@@ -115,7 +116,7 @@ def test_accumulated_parts_cover_the_same_episodes():
 
 
 def a_training(precision: str, clip: float | None) -> hooks.Training:
-    """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the input."""
+    """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the inputs."""
     network = TwoWeights()
     prepared = prepare_network(network, torch.device("cpu"), precision)
     stage = StageSettings({}, AugmentSettings(), clip_grad_norm=clip)
@@ -125,14 +126,16 @@ def a_training(precision: str, clip: float | None) -> hooks.Training:
 
 
 class TwoWeights(nn.Module):
-    """Its loss is 3 a x + 4 b x."""
+    """Its loss is 3 a x + 4 b y for an input (x, y), the mean over a batch (n, 2) of known ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, x: torch.Tensor) -> Output:
-        return Output(x, losses={"main": (3 * self.a + 4 * self.b) * x})
+        known = x.view(-1, 2)[~x.view(-1, 2).isnan().any(1)]
+        losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
+        return Output(x, losses={"main": batch_mean(losses.sum(), torch.tensor(len(known)))})
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
@@ -140,9 +143,24 @@ class TwoWeights(nn.Module):
 def test_gradients_are_clipped_over_all_optimisers(precision: str, clip: float | None, want: tuple) -> None:
     training = a_training(precision, clip)
     network = training.prepared.network
-    optimiser_step(training, [torch.tensor(2.0)])
+    optimiser_step(training, [torch.tensor([2.0, 2.0])])
     assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
     before = training.scaler.get_scale()
-    optimiser_step(training, [torch.tensor(float("inf"))])  # fp16 leaves this step out, at half the scale from now on
-    if precision == "fp16":
-        assert network.a.item() == pytest.approx(want[0], rel=1e-3) and training.scaler.get_scale() == before / 2
+    if precision == "fp16":  # the gradient of one weight overflows: the step of both is left out, the scale is halved
+        optimiser_step(training, [torch.tensor([2.0, torch.inf])])
+        assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
+        assert training.scaler.get_scale() == before / 2 and training.progress.skipped == 1
+
+
+def test_parts_weigh_as_much_as_their_known_inputs() -> None:
+    """Of the three inputs two are known, one in each part; a pass that counts leaves no trace."""
+    training = a_training("float32", None)
+    parts = [torch.tensor([[1.0, 2.0]]), torch.tensor([[torch.nan, torch.nan], [3.0, 6.0], [5.0, 1.0]])]
+    network = training.prepared.network
+    network.register_buffer("passes", torch.zeros(()))
+    network.register_forward_pre_hook(lambda module, _: module.passes.add_(1) and None)
+    counts = counts_of_parts(training, parts)
+    assert not network.passes
+    losses = optimiser_step(training, parts, counts)
+    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 3 + 5) / 3, -4 * (2 + 6 + 1) / 3))
+    assert losses["main"] == 0 and network.passes == 2

@@ -178,8 +178,8 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
 def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how the weights of a checkpoint were trained, stage by stage; empty where the file does not say.
 
-    Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, and the
-    section of its config.
+    Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
+    section of its config, and the precision that it was computed in, where it is known.
     """
     if not is_own(content):
         return []
@@ -188,7 +188,15 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     facts |= {"steps": schedule.get("steps"), "batch": schedule.get("batch")}
     facts |= {"size": config[f"{stage}_stage"].get("size") or config["data"]["size"], "seed": config["run"]["seed"]}
     facts |= {"list": content.get("data"), "settings": config[f"{stage}_stage"]}
+    if "precision" in content:  # checkpoints before November 2026 know only what was asked
+        facts["precision"] = content["precision"]
     return [*content.get("base", []), facts]
+
+
+def precision_of(content: dict[str, Any]) -> str | None:
+    """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
+    asked = content["config"].get("run", {}).get("precision")
+    return content.get("precision", None if asked == "auto" else asked)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

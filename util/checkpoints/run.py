@@ -28,6 +28,7 @@ TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
 ALLOW = "--allow-changes"
 OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
 OF_TESTS = ("test", "protocols")  # sections
+PRECISION = "run.precision"
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
 HARMLESS = (
     *("run.folder", "run.name", "run.base_folder", "run.device", "run.compile", "run.loggers"),
@@ -213,7 +214,7 @@ class Run:
         """
         own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
         a, b = ({section: config.get(section, {}) for section in own} for config in (before, to_dict(self.config)))
-        return _differing(a, b, stage, (*HARMLESS, "data.shot", "data.rare_classes", "run.precision"))
+        return _differing(a, b, stage, (*HARMLESS, "data.shot", "data.rare_classes", PRECISION))
 
 
 def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
@@ -224,18 +225,29 @@ def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
 def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
     """Refuse (UserError) a checkpoint, read from a path, that this training does not continue.
 
-    It is of another length, batch, list, photos or settings (which ``allow_changes`` permits), or no training.
+    It is of another length, batch, list or photos, of other settings or another precision (which ``allow_changes``
+    permits), or no training.
     ``state``: the entries of this run's checkpoints beside weights and progress.
     """
     own = checkpoint.is_own(content)
     if other := changed_entries(content, state) if own else ["weights only"]:
         raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
-    decisive = in_words(_differing(content["config"], state["config"], state["stage"], HARMLESS))
-    if decisive and not allow_changes:
+    differing = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
+    if differing and not allow_changes:
+        decisive = in_words(differing)
         more = f" and {len(decisive) - 5} more" if len(decisive) > 5 else ""
         changed = f"settings that decide the result were changed since ({'; '.join(decisive[:5])}{more})"
-        mend = f"undo the change, continue with it by {ALLOW}, or start again with --overwrite"
-        raise UserError(f"{path}: {changed}; {mend}")
+        undo = "undo the change"
+        if [*differing] == [PRECISION]:  # perhaps another machine, not another setting
+            undo = f"go on as begun by --set {PRECISION}={differing[PRECISION][0]}"
+        raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
+
+
+def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
+    config, precision = content["config"], checkpoint.precision_of(content)
+    run = {key: value for key, value in config.get("run", {}).items() if key != "precision"}
+    return {**config, "run": run if precision is None else {**run, "precision": precision}}
 
 
 def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:

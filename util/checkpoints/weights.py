@@ -198,7 +198,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
         note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
     known = None
     if trained:
-        known = {**trained["data"], "model": trained["model"], "precision": trained["run"].get("precision")}
+        known = {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
         given = trained["model"].get("encoder") or {}
         if "weights" in given:
             start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))

@@ -227,6 +227,8 @@ class TestSettings:
     protocol: str = "symnet"  # an entry of `protocols`
     checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
     batch: int = bounded(1, 1)  # episodes at a time; results do not depend on it
+    # Of tests, calibrations, predictions and exports; null: run.precision, where null and auto are float32
+    precision: Literal["float32", "tf32", "bf16", "fp16"] | None = None
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
@@ -271,12 +273,13 @@ class RunSettings:
     name: str | None = bounded(None, problem=_leads_away)  # default: the name of the config file
     base_folder: str | None = None  # of the base stage; default <folder>/<name>/base. Models may share one
     device: str = "auto"  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
-    # float32: full float32, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products
-    # round operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of
-    # most authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with
-    # loss scaling, is for older GPUs. auto: bf16 where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD),
-    # else float32
-    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
+    # Of trainings with their validations, and of tests where test.precision is null.
+    # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
+    # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
+    # authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with loss
+    # scaling, is for older GPUs. null: tf32 in trainings on GPUs that have it, else float32. auto: as null, but bf16 in
+    # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
+    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
     compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout

@@ -34,6 +34,7 @@ from util.evaluate.evaluate import run_pass
 from util.files import write_atomically
 from util.run.context import make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
+from util.run.device import precision_of_test
 from util.run.input_size import scored_on, view_of
 from util.run.network import prepare_network
 from util.run.processes import join
@@ -70,12 +71,13 @@ def calibrate(config: Config) -> Path:
                 if shot == own:
                     raise
                 log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+        precision = precision_of_test(config, world.device)
         shots = ", ".join(str(context.config.data.shot) for context, _ in parts)
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
-        print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot", flush=True)
+        print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         seen = Collected()
-        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        prepared = prepare_network(network, world.device, precision, config.run.compile)
         for context, images in parts:
             shot, batch, workers = context.config.data.shot, config.test.batch, config.data.workers
             sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
@@ -85,6 +87,7 @@ def calibrate(config: Config) -> Path:
             run_pass(prepared, marked, count // len(parts), [seen], world, "calibrate", batch, workers)
     made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
     made, scores = seen.fitted(network, calibration.key_of(config, weights.digest), made_on)
+    made = replace(made, precision=precision)
     path = calibration.calibration_path(config, weights.source)
     write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)

@@ -91,6 +91,7 @@ class Calibration:
     weights: list[float]
     bias: float
     threshold: float  # least probability of presence with which a mask is shown
+    precision: str | None = None  # that the network computed in; None: not known
 
     def margins(self, margins: np.ndarray) -> np.ndarray:
         """Return calibrated margins, whose softmax beside the background's 0 gives probabilities."""
@@ -101,9 +102,11 @@ class Calibration:
         return sigmoid(float(np.dot(self.weights, inputs.astype(np.float64))) + self.bias)
 
     def facts(self) -> dict[str, Any]:
-        """Return the entry of a result: origin, digest and threshold."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
+        """Return the entry of a result: origin, digest, threshold, and precision if it is known."""
+        known = {key: value for key, value in asdict(self).items() if value is not None}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        out = {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
+        return out if self.precision is None else {**out, "precision": self.precision}
 
 
 def sigmoid(x: float) -> float:
@@ -127,10 +130,11 @@ def calibration_path(config: Config, source: str) -> Path:
     return (Run(config).folder("test") if source in (TRAINING_FREE, UNTRAINED) else Path(source)).with_name(FILE)
 
 
-def find_calibration(config: Config, source: str, weights: str) -> Calibration | None:
+def find_calibration(config: Config, source: str, weights: str, precision: str | None = None) -> Calibration | None:
     """Return a network's calibration, the run's or a shipped one, or None; UserError if a file is damaged or none.
 
-    ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``.
+    ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``. A
+    line of the log says that it was made in another ``precision`` than the network computes in.
     """
     key, own = key_of(config, weights), calibration_path(config, source)
     for path in ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml")):
@@ -139,6 +143,8 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
         except (yaml.YAMLError, Misfit) as error:
             raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
         if known.made_for == key:
+            if None not in (precision, known.precision) and known.precision != precision:
+                log.warning("%s: was made in %s, this computes in %s; %s", path, known.precision, precision, MEND)
             return known
     if own.exists():
         log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)

@@ -33,6 +33,7 @@ from util.evaluate.tta import with_tta
 from util.report.schema import RESULT, read_result
 from util.run.context import RunContext, make_run_context, network_config, with_data
 from util.run.data import check_sampler, images_for_protocol, protocol_sampler
+from util.run.device import precision_asked_of_test, precision_of_test
 from util.run.input_size import scored_on, view_of
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import World
@@ -71,11 +72,12 @@ def is_quick(config: Config, name: str) -> bool:
 
 def deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test."""
-    test = merged["test"]
+    run, test = merged["run"], merged["test"]
+    precision = precision_asked_of_test(run.get("precision"), test.get("precision"))
     return {
         "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
         "model": merged["model"],
-        "run": {key: merged["run"][key] for key in ("precision", "seed")},
+        "run": {"precision": precision, "seed": run["seed"]},
         "test": {key: test[key] for key in ("episodes", "seeds", "protocol", "metrics")},
         "protocol": merged["protocols"][test["protocol"]],
     }
@@ -166,10 +168,13 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
         of_network = replace(context, config=network_config(config))
         model, weights = load_weights(of_network, view.side or None)
         network = with_tta(model, of_network, view, shot)
-        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        precision = precision_of_test(config, world.device)
+        prepared = prepare_network(network, world.device, precision, config.run.compile)
         loaded[shot, view.side] = prepared, weights
     prepared, weights = loaded[shot, view.side]
-    calibration = find_calibration(config, weights.source, weights.digest) if protocol.absent > 0 else None
+    calibration = None
+    if protocol.absent > 0:
+        calibration = find_calibration(config, weights.source, weights.digest, prepared.precision)
     if protocol.absent > 0 and calibration is None:
         mend = "for one: python test.py CONFIG --calibrate"
         log.info("%s: no calibration of these weights: every mask is shown; %s", name, mend)

@@ -65,7 +65,8 @@ def test(
             job.kept = KeptPredictions(wanted, job.episodes) if any(wanted.values()) else None
         for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
             log.info("%s", note)
-        log.info("on %s, %d process(es)", describe(world.device), world.size)
+        place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
+        log.info("on %s, %d process(es)", place, world.size)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
         cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         results = dict[Job, dict[str, Any]]()
@@ -122,7 +123,10 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     remove_pictures(folder.path)
     folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
     folder.describe(to_dict(job.context.config))
-    said = [f"{title(result)}, list {result['list_source']}", in_words({result["shot"]: result["track"]})]
+    said = [
+        f"{title(result)}, list {result['list_source']}, in {result['precision']}",
+        in_words({result["shot"]: result["track"]}),
+    ]
     said += [format(score_table(result), form), "", format(class_table(result), form)]
     if missing := result["classes_without_episodes"]:
         said.append(f"{missing} classes have no episode and are in no mean")
@@ -149,6 +153,7 @@ def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], averaged: str)
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
         "averaged": averaged,
+        "precision": job.prepared.precision,
     }
     out, whole = Manifest(header), job.protocol.generalised
     if whole:  # all episodes of a run have its supports

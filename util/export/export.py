@@ -30,9 +30,11 @@ from util.files import made_aside, write_atomically
 from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
 from util.predict.segmenter import Segmenter
+from util.run.device import HALF
 
 RUN = Path(run.__file__)
-MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network
+MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32
+MAX_IN_HALF = 0.02  # the same where both are in bf16 or fp16, of 8 or 11 bits
 
 
 class Query(nn.Module):
@@ -119,19 +121,27 @@ def export(arguments: list[str]) -> int:
     if options.out.exists() and any(options.out.iterdir()) and not options.overwrite:
         raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
     options.device = "cpu"
-    options.overrides.append("run.precision=float32")
     if not (marked := marked_by(options)[0]):
         raise UserError(NO_SUPPORTS)
     segmenter = segmenter_of(options, marked)
+    precision = segmenter.model.precision
+    if options.format == "onnx" and precision != "float32":
+        raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
     for note in segmenter.notes:
         print(note)
     difference = write_export(segmenter, options.out, options.format)
-    print(f"{options.out}: differs from the network by {difference:.1e} at most, of {MAX_DIFFERENCE:.0e} allowed")
+    allowed = f"{difference:.1e} at most, of {allowed_difference(precision):.0e} allowed"
+    print(f"{options.out}: in {precision}, differs from predict.py in {precision} by {allowed}")
     return 0
 
 
+def allowed_difference(precision: str) -> float:
+    """Return the largest difference of a probability between the exported graph and the network at a precision."""
+    return MAX_IN_HALF if precision in HALF else MAX_DIFFERENCE
+
+
 def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
-    """Write the folder of a segmenter on the CPU, in float32; return the largest difference of a probability.
+    """Write the folder of a segmenter on the CPU, in its precision; return the largest difference of a probability.
 
     ``name`` is that of the format. UserError: the model cannot be exported, the disk is full, or the graph's
     probabilities differ from the network's.
@@ -144,7 +154,7 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
     mean, std = (None, None) if encoder is None else encoder.normalisation()
     facts: dict[str, Any] = {
         **{"format": name, "file": f"query.{name}", "torch": torch.__version__},
-        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input")},
+        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input", "precision")},
         "licence_of_encoder_weights": model.weights.encoder_licence,
         "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
         "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
@@ -159,8 +169,9 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
         write_atomically(path, _content(segmenter, query, name, [*expected]))
         found = dict(zip(expected, run.graph(path)(query.numpy())))
         difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
-        if not difference <= MAX_DIFFERENCE:  # also where it is not a number
-            problem = f"differ from the network's by {difference:.1e}, {MAX_DIFFERENCE:.0e} is allowed"
+        allowed = allowed_difference(model.precision)
+        if not difference <= allowed:  # also where it is not a number
+            problem = f"differ from the network's in {model.precision} by {difference:.1e}, {allowed:.0e} is allowed"
             raise UserError(f"--out {out}: removed, because its probabilities {problem}; try another --format")
         write_atomically(folder / RUN.name, RUN.read_bytes())
         text = json.dumps({**facts, "difference": difference}, indent=1, ensure_ascii=False)
@@ -170,9 +181,13 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
 
 def _content(segmenter: Segmenter, query: Tensor, name: str, outputs: Sequence[str]) -> bytes:
     # without the exporters' progress and advice
-    out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
     try:
-        with warnings.catch_warnings(), out, err, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fixed_shapes():
+        with contextlib.ExitStack() as stack:
+            for context in (*quiet, warnings.catch_warnings(), torch.no_grad(), segmenter.model.forward_pass()):
+                stack.enter_context(context)
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(fixed_shapes())
             warnings.simplefilter("ignore")
             # The trace sees another query than the check, which would notice a value that became a constant.
             return FORMATS[name](traced(Query(segmenter).eval(), query.flip(-1), name == "onnx"), outputs)

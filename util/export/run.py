@@ -110,7 +110,7 @@ def main() -> int:
     failed = 0
     with (options.out / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("photo", "class", "shown", "pixels", "presence"))
+        table.writerow(("photo", "class", "shown", "pixels", "presence", "precision"))
         for number, photo in enumerate(options.photos, 1):
             try:
                 mask, presence = network(read(photo))
@@ -125,7 +125,7 @@ def main() -> int:
             for value, known in enumerate(network.facts["classes"], 1):
                 pixels = int((mask == value).sum())
                 score = "" if presence is None else round(presence[value - 1], 6)
-                table.writerow((photo, known["name"], pixels > 0, pixels, score))
+                table.writerow((photo, known["name"], pixels > 0, pixels, score, network.facts["precision"]))
             print(f"{number} of {len(options.photos)}: {photo}", flush=True)
     return failed
 

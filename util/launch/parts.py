@@ -147,6 +147,8 @@ def reason_to_test(config: Config, path: Path) -> str:
     if result["checkpoint"] != str(Run(config).weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))
+    if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
+        return f"the result there is in {result['precision']}"
     if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
         scored["test"]["metrics"] = asked["test"]["metrics"]
     if differ := changed_settings(scored, asked):

@@ -32,9 +32,9 @@ from util.progress import ProgressBar
 from util.report.table import Table
 from util.run.context import with_data
 from util.run.data import epoch_length, listed_for_training
-from util.run.device import CUDA, autocast, gpu_count, pick_device, resolved
+from util.run.device import CUDA, gpu_count, pick_device, precision_of_training
 from util.run.input_size import view_of
-from util.run.network import build_model
+from util.run.network import build_model, prepare_network
 from util.train.optim import StepSchedule
 
 COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
@@ -49,7 +49,7 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     if not tasks:
         return refuse(refused)
     config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
-    images = speed or images_a_second(pick_device(CUDA if gpus and gpu_count() else "cpu"), config.run.precision)
+    images = speed or images_a_second(config, pick_device(CUDA if gpus and gpu_count() else "cpu"))
     once, rows, costs = dict[tuple, Task](), list[list[str]](), dict[str, tuple[float, Stored]]()
     notes, hours, stay, most = list[str](), list[float](), 0, 0
     for task in tasks:
@@ -177,11 +177,12 @@ class Case:
         return math.nan, stored
 
 
-def images_a_second(device: torch.device, precision: str) -> float:
-    """Return how many images of 224 px a device takes through ResNet-50 in a second, at a ``run.precision``."""
-    network, took = resnet50().eval().to(device), list[float]()
+def images_a_second(config: Config, device: torch.device) -> float:
+    """Return how many images of 224 px a device takes through ResNet-50 in a second, in a training's precision."""
+    prepared = prepare_network(resnet50().eval(), device, precision_of_training(config, device))
+    network, took = prepared.network, list[float]()
     images = torch.zeros(1 if device.type == "cpu" else 32, 3, UNIT_SIDE, UNIT_SIDE, device=device)
-    with torch.inference_mode(), autocast(device, resolved(precision, device)):
+    with torch.inference_mode(), prepared.autocast():
         for _ in range(3):
             started = time.perf_counter()
             network(images).sum().item()  # which waits for a GPU

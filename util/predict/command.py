@@ -178,7 +178,8 @@ def predict(options: argparse.Namespace) -> int:
     if absent:
         print(f"{options.out}: not found: {absent}")
     unread = f"; {len(failed)} could not be read" if failed else ""
-    print(f"{options.out}: {written} of {asked} photos, on {describe(segmenter.model.device)}{unread}")
+    place = f"{describe(segmenter.model.device)} in {segmenter.model.precision}"
+    print(f"{options.out}: {written} of {asked} photos, on {place}{unread}")
     return EXIT_USER_ERROR if failed else 0
 
 

@@ -23,7 +23,7 @@ from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
 from util.run.context import with_data
-from util.run.device import autocast, pick_device, resolved
+from util.run.device import autocast, pick_device, precision_of_test
 from util.run.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
@@ -37,6 +37,7 @@ class LoadedModel:
     run: Run  # whose ``test.checkpoint`` names the weights
     network: FewShotModel
     device: torch.device
+    precision: str
     view: View
     weights: Weights  # where those of the network came from
     note: str = ""  # a line that says which model was taken where none was named
@@ -44,8 +45,8 @@ class LoadedModel:
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
-        """Enclose a forward pass: in ``run.precision``, one thread at a time, since encoders keep what a pass needs."""
-        with self.lock, autocast(self.device, resolved(self.run.config.run.precision, self.device)):
+        """Enclose a forward pass: in its precision, one thread at a time, since encoders keep what a pass needs."""
+        with self.lock, autocast(self.device, self.precision):
             yield
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,8 @@ def load_model(
         raise UserError(f"--resize {side}: the model does not take this side; {near}")
     torch_device = pick_device(device or settings.run.device)
     network, loaded = load_weights(run.context, side)
-    prepare_network(network, torch_device, settings.run.precision)  # not compiled: a few photos do not repay it
+    precision = precision_of_test(settings, torch_device)
+    prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"no --checkpoint: uses {cls.title}, trained on the {len(data.classes)} classes of {data.name}"
     view = View(OF_PHOTOS, side, side)
-    return LoadedModel(run, network.eval(), torch_device, view, loaded, note if is_default else "")
+    return LoadedModel(run, network.eval(), torch_device, precision, view, loaded, note if is_default else "")

@@ -88,7 +88,8 @@ class Segmenter:
         self.kept = KeptBase(model) if keep_base else None
         self.calibration = None  # of the network's final output; others have none
         if output == FINAL:
-            self.calibration = find_calibration(model.run.config, model.weights.source, model.weights.digest)
+            weights = model.weights
+            self.calibration = find_calibration(model.run.config, weights.source, weights.digest, model.precision)
         elif self.kept is not None and self.kept.fits is not None:
             raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
         if (least := self.decision.min_score) is not None and self.calibration is None:
@@ -259,6 +260,7 @@ class Segmenter:
             "checkpoint": model.weights.source,
             "output": self.output,
             "input": f"{model.view.rule} {model.view.side} x {model.view.side}",
+            "precision": model.precision,
             "tile": self.tile,
             "calibration": None if self.calibration is None else self.calibration.facts(),
             "decision": asdict(self.decision),
@@ -270,7 +272,9 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
-        decisive = [to_dict(self.model.run.config), digest_of(self.model.network.state_dict())]
+        settings = to_dict(self.model.run.config)
+        settings["run"]["precision"], settings["test"]["precision"] = self.model.precision, None  # whatever was asked
+        decisive = [settings, digest_of(self.model.network.state_dict())]
         decisive += [] if self.kept is None else ["keep_base"]
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:

@@ -82,6 +82,8 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
             raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
     protocol = head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else "")
     words = [protocol, f"scored on {head.get('scored_on', 'unknown')}", steps, "QUICK LOOK" * head.get("quick_look", 0)]
+    precision = head.get("precision", "float32")  # older manifests do not say it
+    words += [] if precision == "float32" else [f"in {precision}"]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
     return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
 

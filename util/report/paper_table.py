@@ -7,9 +7,28 @@ from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.report.result_table import SCORES, class_names, protocol_title
-from util.report.rows import Column, Result, Row, cell_of, check_mixture, measured_rows, published_rows, row_name
-from util.report.schema import BASE, FINAL, NETWORK, NOT_STATED, SMALLER_IS_BETTER, find_results, read_result
+from util.report.result_table import DEVIATION, SCORES, class_names, protocol_title
+from util.report.rows import (
+    Column,
+    Result,
+    Row,
+    cell_of,
+    check_mixture,
+    measured_rows,
+    published_rows,
+    row_name,
+    trained_precision,
+)
+from util.report.schema import (
+    BASE,
+    FINAL,
+    NETWORK,
+    NOT_STATED,
+    SMALLER_IS_BETTER,
+    find_results,
+    over_seeds,
+    read_result,
+)
 from util.report.table import Table
 
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
@@ -142,7 +161,7 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
         facts["standard deviation"].append("; ".join(spread))
         facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
     of_seeds = dict.fromkeys(filter(None, facts["over"]))
-    notes += [f"+-: standard deviation (population) over {seeds}." for seeds in of_seeds]
+    notes += [f"+-: {DEVIATION} over {seeds}." for seeds in of_seeds]
     out.facts = dict(list(facts.items())[: 5 if of_seeds else 3])
     out.best = {(i, j) for j, column in enumerate(columns, len(leading)) for i in _best(rows, column)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
@@ -187,7 +206,11 @@ def _best(rows: list[Row], column: Column) -> list[int]:
 def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
     r, seeds = result, ", ".join(map(str, result["seeds"]))
-    seeds += f", deviation over seeds {r['deviation'][output]['miou']:.2f}" if len(r["seeds"]) > 1 else ""
+    if len(r["seeds"]) > 1:
+        spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
+        seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
+    trained = trained_precision(r)
+    computed = f"trained in {trained}, tested in {r['precision']}" if trained else f"tested in {r['precision']}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    return f"{what}; {r['input']}; {made}: {path}"
+    return f"{what}; {r['input']}; {computed}; {made}: {path}"

@@ -24,19 +24,24 @@ SCORES = {  # the first columns; a further metric's column is named by its key
     "cldice": "clDice %",
 }
 AVERAGED = "beyond the protocol"
+DEVIATION = "standard deviation (of a sample, n - 1)"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
 
 def score_table(result: dict[str, Any]) -> Table:
-    """Return the table of a result: one row per output, each score as mean (and deviation) over seeds."""
+    """Return the table of a result: one row per output, each score as mean (and deviation) over seeds.
+
+    A note says which deviation it is.
+    """
     there = {key for scores in result["mean"].values() for key in scores}
     keys = [key for key in SCORES if key in there] + sorted(there - SCORES.keys())
     several, rows = len(result["seeds"]) > 1, []
     for name, scores in result["mean"].items():
         spread = {key: f" +- {value:.2f}" * several for key, value in result["deviation"][name].items()}
         rows.append([name, *(f"{scores[key]:.2f}{spread[key]}" if key in scores else "-" for key in keys)])
-    return Table(["output", *(str(SCORES.get(key, key)) for key in keys)], rows)
+    notes = [f"+-: {DEVIATION} over {len(result['seeds'])} test seeds."] if several else []
+    return Table(["output", *(str(SCORES.get(key, key)) for key in keys)], rows, notes=notes)
 
 
 def class_table(result: dict[str, Any]) -> Table:
@@ -89,10 +94,13 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
     """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
     own, entry, replayed = result["seeds"], result["protocol_settings"], result["replayed"]
     whole = "" if replayed else f" of {entry['episodes']}"
+    made_in = (result["calibration"] or {}).get("precision")
+    other_calibration = made_in not in (None, result["precision"])
     fewer = f"{len(own)} of {len(entry['seeds'])} seeds" if set(own) < set(entry["seeds"]) else ""
     marks = {
         "weights of another fold": (result["fold_mismatch"], ""),
         "trained with other settings": (result["trained_otherwise"], "; ".join(result["trained_otherwise"][:3])),
+        "calibrated in another precision": (other_calibration, made_in or ""),
         "quick look": (result["quick_look"], f"{result['episodes']}{whole} episodes"),
         fewer or "other seeds than the protocol's": (result["other_seeds"], ""),
         "replay": (replayed, Path(replayed or "").name),

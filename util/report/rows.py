@@ -1,10 +1,13 @@
 """The rows of the paper's tables: their cells, measured or published, their names, and what they may not mix."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from operator import itemgetter
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import yaml
@@ -25,7 +28,7 @@ class Cell(NamedTuple):
     """A number of a table."""
 
     value: float
-    spread: float | None = None  # its standard deviation over seeds; None with one seed
+    spread: float | None = None  # its standard deviation over seeds (of a sample: n - 1); None with one seed
     doubts: tuple[str, ...] = ()  # the reasons why it is not the protocol's number
 
 
@@ -118,36 +121,96 @@ def measured_rows(results: dict[Path, Result], output: str, places: list[Any], b
     rows, groups = dict[str, Row](), dict[tuple[str, int], list[Result]]()
     for r in results.values():
         groups.setdefault((row_name(r), r["shot"]), []).append(r)
-    for (method, shot), found in groups.items():
-        first, there = found[0], {r[by] for r in found}
-        several = len(found) > len(there)  # trainings of one place; else they make one, whatever their seeds
-        trainings: dict[int, dict[Any, Result]] = {}
-        for r in found:
-            trainings.setdefault((cell_of(r)[-1] or 0) if several else 0, {})[r[by]] = r
-        seeds = sorted(trainings)
-        of_each = samples = [_scores(trainings[seed], output, places) for seed in seeds]
-        if not several:
-            seeds = first["seeds"] if all(r["seeds"] == first["seeds"] for r in found) else []
-            samples = [_scores(trainings[0], output, places, i) for i in range(len(seeds))]
-        made = "made with different settings" if any(_made(r, by) != _made(first, by) for r in found) else ""
-        if len({len(one) for one in trainings.values()}) > 1:
-            made = "not every training has all folds"
+    for (method, shot), of_row in groups.items():
+        first = of_row[0]
         row = rows.setdefault(method, Row(method, protocol_title(first), first["encoder"], None))
-        row.tracks[shot] = first["track"]
-        for column in dict.fromkeys(c for scores in of_each for c in scores):
-            value, spread = ([one[column] for one in scores if column in one] for scores in (of_each, samples))
-            place = column[0] if isinstance(column, tuple) else column
-            own = [r for r in found if r[by] == place or place not in there]
-            doubts = dict.fromkeys(why for r in own for why in departures(r) if why != AVERAGED)
-            if made and (several or place not in there):
-                doubts[made] = None
-            row.cells[shot, column] = Cell(fmean(value), pstdev(spread) if len(spread) > 1 else None, tuple(doubts))
-        if len(samples) > 1:
-            row.seeds[shot] = f"{'training' if several else 'test'} seeds {', '.join(map(str, seeds))}"
-        row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
-        took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in found)
-        row.cells[shot, "seconds"] = Cell(fmean(took))
+        _fill(row, shot, Trainings.of(of_row, by), output, places)
     return list(rows.values())
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The results of one row and number of shots, by the training that they are of."""
+
+    results: list[Result]
+    by: str  # the key of a result that names its place: fold or dataset
+    of_seed: dict[Any, dict[Any, Result]]  # seed of the training -> place -> result; 0 for all if no place has several
+    several: bool  # whether a place has several trainings
+
+    @classmethod
+    def of(cls, results: list[Result], by: str) -> Trainings:
+        """Return the results in groups by training."""
+        several = len(results) > len({r[by] for r in results})
+        of_seed: dict[Any, dict[Any, Result]] = {}
+        for r in results:
+            seed = (cell_of(r)[-1] or 0) if several else 0
+            of_seed.setdefault(seed, {})[r[by]] = r
+        return cls(results, by, of_seed, several)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that cells spread over: those of the trainings, or of the test if all results have the same."""
+        if self.several:
+            return sorted(self.of_seed)
+        first = self.results[0]["seeds"]
+        return first if all(r["seeds"] == first for r in self.results) else []
+
+    def scores(self, output: str, places: list[Any]) -> tuple[list[dict[Any, float]], list[dict[Any, float]]]:
+        """Return the scores of each training, and those of each seed."""
+        of_each = [_scores(self.of_seed[seed], output, places) for seed in sorted(self.of_seed)]
+        if self.several:
+            return of_each, of_each
+        return of_each, [_scores(self.of_seed[0], output, places, i) for i in range(len(self.seeds))]
+
+    def at(self, place: Any) -> list[Result]:
+        """Return the results that a cell is made of: those of its place; all, if it is a mean."""
+        own = [r for r in self.results if r[self.by] == place]
+        return own or self.results
+
+    def doubts(self, place: Any) -> tuple[str, ...]:
+        """Return the reasons why a cell is not the protocol's number."""
+        own = self.at(place)
+        out = dict.fromkeys(why for r in own for why in departures(r) if why != AVERAGED)
+        if self.several or own is self.results:
+            out |= dict.fromkeys(filter(None, [self._unlike]))
+        trained, tested = ({of(r): None for r in own} for of in (trained_precision, itemgetter("precision")))
+        for words, precisions in (("trained", trained), ("tested", tested)):
+            if len(precisions) > 1:
+                out[f"{words} in different precisions: {', '.join(name or NOT_STATED for name in precisions)}"] = None
+        return tuple(out)
+
+    @cached_property
+    def _unlike(self) -> str:
+        if len({len(of_places) for of_places in self.of_seed.values()}) > 1:
+            return "not every training has all folds"
+        first = _made(self.results[0], self.by)
+        return "made with different settings" if any(_made(r, self.by) != first for r in self.results) else ""
+
+
+def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[Any]) -> None:
+    """Add the cells of a number of shots to a row."""
+    results, seeds = trainings.results, trainings.seeds
+    of_each, of_seeds = trainings.scores(output, places)
+    for column in dict.fromkeys(c for scores in of_each for c in scores):
+        values = [scores[column] for scores in of_each if column in scores]
+        samples = [scores[column] for scores in of_seeds if column in scores]
+        spread = stdev(samples) if len(samples) > 1 else None
+        place = column[0] if isinstance(column, tuple) else column
+        row.cells[shot, column] = Cell(fmean(values), spread, trainings.doubts(place))
+    if len(of_seeds) > 1:
+        row.seeds[shot] = f"{'training' if trainings.several else 'test'} seeds {', '.join(map(str, seeds))}"
+    first = results[0]
+    row.tracks[shot] = first["track"]
+    row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
+    took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in results)
+    row.cells[shot, "seconds"] = Cell(fmean(took))
+
+
+def trained_precision(result: Result) -> str:
+    """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
+    stages = dict.fromkeys(stage["precision"] for stage in result["training"] if stage.get("precision"))
+    asked = (result["trained_with"] or {}).get("precision")  # what is known of older checkpoints
+    return " and ".join(stages) or asked or ""
 
 
 def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: int | None = None) -> dict[Any, float]:
@@ -169,7 +232,7 @@ def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: i
 
 
 def _made(result: Result, by: str) -> list[Any]:
-    """Return how a result was trained and tested, but for the fold, the seeds and the start of the encoder."""
+    """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
     data, model = result["config"]["data"], result["config"]["model"]
     start = ("weights", "partial", "pretraining")
     encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
@@ -179,13 +242,14 @@ def _made(result: Result, by: str) -> list[Any]:
     ]
     lists = [_lists(result["trained_with"] or {}), _lists(data) if by == "fold" else {}]
     weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
-    how = [result[key] for key in ("size", "text", "precision", "input")]
+    how = [result[key] for key in ("size", "text", "input")]
     return [stages, *lists, model | {"encoder": encoder}, weights, result["calibration"] is None, *how]
 
 
 def _lists(data: dict[str, Any]) -> dict[str, Any]:
-    """Return data settings that decide lists, and the precision of a training, without what names the fold."""
-    left = {k: v for k, v in data.items() if k not in (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model")}
+    """Return data settings that decide lists, without what names the fold."""
+    others = (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model", "precision")
+    left = {k: v for k, v in data.items() if k not in others}
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
 

@@ -77,7 +77,7 @@ class Result(TypedDict):
     photos: str  # SHA-256 of the names and sizes of the list's photos and masks
     list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
-    training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings
+    training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
     left_out: list[str]  # novel classes omitted for too few images (data.rare_classes: skip)
     episode_digests: list[str]  # SHA-256 of each seed's episodes, by image names
@@ -86,7 +86,7 @@ class Result(TypedDict):
     # in the order of seeds; and per_class: class id -> IoU of its foreground
     per_seed: list[dict[str, dict[str, float | dict[str, float]]]]
     mean: dict[str, Scores]
-    deviation: dict[str, Scores]  # standard deviation over seeds (population)
+    deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
     averaged: list[str]  # test.flip, scales, fuse, adapt, edges in words; empty for the protocol's single pass
     passes: int  # passes of the network per episode
@@ -94,13 +94,13 @@ class Result(TypedDict):
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
-    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold; null: none was used
+    calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold, precision; null: none
     track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights
     # the machine
     device: str
     processes: int
-    precision: str
+    precision: str  # that the test was computed in: float32, tf32, bf16 or fp16
     batch: int
     date: str  # ISO 8601, UTC
     minutes: float  # of scoring, shared passes counted in full
@@ -178,10 +178,11 @@ def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int,
 
 
 def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
-    """Return mean and standard deviation over seeds of every output's scores."""
+    """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
     values = {}
     for name, scores in per_seed[0].items():
         keys = [k for k in scores if k != "per_class" and all(k in s[name] for s in per_seed)]
         values[name] = {k: [s[name][k] for s in per_seed] for k in keys}
-    over = {"mean": statistics.mean, "deviation": statistics.pstdev}
+    spread = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
+    over = {"mean": statistics.mean, "deviation": spread}
     return {key: {n: {k: of(v) for k, v in scores.items()} for n, scores in values.items()} for key, of in over.items()}

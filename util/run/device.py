@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from util.config.settings import Config
 from util.errors import UserError
 
 log = logging.getLogger("symnet")
 CUDA = "cuda"
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # run.precision -> type of automatic mixed precision
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
+ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first that is set limits its instruction sets
 
 
 def gpu_count() -> int:
@@ -77,33 +79,71 @@ def describe(device: torch.device) -> str:
 
 @cache
 def fast_bf16(device: torch.device) -> bool:
-    """Return whether a device computes bf16 faster than float32: compute capability 8, AMX, AMD with AVX-512 BF16."""
-    if device.type == CUDA:
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    facts = Path("/proc/cpuinfo")
-    said = facts.read_text() if device.type == "cpu" and facts.exists() else ""
-    return " amx_bf16" in said or (" avx512_bf16" in said and "AuthenticAMD" in said)
+    """Return whether a device computes bf16 faster than float32: compute capability 8, AMX, AMD with AVX-512 BF16.
 
-
-def resolved(precision: str, device: torch.device) -> str:
-    """Return what ``run.precision`` is on a device: ``auto`` is bf16 where that is fast; TF32 is of GPUs alone."""
-    if precision == "auto" and fast_bf16(device):
-        return "bf16"
-    return "float32" if precision == "auto" or (precision == "tf32" and device.type != CUDA) else precision
-
-
-def take_precision(precision: str, device: torch.device) -> str:
-    """Return what ``run.precision`` is on a device, and let this process's float32 be full float32, or TF32 by it.
-
-    TF32 keeps 10 bits of the operands of convolutions and matrix products on GPUs of compute capability 8.
+    On a CPU both oneDNN's limit of instruction sets and the kernel's permission to use AMX count.
     """
-    chosen = resolved(precision, device)
-    if chosen == "bf16" and not fast_bf16(device):
-        other = "fp16" if device.type == CUDA else "auto"
+    if device.type == CUDA:
+        return has_tf32(device)
+    if device.type != "cpu":
+        return False
+    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if name in os.environ), "ALL")
+    unlimited = limit in ("", "ALL", "DEFAULT")
+    if (unlimited or "AMX" in limit) and torch.cpu._init_amx():
+        return True
+    allowed = unlimited or any(words in limit for words in ("BF16", "FP16", "AMX", "AVX10"))
+    return allowed and torch.cpu._is_avx512_bf16_supported() and _is_amd()
+
+
+def _is_amd() -> bool:
+    """Return whether the processor is AMD's, whose AVX-512 BF16 is faster than its float32; Intel's is not."""
+    facts = Path("/proc/cpuinfo")
+    return facts.exists() and "AuthenticAMD" in facts.read_text()
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Return whether a device has TF32 and bf16: GPUs of compute capability 8 (Ampere) or later."""
+    return device.type == CUDA and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def precision_of_training(config: Config, device: torch.device) -> str:
+    """Return the precision of a training and its validations on a device: float32, tf32, bf16 or fp16."""
+    asked = config.run.precision
+    if asked == "auto" and fast_bf16(device):
+        return "bf16"
+    if asked in (None, "auto", "tf32"):
+        return "tf32" if has_tf32(device) else "float32"
+    return asked
+
+
+def precision_of_test(config: Config, device: torch.device) -> str:
+    """Return the precision of tests, calibrations, predictions and exports on a device: as that of a training."""
+    asked = precision_asked_of_test(config.run.precision, config.test.precision)
+    return "float32" if asked == "tf32" and not has_tf32(device) else asked
+
+
+def precision_asked_of_test(run: str | None, test: str | None) -> str:
+    """Return the precision that ``run.precision`` and ``test.precision`` ask of a test; float32 if they name none."""
+    asked = test or run
+    return "float32" if asked in (None, "auto") else asked
+
+
+def take_precision(precision: str, device: torch.device) -> None:
+    """Let this process compute float32 as a precision has it: in full, or rounded where the rest is in 16 bits.
+
+    TF32 keeps 10 bits of the operands of convolutions and matrix products on a GPU. So do the products that bf16 and
+    fp16 leave in float32; on a CPU with fast bf16 those of bf16 keep its 7 bits.
+    """
+    on_gpu = device.type == CUDA
+    if precision == "bf16" and not fast_bf16(device):
+        other = "fp16" if on_gpu else "float32"
         log.warning("run.precision = bf16 is emulated or slow on this %s; %s is faster", describe(device), other)
-    torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = chosen == "tf32"
-    return chosen
+    rounded = precision != "float32" and on_gpu
+    inside = "high" if rounded else "highest"
+    if precision == "bf16" and device.type == "cpu" and fast_bf16(device):
+        inside = "medium"
+    torch.set_float32_matmul_precision(inside)
+    torch.backends.cudnn.allow_tf32 = rounded
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -63,11 +63,12 @@ def prepare_network(
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
-    No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. By
-    ``run.precision`` float32's arithmetic, full or TF32, is that of the whole process; ``compile`` compiles at the
-    first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
+    No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. ``precision`` is
+    one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process. ``compile``
+    compiles at the first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
     """
-    precision, network, on_gpu = take_precision(precision, device), network.to(device), device.type != "cpu"
+    take_precision(precision, device)
+    network, on_gpu = network.to(device), device.type != "cpu"
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
         synchronise_norms(network)
     if compile:

@@ -44,6 +44,7 @@ class Progress:
     minutes: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
+    skipped: int = 0  # steps since then that fp16 left out, as gradients overflowed
 
     @property
     def on_record(self) -> bool:
@@ -119,7 +120,11 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     entry: dict[str, Any] = {"epoch": epochs if is_end else epoch, "step": progress.step}
     if is_end:
         entry["losses"] = {n: total / length for n, total in progress.totals.items()}
-        log.info("epoch %d: loss %.4f", epochs, entry["losses"]["total"])
+        left_out = ""
+        if progress.skipped:
+            entry["skipped_steps"] = progress.skipped
+            left_out = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
+        log.info("epoch %d: loss %.4f%s", epochs, entry["losses"]["total"], left_out)
     better = validate is None
     if validate is not None and is_due:
         save(training)  # a validation may take long, and the run may end in it
@@ -130,7 +135,7 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
         log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
     progress.history.append(entry)
     if is_end:
-        progress.totals = {}
+        progress.totals, progress.skipped = {}, 0
     if better:
         with training.ema.applied():
             save(training, BEST, resumable=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,6 +34,20 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
         else:
             out[name] = torch.optim.AdamW(tensors, own.lr, (own.betas[0], own.betas[1]), weight_decay=own.weight_decay)
     return out
+
+
+class OptimizersAsOne:
+    """Several optimisers as one for torch's loss scaling, which leaves out the step of all or of none."""
+
+    def __init__(self, optimizers: Iterable[Optimizer]):
+        self.optimizers = [*optimizers]
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> bool:
+        """Do the step of each, and return that it was done."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return True
 
 
 def load_optimizers(optimizers: dict[str, Optimizer], states: dict[str, dict]) -> None:

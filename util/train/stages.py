@@ -18,7 +18,7 @@ from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
 from util.report.run_folder import RunFolder, check_writers
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.run.device import compute_in_fixed_order, describe
+from util.run.device import compute_in_fixed_order, describe, precision_of_training
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import join
@@ -65,7 +65,8 @@ def train_stage(
         data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
-        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile, world.size)
+        precision = precision_of_training(config, world.device)
+        prepared = prepare_network(network, world.device, precision, config.run.compile, world.size)
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
         if stage.cache_gib is not None:
@@ -77,7 +78,7 @@ def train_stage(
         state |= {"data": images.digest, "text": context.text_digest, "photos": images.files_digest, "base": before}
         if not resume:  # else the checkpoint knows
             state["start"] = None if base else digest_of_start(model, name)
-        state["schedule"] = asdict(schedule)
+        state |= {"schedule": asdict(schedule), "precision": precision}
         out = RunFolder(folder, world.is_main, fresh=overwrite)
         out.loggers = [*config.run.loggers]
         training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
@@ -86,13 +87,14 @@ def train_stage(
                 hooks.resume(training, allow_changes)
             device, length = describe(world.device), len(images.queries)
             listed = {"images": length, "list": images.digest, "list_source": images.source, "list_note": images.note}
-            facts = {"device": device, "precision": prepared.precision, OPTIONS: config.given}
+            facts = {"device": device, "precision": precision, OPTIONS: config.given}
             out.describe(merged, **listed, **facts)
             if note:
                 log.info("%s", note)
-            log.info("%s stage on %s: %d images, %d processes", name, device, length, world.size)
-            place = schedule.batch, world.rank, world.size, stage.accumulate
-            numbers = training_numbers(training.progress.step, schedule.steps, *place)
+            place = f"{device} in {precision}"
+            log.info("%s stage on %s: %d images, %d processes", name, place, length, world.size)
+            shares = schedule.batch, world.rank, world.size, stage.accumulate
+            numbers = training_numbers(training.progress.step, schedule.steps, *shares)
             stream = kept.batches(numbers, workers) if kept else batches(data.training, numbers, workers, world.device)
             validate = partial(_validate, config, data, training) if stage.validate_every else None
             if validate and data.held_out is None:

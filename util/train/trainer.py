@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.common.loss import PartCounts
 from util.progress import ProgressBar
 from util.train import hooks
-from util.train.optim import set_learning_rates
+from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
 
@@ -31,9 +32,11 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
         hooks.end_epoch(training, validate)  # the run may have ended between a step and its validation
         while progress.step < schedule.steps and not hooks.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
+            parts = [next(batches) for _ in range(stage.accumulate)]
+            counts = counts_of_parts(training, parts) if len(parts) > 1 else None
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
             torch.manual_seed(zlib.crc32(f"{seed} {progress.step} {world.rank}".encode()))
-            losses = optimiser_step(training, [next(batches) for _ in range(stage.accumulate)])
+            losses = optimiser_step(training, parts, counts)
             progress.step += 1
             training.ema.update(progress.step)
             hooks.record(training, losses, rates, bar)
@@ -51,27 +54,49 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     return False
 
 
-def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
-    """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
+def optimiser_step(training: hooks.Training, parts: list[Any], counts: PartCounts | None = None) -> dict[str, Tensor]:
+    """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
+
+    ``counts``: of the parts, where there are several. In fp16 gradients that overflow leave the step out, which
+    ``progress.skipped`` counts.
+    """
     learner: Any = training.prepared.learner
-    optimizers, scaler = training.optimizers.values(), training.scaler
-    for optimizer in optimizers:
+    for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     for i, batch in enumerate(parts):
         alone = isinstance(learner, DistributedDataParallel) and i < len(parts) - 1  # the last sums over processes
         with learner.no_sync() if alone else nullcontext():
-            with training.prepared.autocast():
+            with training.prepared.autocast(), counts.part(i) if counts else nullcontext():
                 losses = learner(batch).losses
-            scaler.scale(sum(losses.values()) / len(parts)).backward()
+            training.scaler.scale(sum(losses.values()) / len(parts)).backward()
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach() / len(parts)
-    if training.stage.clip_grad_norm is not None:
-        for optimizer in optimizers:
-            scaler.unscale_(optimizer)
-        learnt = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(learnt, training.stage.clip_grad_norm)
-    for optimizer in optimizers:
-        scaler.step(optimizer)
-    scaler.update()
+    _step(training)
     return means
+
+
+def _step(training: hooks.Training) -> None:
+    """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
+    scaler = training.scaler
+    together: Any = OptimizersAsOne(training.optimizers.values())
+    if training.stage.clip_grad_norm is not None:
+        scaler.unscale_(together)
+        learnt = [p for group in together.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(learnt, training.stage.clip_grad_norm)
+    done = scaler.step(together)
+    training.progress.skipped += done is None
+    scaler.update()
+
+
+@torch.no_grad()
+def counts_of_parts(training: hooks.Training, parts: list[Any]) -> PartCounts:
+    """Return the counts of the means in parts, by a pass over each but the first, which changes no buffer."""
+    network, out = training.prepared.network, PartCounts(len(parts))
+    before = [buffer.clone() for buffer in network.buffers()]
+    for i, batch in enumerate(parts[1:], 1):
+        with training.prepared.autocast(), out.counting(i):
+            network(batch)
+    for buffer, values in zip(network.buffers(), before, strict=True):
+        buffer.copy_(values)
+    return out
