@@ -45,6 +45,9 @@ def read(path: Path) -> np.ndarray:
         upright = ImageOps.exif_transpose(photo)
         if upright.mode.startswith("I;16"):
             upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+        if upright.has_transparency_data:  # as a white page shows it
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
         return np.array(upright.convert("RGB"))
 
 
