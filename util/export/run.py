@@ -39,7 +39,7 @@ def graph(path: Path) -> Callable[..., list[np.ndarray]]:
 
 def read(path: Path) -> np.ndarray:
     """Return an upright photo as RGB, (H, W, 3) uint8."""
-    with Image.open(path) as photo:
+    with path.open("rb") as file, Image.open(file) as photo:  # of a path Pillow reads sideways TIFFs in a wrong order
         if photo.width * photo.height > MAX_PIXELS or photo.mode in ("I", "F"):
             raise ValueError(f"{photo.width} x {photo.height} pixels, of {MAX_PIXELS} allowed, or 32-bit values")
         upright = ImageOps.exif_transpose(photo)

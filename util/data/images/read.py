@@ -65,8 +65,15 @@ def frame_of(image: Image.Image) -> Frame:
     """Return the frame of an image whose pixels are not decoded yet: Pillow and OpenCV turn TIFFs while they decode."""
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and {WIDTH_TAG, HEIGHT_TAG} <= {*tags}:
+        image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
         return Frame((int(tags[HEIGHT_TAG]), int(tags[WIDTH_TAG])), _stated_orientation(image), turned=True)
     return Frame((image.height, image.width), _stated_orientation(image), turned=False)
+
+
+def values_in(image: Image.Image) -> np.ndarray:
+    """Return the values that Pillow decodes: NumPy alone would take a TIFF's shape from before it is turned."""
+    image.load()
+    return np.asarray(image)
 
 
 def _stated_orientation(image: Image.Image) -> int | None:
@@ -89,7 +96,8 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
             import_module("pillow_heif").register_heif_opener()
         Image.init()
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-        with Image.open(path, formats=[name for name in (*FORMATS, "HEIF") if name in Image.OPEN]) as image:
+        formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
+        with path.open("rb") as file, Image.open(file, formats=formats) as image:
             if what == "mask" and image.format in OF_JPEG:
                 raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
             _turn_to_largest_page(image, path)
@@ -231,7 +239,7 @@ def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode in ("I", "F"):
         raise UserError(f"{path}: has 32-bit values, whose white is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):
-        return cv2.cvtColor(eight_bits(np.asarray(image), path), cv2.COLOR_GRAY2RGB)
+        return cv2.cvtColor(eight_bits(values_in(image), path), cv2.COLOR_GRAY2RGB)
     if image.has_transparency_data:
         return over_white(np.asarray(image.convert("RGBA"))[..., :3], image, path)
     return np.array(image.convert("RGB"))
@@ -293,7 +301,7 @@ def _stored_indices(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode not in ("P", "L"):
         mend = "convert it to a palette or 8-bit grey PNG whose values are class ids"
         raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {mend}")
-    indices = np.asarray(image)
+    indices = values_in(image)
     if image.mode == "P" and is_sorted(image, indices[indices != IGNORE]):
         problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
         raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.data.images.read import DARK, UPRIGHT, fitted_mask, frame_of, header_of, is_sorted, opened_mask
+from util.data.images.read import DARK, UPRIGHT, fitted_mask, frame_of, header_of, is_sorted, opened_mask, values_in
 from util.errors import UserError
 
 SMALL = 64  # values below are numbers of classes
@@ -38,8 +38,14 @@ def read_region(
     """
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as image:
-            return read_region(image, value, unknown, several)
-    source = getattr(mask, "filename", "") or "a support's mask"
+            return _region_in(image, value, unknown, several, str(mask))
+    return _region_in(mask, value, unknown, several, getattr(mask, "filename", "") or "a support's mask")
+
+
+def _region_in(
+    mask: Any, value: int | None, unknown: Sequence[int], several: bool, source: str
+) -> tuple[np.ndarray, bool]:
+    """Return ``read_region`` of a mask that is an image or an array; ``source`` is its name in messages."""
     if not isinstance(mask, Image.Image):
         values = _values_of_array(mask, source)
         return _object_in(values, value, unknown, several, source), True
@@ -50,7 +56,7 @@ def read_region(
     if value is None:
         values = _painted(mask, source)
     elif mask.mode.startswith(("P", "L", "1", "I")):
-        values = np.asarray(mask)
+        values = values_in(mask)
     else:
         raise UserError(f"{source}: this mask is stored as {mask.mode}, so it has no value {value}")
     return frame.upright(_object_in(values, value, unknown, several, source)), frame.stated is not None
@@ -96,7 +102,7 @@ def _has_soft_edges(values: np.ndarray, inside: np.ndarray, shades: int, several
 def _painted(image: Image.Image, source: str) -> np.ndarray:
     """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object; errors as ``read_region``."""
     if image.mode in VALUE_MODES or image.mode.startswith("I;16"):
-        return np.asarray(image)
+        return values_in(image)
     rgba = np.asarray(image.convert("RGBA"))
     opacity, brightness = rgba[..., 3], rgba[..., :3].max(2)
     if opacity.min() < opacity.max():
@@ -104,8 +110,8 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
         colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
         shades = colours[:, :3].max(1)  # two, one of them black, are a drawing; more are of a cut-out
         return np.where(inside, brightness, 0) if len(shades) == 2 and min(shades) < DARK <= max(shades) else inside
-    if image.mode == "P" and not is_sorted(image, np.asarray(image)):
-        return np.asarray(image)
+    if image.mode == "P" and not is_sorted(image, values_in(image)):
+        return values_in(image)
     if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
         raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
     return brightness
@@ -127,9 +133,9 @@ def classes_in(mask: Path) -> set[Any]:
     """
     with opened_mask(mask) as image:
         if image.mode in GREY_MODES or image.mode.startswith("I;16"):
-            return _main_levels(np.asarray(image))
-        if image.mode == "P" and not is_sorted(image, np.asarray(image)):
-            return {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE}
+            return _main_levels(values_in(image))
+        if image.mode == "P" and not is_sorted(image, values_in(image)):
+            return {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
         return _main_colours(image)
 
 
@@ -145,7 +151,7 @@ def _main_levels(values: np.ndarray) -> set[float]:
 
 def _main_colours(image: Image.Image) -> set[tuple[int, ...]]:
     """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
-    if image.mode not in ("P", "RGB", "RGBA") or (image.mode == "P" and not is_sorted(image, np.asarray(image))):
+    if image.mode not in ("P", "RGB", "RGBA") or (image.mode == "P" and not is_sorted(image, values_in(image))):
         return set()
     rgba = np.asarray(image.convert("RGBA"))
     inside = (rgba[..., 3] > rgba[..., 3].max() // 2) & (rgba[..., :3].max(2) >= DARK)
