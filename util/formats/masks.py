@@ -25,8 +25,8 @@ class MaskNames(NamedTuple):
     """What the values of masks mean, by a file of names."""
 
     names: dict[int, str]  # value -> class name, "" of unknown values
+    path: Path
     colours: Colours | None = None  # of masks in colours -> value, where the file has them
-    path: Path | None = None
 
     @property
     def classes(self) -> dict[int, str]:
@@ -110,7 +110,7 @@ def read_names(path: Path) -> MaskNames:
     for kinds in (IGNORED, BACKGROUND):
         lines = lines[1:] if lines and lines[0].casefold() in kinds else lines
     check_unique(lines, path)
-    return MaskNames({value: _known(name) for value, name in enumerate(lines, 1)}, path=path)
+    return MaskNames({value: _known(name) for value, name in enumerate(lines, 1)}, path)
 
 
 def _read_label_map(lines: list[str], path: Path) -> MaskNames:
@@ -133,7 +133,7 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
         if (red, green, blue) in colours and colours[red, green, blue] not in (value, IGNORE):
             raise UserError(f"{path}: '{name}' has the colour {text} of another class, or of the background; change it")
         colours[red, green, blue] = value
-    return MaskNames(names, colours, path)
+    return MaskNames(names, path, colours)
 
 
 def _known(name: str) -> str:

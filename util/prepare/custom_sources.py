@@ -50,8 +50,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
     _, folder = folders_in(options.masks, options.images)
     if folders := class_folders(folder):
         return _from_class_folders(options, folders)
-    known = read_names(options.classes) if options.classes is not None else names_beside(folder)
-    if known is None or (options.classes is None and known.colours is None):
+    if (known := names_of(options)) is None:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     masks, classes = dict(pairs(options.images, folder)), [*known.classes.values()]
@@ -67,6 +66,14 @@ def from_masks(options: argparse.Namespace) -> Plan:
         mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
     return _plan(masks.items(), one_class, classes)
+
+
+def names_of(options: argparse.Namespace) -> MaskNames | None:
+    """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
+    if options.classes is not None:
+        return read_names(options.classes)
+    known = names_beside(folders_in(options.masks, options.images)[1])
+    return known if known is not None and known.colours is not None else None
 
 
 def _hold_white_alone(masks: Collection[Path], known: MaskNames) -> bool:

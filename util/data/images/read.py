@@ -315,16 +315,19 @@ def _indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.
     """
     if image.mode not in ("P", "RGB", "RGBA"):
         return None
-    rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    codes, places = np.unique(rgb @ np.array([2**16, 2**8, 1]), return_inverse=True)
-    shown = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes]
-    unknown = [colour for colour in shown if colour not in colours]
+    rgb = image.convert("RGB")
+    shown = {colour for _, colour in rgb.getcolors(rgb.width * rgb.height)}
+    unknown = sorted(shown - colours.keys())
     if unknown and image.mode == "P":
         return None
     if unknown:
         named = ", ".join(map(str, unknown[:3]))
         raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them")
-    return np.array([colours[colour] for colour in shown], np.uint8)[places].reshape(rgb.shape[:2])
+    shares = np.array([2**16, 2**8, 1])
+    codes, indices = np.asarray(rgb).astype(np.int32) @ shares, np.zeros((rgb.height, rgb.width), np.uint8)
+    for colour in shown:
+        indices[codes == shares @ colour] = colours[colour]
+    return indices
 
 
 opened_mask = partial(opened, what="mask")  # refuses a JPEG

@@ -15,6 +15,7 @@ from util.errors import UserError
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES, GREY_MODES = ("1", "L", "I", "F"), ("L", "I", "F")  # of Pillow; also I;16
 FREQUENT, MOSTLY = 0.01, 0.8  # shares of an object that a colour covers at least, and that all such colours cover
+PICTURE = 2**12  # colours, more than which a painted mask does not have
 EDGES = 4  # colours or levels; more are of soft edges
 LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
@@ -153,16 +154,19 @@ def _main_colours(image: Image.Image) -> set[tuple[int, ...]]:
     """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
     if image.mode not in ("P", "RGB", "RGBA") or (image.mode == "P" and not is_sorted(image, values_in(image))):
         return set()
-    rgba = np.asarray(image.convert("RGBA"))
-    inside = (rgba[..., 3] > rgba[..., 3].max() // 2) & (rgba[..., :3].max(2) >= DARK)
-    colours, counts = np.unique(rgba[inside][:, :3], axis=0, return_counts=True)
-    frequent = counts >= max(FREQUENT * counts.sum(), 1)
-    if counts[frequent].sum() < MOSTLY * counts.sum() or frequent.sum() > SMALL:
+    colours = image.convert("RGBA").getcolors(PICTURE)
+    if colours is None:
         return set()  # a picture
+    opaque = max(colour[3] for _, colour in colours) // 2
+    shown = [(count, colour[:3]) for count, colour in colours if colour[3] > opaque and max(colour[:3]) >= DARK]
+    total = sum(count for count, _ in shown)
+    frequent = sorted(((count, colour) for count, colour in shown if count >= FREQUENT * total), reverse=True)
+    if sum(count for count, _ in frequent) < MOSTLY * total or len(frequent) > SMALL:
+        return set()
     out: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for colour in colours[frequent][np.argsort(-counts[frequent], kind="stable")]:
-        brightest = int(colour.max())
-        hue = tuple((colour * STEPS / brightest).round().astype(int).tolist())
-        shade = brightest if len(colours) <= EDGES and hue != GREY else 0
-        out.setdefault((*hue, shade), tuple(colour.tolist()))
+    for _, colour in frequent:
+        brightest = max(colour)
+        hue = tuple(round(STEPS * part / brightest) for part in colour)
+        shade = brightest if len(shown) <= EDGES and hue != GREY else 0
+        out.setdefault((*hue, shade), colour)
     return {*out.values()} if {*out} != {(*GREY, 0)} else set()
