@@ -133,6 +133,8 @@ def test_the_largest_page_of_a_tiff_is_the_photo(tmp_path: Path, capsys) -> None
         assert read_image(path).shape == (40, 40, 3) and read_image(path).max() == 10 * best
         assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
     assert read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).max() == 0 and not capsys.readouterr().err
+    with pytest.raises(UserError, match="holds a preview alone"):
+        read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
 
 
 def test_colours_under_transparency_are_white(tmp_path: Path, capsys) -> None:

@@ -103,10 +103,9 @@ def read_names(path: Path) -> MaskNames:
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
     lines = [line.strip() for line in lines if line.strip()]
-    if any(LABEL_LINE.match(line) for line in lines) and all(
-        LABEL_LINE.match(line) or line[0] == "#" for line in lines
-    ):
-        return _read_label_map([line for line in lines if line[0] != "#"], path)
+    entries = [line for line in lines if not line.startswith("#")]
+    if entries and all(LABEL_LINE.match(line) for line in entries):
+        return _read_label_map(entries, path)
     for kinds in (IGNORED, BACKGROUND):
         lines = lines[1:] if lines and lines[0].casefold() in kinds else lines
     check_unique(lines, path)
@@ -124,7 +123,7 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
     check_unique([name for name, _ in named], path)
     names = {value: _known(name) for value, (name, _) in enumerate(named, 1)}
     values = {name: value if names[value] else IGNORE for value, (name, _) in enumerate(named, 1)}
-    colours = {BLACK: 0, VOID: IGNORE}
+    colours: dict[tuple[int, ...], int] = {BLACK: 0, VOID: IGNORE}
     for name, text in entries:
         if not text.strip():
             continue

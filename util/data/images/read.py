@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -36,12 +36,13 @@ HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # s
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG
 STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9$")  # libjpeg's first complaint, at the end of all pixels
-FEW_STRAY = 16  # bytes; more are damage, unless they fill a gap with the same byte
+FEW_STRAY = 8  # bytes, beside those that libjpeg has in hand; more are damage, unless they fill a gap
+FILLER = 0.9  # the share of one value in bytes that fill a gap
 WIDTH_TAG, HEIGHT_TAG, BITS_TAG, KIND_TAG = 256, 257, 258, 254  # of a page of TIFF; its kind has bit 0 if it is reduced
 DARK = 64  # grey values below are black in masks
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
 CLASS_CHANNEL, STACKED_CHANNELS = 3, 4  # OpenCV warps four channels in a third of the time that three take
-Colours = Mapping[tuple[int, int, int], int]  # red, green, blue in a mask -> class index
+Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
 
 
 class Frame(NamedTuple):
@@ -59,6 +60,12 @@ class Frame(NamedTuple):
     def upright(self, decoded: np.ndarray) -> np.ndarray:
         """Return upright pixels (H, W) or (H, W, C) from those that the decoder returns."""
         return decoded if self.turned else turned(decoded, self.orientation)
+
+
+def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:
+    """Return the colours of an image and how many pixels have them; None if there are more than ``most``."""
+    found = image.getcolors(most)
+    return None if found is None else {cast(tuple[int, ...], colour): count for count, colour in found}
 
 
 def frame_of(image: Image.Image) -> Frame:
@@ -202,9 +209,9 @@ def _check_jpeg(content: bytes) -> None:
         stray = STRAY.search(str(error))
         if stray is None:
             raise
-        end = content.index(END_OF_IMAGE, _start_of_scan(content))
-        is_filler = len({*content[end - int(stray[1]) : end]}) == 1
-        if int(stray[1]) > FEW_STRAY and not is_filler:
+        count, end = int(stray[1]), content.index(END_OF_IMAGE, _start_of_scan(content))
+        most = np.bincount(np.frombuffer(content[end - count : end], np.uint8)).max()
+        if count > FEW_STRAY and most < FILLER * count:
             raise
 
 
@@ -299,7 +306,7 @@ def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarra
 def _stored_indices(image: Image.Image, path: Path) -> np.ndarray:
     """Return the values of a mask with a palette or of 8-bit grey, which are its class indices."""
     if image.mode not in ("P", "L"):
-        mend = "convert it to a palette or 8-bit grey PNG whose values are class ids"
+        mend = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
         raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {mend}")
     indices = values_in(image)
     if image.mode == "P" and is_sorted(image, indices[indices != IGNORE]):
@@ -316,8 +323,8 @@ def _indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.
     if image.mode not in ("P", "RGB", "RGBA"):
         return None
     rgb = image.convert("RGB")
-    shown = {colour for _, colour in rgb.getcolors(rgb.width * rgb.height)}
-    unknown = sorted(shown - colours.keys())
+    shown = colours_in(rgb, rgb.width * rgb.height) or {}
+    unknown = sorted(shown.keys() - colours.keys())
     if unknown and image.mode == "P":
         return None
     if unknown:

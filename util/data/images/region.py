@@ -9,7 +9,17 @@ from PIL import Image
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.data.images.read import DARK, UPRIGHT, fitted_mask, frame_of, header_of, is_sorted, opened_mask, values_in
+from util.data.images.read import (
+    DARK,
+    UPRIGHT,
+    colours_in,
+    fitted_mask,
+    frame_of,
+    header_of,
+    is_sorted,
+    opened_mask,
+    values_in,
+)
 from util.errors import UserError
 
 SMALL = 64  # values below are numbers of classes
@@ -154,11 +164,12 @@ def _main_colours(image: Image.Image) -> set[tuple[int, ...]]:
     """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
     if image.mode not in ("P", "RGB", "RGBA") or (image.mode == "P" and not is_sorted(image, values_in(image))):
         return set()
-    colours = image.convert("RGBA").getcolors(PICTURE)
+    colours = colours_in(image.convert("RGBA"), PICTURE)
     if colours is None:
         return set()  # a picture
-    opaque = max(colour[3] for _, colour in colours) // 2
-    shown = [(count, colour[:3]) for count, colour in colours if colour[3] > opaque and max(colour[:3]) >= DARK]
+    opaque = max(colour[3] for colour in colours) // 2
+    inside = [colour for colour in colours if colour[3] > opaque and max(colour[:3]) >= DARK]
+    shown = [(colours[colour], colour[:3]) for colour in inside]
     total = sum(count for count, _ in shown)
     frequent = sorted(((count, colour) for count, colour in shown if count >= FREQUENT * total), reverse=True)
     if sum(count for count, _ in frequent) < MOSTLY * total or len(frequent) > SMALL:
