@@ -55,9 +55,11 @@ def export(folder: Path, mask: Image.Image, entries: list[str]) -> Path:
     return folder
 
 
-def custom(folder: Path, masks: Path, classes: Path | None = None) -> tuple[list[str], np.ndarray]:
+def custom(
+    folder: Path, masks: Path, classes: Path | None = None, photos: str = "JPEGImages"
+) -> tuple[list[str], np.ndarray]:
     """Return classes and the first mask of the data set that prepare.py makes."""
-    plan = from_masks(Namespace(images=folder / "JPEGImages", masks=masks, classes=classes, white_is_object=False))
+    plan = from_masks(Namespace(images=folder / photos, masks=masks, classes=classes, white_is_object=False))
     run_jobs(plan, folder / "out", skip_bad=False)
     return list(plan.classes), read_mask(folder / "out/masks/p0.png")
 
@@ -69,8 +71,9 @@ def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order:
     folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
     both = {name: 2 * area for name, area in AREAS.items()}
     assert areas(folder) == areas(folder, folder / "JPEGImages") == both
-    for masks, classes in ((folder, None), (folder / "SegmentationClass", folder / "labelmap.txt")):
-        names, mask = custom(folder, masks, classes)
+    of_masks = folder / "SegmentationClass"
+    for masks, classes, photos in ((folder, None, ""), (of_masks, folder / "labelmap.txt", "JPEGImages")):
+        names, mask = custom(folder, masks, classes, photos)
         assert names == ["cat", "dog"] and np.array_equal(mask, VALUES)
 
 

@@ -39,7 +39,8 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
 
     With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
     """
-    inside = {p.name.lower(): p for p in visible(path.iterdir(), path) if p.is_dir()}
+    entries = visible(path.iterdir(), path) if path.is_dir() else []
+    inside = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
     of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
     of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
     if not of_masks or not (of_photos or photos):

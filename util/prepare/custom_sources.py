@@ -53,9 +53,10 @@ def from_masks(options: argparse.Namespace) -> Plan:
     if (known := names_of(options)) is None:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
-    masks, classes = dict(pairs(options.images, folder)), [*known.classes.values()]
+    photos, _ = folders_in(options.images)
+    masks, classes = dict(pairs(photos, folder)), [*known.classes.values()]
     used = {*masks, *masks.values()}
-    if lacking := [path for path in PhotoFiles(options.images).paths if path not in used]:
+    if lacking := [path for path in PhotoFiles(photos).paths if path not in used]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
     if not _hold_white_alone(masks.values(), known):
         return _plan(masks.items(), partial(_of_values, known=known), classes)
