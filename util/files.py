@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,27 @@ PICKLED = {  # the names that a pickled NumPy array needs
 }
 
 
+STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the mend
+    rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
+    rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
+    rb"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error)\b": "a web page, not the file itself; download it again",
+}
+
+
+def stand_in(path: Path) -> str:
+    """Return in words what a file is that stands in place of another, and the mend; '' if it is none."""
+    try:
+        with path.open("rb") as file:
+            return _stand_in(file.read(1024))
+    except OSError:
+        return ""
+
+
+def _stand_in(content: bytes) -> str:
+    start = content[:1024].removeprefix(b"\xef\xbb\xbf")
+    return next((words for beginning, words in STAND_INS.items() if re.match(beginning, start)), "")
+
+
 def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] = bytes) -> Any:
     """Return the content of a file as ``parse`` reads it.
 
@@ -36,10 +58,14 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
         what: the word for the file in messages, such as ``this list``.
         mend: the end of messages: what the user can do.
 
-    UserError: the file is missing, a folder, cannot be read, or ``parse`` raises a ValueError.
+    UserError: the file is missing, a folder, cannot be read, stands in place of another, or ``parse`` raises a
+    ValueError.
     """
     try:
-        return parse(path.read_bytes())
+        content = path.read_bytes()
+        if other := _stand_in(content):
+            raise UserError(f"{path}: is {other}")
+        return parse(content)
     except (OSError, ValueError, RecursionError) as error:
         damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
         reason = getattr(error, "strerror", None) or damage

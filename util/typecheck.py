@@ -63,6 +63,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     if kind is float and type(value) in ((int, float, str) if as_yaml else (int, float)):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return float(value)
+    elif kind is str and "\0" in str(value):
+        raise Misfit(key, f"{key} = {shown} holds a NUL, which no name may have; take it out")
     elif type(value) is kind:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):

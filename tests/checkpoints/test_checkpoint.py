@@ -161,6 +161,21 @@ def test_a_file_without_tensors_says_what_it_holds(tmp_path: Path, content: Any)
         checkpoint.read(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, not the file"),
+        ("<!doctype html>\n<html><head><title>Virus scan warning", "a web page, not the file itself; download it"),
+        ("/annex/objects/SHA256E-s1--0.pth\n", "a pointer of git-annex, not the file"),
+    ],
+)
+def test_what_stands_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name}: is {said}"):
+        checkpoint.read(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("call", "refused"), [(os.mkdir, "it would load posix.mkdir)"), (Path.mkdir, "unrecognized function"), (exec, "")]
 )

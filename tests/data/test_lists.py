@@ -140,6 +140,8 @@ def test_pickles_count_classes_from_zero_and_two_columns_keep_the_pixel_rule(tmp
         ("{name} {own}\n{name} 8\n", ": .*not of this fold"),
         ("{name} {own}\n{name} {other}\n", ": .*no pixel"),
         ("{name} {own}\nlost 1\n", ": .*lost"),
+        ("{name} {own}\n{name}.jpg {own}\n", ": 1 pairs are named more than once, such as"),
+        ("{name} {own}\n{name}\0 {own}\n", ":2: holds a NUL"),
     ],
 )
 def test_what_is_no_list_of_the_data_is_named(tmp_path: Path, novel: ImageList, mini_data, content: str, place: str):

@@ -48,7 +48,7 @@ def refusal(text: object, photos: Path | None = None) -> str:
 def test_an_object_with_a_box_alone_is_a_box(tmp_path: Path, capsys, mark: dict) -> None:
     photo(tmp_path / "p0.jpg")
     assert areas(coco_json(tmp_path, KNOWN, {"bbox": BOX} | mark)) == AREAS
-    assert "1 objects have no outline, but a box" in capsys.readouterr().err
+    assert "read as boxes: objects without outline, but with a box (1)" in capsys.readouterr().err
 
 
 def test_objects_that_have_no_meaning_are_counted_and_a_file_of_them_is_refused(tmp_path: Path, capsys) -> None:
@@ -57,7 +57,8 @@ def test_objects_that_have_no_meaning_are_counted_and_a_file_of_them_is_refused(
     assert "left out: objects without outline or box (1)" in capsys.readouterr().err
     assert "nothing in it marks an object" in refusal(coco_json(tmp_path, {"segmentation": []}))
     areas(coco_json(tmp_path, {"segmentation": [[2 * number for number in outline(CAT)]]}))
-    assert "beyond the stated size of 1 photos are cut, as of p0.jpg" in capsys.readouterr().err
+    cut = "cut at the photo's edges: photos with outlines beyond their stated size (1, such as p0.jpg)"
+    assert cut in capsys.readouterr().err
     unknown = polygon("dog", "cuboid"), polygon("dog", "line")
     assert areas(labelme_json(tmp_path / "labelme", polygon("cat"), *unknown)) == CATS
     assert "shapes of the kind 'cuboid' (1), shapes of the kind 'line' (1)" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from tests.formats.drawn import AREAS, CAT, DOG, photo, region
-from util.data.images.read import read_image, read_mask, read_region
+from util.data.images.read import read_image, read_mask
+from util.data.images.region import read_region
 from util.errors import UserError
 from util.predict.supports import parse_support, support_from_arrays, supports_in
 from util.prepare.custom_sources import from_masks

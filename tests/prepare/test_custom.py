@@ -133,7 +133,11 @@ def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, 
     names[0]["name"] = "cat"
     again = {"images": [*images, {**images[0], "id": 99}], "categories": names}
     path.write_text(json.dumps({**again, "annotations": [*marks, {**marks[1], "id": 99, "image_id": 99}]}))
-    assert "are both 0" in prepare(*words, "--name", "other").error  # a second entry of a photo would cost objects
+    assert (
+        "joined: photos that are listed more than once (1, such as 0.png)" in prepare(*words, "--name", "joined").errors
+    )
+    mask = read_mask(project / "data/joined/masks/0.png")
+    assert (mask[1:30, 1:30] == 2).all()  # the second entry's, which is later in the file
     many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
     path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
     assert "300 classes" in prepare(*words, "--name", "other").error

@@ -46,6 +46,12 @@ def test_a_card_that_torch_cannot_use_is_named_with_its_reason(monkeypatch, capl
     assert device.pick_device("auto") == CPU and not caplog.text
 
 
+@pytest.mark.parametrize("name", ["meta", "hpu:0", "gpu"])
+def test_a_device_that_does_not_compute_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"run.device = '{name}' is no device that computes; use auto, cpu, cuda"):
+        device.pick_device(name)
+
+
 def test_a_card_needs_kernels(monkeypatch, caplog) -> None:
     for capability in ((7, 5), (8, 6), (12, 0)):
         a_card(monkeypatch, capability)

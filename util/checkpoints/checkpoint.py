@@ -35,7 +35,7 @@ from util.config.read import to_dict
 from util.config.settings import Config, StageSettings
 from util.config.tree import find
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import stand_in, write_atomically
 
 FORMAT = "sym-net/1"
 SAFETENSORS = ".safetensors"
@@ -106,6 +106,8 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = _stored(path)
     except Exception as error:  # torch raises many kinds for damaged files
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
         found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
         said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None

@@ -89,7 +89,7 @@ class DataSettings:
 class AugmentSettings:
     """Random changes of a training image."""
 
-    scale: list[float] = bounded([0.9, 1.1], 0.01, length=(2, 2))  # random factor on the original image's size
+    scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2))  # random factor on the original image's size
     rotate: float = bounded(10.0, 0, 180)  # degrees, either way
     rotate_probability: float = bounded(0.5, 0, 1)
     blur_probability: float = bounded(0.5, 0, 1)  # 5 x 5 Gaussian

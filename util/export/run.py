@@ -39,12 +39,15 @@ def graph(path: Path) -> Callable[..., list[np.ndarray]]:
 
 def read(path: Path) -> np.ndarray:
     """Return an upright photo as RGB, (H, W, 3) uint8."""
-    with Image.open(path) as photo:
+    with path.open("rb") as file, Image.open(file) as photo:  # of a path Pillow reads sideways TIFFs in a wrong order
         if photo.width * photo.height > MAX_PIXELS or photo.mode in ("I", "F"):
             raise ValueError(f"{photo.width} x {photo.height} pixels, of {MAX_PIXELS} allowed, or 32-bit values")
         upright = ImageOps.exif_transpose(photo)
         if upright.mode.startswith("I;16"):
             upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+        if upright.has_transparency_data:  # as a white page shows it
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
         return np.array(upright.convert("RGB"))
 
 

@@ -21,11 +21,22 @@ from util.data.images.read import fitted_mask, header_of, upright_size
 from util.data.lists.files import photos_below
 from util.errors import UserError, nearest
 from util.files import write_atomically
+from util.formats.remarks import (
+    BACKGROUND,
+    BEYOND,
+    BOX,
+    CROWD,
+    EXCHANGED,
+    IGNORED,
+    LISTED_TWICE,
+    LONE_CROWD,
+    NO_SHAPE,
+    OF_BACKGROUND,
+    Remarks,
+)
 from util.formats.shapes import corners_of, decoded, has_area, polygons_of
 from util.parallel import attempt
 
-BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
-IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 CUT = 2  # pixels by which outlines may reach beyond a photo without a word
@@ -40,7 +51,13 @@ class Instance(NamedTuple):
     category: int
     shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
     box: tuple[float, ...] = ()  # x, y, width, height of an object without outline; also beside the shape of a box
-    crowd: bool = False
+    crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
+    unknown: bool = False  # whether it says nothing of its pixels
+
+    @property
+    def is_object(self) -> bool:
+        """Whether its pixels are of its category."""
+        return not (self.crowd or self.unknown)
 
 
 class AnnotatedPhoto(NamedTuple):
@@ -85,27 +102,49 @@ class PhotoFiles:
         it begins with the file that states it, ``source``.
         """
         for path in map(PureWindowsPath, spellings(stated)):
-            place, within = self.folder / path.as_posix(), not (path.root or path.drive or ".." in path.parts)
-            if (within or not self.is_named) and place.is_file():
+            if self._may_state(path) and (place := self.folder / path.as_posix()).is_file():
                 return place
-            *folders, name = [*map(name_key, path.parts)] or [""]
-            homes = (self.folder.joinpath(*path.parts[n:-1]) for n in range(len(folders) if within else 0))
-            home, ranks = next((folder for folder in homes if folder.is_dir()), None), dict[Path, tuple]()
-            for one in self._by_name.get(name, ()):
-                if home not in (None, one.parent):
-                    continue  # another photo of this name
-                *own, last = map(name_key, one.relative_to(self.folder).parts)
-                alike = [a == b for a, b in zip(own[::-1], folders[::-1])]
-                ranks[one] = last == name, [*alike, False].index(False), len(own) == len(folders), one.name == path.name
-            best = [one for one, rank in ranks.items() if rank == max(ranks.values())]
+            ranked = [(self._rank(photo, path), photo) for photo in self._candidates(path)]
+            best = [photo for rank, photo in ranked if rank == max(ranked)[0]]
             if len(best) > 1:
                 raise UserError(f"{source}: {len(best)} photos in {self.folder} are named '{best[0].name}'; rename one")
             if best:
                 return best[0]
-        there = {p.relative_to(self.folder).as_posix() if p.name == path.name else p.name for p in self.paths}
-        lost = path.as_posix() if within else path.name
+        last = PureWindowsPath(spellings(stated)[-1])
+        there = {p.relative_to(self.folder).as_posix() if p.name == last.name else p.name for p in self.paths}
+        lost = last.as_posix() if _is_within(last) else last.name
         missing = f"its photo '{lost}' is not in the folder of photos, {self.folder}"
         raise UserError(f"{source}: {missing}{nearest(lost, there)}")
+
+    def _may_state(self, path: PureWindowsPath) -> bool:
+        """Return whether a stated path counts as a place from the folder: any does, unless the user has named that."""
+        return _is_within(path) or not self.is_named
+
+    def _candidates(self, path: PureWindowsPath) -> list[Path]:
+        """Return the photos of a stated name; where a folder that is stated too exists, only those in it."""
+        photos = self._by_name.get(name_key(path.name), [])
+        folders = path.parts[:-1] if _is_within(path) else ()
+        for number in range(len(folders)):
+            home = self.folder.joinpath(*folders[number:])
+            if home.is_dir():
+                return [photo for photo in photos if photo.parent == home]
+        return photos
+
+    def _rank(self, photo: Path, path: PureWindowsPath) -> tuple[bool, int, bool, bool]:
+        """Return how well a photo fits a stated path: by its suffix, its folders, their number, and its case."""
+        *folders, name = map(name_key, photo.relative_to(self.folder).parts)
+        *stated_folders, stated_name = map(name_key, path.parts)
+        alike = 0
+        for folder, stated in zip(reversed(folders), reversed(stated_folders)):
+            if folder != stated:
+                break
+            alike += 1
+        return name == stated_name, alike, len(folders) == len(stated_folders), photo.name == path.name
+
+
+def _is_within(path: PureWindowsPath) -> bool:
+    """Return whether a stated path leads nowhere but down."""
+    return not (path.root or path.drive or ".." in path.parts)
 
 
 def spellings(stated: str) -> list[str]:
@@ -127,7 +166,7 @@ class Annotations:
     categories: dict[int, str]
     files: PhotoFiles  # the photos among which they are found
     source: Path  # the file or folder that was read
-    left_out: Counter[str] = field(default_factory=Counter)  # what the reader did not understand, and how often
+    remarks: Remarks = field(default_factory=Remarks)  # of the reader, on what it read in another way or not at all
 
     @property
     def annotated(self) -> tuple[AnnotatedPhoto, ...]:
@@ -140,46 +179,94 @@ class Annotations:
 
 
 def understood(given: Annotations, say: Say | None = None) -> Annotations:
-    """Return what has a meaning in annotations; lines say what has none, and what was decided.
+    """Return what has a meaning in annotations; lines say what has none, and what was decided (``remarks.py``).
 
     A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
-    ``BACKGROUND`` are left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
-    ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines contradict each
-    other in what they are of.
+    ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no others in the file.
+    Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that sizes are of its
+    other form. ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines
+    contradict each other in what they are of.
     """
-    left, photos, boxes = Counter(given.left_out), list[AnnotatedPhoto](), 0
-    for photo in given.photos:
-        kept, unknown = list[Instance](), list[Instance]()
-        for one in photo.instances:
-            name, has_shape = given.categories[one.category], has_area(one.shape)
-            if not has_shape and len(one.box) == 4 and min(one.box[2:]) > 0:
-                x, y, width, height = one.box
-                one, boxes = one._replace(shape=(corners_of(x, y, x + width, y + height),)), boxes + 1
-            elif not has_shape:
-                left["objects without outline or box"] += 1
-                continue
-            if name.casefold() in BACKGROUND:
-                left[f"regions of {name}"] += 1
-            else:
-                (unknown if name.casefold() in IGNORED else kept).append(one)
-        classes = dict.fromkeys(one.category for one in kept)
-        beside = [one._replace(category=c, crowd=True) for one in unknown for c in classes]
-        photos.append(photo._replace(instances=(*beside, *kept)))
-    counts = ", ".join(f"{kind} ({count})" for kind, count in left.items())
-    if left and not any(photo.instances for photo in photos):
-        raise UserError(f"{given.source}: nothing in it marks an object: {counts}; outline the objects, or draw boxes")
+    remarks = given.remarks
+    photos = [_with_meaning(photo, given.categories, remarks) for photo in _joined(given)]
+    photos = _without_lone_crowds(photos, given.categories, remarks)
+    lines = remarks.lines()
+    if lines and not any(photo.instances for photo in photos):
+        mend = "outline the objects, or draw boxes"
+        raise UserError(f"{given.source}: nothing in it marks an object: {'; '.join(lines)}; {mend}")
     categories = {n: name for n, name in given.categories.items() if name.casefold() not in (*BACKGROUND, *IGNORED)}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
+    remarks.add(BEYOND, "".join(beyond[:1]), len(beyond))
+    changed = [new.name for new, old in zip(turned, photos) if (new.height, new.width) != (old.height, old.width)]
+    remarks.add(EXCHANGED, "".join(changed[:1]), len(changed))
     say = say or (lambda line: print(f"note: {line}", file=sys.stderr))
-    for holds, line in (
-        (left, f"left out: {counts}"),
-        (boxes, f"{boxes} objects have no outline, but a box"),
-        (beyond, f"outlines beyond the stated size of {len(beyond)} photos are cut, as of {''.join(beyond[:1])}"),
-        (turned, "outlines reach beyond photos with an EXIF orientation: their height and width are exchanged"),
-    ):
-        if holds:
-            say(f"{given.source}: {line}")
+    for line in remarks.lines():
+        say(f"{given.source}: {line}")
     return replace(given, photos=turned or tuple(photos), categories=categories)
+
+
+def _joined(given: Annotations) -> list[AnnotatedPhoto]:
+    """Return the photos, each once: the annotations of one that is listed twice are joined.
+
+    UserError: both state other sizes.
+    """
+    same_name = Counter(name_key(PureWindowsPath(photo.name).name) for photo in given.photos)
+    out: dict[str | Path, AnnotatedPhoto] = {}
+    for number, photo in enumerate(given.photos):
+        key: str | Path = f"{number}"
+        if same_name[name_key(PureWindowsPath(photo.name).name)] > 1:
+            path = attempt(given.path_of, photo)
+            key = photo.name if isinstance(path, UserError) else path.resolve()
+        first = out.setdefault(key, photo)
+        if first is photo:
+            continue
+        if (first.height, first.width) != (photo.height, photo.width):
+            sizes = f"{first.width} x {first.height} and as {photo.width} x {photo.height}"
+            raise UserError(f"{given.source}: '{photo.name}' is listed as {sizes}; correct one")
+        given.remarks.add(LISTED_TWICE, photo.name)
+        out[key] = first._replace(instances=(*first.instances, *photo.instances))
+    return [*out.values()]
+
+
+def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:
+    """Return a photo with shapes for its boxes, with unknown regions for all of its classes, without background."""
+    kept, unknown = list[Instance](), list[Instance]()
+    for instance in photo.instances:
+        name = categories[instance.category]
+        if not has_area(instance.shape):
+            if len(instance.box) != 4 or min(instance.box[2:]) <= 0:
+                remarks.add(NO_SHAPE)
+                continue
+            x, y, width, height = instance.box
+            instance = instance._replace(shape=(corners_of(x, y, x + width, y + height),))
+            remarks.add(BOX)
+        if name.casefold() in BACKGROUND:
+            remarks.add(OF_BACKGROUND, name)
+        elif name.casefold() in IGNORED:
+            unknown.append(instance)
+        else:
+            kept.append(instance)
+    classes = dict.fromkeys(instance.category for instance in kept)
+    beside = [instance._replace(category=c, unknown=True) for instance in unknown for c in classes]
+    return photo._replace(instances=(*beside, *kept))
+
+
+def _without_lone_crowds(
+    photos: list[AnnotatedPhoto], categories: Mapping[int, str], remarks: Remarks
+) -> list[AnnotatedPhoto]:
+    """Return the photos with crowds as objects where nothing else shows their category: brushes are exported so."""
+    instances = [instance for photo in photos for instance in photo.instances]
+    outlined = {instance.category for instance in instances if instance.is_object}
+    crowds = Counter(instance.category for instance in instances if instance.crowd)
+    for category, count in crowds.items():
+        remarks.add(CROWD if category in outlined else LONE_CROWD, categories[category], count)
+    if not {*crowds} - outlined:
+        return photos
+    out = []
+    for photo in photos:
+        read = [i._replace(crowd=i.crowd and i.category in outlined) for i in photo.instances]
+        out.append(photo._replace(instances=tuple(read)))
+    return out
 
 
 def _exchanged(given: Annotations) -> tuple[tuple[AnnotatedPhoto, ...], list[str]]:
@@ -212,11 +299,11 @@ def _exchanged(given: Annotations) -> tuple[tuple[AnnotatedPhoto, ...], list[str
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
-    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is crowd.
+    """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
-    First crowd regions are painted, then instances from the largest to the smallest by the pixels of their own masks:
-    of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of fewer than
-    three points, or of points on one line, cover nothing. ``table`` gives category id -> class id; annotations of
+    First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
+    own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
+    fewer than three points, or of points on one line, cover nothing. ``table`` gives category id -> class id; those of
     other categories are ignored, including crowd regions.
 
     UserError: an annotation does not fit the photo; the message names the photo.
@@ -226,8 +313,8 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
         if instance.category not in table:
             continue
         with in_words(f"{photo.name}: its annotation of category {instance.category} is damaged (", "); correct it"):
-            region = _pixels(instance.shape, [photo.height, photo.width])
-        if instance.crowd:
+            region = pixels_of(instance.shape, [photo.height, photo.width])
+        if not instance.is_object:
             mask[region] = IGNORE
         else:
             regions.append((int(region.sum()), table[instance.category], region))
@@ -248,7 +335,7 @@ def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.
     return fitted_mask(class_mask(photo, table), photo.is_upright, stored, orientation, path)
 
 
-def _pixels(shape: Shape, size: list[int]) -> np.ndarray:
+def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
     """Return the pixels of an annotation, (H, W) bool."""
     if isinstance(shape, dict):
         if shape["size"] != size:

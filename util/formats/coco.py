@@ -10,18 +10,20 @@ from pycocotools import mask as rle
 
 from util.files import link, read_text, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
+from util.formats.remarks import NOT_LISTED, Remarks
 from util.formats.shapes import decoded, encoded
 
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the content of a JSON file in COCO's format; annotations of images that it does not list are ignored.
+    """Return the content of a JSON file in COCO's format; annotations of photos that it does not list are counted.
 
     Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
     The photos are found in ``folder``, default the file's own. UserError: the file is missing, cut short, not JSON, or
     holds no instance annotations.
     """
+    remarks = Remarks()
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
@@ -35,12 +37,16 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             number, instance = entry
             if instance.category not in categories:
                 raise ValueError(f"category_id {instance.category} is not among the categories")
-            of_image.get(number, []).append(instance)
+            if number in of_image:
+                of_image[number].append(instance)
+            else:
+                remarks.add(NOT_LISTED, f"of image_id {number}")
         photos = [
             AnnotatedPhoto(str(image["file_name"]), int(image["height"]), int(image["width"]), tuple(of_image[number]))
             for number, image in sorted((int(image["id"]), image) for image in content["images"])
         ]
-    return Annotations(tuple(photos), categories, PhotoFiles(folder or path.parent, folder is not None), path)
+    photo_files = PhotoFiles(folder or path.parent, folder is not None)
+    return Annotations(tuple(photos), categories, photo_files, path, remarks)
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:

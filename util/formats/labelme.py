@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -12,13 +12,24 @@ import numpy as np
 
 from util.data.images.read import header_of, upright_size
 from util.files import read_text, visible
-from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
+from util.formats.annotations import (
+    AnnotatedPhoto,
+    Annotations,
+    Found,
+    Instance,
+    PhotoFiles,
+    Shape,
+    in_words,
+    pixels_of,
+)
+from util.formats.remarks import BACKGROUND, COVERED, HOLE, NO_JSON_FILE, OTHER_SHAPE, Remarks
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 from util.progress import ProgressBar
 
 SUFFIX = ".json"
 POLYGON = "polygon"
 BOXES = ("rectangle", "rotation", "oriented_rectangle")  # the object is somewhere in them
+WHOLE = 0.9  # of a photo, more than which a hole does not cover
 EXPECTED = 'it must have "points", [[x, y], ...], "label" and "shape_type"'
 VERSION = "5.5.0"  # of labelme, whose keys are written
 
@@ -26,32 +37,65 @@ VERSION = "5.5.0"  # of labelme, whose keys are written
 def read_annotations(path: Path, folder: Path | None = None, photo: Path | None = None) -> Annotations:
     """Return the annotations of a file, or of all JSON files in a folder and its sub-folders.
 
-    Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. The photos
-    are found by name in ``folder``, default the place that each file states, or its own; that of a single file may be
-    given. UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
+    Shapes without area, such as stray points and lines, and those of unknown kinds are left out and counted. Regions of
+    background are holes in what lies below them. The photos are found by name in ``folder``, default the place that
+    each file states, or its own; that of a single file may be given. UserError: a file is unreadable or in another
+    format, or its photo is missing; the message names the file.
     """
     files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
     photo_files, ids = cache(PhotoFiles), defaultdict[str, int](count(1).__next__)
-    photos, left_out = [], Counter[str]()
+    photos, found, remarks = list[AnnotatedPhoto](), set[Path](), Remarks()
     for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             image = photo or photo_files(folder or file.parent, folder is not None).find(content["imagePath"], file)
             stated = content.get("imageHeight"), content.get("imageWidth")
             size = upright_size(*header_of(image)) if None in stated else (int(stated[0]), int(stated[1]))
-            instances = []
-            for place, entry in enumerate(content["shapes"], 1):
-                kind = str(entry.get("shape_type") or POLYGON)
-                with in_words(f"shape {place}: ", "", EXPECTED, ValueError):
-                    shape = _shape(entry, kind, size)
-                if shape is None:
-                    left_out[f"shapes of the kind '{kind}'"] += 1
-                else:
-                    instances.append(Instance(ids[str(entry["label"])], shape, (0.0,) * 4 if kind in BOXES else ()))
-        photos.append(AnnotatedPhoto(os.path.relpath(image, root), *size, tuple(instances)))
+            instances = _instances(content["shapes"], size, ids, remarks)
+        photos.append(AnnotatedPhoto(os.path.relpath(image, root), *size, instances))
+        found.add(image.resolve())
+    if path.is_dir() and folder is None:
+        lacking = [image.name for image in photo_files(path, False).paths if image.resolve() not in found]
+        remarks.add(NO_JSON_FILE, "".join(lacking[:1]), len(lacking))
     categories = {number: name for name, number in ids.items()}
-    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path, left_out)
+    return Annotations(tuple(photos), categories, PhotoFiles(root, False), path, remarks)
+
+
+def _instances(
+    shapes: list[dict[str, Any]], size: tuple[int, int], ids: dict[str, int], remarks: Remarks
+) -> tuple[Instance, ...]:
+    """Return the instances of a file's ``shapes`` on a photo of a size (height, width).
+
+    As labelme paints them, in order, a region of background hides what comes before it; one that covers nearly all of
+    the photo is no hole. ``ids`` gives the category of each label. ValueError: a shape is damaged.
+    """
+    instances = list[Instance]()
+    for place, entry in enumerate(shapes, 1):
+        kind = str(entry.get("shape_type") or POLYGON)
+        with in_words(f"shape {place}: ", "", EXPECTED, ValueError):
+            shape, label = _shape(entry, kind, size), str(entry["label"])
+            if shape is None:
+                remarks.add(OTHER_SHAPE, kind)
+                continue
+            hole = pixels_of(shape, [*size]) if label.casefold() in BACKGROUND and instances else None
+        if hole is None or hole.mean() > WHOLE:
+            instances.append(Instance(ids[label], shape, (0.0,) * 4 if kind in BOXES else ()))
+            continue
+        remarks.add(HOLE, label)
+        below = [_without(instance, hole) for instance in instances]
+        instances = [instance for instance in below if instance is not None]
+        remarks.add(COVERED, label, len(below) - len(instances))
+    return tuple(instances)
+
+
+def _without(instance: Instance, hole: np.ndarray) -> Instance | None:
+    """Return an instance without the pixels of a hole (H, W) bool; None if no others are left."""
+    pixels = pixels_of(instance.shape, [*hole.shape])
+    if not (pixels & hole).any():
+        return instance
+    left = pixels & ~hole
+    return instance._replace(shape=encoded(left)) if left.any() else None
 
 
 def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | None:

@@ -1,7 +1,7 @@
 """Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from io import StringIO
 from itertools import count
@@ -18,6 +18,7 @@ from util.data.marks import point_label
 from util.files import read_json, write_atomically
 from util.formats import annotations as form
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
+from util.formats.remarks import NO_LABEL, OTHER_REGION, Remarks
 from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
@@ -33,49 +34,85 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Regions of other tools, and those without a label, are left out and counted. The photos are found by name in
     ``folder``, default the file's own. UserError: the file is unreadable or in another format.
     """
-    ids, photos, left_out = defaultdict[str, int](count(1).__next__), list[AnnotatedPhoto](), Counter[str]()
+    ids, photos, remarks = defaultdict[str, int](count(1).__next__), list[AnnotatedPhoto](), Remarks()
     tasks = read_json(path, "these annotations", "export them again")
     with in_words(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         if not any("annotations" in task or "predictions" in task for task in tasks) and "annotation_id" in tasks[0]:
             raise ValueError("this is JSON-MIN, which does not say how photos are rotated; choose JSON")
         kept = [[one for one in task.get("annotations", ()) if not one.get("was_cancelled")] for task in tasks]
-        kept = kept if any(kept) else [task.get("predictions", ()) for task in tasks]
+        if not any(kept):
+            kept = [task.get("predictions", []) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
             with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
-                ranked = sorted(annotations, key=lambda one: not one.get("ground_truth"))
-                found = ([entry for entry in one["result"] if "original_width" in entry] for one in ranked)
-                of_photo = defaultdict(list)
-                for entry in next(filter(None, found), []):
-                    of_photo[_photo_of(entry, task)].append(entry)
-                for stated, entries in of_photo.items():
-                    size, instances = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), []
-                    for names, entry in _labelled(entries, left_out):
-                        shapes = _shapes(entry, size)
-                        left_out.update([] if shapes else [f"regions of '{entry['type']}'"])
-                        instances += [one._replace(category=ids[name]) for name in names for one in shapes]
-                    photos.append(AnnotatedPhoto(stated, *size, tuple(instances)))
-    files, categories = PhotoFiles(folder or path.parent, folder is not None), {n: name for name, n in ids.items()}
-    return Annotations(tuple(photos), categories, files, path, left_out)
+                photos += _photos_of(task, annotations, ids, remarks)
+    photo_files = PhotoFiles(folder or path.parent, folder is not None)
+    return Annotations(tuple(photos), {n: name for name, n in ids.items()}, photo_files, path, remarks)
+
+
+def _photos_of(
+    task: dict[str, Any], annotations: list[dict[str, Any]], ids: dict[str, int], remarks: Remarks
+) -> list[AnnotatedPhoto]:
+    """Return the photos of a task with the regions of its ground truth, else of the first annotation that has some.
+
+    ``ids`` gives the category of each label. ValueError, KeyError or TypeError: an entry has another form.
+    """
+    ranked = sorted(annotations, key=lambda annotation: not annotation.get("ground_truth"))
+    found = ([entry for entry in one["result"] if "original_width" in entry] for one in ranked)
+    of_photo = defaultdict[str, list[dict[str, Any]]](list)
+    for entry in next(filter(None, found), []):
+        of_photo[_photo_of(entry, task)].append(entry)
+    photos = []
+    for stated, entries in of_photo.items():
+        size, instances = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), list[Instance]()
+        for names, entry in _labelled(entries, remarks):
+            shapes = _shapes(entry, size)
+            if not shapes:
+                remarks.add(OTHER_REGION, entry["type"])
+            for name in names:
+                instances += [instance._replace(category=ids[name]) for instance in shapes]
+        photos.append(AnnotatedPhoto(stated, *size, tuple(instances)))
+    return photos
 
 
 def _photo_of(entry: dict[str, Any], task: dict[str, Any]) -> str:
-    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded."""
-    lists = {key: value if isinstance(value, list) else [value] for key, value in task["data"].items() if value}
-    texts = {key: values for key, values in lists.items() if all(isinstance(text, str) for text in values)}
-    names = {key: values for key, values in texts.items() if not values[0].startswith("data:")}  # the photo itself
-    images = {k: v for k, v in names.items() if any(s.lower().endswith(IMAGE_SUFFIXES) for s in form.spellings(v[0]))}
-    if texts != names and not images:
-        images = {"file_upload": [task.get("file_upload") or ""]}
-        if not images["file_upload"][0].lower().endswith(IMAGE_SUFFIXES):
-            raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
-    known, name = images or names, str(entry.get("to_name"))
-    if name not in known and len(known) != 1:
-        several = f"of its {len(known)} photos, {', '.join(known)}," if known else "of its data"
+    """Return how a task states the photo of an entry of ``result``: in its data, else as the file that was uploaded.
+
+    ValueError: none of its photos is the one that the entry names.
+    """
+    photos = _stated_photos(task)
+    name = str(entry.get("to_name"))
+    if name not in photos and len(photos) != 1:
+        several = f"of its {len(photos)} photos, {', '.join(photos)}," if photos else "of its data"
         raise ValueError(f"{several} none is '{name}', the to_name of a region")
-    return known.get(name, next(iter(known.values())))[entry.get("item_index") or 0]
+    stated = photos[name] if name in photos else next(iter(photos.values()))
+    return stated[entry.get("item_index") or 0]
 
 
-def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def _stated_photos(task: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the texts in a task's data that may state photos, by their keys: those of photos' names if there are any.
+
+    ValueError: a photo is in the data itself, and nothing names its file.
+    """
+    texts, names, is_embedded = dict[str, list[str]](), dict[str, list[str]](), False
+    for key, value in task["data"].items():
+        values = value if isinstance(value, list) else [value]
+        if not value or not all(isinstance(text, str) for text in values):
+            continue
+        if values[0].startswith("data:"):
+            is_embedded = True
+            continue
+        texts[key] = values
+        if any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in form.spellings(values[0])):
+            names[key] = values
+    if names or not is_embedded:
+        return names or texts
+    uploaded = task.get("file_upload") or ""
+    if not uploaded.lower().endswith(IMAGE_SUFFIXES):
+        raise ValueError('a photo in base64 needs its name beside it in "data", such as "name": "a.jpg"')
+    return {"file_upload": [uploaded]}
+
+
+def _labelled(entries: list[dict[str, Any]], remarks: Remarks) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Yield the labels of each entry of ``result`` that has some, and the entry; count regions that have none.
 
     A tool and its labels may be two entries of one region.
@@ -90,7 +127,7 @@ def _labelled(entries: list[dict[str, Any]], left_out: Counter[str]) -> Iterator
             yield names, entry
         elif kind.removesuffix("labels") in tools:
             unknown.append(region)
-    left_out.update("regions without a label" for region in unknown if region not in known)
+    remarks.add(NO_LABEL, count=sum(region not in known for region in unknown))
 
 
 def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
@@ -113,7 +150,7 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
         outline = corners_of(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
     else:  # a keypoint
         label = point_label([(x, y)], size, joined=False)
-        return [Instance(0, encoded(label == IGNORE), crowd=True), Instance(0, encoded(label == 1))]
+        return [Instance(0, encoded(label == IGNORE), unknown=True), Instance(0, encoded(label == 1))]
     angle = np.deg2rad(value.get("rotation", 0))  # clockwise, of a rectangle about its first corner
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     turned = (((outline.reshape(-1, 2) - (x, y)) @ turn + (x, y)).reshape(-1),)

@@ -8,6 +8,9 @@ from util.errors import UserError
 from util.files import read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Found, Say, understood
+from util.formats.masks import folders_in, masks_in
+from util.formats.remarks import INSTEAD, refused_format
+from util.parallel import attempt
 
 COCO, YOLO, LABELME, LABELSTUDIO, RESULTS, MASKS = "coco", "yolo", "labelme", "labelstudio", "results", "masks"
 WRITTEN = {COCO: coco, YOLO: yolo, LABELME: labelme, LABELSTUDIO: labelstudio}
@@ -23,6 +26,7 @@ KEYS = {  # of JSON files; the first that is found tells
     COCO: re.compile(rb'"annotations"\s*:'),
     LABELME: re.compile(rb'"shapes"\s*:'),
 }
+LOOKED_AT = 20  # files of a folder
 OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
 
@@ -37,7 +41,7 @@ def recognise(text: str) -> tuple[str, Path]:
     path = Path(rest if named else text)
     if not path.exists():
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
-    found = _formats_in(path)
+    found = _formats_in(path) if path.is_dir() else _formats_of(path)
     if named is not None:
         return named, found.get(named, path)
     if len(found) != 1:
@@ -54,20 +58,42 @@ def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annot
     return understood(READERS[kind](path, photos), say)
 
 
-def _formats_in(path: Path) -> dict[str, Path]:
-    """Return the formats that a file may have, or the files of a folder, else masks, each with the path to read."""
-    if not path.is_dir():
-        content = read_bytes(path, "these annotations", "check the name")
-        if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-            return dict([(kind, path) for kind, key in KEYS.items() if key.search(content)][:1])
-        return {YOLO: path} if path.suffix.lower() in yolo.YAML_SUFFIXES or path.name == yolo.CLASS_FILE else {}
-    found: dict[str, Path] = {}
-    for file in visible(path.glob(f"*{labelme.SUFFIX}"), path)[:20]:  # readers refuse other files
-        for kind in _formats_in(file):
+def _formats_of(file: Path) -> dict[str, Path]:
+    """Return the format that a file has, if any, with the path to read; UserError: it has one that is not read here."""
+    content = read_bytes(file, "these annotations", "check the name")
+    is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    kind = next((kind for kind, key in KEYS.items() if is_json and key.search(content)), None)
+    if kind not in (LABELSTUDIO, RESULTS) and (other := refused_format(content)):
+        raise UserError(f"{file}: is {other}, which is not read here; {INSTEAD}")
+    if kind is not None:
+        return {kind: file}
+    is_data = file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE
+    return {YOLO: file} if is_data and not is_json else {}
+
+
+def _formats_in(folder: Path) -> dict[str, Path]:
+    """Return the formats that the files of a folder have, else masks, each with the path to read.
+
+    UserError: two files are each of all photos, or there are no files but such as are not read here.
+    """
+    found, refusals = dict[str, Path](), list[UserError]()
+    for file in visible(folder.glob(f"*{labelme.SUFFIX}"), folder)[:LOOKED_AT]:  # readers refuse other files
+        formats = attempt(_formats_of, file)
+        if isinstance(formats, UserError):
+            refusals.append(formats)
+            continue
+        for kind in formats:
             if kind not in OF_PHOTOS and kind in found:
-                raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")
-            found[kind] = path if kind in OF_PHOTOS else file
-    data = yolo.data_files_in(path)
-    if data and (data[0].name != yolo.CLASS_FILE or visible(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"), path)):
-        found[YOLO] = path
-    return found or {MASKS: path}
+                raise UserError(f"{folder}: holds {found[kind].name} and {file.name}; name one of them")
+            found[kind] = folder if kind in OF_PHOTOS else file
+    data = yolo.data_files_in(folder)
+    rows = yolo.LABELS, f"*{yolo.ROWS_SUFFIX}"
+    if data and (data[0].name != yolo.CLASS_FILE or visible(folder.rglob("/".join(rows)), folder)):
+        found[YOLO] = folder
+    if found:
+        return found
+    for file in visible(folder.glob(f"*/*{labelme.SUFFIX}"), folder)[:LOOKED_AT]:
+        refusals += [error for error in [attempt(_formats_of, file)] if isinstance(error, UserError)]
+    if refusals and not masks_in(folders_in(folder)[1]):
+        raise refusals[0]
+    return {MASKS: folder}

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from util.data.images.read import read_region
+from util.data.images.region import read_region
 from util.errors import UserError
 
 TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line

@@ -5,8 +5,9 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -16,6 +17,7 @@ from util.errors import UserError
 from util.files import link, read_text, visible, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.masks import check_unique
+from util.formats.remarks import NO_TEXT_FILE, Remarks
 from util.formats.shapes import WITHIN, corners_of
 from util.progress import ProgressBar
 
@@ -40,19 +42,32 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(found)} data files with the class names; name one of them")
         path = found[0]
     names, root = read_data_file(path)
-    rows = [file for file in visible(root.rglob(f"*{ROWS_SUFFIX}"), root) if file.name != CLASS_FILE]
-    files = [file for file in rows if LABELS in file.relative_to(root).parts[:-1]]
-    files = files or [file for file in rows if file.parent == root]
-    if not files:
-        raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
-    photo_files, photos = PhotoFiles(folder or root), []
+    files = _text_files(root)
+    photo_files, photos, with_file, remarks = PhotoFiles(folder or root), list[AnnotatedPhoto](), set[Path](), Remarks()
     for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
         places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
         photo = photo_files.find("/".join(places), file)
+        with_file.add(photo.resolve())
         size = upright_size(*header_of(photo))
-        instances = tuple(_rows_of(file, size, len(names)))
+        instances = tuple(_rows_of(file, size, names))
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), *size, instances))
-    return Annotations(tuple(photos), dict(enumerate(names, 1)), PhotoFiles(folder or root, False), path)
+    lacking = [photo.name for photo in photo_files.paths if photo.resolve() not in with_file]
+    remarks.add(NO_TEXT_FILE, "".join(lacking[:1]), len(lacking))
+    categories = {number + 1: name for number, name in names.items()}
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or root, False), path, remarks)
+
+
+def _text_files(root: Path) -> list[Path]:
+    """Return the text files of a data set in its folder: those in folders ``labels``, else those in the folder itself.
+
+    UserError: there is none.
+    """
+    texts = [file for file in visible(root.rglob(f"*{ROWS_SUFFIX}"), root) if file.name != CLASS_FILE]
+    in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
+    files = in_labels or [file for file in texts if file.parent == root]
+    if not files:
+        raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
+    return files
 
 
 def data_files_in(folder: Path) -> list[Path]:
@@ -61,8 +76,15 @@ def data_files_in(folder: Path) -> list[Path]:
     return found or [p for p in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if p.is_file()][:1]
 
 
-def read_data_file(path: Path) -> tuple[list[str], Path]:
-    """Return the class names of a data file or ``classes.txt`` by their numbers from 0, and the data set's folder.
+class _AsWritten(yaml.SafeLoader):
+    """A safe loader whose plain values stay the text that they are: ``no`` and ``1`` are names too."""
+
+
+_AsWritten.yaml_implicit_resolvers = {}
+
+
+def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
+    """Return the class names of a data file or ``classes.txt`` by their numbers, and the data set's folder.
 
     The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
     unreadable, or its names are no list.
@@ -70,26 +92,44 @@ def read_data_file(path: Path) -> tuple[list[str], Path]:
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
     if path.suffix.lower() not in YAML_SUFFIXES:
-        names = [line.strip() for line in text.split("\n") if line.strip()]
+        names = dict(enumerate(line.strip() for line in text.split("\n") if line.strip()))
     else:
         with in_words(f"{path}: ", "; write names: [cat, dog]"):
-            try:
-                content = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ValueError(error) from None
-            names = content["names"]
-            if "kpt_shape" in content:
-                raise ValueError("is of key points, whose rows are no outlines")
-            if not isinstance(names, (list, dict)):
-                raise ValueError("names must list the classes, or map 0, 1, ... to them")
-            names = [str(names[number]) for number in range(len(names))]
-        stated = path.parent / str(content.get("path", ""))
+            content = _read_yaml(text)
+            names = _names_in(content)
+            stated = path.parent / str(content.get("path", ""))
         root = stated if "path" in content and stated.is_dir() else root
-    check_unique(names, path)
+    check_unique([*names.values()], path)
     return names, root
 
 
-def _rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[Instance]:
+def _read_yaml(text: str) -> dict[str, Any]:
+    """Return the content of a data file; in quotes, ``\\`` of a place on Windows is no escape. ValueError: no YAML."""
+    for written in (text, text.replace("\\", "\\\\")):
+        try:
+            return yaml.load(written, _AsWritten)
+        except yaml.YAMLError as error:
+            problem = error
+            if "escape" not in str(error):
+                break
+    raise ValueError(problem)
+
+
+def _names_in(content: dict[str, Any]) -> dict[int, str]:
+    """Return the class names of a data file by their numbers, in order; ValueError, KeyError: it has no such list."""
+    names = content["names"]
+    if "kpt_shape" in content:
+        raise ValueError("is of key points, whose rows are no outlines")
+    if not names:
+        raise ValueError("names is empty")
+    if isinstance(names, list):
+        return dict(enumerate(map(str, names)))
+    if not isinstance(names, dict) or not all(number.isdecimal() for number in names):
+        raise ValueError("names must list the classes, or map 0, 1, ... to them")
+    return dict(sorted((int(number), str(name)) for number, name in names.items()))
+
+
+def _rows_of(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
     """Yield each row of a text file, with a shape or a box."""
     for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if not line.strip():
@@ -97,8 +137,8 @@ def _rows_of(path: Path, size: tuple[int, int], classes: int) -> Iterator[Instan
         with in_words(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
             category, *_ = numbers = np.array(line.split(), np.float64)
             shares = numbers[1:]
-            if category not in range(classes):
-                raise ValueError(f"class {category:g} is not among the classes 0..{classes - 1}")
+            if category not in classes:
+                raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
             if len(shares) % 2 and len(shares) > 4:
                 raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
             if is_box := len(shares) == 4:

@@ -19,8 +19,8 @@ from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
 from util.files import kept_json, lock, write_atomically
-from util.formats.annotations import BACKGROUND, IGNORED
 from util.formats.recognise import MASKS
+from util.formats.remarks import BACKGROUND, IGNORED
 from util.formats.results import REJECTED
 from util.formats.shapes import polygons_of
 from util.page.background import Background, Work

@@ -11,6 +11,7 @@ from typing import Any
 
 from model.episode import IGNORE
 from util.cli import Parser, within, words
+from util.data.images.region import classes_in
 from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
@@ -23,7 +24,7 @@ from util.predict.prediction import Decision, percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, indices, parse_support, supports_in
+from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, parse_support, supports_in
 from util.progress import ProgressBar
 from util.run.device import describe
 from util.run.processes import as_user_error
@@ -114,7 +115,8 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
     rest: dict[str, Any] = {name: getattr(options, name) for name in alike}
     segmenter = Segmenter(options.checkpoint, marked, options.name, side=options.resize, decision=decision, **rest)
     for one in marked:
-        if one.kinds == {"mask"} and one.mask_value is None and len(found := indices(Path(one.marks))) > 1:
+        found = classes_in(Path(one.marks)) if one.kinds == {"mask"} and one.mask_value is None else set()
+        if len(found) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
     kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
     for name, has_effect, needed in (

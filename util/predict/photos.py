@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from util.data.images.read import eight_bits, header_of, read_image
+from util.data.images.read import colours_of, frame_of, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
 from util.evaluate.edges import refined
@@ -60,11 +60,8 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         check_photo(Path(photo))
         return read_image(Path(photo))
     if isinstance(photo, Image.Image):
-        if photo.mode.startswith("I;16"):
-            photo = Image.fromarray(eight_bits(np.asarray(photo), Path("an image")))
-        if photo.mode in ("I", "F"):
-            raise UserError(f"an image: has values of mode {photo.mode}, whose white is unknown; give 8 bits")
-        return np.array(ImageOps.exif_transpose(photo).convert("RGB"))
+        frame = frame_of(photo)
+        return frame.upright(colours_of(photo, Path("an image")))
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
         if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
             photo = (255 * photo).round().byte()

@@ -81,7 +81,7 @@ class Results:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
         data = self.out / recognise.YOLO / yolo.DATA_FILE
         known = yolo.read_data_file(data)[0] if recognise.YOLO in self.formats and data.exists() else None
-        if known not in (None, list(self.categories.values())):
+        if known is not None and [*known.values()] != [*self.categories.values()]:
             raise UserError(f"{data}: was made with other classes; remove its folder, or name another --out")
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:

@@ -19,15 +19,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
 from model.episode import IGNORE
-from util.data.images.read import opened_mask, read_mask_of, read_region_of
+from util.data.images.read import Colours, read_mask_of
+from util.data.images.region import classes_in, read_region_of
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import AnnotatedPhoto, Say, label_of, name_key, spellings, understood
+from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of, name_key, spellings, understood
 from util.predict.photos import GivenPhoto, read_photo
 
 NOT = "not"  # the kind of points beside the object
@@ -59,6 +61,7 @@ class Marked:
     unknown: tuple[int, ...] = ()  # values of a mask beside 255 that are unknown where ``mask_value`` is given
     radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
+    colours: Colours | None = None  # of a mask -> value, where a file of names has them
     others: tuple[Marked, ...] = ()  # further marks of the class on the photo
 
     @property
@@ -80,6 +83,10 @@ class Marked:
         path = Path(self.marks)
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
+        if "mask" in self.kinds and self.colours is not None:
+            indices = read_mask_of(self.photo, path, self.colours)
+            void = np.isin(indices, (IGNORE, *self.unknown))
+            return [np.where(void, IGNORE, indices == self.mask_value).astype(np.uint8)]
         if "mask" in self.kinds:
             return [read_region_of(self.photo, path, self.mask_value, (IGNORE, *self.unknown))]
         if "outlines" in self.kinds:
@@ -142,65 +149,96 @@ def supports_in(
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            of_photos, of_masks = masks.folders_in(path, photos)
-            files = [folder / name for folder in (of_masks, of_masks.parent) for name in masks.NAME_FILES]
-            known = next((masks.read_class_names(file) for file in files if file.is_file()), None)
-            names = {value: name for value, name in (known or {}).items() if name}
-            found = [*islice(_masked(masks.pairs(of_photos, of_masks), known, mask_value), None if names else shots)]
+            found, names = _of_masks(path, photos, shots, mask_value)
+            listed += _first_of_each(found, names, path, classes, shots)
         else:
             annotations = recognise.read(text, photos, say)
-            names, found = annotations.categories, []
-            for photo in annotations.photos:
-                for category in dict.fromkeys(one.category for one in photo.instances if not one.crowd):
-                    own = photo._replace(instances=tuple(one for one in photo.instances if one.category == category))
-                    found.append(Marked(names[category], Path(photo.name), str(path), annotated=own))
+            names = annotations.categories
+            for one in _first_of_each([*_of_annotations(annotations)], names, path, classes, shots):
+                listed.append(replace(one, photo=annotations.path_of(one.annotated)) if one.annotated else one)
         categories.append(names)
-        of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
-        for one in found:
-            of_class[one.name].append(one)
-        for name, marked in of_class.items():
-            if classes and name not in classes:
-                continue
-            if shots is None and len(marked) > MAX_SHOTS:
-                mend = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
-                raise UserError(f"{path}: {len(marked)} photos show {name or 'the object'}; {mend}")
-            listed += [replace(m, photo=annotations.path_of(m.annotated)) if m.annotated else m for m in marked[:shots]]
-    declared = {name for names in categories for name in names.values()}
-    for name in classes if texts else ():
-        if name not in declared:
-            raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
-        if not any(one.name == name for one in listed):
-            raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
-    if texts and not listed:
-        raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
+    if texts:
+        _check_classes(listed, categories, classes, texts)
     return listed, categories[0] if categories else {}
 
 
-def _masked(pairs: list[tuple[Path, Path]], names: dict[int, str] | None, mask_value: int | None) -> Iterator[Marked]:
-    """Yield the class of every value in every mask; without names every mask that marks something is of the object."""
-    found: set[int] = set()
+def _of_masks(
+    path: Path, photos: Path | None, shots: int | None, mask_value: int | None
+) -> tuple[list[Marked], dict[int, str]]:
+    """Return the marked photos of a folder of masks, all that are needed, and its classes, value -> name."""
+    of_photos, of_masks = masks.folders_in(path, photos)
+    known, pairs = masks.names_beside(of_masks), masks.pairs(of_photos, of_masks)
+    if known is not None:
+        return [*_named_masks(pairs, known)], known.classes
+    return [*islice(_unnamed_masks(pairs, mask_value), shots)], {}
+
+
+def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Marked]:
+    """Yield the class of every value in every mask; UserError: a value or a colour has no name."""
+    unknown = tuple(value for value, name in known.names.items() if not name)
     for photo, mask in pairs:
-        if names is None:
-            found |= indices(mask) if mask_value is None else set()
-            if len(found) > 1:
-                several = f"this mask and those before hold the class indices {sorted(found)[:5]}"
-                mend = f"in {masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
-                raise UserError(f"{mask}: {several}; name the classes {mend}")
-            if (read_region_of(photo, mask, mask_value) == 1).any():
-                yield Marked(None, photo, str(mask), mask_value)
+        for value in np.unique(read_mask_of(photo, mask, known.colours)).tolist():
+            if value not in (0, IGNORE, *known.names):
+                raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
+            if known.names.get(value):
+                yield Marked(known.names[value], photo, str(mask), value, unknown, colours=known.colours)
+
+
+def _unnamed_masks(pairs: list[tuple[Path, Path]], mask_value: int | None) -> Iterator[Marked]:
+    """Yield every mask that marks something; UserError: they seem to hold several classes."""
+    by_index = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
+    indices, colours = set[Any](), set[Any]()
+    for photo, mask in pairs:
+        for found in classes_in(mask) if mask_value is None else ():
+            (colours if isinstance(found, tuple) else indices).add(found)
+        for what, values, mend in (("class indices", indices, by_index), ("colours", colours, masks.LABEL_MAP)):
+            if len(values) > 1:
+                problem = f"this mask and those before hold the {what} {sorted(values)[:5]}"
+                raise UserError(f"{mask}: {problem}; name the classes in {mend}")
+        if (read_region_of(photo, mask, mask_value) == 1).any():
+            yield Marked(None, photo, str(mask), mask_value)
+
+
+def _of_annotations(annotations: Annotations) -> Iterator[Marked]:
+    """Yield every class of every photo of a file of annotations; the photos are not found yet."""
+    for photo in annotations.photos:
+        for category in dict.fromkeys(instance.category for instance in photo.instances if instance.is_object):
+            instances = tuple(instance for instance in photo.instances if instance.category == category)
+            of_class = photo._replace(instances=instances)
+            name = annotations.categories[category]
+            yield Marked(name, Path(photo.name), str(annotations.source), annotated=of_class)
+
+
+def _first_of_each(
+    found: list[Marked], names: dict[int, str], path: Path, classes: Sequence[str], shots: int | None
+) -> list[Marked]:
+    """Return the first photos of each class, in the order of the names; UserError: one has more than can be used."""
+    of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
+    for marked in found:
+        of_class[marked.name].append(marked)
+    out = []
+    for name, of_name in of_class.items():
+        if classes and name not in classes:
             continue
-        for value in np.unique(read_mask_of(photo, mask)).tolist():
-            if value not in (0, IGNORE, *names):
-                raise UserError(f"{mask}: holds the value {value}, but the file of names has {len(names)} classes")
-            if names.get(value):
-                unknown = tuple(number for number, name in names.items() if not name)
-                yield Marked(names[value], photo, str(mask), value, unknown)
+        if shots is None and len(of_name) > MAX_SHOTS:
+            mend = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+            raise UserError(f"{path}: {len(of_name)} photos show {name or 'the object'}; {mend}")
+        out += of_name[:shots]
+    return out
 
 
-def indices(mask: Path) -> set[int]:
-    """Return the class indices of a palette mask; none of other images."""
-    with opened_mask(mask) as image:
-        return {*np.unique(np.asarray(image)).tolist()} - {0, IGNORE} if image.mode == "P" else set()
+def _check_classes(
+    listed: list[Marked], categories: list[dict[int, str]], classes: Sequence[str], texts: Sequence[str]
+) -> None:
+    """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
+    declared = {name for names in categories for name in names.values()}
+    for name in classes:
+        if name not in declared:
+            raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
+        if not any(marked.name == name for marked in listed):
+            raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
+    if not listed:
+        raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
 
 
 def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
@@ -252,6 +290,9 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
     if len(listed) != 1:
         raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
     labels = {annotations.categories[instance.category] for instance in listed[0].instances}
+    if listed[0].instances and not any(instance.is_object for instance in listed[0].instances):
+        problem = f"marks '{photo.name}' with crowd regions alone (iscrowd 1), whose pixels are unknown"
+        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
     chosen = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
     if len(chosen) > 1:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"

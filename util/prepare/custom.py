@@ -27,7 +27,7 @@ from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
 from util.files import fingerprint, kept_json, made_aside, visible, write_atomically
 from util.formats import recognise
-from util.prepare.custom_sources import ALL, from_annotations, from_masks
+from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
@@ -97,6 +97,8 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     if options.annotations is not None:
         path = recognise.recognise(options.annotations)[1]
         files += visible(path.rglob("*"), path) if path.is_dir() else [path]
+    elif options.masks.is_dir() and (known := names_of(options)) is not None:
+        files = [known.path]
     files = [path for path in files if path.is_file()]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
     made_from = fingerprint(files, *given)

@@ -5,7 +5,7 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,22 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of, read_region
+from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of
+from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import PhotoFiles, label_of, name_key
-from util.formats.masks import check_unique, class_folders, masks_in, pairs, read_class_names
+from util.formats.masks import (
+    MaskNames,
+    check_unique,
+    class_folders,
+    folders_in,
+    masks_in,
+    names_beside,
+    pairs,
+    read_class_names,
+    read_names,
+)
 from util.parallel import attempt
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
 from util.progress import ProgressBar
@@ -30,54 +41,74 @@ SPACE = re.compile(r"\s+")  # lists have a word for each image
 def from_masks(options: argparse.Namespace) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
 
-    UserError: there are no photos, none has a mask, two have one name, or nothing tells the classes of masks: those of
-    0 and 255 need a single class, and the option or an answer that 255 is the object.
+    Masks in colours need a label map. UserError: there are no photos, none has a mask, two have one name, or nothing
+    tells the classes of masks: those of 0 and 255 need a single class, and the option or an answer that 255 is the
+    object.
     """
     if not options.masks.is_dir():
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
-    if folders := class_folders(options.masks):
+    _, folder = folders_in(options.masks, options.images)
+    if folders := class_folders(folder):
         return _from_class_folders(options, folders)
-    if options.classes is None:
+    if (known := names_of(options)) is None:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
-    names, masks = read_class_names(options.classes), dict(pairs(options.images, options.masks))
-    classes = [*filter(None, names.values())]
-    known = {*masks, *masks.values()}
-    if lacking := [path for path in PhotoFiles(options.images).paths if path not in known]:
+    photos, _ = folders_in(options.images)
+    masks, classes = dict(pairs(photos, folder)), [*known.classes.values()]
+    used = {*masks, *masks.values()}
+    if lacking := [path for path in PhotoFiles(photos).paths if path not in used]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    values = (attempt(read_mask, mask) for mask in ProgressBar(masks.values(), desc="masks", unit="mask", leave=False))
-    kinds = {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)}  # jobs name damaged masks
-    if kinds != {False}:
-        return _plan(masks.items(), partial(_of_values, names=names), classes)
+    if not _hold_white_alone(masks.values(), known):
+        return _plan(masks.items(), partial(_of_values, known=known), classes)
     if len(classes) > 1:
         mend = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
-    confirmed = options.white_is_object
-    if not confirmed and sys.stdin.isatty():
-        print(f"the masks hold 0 and 255 alone: is 255 the object, {classes[0]}? [y/n] ", end="", flush=True)
-        confirmed = sys.stdin.readline().strip().lower() in ("y", "yes")
-    if not confirmed:
+    if not (options.white_is_object or _confirms_white(classes[0])):
         mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
     return _plan(masks.items(), one_class, classes)
 
 
-def _of_values(job: Job, image: np.ndarray, names: dict[int, str]) -> Iterator[Piece]:
-    """Yield a mask of class ids, anew where it has unknown values or shows its only class by colours or opacity.
+def names_of(options: argparse.Namespace) -> MaskNames | None:
+    """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
+    if options.classes is not None:
+        return read_names(options.classes)
+    known = names_beside(folders_in(options.masks, options.images)[1])
+    return known if known is not None and known.colours is not None else None
 
-    UserError: as ``labels`` and ``one_class``; or a value has no name.
+
+def _hold_white_alone(masks: Collection[Path], known: MaskNames) -> bool:
+    """Return whether all masks that can be read hold 0 and 255 alone, and one can; jobs name the damaged ones."""
+    read = partial(read_mask, colours=known.colours)
+    values = (attempt(read, mask) for mask in ProgressBar(masks, desc="masks", unit="mask", leave=False))
+    return {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)} == {False}
+
+
+def _confirms_white(name: str) -> bool:
+    """Ask, if there is a terminal, whether 255 is the object."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"the masks hold 0 and 255 alone: is 255 the object, {name}? [y/n] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _of_values(job: Job, image: np.ndarray, known: MaskNames) -> Iterator[Piece]:
+    """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
+
+    UserError: as ``labels`` and ``one_class``; or a value or a colour has no name.
     """
-    given = attempt(partial(read_mask_of, job.photo), job.source)
-    if isinstance(given, UserError) and len(names) == 1:
+    given = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
+    if isinstance(given, UserError) and len(known.names) == 1:
         yield from one_class(job, image)
-    elif isinstance(given, UserError) or all(names.values()):
-        yield from labels(job, image, len(names))
-    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *names}:
+    elif known.colours is None and (isinstance(given, UserError) or len(known.classes) == len(known.names)):
+        yield from labels(job, image, len(known.names))
+    elif isinstance(given, UserError):
+        raise given
+    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *known.names}:
         raise UserError(f"{job.source}: holds the value {min(missing)}, which the file of names does not have")
     else:
-        ids = [value for value, name in names.items() if name]
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
-        table[[0, *ids]] = range(len(ids) + 1)
+        table[[0, *known.classes]] = range(len(known.classes) + 1)
         yield Piece(job.line, table[given])
 
 
@@ -134,7 +165,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)
     check_unique(list(annotations.categories.values()), source)
     by_category = {name: category for category, name in annotations.categories.items()}
-    shown = {i.category for photo in annotations.annotated for i in photo.instances if not i.crowd}
+    shown = {i.category for photo in annotations.annotated for i in photo.instances if i.is_object}
     if options.classes:
         classes = [*filter(None, read_class_names(options.classes).values())]
     else:

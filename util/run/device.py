@@ -15,6 +15,7 @@ log = logging.getLogger("symnet")
 CUDA = "cuda"
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first that is set limits its instruction sets
+KINDS = ("cpu", CUDA, "mps", "xpu")  # that compute; torch also has ones that hold no values, such as "meta"
 
 
 def gpu_count() -> int:
@@ -57,8 +58,10 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         name = CUDA if torch.cuda.is_available() and not problem else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in KINDS:
+            raise RuntimeError
     except RuntimeError:
-        raise UserError(f"run.device = {name!r} is not a device; use auto, cpu, cuda or cuda:<number>") from None
+        raise UserError(f"run.device = {name!r} is no device that computes; use auto, cpu, cuda or cuda:N") from None
     index = local_rank if device.index is None else device.index
     if device.type == CUDA and (problem := gpu_problem(index)):
         raise UserError(f"run.device = {name}: {problem}")

@@ -26,7 +26,7 @@ from util.files import fingerprint, write_atomically
 from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
-FORMAT = 2  # raise when the stored content changes
+FORMAT = 3  # raise when the stored content changes
 SUFFIX, GIB, CHECKSUM = ".pictures", 2**30, np.dtype("<u4")
 
 

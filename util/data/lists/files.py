@@ -12,6 +12,7 @@ import gzip
 import io
 import re
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -50,7 +51,8 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
             ``{others}`` for that of every other fold, whose files are joined; so are all files that a ``*`` stands for.
 
-    UserError: a file is missing or in none of the supported forms, all are empty, or their forms differ.
+    UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair occurs
+    twice.
     """
     name = pattern.replace("{fold}", str(fold.number))
     if "*" in name:
@@ -60,6 +62,9 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         paths = [project_path(name.replace("{others}", str(n))) for n in numbers]
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
+    twice = [f"{stem} {c}" for (stem, c), count in Counter(rows).items() if count > 1 and c is not None]
+    if twice:
+        raise UserError(f"{name}: {len(twice)} pairs are named more than once, such as {twice[0]}; keep one of each")
     if not rows or len(classes) not in (0, len(rows)):
         raise UserError(f"{name}: this list is empty, or only some of its {len(rows)} lines name a class")
     return ListFile(Path(name), stems, classes or None)
@@ -81,6 +86,8 @@ def _rows(path: Path) -> list[tuple[str, int | None]]:
         raise UserError(f"{path}: cannot be read safely as text, .gz or a pickled dictionary ({error})") from None
     out: list[tuple[str, int | None]] = []
     for number, line in enumerate(text.splitlines(), 1):
+        if "\0" in line:
+            raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
         first, *others = line.split() or [""]
         if others and first.isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in others):
             part = {"t": "train", "v": "val"}

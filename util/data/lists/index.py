@@ -153,7 +153,7 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
         row = line.split()[:words]
         if not row:
             continue
-        if row[0] in rows or len(row) < words or not all(word.isdecimal() for word in row[1:2]):
+        if row[0] in rows or len(row) < words or "\0" in line or not all(word.isdecimal() for word in row[1:2]):
             form = "an image" if words == 1 else "a mask, its class id and its photo"
             raise UserError(f"{path}:{number}: {line[:80]!r} is not {form} that no other line names")
         rows[row[0]] = row

@@ -25,6 +25,7 @@ import numpy as np
 
 from util.data.words.text import name_vectors
 from util.errors import UserError
+from util.files import stand_in
 
 # The departures were derived from the published rows. GoogleNews vectors have 8 significant bits: a normalised row that
 # is one word of the file becomes a row of 8-bit numbers when it is multiplied by its original length; a sum of words
@@ -105,6 +106,8 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
             raise ValueError(f"the row of '{odd[0]}' is not finite or is 0")
         return found
     except Exception as error:  # a damaged file can raise any exception
+        if other := stand_in(path):
+            raise UserError(f"{path}: is {other}") from None
         raise UserError(f"{path}: no word vectors of word2vec, GloVe or fastText ({error!r})") from None
 
 

@@ -1,0 +1,127 @@
+"""CVAT's masks with a label map: colours or numbers, for predict.py and for a data set of one's own."""
+
+from argparse import Namespace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.formats.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, region
+from util.data.images.read import read_mask
+from util.errors import UserError
+from util.formats.masks import read_names
+from util.predict.supports import parse_support
+from util.prepare.custom_sources import from_masks
+from util.prepare.make import run_jobs
+
+HEAD = "# label:color_rgb:parts:actions\n"
+CAT_COLOUR, DOG_COLOUR = (48, 112, 32), (176, 112, 32)
+ENTRIES = ["background:0,0,0::", "cat:48,112,32::", "dog:176,112,32::"]
+VALUES = region(CAT, DOG)
+COLOURED = np.array([(0, 0, 0), CAT_COLOUR, DOG_COLOUR], np.uint8)[VALUES]
+
+
+def with_palette(values: np.ndarray, *colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(values)
+    image.putpalette([part for colour in colours for part in colour])
+    return image
+
+
+MASKS = {
+    "colours": Image.fromarray(COLOURED),
+    "opaque colours": Image.fromarray(COLOURED).convert("RGBA"),
+    "palette of the colours": with_palette((VALUES + 1) % 3, DOG_COLOUR, (0, 0, 0), CAT_COLOUR),
+    "numbers": Image.fromarray(VALUES),
+    "numbers with another palette": with_palette(VALUES, (0, 0, 0), (128, 0, 0), (0, 128, 0)),
+}
+LABEL_MAPS = {
+    "first": ENTRIES,
+    "last": [*ENTRIES[1:], ENTRIES[0]],
+    "unnamed": ENTRIES[1:],
+    "short": ["cat:48,112,32", "dog: 176, 112, 32", "__background__:"],
+}
+
+
+def export(folder: Path, mask: Image.Image, entries: list[str]) -> Path:
+    """Write a folder as CVAT exports it, with two photos."""
+    for number in range(2):
+        photo(folder / f"JPEGImages/p{number}.jpg")
+        for kind in ("SegmentationClass", "SegmentationObject"):
+            (folder / kind).mkdir(exist_ok=True)
+            mask.save(folder / kind / f"p{number}.png")
+    (folder / "labelmap.txt").write_text(HEAD + "\n".join(entries) + "\n")
+    return folder
+
+
+def custom(
+    folder: Path, masks: Path, classes: Path | None = None, photos: str = "JPEGImages"
+) -> tuple[list[str], np.ndarray]:
+    """Return classes and the first mask of the data set that prepare.py makes."""
+    plan = from_masks(Namespace(images=folder / photos, masks=masks, classes=classes, white_is_object=False))
+    run_jobs(plan, folder / "out", skip_bad=False)
+    return list(plan.classes), read_mask(folder / "out/masks/p0.png")
+
+
+@pytest.mark.parametrize(
+    ("form", "order"), [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
+)
+def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
+    folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
+    both = {name: 2 * area for name, area in AREAS.items()}
+    assert areas(folder) == areas(folder, folder / "JPEGImages") == both
+    of_masks = folder / "SegmentationClass"
+    for masks, classes, photos in ((folder, None, ""), (of_masks, folder / "labelmap.txt", "JPEGImages")):
+        names, mask = custom(folder, masks, classes, photos)
+        assert names == ["cat", "dog"] and np.array_equal(mask, VALUES)
+
+
+def test_unknown_classes_and_borders_of_a_label_map_are_unknown(tmp_path: Path) -> None:
+    coloured = COLOURED.copy()
+    coloured[:3], coloured[-3:] = (224, 224, 192), (9, 9, 9)  # VOC's borders, and a class named void
+    folder = export(tmp_path, Image.fromarray(coloured), [*ENTRIES, "void:9,9,9::"])
+    names, mask = custom(folder, folder / "SegmentationClass")
+    assert names == ["cat", "dog"] and (mask == 255).sum() == 6 * WIDTH
+    assert np.array_equal(mask[3:-3], VALUES[3:-3])
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        areas(folder)
+    return str(caught.value)
+
+
+def test_colours_without_a_class_and_classes_of_one_colour_are_named(tmp_path: Path) -> None:
+    folder = export(tmp_path, MASKS["colours"], ENTRIES[:2])
+    assert "p0.png: 1 colours of this mask have no class, such as (176, 112, 32)" in refusal(folder)
+    (folder / "labelmap.txt").write_text(HEAD + "cat:48,112,32::\ndog:48,112,32::\n")
+    assert "labelmap.txt: 'dog' has the colour 48,112,32 of another class" in refusal(folder)
+    (folder / "labelmap.txt").write_text("cat:0,0,0::\n")
+    assert "'cat' has the colour 0,0,0" in refusal(folder)
+    (folder / "labelmap.txt").write_text("cat:domestic\ndog\n")
+    assert read_names(folder / "labelmap.txt").names == {1: "cat:domestic", 2: "dog"}  # a plain list of names
+
+
+def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, capsys) -> None:
+    several = {
+        "colours": COLOURED,
+        "shades": np.array([(0, 0, 0), (128, 0, 0), (64, 0, 0)], np.uint8)[VALUES],
+        "layers": np.dstack([COLOURED, 255 * (VALUES > 0)]).astype(np.uint8),
+        "numbers": VALUES,
+        "levels": 100 * VALUES,
+    }
+    for name, pixels in several.items():
+        folder = export(tmp_path / name, Image.fromarray(pixels), [])
+        (folder / "labelmap.txt").unlink()
+        what = "class indices" if pixels.ndim == 2 else "colours"
+        assert f"hold the {what} [" in refusal(folder) and "name the classes in" in refusal(folder)
+    for number, value in enumerate((1, 2)):  # or each mask has one
+        Image.fromarray(COLOURED * (value == VALUES)[..., None]).save(folder / f"SegmentationClass/p{number}.png")
+    assert "p1.png: this mask and those before hold the colours" in refusal(folder)
+    (tmp_path / "classes/cat").mkdir(parents=True)
+    MASKS["colours"].save(tmp_path / "classes/cat/p0.png")
+    with pytest.raises(UserError, match=r"has the colours \(48, 112, 32\), .*; a mask of one class has one"):
+        custom(folder, tmp_path / "classes")
+    label = parse_support(f"{folder / 'JPEGImages/p0.jpg'}:{tmp_path / 'classes/cat/p0.png'}").read().label
+    assert int(label.sum()) == sum(AREAS.values()) and label.shape == (HEIGHT, WIDTH)  # one mask of one object

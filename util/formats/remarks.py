@@ -1,0 +1,76 @@
+"""What annotations hold beside plain objects, and what readers make of it: one table for the readers of all formats."""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
+IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
+
+
+class Remark(NamedTuple):
+    """A kind of entry, and what it becomes."""
+
+    becomes: str
+    what: str  # in the plural; {} stands for a name, each of which is counted
+
+
+# what is left out
+NO_SHAPE = Remark("left out", "objects without outline or box")
+NO_LABEL = Remark("left out", "regions without a label")
+OTHER_SHAPE = Remark("left out", "shapes of the kind '{}'")
+OTHER_REGION = Remark("left out", "regions of '{}'")
+OF_BACKGROUND = Remark("left out", "regions of {}")
+COVERED = Remark("left out", "objects wholly below regions of {}")
+NOT_LISTED = Remark("left out", "annotations of photos that are not listed")
+NO_TEXT_FILE = Remark("left out", "photos without a text file")
+NO_JSON_FILE = Remark("left out", "photos without a JSON file")
+# what is read in another way than it is written
+HOLE = Remark("holes in the objects below", "regions of {}")
+CROWD = Remark("unknown (255)", "crowd regions of {}")
+LONE_CROWD = Remark("read as objects", "crowd regions of {}, which has no other objects")
+BOX = Remark("read as boxes", "objects without outline, but with a box")
+LISTED_TWICE = Remark("joined", "photos that are listed more than once")
+BEYOND = Remark("cut at the photo's edges", "photos with outlines beyond their stated size")
+EXCHANGED = Remark(
+    "height and width exchanged", "photos with an EXIF orientation and outlines beyond their stated size"
+)
+
+REFUSED = {  # files of other programs that are not read -> keys in them
+    "Datumaro's JSON": re.compile(rb'"categories"\s*:\s*\{|"dm_format_version"'),
+    "Supervisely's JSON": re.compile(
+        rb'"(classTitle|geometryType|projectType)"\s*:|"size"\s*:\s*\{\s*"(height|width)"'
+    ),
+    "JSON of the VGG Image Annotator": re.compile(rb'"shape_attributes"\s*:|"_via_'),
+    "XML of CVAT or PASCAL VOC": re.compile(rb"\A\s*(<\?xml[^>]*>\s*)?<annotations?\b"),
+}
+INSTEAD = "export it in COCO's format"
+
+
+class Remarks:
+    """How often each kind of entry occurs in annotations."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[tuple[Remark, str]]()
+        self._examples: dict[Remark, str] = {}
+
+    def add(self, remark: Remark, name: object = "", count: int = 1) -> None:
+        """Count entries of a kind; ``name`` is theirs, or an example where the kind has no names."""
+        has_names = "{}" in remark.what
+        if count > 0:
+            self._counts[remark, str(name) if has_names else ""] += count
+            self._examples.setdefault(remark, "" if has_names else str(name))
+
+    def lines(self) -> list[str]:
+        """Return a line for each outcome: ``left out: regions without a label (3), regions of 'x' (1)``."""
+        of_outcome: dict[str, list[str]] = {}
+        for (remark, name), count in self._counts.items():
+            example = self._examples[remark]
+            entry = f"{remark.what.format(name)} ({count}{', such as ' if example else ''}{example})"
+            of_outcome.setdefault(remark.becomes, []).append(entry)
+        return [f"{outcome}: {', '.join(entries)}" for outcome, entries in of_outcome.items()]
+
+
+def refused_format(content: bytes) -> str:
+    """Return the name of a file's format, of those that are not read here; '' if it has another."""
+    return next((name for name, key in REFUSED.items() if key.search(content)), "")
