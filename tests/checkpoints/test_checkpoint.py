@@ -185,7 +185,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
-NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes", "schedule": PLAN}
+NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
 
 
 def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -218,7 +218,7 @@ SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
         (saved(data="other"), "another training list"),
-        (saved(photos="other"), "other photos or masks"),
+        (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (saved(format="other"), "holds weights only"),
         (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),

@@ -130,7 +130,7 @@ def done_run(mini_yaml, tmp_path: Path):
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
     images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
-    lists = {"list": images.digest, "photos": images.files_digest}
+    lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
 
@@ -182,7 +182,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     assert reason_to_test(config, path) == ""
     for image in (root / "JPEGImages").iterdir():  # as before, but for a comment
         image.write_bytes(image.read_bytes() + b" ")
-    assert "other sizes" in reason_to_test(config, path)
+    assert "other photos or masks" in reason_to_test(config, path)
     generate(shutil.rmtree(root) or root, 12, 16, 64, 9)
     assert "its list is" in reason_to_test(config, path)
 
