@@ -153,12 +153,13 @@ def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     return sorted(p for p in paths if not any(part.lower().startswith(hidden) for part in p.relative_to(folder).parts))
 
 
-def files_below(folder: Path, suffix: str = "") -> list[Path]:
-    """Return the visible files, and links that lead nowhere, of a folder and of all folders below it, in order.
+def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what ``pattern`` matches of the visible files and folders below a folder, in order.
 
-    Links to folders are followed. Each folder is found once, by its own path before that of a link to it.
+    Links to folders are followed. Each folder is found once, by its own path before that of a link to it. Links that
+    lead nowhere are among the files.
     """
-    folders, links, out = [folder], list[Path](), list[Path]()
+    folders, links, out = [folder] * folder.is_dir(), list[Path](), list[Path]()
     known = set[tuple[int, int]]()  # of the folders that were entered
     while folders or links:
         place = folders.pop() if folders else links.pop(0)
@@ -166,6 +167,7 @@ def files_below(folder: Path, suffix: str = "") -> list[Path]:
         if (status.st_dev, status.st_ino) in known:
             continue
         known.add((status.st_dev, status.st_ino))
+        out.append(place)
         for path in visible(_entries(place), folder):
             if not path.is_dir():
                 out.append(path)
@@ -173,7 +175,12 @@ def files_below(folder: Path, suffix: str = "") -> list[Path]:
                 links.append(path)
             else:
                 folders.append(path)
-    return sorted(path for path in out if path.name.lower().endswith(suffix))
+    return sorted(path for path in out[1:] if path.match(pattern))
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """Return the files of ``paths_below`` whose names end with a suffix."""
+    return [path for path in paths_below(folder, f"*{suffix}") if not path.is_dir()]
 
 
 def _entries(folder: Path) -> list[Path]:

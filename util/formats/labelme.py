@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
-from util.files import read_text, visible
+from util.files import files_below, read_text
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, Shape, in_words
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 
@@ -30,7 +30,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     are found by name in ``folder``, default the place that each file states, or its own; that of a single file may be
     given. UserError: a file is unreadable or in another format, or its photo is missing; the message names the file.
     """
-    files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
+    files = files_below(path, SUFFIX) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
     photo_files, ids = cache(PhotoFiles), defaultdict[str, int](count(1).__next__)
     photos, left_out = [], Counter[str]()

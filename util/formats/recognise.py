@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
-from util.files import read_bytes, visible
+from util.files import paths_below, read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Found, Say, understood
 
@@ -68,6 +68,6 @@ def _formats_in(path: Path) -> dict[str, Path]:
                 raise UserError(f"{path}: holds {found[kind].name} and {file.name}; name one of them")
             found[kind] = path if kind in OF_PHOTOS else file
     data = yolo.data_files_in(path)
-    if data and (data[0].name != yolo.CLASS_FILE or visible(path.rglob(f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}"), path)):
+    if data and (data[0].name != yolo.CLASS_FILE or paths_below(path, f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}")):
         found[YOLO] = path
     return found or {MASKS: path}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
-from util.files import link, read_text, visible, write_atomically
+from util.files import files_below, link, read_text, visible, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.masks import check_unique
 from util.formats.shapes import WITHIN, corners_of
@@ -40,7 +40,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(found)} data files with the class names; name one of them")
         path = found[0]
     names, root = read_data_file(path)
-    rows = [file for file in visible(root.rglob(f"*{ROWS_SUFFIX}"), root) if file.name != CLASS_FILE]
+    rows = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
     files = [file for file in rows if LABELS in file.relative_to(root).parts[:-1]]
     files = files or [file for file in rows if file.parent == root]
     if not files:

@@ -25,7 +25,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
-from util.files import fingerprint, kept_json, made_aside, visible, write_atomically
+from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
 from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks
 from util.prepare.datasets.recipe import config_text
@@ -96,7 +96,7 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     files = [path for path in [options.classes] if path is not None]
     if options.annotations is not None:
         path = recognise.recognise(options.annotations)[1]
-        files += visible(path.rglob("*"), path) if path.is_dir() else [path]
+        files += files_below(path) if path.is_dir() else [path]
     files = [path for path in files if path.is_file()]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
     made_from = fingerprint(files, *given)

@@ -26,7 +26,7 @@ from util.data.images.read import fitted_mask, header_of, opened_mask, turned
 from util.data.lists.index import measure
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler
+from util.files import REPOSITORY, RestrictedUnpickler, paths_below
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 
 DIFFERS = "differs"
@@ -210,7 +210,7 @@ def published_form(path: Path) -> Iterator[None]:
 
 def find_file(root: Path, *names: str) -> Path:
     """Return the first file of one of some names below a folder; UserError if there is none."""
-    if found := next((path for name in names for path in sorted(root.rglob(name))), None):
+    if found := next((path for name in names for path in paths_below(root, name)), None):
         return found
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
 
