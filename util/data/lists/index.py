@@ -132,7 +132,7 @@ class Index:
         rows = self.of_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
-    @property
+    @cached_property
     def photo_digests(self) -> list[bytes]:
         """The digest of the content of each image's photo, by row."""
         return [of_image[0].tobytes() for of_image in self.digests]
@@ -231,7 +231,8 @@ def _measured(cache: Path, asked: str, pairs: list[tuple[Path, Path]], classes: 
         found = parallel_map(read, [pairs[row] for row in changed], title, progress=bool(title))
         for row, (areas, size, digests) in zip(changed.tolist(), found, strict=True):
             out["areas"][row], out["sizes"][row], out["digests"][row] = areas, size, digests
-        save = partial(np.savez_compressed, **out, asked=np.array(asked))
+        arrays: dict[str, Any] = {**out, "asked": np.array(asked)}
+        save = partial(np.savez_compressed, **arrays)
         with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
             write_atomically(cache, save)
     return out
