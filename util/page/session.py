@@ -160,8 +160,10 @@ class Session:
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
+        if len(self.photos) >= MAX_PHOTOS:
+            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are here; remove some, or name another --out")
         if path.exists() or not self._new([path]):
-            raise UserError(f"{path.name}: a photo of this name is here already, or {MAX_PHOTOS} photos are; rename it")
+            raise UserError(f"{path.name}: a photo of this name is here already; rename it")
         self._check_files([path])
         write_atomically(path, content)
         return self._add([path])
