@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.formats.drawn import photo
 from util.data.lists.files import photos_below
 from util.files import files_below, named, paths_below, writable, write_atomically
+from util.formats import recognise
+from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.shapes import encoded
 
 
 def names(folder: Path) -> list[str]:
@@ -42,3 +47,26 @@ def test_a_name_that_is_no_utf8_is_written_and_read_back(tmp_path: Path) -> None
     write_atomically(tmp_path / "a.csv", f"{name}\n")
     text = (tmp_path / "a.csv").read_text()
     assert text == "caf\\udce9 \\udcff.jpg\n" and named(text) == f"{name}\n" and writable("café") == named("café")
+
+
+@pytest.mark.parametrize("kind", ["labelme", "yolo", "coco"])
+def test_annotations_and_their_photos_behind_links_are_found(tmp_path: Path, kind: str) -> None:
+    store, given = tmp_path / "store", tmp_path / "given"
+    photos = [photo(store / f"images/{name}.jpg") for name in "ab"]
+    inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
+    inside[5:20, 5:20] = True
+    found = [
+        FoundPhoto(path, path.name, *inside.shape, (FoundObject("cat", 1.0, encoded(inside)),), 0) for path in photos
+    ]
+    recognise.WRITERS[kind](tmp_path / "made", Found(found, store / "images", {1: "cat"}))
+    given.mkdir()
+    for name in ("images", *(path.name for path in (tmp_path / "made").iterdir() if path.name != "images")):
+        (given / name).symlink_to((store if name == "images" else tmp_path / "made") / name)
+    place = given
+    if kind == "labelme":  # a folder of files behind a link
+        place = tmp_path / "linked"
+        place.mkdir()
+        (place / "batch").symlink_to(tmp_path / "made")
+    annotations = recognise.read(f"{kind}:{place}", store if kind == "labelme" else given)
+    assert len(annotations.annotated) == 2
+    assert all(annotations.path_of(one).is_file() for one in annotations.annotated)

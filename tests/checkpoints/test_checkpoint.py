@@ -210,6 +210,15 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
 
 
+def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path, caplog) -> None:
+    """As versions wrote them that compared no content."""
+    older = {key: value for key, value in saved().items() if key != "content"} | {"photos": "sizes"}
+    check_continues(older, NOW, tmp_path / LAST, allow_changes=False)
+    assert f"{tmp_path / LAST}: does not state the content of its photos" in caplog.text
+    check_continues(saved(), NOW, tmp_path / LAST, allow_changes=False)
+    assert caplog.text.count("does not state") == 1
+
+
 SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
 
 

@@ -1,6 +1,7 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -234,6 +235,19 @@ def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, t
     outcome = prepare(*words[:-2])
     assert outcome.code == 0 and "left out: 1 copies" in outcome.output
     assert _lists(project)["all"] == {"1", "2", "3"}
+
+
+def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
+    words = _annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    for kind in ("photos", "masks"):
+        odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
+        (tmp_path / kind / "3.png").rename(odd)
+    assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
+    (tmp_path / "photos/5.png").unlink()
+    (tmp_path / "photos/5.png").symlink_to("gone.png")
+    outcome = prepare(*words, "--skip-bad")
+    assert outcome.code == 0 and len(_lists(project)["all"]) == 22, outcome.errors
+    assert "5.png: this image cannot be read" in outcome.output and "caf" in outcome.output
 
 
 @pytest.mark.parametrize("source", [*SOURCES, "folders"])

@@ -147,7 +147,8 @@ class Session:
 
     def _check_files(self, paths: Sequence[Path]) -> None:
         """Refuse (UserError) photos whose results would be written over photos, or over files of other programs."""
-        Results(self.out, self.classes).check(paths, again=True)
+        self.results.names = self.classes
+        self.results.check(paths, again=True)
 
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
@@ -381,7 +382,9 @@ class Session:
     def pack(self, formats: Sequence[str]) -> None:
         """Write an archive of all results, and of marked photos, in some formats."""
         self.archive = None
-        Results(self.out, self.classes, formats)  # refuses an unknown format, and none
+        if not formats:
+            raise UserError("nothing to download: tick a format")
+        Results(self.out, self.classes, formats)  # refuses an unknown one
         photos = [one for one in self.photos.values() if one.names or one.is_marked]
         outdated = [one for one in photos if one.is_result_outdated or one.is_mark_outdated]
         current = [one for one in photos if one not in outdated]
