@@ -1,4 +1,4 @@
-"""Reading of files with errors of one line, atomic writing of files and folders, fingerprints, locks, links."""
+"""Reading of files with errors of one line, atomic writing of files and folders, their names, states and digests."""
 
 import contextlib
 import fcntl
@@ -21,6 +21,7 @@ from util.errors import Busy, UserError, WriteError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
+DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 PICKLED = {  # the names that a pickled NumPy array needs
     "numpy": {"ndarray", "dtype"},
@@ -124,7 +125,7 @@ def write_atomically(
         if callable(write):
             write(temporary)
         else:
-            temporary.write_bytes(write if isinstance(write, bytes) else write.encode())
+            temporary.write_bytes(write if isinstance(write, bytes) else writable(write).encode())
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -161,10 +162,82 @@ def lock(path: Path, refusal: str) -> TextIO:
     return file
 
 
+def writable(text: str) -> str:
+    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8; ``named`` takes that back."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def named(text: str) -> str:
+    """Return the path that ``writable`` has made a text of."""
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
+
+
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
     hidden = (".", *OF_SYSTEMS)
     return sorted(p for p in paths if not any(part.lower().startswith(hidden) for part in p.relative_to(folder).parts))
+
+
+def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what ``pattern`` matches of the visible files and folders below a folder, in order.
+
+    Links to folders are followed. Each folder is found once, by its own path before that of a link to it. Links that
+    lead nowhere are among the files.
+    """
+    folders, links, out = [folder] * folder.is_dir(), list[Path](), list[Path]()
+    known = set[tuple[int, int]]()  # of the folders that were entered
+    while folders or links:
+        place = folders.pop() if folders else links.pop(0)
+        status = place.stat()
+        if (status.st_dev, status.st_ino) in known:
+            continue
+        known.add((status.st_dev, status.st_ino))
+        out.append(place)
+        for path in visible(_entries(place), folder):
+            if not path.is_dir():
+                out.append(path)
+            elif path.is_symlink():
+                links.append(path)
+            else:
+                folders.append(path)
+    return sorted(path for path in out[1:] if path.match(pattern))
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """Return the files of ``paths_below`` whose names end with a suffix."""
+    return [path for path in paths_below(folder, f"*{suffix}") if not path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds; a line says that it cannot be read."""
+    try:
+        return [*folder.iterdir()]
+    except PermissionError:
+        print(f"note: {folder}: this folder cannot be read; what it holds is left out", file=sys.stderr)
+        return []
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to a file or folder that does not exist."""
+    return path.is_symlink() and not path.exists()
+
+
+def state_of(path: Path) -> tuple[int, int, int, int]:
+    """Return what tells a file from its changed self without reading it: bytes, both times of change in ns, inode.
+
+    UserError: there is no such file.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63  # as int64 arrays hold it
+
+
+def content_digest(path: Path) -> bytes:
+    """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
+    content = read_bytes(path, "this file", "restore it or leave it out")
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def fingerprint(files: Iterable[Path], *words: Any) -> str:

@@ -201,7 +201,7 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
 CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model": {"name": "symnet", "shots": 1}}
 CONFIG |= {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
-NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "photos": "sizes", "schedule": PLAN}
+NOW = {"stage": "meta", "config": CONFIG, "data": "list", "text": None, "content": "of files", "schedule": PLAN}
 
 
 def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -226,6 +226,15 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
     assert StageFolder(tmp_path).newest()["progress"]["step"] == 4
 
 
+def test_a_training_that_states_sizes_alone_continues_with_a_line(tmp_path: Path, caplog) -> None:
+    """As versions wrote them that compared no content."""
+    older = {key: value for key, value in saved().items() if key != "content"} | {"photos": "sizes"}
+    check_continues(older, NOW, tmp_path / LAST, allow_changes=False)
+    assert f"{tmp_path / LAST}: does not state the content of its photos" in caplog.text
+    check_continues(saved(), NOW, tmp_path / LAST, allow_changes=False)
+    assert caplog.text.count("does not state") == 1
+
+
 SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
 
 
@@ -234,7 +243,7 @@ SLOWER = {"meta_stage": {"log_steps": 20, "optimizers": {"main": {"lr": 0.2}}}}
     [
         (saved(schedule={**PLAN, "batch": 5}), "other epochs, batch"),
         (saved(data="other"), "another training list"),
-        (saved(photos="other"), "other photos or masks"),
+        (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
         (saved(format="other"), "holds weights only"),
         (saved({"run": {"seed": 2, "folder": "runs"}}), "run.seed = 2, now 1.*--allow-changes"),

@@ -1,5 +1,6 @@
 """Tests of the cache of decoded images: identical views, never outdated, never larger than allowed."""
 
+import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSet
     index = _index(data)
     (third,) = _files(data)
     assert third != second and (index.stacked(3)[..., 3] == 2).all() and _same_images(index)
+    times, size = index.images[3].stat(), index.images[3].stat().st_size
+    negative = cv2.imencode(".jpg", np.full((*index.sizes[3], 3), 200, np.uint8))[1].tobytes()
+    index.images[3].write_bytes(negative.ljust(size, b"\0")[:size])
+    os.utime(index.images[3], ns=(times.st_atime_ns, times.st_mtime_ns))
+    index = _index(data)
+    (third,) = _files(data)
+    assert _same_images(index) and index.stacked(3)[..., :3].min() > 150
     third.write_bytes(b"cut")
     assert _same_images(_index(data))
 

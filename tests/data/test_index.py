@@ -1,6 +1,7 @@
-"""Tests of the index of class areas: right counts, refusals with a remedy, and a cache that is never stale."""
+"""Tests of the index of class areas: right counts, refusals with a remedy, and a cache of which the content decides."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from util.data.images.decoded import with_decoded_images
 from util.data.images.read import write_mask
 from util.data.lists import index
 from util.data.lists.image_list import train_list
-from util.data.lists.index import Index, load_index, read_names
+from util.data.lists.index import Index, load_index, measure, read_names
 from util.data.sampling import EpisodeSampler
 from util.errors import UserError
 
@@ -89,24 +90,53 @@ def test_a_list_names_each_image_once(tiny: DataSettings, tmp_path: Path) -> Non
         load_index(tiny, "train")
 
 
-def test_a_damaged_cache_file_and_that_of_a_changed_mask_are_rebuilt(tiny: DataSettings) -> None:
+def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
     (path,) = Path(tiny.cache).glob("*")
     whole = path.read_bytes()
     part, rest = len(whole) // 3, len(whole) // 3 + 40
     path.write_bytes(whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:])
-    assert (_load(tiny).areas == first.areas).all()
-    for mask in (_mask_path(tiny, number) for number in range(6)):  # rubbish of the same length and time
-        stat = mask.stat()
-        mask.write_bytes(b"x" * stat.st_size)
-        os.utime(mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    again, written = _load(tiny), path.stat().st_mtime_ns
-    assert (again.areas == first.areas).all() and again.fingerprint == first.fingerprint  # no mask was read
-    assert [*Path(tiny.cache).glob("*")] == [path] and path.stat().st_mtime_ns == written
-    for number in range(6):
-        write_mask(_mask_path(tiny, number), np.full((12, 10), 3, np.uint8))
+    assert (_load(tiny).areas == first.areas).all() and [*Path(tiny.cache).glob("*")] == [path]
+
+
+def _replace(path: Path, content: bytes, in_place: bool) -> None:
+    """Give a file other content of the same size and time."""
+    before, other = path.stat(), path if in_place else path.with_name("other")
+    assert len(content) == before.st_size
+    other.write_bytes(content)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("kind", ["photo", "mask"])
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
+    tiny: DataSettings, monkeypatch: pytest.MonkeyPatch, kind: str, in_place: bool
+) -> None:
+    for path in (Path(tiny.root) / tiny.masks).iterdir():
+        Image.fromarray(np.asarray(Image.open(path))).save(path, compress_level=0)  # of one size, whatever it shows
+    first, read = _load(tiny), []
+    monkeypatch.setattr(index, "measure", lambda pair, classes: read.append(pair) or measure(pair, classes))
+    assert _load(tiny).fingerprint == first.fingerprint and not read
+    if kind == "photo":
+        photo = first.images[2].read_bytes()
+        _replace(first.images[2], photo[:-9] + bytes([photo[-9] ^ 1]) + photo[-8:], in_place)
+    else:
+        Image.fromarray(np.full((12, 10), 3, np.uint8)).save(written := Path(tiny.root) / "3.png", compress_level=0)
+        _replace(first.masks[2], written.read_bytes(), in_place)
     second = _load(tiny)
-    assert second.areas[2].tolist() == [0, 0, 0, 120] and second.fingerprint != first.fingerprint
+    assert read == [(first.images[2], first.masks[2])] and second.fingerprint != first.fingerprint
+    assert (second.areas[2].tolist() == [0, 0, 0, 120]) == (kind == "mask")
+    assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
+
+
+def test_a_copy_of_the_files_with_other_times_is_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:
+    first, fold = _load(tiny), Fold(CLASSES, 3, 0, "contiguous")
+    shutil.copytree(tiny.root, tmp_path / "copy", copy_function=shutil.copyfile)
+    copy = _load(replace(tiny, root=str(tmp_path / "copy")))
+    assert copy.fingerprint == first.fingerprint
+    data = replace(tiny, min_pixels=1, folds=3, exclude_novel=False)
+    assert train_list(copy, fold, data).files_digest == train_list(first, fold, data).files_digest
 
 
 def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
 from util.evaluate.jobs import own_config, result_folder
 from util.evaluate.testing import test as score
+from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
 from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
@@ -130,7 +131,7 @@ def done_run(mini_yaml, tmp_path: Path):
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
     images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
-    lists = {"list": images.digest, "photos": images.files_digest}
+    lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
 
@@ -150,6 +151,12 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     assert reason_to_test(config, result) and reason_to_test(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
     assert "other.pth" in reason_to_test(config, result)
+
+
+def tested_photos(config: Config) -> list[str]:
+    """Return the names of the photos of a test's list."""
+    images = images_for_protocol(make_run_context(config), False, config.protocols[config.test.protocol], False)
+    return [images.index.names[row] for row in images.queries]
 
 
 @pytest.mark.train
@@ -180,9 +187,14 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
-    for image in (root / "JPEGImages").iterdir():  # as before, but for a comment
-        image.write_bytes(image.read_bytes() + b" ")
-    assert "other sizes" in reason_to_test(config, path)
+    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in tested_photos(config)[:2]):
+        before, content = file.stat(), file.read_bytes()
+        file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])  # of the same size and time
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert "other photos or masks" in reason_to_test(config, path)
+        assert checks_of(path, read_result(path))["list"] == (DIFFERS, "has other photos or masks today")
+        file.write_bytes(content)  # the content of before, of another time
+        assert reason_to_test(config, path) == ""
     generate(shutil.rmtree(root) or root, 12, 16, 64, 9)
     assert "its list is" in reason_to_test(config, path)
 

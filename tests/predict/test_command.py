@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
+from util.data.mini import CLASS_NAMES
 from util.files import read_json
 from util.predict import Segmenter
 from util.predict.load_model import SHIPPED, load_model
@@ -145,3 +147,52 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     assert re.fullmatch(r"object: 1 mark, \d+ % of the photo; photos below 31 % get no mask", mark)
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
+
+
+def test_a_replaced_photo_is_predicted_again(predict, baseline: Path, marked: dict, photos, tmp_path: Path) -> None:
+    """Its size and time are those of before; a photo of another time and the same content is not."""
+    queries = [Path(shutil.copy(photo, tmp_path / f"{name}.jpg")) for photo, name in zip(photos, "ab")]
+    words = ("--config", baseline, "--support", marked["box"], "--out", tmp_path / "out", "--query", *queries)
+    predict(*words)
+    before, content = queries[0].stat(), queries[0].read_bytes()
+    queries[0].write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    os.utime(queries[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(queries[1], ns=(0, 0))
+    assert "1 of 2 results are complete" in predict(*words, "--resume").output
+    assert "2 of 2 results are complete" in predict(*words, "--resume").output
+
+
+@pytest.mark.parametrize("name", ["a.json", "summary.csv", "review.html"])
+def test_files_of_other_programs_are_not_overwritten(
+    predict, baseline: Path, marked: dict, photos, tmp_path: Path, name: str
+) -> None:
+    query, out = Path(shutil.copy(photos[0], tmp_path / "a.jpg")), tmp_path / "out"
+    words = ("--config", baseline, "--support", marked["box"], "--out", out, "--query", query)
+    out.mkdir()
+    (out / name).write_text('{"shapes": [], "imagePath": "a.jpg"}')
+    for again in ("--resume", "--overwrite"):
+        assert f"{name}: is no result of this program" in predict(*words, again).error
+    assert (out / name).read_text().startswith('{"shapes"') and len([*out.iterdir()]) == 1
+    (out / name).unlink()
+    assert predict(*words).code == 0 and predict(*words, "--overwrite").code == 0
+
+
+def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, photos, mini_root: Path, tmp_path) -> None:
+    store, supports, queries = tmp_path / "store", tmp_path / "supports", tmp_path / "queries"
+    for folder in (store / "images", store / "masks", supports, queries):
+        folder.mkdir(parents=True)
+    for photo in photos:
+        shutil.copy(photo, store / "images")
+        shutil.copy(mini_root / f"SegmentationClassAug/{photo.stem}.png", store / "masks")
+    (store / "names.txt").write_text("\n".join(CLASS_NAMES))
+    for name in ("images", "masks", "names.txt"):
+        (supports / name).symlink_to(store / name)
+    (store / "images/circle").symlink_to(store / "images")
+    for name in ("one", "two"):
+        (queries / name).symlink_to(store / "images")
+    words = ("--config", baseline, "--supports", f"masks:{supports}", "--out", tmp_path / "out", "--recursive")
+    outcome = predict(*words, "--query", queries)
+    assert outcome.code == 0 and "3 of 3 photos" in outcome.output, outcome.errors
+    (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    outcome = predict(*words, "--query", queries, "--resume")
+    assert outcome.code == 2 and "1 could not be read" in outcome.output and "gone.jpg" in outcome.errors

@@ -1,13 +1,18 @@
 """The page: marks, rules and sessions by real requests to its server; what is written is what ``predict.py`` reads."""
 
+import errno
+import io
 import json
+import os
 import shutil
+import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import cv2
@@ -16,8 +21,9 @@ import pytest
 from PIL import Image
 
 from util.data.images.read import read_mask
+from util.errors import UserError
 from util.evaluate.calibration import Calibration
-from util.formats import coco, labelme, yolo
+from util.formats import coco, labelme, recognise, yolo
 from util.page.photo import Mark, drawn, mask_at
 from util.page.server import Handler, Server
 from util.page.session import Session
@@ -62,6 +68,26 @@ class Page:
 
     def draw(self, name: str, *marks: dict) -> str:
         return self.do("draw", photo=name, marks=marks, before=self.row(name)["drawn"])
+
+
+def unpacked(page: Page, folder: Path) -> Path:
+    """Return the folder of the page's download, unpacked."""
+    folder.with_suffix(".zip").write_bytes(page.get("download"))
+    with zipfile.ZipFile(folder.with_suffix(".zip")) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def replaced(photo: Path, keeps_time: bool = True) -> None:
+    """Give a photo's file other content of the same size, and the time of before."""
+    before, content = photo.stat(), photo.read_bytes()
+    with Image.open(photo) as image:
+        other = io.BytesIO()
+        Image.fromarray(255 - np.asarray(image.convert("RGB"))).save(other, "JPEG", quality=40)
+    assert len(other.getvalue()) <= len(content)
+    photo.write_bytes(other.getvalue().ljust(len(content), b"\xff"))
+    if keeps_time:
+        os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.fixture
@@ -139,13 +165,21 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
     assert page.do("segment").startswith("1 of 1 photos") and page.do("segment").startswith("0 of 0 photos")
     assert (read_mask(out / "coins_3_mask.png")[5:20, 10:30] == 1).all()
     page.do("slide", threshold=0.9, min_score=None)
-    assert page.do("pack", formats=FORMATS).startswith("4 of 4")
-    (tmp_path / "download.zip").write_bytes(page.get("download"))
-    with zipfile.ZipFile(tmp_path / "download.zip") as archive:
-        archive.extractall(tmp_path / "got")
+    assert page.do("pack", formats=FORMATS) == "5 of 5 photos packed"  # also what is marked and was not looked at
+    got = unpacked(page, tmp_path / "got")
     for module, path in ((coco, "coco/instances.json"), (yolo, "yolo"), (labelme, "labelme")):
-        photos = module.read_annotations(tmp_path / "got" / path, tmp_path / "got/photos").photos
-        assert len(photos) == 4 and not photos[-1].instances, path  # the portrait shows no coin
+        photos = module.read_annotations(got / path, out / "photos").photos
+        assert len(photos) == 5 and [bool(photo.instances) for photo in photos] == [True] * 4 + [False], path
+    assert len(recognise.read(str(got / "labelstudio/tasks.json"), out / "photos").annotated) == 4
+    assert not read_mask(got / "portrait_mask.png").any() and read_mask(got / "coins_1_mask.png").any()
+    texts = [file for file in got.rglob("*") if file.suffix in (".json", ".csv", ".html", ".txt", ".yaml", ".xml")]
+    assert len(texts) > 15 and not [file for file in texts if str(tmp_path) in file.read_text()]
+    tops = {file.name for file in got.iterdir() if file.is_dir()}
+    assert tops == {"review", *FORMATS} - {"png"} and all(any(folder.iterdir()) for folder in got.rglob("*/"))
+    annotations = recognise.read(f"results:{got}", out / "photos")
+    assert [bool(photo.instances) for photo in annotations.photos] == [True] * 4 + [False]
+    page.do("pack", formats=["yolo"])
+    assert {file.name for file in unpacked(page, tmp_path / "other").iterdir()} == {"yolo"}
     record = json.loads((out / "coins_2.json").read_text())
     assert record["threshold"] is None and len(record["corrections"]) == 1  # accepted before the slider moved
     assert json.loads((out / "coins_3.json").read_text())["threshold"] == 0.9
@@ -184,7 +218,7 @@ def test_annotations_become_marked_photos(start, marked: dict[str, str], photos:
     assert page.do("segment").startswith("2 of 2")
     page.do("slide", threshold=0.4, min_score=None)  # an import wins over it
     assert "name a file or folder" in page.do("annotations", path=" ")
-    note = f"1 marked photo(s); {own}: left out: shapes of the kind 'point' (1)"
+    note = f"1 marked photo; {own}: left out: shapes of the kind 'point' (1)"
     assert page.do("annotations", path=str(own)) == note and page.row("marked.png")["marked"]
     with Image.open(photo.with_name("index.png")) as truth:
         assert np.array_equal(read_mask(out / "masks/marked.png") == 1, np.asarray(truth) == 1)
@@ -217,7 +251,7 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
     assert "no photo" in page.do("open", path=str(folder))
     Image.new("RGB", (60, 44)).save(folder / "new.png")
     (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
-    assert "2 photo(s)" in page.do("open", path=str(folder))
+    assert page.do("open", path=str(folder)) == "2 photos added"
     assert "bad.jpg" in page.get("thumb?photo=bad.jpg")["error"] and "bad.jpg" in page.row("bad.jpg")["error"]
     page.draw("new.png", BOX)
     assert "bad.jpg" in page.do("segment") and "bad.jpg" in page.row("bad.jpg")["error"]
@@ -232,3 +266,129 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
         assert page.get("state?since=-1", **ours)["photos"]
     assert "note" in page.get("upload?name=new2.png", (folder / "new.png").read_bytes())
     assert "here already" in page.get("upload?name=new2.png", b"")["error"]
+
+
+@pytest.fixture
+def copies(photos: list[Path], tmp_path: Path) -> list[Path]:
+    """Return copies of some photos, b.jpg, a.jpg and c.jpg, in a folder of their own."""
+    (tmp_path / "photos").mkdir()
+    return [Path(shutil.copy(photo, tmp_path / f"photos/{name}.jpg")) for photo, name in zip(photos, "bac")]
+
+
+@pytest.mark.parametrize("keeps_time", [True, False])
+def test_a_photo_that_was_replaced_is_looked_at_anew(start, copies: list[Path], tmp_path: Path, keeps_time) -> None:
+    page = start()
+    assert page.do("open", path=str(tmp_path / "photos")) == "3 photos added"
+    assert [row["name"] for row in page.get("state?since=-1")["photos"]] == ["a.jpg", "b.jpg", "c.jpg"]
+    page.draw("b.jpg", BOX)
+    assert page.do("segment") == "2 of 2 photos segmented"
+    page.do("judge", photo="c.jpg", verdict="accepted", value=1)
+    for photo in copies[1:]:
+        replaced(photo, keeps_time)
+    assert "c.jpg: was replaced since" in page.do("judge", photo="c.jpg", verdict="accepted", value=1)
+    assert "a.jpg: left out, replaced since; press Segment" in page.do("pack", formats=["coco"])
+    content = json.loads((unpacked(page, tmp_path / "got") / "coco/instances.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["b.jpg"] and content["annotations"]
+    assert page.do("segment") == "2 of 2 photos segmented; 2 photos replaced since, such as a.jpg"
+    assert not page.row("c.jpg")["verdicts"] and page.do("segment") == "0 of 0 photos segmented"
+    replaced(copies[0], keeps_time)
+    assert "b.jpg: was replaced since it was marked" in page.do("segment")
+    assert "nothing to download" not in page.do("pack", formats=["png"]) and page.session.archive is not None
+    shutil.copytree(tmp_path / "photos", tmp_path / "again")  # of other times, and the same content
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "again").rename(tmp_path / "photos")
+    assert "b.jpg: was replaced" in page.do("segment") and not page.session.photo("a.jpg").is_result_outdated
+
+
+def test_nothing_is_accepted_that_was_not_looked_at(start, copies: list[Path], tmp_path: Path) -> None:
+    page, out = start(), tmp_path / "out"
+    page.do("open", path=str(tmp_path / "photos"))
+    before = page.row("a.jpg")
+    assert "a.jpg: was not segmented" in page.do("judge", photo="a.jpg", verdict="accepted", value=1)
+    assert "press Segment" in page.do("judge", photo="a.jpg", verdict="rejected", value=1)
+    assert page.do("judge", photo="a.jpg", verdict="", value=1) == ""
+    after = page.row("a.jpg")
+    assert not [*out.glob("*.json"), *out.glob("*.csv")] and after | {"changed": 0} == before | {"changed": 0}
+    page.draw("b.jpg", BOX)  # a marked photo has a mask
+    assert page.do("judge", photo="b.jpg", verdict="accepted", value=1) == ""
+    assert (read_mask(out / "b_mask.png")[5:20, 10:30] == 1).all()
+
+
+def test_files_of_others_are_left_alone(start, copies: list[Path], tmp_path: Path, monkeypatch) -> None:
+    page, out, archive = start(), tmp_path / "out", tmp_path / "out.zip"
+    archive.write_bytes(b"mine")
+    page.do("open", path=str(copies[0]))
+    page.draw("b.jpg", BOX)
+    (out / "a.json").write_text('{"shapes": [], "imagePath": "a.jpg"}')
+    assert "a.json: is no result of this program" in page.do("open", path=str(copies[1]))
+    shutil.copy(copies[2], out / "b_mask.png")
+    assert "is a query" in page.do("open", path=str(out / "b_mask.png"))
+    for odd in ("[]", '{"query_file": [0, 0]}', '{"query_file": 1, "query": 2, "classes": 3}', "{"):
+        (out / "odd.json").write_text(odd)
+        assert page.do("segment") == "0 of 0 photos segmented" and page.do("pack", formats=["png"])
+    (out / "b_mask.png").unlink()
+    page.do("open", path=str(copies[2]))
+    assert page.do("segment") == "1 of 1 photos segmented" and page.do("pack", formats=["png", "coco"])
+    assert archive.read_bytes() == b"mine" and (out / "a.json").read_text().startswith('{"shapes"')
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    before = page.session.archive.read_bytes()
+    assert "predictions.zip: cannot be written (No space left" in page.do("pack", formats=["png"])
+    assert page.session.archive is None and (out / "page/predictions.zip").read_bytes() == before
+    assert {file.name for file in (out / "page").iterdir()} <= {*PARTS}
+
+
+PARTS = ("session.json", "lock", "marks", "beneath", "predictions.zip")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"photos": 3}', '{"rule": ["x", null]}', '{"rule": [1, 2, 3]}', "\0"])
+def test_a_damaged_session_is_named(start, photos: list[Path], tmp_path: Path, content: str) -> None:
+    page, file = start(), tmp_path / "out/page/session.json"
+    page.do("open", path=str(photos[0]))
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"session\.json: .*(damaged|cannot read).*remove it: marks and results stay"):
+        start()
+    assert file.read_text() == content
+
+
+def test_uploads_are_counted_and_lengths_checked(start, photos: list[Path]) -> None:
+    page, content = start(), photos[0].read_bytes()
+    notes = [page.get(f"upload?name={name}", content).get("note") for name in ("z.jpg", "y 2.jpg".replace(" ", "%20"))]
+    assert notes == ["1 photo added"] * 2 and "here already" in page.get("upload?name=Z.png", content)["error"]
+    assert not (page.session.out / "photos/Z.png").exists()
+    assert [row["name"] for row in page.get("state?since=-1")["photos"]] == ["y 2.jpg", "z.jpg"]
+    for length in ("-1", "x", "", "9" * 5000, str(2**28 + 1)):
+        with socket.create_connection(page.server.server_address, timeout=20) as line:
+            head = (
+                f"POST /stop HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}"
+            )
+            line.sendall(f"{head}\r\n\r\n{{}}".encode())
+            assert b"Content-Length)" in line.makefile("rb").read(), length
+
+
+def test_a_name_that_is_no_utf8_goes_through(start, photos: list[Path], predict, baseline, marked, tmp_path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo, name in zip(photos, (b"caf\xe9.jpg", b"a.jpg")):
+        shutil.copy(photo, folder / os.fsdecode(name))
+    shown = "caf\\udce9.jpg"
+    page, place = start(), f"photo={quote(shown)}"
+    assert page.do("open", path=str(folder)) == "2 photos added"
+    page.draw("a.jpg", BOX)
+    assert page.do("segment") == "1 of 1 photos segmented" and page.row(shown)["found"]
+    assert page.get(f"thumb?{place}&changed=1")[:2] == b"\xff\xd8"
+    page.do("judge", photo=shown, verdict="accepted", value=1)
+    assert page.do("pack", formats=FORMATS) == "2 of 2 photos packed"
+    got = unpacked(page, tmp_path / "got")
+    assert (got / "caf\\udce9_mask.png").exists() and "caf%E9" in (tmp_path / "out/review.html").read_text()
+    page.session.end()
+    assert start().row(shown)["verdicts"] == {"object": "accepted"}  # of a new start
+    words = ("--config", baseline, "--support", f"cat={marked['box']}", "--query", folder, "--out", tmp_path / "found")
+    for again in ((), ("--resume",)):
+        outcome = predict(*words, *again, "--format", "png,coco,yolo,labelme,labelstudio")
+        assert outcome.code == 0 and "caf\\udce9.jpg" in outcome.errors and "\\udce9" in outcome.errors
+        assert shown in (tmp_path / "found/summary.csv").read_text()
+    assert "0 of 0 photos" in outcome.output

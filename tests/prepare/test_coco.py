@@ -155,3 +155,46 @@ def test_download(prepare: Callable, words, out: Path, root: Path, tmp_path: Pat
     for _ in range(2):  # existing files are not fetched again
         assert prepare(*words, "--download").code == 0 and len(_listed(out, "train2014")) == IMAGES - 1
         assert asked == ["annotations/annotations_trainval2014.zip", "zips/train2014.zip", "zips/val2014.zip"]
+
+
+def test_photos_by_the_names_of_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
+    before = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
+    numbers = {}  # the same photos, in other splits and without the split in their names
+    for photo in sorted(root.rglob("*.jpg")):
+        number = numbers[photo.stem] = len(numbers) + 1
+        home = root / ("val2017" if number % 3 else "train2017")
+        home.mkdir(exist_ok=True)
+        photo.rename(home / f"{number:012d}.jpg")
+    for split in coco.SPLITS:
+        (root / split).rmdir()
+        text = json_of(root, split).read_text()
+        for stem, number in numbers.items():
+            text = text.replace(stem, f"COCO_{split}_{number:012d}") if split in stem else text
+        json_of(root, split).write_text(text)
+    assert "is --root; name another" in prepare("coco", "--root", root, "--out", root).error
+    outcome = prepare(*words)
+    assert outcome.code == 0 and "lists of 2017" not in outcome.output
+    for split in coco.SPLITS:
+        listed = _listed(out, split)
+        assert len(listed) == IMAGES - 1 and all(name.startswith(f"{split}/COCO_{split}_") for name in listed)
+        stems = {f"{split}/COCO_{split}_{number:012d}": stem for stem, number in numbers.items()}
+        assert all((out / f"{name}.jpg").read_bytes() == before[stems[name]] for name in listed)
+    assert "nothing to do" in prepare(*words).output
+
+
+@pytest.mark.parametrize("with_2014", [False, True])
+def test_annotations_of_2017_make_their_lists_where_2014_has_none(
+    prepare, words, out: Path, root: Path, with_2014: bool
+) -> None:
+    for part in ("train", "val"):
+        json_of(root, f"{part}2014").rename(json_of(root, f"{part}2017"))
+        (root / f"{part}2014").rename(root / f"{part}2017")
+    if with_2014:
+        shutil.copytree(draw_coco(root.parent / "other"), root, dirs_exist_ok=True)
+    outcome = prepare(*words)
+    assert outcome.code == 0 and ("COCO-20i is scored on those of 2014" in outcome.output) != with_2014
+    lists = {path.stem for path in (out / "lists").iterdir()}
+    assert lists == {*coco.SPLITS} if with_2014 else lists == {*coco.SPLITS_2017}
+    json_of(root, "val2014" if with_2014 else "val2017").unlink()
+    if not with_2014:
+        assert "instances_train2014.json: is missing" in prepare(*words).error

@@ -1,6 +1,7 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
+from util.formats import recognise
+from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.shapes import encoded
 from util.prepare import datasets
 
 
@@ -173,6 +177,102 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     (masks / "again.png").unlink()
     Image.new("L", (7, 9), 255).save(odd := next(masks.glob("*.png")))
     assert f"{odd.name}: is (9, 7)" in prepare(*words, "--name", "other").error
+
+
+SOURCES = ["masks", "coco", "labelme", "yolo"]
+
+
+def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write photos, the classes of each, 1 cat, 2 dog, 3 cow, and annotations of them; return the command's words.
+
+    A photo of the name ``5 (1)`` is a copy of ``5``.
+    """
+    names, photos = ["cat", "dog", "cow"], folder / "photos"
+    for name in shown:
+        save_photo(photos / f"{name}.png", int(name.partition(" ")[0]), (60, 60))
+    if source == "masks":
+        for name, classes in shown.items():
+            mask = np.zeros((60, 60), np.uint8)
+            for class_id in classes:
+                mask[:, 20 * (class_id - 1) : 20 * class_id] = class_id
+            save(folder / f"masks/{name}.png", mask)
+        (folder / "names.txt").write_text("\n".join(names[: max(map(max, shown.values()))]))
+        given: tuple[object, ...] = ("--masks", folder / "masks", "--classes", folder / "names.txt")
+    else:
+
+        def corners(class_id: int) -> FoundObject:
+            inside = np.zeros((60, 60), bool)
+            inside[:, 20 * (class_id - 1) : 20 * class_id] = True
+            return FoundObject(names[class_id - 1], 1.0, encoded(inside))
+
+        found = [
+            FoundPhoto(photos / f"{name}.png", f"{name}.png", 60, 60, tuple(map(corners, classes)), 0)
+            for name, classes in shown.items()
+        ]
+        recognise.WRITERS[source](folder / source, Found(found, photos, dict(enumerate(names, 1))))
+        given = ("--annotations", folder / ("coco/instances.json" if source == "coco" else source))
+    return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
+
+
+def _lists(project: Path) -> dict[str, set[str]]:
+    return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
+    shown = {str(n): [1 + n % 2] for n in range(24)}
+    equal = {f"{n} ({i})": shown[str(n)] for n in range(0, 24, 3) for i in (1, 2)}
+    other = {f"{n} (3)": [1, 2] for n in range(0, 24, 2)}
+    outcome = prepare(*_annotated(tmp_path, source, shown | equal | other))
+    assert outcome.code == 0, outcome.errors
+    assert "left out: 16 copies of photos, such as 0_(1) of 0" in outcome.output
+    assert "with other masks: 12 copies of photos, such as 0_(3) of 0" in outcome.output
+    lists = _lists(project)
+    assert len(lists["all"]) == 36 and lists["train"] | lists["test"] == lists["all"]
+    assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
+    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    assert len(test) > 5 and not train & test
+
+
+def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
+    words = _annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
+    outcome = prepare(*words[:-2])
+    assert outcome.code == 0 and "left out: 1 copies" in outcome.output
+    assert _lists(project)["all"] == {"1", "2", "3"}
+
+
+def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
+    words = _annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    for kind in ("photos", "masks"):
+        odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
+        (tmp_path / kind / "3.png").rename(odd)
+    assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
+    (tmp_path / "photos/5.png").unlink()
+    (tmp_path / "photos/5.png").symlink_to("gone.png")
+    outcome = prepare(*words, "--skip-bad")
+    assert outcome.code == 0 and len(_lists(project)["all"]) == 22, outcome.errors
+    assert "5.png: this image cannot be read" in outcome.output and "caf" in outcome.output
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "folders"])
+def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Path, source: str) -> None:
+    shown = {str(n): [1, 2, 3][: 2 + (n < 3)] if n < 20 else [1 + n % 2] for n in range(24)}
+    words = _annotated(tmp_path, source if source in SOURCES else "masks", shown)
+    if source == "folders":
+        for name, classes in shown.items():
+            for class_id in classes:
+                inside = read_mask(tmp_path / f"masks/{name}.png") == class_id
+                save_grey(tmp_path / f"folders/{('cat', 'dog', 'cow')[class_id - 1]}/{name}.png", inside)
+        words = (*words[:5], "--masks", tmp_path / "folders", "--folds", 2)
+    assert "leave classes out by --skip-rare N" in prepare(*words).error
+    assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
+    outcome = prepare(*words, "--skip-rare", 4)
+    assert outcome.code == 0, outcome.errors
+    assert "left out, on fewer than 4 photos: cow (3)" in outcome.output
+    data = read_config("config/pets/pets_split0_lite0.yaml").data
+    assert sorted(data.classes) == ["cat", "dog"]
+    index = load_index(data, "train", progress=False)
+    assert index.areas.shape[1] == 3 and (index.areas[:].sum(1) == 3600).all()  # its pixels are background
 
 
 def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:

@@ -2,12 +2,11 @@
 
 A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
 ``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the digests of the training list (``data``), of its
-photos (``photos``), of the text vectors (``text``) and of the weights at its ``start``, the training of the base
-stage (``base``), whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average
-alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a prediction
-loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
-published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named.
-"""
+photos and masks (``content``), of the text vectors (``text``) and of the weights at its ``start``, the training of the
+base stage (``base``), whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the
+average alone, ``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a
+prediction loads. A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its
+header. A published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
 
 from __future__ import annotations
 

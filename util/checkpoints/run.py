@@ -44,7 +44,7 @@ OF_STAGE = (
 SAME = {  # entries of a checkpoint that a training which takes it shares: in words, if it does not
     "schedule": "other epochs, batch, processes or list",
     "data": "another training list than today's",
-    "photos": "other photos or masks of the training list than those there today",
+    "content": "other photos or masks of the training list than those there today",
     "text": "other text vectors",
     "start": "other initial weights than those there today",
 }
@@ -230,6 +230,8 @@ def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, 
     ``state``: the entries of this run's checkpoints beside weights and progress.
     """
     own = checkpoint.is_own(content)
+    if own and "content" not in content:  # of a version that compared sizes
+        log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
     if other := changed_entries(content, state) if own else ["weights only"]:
         raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
     differing = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)

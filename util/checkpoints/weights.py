@@ -85,7 +85,7 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
     if finished and not run.shared(content):
         with suppress(UserError):
             images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-            now |= {"data": images.digest, "photos": images.files_digest}
+            now |= {"data": images.digest, "content": images.files_digest}
     with suppress(UserError):
         if finished and stage == "meta":
             now["text"] = run.context.text_digest

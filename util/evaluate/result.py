@@ -79,7 +79,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "trained_otherwise": weights.otherwise,
         "fold_mismatch": other_fold and config.test.trained_on is None,
         "list_images": len(job.images.queries),
-        "photos": job.images.files_digest,
+        "content": job.images.files_digest,
         "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
         "left_out": [data.classes[c - 1] for c in job.images.rare],
         "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],

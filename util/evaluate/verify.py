@@ -166,7 +166,7 @@ def _digest_difference(result: Result, digests: Iterable[str]) -> str:
 def _list_difference(result: Result, images: ImageList) -> str:
     if images.digest != result["list"]:
         return f"is {images.digest[:8]} today"
-    return "" if images.files_digest == result["photos"] else "has photos or masks of other sizes today"
+    return "" if images.files_digest == result["content"] else "has other photos or masks today"
 
 
 def _weights_difference(result: Result, context: RunContext, side: int | None) -> str:

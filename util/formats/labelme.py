@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from util.data.images.read import header_of, upright_size
-from util.files import read_text, visible
+from util.files import files_below, read_text
 from util.formats.annotations import (
     AnnotatedPhoto,
     Annotations,
@@ -42,7 +42,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     each file states, or its own; that of a single file may be given. UserError: a file is unreadable or in another
     format, or its photo is missing; the message names the file.
     """
-    files = visible(path.rglob(f"*{SUFFIX}"), path) if path.is_dir() else [path]
+    files = files_below(path, SUFFIX) if path.is_dir() else [path]
     root = folder or (path if path.is_dir() else path.parent)
     photo_files, ids = cache(PhotoFiles), defaultdict[str, int](count(1).__next__)
     photos, found, remarks = list[AnnotatedPhoto](), set[Path](), Remarks()

@@ -1,6 +1,7 @@
 """Label Studio's tasks: its JSON export is read, predictions are written as brush strokes (exact masks) or polygons."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from io import StringIO
@@ -196,7 +197,7 @@ def write(folder: Path, found: Found) -> None:
                 label = {"score": one.score, "value": {**value, kind: [one.name]}}
                 result.append({"id": f"r{len(result)}", **common, **label})
         score = sum(one.score for one in photo.objects) / max(len(photo.objects), 1)
-        place = f"/data/local-files/{form.LOCAL_FILES}" + quote(f"{found.folder.name}/{photo.name}")
+        place = f"/data/local-files/{form.LOCAL_FILES}" + quote(os.fsencode(f"{found.folder.name}/{photo.name}"))
         prediction = {"model_version": found.model, "score": score, "result": result}
         tasks.append({"data": {"image": place}, "predictions": [prediction]})
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())

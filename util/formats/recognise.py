@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
-from util.files import read_bytes, visible
+from util.files import paths_below, read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Found, Say, understood
 from util.formats.masks import folders_in, masks_in
@@ -87,8 +87,7 @@ def _formats_in(folder: Path) -> dict[str, Path]:
                 raise UserError(f"{folder}: holds {found[kind].name} and {file.name}; name one of them")
             found[kind] = folder if kind in OF_PHOTOS else file
     data = yolo.data_files_in(folder)
-    rows = yolo.LABELS, f"*{yolo.ROWS_SUFFIX}"
-    if data and (data[0].name != yolo.CLASS_FILE or visible(folder.rglob("/".join(rows)), folder)):
+    if data and (data[0].name != yolo.CLASS_FILE or paths_below(folder, f"{yolo.LABELS}/*{yolo.ROWS_SUFFIX}")):
         found[YOLO] = folder
     if found:
         return found

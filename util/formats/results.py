@@ -12,7 +12,7 @@ from pathlib import Path
 
 from util.data.images.read import read_mask
 from util.errors import UserError
-from util.files import read_json, read_text, visible
+from util.files import named, read_json, read_text, visible
 from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, PhotoFiles, in_words
 from util.formats.shapes import decoded, encoded
 from util.progress import ProgressBar
@@ -33,6 +33,7 @@ def verdicts_in(folder: Path) -> dict[tuple[str, str], str]:
     if any(None in (row.get("photo"), row.get("class")) or row.get("verdict") not in VERDICTS for row in rows):
         raise UserError(f"{newest}: needs the columns photo, class, and verdict, accepted or rejected")
     since = newest.stat().st_mtime_ns
+    rows = [row | {"photo": named(row["photo"])} for row in rows]
     files = {row["photo"]: folder / f"{Path(row['photo']).stem}.json" for row in rows}
     fresh = {photo for photo, file in files.items() if file.is_file() and file.stat().st_mtime_ns <= since}
     return {(row["photo"], row["class"]): row["verdict"] for row in rows if row["photo"] in fresh}

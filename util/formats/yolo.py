@@ -14,7 +14,7 @@ import yaml
 
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
-from util.files import link, read_text, visible, write_atomically
+from util.files import files_below, link, read_text, visible, write_atomically
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.masks import check_unique
 from util.formats.remarks import NO_TEXT_FILE, Remarks
@@ -62,7 +62,7 @@ def _text_files(root: Path) -> list[Path]:
 
     UserError: there is none.
     """
-    texts = [file for file in visible(root.rglob(f"*{ROWS_SUFFIX}"), root) if file.name != CLASS_FILE]
+    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
     in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
     files = in_labels or [file for file in texts if file.parent == root]
     if not files:

@@ -28,16 +28,34 @@ function say(text, kind = "") {
   [element("note").textContent, element("note").className] = [text, kind];
 }
 
-async function request(path, type, body) {
+async function ask(path, type, body) {
   try {
     const answer = await fetch(path, type ? { method: "POST", headers: { "Content-Type": type }, body } : {});
-    const content = await answer.json();
-    if (!content.error) return content;
-    say(content.error, "error");
+    return await answer.json();
   } catch {
-    say(`The server does not answer. The work is kept in ${state.out}: start it again.`, "error");
+    return { error: `The server does not answer. The work is kept in ${state.out}: start it again.`, isLost: true };
   }
+}
+
+async function request(path, type, body) {
+  const content = await ask(path, type, body);
+  if (!content.error) return content;
+  say(content.error, "error");
   return null;
+}
+
+async function upload(files) {
+  const refused = [];
+  let added = 0;
+  for (const file of files) {
+    const answer = await ask(`upload?name=${encodeURIComponent(file.name)}`, "application/octet-stream", file);
+    if (answer.error) refused.push(answer.error);
+    else added += 1;
+    if (answer.isLost) break;
+  }
+  const more = refused.length > 3 ? [`${refused.length - 3} more were refused`] : [];
+  const note = `${added} photo${added === 1 ? "" : "s"} added`;
+  say([note, ...refused.slice(0, 3), ...more].join("; "), refused.length ? "error" : "");
 }
 
 async function act(action, values = {}) {
@@ -275,10 +293,9 @@ document.onchange = async (event) => {
     arrange();
   }
   if (event.target.tagName === "SELECT") arrange();
-  for (const file of event.target.files || []) {
-    const answer = await request(`upload?name=${encodeURIComponent(file.name)}`, "application/octet-stream", file);
-    if (!answer) break;
-    say(answer.note);
+  if (event.target.type === "file") {
+    await upload([...event.target.files]);
+    event.target.value = ""; // the same files may be chosen again
   }
   drawn = null;
   look();

@@ -23,11 +23,12 @@ from util.data.images.read import header_of, read_mask, upright_size, write_mask
 from util.data.marks import point_label
 from util.errors import UserError
 from util.evaluate.edges import without_specks
-from util.files import kept_json, link, write_atomically
+from util.files import kept_json, link, writable, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.predict.photos import read_photo
-from util.predict.prediction import EVEN, Prediction, at_most, paths_of
+from util.predict.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
+from util.predict.results import own_record
 from util.report.overlay import class_colour, class_map
 
 if TYPE_CHECKING:
@@ -86,17 +87,21 @@ class Photo:
 
     def __init__(self, path: Path, session: Session):
         self.path, self.session, self.results = path, session, session.results
+        self.name = writable(path.name)  # in the page
         self.error = ""  # why it could not be read
         self.changed = self.drawn = 0  # numbers of the last change of anything, and of its marks
         own, marked, mask = self.results.out / PAGE, self.results.out / MARKED, f"{path.stem}.png"
         self.beneath_file, self.marks_file = own / "beneath" / mask, own / "marks" / f"{path.stem}.json"
         self.mask_file, self.copy = marked / MASK_FOLDERS[0] / mask, marked / PHOTO_FOLDERS[0] / path.name
-        self.marks: list[Mark] = kept_json(self.marks_file).get("marks", [])
+        kept = kept_json(self.marks_file)
+        self.marks: list[Mark] = kept.get("marks", [])
+        self._marked_file = kept.get("photo")  # the ``file_facts`` of what the user has marked
         self._read_record()
 
     def _read_record(self) -> None:
-        record = kept_json(self.results.paths(self.path)[0])
+        record = own_record(self.results.paths(self.path)[0])
         rows = record["classes"] if record.get("query") == str(self.path) and "mask" in record else []
+        self._found_file = record.get("query_file")
         self.names = [row["name"] for row in rows]  # of its result's classes, in the order of their values
         self.presence, self.share = ({row["name"]: row[key] for row in rows} for key in ("presence", "share"))
         self.inputs = record.get("inputs")  # digest of the marked photos and settings that the network had
@@ -110,6 +115,17 @@ class Photo:
     def is_marked(self) -> bool:
         """Whether the network learns from its mask."""
         return self.mask_file.is_file()
+
+    @property
+    def is_result_outdated(self) -> bool:
+        """Whether its result is of another file, which has been replaced since."""
+        return bool(self.names) and self.path.is_file() and not is_same_file(self._found_file, self.path)
+
+    @property
+    def is_mark_outdated(self) -> bool:
+        """Whether it is a marked photo whose file was replaced since the user marked it."""
+        known = self._marked_file
+        return self.is_marked and known is not None and self.path.is_file() and not is_same_file(known, self.path)
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -129,7 +145,7 @@ class Photo:
 
     def row(self) -> dict[str, Any]:
         """Return what the browser shows of the photo in the grid."""
-        facts = {"name": self.path.name, "found": bool(self.names), "marked": self.is_marked, "fixed": self.is_fixed}
+        facts = {"name": self.name, "found": bool(self.names), "marked": self.is_marked, "fixed": self.is_fixed}
         facts |= {"presence": self.presence, "share": self.share, "verdicts": self.verdicts, "error": self.error}
         return {**facts, "changed": self.changed, "drawn": self.drawn, "fresh": self._written[0] == self.rule}
 
@@ -150,7 +166,7 @@ class Photo:
             out = read_mask(self.beneath_file).copy()
         else:
             shape = upright_size(*header_of(self.path))
-            out = values[read_mask(self._files()[1])] if self.names else np.zeros(shape, np.uint8)
+            out = values[read_mask(self.files()[1])] if self.names else np.zeros(shape, np.uint8)
         for name, verdict in self.verdicts.items():
             if verdict == REJECTED:
                 out[out == classes.index(name) + 1] = 0
@@ -160,25 +176,32 @@ class Photo:
         """Return the mask with its marks, as ``beneath``."""
         return drawn(self.beneath(self.rule), self.marks)
 
-    def _files(self) -> list[Path]:
-        return paths_of(self.results.out, self.path.stem, self.names)  # JSON, mask, overlay, probabilities
+    def files(self) -> list[Path]:
+        """Return the files of its result: JSON, mask, overlay, probabilities."""
+        return paths_of(self.results.out, self.path.stem, self.names)
 
     def _probability(self) -> np.ndarray:
-        return np.stack([read_mask(file) for file in self._files()[3:]]).astype(np.float32) / 255
+        return np.stack([read_mask(file) for file in self.files()[3:]]).astype(np.float32) / 255
 
     def draw(self, marks: list[Mark]) -> None:
         """Take marks in place of the earlier ones, and write them and what follows from them."""
         self.marks = marks
-        write_atomically(self.marks_file, json.dumps({"marks": marks}))
         if self.is_marked:
             self.mark()
+        else:
+            self._keep_marks()
         self.write()
+
+    def _keep_marks(self) -> None:
+        self._marked_file = file_facts(self.path)
+        write_atomically(self.marks_file, json.dumps({"marks": self.marks, "photo": self._marked_file}))
 
     def mark(self) -> None:
         """Make this a marked photo, of its present mask."""
         write_atomically(self.mask_file.parents[1] / NAME_FILES[0], "".join(f"{n}\n" for n in self.session.classes))
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
+        self._keep_marks()
 
     def lay(self, label: np.ndarray) -> None:
         """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""
@@ -201,8 +224,9 @@ class Photo:
         self.write()
 
     def forget(self) -> None:
-        """Remove the result; marks remain."""
-        for file in (self._files()[0], self.beneath_file):
+        """Remove the result and the verdicts on it; marks remain."""
+        self.judge(dict.fromkeys(self.verdicts, ""))
+        for file in (self.files()[0], self.beneath_file):
             file.unlink(missing_ok=True)
         self._read_record()
 
@@ -223,7 +247,7 @@ class Photo:
 
     def facts(self) -> dict[str, Any]:
         """Return the entries of the result's JSON that say how it was made and changed."""
-        record = kept_json(self._files()[0]) if self.names else {}
+        record = own_record(self.files()[0]) if self.names else {}
         written = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # by ``Prediction.write``
         kept = {key: value for key, value in record.items() if key not in written}
         return {**kept, **self.rule._asdict(), "corrections": self.marks}

@@ -8,11 +8,14 @@ another ``Host``, or the ``Via`` of a proxy.
 import argparse
 import json
 import mimetypes
+import os
 import re
+import shutil
 import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from util.errors import UserError
@@ -54,21 +57,29 @@ class Handler(BaseHTTPRequestHandler):
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
         except Exception as error:
             content, kind, code, lasting = {"error": line_of(error)}, JSON, 400, "no-store"
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(code)
-        for header in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", lasting)):
-            self.send_header(*header)
-        self.end_headers()
-        self.wfile.write(body)
+        with self._readable(content) as body:
+            length = body.seek(0, os.SEEK_END)
+            body.seek(0)
+            self.send_response(code)
+            for header in (("Content-Type", kind), ("Content-Length", str(length)), ("Cache-Control", lasting)):
+                self.send_header(*header)
+            self.end_headers()
+            shutil.copyfileobj(body, self.wfile)
 
     do_POST = do_GET
+
+    def _readable(self, content: Any) -> IO[bytes]:
+        """Return an answer as a file: a file's content, bytes, or anything else as JSON."""
+        if isinstance(content, Path):
+            return content.open("rb")
+        return BytesIO(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def _look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         session = self.server.session
         if path in FILES:
             return Path(__file__).with_name(FILES[path]).read_bytes(), mimetypes.guess_type(FILES[path])[0] or BYTES
         if path == "/download" and session.archive is not None:
-            return session.archive.read_bytes(), BYTES
+            return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
             return jpeg(session.photo(words["photo"]).picture(PREVIEW)), "image/jpeg"
         with session.lock:
@@ -80,12 +91,13 @@ class Handler(BaseHTTPRequestHandler):
             return (photo.layer(), "image/png") if path == "/layer" else (jpeg(photo.thumbnail()), "image/jpeg")
 
     def _act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
-        action, length = path.strip("/"), int(self.headers.get("Content-Length", 0))
+        action, length = path.strip("/"), self.headers.get("Content-Length", "")
         is_known = self.headers.get("Content-Type") in (JSON, BYTES) and action in ACTIONS.split()
-        if length > MAX_UPLOAD or not is_known:
+        is_possible = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD)) and int(length) <= MAX_UPLOAD
+        if not (is_possible and is_known):
             self.close_connection = True
-            raise UserError(f"{action}: not done; a photo has at most {MAX_UPLOAD} bytes")
-        body = self.rfile.read(length)
+            raise UserError(f"{action}: not done; a photo has 0 to {MAX_UPLOAD} bytes (Content-Length)")
+        body = self.rfile.read(int(length))
         values = {**words, "content": body} if action == "upload" else json.loads(body)
         with self.server.session.lock:
             note = getattr(self.server.session, action)(**values)

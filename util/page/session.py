@@ -5,10 +5,10 @@
 
 import itertools
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,55 @@ import numpy as np
 from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
-from util.files import kept_json, lock, write_atomically
+from util.files import content_digest, lock, read_json, writable, write_atomically
 from util.formats.recognise import MASKS
 from util.formats.remarks import BACKGROUND, IGNORED
-from util.formats.results import REJECTED
+from util.formats.results import ACCEPTED, REJECTED
 from util.formats.shapes import polygons_of
+from util.page.archive import Archive
 from util.page.background import Background, Work
 from util.page.photo import BOX, BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
-from util.parallel import attempt
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
-from util.predict.results import FORMATS, Results
+from util.predict.results import FORMATS, Results, own_record
 from util.predict.segmenter import Segmenter
 from util.predict.supports import BOXED, MAX_SHOTS, UNNAMED, Marked, Support, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
+from util.typecheck import Misfit, convert
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
 ACTIONS = "example open upload annotations add_class rename_class keep_base remove draw click box mark judge slide "
 ACTIONS += "segment stop pack"
+DOWNLOAD = "predictions.zip"  # in the folder of the session
+
+
+@dataclass
+class Kept:
+    """The content of ``session.json``."""
+
+    photos: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})
+    base: list[str] = field(default_factory=list)
+    keeps_base: bool = False
+
+
+def read_kept(file: Path) -> Kept:
+    """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
+    if not file.exists():
+        return Kept()
+    mend = "remove it: marks and results stay, photos can be opened again"
+    content = read_json(file, "this session", mend)
+    try:
+        return convert(Kept, content, "the session")
+    except Misfit as misfit:
+        raise UserError(f"{file}: is damaged ({misfit}); {mend}") from None
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words, such as ``1 photo`` or ``2 photos``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Session:
@@ -49,30 +79,42 @@ class Session:
         self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
         self.lock, self.work, self.renewed = threading.RLock(), Background(), 0
         self.archive: Path | None = None  # the download
-        known, least, kept = segmenter.calibration, segmenter.decision.min_score, kept_json(self.file)
-        score = None if known is None else known.threshold if least is None else least
-        # Of masks, the network's and the sliders'
-        self.own, self.rule = Rule(sigmoid(known.offset) if known else EVEN, score), Rule(*kept.get("rule", ()))
-        self.results, self.photos = Results(out, []), dict[str, Photo]()
-        self._add([Path(path) for path in kept.get("photos", [])])
-        self._add([Path(r["query"]) for r in map(kept_json, sorted(out.glob("*.json"))) if "query_file" in r])
-        named = [*kept.get("classes", []), *(name for photo in self.photos.values() for name in photo.names)]
-        self.classes, self.base = [*dict.fromkeys(named)] or [UNNAMED], {"base": kept.get("base", [])}
-        self.keep_base(kept.get("keeps_base", False))
+        kept = read_kept(self.file)
+        self.own = self._networks_rule()
+        self.rule = Rule(*kept.rule)  # of the sliders
+        self.results = Results(out, [])
+        self.photos: dict[str, Photo] = {}  # by their names in the page
+        self._add([Path(path) for path in kept.photos])
+        self._add([Path(record["query"]) for record in map(own_record, sorted(out.glob("*.json"))) if record])
+        names = [*kept.classes, *(name for photo in self.photos.values() for name in photo.names)]
+        self.classes = [*dict.fromkeys(names)] or [UNNAMED]
+        self.base: dict[str, Any] = {"base": kept.base}
+        self.keep_base(kept.keeps_base)
+
+    def _networks_rule(self) -> Rule:
+        """Return the network's own rule of masks."""
+        known, least = self.given.calibration, self.given.decision.min_score
+        if known is None:
+            return Rule(EVEN, None)
+        return Rule(sigmoid(known.offset), known.threshold if least is None else least)
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos.values()]
-        content = {"photos": photos, "classes": self.classes, "rule": self.rule, **self.base}
-        write_atomically(self.file, json.dumps(content, indent=1))
+        kept = Kept(photos, self.classes, [*self.rule], **self.base)
+        write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
-        """Return what the browser shows, of the photos those that changed since a number; all where their list did."""
+        """Return what the browser shows, of the photos, by name, those that changed since a number.
+
+        All are there where their list changed.
+        """
         model, whole = self.segmenter.model, self.renewed >= since
         title = f"{model.network.title}, {Path(model.weights.source).name}"
         facts = {"title": title, "out": str(self.out), "now": next(self.numbers), "whole": whole, "formats": FORMATS}
         facts |= {"rule": self.rule, "own": self.own, "job": self.work.state, "note": self.work.note}
-        rows = [photo.row() for photo in self.photos.values() if whole or photo.changed >= since]
+        photos = sorted(self.photos.values(), key=lambda photo: photo.name.casefold())
+        rows = [photo.row() for photo in photos if whole or photo.changed >= since]
         classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.classes, 1)]
         return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes, **self.base}
 
@@ -83,29 +125,49 @@ class Session:
         return self.photos[name]
 
     def _add(self, paths: Sequence[Path]) -> str:
-        before, stems = len(self.photos), {photo.path.stem.casefold() for photo in self.photos.values()}
+        new = self._new(paths)
+        for path in new:
+            photo = Photo(path, self)
+            photo.touch()
+            self.photos[photo.name] = photo
+        self.renewed = next(self.numbers)
+        note = f"{counted(len(new), 'photo')} added"
+        if len(new) == len(paths):
+            return note
+        return f"{note}, {len(paths) - len(new)} left out: their names are here already, or {MAX_PHOTOS} photos are"
+
+    def _new(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the paths whose results would have names of their own, as many as the page takes."""
+        stems, out = {photo.path.stem.casefold() for photo in self.photos.values()}, list[Path]()
         for path in paths:
-            if path.stem.casefold() not in stems and len(self.photos) < MAX_PHOTOS:
+            if path.stem.casefold() not in stems:
                 stems.add(path.stem.casefold())
-                self.photos[path.name] = Photo(path, self)
-                self.photos[path.name].touch()
-        self.renewed, added = next(self.numbers), len(self.photos) - before
-        left = f", {len(paths) - added} left out: their names are here already, or {MAX_PHOTOS} photos are"
-        return f"{added} photo(s) added{left if added < len(paths) else ''}"
+                out.append(path)
+        return out[: MAX_PHOTOS - len(self.photos)]
+
+    def _check_files(self, paths: Sequence[Path]) -> None:
+        """Refuse (UserError) photos whose results would be written over photos, or over files of other programs."""
+        self.results.names = self.classes
+        self.results.check(paths, again=True)
 
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
         if not path.strip():
             raise UserError("Open folder: name a folder or a photo on the machine of the server")
-        return self._add(photos_in([Path(path.strip()).expanduser()]))
+        found = photos_in([Path(path.strip()).expanduser()])
+        self._check_files([*(photo.path for photo in self.photos.values()), *self._new(found)])
+        return self._add(found)
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
-        if path.exists():
+        if len(self.photos) >= MAX_PHOTOS:
+            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are here; remove some, or name another --out")
+        if path.exists() or not self._new([path]):
             raise UserError(f"{path.name}: a photo of this name is here already; rename it")
+        self._check_files([path])
         write_atomically(path, content)
-        return self.open(str(path))
+        return self._add([path])
 
     def example(self) -> str:
         """Add photos of coins, one of which is marked, and a photo without coins."""
@@ -121,27 +183,41 @@ class Session:
         if not path.strip():
             raise UserError("Import annotations: name a file or folder on the machine of the server")
         said: dict[str, None] = {}  # of the annotations, each line once
+        found = self._marked_by(path.strip(), said)
+        for marked in found:
+            self._lay(marked)
+        return "; ".join((counted(len({marked.photo for marked in found}), "marked photo"), *said))
 
-        def find(folder: Path | None) -> list[Marked]:
-            listed = supports_in([path.strip()], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))[0]
-            check_photo(listed[0].photo)
-            return listed
+    def _marked_by(self, path: str, said: dict[str, None]) -> list[Marked]:
+        """Return the marked photos of annotations; the photos lie where these say, else in a folder that is open.
 
-        tries = (attempt(find, folder) for folder in (None, *{photo.path.parent for photo in self.photos.values()}))
-        first = next(tries)  # of the folder that the annotations name
-        listed = next((found for found in itertools.chain([first], tries) if isinstance(found, list)), first)
-        if isinstance(listed, UserError):
-            raise listed
-        for one in listed:
-            (support,) = self.given.without_classes().unboxed(None, [one.read()])
-            label, value = support.label, self._value(one.name or UNNAMED)
-            self._add([one.photo])
-            photo = self.photo(one.photo.name)
-            whole = photo.label() if photo.is_marked else np.zeros_like(label)
-            whole[(label == IGNORE) & (whole == 0)] = IGNORE
-            whole[label == 1] = value
-            photo.lay(whole)
-        return "; ".join((f"{len({one.photo for one in listed})} marked photo(s)", *said))
+        ``said`` takes each line on what is not understood. UserError: there are none; it is that of the first search.
+        """
+        errors = list[UserError]()
+        for folder in (None, *dict.fromkeys(photo.path.parent for photo in self.photos.values())):
+            try:
+                found, _ = supports_in([path], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))
+                check_photo(found[0].photo)
+                return found
+            except UserError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def _lay(self, marked: Marked) -> None:
+        """Make the photo of an annotation a marked photo, over what is marked on it already.
+
+        UserError: the photo cannot be read, or another one of its name is open.
+        """
+        (support,) = self.given.without_classes().unboxed(None, [marked.read()])
+        label, value = support.label, self._value(marked.name or UNNAMED)
+        self._add([marked.photo])
+        photo = self.photo(writable(marked.photo.name))
+        if content_digest(photo.path) != content_digest(marked.photo):
+            raise UserError(f"{marked.photo}: {photo.path} is open, which has the same name; rename one")
+        whole = photo.label() if photo.is_marked else np.zeros_like(label)
+        whole[(label == IGNORE) & (whole == 0)] = IGNORE
+        whole[label == 1] = value
+        photo.lay(whole)
 
     def _value(self, name: str) -> int:
         if name not in self.classes:
@@ -238,14 +314,25 @@ class Session:
 
     def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
         marks = (Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()) for outline in polygons_of(inside))
-        return self.draw(one.path.name, [*one.marks, *marks], before)
+        return self.draw(one.name, [*one.marks, *marks], before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
-        """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("")."""
+        """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("").
+
+        UserError: nothing was looked for on the photo, or on another file of its name.
+        """
         one, name = self.photo(photo), self.classes[value - 1]
-        one.write(None if one.names else self.segmenter.without_classes().facts)
         if verdict == REJECTED and name not in one.names:
             raise UserError(f"{photo}: no {name} was looked for; press Segment")
+        if verdict == ACCEPTED and not (one.names or one.is_marked):
+            raise UserError(f"{photo}: was not segmented, so there is no mask to accept; press Segment")
+        if verdict and (one.is_result_outdated or one.is_mark_outdated):
+            raise UserError(f"{photo}: was replaced since; press Segment")
+        if verdict == ACCEPTED and not one.names:
+            self._check_files([one.path])
+            one.write(self.segmenter.without_classes().facts)
+        else:
+            one.write()
         chosen = [name] if verdict == REJECTED else [n for n in one.names if not (verdict and n in one.verdicts)]
         one.judge(dict.fromkeys(chosen, verdict))
         one.touch()
@@ -259,9 +346,12 @@ class Session:
 
     def segment(self, photo: str = "") -> None:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
-        photos = sorted(self.photos.values(), key=lambda one: one.path.name != photo)
+        photos = sorted(self.photos.values(), key=lambda one: one.name != photo)
         if not any(one.is_marked for one in photos):
             raise UserError("no photo is marked: open one that shows the object, and mark the object")
+        if outdated := [one.name for one in photos if one.is_mark_outdated]:
+            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object anew")
+        self._check_files([one.path for one in photos])
 
         def prepare() -> Work:
             marked = by_class(supports_in([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
@@ -276,30 +366,46 @@ class Session:
                     if not one.is_fixed:
                         one.take(found, facts)
 
-            left = [n for n in self.classes if n not in (*marked, *self.base["base"])]
-            left = [f"{n}: left out, since no photo of it is marked" for n in left]
+            unmarked = [name for name in self.classes if name not in (*marked, *self.base["base"])]
+            notes = [f"{name}: left out, since no photo of it is marked" for name in unmarked]
+            replaced = [one for one in photos if one.is_result_outdated]
+            for one in replaced:
+                with self.lock:
+                    one.forget()
+            if replaced:
+                notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}")
             waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
-            return waiting, segment_one, lambda: self.results.write_summary({}), left + segmenter.notes
+            return waiting, segment_one, lambda: self.results.write_summary({}), notes + segmenter.notes
 
         self.work.start("segmented", prepare)
 
     def pack(self, formats: Sequence[str]) -> None:
-        """Write the results in some formats too, and an archive of the session beside its folder."""
-        photos, self.archive = [one for one in self.photos.values() if one.names], None
-        if not photos:
-            raise UserError("nothing to download: press Segment, or accept marked photos")
+        """Write an archive of all results, and of marked photos, in some formats."""
+        self.archive = None
+        if not formats:
+            raise UserError("nothing to download: tick a format")
+        Results(self.out, self.classes, formats)  # refuses an unknown one
+        photos = [one for one in self.photos.values() if one.names or one.is_marked]
+        outdated = [one for one in photos if one.is_result_outdated or one.is_mark_outdated]
+        current = [one for one in photos if one not in outdated]
+        if not current:
+            raise UserError("nothing to download: mark photos, and press Segment")
+        notes = [f"{one.name}: left out, replaced since; press Segment" for one in outdated]
+        archive = Archive(self.file.with_name(DOWNLOAD), formats)
 
-        def write_one(one: Photo) -> None:
-            with self.lock:
+        def add(one: Photo) -> None:
+            with self.lock, archive.removed_on_error():
                 one.write()
+                archive.add(one)
 
         def finish() -> None:
-            names = dict.fromkeys(name for one in photos for name in one.names)
-            Results(self.out, list(names), formats).write_formats([one.path for one in photos])
+            with archive.removed_on_error():
+                if not self.work.is_stopped:
+                    archive.write()
+                    self.archive = archive.path
             self.results.write_summary({})
-            self.archive = Path(shutil.make_archive(str(self.out), "zip", self.out))
 
-        self.work.start("packed", lambda: (photos, write_one, finish, []))
+        self.work.start("packed", lambda: (current, add, finish, notes))
 
     def stop(self) -> None:
         """End the work in the background after the present photo."""

@@ -1,6 +1,7 @@
 """Photos, upright as their EXIF data say, RGB, of bounded size: find, read, and divide large ones into tiles."""
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from util.data.images.read import colours_of, frame_of, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
 from util.evaluate.edges import refined
-from util.files import OF_SYSTEMS
+from util.files import OF_SYSTEMS, writable
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
 OVERLAP, MIN_TILE = 0.25, 32  # of a tile's side, between neighbours; pixels
@@ -40,6 +41,9 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
             raise UserError(f"{path}: no such photo or folder{quotes}")
         of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
         out.update(dict.fromkeys(found or [path] * (not of_system)))
+    if odd := [path for path in out if writable(str(path)) != str(path)]:
+        first = writable(odd[0].name)
+        print(f"note: {len(odd)} file names are not in UTF-8, such as {first}: tables write them so", file=sys.stderr)
     return list(out)
 
 

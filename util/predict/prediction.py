@@ -16,7 +16,7 @@ from util.data.images.read import write_mask
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
 from util.evaluate.edges import without_specks
-from util.files import write_atomically
+from util.files import content_digest, state_of, write_atomically
 from util.formats.shapes import encoded
 from util.predict.supports import check_class_name
 from util.report.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
@@ -228,6 +228,15 @@ def file_word(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name)
 
 
-def file_facts(query: Path) -> list[int] | None:
-    """Return bytes and time of change in ns of a photo's file; None for a photo without one."""
-    return [query.stat().st_size, query.stat().st_mtime_ns] if query.is_file() else None
+def file_facts(query: Path) -> dict[str, Any] | None:
+    """Return the state of a photo's file and the digest of its content; None for a photo without one."""
+    if not query.is_file():
+        return None
+    return {"state": [*state_of(query)], "digest": content_digest(query).hex()}
+
+
+def is_same_file(facts: Any, query: Path) -> bool:
+    """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
+    if not (isinstance(facts, dict) and query.is_file()):
+        return False
+    return facts.get("state") == [*state_of(query)] or facts.get("digest") == content_digest(query).hex()

@@ -11,6 +11,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,18 +19,48 @@ from urllib.parse import quote
 
 from util.data.images.read import read_image
 from util.errors import UserError, nearest
-from util.files import kept_json, read_json, write_atomically
+from util.files import kept_json, read_json, writable, write_atomically
 from util.formats import recognise, yolo
 from util.formats.annotations import Found, FoundObject, FoundPhoto
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.parallel import attempt
-from util.predict.prediction import THUMBNAILS, Prediction, file_facts, paths_of
+from util.predict.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
 from util.progress import ProgressBar
 from util.report.overlay import PREDICTION_COLOUR, class_colour
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
+SUMMARY, REVIEW, REVIEW_PAGE = "summary.csv", "review.html", Path(__file__).with_name("review.html")
+BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
+COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
+
+
+def own_record(path: Path) -> dict[str, Any]:
+    """Return the content of a photo's result; empty if there is none, it is damaged, or of another program."""
+    record = kept_json(path)
+    return record if is_record(record) else {}
+
+
+def is_record(content: Any) -> bool:
+    """Return whether the content of a JSON file is a photo's result."""
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        return False
+    keys = {"name", "value", "presence", "pixels", "share", "box"}
+    is_whole = all(isinstance(row, dict) and keys <= row.keys() for row in content["classes"])
+    return is_whole and {"query", "query_file", "width", "height"} <= content.keys()
+
+
+def is_of_others(path: Path) -> bool:
+    """Return whether a file that results would be written to is there and of another program."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".json":
+        if b'"query_file"' in path.read_bytes():  # takes less time than parsing
+            return False
+        content = attempt(partial(read_json, what="this result", mend=""), path)
+        return not (isinstance(content, UserError) or is_record(content))
+    return BEGINS[path.name] not in path.read_bytes()[:1000]
 
 
 class Results:
@@ -62,7 +93,8 @@ class Results:
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
-        UserError: names the first conflict; or earlier files of YOLO are of other classes, whose numbers differ.
+        UserError: names the first conflict; a file there is of another program; or earlier files of YOLO are of other
+        classes, whose numbers differ.
         """
         there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not there.is_dir():
@@ -79,6 +111,9 @@ class Results:
         for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
             if path.exists() and not again:
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
+        for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
+            if is_of_others(path):
+                raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
         data = self.out / recognise.YOLO / yolo.DATA_FILE
         known = yolo.read_data_file(data)[0] if recognise.YOLO in self.formats and data.exists() else None
         if known is not None and [*known.values()] != [*self.categories.values()]:
@@ -92,8 +127,10 @@ class Results:
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
         path, *pictures = self.paths(query)
-        record, wanted = kept_json(path), {**facts, "query": str(query), "query_file": file_facts(query)}
+        record, wanted = own_record(path), {**facts, "query": str(query)}
         if any(key not in record or record[key] != value for key, value in wanted.items()):
+            return False
+        if not is_same_file(record["query_file"], query):
             return False
         if PICTURES not in self.formats:
             return True
@@ -102,8 +139,8 @@ class Results:
 
     def is_reviewed(self, query: Path) -> bool:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
-        record = kept_json(self.paths(query)[0])
-        rows = record["classes"] if record.get("query_file") == file_facts(query) else []
+        record = own_record(self.paths(query)[0])
+        rows = record["classes"] if is_same_file(record.get("query_file"), query) else []
         judged = [row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts]
         is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
         return is_judged and [row["name"] for row in rows] == [*self.names]
@@ -154,32 +191,39 @@ class Results:
         which each class was not found, in words; empty if all were found in all.
         """
         text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
-        columns = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
-        table = csv.DictWriter(text, columns, extrasaction="ignore")
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
         table.writeheader()
         for path in sorted(self.out.glob("*.json")):
-            record = kept_json(path)
-            for row in record["classes"] if "query_file" in record else []:  # else another JSON file
-                box, shown = dict(zip(BOX, row["box"] or ())), bool(row["pixels"])
+            record = own_record(path)
+            for row in record.get("classes", ()):
+                shown = bool(row["pixels"])
                 is_base = record.get("supports", {}).get(row["name"]) == []
                 absent[row["name"]] += not (shown or is_base)
                 verdict = self.verdicts.get((record["query"], row["name"]), "")
-                facts = {"photo": record["query"], "class": row["name"], "shown": shown, "review": verdict}
-                table.writerow({**row, **facts, **box})
+                facts = {"photo": writable(record["query"]), "class": row["name"], "shown": shown, "review": verdict}
+                table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
                 if "overlay" in record and (shown or not is_base):
-                    stated = Path(record["query"])
-                    photo = stated if stated.exists() else self.out.parent / stated
-                    href = quote(Path(os.path.relpath(photo, self.out)).as_posix())
-                    colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
-                    facts |= {"href": href, "overlay": record["overlay"], "colour": f"rgb{colour}"}
-                    facts |= {"presence": row["presence"], "share": row["share"], "made": path.stat().st_mtime_ns}
-                    entries.append(facts)
+                    entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
         if not absent:
             return ""
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
-        write_atomically(self.out / "summary.csv", text.getvalue())
+        write_atomically(self.out / SUMMARY, text.getvalue())
         if entries:
             content = json.dumps(entries).replace("<", "\\u003c")
-            page = Template(Path(__file__).with_name("review.html").read_text(encoding="utf-8"))
-            write_atomically(self.out / "review.html", page.substitute(entries=content, folder=THUMBNAILS))
+            page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+            write_atomically(self.out / REVIEW, page.substitute(entries=content, folder=THUMBNAILS))
         return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+
+    def _picture_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
+        stated = Path(record["query"])
+        photo = stated if stated.exists() else self.out.parent / stated
+        place = Path(os.path.relpath(photo, self.out)).as_posix()
+        colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
+        return {
+            "href": quote(os.fsencode(place)),
+            "overlay": quote(os.fsencode(record["overlay"])),
+            "colour": f"rgb{colour}",
+            "presence": row["presence"],
+            "share": row["share"],
+        }

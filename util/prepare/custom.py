@@ -25,7 +25,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
 from util.data.lists.index import PREPARE, Index, load_index
 from util.errors import UserError
-from util.files import fingerprint, kept_json, made_aside, visible, write_atomically
+from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
 from util.formats import recognise
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets.recipe import config_text
@@ -52,6 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=words, action="append", default=[], metavar="NAMES", help=novel)
     share = within(float, 0.01, 0.99)
     parser.add_argument("--test-share", type=share, default=0.25, help="of the images (default 0.25)")
+    rare = "leave out classes that fewer than N photos show"
+    parser.add_argument("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
     add_out(parser, "data/<name>")
 
 
@@ -96,12 +98,12 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     files = [path for path in [options.classes] if path is not None]
     if options.annotations is not None:
         path = recognise.recognise(options.annotations)[1]
-        files += visible(path.rglob("*"), path) if path.is_dir() else [path]
+        files += files_below(path) if path.is_dir() else [path]
     elif options.masks.is_dir() and (known := names_of(options)) is not None:
         files = [known.path]
     files = [path for path in files if path.is_file()]
     given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
-    made_from = fingerprint(files, *given)
+    made_from = fingerprint(files, *given, options.skip_rare)
     config, stamp = Path("config", options.name), out / STAMP
     if config.exists() and stamp.exists() and kept_json(stamp).get("made_from") != made_from:
         mend = f"remove that folder and {out}, or choose another --name"
@@ -118,6 +120,7 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     data = replace(data, images=plan.images, masks=plan.masks, image_suffix=plan.suffix, cache=str(out / ".cache"))
     data = replace(data, mask_form="indices" if plan.suffix else "binary")
     data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
+    leave_out_copies(load_index(data, "train"), out)
     index = load_index(data, "train")
     if absent := [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]:
         mend = "mark it" if options.classes is None else f"take it out of {options.classes}"
@@ -154,11 +157,14 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
     """Return the rows of the training and test images; each class is split in about the same proportion.
 
-    Photos, with all their masks, are grouped by the rarest class that they show; their order in a group depends on
-    their names alone.
+    Photos, with all their masks and all files of the same content, are grouped by the rarest class that they show;
+    their order in a group depends on their names alone.
     """
     images = (index.areas[:, 1:] > 0).sum(0)  # per class
-    photos = list(index.of_photo.values())
+    of_content: dict[bytes, list[int]] = {}
+    for row, content in enumerate(index.photo_digests):
+        of_content.setdefault(content, []).append(row)
+    photos = list(of_content.values())
     shown = [np.flatnonzero((index.areas[rows, 1:] > 0).any(0)) for rows in photos]
     rarest = [min(s, key=lambda c: (images[c], c), default=-1) for s in shown]
     digest = [hashlib.sha256(Path(index.names[rows[0]]).name.encode()).hexdigest() for rows in photos]
@@ -166,6 +172,33 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     chosen = (p for place, p in enumerate(order) if int((place + 1) * test_share) > int(place * test_share))
     test = {row for p in chosen for row in photos[p]}
     return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
+
+
+def leave_out_copies(index: Index, out: Path) -> None:
+    """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
+
+    Lines say how many, and how many copies have masks of their own, which stay.
+    """
+    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
+    photos, contents = dict[bytes, int](), dict[str, int]()  # digest -> its first row
+    equal, other = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
+    for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
+        first = photos.setdefault(index.photo_digests[row], row)
+        twin = contents.setdefault(index.content(row), row)
+        if index.images[row] == index.images[first]:  # the photo itself, or another mask of it
+            continue
+        if twin != row:
+            equal[row] = twin
+        else:
+            other[row] = first
+    for rows, what in ((equal, "left out"), (other, "note, in one list together, with other masks")):
+        for row, first in [*rows.items()][:1]:
+            print(f"{what}: {len(rows)} copies of photos, such as {index.names[row]} of {index.names[first]}")
+    if equal:
+        write_atomically(out / ALL_IMAGES, "".join(f"{line}\n" for row, line in enumerate(lines) if row not in equal))
+        for row in equal:
+            index.images[row].unlink()
+            index.masks[row].unlink()
 
 
 def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSettings:
@@ -180,7 +213,8 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
                 return chosen
         except UserError as error:
             few = str(error)
-    raise UserError(f"{few}; add photos, name the other classes in --classes, or change --folds or --test-share")
+    mend = "add photos, leave classes out by --skip-rare N or --classes, or change --folds or --test-share"
+    raise UserError(f"{few}; {mend}")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

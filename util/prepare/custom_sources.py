@@ -5,7 +5,7 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,17 @@ def from_masks(options: argparse.Namespace) -> Plan:
         mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
     photos, _ = folders_in(options.images)
-    masks, classes = dict(pairs(photos, folder)), [*known.classes.values()]
+    masks = dict(pairs(photos, folder))
     used = {*masks, *masks.values()}
     if lacking := [path for path in PhotoFiles(photos).paths if path not in used]:
         print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    if not _hold_white_alone(masks.values(), known):
-        return _plan(masks.items(), partial(_of_values, known=known), classes)
+    photos_with, read = _photos_with_values(masks.values(), known)
+    if not read or photos_with:
+        counts = {name: photos_with[value] for value, name in known.classes.items()} if read else {}
+        rare = _rare(options, counts)
+        classes = [name for name in known.classes.values() if name not in rare]
+        return _plan(masks.items(), partial(_of_values, known=known, rare=rare), classes)
+    classes = [*known.classes.values()]
     if len(classes) > 1:
         mend = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
@@ -77,13 +82,6 @@ def names_of(options: argparse.Namespace) -> MaskNames | None:
     return known if known is not None and known.colours is not None else None
 
 
-def _hold_white_alone(masks: Collection[Path], known: MaskNames) -> bool:
-    """Return whether all masks that can be read hold 0 and 255 alone, and one can; jobs name the damaged ones."""
-    read = partial(read_mask, colours=known.colours)
-    values = (attempt(read, mask) for mask in ProgressBar(masks, desc="masks", unit="mask", leave=False))
-    return {bool((ids % IGNORE).any()) for ids in values if not isinstance(ids, UserError)} == {False}
-
-
 def _confirms_white(name: str) -> bool:
     """Ask, if there is a terminal, whether 255 is the object."""
     if not sys.stdin.isatty():
@@ -92,23 +90,53 @@ def _confirms_white(name: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _of_values(job: Job, image: np.ndarray, known: MaskNames) -> Iterator[Piece]:
+def _photos_with_values(masks: Collection[Path], known: MaskNames) -> tuple[Counter[int], int]:
+    """Return in how many masks each value but 0 and 255 occurs, and how many could be read as class ids.
+
+    Those that could not are named by their jobs.
+    """
+    photos_with, read = Counter[int](), 0
+    for mask in ProgressBar(masks, desc="masks", unit="mask", leave=False):
+        ids = attempt(partial(read_mask, colours=known.colours), mask)
+        if not isinstance(ids, UserError):
+            read += 1
+            photos_with.update({*np.unique(ids).tolist()} - {0, IGNORE})
+    return photos_with, read
+
+
+def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
+    """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
+    least = options.skip_rare
+    rare = {name: count for name, count in photos_with.items() if count < least} if least > 1 else {}
+    if rare and len(rare) == len(photos_with):
+        raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
+    if rare:
+        named = ", ".join(f"{name} ({count})" for name, count in rare.items())
+        print(f"left out, on fewer than {least} photos: {named}")
+    return list(rare)
+
+
+def _of_values(job: Job, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
     """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
 
-    UserError: as ``labels`` and ``one_class``; or a value or a colour has no name.
+    Pixels of ``rare`` classes are background. UserError: as ``labels`` and ``one_class``; or a value or a colour has no
+    name.
     """
     given = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
+    is_complete = known.colours is None and not rare and len(known.classes) == len(known.names)
     if isinstance(given, UserError) and len(known.names) == 1:
         yield from one_class(job, image)
-    elif known.colours is None and (isinstance(given, UserError) or len(known.classes) == len(known.names)):
+    elif is_complete:
         yield from labels(job, image, len(known.names))
     elif isinstance(given, UserError):
         raise given
     elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *known.names}:
         raise UserError(f"{job.source}: holds the value {min(missing)}, which the file of names does not have")
     else:
+        kept = [value for value, name in known.classes.items() if name not in rare]
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
-        table[[0, *known.classes]] = range(len(known.classes) + 1)
+        table[[0, *kept]] = range(len(kept) + 1)
+        table[[value for value, name in known.classes.items() if name in rare]] = 0
         yield Piece(job.line, table[given])
 
 
@@ -122,6 +150,8 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     for name in classes:
         if name not in folders:
             raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
+    rare = _rare(options, {name: len(masks_in(folders[name][1])) for name in classes})
+    classes = [name for name in classes if name not in rare]
     masks = {mask: name for name in classes for mask in masks_in(folders[name][1])}
     photos = {(p.parent, name_key(p.stem)): p for p in PhotoFiles(options.images).paths if p not in masks}
     jobs, used, first = [], set[Path](), dict[bytes, Path]()
@@ -175,6 +205,9 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     for name in classes:
         if name not in by_category:
             raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
+    on_photos = Counter(c for p in annotations.annotated for c in {i.category for i in p.instances if not i.crowd})
+    rare = _rare(options, {name: on_photos[by_category[name]] for name in classes})
+    classes = [name for name in classes if name not in rare]
     table = {by_category[name]: number for number, name in enumerate(classes, 1)}
     photos = [p for p in annotations.annotated if any(instance.category in table for instance in p.instances)]
     found = [attempt(annotations.path_of, photo) for photo in photos]

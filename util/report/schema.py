@@ -74,7 +74,7 @@ class Result(TypedDict):
     fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
     list: str  # SHA-256 of the test list and its candidates
     list_images: int
-    photos: str  # SHA-256 of the names and sizes of the list's photos and masks
+    content: str  # SHA-256 of the names and contents of the list's photos and masks
     list_source: str  # path of the list file (the protocol's list_file or data.test_fold_list), or: made from the masks
     classes_without_episodes: int  # novel classes of the list that no episode has: they are in no mean
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision

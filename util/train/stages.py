@@ -75,7 +75,7 @@ def train_stage(
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         merged = to_dict(config)
         state: dict[str, Any] = {"licence": encoder_licence(config, network), "stage": name, "config": merged}
-        state |= {"data": images.digest, "text": context.text_digest, "photos": images.files_digest, "base": before}
+        state |= {"data": images.digest, "content": images.files_digest, "text": context.text_digest, "base": before}
         if not resume:  # else the checkpoint knows
             state["start"] = None if base else digest_of_start(model, name)
         state |= {"schedule": asdict(schedule), "precision": precision}

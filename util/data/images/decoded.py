@@ -22,7 +22,7 @@ from util.config.settings import DataSettings
 from util.data.images.read import STACKED_CHANNELS, read_stacked
 from util.data.lists.index import Index
 from util.errors import UserError, WriteError
-from util.files import fingerprint, write_atomically
+from util.files import write_atomically
 from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
@@ -70,7 +70,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
         if data.decoded_gib:
             report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)
         return index
-    made_from = fingerprint(index.images, FORMAT, index.fingerprint, cv2.__version__, index.joined)
+    made_from = hashlib.sha256(f"{FORMAT} {index.fingerprint} {cv2.__version__} {index.joined}".encode()).hexdigest()
     own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
     stem = f"{data.name}-train-{own}-"
     path = Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from util.config.folds import Fold
 from util.data.images.read import HEIF, NEEDS_HEIF
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler, read_bytes, visible
+from util.files import REPOSITORY, RestrictedUnpickler, files_below, leads_nowhere, read_bytes, visible
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
@@ -35,13 +35,19 @@ class ListFile(NamedTuple):
 
 
 def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
-    """Return the photos of a folder, and of its sub-folders, in order; say which pictures are of other kinds."""
-    files = visible(folder.rglob("*") if recursive else folder.glob("*"), folder)
+    """Return the photos of a folder, and of its sub-folders, in order; say what is of other kinds or leads nowhere.
+
+    Links to folders are followed as ``files_below`` does. A link of a photo's name that leads nowhere counts as photo.
+    """
+    files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
     lacking = () if find_spec("pillow_heif") else HEIF
+    read = {*IMAGE_SUFFIXES} - {*lacking}
     if unread := [p for p in files if UNREAD.fullmatch(p.suffix) or p.suffix.lower() in lacking]:
         mend = f" ({NEEDS_HEIF})" if any(p.suffix.lower() in lacking for p in unread) else ""
         print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{mend}", file=sys.stderr)
-    return [p for p in files if p.suffix.lower() in {*IMAGE_SUFFIXES} - {*lacking} and p.is_file()]
+    if lost := [p for p in files if p.suffix.lower() not in read and leads_nowhere(p)]:
+        print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
+    return [p for p in files if p.suffix.lower() in read and (p.is_file() or leads_nowhere(p))]
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:

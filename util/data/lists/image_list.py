@@ -59,7 +59,7 @@ class ImageList:
 
     @cached_property
     def files_digest(self) -> str:
-        """Hexadecimal SHA-256 of the names and sizes in bytes of the list's photos and masks, wherever they lie."""
+        """Hexadecimal SHA-256 of the names and contents of the list's photos and masks, wherever they lie."""
         text = "".join(f"{self.index.names[row]} {self.index.content(row)}\n" for row in self.queries)
         return hashlib.sha256(text.encode()).hexdigest()
 

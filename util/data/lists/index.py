@@ -1,8 +1,8 @@
 """The index of a data set: for every listed image, the number of pixels of each class in its mask.
 
-It is built once, in parallel, and cached. A fingerprint of the list and of every mask file's size and time of change
-decides whether the cache is valid. Folds, lists, support candidates and base labels are computed from the index and
-never stored, so they cannot become outdated.
+It is built once, in parallel, and cached, together with a digest of the content of every photo and mask. Of an image
+whose files have another size, time of change or inode than the cache states, all is read again. Folds, lists, support
+candidates and base labels are computed from the index and never stored, so they cannot become outdated.
 
 Where a data set has one mask per photo and class (``data.mask_form: binary``), a list has one line per mask: the mask's
 name, its class id and its photo, such as ``melanoma/ISIC_0000030 1 ISIC_0000030.jpg``. The mask holds 0, 1 and, where
@@ -14,7 +14,7 @@ A data set that yields arrays, not files, is an entry of ``ARRAYS`` here.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.errors import UserError
-from util.files import REPOSITORY, fingerprint, read_text, write_atomically
+from util.files import DIGEST_BYTES, REPOSITORY, content_digest, read_text, state_of, write_atomically
 from util.parallel import parallel_map
 
-FORMAT = 3  # raise when the stored content changes
+FORMAT = 4  # raise when the stored content changes
+FILES = 2  # of an image: photo and mask
 # What `prepare.py <name>` needs for data sets that have a recipe; others are made by `prepare.py custom`.
 PREPARE = {path.stem: "--root <the unpacked download> " for path in REPOSITORY.glob("util/prepare/datasets/[a-z]*.py")}
 PREPARE |= {"pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ", "mini": ""}
@@ -80,8 +81,10 @@ class Index:
     areas: np.ndarray | OneClassAreas
     images: tuple[Path, ...]  # path of each image and mask; none of a data set of arrays
     masks: tuple[Path, ...]
-    fingerprint: str  # hexadecimal digest of the list and the mask files
+    fingerprint: str  # hexadecimal digest of the list and of the content of all photos and masks
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))  # (images, 2) int64 height and width
+    # (images, 2, 16) uint8 digests of the content of photo and mask; none of a data set of arrays
+    digests: np.ndarray = field(default_factory=lambda: np.zeros((0, FILES, DIGEST_BYTES), np.uint8))
     listed: Path = Path()  # the list file
     joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
     # stacked images by row: arrays, or the cache of files (``util/data/images/decoded.py``); None without
@@ -122,11 +125,17 @@ class Index:
         others = sorted((r for r in self.of_photo[self.images[row]] if r != row), key=lambda r: -pixels[r])
         return self.images[row], self.masks[row], int(ids[row]), [(self.masks[r], int(ids[r])) for r in others]
 
-    def content(self, row: int) -> Any:
-        """Return what tells an image from its changed self: the sizes of its files in bytes; of an array its digest."""
+    def content(self, row: int) -> str:
+        """Return the hexadecimal digest of an image: of its photo and all its masks; of an array of what it holds."""
         if not self.images:
             return hashlib.sha256(np.asarray(self.decoded[row]).tobytes()).hexdigest()
-        return [path.stat().st_size for path in (self.images[row], self.masks[row])]
+        rows = self.of_photo[self.images[row]] if self.joined else [row]
+        return "".join(self.digests[r].tobytes().hex() for r in rows)
+
+    @cached_property
+    def photo_digests(self) -> list[bytes]:
+        """The digest of the content of each image's photo, by row."""
+        return [of_image[0].tobytes() for of_image in self.digests]
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
@@ -177,24 +186,72 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     names = tuple(row[0] for row in rows)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
     masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
-    made_from = fingerprint(masks, FORMAT, len(data.classes), *map(" ".join, rows))
-    cache = Path(data.cache) / f"{data.name}-{part}-{made_from[:16]}.npz"
-    if (found := _read_cache(cache, made_from)) is None:
-        count = partial(measure, classes=VALUE if binary else len(data.classes))
-        pairs = list(zip(images, masks, strict=True))
-        counted = list(parallel_map(count, pairs, f"index {data.name} {part}", progress=progress))
-        known: dict[tuple[int, int], Path] = {}
-        for image in () if binary else images:  # masks of one class share their photo
-            stat = image.stat()
-            if (other := known.setdefault((stat.st_dev, stat.st_ino), image)) is not image:
-                raise UserError(f"{root / listed}: {other} and {image} are one file, which would support itself")
-        found = np.stack([areas for areas, _ in counted]), np.stack([size for _, size in counted])
-        save = partial(np.savez_compressed, areas=found[0], sizes=found[1], fingerprint=np.array(made_from))
-        with contextlib.suppress(UserError):  # if the folder cannot be written, the next run builds it again
+    classes = VALUE if binary else len(data.classes)
+    lines = "\n".join(map(" ".join, rows))
+    asked = hashlib.sha256(f"{FORMAT} {classes} {root.resolve()}\n{lines}".encode()).hexdigest()
+    cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
+    pairs = list(zip(images, masks, strict=True))
+    table = _measured(cache, asked, pairs, classes, f"index {data.name} {part}" if progress else "")
+    if not binary:  # masks of one class share their photo
+        _refuse_links_to_one(images, table["states"], root / listed)
+    made_from = hashlib.sha256(f"{FORMAT} {classes}\n{lines}".encode() + table["digests"].tobytes()).hexdigest()
+    areas = table["areas"]
+    if binary:
+        areas = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
+    return Index(
+        names,
+        areas,
+        images,
+        masks,
+        made_from,
+        sizes=table["sizes"],
+        digests=table["digests"],
+        listed=root / listed,
+        joined=binary and has_class_maps(vars(data)),
+    )
+
+
+def _measured(cache: Path, asked: str, pairs: list[tuple[Path, Path]], classes: int, title: str) -> dict[str, Any]:
+    """Return areas, sizes, digests and states of the files of all images, from the cache where these are as it says.
+
+    ``asked`` is a digest of list and settings, ``title`` that of a bar; empty for none. Errors as ``_read_files``.
+    """
+    states = np.array([[state_of(path) for path in pair] for pair in pairs], np.int64)  # before anything is read
+    out = _read_cache(cache, asked, states.shape)
+    if out is None:
+        shapes = {"areas": (classes + 1,), "sizes": (2,)}
+        out = {key: np.zeros((len(pairs), *shape), np.int64) for key, shape in shapes.items()}
+        out["digests"] = np.zeros((len(pairs), FILES, DIGEST_BYTES), np.uint8)
+        changed = np.arange(len(pairs))
+    else:
+        changed = np.flatnonzero((out["states"] != states).any((1, 2)))
+    out["states"] = states
+    if len(changed):
+        read = partial(_read_files, classes=classes)
+        found = parallel_map(read, [pairs[row] for row in changed], title, progress=bool(title))
+        for row, (areas, size, digests) in zip(changed.tolist(), found, strict=True):
+            out["areas"][row], out["sizes"][row], out["digests"][row] = areas, size, digests
+        arrays: dict[str, Any] = {**out, "asked": np.array(asked)}
+        save = partial(np.savez_compressed, **arrays)
+        with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
             write_atomically(cache, save)
-    areas, sizes = found
-    table = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes)) if binary else areas
-    return Index(names, table, images, masks, made_from, sizes, root / listed, binary and has_class_maps(vars(data)))
+    return out
+
+
+def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; errors as both."""
+    areas, size = measure(pair, classes)
+    digests = np.frombuffer(b"".join(map(content_digest, pair)), np.uint8).reshape(FILES, DIGEST_BYTES)
+    return areas, size, digests
+
+
+def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Path) -> None:
+    """Refuse (UserError) two photos of a list that are one file."""
+    known: dict[int, Path] = {}
+    for image, inode in zip(images, states[:, 0, -1].tolist(), strict=True):
+        other = known.setdefault(inode, image)
+        if other is not image and other.samefile(image):
+            raise UserError(f"{listed}: {other} and {image} are one file, which would support itself")
 
 
 def _of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
@@ -230,9 +287,11 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     return counts[: classes + 1].astype(np.int64)
 
 
-def _read_cache(path: Path, made_from: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+    """Return the arrays of a cache of this list, whose states have that shape; None if there is none, or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return (stored["areas"], stored["sizes"]) if str(stored["fingerprint"]) == made_from else None
+            out = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
+            return out if str(stored["asked"]) == asked and out["states"].shape == states else None
     except Exception:  # a damaged file can raise any exception
         return None

@@ -8,6 +8,7 @@
 
 import argparse
 
+from util.files import paths_below
 from util.prepare.datasets.recipe import Job, Plan, compare_count, grey, matching
 
 ROOT = "folder of CXR_png and masks"
@@ -17,7 +18,7 @@ PUBLISHED = {"test": 704, "shenzhen": 566}
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of the chest X-rays: all masks by name."""
-    found = (path for path in sorted(options.root.rglob("CXR_png")) if (path.parent / "masks").is_dir())
+    found = (path for path in paths_below(options.root, "CXR_png") if (path.parent / "masks").is_dir())
     folder = next(found, options.root / "CXR_png")
     masks = matching(sorted((folder.parent / "masks").glob("*")), r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}

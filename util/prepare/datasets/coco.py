@@ -1,6 +1,7 @@
 """Prepare MS COCO 2014 for COCO-20i: masks of class indices from the official annotations.
 
-Reads train2014/, val2014/ and annotations/instances_{train,val}2014.json in --root, all or a part of COCO, and creates
+Reads annotations/instances_{train,val}2014.json in --root and their photos, all or a part, in train2014 and val2014 or,
+by their names of 2017, in train2017 and val2017. It creates
 
   train2014, val2014     links to the photos
   masks/<split>/*.png    palette PNGs: the 80 categories by ascending id as 1..80, crowd regions as 255
@@ -8,6 +9,8 @@ Reads train2014/, val2014/ and annotations/instances_{train,val}2014.json in --r
 
 Instances cover crowd regions, and of overlapping instances the one with fewer pixels is on top. Empty polygons and
 those without area cover nothing. After an interruption, run the command again: it continues.
+
+Without annotations of 2014 those of 2017 are read, and lists of 2017 made; COCO-20i is scored on those of 2014.
 """
 
 import argparse
@@ -28,7 +31,9 @@ from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images with annotations when complete
+SPLITS_2017 = {"train2017": 117266, "val2017": 4952}
 PHOTOS = {"train2014": 82783, "val2014": 40504}
+OF_2017 = "lists of 2017; COCO-20i is scored on those of 2014: add annotations/instances_{train,val}2014.json to --root"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,19 +46,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of COCO, whose annotations are read only if something is to be done."""
     root = options.root
-    files = {split: root / f"annotations/instances_{split}.json" for split in SPLITS}
-    if options.download:  # without checksums; a zip file has one for each of its members
-        missing = [] if all(path.exists() for path in files.values()) else ["annotations/annotations_trainval2014.zip"]
-        there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
-        missing += [f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count]
-        for name in missing:
-            unpack(fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name), root)
-        print(f"{root}: complete; its zip files can be removed")
-    for needed in (*files.values(), *(root / split for split in SPLITS)):
+    if options.download:
+        download(root)
+    is_2017 = all(json_of(root, split).exists() for split in SPLITS_2017)
+    splits = SPLITS if not is_2017 or all(json_of(root, split).exists() for split in SPLITS) else SPLITS_2017
+    files = {split: json_of(root, split) for split in splits}
+    has_2017 = all((root / split).is_dir() for split in SPLITS_2017)
+    for needed in (*files.values(), *(root / split for split in splits if not has_2017)):
         if not needed.exists():
             raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
-    jobs, sources = partial(read_jobs, files, options.out), list(files.values())
-    return Plan(jobs, draw, (), SPLITS, (), tuple(SPLITS), sources, images="", suffix=".jpg")
+    is_linked = not all((root / split).is_dir() for split in splits)
+    if is_linked and options.out.resolve() == root.resolve():
+        raise UserError(f"--out {options.out}: is --root; name another, for links to the photos by the names of 2014")
+    jobs, notes = partial(read_jobs, files, options.out), [OF_2017] if splits is SPLITS_2017 else []
+    parts, sources = tuple(splits), list(files.values())
+    return Plan(jobs, draw, (), splits, notes, parts, sources, images="", suffix=".jpg")
+
+
+def json_of(root: Path, split: str) -> Path:
+    """Return the annotation file of a split."""
+    return root / f"annotations/instances_{split}.json"
+
+
+def download(root: Path) -> None:
+    """Download and unpack what is missing; there are no checksums, but a zip file has one for each of its members."""
+    is_annotated = all(json_of(root, split).exists() for split in SPLITS)
+    missing = [] if is_annotated else ["annotations/annotations_trainval2014.zip"]
+    there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
+    missing += [f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count]
+    for name in missing:
+        unpack(fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name), root)
+    print(f"{root}: complete; its zip files can be removed")
 
 
 def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
@@ -67,11 +90,21 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
         table = {category: number for number, category in enumerate(annotations.categories, 1)}
         for photo in annotations.annotated:
             name = f"{split}/{Path(photo.name).stem}"
-            jobs.append(Job(path.parents[1] / split / photo.name, (photo, table), name, parts=(split,)))
+            jobs.append(Job(photo_of(path.parents[1], split, photo.name), (photo, table), name, parts=(split,)))
     for split, path in files.items():
-        link(path.parents[1] / split, out / split)  # does nothing if --out is --root
+        folder = path.parents[1] / split
+        if folder.is_dir():  # else each photo is linked
+            link(folder, out / split)  # does nothing if --out is --root
     gc.freeze()  # forked processes share the annotations instead of copying them
     return jobs
+
+
+def photo_of(root: Path, split: str, name: str) -> Path:
+    """Return the file of a photo: in the folder of its split, else by its number in one of 2017."""
+    if (root / split).is_dir():
+        return root / split / name
+    of_2017 = name.rpartition("_")[2]
+    return next((root / s / of_2017 for s in SPLITS_2017 if (root / s / of_2017).exists()), root / split / name)
 
 
 def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:

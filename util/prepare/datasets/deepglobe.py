@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
+from util.files import paths_below
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of_colours, line_of, matching
 
 ROOT = "folder in one of the layouts above"
@@ -31,7 +32,7 @@ PUBLISHED = {"test": 5666, **dict.fromkeys(COLOURS)}
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of DeepGlobe, from whole images or from tiles; errors as ``by_name``."""
-    files = sorted(options.root.rglob("*"))
+    files = paths_below(options.root)
     photos, masks = matching(files, r"(\d+)_sat\.jpg"), matching(files, r"(\d+)_mask\.png")
     folders = {path.parent for path in masks.values()}  # validation and test images have no masks
     whole = [

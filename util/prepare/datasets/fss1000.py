@@ -7,7 +7,7 @@ and lists/{train,validation,test}.txt: 520 classes to train on, 240 to validate 
 
 import argparse
 
-from util.files import REPOSITORY
+from util.files import REPOSITORY, paths_below
 from util.prepare.datasets.recipe import Job, Plan, classes_of, grey
 
 ROOT = "unpacked download"
@@ -19,7 +19,7 @@ PUBLISHED = {"train": 5200, "validation": 2400, "test": 2400}
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of FSS-1000: masks sorted by their paths as text."""
     ids = {name: class_id for class_id, name in enumerate(classes_of("fss1000"), 1)}
-    found = (path.parents[1] for path in sorted(options.root.rglob("1.jpg")) if path.parent.name in ids)
+    found = (path.parents[1] for path in paths_below(options.root, "1.jpg") if path.parent.name in ids)
     folder, jobs = next(found, options.root), []
     for part, file in SPLITS.items():
         names = sorted((REPOSITORY / f"lists/fss1000/{file}.txt").read_text(encoding="utf-8").split())

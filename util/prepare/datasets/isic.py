@@ -8,6 +8,7 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 
 import argparse
 
+from util.files import paths_below
 from util.prepare.datasets.recipe import Job, Plan, classes_of, grey, listed, matching
 
 ROOT = "folder of the photos and the masks"
@@ -18,7 +19,7 @@ PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of ISIC: masks of all listed photos, by class and name; errors as ``by_name``."""
     root, classes, known = options.root, classes_of("isic"), {row["ID"]: row["Class"] for row in listed(CLASSES)}
-    files, jobs = sorted(root.rglob("ISIC_*")), []
+    files, jobs = paths_below(root, "ISIC_*"), []
     photos, masks = matching(files, r"(ISIC_\d{7})\.jpe?g"), matching(files, r"(ISIC_\d{7})_segmentation\.png")
     for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
         photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")

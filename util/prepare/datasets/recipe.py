@@ -26,7 +26,7 @@ from util.data.images.read import fitted_mask, header_of, opened_mask, turned
 from util.data.lists.index import measure
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
-from util.files import REPOSITORY, RestrictedUnpickler
+from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 
 DIFFERS = "differs"
@@ -94,7 +94,8 @@ def line_of(name: str, class_id: int, photo_name: str) -> str:
     words = [name, str(class_id), photo_name] if class_id else [name]
     for word in words:
         if not word.isprintable() or len(word.split()) != 1:
-            raise UserError(f"{word}: a list cannot hold a file name with a space or a line break; rename the file")
+            kinds = "a space, a line break or bytes that are not UTF-8"
+            raise UserError(f"{writable(word)}: a list cannot hold a file name with {kinds}; rename the file")
         if word.startswith("/") or ".." in word.split("/"):
             raise UserError(f"{word}: leads out of the prepared folder; correct the annotations")
     return " ".join(words)
@@ -210,7 +211,7 @@ def published_form(path: Path) -> Iterator[None]:
 
 def find_file(root: Path, *names: str) -> Path:
     """Return the first file of one of some names below a folder; UserError if there is none."""
-    if found := next((path for name in names for path in sorted(root.rglob(name))), None):
+    if found := next((path for name in names for path in paths_below(root, name)), None):
         return found
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from util.files import visible
+from util.files import paths_below, visible
 from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, classes_of, fitted, grey, ids_of_colours, line_of
 
 ROOT = "folder of images and masks"
@@ -23,7 +23,7 @@ CODES |= {"WR": (0, 1, 1)}
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of SUIM, from masks of classes or of colours."""
     classes = classes_of("suim")
-    folders = [p.parent / "masks" for p in sorted(options.root.rglob("images")) if (p.parent / "masks").is_dir()]
+    folders = [p.parent / "masks" for p in paths_below(options.root, "images") if (p.parent / "masks").is_dir()]
     files = [path for folder in folders for code in CODES for path in visible((folder / code).glob("*"), folder)]
     kinds = ".png", ".bmp", ".jpg"
     masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in kinds)
