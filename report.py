@@ -57,7 +57,7 @@ def command() -> int:
         if options.command == "compare":
             made = compare(*options.runs, output=options.output)
         elif options.per_class:
-            made = class_table(options.runs, options.output, options.protocol)
+            made = class_table(options.runs, options.output, options.protocol, options.published)
         else:
             made = table(options.runs, options.output, options.protocol, published=options.published)
         print(format(made, options.format))

@@ -26,7 +26,7 @@ def miou(episodes: list[dict]) -> float:
 @pytest.fixture
 def scored(leave):
     """Return a function from lists of episodes to what ``difference`` takes."""
-    return lambda *sides: [[read_scored(leave(f"side{i}", e), "final")[-1]] for i, e in enumerate(sides)]
+    return lambda *sides: [[read_scored(leave(f"side{i}", e), "final").sums] for i, e in enumerate(sides)]
 
 
 def test_the_difference_is_that_of_summed_counts(leave, scored):
