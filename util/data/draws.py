@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count, islice
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.image_list import ImageList
 from util.files import REPOSITORY
 
-OWN, HSNET, PFENET = "own", "hsnet", "pfenet"  # values of a protocol's draw
+OWN: Final = "own"  # values of a protocol's draw
+HSNET: Final = "hsnet"
+PFENET: Final = "pfenet"
 PAIRS = "pairs"  # a query rule
 STREAMS = 8  # workers of the published loader
 PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
