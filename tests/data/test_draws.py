@@ -83,7 +83,7 @@ def expected(name: str) -> list[dict]:
 def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: int) -> None:
     for fold, golden in enumerate(GOLDEN_HSNET[dataset, shots]):
         images, config = hsnet_list(dataset, fold)
-        for name in ("hsnet", "dcama", *(["matcher"] if dataset == "coco" else [])):
+        for name in ("hsnet", "dcama", "matcher"):
             protocol = config.protocols[name]
             assert (protocol.draw, protocol.seeds, protocol.episodes) == (HSNET, [0], 1000)
             assert why_not_published(images, config.data, protocol) == ""

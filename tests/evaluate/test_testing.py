@@ -57,7 +57,8 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
 
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):
-    together = score(config(PROTOTYPE, "data.workers=1"), ("symnet", "bam", "hdmnet", "ssp"))
+    one_draw = "protocols.symnet.draw=pfenet"
+    together = score(config(PROTOTYPE, "data.workers=1", one_draw), ("symnet", "bam", "hdmnet", "ssp"))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
     for result in together[1::2]:

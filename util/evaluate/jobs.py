@@ -20,7 +20,7 @@ from util.checkpoints.weights import Weights, load_weights
 from util.config.checks import protocol_problem
 from util.config.read import to_dict
 from util.config.settings import EDGES, IRRELEVANT, MASKS, Config, ProtocolSettings
-from util.data.draws import OWN, why_not_published
+from util.data.draws import OWN, PFENET, why_not_published
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
@@ -266,7 +266,7 @@ def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
         protocol = job.protocol
         rule: Any = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
         if job.replayed:
-            rule = "manifest", protocol.draw
+            rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in job.samplers:
             groups[seed, job.context.config.data.shot, job.view, rule, job.images.digest].append(job)
     return [(seed, members) for (seed, *_), members in groups.items()]
