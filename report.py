@@ -78,7 +78,7 @@ def _table(options: argparse.Namespace) -> Table:
     if options.episodes:
         return episode_table(options.runs, options.output)
     if options.per_class:
-        return class_table(options.runs, options.output, options.protocol)
+        return class_table(options.runs, options.output, options.protocol, options.published)
     return table(options.runs, options.output, options.protocol, published=options.published)
 
 

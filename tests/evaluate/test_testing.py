@@ -58,7 +58,8 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
 
 def test_protocols_together_equal_each_alone(config, tmp_path: Path):
-    together = score(config(PROTOTYPE, "data.workers=1"), ("symnet", "bam", "hdmnet", "ssp"))
+    one_draw = "protocols.symnet.draw=pfenet"
+    together = score(config(PROTOTYPE, "data.workers=1", one_draw), ("symnet", "bam", "hdmnet", "ssp"))
     assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
     assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
     for result in together[1::2]:
@@ -245,14 +246,19 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     folder = tmp_path / "runs/tiny/test"
     for place in (folder / "hsnet_quick", folder / "dcama_quick"):
         assert [episode["query"] for episode in lines(place)] == names
-    assert "hsnet (contiguous folds, published list)" in title(one) and one["list_note"] == ""
+    assert "hsnet (contiguous folds, published list, drawn here)" in title(one) and one["list_note"] == ""
+    assert one["draw_note"] == "the list of a published run on mini is not known" and not other["draw_note"]
     assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
     assert "list" not in title(other) and not other["shared_with"]
     rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
     assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
     (place,) = folder.glob("hsnet_quick-*")
     assert [episode["query"] for episode in lines(place)] != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels)" in str(table([place]))
+    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(table([place]))
+    again = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")[0]
+    assert again["list"] == one["list"] and "published list" in title(again)  # its episodes are pairs of the list
+    other_pairs = score(read_config(path), ("hsnet",), manifest=place / "episodes.jsonl")[0]
+    assert other_pairs["list_source"] == "made from the masks" and "list" not in title(other_pairs)
     (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
     again = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
     assert again[0]["per_seed"] == two["per_seed"] and "list" not in title(again[0])

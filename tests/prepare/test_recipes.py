@@ -252,6 +252,14 @@ def test_isaid(made: Made, tmp_path: Path, form: str) -> None:
     shutil.rmtree(out / "masks")
     again = made("isaid5i", root, "--skip-bad")
     assert again.code == 0 and (out / "masks/val/P0001_0_896_0_896.png").exists()
+    assert "fold 2: no published test list (lists/isaid5i/val_fold2.txt)" in again.output
+    (tmp_path / "lists/isaid5i").mkdir(parents=True)
+    pairs = "P0001_0_896_0_896__15\nP0009_0_896_0_896__15\n"
+    columns = "val/images/P0001_0_896_0_896.png val/semantic_png/P0001_0_896_0_896_instance_color_RGB.png\n"
+    for fold, content, lines_here in ((2, pairs, "2 lines, 1"), (0, columns, "1 lines, 1")):
+        (tmp_path / f"lists/isaid5i/val_fold{fold}.txt").write_text(content)
+        told = made("isaid5i", root, "--skip-bad").output
+        assert f"fold {fold}: published test list of {lines_here} of them with their patches" in told
 
 
 def perseg_tree(root: Path) -> None:

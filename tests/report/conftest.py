@@ -40,7 +40,7 @@ def result(**changes: Any) -> dict[str, Any]:
     fold, model, dataset = (changes.get(k, d) for k, d in (("fold", 0), ("model", "symnet"), ("dataset", "pascal")))
     text = {"input": "letterbox 473 x 473", "text": "word2vec", "checkpoint": "best.pth", "device": "cpu (2 threads)"}
     switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch"), False)
-    empty = {**dict.fromkeys(("list_note", "weights_mark"), "")}
+    empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
     empty |= {key: [] for key in ("averaged", "training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "calibration", "replayed", "trained_with"))
     content = {

@@ -1,6 +1,7 @@
 """Paired comparison: the right difference, an interval that covers, noise called noise, other episodes refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def miou(episodes: list[dict]) -> float:
 @pytest.fixture
 def scored(leave):
     """Return a function from lists of episodes to what ``difference`` takes."""
-    return lambda *sides: [[read_scored(leave(f"side{i}", e), "final")[-1]] for i, e in enumerate(sides)]
+    return lambda *sides: [[read_scored(leave(f"side{i}", e), "final").sums] for i, e in enumerate(sides)]
 
 
 def test_the_difference_is_that_of_summed_counts(leave, scored):
@@ -98,6 +99,23 @@ def test_the_prediction_alone_has_edges(leave):
     assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "significant: " in verdict
     assert "scored differently" in str(compare(path, plain := leave("plain", episodes)))
     assert "significant: " in compare(path, plain, output="meta:network").notes[-1]  # of the plain one: the prediction
+
+
+def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
+    def run(name: str, **header) -> Path:
+        path = leave(name, counts(5, 60, 0.6))
+        (path / MANIFEST).write_text(Manifest({**HEADER, **header}, counts(5, 60, 0.6)).text())
+        return path
+
+    first, wide = run("a", input_side=81), run("b", input_side=161)
+    assert "warning: different image sides (81 px, 161 px)" in str(compare(first, wide))
+    assert "not significant" in compare(first, wide).notes[-1] and "warning" not in str(compare(first, run("c")))
+    of_labels = run("d", input_side=81, label_side=81), run("e", input_side=161, label_side=161)
+    assert "scored differently" in compare(*of_labels).notes[-1]
+    fewer = leave("f", counts(5, 50, 0.6))
+    published = run("g", episodes="published episodes")
+    with pytest.raises(UserError, match=r"60 episodes \(published episodes\), .*f/episodes.jsonl has 50, different"):
+        compare(published, fewer)
 
 
 def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):

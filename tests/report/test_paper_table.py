@@ -258,7 +258,7 @@ def test_classes_have_rows_and_further_scores_columns(leave):
         leave(f"runs/old{fold}", model="prototype", quick_look=fold == 0, **changes)  # without the metric
     names = "Sym-Net ResNet-50", "prototype baseline ResNet-50"
     assert [cells(runs, name)["1-shot boundary IoU"] for name in names] == ["21.5", "-"]
-    found = class_table([runs])
+    found = class_table([runs], published="none")
     rows = list(csv.DictReader(io.StringIO(f"{found:csv}")))
     assert [row["class"] for row in rows if row["fold"] == "1"] == ["a&b1", "c_1", "rare", "mean"]
     assert [row["1-shot Sym-Net ResNet-50"] for row in rows[4:8]] == ["38.5", "41.5", "-", "50.0"]
@@ -266,6 +266,31 @@ def test_classes_have_rows_and_further_scores_columns(leave):
     latex = f"{found:latex}".splitlines()
     assert r"1 & c\_1 & 41.5 & - \\" in latex
     assert latex[latex.index(r"1 & a\&b1 & 38.5 & \textbf{50.0} \\") - 1] == r"\midrule"
+
+
+def test_published_runs_stand_beside_the_classes_and_other_sides_are_a_warning(leave):
+    fold = {"novel": {"1": "aeroplane", "2": "bicycle"}, "fold": 0}
+    run = leave("runs/a", **fold)
+    found = class_table([run])
+    rows = list(csv.DictReader(io.StringIO(f"{found:csv}")))
+    name = next(name for name in rows[0] if "GF-SAM" in name)
+    assert [row[name] for row in rows] == ["91.0", "49.0", "71.1"]
+    assert "GF-SAM DINOv2-L + SAM-H, 1024 px: hsnet, quoted from Zhang" in str(found)
+    assert "GF-SAM" not in str(class_table([run], published="BAM")) and "warning" not in str(found)
+    small = leave("runs/b", model="prototype", input_side=161, **fold)
+    warning = "warning: different image sides (Sym-Net ResNet-50 473 px, prototype baseline ResNet-50 161 px)"
+    for made in (table([run, small]), class_table([run, small])):
+        assert warning in str(made)
+
+
+def test_results_of_other_draws_share_no_column(leave):
+    entry = {**ENTRY, "draw": "pfenet"}
+    notes = {"": "published episodes", "the list of 9 images is not that of the published runs": "drawn here"}
+    runs = [leave(f"runs/{i}", fold=i, protocol_settings=entry, draw_note=note) for i, note in enumerate(notes)]
+    with pytest.raises(UserError, match=r"protocol \(bam \(contiguous folds, published .*; bam .* drawn here"):
+        table(runs)
+    for run, words in zip(runs, notes.values()):
+        assert f"bam (contiguous folds, {words})" in str(table([run]))
 
 
 def test_published_rows_are_whole_have_their_source_and_tracks_of_their_own():

@@ -15,6 +15,10 @@ EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 IRRELEVANT = ("cache", "workers", "decoded_gib", "validation_list")  # data settings that do not affect scores
+DRAW_NEEDS = {  # the rules of published draws
+    "hsnet": "goes with query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
+    "pfenet": "goes with query: sequential, supports: distinct, one way and absent 0",
+}
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
@@ -169,6 +173,7 @@ class ProtocolSettings:
 
     query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
     supports: Literal["distinct", "with_replacement", "first", "published"] = "distinct"
+    draw: Literal["own", "hsnet", "pfenet"] = "own"
     support_pixels: int | None = bounded(None, 1)
     ways: int = bounded(1, 1, 254)
     absent: float = bounded(0.0, 0, 1)
@@ -209,8 +214,19 @@ class ProtocolSettings:
             ("supports", every or self.supports != "published", "goes with query: every alone; use distinct"),
             ("support_pixels", every or not self.support_pixels, "goes with query: every alone; leave it null"),
             ("side", sideless, "means nothing with input: original; leave it null"),
+            ("draw", self._fits_draw(), f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"),
         ]
         return next(((key, f"= {getattr(self, key)} {words}") for key, fine, words in rules if not fine), None)
+
+    def _fits_draw(self) -> bool:
+        """Return whether the published draw that the entry names has its rules."""
+        if self.draw == "own":
+            return True
+        if self.ways > 1 or self.absent > 0:
+            return False
+        if self.draw == "pfenet":
+            return self.query == "sequential" and self.supports == "distinct"
+        return self.query in ("pairs", "class_then_query") and self.supports == "with_replacement"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -130,11 +130,14 @@ class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
 
     With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress the own one.
+    With ``last_support_first`` the images of the supports are in reverse order of their draw, as the published loader
+    of the draw ``pfenet`` joins them: the result of HDMNet, which weights shots by their position, depends on it.
     """
 
     episodes: EpisodeDataset
     scored_on: tuple[str, ...]
     play_novel: bool = False
+    last_support_first: bool = False
 
     @property
     def sampler(self) -> Sampler:
@@ -149,6 +152,8 @@ class TrialDataset(Dataset):
     def __getitem__(self, number: int) -> Trial:
         episodes = self.episodes
         key = episodes.sampler(number)
+        if self.last_support_first:
+            key = replace(key, supports=key.supports[::-1])
         image, classes = episodes.index.pair(key.query)
         maps = {s: episodes.evaluation.scored(classes, s) for s in self.scored_on}
         base = {s: [relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}

@@ -1,4 +1,4 @@
-"""Episode sampling: a pure function of (list, query rule, seed, number).
+"""Episode sampling: a pure function of (list, protocol, seed, number).
 
 Workers, batches, processes and resuming only choose the numbers that are requested, so they cannot change an episode.
 
@@ -17,6 +17,7 @@ from random import Random
 import numpy as np
 
 from util.config.settings import ProtocolSettings
+from util.data.draws import draw_episodes
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
@@ -160,7 +161,27 @@ class ListedEpisodes:
         return self.keys[number]
 
 
-Sampler = EpisodeSampler | ListedEpisodes
+@dataclass(frozen=True)
+class PublishedSampler:
+    """Episode ``number`` of a published run's sequence (``util/data/draws.py``), which is drawn once."""
+
+    images: ImageList
+    draw: str
+    query: str  # the query rule
+    shots: int  # K
+    seed: int
+    length: int  # episodes that are drawn at once
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode of a number."""
+        least = self.length
+        while least <= number:
+            least *= 2
+        drawn = draw_episodes(self.images, self.draw, self.query, self.shots, self.seed, least)[number]
+        return EpisodeKey(number, drawn.query, drawn.class_id, drawn.supports)
+
+
+Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes
 
 
 def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int) -> ListedEpisodes:

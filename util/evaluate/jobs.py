@@ -20,10 +20,11 @@ from util.checkpoints.weights import Weights, load_weights
 from util.config.checks import protocol_problem
 from util.config.read import to_dict
 from util.config.settings import EDGES, IRRELEVANT, MASKS, Config, ProtocolSettings
+from util.data.draws import OWN, PFENET, why_not_published
 from util.data.episodes import Sampler
 from util.data.images.views import View
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import replay
+from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration, find_calibration
@@ -59,6 +60,7 @@ class Job:
     replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
     quick_look: bool  # whether the number of episodes is not the protocol's, or is below that of the manifest
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
+    draw_note: str  # why the episodes are not those of published runs whose draw the protocol names
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
@@ -154,13 +156,12 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
     if protocol.generalised and (config.test.metrics or config.test.trained_on or config.test.averaged(shot)):
         options = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
         raise UserError(f"protocol {name} takes no {options}; leave them out")
-    view, published = view_of(config, protocol), None if played else protocol.list_file
-    listed_as = "list", shot, name if protocol.generalised else published
-    if listed_as not in loaded:
-        with world.main_first():
-            loaded[listed_as] = images_for_protocol(context, world.is_main, protocol, played is not None)
-    images = loaded[listed_as]
+    view = view_of(config, protocol)
+    images = _images(context, world, loaded, protocol.list_file, played is not None)
     samplers, episodes, quick = _episodes(context, images, played)
+    if played and protocol.list_file and not _are_of_list(samplers, images):
+        images = _images(context, world, loaded, None, True)
+        samplers, episodes, quick = _episodes(context, images, played)
     if protocol.absent > 0 and {*config.test.averaged(shot)} - {EDGES}:
         reason = "its presence scores are calibrated for one pass of the network as trained"
         raise UserError(f"protocol {name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
@@ -178,8 +179,61 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
     if protocol.absent > 0 and calibration is None:
         mend = "for one: python test.py CONFIG --calibrate"
         log.info("%s: no calibration of these weights: every mask is shown; %s", name, mend)
-    chosen = samplers, episodes, prepared, weights, played, quick, calibration
-    return Job(name, protocol, context, images, view, scored_on(view, protocol), *chosen)
+    return Job(
+        name=name,
+        protocol=protocol,
+        context=context,
+        images=images,
+        view=view,
+        scored_on=scored_on(view, protocol),
+        samplers=samplers,
+        episodes=episodes,
+        prepared=prepared,
+        weights=weights,
+        replayed=played,
+        quick_look=quick,
+        calibration=calibration,
+        draw_note=_draw_note(context, images, samplers, episodes, played),
+    )
+
+
+def _images(context: RunContext, world: World, loaded: Loaded, published: str | None, played: bool) -> ImageList:
+    """Return the list of a job, read once for all jobs; a replay does not warn of a published list that is not used."""
+    config = context.config
+    protocol = replace(config.protocols[config.test.protocol], list_file=published)
+    key = "list", config.data.shot, config.test.protocol if protocol.generalised else published, played
+    if key not in loaded:
+        with world.main_first():
+            loaded[key] = images_for_protocol(context, world.is_main and not (played and published), protocol, False)
+    return loaded[key]
+
+
+def _are_of_list(samplers: dict[int, Sampler], images: ImageList) -> bool:
+    """Return whether all episodes of a manifest are pairs of a published list with supports of it."""
+    if not images.source:
+        return False
+    pairs = set(images.pairs)
+    for listed in samplers.values():
+        for key in listed.keys if isinstance(listed, ListedEpisodes) else ():
+            if not {(row, key.class_id) for row in (key.query, *key.supports)} <= pairs:
+                return False
+    return True
+
+
+def _draw_note(
+    context: RunContext, images: ImageList, samplers: dict[int, Sampler], episodes: dict[int, int], played: Path | None
+) -> str:
+    """Return in words why the episodes are not those of the published run; '' if they are, or if none is known."""
+    config = context.config
+    protocol = config.protocols[config.test.protocol]
+    note = why_not_published(images, config.data, protocol)
+    if not played or protocol.draw == OWN or note:
+        return note
+    for seed, sampler in samplers.items():
+        published = protocol_sampler(context, images, protocol, seed)
+        if digest(sampler, episodes[seed]) != digest(published, episodes[seed]):
+            return "a manifest with other episodes"
+    return ""
 
 
 def _episodes(
@@ -199,7 +253,8 @@ def _episodes(
     for seed in protocol.seeds if test.seeds is None else test.seeds:
         samplers[seed] = drawn = protocol_sampler(context, images, protocol, seed)
         each: Any = drawn.keys if isinstance(drawn, ListedEpisodes) else ()
-        each = drawn.pairs if isinstance(drawn, EpisodeSampler) and protocol.episodes is None else each
+        if protocol.episodes is None and not protocol.generalised:
+            each = drawn.pairs if isinstance(drawn, EpisodeSampler) else images.pairs
         episodes[seed] = min(filter(None, (test.episodes or protocol.number(data.fold), len(each))))
     if isinstance(drawn, EpisodeSampler):
         check_sampler(images, drawn, name, f"fold {data.fold} of {data.name}")
@@ -214,7 +269,9 @@ def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
     groups = defaultdict[tuple, list[Job]](list)
     for job in jobs:
         protocol = job.protocol
-        rule = "manifest" if job.replayed else (protocol.query, protocol.supports, protocol.ways, protocol.absent)
+        rule: Any = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
+        if job.replayed:
+            rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in job.samplers:
             groups[seed, job.context.config.data.shot, job.view, rule, job.images.digest].append(job)
     return [(seed, members) for (seed, *_), members in groups.items()]

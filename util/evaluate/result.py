@@ -11,6 +11,7 @@ from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.checkpoints.weights import Weights
 from util.config.read import MODEL_NAME, to_dict
 from util.config.settings import Config
+from util.data.draws import why_not_published
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest
 from util.data.words.text import NO_TEXT
@@ -27,9 +28,10 @@ from util.run.processes import World
 def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
     data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
+    protocol = config.protocols[config.test.protocol]
     return {
         "protocol": config.test.protocol,
-        "protocol_settings": asdict(config.protocols[config.test.protocol]),
+        "protocol_settings": asdict(protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
         "averaged": config.test.averaged(data.shot),
@@ -44,6 +46,7 @@ def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
         "weights_mark": run.mark,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
+        "draw_note": why_not_published(images, data, protocol) if images else "",
         "config": merged,
         **({"list": images.digest} if images else {}),
     }
@@ -58,6 +61,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     return {
         "schema": SCHEMA,
         **of_config(config, job.images),
+        "draw_note": job.draw_note,
         "input": in_words(config, job.protocol, job.view),
         "input_side": job.view.side or None,
         "scored_on": job.scored_on,

@@ -13,6 +13,8 @@ import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
+from util.data.draws import PFENET
+from util.data.images.views import LETTERBOX
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Scoreboard, run_pass
@@ -22,7 +24,7 @@ from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import result_of
 from util.report.figure import write_charts
-from util.report.result_table import class_table, passes_in_words, protocol_table, score_table, title
+from util.report.result_table import class_table, episodes_in_words, passes_in_words, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
@@ -93,7 +95,11 @@ def _count(jobs: list[Job], world: World, cache: FeatureCache | None) -> Iterato
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
     """Run the network once over the episodes of a seed and count them for each of some jobs."""
     first, config, names = jobs[0], jobs[0].context.config, [job.name for job in jobs]
-    data = trials(first.context, first.samplers[seed], first.view, tuple(dict.fromkeys(job.scored_on for job in jobs)))
+    labels = tuple(dict.fromkeys(job.scored_on for job in jobs))
+    longest = max(job.episodes[seed] for job in jobs)
+    first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
+    backwards = first.protocol.draw == PFENET
+    data = trials(first.context, first.samplers[seed], first.view, labels, last_support_first=backwards)
     for job in jobs:
         keep = None if job.kept is None else partial(job.kept.add, seed)
         asked = job.protocol.absent > 0, job.calibration, config.test.metrics
@@ -103,7 +109,6 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
     boards, batch = [job.boards[seed] for job in jobs], 1 if config.test.adapt else config.test.batch
-    longest = max(job.episodes[seed] for job in jobs)
     run_pass(first.prepared, data, longest, boards, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache)
@@ -121,7 +126,7 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
         return result
     (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
     remove_pictures(folder.path)
-    folder.write_text(MANIFEST, _manifest(job, records, passes_in_words(result)).text())
+    folder.write_text(MANIFEST, _manifest(job, records, result).text())
     folder.describe(to_dict(job.context.config))
     said = [
         f"{title(result)}, list {result['list_source']}, in {result['precision']}",
@@ -139,20 +144,23 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     return result
 
 
-def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], averaged: str) -> Manifest:
-    """Return every episode of a job with its counts, from each seed's records by output; ``averaged``: in words."""
+def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+    """Return every episode of a job with its counts, from each seed's records by output."""
     data, names, ways = job.context.config.data, job.images.index.names, job.protocol.ways
     header = {
         "dataset": data.name,
         **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
         "protocol": job.name,
         "scored_on": job.scored_on,
+        "input_side": job.view.side or None,
+        "label_side": job.view.label_side if job.scored_on == LETTERBOX else None,
+        "episodes": episodes_in_words(result),
         "supports": WITH_REPLACEMENT if job.replayed else job.protocol.supports,  # a replay may hold any
         **({"ways": ways} if ways > 1 else {}),
         "list": job.images.digest,
         "weights": job.weights.digest,
         "quick_look": job.quick_look,
-        "averaged": averaged,
+        "averaged": passes_in_words(result),
         "precision": job.prepared.precision,
     }
     out, whole = Manifest(header), job.protocol.generalised

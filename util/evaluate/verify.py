@@ -25,7 +25,7 @@ from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.jobs import own_config
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import episode_scores, generalised_scores
-from util.report.result_table import departures, title
+from util.report.result_table import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.report.table import Table
 from util.run.context import RunContext, make_run_context, network_config
@@ -79,13 +79,17 @@ def checks_of(path: Path, result: Result) -> Checks:
     try:
         config = config_of(path, result)
         protocol, context = config.protocols[result["protocol"]], make_run_context(config)
-        images, side = images_for_protocol(context, False, protocol, False), view_of(config, protocol).side or None
+        from_masks = result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS
+        images = images_for_protocol(context, False, protocol, from_masks)
+        side = view_of(config, protocol).side or None
     except UserError as error:
         return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
     drawn = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
     check("list", lambda: _list_difference(result, images))
     if result["replayed"] is None and out["list"][0] == AGREES:
         check("draw", lambda: _digest_difference(result, (digest(one, result["episodes"]) for one in drawn)))
+        if out["draw"][0] == AGREES:
+            out["draw"] = AGREES, ": ".join(filter(None, [episodes_in_words(result), result["draw_note"]]))
     else:
         out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
     check("weights", lambda: _weights_difference(result, context, side))

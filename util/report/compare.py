@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,42 +29,75 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
         raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
     of_a, _, of_b = output.partition(":")
     outputs = of_a, of_b or of_a
-    files, notes, episodes, sums = zip(*(read_scored(path, outputs[i % 2]) for i, path in enumerate(runs)))
-    for path, others in zip(files, episodes):
-        if others != (expected := episodes[0]):
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, others)))
-            both = f"{files[0]} has {len(expected)} episodes, {path} has {len(others)}, different from number {same} on"
-            raise UserError(f"{both}; score both on the same: test.py --manifest FILE.jsonl replays one's")
+    scored = [read_scored(path, outputs[i % 2]) for i, path in enumerate(runs)]
+    _check_episodes(scored)
+    sums = [one.sums for one in scored]
     pairs, out = len(runs) // 2, Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
     which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
     each = {f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)} if pairs > 1 else {}
     for name, part in {**each, which: slice(None)}.items():
         a, b, low, high = difference(sums[::2][part], sums[1::2][part])
         out.rows.append([name, f"{a:.2f}", f"{b:.2f}", *(f"{value:+.2f}" for value in (b - a, low, high))])
-    scored = [f"{file} {note}" for file, note in zip(files, notes)]
-    out.facts = {f"of {side}": [*scored[i::2], ""][: len(out.rows)] for i, side in enumerate("AB")}
+    described = [f"{one.file} {one.note}" for one in scored]
+    out.facts = {f"of {side}": [*described[i::2], ""][: len(out.rows)] for i, side in enumerate("AB")}
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
     out.notes = [
-        *(f"{'AB'[i % 2]}: {run}" for i, run in enumerate(scored)),
+        *(f"{'AB'[i % 2]}: {run}" for i, run in enumerate(described)),
         f"B - A = {b - a:+.2f} mIoU points of the {which}{over}, 95 % interval [{low:+.2f}, {high:+.2f}] over "
-        f"{pairs * len(episodes[0])} paired episodes ({DRAWS} bootstrap samples of their "
+        f"{pairs * len(scored[0].episodes)} paired episodes ({DRAWS} bootstrap samples of their "
         f"{sums[0].shape[1]} query images, each with all its episodes)",
     ]
     if pairs > 1:
         out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
-    verdict = "not significant: the interval contains 0" if low <= 0 <= high else "significant: the interval excludes 0"
-    if len({*notes}) > 1 and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
-        verdict = "scored differently: the difference is that of the scoring too, no verdict on the systems"
-    out.notes.append(verdict)
+    sides = sorted({one.input_side for one in scored if one.input_side is not None})
+    if len(sides) > 1:
+        words = ", ".join(f"{side} px" for side in sides)
+        out.notes.append(f"warning: different image sides ({words}): the difference is that of the sides too")
+    out.notes.append(_verdict(scored, low, high))
     return out
 
 
-def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.ndarray]:
-    """Return the manifest of a result, how it was scored in words, its episodes, and the sums of ``_sums_by_query``.
+class Scored(NamedTuple):
+    """A result that is compared."""
 
-    An episode is its seed, its query, and class and supports of each way. UserError: there is no such result, several,
-    or one without counts of that output.
-    """
+    file: Path  # its manifest
+    note: str  # how it was scored, in words
+    draw: str  # whether its episodes are published ones, in words; '' if it does not say so
+    input_side: int | None  # of the network's input in pixels; None: of original sizes, or not known
+    label_side: int | None  # of the labels, where they are sized like the input; None: other labels, or not known
+    episodes: list[tuple]  # seed, query, and class and supports of each way
+    sums: np.ndarray  # of ``_sums_by_query``
+
+
+def _check_episodes(scored: Sequence[Scored]) -> None:
+    """Refuse (UserError) results on different episodes."""
+    first = scored[0]
+    for other in scored[1:]:
+        if other.episodes == first.episodes:
+            continue
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first.episodes, other.episodes)))
+        counts = f"has {len(first.episodes)} episodes", f"has {len(other.episodes)}"
+        draws = [f" ({one.draw})" if one.draw else "" for one in (first, other)]
+        both = (
+            f"{first.file} {counts[0]}{draws[0]}, {other.file} {counts[1]}{draws[1]}, different from number {same} on"
+        )
+        raise UserError(f"{both}; score both on the same: test.py --manifest FILE.jsonl replays one's")
+
+
+def _verdict(scored: Sequence[Scored], low: float, high: float) -> str:
+    """Return in words whether the interval of the difference decides between the systems."""
+    labels = {one.label_side for one in scored if one.label_side is not None}
+    differently = len({one.note for one in scored}) > 1 or len(labels) > 1
+    files = [one.file for one in scored]
+    if differently and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
+        return "scored differently: the difference is that of the scoring too, no verdict on the systems"
+    if low <= 0 <= high:
+        return "not significant: the interval contains 0"
+    return "significant: the interval excludes 0"
+
+
+def read_scored(path: Path, output: str) -> Scored:
+    """Return what a result is compared by; UserError: none is there, several are, or it has no counts of the output."""
     if path.suffix != ".jsonl":
         results = find_results([path])
         if len(results) > 1:
@@ -85,7 +118,15 @@ def read_scored(path: Path, output: str) -> tuple[Path, str, list[tuple], np.nda
     precision = head.get("precision", "float32")  # older manifests do not say it
     words += [] if precision == "float32" else [f"in {precision}"]
     episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
-    return path, f"({', '.join(filter(None, words))})", episodes, _sums_by_query(manifest.episodes, output)
+    return Scored(
+        file=path,
+        note=f"({', '.join(filter(None, words))})",
+        draw=head.get("episodes", ""),
+        input_side=head.get("input_side"),
+        label_side=head.get("label_side"),
+        episodes=episodes,
+        sums=_sums_by_query(manifest.episodes, output),
+    )
 
 
 def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from util.config.settings import EDGES
 from util.errors import UserError, nearest
-from util.report.result_table import DEVIATION, SCORES, class_names, protocol_title
+from util.report.result_table import DEVIATION, DRAWN_HERE, SCORES, class_names, protocol_title
 from util.report.rows import (
     Column,
     Result,
@@ -71,6 +71,7 @@ def table(
     out.notes = [
         f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
         *out.notes,
+        *([] if across else _side_warning(results)),
         *(f"{MEASURED} {_note(path, r, output)}" for path, r in results.items()),
         *omitted,
         *notes,
@@ -79,15 +80,26 @@ def table(
     return out
 
 
-def class_table(paths: list[Path], output: str = FINAL, protocol: str | None = None) -> Table:
-    """Return the IoU of each class: rows by fold, a column for each method and shots; errors as ``table``."""
+def class_table(
+    paths: list[Path], output: str = FINAL, protocol: str | None = None, published: str | None = None
+) -> Table:
+    """Return the IoU of each class: rows by fold, a column for each method and shots, also of published runs by class.
+
+    Arguments and errors as of ``table``.
+    """
     if output == BASE:
         raise UserError(f"--output {BASE} --per-class: this output has no novel class; leave out one of them")
     results, elsewhere = _chosen(paths, output, protocol, across=False)
     first = next(iter(results.values()))
-    rows = measured_rows(results, output, list(range(first["folds"])), "fold")
+    shots = sorted({r["shot"] for r in results.values()})
+    whole = first["folds"] if "novel" in first["mean"][FINAL] else None
+    quoted, _ = published_rows(first["dataset"], shots, first["fold_rule"], whole, published)
+    by_class = [row for row in quoted if any(isinstance(place, tuple) for _, place in row.cells)]
+    rows = [*by_class, *measured_rows(results, output, list(range(first["folds"])), "fold")]
     letters, notes = _explained(rows)
     notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *notes]
+    notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in by_class]
+    notes += _side_warning(results)
     out = Table(["fold", "class"], [], ["", ""])
     columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
     for shot, i in columns:
@@ -169,6 +181,15 @@ def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     return out
 
 
+def _side_warning(results: dict[Path, Result]) -> list[str]:
+    """Return a note that rows are of different image sides; none if they are of one."""
+    sides = {row_name(r): r["input_side"] for r in results.values() if r["input_side"] is not None}
+    if len({*sides.values()}) < 2:
+        return []
+    words = ", ".join(f"{name} {side} px" for name, side in sides.items())
+    return [f"warning: different image sides ({words}): differences of these rows are those of the sides too."]
+
+
 def _heading(place: Any) -> str:
     if isinstance(place, tuple):
         return f"fold {place[0]} {_heading(place[1])}"
@@ -197,8 +218,8 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     best = min if key in SMALLER_IS_BETTER else max
     groups = defaultdict[tuple, list[tuple[float, int]]](list)
     for i, row in enumerate(rows):
-        protocol = row.protocol.partition(" (")[0]
-        if column in row.cells and protocol != NOT_STATED:
+        protocol = row.protocol.partition(" (")[0], DRAWN_HERE in row.protocol
+        if column in row.cells and protocol[0] != NOT_STATED:
             groups[protocol, row.encoder, row.track, row.cells[column].doubts].append((float(row.text(column)), i))
     return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from util.data.draws import OWN
 from util.report.schema import BASE, FINAL
 from util.report.table import Table
 
@@ -26,6 +27,7 @@ SCORES = {  # the first columns; a further metric's column is named by its key
 AVERAGED = "beyond the protocol"
 DEVIATION = "standard deviation (of a sample, n - 1)"
 MADE_FROM_MASKS = "made from the masks"  # a list_source
+PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 
 
@@ -116,10 +118,25 @@ def passes_in_words(result: dict[str, Any]) -> str:
 
 
 def protocol_title(result: dict[str, Any]) -> str:
-    """Return the full name of a result's protocol: with the fold rule and, where there are several, the list."""
-    origin = ""
+    """Return the full name of a result's protocol: with the fold rule and, where there are several, list and draw."""
+    words = [f"{result['fold_rule']} folds", _list_in_words(result), episodes_in_words(result)]
+    return f"{result['protocol']} ({', '.join(filter(None, words))})"
+
+
+def _list_in_words(result: dict[str, Any]) -> str:
+    """Return the origin of the test list; '' where there is only one, or where a manifest replaces the list."""
     if result["list_source"] != MADE_FROM_MASKS:
-        origin = ", own list" if result["config"]["data"].get("test_fold_list") else ", published list"
-    elif result["protocol_settings"]["query"] == "pairs" or result["list_note"]:
-        origin = f", pairs by {result['min_pixels']} pixels"
-    return f"{result['protocol']} ({result['fold_rule']} folds{'' if result['replayed'] else origin})"
+        return "own list" if result["config"]["data"].get("test_fold_list") else "published list"
+    if result["replayed"]:
+        return ""
+    by_pairs = result["protocol_settings"]["query"] == "pairs" or result["list_note"]
+    return f"pairs by {result['min_pixels']} pixels" if by_pairs else ""
+
+
+def episodes_in_words(result: dict[str, Any]) -> str:
+    """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
+    if result["protocol_settings"].get("draw", OWN) == OWN:
+        return ""
+    if result["draw_note"]:
+        return "" if result["replayed"] else DRAWN_HERE
+    return PUBLISHED_EPISODES

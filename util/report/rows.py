@@ -295,6 +295,8 @@ def published_rows(
             for key in ("base", "novel") if generalised else ():
                 *folds, values[key] = entry[key][shot]
                 values |= {(fold, key): value for fold, value in enumerate(folds)}
+            for fold, of_classes in enumerate(entry.get("classes", {}).get(shot, ())):
+                values |= {(fold, name): float(iou) for name, iou in of_classes.items()}
             if "fb_iou" in entry:
                 values["fb_iou"] = entry["fb_iou"][shot]
             row.cells |= {(shot, column): Cell(value) for column, value in values.items()}

@@ -94,6 +94,8 @@ class Result(TypedDict):
     method: str  # the model's name as people write it, such as Sym-Net
     encoder: str  # the encoder's, such as ResNet-50; empty for a model without one
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
+    # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
+    draw_note: str
     calibration: dict[str, Any] | None  # of the presence scores: made_on, digest, threshold, precision; null: none
     track: Track
     weights_mark: str  # part of the folder's name: last, untrained or foreign; empty: the run's own best weights

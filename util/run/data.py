@@ -10,6 +10,7 @@ from model.registry import class_of
 from util.config.folds import Fold, has_class_maps
 from util.config.read import read_data
 from util.config.settings import BINARY, HELD_OUT, AugmentSettings, Config, ProtocolSettings, StageSettings
+from util.data.draws import OWN, PFENET
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.images.decoded import with_decoded_images
 from util.data.images.views import STRETCH, View
@@ -17,7 +18,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.files import project_path
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index, read_names
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, run_of
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
 from util.run.context import RunContext, make_run_context, with_data
 from util.run.input_size import scored_on, view_of
@@ -158,17 +159,21 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
     protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
     of_base = config.meta_stage.validate_on == HELD_OUT
     if of_base:
-        protocol = replace(protocol, query="class_in_turn")
+        protocol = replace(protocol, query="class_in_turn", draw=OWN)
     sampler = protocol_sampler(context, images, protocol, protocol.seeds[0] if seed is None else seed)
     view = view_of(config, protocol, config.data.size)
-    return trials(context, sampler, view, (scored_on(view, protocol),), of_base)
+    return trials(context, sampler, view, (scored_on(view, protocol),), of_base, protocol.draw == PFENET)
 
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
     """Return the sampler of a protocol's episodes of one seed."""
     if protocol.generalised:
         return run_of(images, protocol, context.config.data.shot, seed)
-    return replace(_sampler(context, images, protocol, seed), ways=protocol.ways, absent=protocol.absent)
+    sampler = _sampler(context, images, protocol, seed)
+    if protocol.draw != OWN:
+        length = protocol.number(context.config.data.fold) or len(images.pairs)
+        return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
+    return replace(sampler, ways=protocol.ways, absent=protocol.absent)
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
@@ -187,10 +192,15 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
 
 
 def trials(
-    context: RunContext, sampler: Sampler, view: View, scored_on: tuple[str, ...], play_novel: bool = False
+    context: RunContext,
+    sampler: Sampler,
+    view: View,
+    scored_on: tuple[str, ...],
+    play_novel: bool = False,
+    last_support_first: bool = False,
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
-    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on, play_novel)
+    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on, play_novel, last_support_first)
 
 
 def _sampler(

@@ -23,6 +23,7 @@ from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler, files_below, leads_nowhere, read_bytes, visible
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
+MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
 
 
@@ -60,12 +61,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair occurs
     twice.
     """
-    name = pattern.replace("{fold}", str(fold.number))
-    if "*" in name:
-        paths = sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
-    else:
-        numbers = [n for n in range(fold.folds) if n != fold.number] if "{others}" in name else [fold.number]
-        paths = [project_path(name.replace("{others}", str(n))) for n in numbers]
+    name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
     stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
     twice = [f"{stem} {c}" for (stem, c), count in Counter(rows).items() if count > 1 and c is not None]
@@ -74,6 +70,20 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     if not rows or len(classes) not in (0, len(rows)):
         raise UserError(f"{name}: this list is empty, or only some of its {len(rows)} lines name a class")
     return ListFile(Path(name), stems, classes or None)
+
+
+def missing_fold_list(pattern: str, fold: Fold) -> Path | None:
+    """Return the first of a fold's list files that does not exist, None if all do; arguments as ``read_fold_list``."""
+    return next((path for path in _paths(pattern, fold)[1] if not path.exists()), None)
+
+
+def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
+    """Return the name of a fold's list, with ``{others}`` or ``*``, and the paths of its files."""
+    name = pattern.replace("{fold}", str(fold.number))
+    if "*" in name:
+        return name, sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
+    numbers = [n for n in range(fold.folds) if n != fold.number] if "{others}" in name else [fold.number]
+    return name, [project_path(name.replace("{others}", str(n))) for n in numbers]
 
 
 def project_path(name: str) -> Path:
@@ -102,7 +112,7 @@ def _rows(path: Path) -> list[tuple[str, int | None]]:
         first, *others = [first, *others] if others else first.rsplit("__", 1)
         if len(others) == 1 and others[0].isdecimal():
             out.append((_stem(first), int(others[0])))
-        elif len(others) == 1 and _stem(first) == _stem(others[0]):
+        elif len(others) == 1 and _stem(first) == _stem(others[0]).removesuffix(MASK_ENDING):
             out.append((_stem(first), None))
         elif first:
             raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")

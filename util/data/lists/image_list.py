@@ -9,7 +9,7 @@ import numpy as np
 
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings, ProtocolSettings
-from util.data.lists.files import ListFile, read_fold_list
+from util.data.lists.files import ListFile, missing_fold_list, read_fold_list
 from util.data.lists.index import Index
 from util.errors import UserError
 
@@ -116,17 +116,12 @@ def _of_fold(index: Index, fold: Fold, data: DataSettings, published: str | None
     exclude = fold.novel if train and data.exclude_novel and fold.rule != LISTS else ()
     if fold.rule == LISTS:
         classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
-    if own is None and published is None:
-        images = _by_pixels(index, data, classes, exclude)
+    if own is not None:
+        images = _of_file(index, data, classes, read_fold_list(own, fold), drop_hidden=False)
+    elif published is not None:
+        images = _of_published(index, fold, data, classes, exclude, published)
     else:
-        listed = read_fold_list(str(own or published), fold)
-        try:
-            images = _of_file(index, data, classes, listed, own is None)
-        except UserError as error:
-            if own is not None:
-                raise
-            note = f"the published list is not used: {error}; images and pairs by data.min_pixels = {data.min_pixels}"
-            images = replace(_by_pixels(index, data, classes, exclude), note=note)
+        images = _by_pixels(index, data, classes, exclude)
     kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
     if data.rare_classes == "refuse" or kept == images.classes:
         return images
@@ -138,6 +133,22 @@ def _of_fold(index: Index, fold: Fold, data: DataSettings, published: str | None
         listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
         rare=tuple(c for c in images.classes if c not in kept),
     )
+
+
+def _of_published(
+    index: Index, fold: Fold, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...], published: str
+) -> ImageList:
+    """Return the published list if it is there and fits the data, else the list by pixels with a note of the reason."""
+    if missing := missing_fold_list(published, fold):
+        reason = f"{missing}: this list does not exist"
+    else:
+        listed = read_fold_list(published, fold)
+        try:
+            return _of_file(index, data, classes, listed, drop_hidden=True)
+        except UserError as error:
+            reason = str(error)
+    note = f"the published list is not used: {reason}; images and pairs by data.min_pixels = {data.min_pixels}"
+    return replace(_by_pixels(index, data, classes, exclude), note=note)
 
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:

@@ -1,0 +1,244 @@
+"""Tests of published draws: the episodes of published runs, number for number, and what is said of other lists."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tests.data.test_sampling import golden_list
+from tests.paths import REPOSITORY, SHARED
+from util.config.folds import Fold
+from util.config.read import read_config, read_data
+from util.config.settings import Config, DataSettings, ProtocolSettings
+from util.data.draws import HSNET, OWN, PFENET, why_not_published
+from util.data.episodes import EpisodeDataset, TrialDataset
+from util.data.images.views import View
+from util.data.lists.files import read_fold_list
+from util.data.lists.image_list import ImageList
+from util.data.lists.image_list import test_list as novel_list
+from util.data.lists.index import Index, OneClassAreas, load_index
+from util.data.lists.manifest import described, digest
+from util.data.sampling import PublishedSampler
+from util.run.loading import batches
+
+EPISODES = SHARED / "published_episodes"
+PREFIX = {"pascal": "", "coco": "val2014/"}  # of the names of photos
+GOLDEN_HSNET = {  # digests of the 1000 episodes of folds 0 to 3
+    ("pascal", 1): ("77247e0d8b799652", "4cf9da98d57f92f9", "ee83280f54a3a1a1", "5519e9c174b20c02"),
+    ("pascal", 5): ("cb4c1979ae42422e", "ae05d037c3d2a32f", "d4654daa953d865f", "0601bb2ee652efdf"),
+    ("coco", 1): ("f361166a016ec20a", "e639cf5fa567a491", "a2d159987bfba609", "4dc2e0dc7032c6a8"),
+    ("coco", 5): ("878fae62eb91e60e", "733ed205f785da5d", "d6d6801a9899cd55", "952c06a9c874eaff"),
+}
+GOLDEN_FSS1000 = {1: "5743546b0174ae8d", 5: "198f423f5d70a4e0"}  # of 2400 episodes
+GOLDEN_PFENET = {
+    1: "29a84cf1453613f3",
+    5: "7db8ec4336b04a5b",
+}  # of 300 episodes of the list of formulas, which is walked again and again
+SEED = 321
+
+
+def made_index(names: list[str], pairs: list[tuple[str, int]], classes: int) -> Index:
+    """Return an index of photos that show classes, without files."""
+    rows = {name: row for row, name in enumerate(names)}
+    areas = np.zeros((len(names), classes + 1), np.int64)
+    for name, class_id in pairs:
+        areas[rows[name], class_id] = 5000
+    paths = (Path(),) * len(names)
+    return Index(tuple(names), areas, paths, paths, "made")
+
+
+@cache
+def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
+    """Return HSNet's list of a fold as complete data have it, and the config of the fold."""
+    config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split{fold}_hsnet_resnet50.yaml")
+    split, file = Fold.of(config.data), config.protocols["hsnet"].list_file
+    listed = read_fold_list(file, split)
+    pairs = [(PREFIX[dataset] + stem, c) for stem, c in zip(listed.stems, listed.classes, strict=True)]
+    index = made_index(sorted({name for name, _ in pairs}), pairs, len(config.data.classes))
+    return novel_list(index, split, config.data, file), config
+
+
+def rows_of(sampler: PublishedSampler, episodes: int) -> list[dict]:
+    return [described(sampler(number), sampler.images.index.names) for number in range(episodes)]
+
+
+def expected(name: str) -> list[dict]:
+    """Return the episodes of a published run; skip where they are absent."""
+    if not EPISODES.is_dir():
+        pytest.skip(f"no episodes of published runs at {EPISODES} (set SYMNET_SHARED)")
+    with gzip.open(EPISODES / f"{name}.jsonl.gz", "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("dataset", ["pascal", "coco"])
+def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: int) -> None:
+    for fold, golden in enumerate(GOLDEN_HSNET[dataset, shots]):
+        images, config = hsnet_list(dataset, fold)
+        for name in ("hsnet", "dcama", "matcher"):
+            protocol = config.protocols[name]
+            assert (protocol.draw, protocol.seeds, protocol.episodes) == (HSNET, [0], 1000)
+            assert why_not_published(images, config.data, protocol) == ""
+        sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0, 1000)
+        assert digest(sampler, 1000)[:16] == golden
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("dataset", ["pascal", "coco"])
+def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: int) -> None:
+    images, config = hsnet_list(dataset, fold)
+    sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0, 100)  # drawn on when needed
+    assert rows_of(sampler, 1000) == expected(f"{dataset}_fold{fold}_{shots}shot")
+
+
+def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
+    """Queries are in the order of their names, 1, 10, 2, ..., supports are numbers from 1 to 10."""
+    data = read_data(REPOSITORY / "config/fss1000/fss1000.yaml")
+    ids = {name: class_id for class_id, name in enumerate(data.classes, 1)}
+    classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
+    names = tuple(f"{name}/{number}" for name in classes for number in sorted(map(str, range(1, 11))))
+    areas = OneClassAreas(np.full((len(names), 2), 100), np.array([ids[n.split("/")[0]] for n in names]), len(ids))
+    paths = tuple(map(Path, names))
+    images = novel_list(Index(names, areas, paths, paths, "made"), Fold.of(data), data)
+    protocol = ProtocolSettings(draw=HSNET, query="pairs", supports="with_replacement")
+    assert why_not_published(images, data, protocol) == ""
+    for shots, golden in GOLDEN_FSS1000.items():
+        assert digest(PublishedSampler(images, HSNET, "pairs", shots, 0, 2400), 2400)[:16] == golden
+
+
+@pytest.fixture(scope="module")
+def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageList, Config]:
+    """Return the test list of PASCAL's fold 0, which is complete there, and its config."""
+    config = read_config(REPOSITORY / "config/pascal/pascal_split0_bam_resnet50.yaml")
+    cache_folder = str(tmp_path_factory.mktemp("cache"))
+    data = replace(config.data, root=str(shared / "data/VOC2012"), cache=cache_folder)
+    return novel_list(load_index(data, "test", progress=False), Fold.of(data), data), replace(config, data=data)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("seed", "episodes"), [(510, 1000), (SEED, 5000)])
+@pytest.mark.parametrize("shots", [1, 5])
+def test_pfenets_draw_on_real_photos_is_that_of_the_published_loader(real_photos, shots, seed, episodes) -> None:
+    images, config = real_photos
+    assert why_not_published(images, config.data, config.protocols["bam"]) == ""
+    sampler = PublishedSampler(images, PFENET, "sequential", shots, seed, episodes)
+    assert rows_of(sampler, episodes) == expected(f"pfenet_family_pascal_fold0_{shots}shot_seed{seed}")
+
+
+class LoaderOfEightWorkers(Dataset):
+    """Episodes as a loader of eight workers draws them, from Python's global generator."""
+
+    def __init__(self, images: ImageList, shots: int):
+        self.images, self.shots = images, shots
+
+    def __len__(self) -> int:
+        return len(self.images.queries)
+
+    def __getitem__(self, place: int) -> list[int]:
+        query = int(self.images.queries[place])
+        shown = self.images.classes_in(query)
+        class_id = shown[random.randint(1, len(shown)) - 1]
+        rows, chosen = self.images.candidates[class_id].tolist(), list[int]()
+        for _ in range(self.shots):
+            number = random.randint(1, len(rows)) - 1
+            number = random.randint(1, len(rows)) - 1
+            while rows[number] == query or number in chosen:
+                number = random.randint(1, len(rows)) - 1
+            chosen.append(number)
+        return [query, class_id, *(rows[number] for number in chosen)]
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:This DataLoader")
+def test_the_eight_streams_are_those_of_a_loaders_workers() -> None:
+    images = golden_list()
+    torch.manual_seed(SEED)
+    loader = DataLoader(LoaderOfEightWorkers(images, 2), num_workers=8, collate_fn=lambda items: items[0])
+    walked = [*loader, *loader]
+    sampler = PublishedSampler(images, PFENET, "sequential", 2, SEED, 10)
+    drawn = [sampler(number) for number in range(len(walked))]
+    assert [[key.query, key.class_id, *key.supports] for key in drawn] == walked
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_draw_never_changes_and_takes_no_global_random_numbers(shots: int) -> None:
+    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()
+    images = golden_list()
+    if shots == 5:
+        images = replace(images, candidates={c: np.arange(20) for c in images.classes})
+    sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED, 300)
+    assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
+    assert sampler(299) == replace(sampler, length=1)(299)  # in whatever parts it is drawn
+    for number in range(300):
+        key = sampler(number)
+        assert key.query == images.queries[number % len(images.queries)] and key.query not in key.supports
+        assert images.index.areas[key.query, key.class_id] > 0 and len(set(key.supports)) == shots
+    assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[1])
+    assert np.array_equal(np.random.get_state()[1], states[2])
+
+
+def _pascal(fold: int) -> DataSettings:
+    return replace(read_data(REPOSITORY / "config/pascal/pascal.yaml"), fold=fold)
+
+
+def _pixel_list(photos: int, pairs: int, data: DataSettings) -> ImageList:
+    """Return a list of a fold with so many photos and (photo, class) pairs."""
+    first, second, *_ = Fold.of(data).novel
+    names = [f"{number:04}" for number in range(photos)]
+    shown = [(name, first) for name in names] + [(name, second) for name in names[: pairs - photos]]
+    return novel_list(made_index(names, shown, 20), Fold.of(data), data)
+
+
+def test_other_lists_are_drawn_here() -> None:
+    """Of folds whose photos were not available the numbers of photos and pairs decide."""
+    protocol = ProtocolSettings(draw=PFENET)
+    data = _pascal(2)
+    assert why_not_published(_pixel_list(592, 734, data), data, protocol) == ""
+    for photos, pairs in ((591, 734), (592, 733)):
+        reason = why_not_published(_pixel_list(photos, pairs, data), data, protocol)
+        assert reason == f"the list of {photos} images is not that of the published runs"
+    data = _pascal(0)
+    assert "364 images is not that" in why_not_published(_pixel_list(364, 365, data), data, protocol)
+    assert "on pets is not known" in why_not_published(golden_list(), replace(data, name="pets"), protocol)
+    assert why_not_published(golden_list(), data, replace(protocol, draw=OWN)) == ""
+
+
+def _refused() -> Iterator[dict]:
+    yield {"draw": HSNET}  # its query rule is sequential
+    yield {"draw": HSNET, "query": "pairs"}  # distinct supports
+    yield {"draw": PFENET, "query": "random"}
+    yield {"draw": PFENET, "absent": 0.5}
+    yield {"draw": PFENET, "ways": 2}
+
+
+@pytest.mark.parametrize("settings", _refused(), ids=str)
+def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
+    key, words = ProtocolSettings(**settings).problem()
+    assert key == "draw" and f"= {settings['draw']} goes with query: " in words and "set draw to own" in words
+
+
+@pytest.mark.process
+def test_workers_draw_the_same_episodes_with_the_last_support_first(novel: ImageList, mini_data) -> None:
+    fold, view = Fold.of(mini_data()), View("stretch", 33, 33)
+    sampler = PublishedSampler(novel, PFENET, "sequential", 2, SEED, 8)
+    plain, reverse = (
+        TrialDataset(EpisodeDataset(sampler, fold, 33, view=view), ("original",), last_support_first=last)
+        for last in (False, True)
+    )
+    numbers = [[number] for number in range(40, 52)]
+    drawn = [plain[number] for (number,) in numbers]
+    for workers in (0, 2):
+        loaded = list(batches(reverse, numbers, workers, torch.device("cpu")))
+        for trial, forward in zip(loaded, drawn, strict=True):
+            (query, *supports), (same, *reversed_supports) = forward.rows[0], trial.rows[0]
+            assert query == same and supports[::-1] == reversed_supports
+            assert torch.equal(trial.episode.support[0], forward.episode.support.flip(0))

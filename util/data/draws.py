@@ -1,0 +1,141 @@
+"""The draws of published runs, whose fixed seeds decide a sequence of episodes that can be drawn again.
+
+``hsnet`` (HSNet, DCAMA, Matcher, GF-SAM and others on these lists): one stream of NumPy's legacy generator; a drawn
+element is the first of a random permutation of all elements. ``pfenet`` (PFENet, BAM, HDMNet, SCCAN): eight streams of
+Python's ``random``, seeded as PyTorch seeds the eight workers of a loader; image j of the list belongs to stream j
+modulo 8, and all streams are seeded anew whenever the list starts again.
+
+On the list of the published run the episodes are the published ones. ``lists/published.yaml`` identifies these lists.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import count, islice
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+from util.config.settings import DataSettings, ProtocolSettings
+from util.data.lists.image_list import ImageList
+from util.files import REPOSITORY
+
+OWN: Final = "own"  # values of a protocol's draw
+HSNET: Final = "hsnet"
+PFENET: Final = "pfenet"
+PAIRS = "pairs"  # a query rule
+STREAMS = 8  # workers of the published loader
+PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
+KEPT_SEQUENCES = 32
+_sequences: dict[tuple, tuple["Drawn", ...]] = {}
+
+
+class Drawn(NamedTuple):
+    """The images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw."""
+
+    query: int
+    class_id: int
+    supports: tuple[int, ...]
+
+
+def draw_episodes(images: ImageList, draw: str, query: str, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
+    """Return at least so many episodes of a published draw from their first one on; they are drawn once and kept.
+
+    Args:
+        draw: ``hsnet`` or ``pfenet``.
+        query: the query rule; of ``hsnet`` ``pairs`` or ``class_then_query``.
+    """
+    key = draw, query, shots, seed, images.digest, images.index.fingerprint
+    if len(_sequences.get(key, ())) < least:
+        rule = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
+        while len(_sequences) >= KEPT_SEQUENCES:
+            _sequences.pop(next(iter(_sequences)))
+        _sequences[key] = tuple(islice(rule, least))
+    return _sequences[key]
+
+
+def _hsnet(images: ImageList, query_rule: str, shots: int, seed: int) -> Iterator[Drawn]:
+    random = np.random.RandomState(seed)
+    candidates = {c: _in_number_order(images, rows.tolist()) for c, rows in images.candidates.items()}
+    classes = [c for c in images.classes if candidates[c]]
+    for number in count():
+        if query_rule == PAIRS:
+            query, class_id = images.pairs[number % len(images.pairs)]
+        else:
+            class_id = _first_of_permutation(classes, random)
+            query = _first_of_permutation(candidates[class_id], random)
+        supports: list[int] = []
+        while len(supports) < shots:
+            support = _first_of_permutation(candidates[class_id], random)
+            if support != query:
+                supports.append(support)
+        yield Drawn(query, class_id, tuple(supports))
+
+
+def _first_of_permutation(values: Sequence[int], random: np.random.RandomState) -> int:
+    return values[int(random.permutation(len(values))[0])]
+
+
+def _in_number_order(images: ImageList, rows: list[int]) -> list[int]:
+    """Return images in the order of the list; those named by numbers alone (FSS-1000: 1 to 10) by their numbers."""
+    names = {row: images.index.names[row].rpartition("/")[2] for row in rows}
+    if all(name.isdecimal() for name in names.values()):
+        return sorted(rows, key=lambda row: int(names[row]))
+    return rows
+
+
+def _pfenet(images: ImageList, shots: int, seed: int) -> Iterator[Drawn]:
+    generator = torch.Generator().manual_seed(seed)  # it gives the numbers of the default generator with this seed
+    queries = images.queries.tolist()
+    shown = [images.classes_in(query) for query in queries]
+    candidates = {c: rows.tolist() for c, rows in images.candidates.items()}
+    while True:
+        base_seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+        streams = [Random(base_seed + worker) for worker in range(STREAMS)]
+        for place, query in enumerate(queries):
+            random = streams[place % STREAMS]
+            class_id = shown[place][random.randrange(len(shown[place]))]
+            supports = _distinct_supports(candidates[class_id], query, shots, random)
+            yield Drawn(query, class_id, supports)
+
+
+def _distinct_supports(candidates: list[int], query: int, shots: int, random: Random) -> tuple[int, ...]:
+    supports: list[int] = []
+    for _ in range(shots):
+        random.randrange(len(candidates))  # the published code does not use the first number of each support
+        support = query
+        while support == query or support in supports:
+            support = candidates[random.randrange(len(candidates))]
+        supports.append(support)
+    return tuple(supports)
+
+
+def why_not_published(images: ImageList, data: DataSettings, protocol: ProtocolSettings) -> str:
+    """Return in words why a protocol's draw gives other episodes on a list than the published run had.
+
+    '' if it gives the published ones, or if the protocol repeats no published draw.
+    """
+    if protocol.draw == OWN:
+        return ""
+    known = _published_lists()[protocol.draw].get(data.name, ())
+    if data.fold >= len(known):
+        return f"the list of a published run on {data.name} is not known"
+    if _is_published(images, data, known[data.fold]):
+        return ""
+    return images.note or f"the list of {len(images.queries)} images is not that of the published runs"
+
+
+def _is_published(images: ImageList, data: DataSettings, expected: str | dict[str, Any]) -> bool:
+    """Return whether a list has the expected digest or, where the digest is not known, the expected counts."""
+    if isinstance(expected, str):
+        return images.digest == expected
+    pairs = sum(len(rows) for rows in images.candidates.values())
+    counts = {"photos": len(images.queries), "pairs": pairs, "fold_rule": data.fold_rule, "folds": data.folds}
+    return not images.source and counts == expected
+
+
+@cache
+def _published_lists() -> dict[str, dict[str, list[Any]]]:
+    return yaml.safe_load(PUBLISHED_LISTS.read_text(encoding="utf-8"))
