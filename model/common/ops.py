@@ -105,6 +105,11 @@ def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
     return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
 
 
+def by_shot(x: Tensor, batch: int) -> Tensor:
+    """Return values of B supports of each of n shots, shot after shot, (n B, ...), as (B, n, ...)."""
+    return x.unflatten(0, (-1, batch)).transpose(0, 1)
+
+
 def min_max(x: Tensor, eps: float) -> Tensor:
     """Return x stretched to 0..1 over its last dimension: (x - min) / (max - min + eps)."""
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)

@@ -44,7 +44,7 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 def shot_means(
     base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, hidden_b: Tensor | None, objects: Objects
 ) -> Tensor:
-    """Return the means over object and background of one shot, a and d, (B, 2, N + 1) float32; 0 where it has none.
+    """Return the means over object and background of B supports, a and d, (B, 2, N + 1) float32; 0 where one has none.
 
     ``objects`` choose ``sampled``.
     """
