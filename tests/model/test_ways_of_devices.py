@@ -1,4 +1,4 @@
-"""The way that a GPU takes, all images and shots at once, and that of fixed shapes give the numbers of the CPU's way."""
+"""A GPU's way, all images and shots at once, and that of fixed shapes give the numbers of the CPU's way."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

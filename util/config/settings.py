@@ -226,7 +226,9 @@ class TestSettings:
 
     protocol: str = "symnet"  # an entry of `protocols`
     checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
-    batch: int = bounded(1, 1)  # episodes at a time; results do not depend on it
+    # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
+    # Images of their original sizes come one by one
+    batch: int | Literal["auto"] = bounded("auto", 1)
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
@@ -278,6 +280,9 @@ class RunSettings:
     # else float32
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
     compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
+    # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless it is compiled, of
+    # several processes, in fp16 or accumulates; a call that cannot be captured goes on as without, and the log says so
+    graphs: Literal["auto", "never"] = "auto"
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
     # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed

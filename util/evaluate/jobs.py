@@ -61,6 +61,7 @@ class Job:
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
+    batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
 
@@ -166,7 +167,9 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
         of_network = replace(context, config=network_config(config))
         model, weights = load_weights(of_network, view.side or None)
         network = with_tta(model, of_network, view, shot)
-        prepared = prepare_network(network, world.device, config.run.precision, config.run.compile)
+        prepared = prepare_network(
+            network, world.device, config.run.precision, config.run.compile, graphs=config.run.graphs
+        )
         loaded[shot, view.side] = prepared, weights
     prepared, weights = loaded[shot, view.side]
     calibration = find_calibration(config, weights.source, weights.digest) if protocol.absent > 0 else None

@@ -23,11 +23,11 @@ from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
 from util.evaluate.edges import refined
-from util.evaluate.evaluate import predicted_by, scored_outputs
+from util.evaluate.evaluate import scored_outputs
 from util.report.schema import BASE, FINAL, NETWORK
 from util.run.context import RunContext
 from util.run.input_size import real_scales
-from util.run.network import build_model
+from util.run.network import build_model, predicted_by
 
 log = logging.getLogger("symnet")
 

@@ -1,6 +1,9 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -8,14 +11,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from model.contract import FewShotModel, Task
-from model.episode import Output
+from model.episode import Batch, Output
 from model.mismatch import Mismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.device import autocast, take_precision
+from util.run.device import CUDA, autocast, take_precision
+from util.run.graphs import Replayed
 from util.run.pretrained import brought
+
+NEVER = "never"  # run.graphs: no CUDA graphs
 
 
 def build_model(
@@ -44,6 +50,11 @@ def check_finite(output: Output) -> None:
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
 
 
+def predicted_by(network: Any, inputs: Sequence[Any]) -> Output:
+    """Return a network's output for the episodes of one class, or of several that compete, or for labelled images."""
+    return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+
+
 @dataclass(frozen=True)
 class PreparedNetwork:
     """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
@@ -52,20 +63,39 @@ class PreparedNetwork:
     learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
+    replayed: Replayed | None = None  # ``predict`` by CUDA graphs; None: without
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass at this precision."""
         return autocast(self.device, self.precision)
 
+    def predict(self, inputs: Sequence[Any]) -> Output:
+        """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
+        if self.replayed is not None:
+            return cast(Output, self.replayed(inputs))
+        return _predicted(self.network, self.device, self.precision, inputs)
+
+
+def _predicted(network: nn.Module, device: torch.device, precision: str, inputs: Sequence[Batch]) -> Output:
+    with autocast(device, precision):
+        return predicted_by(network, inputs)
+
 
 def prepare_network(
-    network: nn.Module, device: torch.device, precision: str = "float32", compile: bool = False, processes: int = 1
+    network: nn.Module,
+    device: torch.device,
+    precision: str = "float32",
+    compile: bool = False,
+    processes: int = 1,
+    graphs: str = NEVER,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
     No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. By
     ``run.precision`` float32's arithmetic, full or TF32, is that of the whole process; ``compile`` compiles at the
-    first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
+    first call; ``processes`` train the network together, in evaluation 1, as each has its own batches. ``graphs`` is
+    ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled or the network says that fixed
+    shapes cost it more.
     """
     precision, network, on_gpu = take_precision(precision, device), network.to(device), device.type != "cpu"
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
@@ -79,7 +109,11 @@ def prepare_network(
     if processes > 1:
         learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
         learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    return PreparedNetwork(network, learner, device, precision)
+    replayed = None
+    if graphs != NEVER and device.type == CUDA and not compile and getattr(network, "replays", False):
+        call = partial(_predicted, network, device, precision)
+        replayed = Replayed(call, network, precision, copies=True)
+    return PreparedNetwork(network, learner, device, precision, replayed)
 
 
 def synchronise_norms(network: nn.Module) -> None:

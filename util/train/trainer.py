@@ -4,15 +4,15 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from util.train import hooks
+from util.train.gradients import backward, replay
 from util.train.optim import set_learning_rates
 
 log = logging.getLogger("symnet")
@@ -53,17 +53,15 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
 
 def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
     """Do one optimiser step over the parts of a local batch; return the mean of each loss over the parts."""
-    learner: Any = training.prepared.learner
     optimizers, scaler = training.optimizers.values(), training.scaler
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     for i, batch in enumerate(parts):
-        alone = isinstance(learner, DistributedDataParallel) and i < len(parts) - 1  # the last sums over processes
-        with learner.no_sync() if alone else nullcontext():
-            with training.prepared.autocast():
-                losses = learner(batch).losses
-            scaler.scale(sum(losses.values()) / len(parts)).backward()
+        if training.replayed is None:
+            losses = backward(training.prepared, scaler, batch, len(parts), last=i == len(parts) - 1)
+        else:
+            losses = replay(training.replayed, batch)
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach() / len(parts)
     if training.stage.clip_grad_norm is not None:
