@@ -37,7 +37,7 @@ def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
     channels-last maps takes longer than many convolutions. A compiled one takes no sizes that vary.
     """
     if x.is_cpu and not torch.compiler.is_compiling():
-        return F.adaptive_avg_pool2d(x, tuple(size))
+        return F.adaptive_avg_pool2d(x, (size[0], size[1]))
     bins_of = _bins if torch.compiler.is_compiling() else _kept_bins
     (rows, of_rows), (columns, of_columns) = (
         bins_of(bins, side, x.device, x.dtype) for bins, side in zip(size, x.shape[-2:], strict=True)

@@ -136,3 +136,14 @@ def test_a_gpu_captures_every_method(name: str) -> None:
         steps(own, [drawn_episode(name, 2, 2, seed) for seed in range(CALLS_BEFORE + 2)], replayed, GPU)
     for found, want in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(found, want, rtol=1e-2, atol=1e-4)
+
+
+def test_gradients_have_memory_of_their_own() -> None:
+    network = small_model("hsnet", 1).train()  # a convolution adds two biases, whose gradients are one tensor
+    step = replayed_gradients(prepared_with(network), 1)
+    assert step is not None
+    replay(step, drawn_episode("hsnet", 1, 2))
+    given = [p.grad for p in network.parameters() if p.grad is not None]
+    assert given and len({x.data_ptr() for x in given}) == len(given)
+    for parameter in network.parameters():
+        assert parameter.grad is None or parameter.grad.stride() == parameter.stride()

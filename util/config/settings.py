@@ -279,7 +279,9 @@ class RunSettings:
     # loss scaling, is for older GPUs. auto: bf16 where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD),
     # else float32
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
-    compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
+    # torch.compile: some minutes at the first batch; results agree up to rounding. What the compiler cannot take runs
+    # as it is, with a warning
+    compile: bool = False
     # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless it is compiled, of
     # several processes, in fp16 or accumulates; a call that cannot be captured goes on as without, and the log says so
     graphs: Literal["auto", "never"] = "auto"

@@ -1,6 +1,7 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
 from model.episode import Batch, Output
 from model.mismatch import Mismatch
@@ -64,16 +66,20 @@ class PreparedNetwork:
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
     replayed: Replayed | None = None  # ``predict`` by CUDA graphs; None: without
+    fixed: bool = False  # whether no shape in a call depends on values, as a compiler likes it
 
-    def autocast(self) -> torch.autocast:
-        """Return the context of a forward pass at this precision."""
-        return autocast(self.device, self.precision)
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
+        with autocast(self.device, self.precision), fixed_shapes() if self.fixed else nullcontext():
+            yield
 
     def predict(self, inputs: Sequence[Any]) -> Output:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
         if self.replayed is not None:
             return cast(Output, self.replayed(inputs))
-        return _predicted(self.network, self.device, self.precision, inputs)
+        with self.autocast():
+            return predicted_by(self.network, inputs)
 
 
 def _predicted(network: nn.Module, device: torch.device, precision: str, inputs: Sequence[Batch]) -> Output:
@@ -101,6 +107,9 @@ def prepare_network(
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
+        from torch._dynamo import config  # takes seconds
+
+        config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
         for module in network.modules():  # the model may be inside a wrapper
             for name in getattr(module, "never_compiled", ()):
                 setattr(module, name, torch.compiler.disable(getattr(module, name)))
@@ -109,11 +118,11 @@ def prepare_network(
     if processes > 1:
         learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
         learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    replayed = None
-    if graphs != NEVER and device.type == CUDA and not compile and getattr(network, "replays", False):
+    replayed, replays = None, getattr(network, "replays", False)
+    if graphs != NEVER and device.type == CUDA and replays and not compile:
         call = partial(_predicted, network, device, precision)
         replayed = Replayed(call, network, precision, copies=True)
-    return PreparedNetwork(network, learner, device, precision, replayed)
+    return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and replays)
 
 
 def synchronise_norms(network: nn.Module) -> None:

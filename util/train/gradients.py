@@ -41,7 +41,19 @@ def _gradients(network: nn.Module, device: torch.device, precision: str, batches
         losses = network(batches[0]).losses
     learnt = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(sum(losses.values()), learnt, allow_unused=True)
-    return Gradients({name: loss.detach() for name, loss in losses.items()}, list(gradients))
+    return Gradients({name: loss.detach() for name, loss in losses.items()}, _as_own(learnt, gradients))
+
+
+def _as_own(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return gradients that have the layout of their parameters and no memory in common, as a backward pass leaves."""
+    out, addresses = list[Tensor | None](), set[int]()
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            if gradient.stride() != parameter.stride() or gradient.data_ptr() in addresses:
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            addresses.add(gradient.data_ptr())
+        out.append(gradient)
+    return out
 
 
 def replay(replayed: Replayed, batch: Any) -> dict[str, Tensor]:
