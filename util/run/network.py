@@ -100,29 +100,40 @@ def prepare_network(
     No other place decides on device, precision, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. By
     ``run.precision`` float32's arithmetic, full or TF32, is that of the whole process; ``compile`` compiles at the
     first call; ``processes`` train the network together, in evaluation 1, as each has its own batches. ``graphs`` is
-    ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled or the network says that fixed
-    shapes cost it more.
+    ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled, ``run.deterministic``, or the
+    network says that it is none for them.
     """
     precision, network, on_gpu = take_precision(precision, device), network.to(device), device.type != "cpu"
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
-        from torch._dynamo import config  # takes seconds
-
-        config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
-        for module in network.modules():  # the model may be inside a wrapper
-            for name in getattr(module, "never_compiled", ()):
-                setattr(module, name, torch.compiler.disable(getattr(module, name)))
-        network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
+        _compile(network)
     learner = network
     if processes > 1:
         learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
         learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    replayed, replays = None, getattr(network, "replays", False)
-    if graphs != NEVER and device.type == CUDA and replays and not compile:
+    replays = getattr(network, "replays", False)
+    replayed = None
+    if graphs != NEVER and replays and not compile and _repays_graphs(device):
         call = partial(_predicted, network, device, precision)
         replayed = Replayed(call, network, precision, copies=True)
     return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and replays)
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile the calls of a network, in place."""
+    from torch._dynamo import config  # takes seconds
+
+    config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
+    for module in network.modules():  # the model may be inside a wrapper
+        for name in getattr(module, "never_compiled", ()):
+            setattr(module, name, torch.compiler.disable(getattr(module, name)))
+    network.compile()
+
+
+def _repays_graphs(device: torch.device) -> bool:
+    """Return whether calls on a device may be replayed; a resumed run records anew, so no run in a fixed order."""
+    return device.type == CUDA and not torch.are_deterministic_algorithms_enabled()
 
 
 def synchronise_norms(network: nn.Module) -> None:
