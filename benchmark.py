@@ -1,5 +1,7 @@
 """Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
 
+On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
+
 Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
 neither, but on the share of the image that the object covers. Every case runs in a fresh process.
 """
@@ -41,11 +43,18 @@ from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.launch.plan import Case
 from util.report.table import Table, add_format
-from util.run.device import describe, pick_device
+from util.run.device import CUDA, describe, pick_device
+from util.run.graphs import CALLS_BEFORE
+from util.run.network import prepare_network
+from util.train.gradients import backward, replay, replayed_gradients
 
-BATCH = {"evaluation": 1, "training": 4}  # of each stage
+BATCH = {"evaluation": [1], "training": [4]}  # of each stage
+BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
+GPU = "speed on a GPU"
+WARM_UP = CALLS_BEFORE + 2  # passes, in one of which a CUDA graph is recorded
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
+    GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
 }
 
@@ -54,11 +63,12 @@ def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
     add = parser.add_argument
-    add("what", choices=COLUMNS)
+    add("what", choices=["speed", "memory"])
     add("--models", help="such as symnet,ssp; default all with an encoder")
     add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
     add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
     add("--stages", default=",".join(BATCH), help="default both: evaluation,training")
+    add("--batch", type=cli.numbers, help="episodes of a pass; default 1, steps 4; on a GPU 1,8, steps 8")
     add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
     add("--threads", type=int, default=2, help="of the CPU; default 2")
@@ -67,20 +77,21 @@ def command() -> int:
     add_format(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)  # which the report names
-    facts = Path("/proc/cpuinfo")  # Linux
+    device, facts = pick_device(options.device), Path("/proc/cpuinfo")  # Linux
     named = re.search(r"model name\s*: (.*)", facts.read_text() if facts.exists() else "")
     measured_under = {
         "machine": f"{named[1] if named else platform.machine()}, {os.cpu_count()} cores",
-        "device": describe(pick_device(options.device)),
+        "device": describe(device),
         "load": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    rows, columns = list[dict[str, Any]](), COLUMNS[options.what]
-    for case in _cases(options):
+    what = GPU if options.what == "speed" and device.type == CUDA else options.what
+    rows, columns, measure = list[dict[str, Any]](), COLUMNS[what], MEASURES[what]
+    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
         print(case, file=sys.stderr, flush=True)
         with get_context("spawn").Pool(1) as pool:  # inherits no memory
-            measured = pool.apply(seconds if options.what == "speed" else peak_memory, (case, options))
+            measured = pool.apply(measure, (case, options))
         rows.append({"case": str(case), **measured})
     cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
     print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
@@ -91,7 +102,7 @@ def command() -> int:
     return 0
 
 
-def _cases(options: argparse.Namespace) -> list[Case]:
+def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[Case]:
     """Return the cases of a command line, every config of them read."""
     out, known, stages = [], models(), cli.words(options.stages)
     wrong = [stage for stage in stages if stage not in BATCH]
@@ -105,7 +116,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
             if stage in stages and (class_of(config.model).learns or not trains):
-                out.append(Case(config, BATCH[stage], False, trains))
+                out += [Case(config, batch, False, trains) for batch in options.batch or batches[stage]]
     return out
 
 
@@ -113,14 +124,25 @@ def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episod
     """Set this process up as a command does, and return network, episodes and one pass over them."""
     cli.configure_process(case.trains)
     torch.set_num_threads(options.threads)
-    device = pick_device(options.device)
+    device, settings = pick_device(options.device), case.config.run
     network, episode = case.network(device), case.episodes(device)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
 
+    prepared = prepare_network(network, device, settings.precision, settings.compile, graphs=settings.graphs)
+    step = replayed_gradients(prepared, accumulate=1)
+    scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
+
     def run() -> None:
-        case.run(network, episode)
+        network.train(case.trains)
+        if not case.trains:
+            with torch.inference_mode():
+                prepared.predict([episode])
+        elif step is None:
+            backward(prepared, scaler, episode, parts=1, last=True)
+        else:
+            replay(step, episode)
         network.zero_grad(set_to_none=True)
         network.eval()
 
@@ -155,6 +177,34 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in zip(names, found)}
 
 
+def on_gpu(case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Return milliseconds of a pass and of its kernels, by episode, their number, and the peak of memory in MiB."""
+    _, _, run = prepared(case, options)
+    for _ in range(WARM_UP):
+        run()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    took = []
+    for _ in range(options.repeats):
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        took.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(kernel.device_time for kernel in kernels) / 1e3  # of microseconds
+    return {
+        "ms": 1e3 * float(np.median(took)) / case.batch,
+        "busy_ms": busy / case.batch,
+        "kernels": float(len(kernels)),
+        "mib": peak / 2**20,
+    }
+
+
 def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
     _, episode, run = prepared(case, options)
@@ -174,6 +224,12 @@ def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     peak = measured(torch.cuda.max_memory_allocated, "VmHWM")
     return {"mib": peak - before, "peak_mib": peak}
 
+
+MEASURES: dict[str, Callable[[Case, argparse.Namespace], dict[str, float]]] = {
+    "speed": seconds,
+    GPU: on_gpu,
+    "memory": peak_memory,
+}
 
 if __name__ == "__main__":
     cli.main(command)

@@ -68,6 +68,9 @@ class Task:
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
+    # Whether CUDA graphs may replay its calls: without waits for values, and for less arithmetic than launches saved.
+    replays: ClassVar[bool] = True
+
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the parts that never learn; they have no gradients and stay in evaluation mode under ``train()``."""
         return iter(())

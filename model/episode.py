@@ -20,13 +20,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """Return the batch with every tensor on ``device`` (asynchronously from pinned memory)."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; the data loader calls this."""
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor, also those in lists, dictionaries and nested batches, in the order of ``each``."""
+        out: list[Tensor] = []
+        self.each(lambda tensor: out.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return out
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the batch with every tensor changed, also those in lists, dictionaries and nested batches."""
 
         def apply(value: Any) -> Any:
@@ -35,7 +41,7 @@ class Batch:
             if isinstance(value, dict):
                 return {k: apply(v) for k, v in value.items()}
             if isinstance(value, Batch):
-                return value._each(change)
+                return value.each(change)
             return change(value) if isinstance(value, Tensor) else value
 
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
@@ -106,7 +112,7 @@ class LabelledImages(Batch):
 
 
 @dataclass
-class Output:
+class Output(Batch):
     """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
 
     logits: Tensor  # (B, 2, S, S); of n classes (B, n + 1, S, S); of the base-learner stage (B, N + 1, S, S)

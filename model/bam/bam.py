@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Objects, shot_objects
+from model.common.fixed_shapes import Objects, objects_of_shots
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
-from model.common.ops import foreground_mask, masked_mean, mean_over_shots
-from model.common.prototype import shot_prior, touched
+from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots
+from model.common.prototype import shot_priors, touched
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
@@ -50,7 +50,7 @@ class BAM(WithBaseLearner):
 
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        objects = shot_objects(foreground_mask(episode.support_label), inside=touched)  # of M_k
+        objects = objects_of_shots(foreground_mask(episode.support_label), inside=touched)  # of M_k
 
         # The base learner, on the query.
         with self.encoder_grad():
@@ -60,8 +60,9 @@ class BAM(WithBaseLearner):
             query_gram = gram(query.stage[LOW])
 
         # Every shot: its scene's distance to the query's, its prior, its prototype; and its weight by the distance.
-        shots = [self._shot(episode, k, query, query_gram, own) for k, own in enumerate(objects)]
-        distance, priors, prototypes, seen = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        groups = self.shot_groups(episode)
+        shots = [self._shots(episode, group, objects(group), query, query_gram) for group in groups]
+        distance, priors, prototypes, seen = (torch.cat(kind, dim=1) for kind in zip(*shots))
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
@@ -76,18 +77,23 @@ class BAM(WithBaseLearner):
             output.evidence = likeness(query.stage[HIGH], seen)
         return output
 
-    def _shot(
-        self, episode: Episode, k: int, query: Features, query_gram: Tensor, objects: Objects
+    def _shots(
+        self, episode: Episode, group: slice, objects: Objects, query: Features, query_gram: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return e_k (B,), prior P_k (B, h, w), prototype p_k (B, 256), object (B, C + 3) of a shot, encoded alone."""
-        support = on_one_grid(self.encode_shot(episode, k, objects=objects))
-        distance = gram_distance(query_gram, gram(support.stage[LOW]))
+        """Return what is read of a group of n shots, encoded together.
+
+        That is e_k (B, n), the priors P_k (B, n, h, w), the prototypes p_k (B, n, 256) and the objects (B, n, C + 3).
+        """
+        batch = len(episode.query)
+        support = on_one_grid(self.encode_shots(episode, group, objects=objects))
+        distance = gram_distance(query_gram, by_shot(gram(support.stage[LOW]), batch))
         high = support.stage.pop(HIGH)
         high = high * (objects.on(high.shape[-2:]).mask > 0)  # beside the object, values depend on the other supports
-        prior, seen = shot_prior(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
+        priors, seen = shot_priors(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
         del high
-        feature = self.project_support(mid_features(support))  # x_k, (B, 256, h, w)
-        return distance, prior, masked_mean(feature, objects.on(feature.shape[-2:]).mask), seen
+        feature = self.project_support(mid_features(support))  # x_k, (n B, 256, h, w)
+        prototypes = masked_mean(feature, objects.on(feature.shape[-2:]).mask)
+        return distance, priors, by_shot(prototypes, batch), by_shot(seen, batch)
 
     def encode_supports(
         self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None

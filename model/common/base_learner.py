@@ -15,13 +15,25 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import Chosen, shapes_are_fixed
 from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
-from model.common.ops import resize
+from model.common.ops import bin_means, resize
 from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
 from model.episode import LabelledImages, Output
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
+
+
+class BinMeans(nn.Module):
+    """The means of a map over a grid of bins."""
+
+    def __init__(self, bins: int):
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return (B, C, bins, bins)."""
+        return bin_means(x_bchw, (self.bins, self.bins))
 
 
 class BaseLearner(nn.Module):
@@ -32,7 +44,7 @@ class BaseLearner(nn.Module):
         self.quarter = quarter = channels // len(PYRAMID_BINS)
         self.pyramid = nn.ModuleList(
             nn.Sequential(
-                nn.AdaptiveAvgPool2d(bins),
+                BinMeans(bins),
                 nn.Conv2d(channels, quarter, 1, bias=False),
                 nn.BatchNorm2d(quarter),
                 nn.ReLU(inplace=True),

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,6 +37,21 @@ def fixed_shapes() -> Iterator[None]:
 def shapes_are_fixed() -> bool:
     """Return whether no shape may depend on the values of a tensor."""
     return _FIXED.get()
+
+
+def computed_together(x: Tensor) -> bool:
+    """Return whether images, shots and episodes beside ``x`` are computed in one call, as one tensor.
+
+    A GPU is then asked for one kernel where it would be asked for many. A CPU gains nothing: it takes them one by one,
+    with less memory and without padding, unless the shapes are fixed.
+    """
+    return shapes_are_fixed() or torch.compiler.is_compiling() or not x.is_cpu
+
+
+def groups_of(count: int, x: Tensor) -> list[slice]:
+    """Return which of ``count`` images, shots or episodes are computed in one call: all, or each by itself."""
+    size = count if computed_together(x) else 1
+    return [slice(i, i + size) for i in range(0, count, size)]
 
 
 @dataclass(frozen=True)
@@ -78,29 +92,55 @@ class Chosen:
 
     inside: Tensor  # (N, L) bool
     counts: list[int]  # of every grid; with fixed shapes L
+    _places: Tensor | None = None
 
     def __getitem__(self, which: slice) -> "Chosen":
         return Chosen(self.inside[which], self.counts[which])
 
-    @cached_property
+    @property
     def index(self) -> list[Tensor]:
         """The positions chosen on every grid, N of (n,) int64, ascending."""
-        order = self.inside.byte().argsort(dim=1, descending=True, stable=True)
-        return [own[:count] for own, count in zip(order, self.counts)]
+        return [own[:count] for own, count in zip(self.places, self.counts)]
 
-    def amount(self) -> Tensor | int:
-        """Return how many positions are chosen in all, at least 1; where the shapes are fixed it is the device's."""
-        return self.inside.sum().clamp(min=1) if shapes_are_fixed() else max(sum(self.counts), 1)
+    def amounts(self) -> Tensor:
+        """Return how many positions are chosen on every grid, at least 1, (N,) int64."""
+        return self.inside.sum(1).clamp(min=1)
 
     @property
     def flat(self) -> Tensor:
         """The positions of all grids after each other, as numbers below N L; with fixed shapes all."""
         return torch.cat([own + i * self.inside.shape[1] for i, own in enumerate(self.index)])
 
+    @property
+    def places(self) -> Tensor:
+        """The positions of every grid, (N, m) int64, ascending, m the largest number; others fill up the shorter."""
+        if self._places is None and shapes_are_fixed():
+            self._places = torch.arange(self.inside.shape[1], device=self.inside.device).expand_as(self.inside)
+        elif self._places is None:
+            order = self.inside.byte().argsort(dim=1, descending=True, stable=True)
+            self._places = order[:, : max(self.counts)]
+        return self._places
+
+    def is_row(self) -> Tensor | None:
+        """Return whether each of the ``padded`` rows is of a chosen position, (N, m) bool; None: all are."""
+        if shapes_are_fixed():
+            return self.inside
+        return None if min(self.counts) == max(self.counts) else self.inside.gather(1, self.places)
+
+    def padded(self, x_nl: Tensor) -> Tensor:
+        """Return the rows (N, m, ...) of the positions of every grid, 0 where there are fewer."""
+        rows, counts = x_nl, self.is_row()
+        if not shapes_are_fixed():
+            grid = torch.arange(len(self.places), device=x_nl.device).unsqueeze(1)
+            rows = x_nl[grid, self.places]
+        if counts is None:
+            return rows
+        return rows * counts.view(*counts.shape, *[1] * (rows.ndim - 2)).to(rows.dtype)
+
     def rows(self, x_nl: Tensor) -> list[Tensor]:
         """Return the rows (n, ...) of the positions of every grid, from (N, L, ...); with fixed shapes L, 0 outside."""
         if shapes_are_fixed():
-            return list((x_nl * self.inside.view(*x_nl.shape[:2], *[1] * (x_nl.ndim - 2)).to(x_nl.dtype)).unbind())
+            return list(self.padded(x_nl).unbind())
         return [own.index_select(0, index) for own, index in zip(x_nl, self.index)]
 
 
@@ -173,11 +213,11 @@ class Objects:
         return [self._grids[tuple(size)][self._which] for size in sizes]
 
 
-def shot_objects(mask_bk1ss: Tensor, **choices: Choice) -> list[Objects]:
-    """Return the objects of each of K shots, B supports each."""
-    batch, shots = mask_bk1ss.shape[:2]
+def objects_of_shots(mask_bk1ss: Tensor, **choices: Choice) -> Callable[[slice], Objects]:
+    """Return a function that gives the objects of a group of n shots, n B of them, shot after shot."""
+    batch = len(mask_bk1ss)
     whole = Objects(mask_bk1ss.transpose(0, 1).flatten(0, 1), **choices)
-    return [whole[k * batch : (k + 1) * batch] for k in range(shots)]
+    return lambda group: whole[group.start * batch : group.stop * batch]
 
 
 def spans_of(mask_n1hw: Tensor) -> Tensor:

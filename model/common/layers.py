@@ -113,7 +113,8 @@ class FeatureEnrichment(nn.Module):
         for i, scale in enumerate(self.scales):
             grid = (scale, scale)
             spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
-            inputs = [F.adaptive_avg_pool2d(query_bchw, grid), spread, *(resize(m, grid) for m in maps_bnhw)]
+            pooled = query_bchw if grid == tuple(size) else F.adaptive_avg_pool2d(query_bchw, grid)
+            inputs = [pooled, spread, *(resize(m, grid) for m in maps_bnhw)]
             x = self.enter[i](torch.cat(inputs, dim=1))
             if merged:
                 x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))

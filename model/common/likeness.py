@@ -13,9 +13,8 @@ by itself, because the mean of K objects lies nearer to every photo.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from model.common.ops import in_float32
+from model.common.ops import bin_means, in_float32
 
 TOP = 0.01  # share of a photo's positions
 NUMBERS = 3  # of a likeness
@@ -27,7 +26,7 @@ EPS = 1e-6  # smallest length of a feature, and smallest sum of a mask
 def seen_object(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     """Return each support's mean unit feature of the object and its likeness to it, (B, C + 3) float32."""
     height, width = support_bchw.shape[-2:]
-    share_b1hw = F.adaptive_avg_pool2d(mask_b1ss, (height, width))
+    share_b1hw = bin_means(mask_b1ss, (height, width))
     length_b1hw = support_bchw.norm(dim=1, keepdim=True).clamp(min=EPS)
     total_bc = torch.einsum("bchw,bhw->bc", support_bchw, (share_b1hw / length_b1hw)[:, 0])
     object_bc = total_bc / share_b1hw.sum((1, 2, 3)).clamp(min=EPS).unsqueeze(1)

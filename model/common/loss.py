@@ -86,8 +86,8 @@ def cross_entropy(logits_bnhw: Tensor, label_bhw: Tensor, foreground_weight: flo
     target = label_bhw.long()
     weight, count = None, (target != IGNORE).sum()
     if foreground_weight != 1:
-        weight = torch.full_like(logits_bnhw[0, :, 0, 0], foreground_weight)
-        weight[0] = 1
+        channel = torch.arange(logits_bnhw.shape[1], device=logits_bnhw.device)
+        weight = torch.where(channel > 0, foreground_weight, 1.0).to(logits_bnhw.dtype)
         count = count + (foreground_weight - 1) * ((target != IGNORE) & (target != 0)).sum()
     if torch.are_deterministic_algorithms_enabled():  # on a GPU the sum over maps has no fixed order
         logits_bnhw, target = logits_bnhw.movedim(1, -1).flatten(0, -2), target.flatten()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -28,6 +28,38 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the means of (B, C, H, W) over the bins of ``F.adaptive_avg_pool2d``, (B, C, *size).
+
+    On a GPU they are two matrix products, whose weights are powers of 2, exact in every precision: its kernel for
+    channels-last maps takes longer than many convolutions. A compiled one takes no sizes that vary.
+    """
+    if x.is_cpu and not torch.compiler.is_compiling():
+        return F.adaptive_avg_pool2d(x, (size[0], size[1]))
+    bins_of = _bins if torch.compiler.is_compiling() else _kept_bins
+    (rows, of_rows), (columns, of_columns) = (
+        bins_of(bins, side, x.device, x.dtype) for bins, side in zip(size, x.shape[-2:], strict=True)
+    )
+    sums = (rows @ (columns @ x.permute(0, 2, 3, 1)).flatten(2)).unflatten(2, (-1, x.shape[1]))  # (B, h, w, C)
+    return (sums * (of_rows.view(-1, 1, 1) * of_columns.view(-1, 1))).to(x.dtype).permute(0, 3, 1, 2)
+
+
+def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return equal weights of a side's positions in each bin, (bins, side), and the factor that makes sums means."""
+    position = torch.arange(side, device=device) * bins
+    start = torch.arange(bins, device=device).unsqueeze(1) * side
+    inside = (position + bins > start) & (position < start + side)
+    count = inside.sum(1)
+    power = torch.exp2(-count.to(torch.float32).log2().ceil())
+    return (inside * power.unsqueeze(1)).to(dtype), (1 / (count * power)).to(dtype)
+
+
+@cache
+@torch.inference_mode(False)
+def _kept_bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _bins(bins, side, device, dtype)
 
 
 def resize_cells(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -103,6 +135,11 @@ def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
     if weight_bk is None:
         return x.mean(1)
     return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
+
+
+def by_shot(x: Tensor, batch: int) -> Tensor:
+    """Return values of B supports of each of n shots, shot after shot, (n B, ...), as (B, n, ...)."""
+    return x.unflatten(0, (-1, batch)).transpose(0, 1)
 
 
 def min_max(x: Tensor, eps: float) -> Tensor:

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.fixed_shapes import Chosen, Objects, chosen, shapes_are_fixed
+from model.common.fixed_shapes import Chosen, Objects, chosen, groups_of, shapes_are_fixed
 from model.common.ops import in_float32, min_max
 
+PIECE = 256  # positions whose attention is computed at a time, at least
+MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
 FALLBACK = 12  # positions taken by rank where no position qualifies
 COSINE_EPS = 1e-7
 TEMPERATURE = 10.0  # of the cosines, as logits
@@ -66,14 +68,17 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def shot_prior(query_f4_bchw: Tensor, support_f4_bchw: Tensor, objects: Objects) -> Tensor:
-    """Return PFENet's prior by one shot in [0, 1], (B, h, w): the greatest cosines; 0 everywhere for an empty mask.
+def shot_priors(query_f4_bchw: Tensor, support_f4_nchw: Tensor, objects: Objects) -> Tensor:
+    """Return PFENet's priors by K shots in [0, 1], (B, K, h, w): the greatest cosines; 0 everywhere for an empty mask.
 
-    A mask value between 0 and 1 does not change a cosine. ``objects`` choose ``inside``, what they touch.
+    The N = K B supports come shot after shot. A mask value between 0 and 1 does not change a cosine. ``objects`` choose
+    ``inside``, what they touch.
     """
-    inside = objects.on(support_f4_bchw.shape[-2:]).chosen["inside"]
-    similarity = greatest_cosine(query_f4_bchw, inside.rows(support_f4_bchw.flatten(2).transpose(1, 2)))[:, 0]
-    return min_max(similarity.flatten(1), COSINE_EPS).view_as(similarity)
+    inside = objects.on(support_f4_nchw.shape[-2:]).chosen["inside"]
+    rows, batch = inside.rows(support_f4_nchw.flatten(2).transpose(1, 2)), len(query_f4_bchw)
+    by_episode = [rows[i] for b in range(batch) for i in range(b, len(rows), batch)]
+    similarity = greatest_cosine(query_f4_bchw, by_episode)
+    return min_max(similarity.flatten(2), COSINE_EPS).view_as(similarity)
 
 
 @in_float32
@@ -97,11 +102,15 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 class Attended(NamedTuple):
-    """One episode's attention over its confident background, unnormalised: sum_j w_ij F_j and sum_j w_ij."""
+    """The attention of B episodes over their confident background, unnormalised: sum_j w_ij F_j and sum_j w_ij."""
 
-    inside: Tensor  # the confident background N, (L,) bool
-    values: Tensor  # (L, C)
-    weights: Tensor  # (L, 1)
+    inside: Tensor  # the confident background N, (B, L) bool
+    values: Tensor  # (B, L, C)
+    weights: Tensor  # (B, L, 1)
+
+    def part(self, which: slice) -> "Attended":
+        """Return the attention of some of the episodes."""
+        return Attended(self.inside[which], self.values[which], self.weights[which])
 
 
 class SelfPrototypes(NamedTuple):
@@ -110,7 +119,7 @@ class SelfPrototypes(NamedTuple):
     foreground: Tensor  # SSFP, (B, C)
     background: Tensor  # SSBP, (B, C)
     adaptive: Tensor  # ASBP, a background prototype for every position, (B, C, h, w)
-    attended: list[Attended]  # of each episode, from which the next step continues
+    attended: Attended  # from which the next step continues
 
 
 @in_float32
@@ -124,7 +133,7 @@ def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototyp
     sets = [choose(p > least, p.argsort(dim=1, descending=True, stable=True)) for p, least in each]
     background, foreground = sets  # N and A, (B, L)
     attended = _attend(feature.transpose(1, 2), background.bool(), before and before.attended)
-    adaptive = torch.stack([(a.values / a.weights).T for a in attended])  # (B, C, L)
+    adaptive = (attended.values / attended.weights).transpose(1, 2)  # (B, C, L)
     own = (mean_over(feature, foreground), mean_over(feature, background))
     return SelfPrototypes(*own, adaptive.unflatten(2, feature_bchw.shape[-2:]), attended)
 
@@ -136,7 +145,7 @@ def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
     return foreground, background
 
 
-def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] | None) -> list[Attended]:
+def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> Attended:
     """Return the attention of all positions over the chosen ones.
 
     Pairs have the same weight in every step. Where fewer positions entered or left than the set has, only theirs are
@@ -144,35 +153,45 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Sequence[Attended] |
     """
     changes = []
     if before is not None and not shapes_are_fixed():
-        known_bl = torch.stack([each.inside for each in before])
-        changes = [inside_bl & ~known_bl, known_bl & ~inside_bl]
-    sets, out = chosen(inside_bl, *changes), []
-    for i, feature in enumerate(feature_blc):
-        unit = F.normalize(feature, dim=1)
-        now, *changed = (own[i : i + 1] for own in sets)
-        if before is not None and changed and sum(own.counts[0] for own in changed) < now.counts[0]:
-            plus, minus = (_sums(unit, feature, own) for own in changed)
-            sums = tuple(b + p - m for b, p, m in zip(before[i][1:], plus, minus))
+        changes = [inside_bl & ~before.inside, before.inside & ~inside_bl]
+    sets = chosen(inside_bl, *changes)
+    parts = list[tuple[Tensor, Tensor]]()
+    for group in groups_of(len(feature_blc), feature_blc):
+        now, *changed = (own[group] for own in sets)
+        feature = feature_blc[group]
+        unit = F.normalize(feature, dim=2)
+        if before is not None and changed and sum(max(own.counts) for own in changed) < max(now.counts):
+            parts.append(_continued(before.part(group), unit, feature, changed))
         else:
-            sums = _sums(unit, feature, now)
-        out.append(Attended(inside_bl[i], *sums))
-    return out
+            parts.append(_sums(unit, feature, now))
+    values, weights = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts))
+    return Attended(inside_bl, values, weights)
 
 
-def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
-    """Return sum_j w_ij F_j, (L, C), and sum_j w_ij, (L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
+def _continued(before: Attended, unit_blc: Tensor, feature_blc: Tensor, changed: list[Chosen]) -> tuple[Tensor, Tensor]:
+    """Return the sums of an earlier step, with those of the positions that entered and without those that left."""
+    (values, weights), (left_values, left_weights) = (_sums(unit_blc, feature_blc, own) for own in changed)
+    return before.values + values - left_values, before.weights + weights - left_weights
 
-    256 positions are processed at a time, and again in the backward pass: the matrix of all pairs is never in memory.
+
+def _sums(unit_blc: Tensor, feature_blc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
+    """Return sum_j w_ij F_j, (B, L, C), and sum_j w_ij, (B, L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
+
+    Some positions are processed at a time, and again in the backward pass: the matrix of all pairs is never in memory.
     """
-    [key], [value] = own.rows(unit_lc[None]), own.rows(feature_lc[None])
-    counted = own.inside[0].to(value.dtype) if shapes_are_fixed() else None  # 0 for the keys that are not chosen
+    key, value = own.padded(unit_blc).transpose(1, 2), own.padded(feature_blc)
+    is_key = own.is_row()  # a row that is not chosen has no weight
 
     def of(unit: Tensor) -> tuple[Tensor, Tensor]:
-        weight = (2.0 * unit @ key.T).exp()
-        weight = weight if counted is None else weight * counted
-        return weight @ value, weight.sum(1, keepdim=True)
+        weight = (2.0 * unit @ key).exp()
+        weight = weight if is_key is None else weight * is_key.unsqueeze(1)
+        return weight @ value, weight.sum(2, keepdim=True)
 
-    again = torch.is_grad_enabled() and unit_lc.requires_grad
-    pieces = [checkpoint(of, x, use_reentrant=False) if again else of(x) for x in unit_lc.split(256)]
-    values, weights = zip(*pieces)
-    return torch.cat(values), torch.cat(weights)
+    again = torch.is_grad_enabled() and unit_blc.requires_grad
+    rows = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // (len(key) * max(key.shape[2], 1)), PIECE)
+    pieces = [
+        checkpoint(of, x, use_reentrant=False, preserve_rng_state=False) if again else of(x)
+        for x in unit_blc.split(rows, dim=1)
+    ]
+    values, weights = (each[0] if len(each) == 1 else torch.cat(each, dim=1) for each in zip(*pieces))
+    return values, weights

@@ -31,9 +31,10 @@ def gram(feature_bchw: Tensor) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def gram_distance(query_gram_bcc: Tensor, support_gram_bcc: Tensor) -> Tensor:
-    """Return e_k = |G_q - G_k| / C of one shot, (B,), the distance of low-level statistics."""
-    return (query_gram_bcc - support_gram_bcc).flatten(1).norm(dim=1) / query_gram_bcc.shape[1]
+def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
+    """Return e_k = |G_q - G_k| / C of K shots, (B, K), the distance of low-level statistics."""
+    difference = query_gram_bcc.unsqueeze(1) - support_gram_bkcc
+    return difference.flatten(2).norm(dim=2) / query_gram_bcc.shape[1]
 
 
 class ShotWeights(nn.Module):

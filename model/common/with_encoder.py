@@ -1,6 +1,7 @@
 """The image encoder of a method: its starting weights, an episode's way through it, and features kept for reuse."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.fixed_shapes import Objects, computed_together, groups_of
 from model.common.layers import projection
 from model.common.ops import resize
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
@@ -80,19 +81,58 @@ class WithEncoder(FewShotModel):
             return _joined(episode.cached_query, give)
         return self.encode_images(self.encoder.normalise(episode.query), give)
 
-    def encode_shot(
-        self, episode: Episode, shot: int, give: GiveOf | None = None, objects: Objects | None = None
-    ) -> Features:
-        """Return the features of one shot of each of the B episodes, whose ``objects`` may be known.
+    def takes_one_call(self, episode: Episode) -> bool:
+        """Return whether queries and supports are encoded in one call: where none is cached, and not on a CPU."""
+        cached = episode.cached_query is not None or episode.cached_support is not None
+        return computed_together(episode.query) and not cached
 
-        ``give`` gets the intermediate ones: of B images, or of one that all queries share.
+    def encode_in_one_call(self, episode: Episode, give: GiveOf | None = None) -> tuple[Features, Features]:
+        """Return the features of B queries and of K B supports, shot after shot; ``give`` gets both at once."""
+        supports = self.support_input(episode.support, episode.support_label).transpose(0, 1).flatten(0, 1)
+        both = self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports]), give)
+        batch = len(episode.query)
+        return both.rows(slice(None, batch)), both.rows(slice(batch, None))
+
+    def encode_in_groups(self, episode: Episode) -> tuple[Features, Iterator[tuple[slice, Features]]]:
+        """Return the features of the queries, and those of one group of shots after the other, with the group.
+
+        The supports of a group come shot after shot.
+        """
+        if self.takes_one_call(episode):
+            with self.encoder_grad():
+                query, support = self.encode_in_one_call(episode)
+            return query, iter([(slice(0, episode.support.shape[1]), support)])
+
+        def shots() -> Iterator[tuple[slice, Features]]:
+            for group in self.shot_groups(episode):
+                with self.encoder_grad():
+                    support = self.encode_shots(episode, group)
+                yield group, support
+
+        with self.encoder_grad():
+            return self.encode_query(episode), shots()
+
+    def shot_groups(self, episode: Episode) -> list[slice]:
+        """Return the shots that are encoded in one call: one on a CPU or where features are cached, else all."""
+        shots = episode.support.shape[1]
+        if episode.cached_support is not None:
+            return [slice(k, k + 1) for k in range(shots)]
+        return groups_of(shots, episode.query)
+
+    def encode_shots(
+        self, episode: Episode, group: slice, give: GiveOf | None = None, objects: Objects | None = None
+    ) -> Features:
+        """Return the features of a group of n shots, whose ``objects`` may be known: (n B, ...), shot after shot.
+
+        ``give`` gets the intermediate ones: of n B images, or of one that all queries share.
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
             each = [part.rows(slice(i, i + 1)) for part in episode.cached_support for i in range(len(part))]  # views
-            known = _joined(each[shot::shots], give)
+            known = _joined(each[group.start :: shots], give)
             return known.repeat(batch // len(known))
-        return self.encode_supports(episode.support[:, shot], episode.support_label[:, shot], give, objects)
+        images, labels = (x[:, group].transpose(0, 1).flatten(0, 1) for x in (episode.support, episode.support_label))
+        return self.encode_supports(images, labels, give, objects)
 
     def encode_supports(
         self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None
@@ -115,8 +155,7 @@ class WithEncoder(FewShotModel):
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        together = torch.is_grad_enabled() or torch.compiler.is_compiling() or shapes_are_fixed()
-        parts = [image_b3hw] if together or not image_b3hw.is_cpu else image_b3hw.split(1)
+        parts = [image_b3hw] if torch.is_grad_enabled() or computed_together(image_b3hw) else image_b3hw.split(1)
 
         def encoded(first: int) -> Features:
             if give is None:
@@ -155,10 +194,10 @@ class WithEncoder(FewShotModel):
         inside = {id(p) for p in self.encoder.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
 
-    def encoder_grad(self) -> torch.set_grad_enabled:
+    def encoder_grad(self) -> AbstractContextManager[Any]:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
         learns = any(p.requires_grad for p in self.encoder.parameters())  # in the meta stage, or for supports
-        return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+        return nullcontext() if learns else torch.no_grad()  # set_grad_enabled already acts when it is made
 
     @classmethod
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:

@@ -166,9 +166,9 @@ def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropou
     (heads, length, width), keys = query_bhld.shape[1:], key_bhmd.shape[2]
     on_gpu = query_bhld.is_cuda
     rows = length if on_gpu or not dropout else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
-    columns = torch.zeros(VALUE_WIDTH if on_gpu or dropout else width, device=value_bm.device)
-    columns[0] = 1
-    value = (value_bm[:, None, :, None] * columns).to(query_bhld.dtype).expand(-1, heads, -1, -1)  # (B, heads, K L, W)
+    columns = VALUE_WIDTH if on_gpu or dropout else width
+    value = F.pad(value_bm[:, None, :, None].to(query_bhld.dtype), (0, columns - 1))
+    value = value.expand(-1, heads, -1, -1)  # (B, heads, K L, columns)
     attend, out = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout), []
     for piece in query_bhld.split(rows, dim=2):
         again = torch.is_grad_enabled() and rows < length

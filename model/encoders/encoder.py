@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.fixed_shapes import Objects
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import Mismatch
@@ -195,7 +195,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     sources = [conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
     sources = [x for x in (*sources, getattr(norm, "num_batches_tracked", None)) if x is not None]
     fixed = not any(x.requires_grad or x.is_cpu or x.is_inference() for x in sources)
-    if not fixed or torch.compiler.is_compiling() or shapes_are_fixed():
+    if not fixed or torch.compiler.is_compiling():
         _FOLDS.pop(conv, None)
         return _fold(conv, norm)
     key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)

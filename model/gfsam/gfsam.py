@@ -37,6 +37,7 @@ class GFSAM(Foundation):
 
     Settings = GFSAMSettings
     title = "GF-SAM"
+    replays = False  # steps depend on values
     brings: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)

@@ -130,8 +130,8 @@ class HDMNet(WithBaseLearner):
             hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
-            query_gram, low = gram(query.stage[LOW]), support.stage[LOW].unflatten(0, (batch, shots))
-            distance = torch.stack([gram_distance(query_gram, gram(f2)) for f2 in low.unbind(1)], dim=1)  # e_k, (B, K)
+            grams = gram(support.stage[LOW]).unflatten(0, (batch, shots))  # G_k, (B, K, C, C)
+            distance = gram_distance(gram(query.stage[LOW]), grams)  # e_k, (B, K)
         scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
 
         # Inputs of the transformer: features, prototypes, and for the query its similarity.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import shot_objects
+from model.common.fixed_shapes import objects_of_shots
 from model.common.layers import two_convolutions
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, resize
+from model.common.ops import by_shot, foreground_mask, resize
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
@@ -98,26 +98,27 @@ class HSNet(WithEncoder):
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
-        shots = episode.support.shape[1]
-        objects = shot_objects(foreground_mask(episode.support_label))  # of M_k
+        batch, shots = episode.support.shape[:2]
+        objects = objects_of_shots(foreground_mask(episode.support_label))  # of M_k
+        of_query, groups = self.encode_in_groups(episode)
         with self.encoder_grad():
-            query = {level: [unit(x) for x in maps] for level, maps in _intermediate(self.encode_query(episode))}
+            query = {level: [unit(x) for x in maps] for level, maps in _intermediate(of_query)}
 
-        each, seen = [], []  # K of (B, 2, S, S) float32 and of (B, C + 3)
-        for k, own in enumerate(objects):  # one at a time: the encoder's features of K shots take the memory of one
+        each, seen = [], []  # of every group of n shots (n B, 2, S, S) float32, and (B, n, C + 3)
+        for group, of_support in groups:  # where they come one at a time, K shots take the memory of one
+            support, own = dict(_intermediate(of_support)), objects(group)
             with self.encoder_grad():
-                support = dict(_intermediate(self.encode_shot(episode, k)))
-                seen.append(seen_object(support[HIGH][-1], own.mask))
+                seen.append(by_shot(seen_object(support[HIGH][-1], own.mask), batch))
             each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
-        logits, maps = each[0], {}
-        if shots > 1:
-            logits, votes = vote(torch.stack(each, dim=1))
-            maps["votes"] = votes / shots
+        logits, maps = torch.cat(each), {}  # shot after shot
         output = Output(logits, maps=maps)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            output.losses = {"main": mask_loss(torch.cat(each), (episode.query_label == 1).repeat(shots, 1, 1))}
+            output.losses = {"main": mask_loss(logits, (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
-            output.evidence = likeness(query[HIGH][-1], torch.stack(seen, dim=1))
+            output.evidence = likeness(query[HIGH][-1], torch.cat(seen, dim=1))
+        if shots > 1:
+            output.logits, votes = vote(by_shot(logits, batch))
+            maps["votes"] = votes / shots
         return output
 
 

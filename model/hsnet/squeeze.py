@@ -23,6 +23,7 @@ GROUPS = 4  # of every group norm, over channels and all four position dimension
 KERNELS = {HIGH: (3, 3, 3), MID: (5, 3, 3), LOW: (5, 5, 3)}  # level -> sides of its three kernels
 STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> their strides over the support
 NORM_EPS = 1e-5  # added to the norm of a position
+AGAIN = {"use_reentrant": False, "preserve_rng_state": False}  # how a step without random numbers is computed again
 
 
 @in_float32
@@ -33,10 +34,14 @@ def unit(feature_bchw: Tensor) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def clamped_cosines(query_bchw: Tensor, support_bcrr: Tensor) -> Tensor:
-    """Return max(0, q . s) of normalised features, (B, 1, r, r', h, w) float32, without gradient."""
-    cosine = torch.bmm(support_bcrr.flatten(2).transpose(1, 2), query_bchw.flatten(2))  # (B, r r', L)
-    return cosine.relu_().view(len(cosine), 1, *support_bcrr.shape[-2:], *query_bchw.shape[-2:])
+def clamped_cosines(query_bchw: Tensor, support_nbcrr: Tensor) -> Tensor:
+    """Return max(0, q . s) of normalised features, (n B, 1, r, r', h, w) float32, without gradient.
+
+    The n B supports of B queries come shot after shot.
+    """
+    rows = support_nbcrr.flatten(2).transpose(1, 2).unflatten(0, (-1, len(query_bchw)))  # (n, B, r r', C)
+    cosine = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)  # (n B, r r', L)
+    return cosine.relu_().view(len(cosine), 1, *support_nbcrr.shape[-2:], *query_bchw.shape[-2:])
 
 
 def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -54,7 +59,7 @@ class Squeeze(nn.Module):
         self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
 
     def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return Z_l from the query's normalised features and the support's, n of (B, C, h, w) each.
+        """Return Z_l from the queries' normalised features and the supports', n of (B, C, h, w) and (N, C, h, w) each.
 
         The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
         around the object its input is 0 and its output the bias.
@@ -68,7 +73,7 @@ class Squeeze(nn.Module):
             masked = unit(support.float() * mask)  # cells in part on the object count in full
             return convolution.convolve(clamped_cosines(query, masked), slice(i, i + 1))
 
-        compute = partial(checkpoint, of_feature, use_reentrant=False) if torch.is_grad_enabled() else of_feature
+        compute = partial(checkpoint, of_feature, **AGAIN) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
         parts = (compute(i, query, window.crop(support)) for i, (query, support) in pairs)
         bias = cast(Tensor, convolution.bias())

@@ -1,7 +1,7 @@
 """PFENet: a query's features are enriched, scale by scale, by the supports' prototype and by a prior of the object.
 
 Source: Tian et al., Prior Guided Feature Enrichment Network for Few-Shot Segmentation, TPAMI 2020 (arXiv 2008.01449).
-This is written from the paper. The prior is its "prior generation" (``shot_prior``), the decoder its "feature
+This is written from the paper. The prior is its "prior generation" (``shot_priors``), the decoder its "feature
 enrichment module" (``FeatureEnrichment``, with the names of its three parts), and the loss that of its section on the
 network. No published weights were compared.
 """
@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.common.fixed_shapes import Objects, shot_objects
+from model.common.fixed_shapes import Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.prototype import shot_prior, touched
+from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.prototype import shot_priors, touched
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings, mid_features
 from model.contract import Episode, Output, Task, register
+from model.encoders.features import Features
 
 
 @dataclass
@@ -48,11 +49,10 @@ class PFENet(WithEncoder):
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S), and in training the losses ``main`` and ``inner`` (of the scales)."""
         # The encoder, frozen unless a part of it learns, and what is read of each shot.
-        with self.encoder_grad():
-            query = self.encode_query(episode)
-        objects = shot_objects(foreground_mask(episode.support_label), inside=touched)
-        shots = [self._shot(episode, k, query.stage[HIGH], own) for k, own in enumerate(objects)]
-        prototypes, priors, seen = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        query, groups = self.encode_in_groups(episode)
+        objects = objects_of_shots(foreground_mask(episode.support_label), inside=touched)
+        shots = [self._shots(support, objects(group), query.stage[HIGH]) for group, support in groups]
+        prototypes, priors, seen = (torch.cat(kind, dim=1) for kind in zip(*shots))
         prior = mean_over_shots(priors).unsqueeze(1)  # Y_Q, (B, 1, h, w)
 
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
@@ -67,10 +67,9 @@ class PFENet(WithEncoder):
             output.evidence = likeness(query.stage[HIGH], seen)
         return output
 
-    def _shot(self, episode: Episode, k: int, query_f4: Tensor, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-        """Return prototype (B, 256), prior (B, h, w) and object (B, C + 3) of one shot, which is encoded alone."""
-        with self.encoder_grad():
-            support = self.encode_shot(episode, k)
+    def _shots(self, support: Features, objects: Objects, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return prototypes (B, n, 256), priors (B, n, h, w) and objects (B, n, C + 3) of a group of n shots."""
+        batch = len(query_f4)
         feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]
-        prototype = masked_mean(feature, objects.on(feature.shape[-2:]).mask)
-        return prototype, shot_prior(query_f4, f4, objects), seen_object(f4, objects.mask)
+        prototypes, seen = masked_mean(feature, objects.on(feature.shape[-2:]).mask), seen_object(f4, objects.mask)
+        return by_shot(prototypes, batch), shot_priors(query_f4, f4, objects), by_shot(seen, batch)

@@ -148,13 +148,15 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
     # Conjugate gradients, for direction = covariance^-1 difference.
     direction_bc1, residual, step = torch.zeros_like(difference_bc1), difference_bc1, difference_bc1
-    length = (residual * residual).sum(1, keepdim=True)
+    length = residual.transpose(1, 2) @ residual  # squared, (B, 1, 1)
     for _ in range(STEPS):
-        image = x_bmc.transpose(1, 2) @ (half_bm1 * (x_bmc @ step)) + RIDGE * step  # covariance times step
-        rate = length / (step * image).sum(1, keepdim=True).clamp(min=TINY)
-        direction_bc1, residual = direction_bc1 + rate * step, residual - rate * image
-        before, length = length, (residual * residual).sum(1, keepdim=True)
-        step = residual + length / before.clamp(min=TINY) * step
+        weighed = half_bm1 * (x_bmc @ step)
+        image = torch.baddbmm(step, x_bmc.transpose(1, 2), weighed, beta=RIDGE)  # covariance times step
+        rate = length / (step.transpose(1, 2) @ image).clamp(min=TINY)
+        direction_bc1 = torch.addcmul(direction_bc1, rate, step)
+        residual = torch.addcmul(residual, rate, image, value=-1)
+        before, length = length, residual.transpose(1, 2) @ residual
+        step = torch.addcmul(residual, length / before.clamp(min=TINY), step)
     logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
     return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
+from model.common.ops import by_shot, foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, ParamGroup, Task, register
@@ -93,9 +93,11 @@ class SCCAN(WithEncoder):
         """Return logits (B, 2, S, S) and in training the Dice loss ``main``."""
         # Features X_q (B, 256, G, G) and f4 (B, C, h, w) of the query and of the supports, whose shots are averaged by
         # position; the encoder is frozen.
-        query_feature, query_f4 = self._projected(self.encode_query(episode), self.project_query)
-        shots = [self._shot(episode, k, query_f4) for k in range(episode.support.shape[1])]
-        *maps, objects = (torch.stack(kind, dim=1) for kind in zip(*shots))
+        query, groups = self.encode_in_groups(episode)
+        query_feature, query_f4 = self._projected(query, self.project_query)
+        labels = episode.support_label.transpose(0, 1)  # (K, B, S, S)
+        shots = [self._shots(support, labels[group].flatten(0, 1), query_f4) for group, support in groups]
+        *maps, objects = (torch.cat(kind, dim=1) for kind in zip(*shots))
         support_feature, prototype, mask, prior = map(mean_over_shots, maps)  # X_s, p, m, P
 
         # Fuse, attend, decode.
@@ -111,13 +113,18 @@ class SCCAN(WithEncoder):
             output.evidence = likeness(query_f4, objects)
         return output
 
-    def _shot(self, episode: Episode, k: int, query_f4: Tensor) -> tuple[Tensor, ...]:
-        """Return X_k m_k (B, 256, G, G), p_k (B, 256), m_k and prior (B, 1, G, G), and the object (B, C + 3)."""
-        feature, support_f4 = self._projected(self.encode_shot(episode, k), self.project_support)
-        of_image = foreground_mask(episode.support_label[:, k])
+    def _shots(self, support: Features, label_nss: Tensor, query_f4: Tensor) -> list[Tensor]:
+        """Return what is read of a group of n shots.
+
+        That is X_k m_k (B, n, 256, G, G), p_k (B, n, 256), m_k and prior (B, n, 1, G, G), and the object (B, n, C + 3).
+        """
+        batch = len(query_f4)
+        feature, support_f4 = self._projected(support, self.project_support)
+        of_image = foreground_mask(label_nss)
         mask = resize(of_image, feature.shape[-2:])
-        prior = pseudo_mask(query_f4, support_f4, mask)
-        return feature * mask, masked_mean(feature, mask), mask, prior, seen_object(support_f4, of_image)
+        prior = pseudo_mask(query_f4.repeat(len(mask) // batch, 1, 1, 1), support_f4, mask)
+        parts = feature * mask, masked_mean(feature, mask), mask, prior, seen_object(support_f4, of_image)
+        return [by_shot(part, batch) for part in parts]
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""

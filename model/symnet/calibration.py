@@ -34,8 +34,8 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     Sampled are a lattice without ignored positions, and every position of an object that it misses.
     """
     inside, background = (resize(mask(label_bhw), size)[:, 0] >= 0.5 for mask in (foreground_mask, background_mask))
-    lattice = torch.zeros_like(inside)
-    lattice[:, ::LATTICE, ::LATTICE] = True
+    rows, columns = (torch.arange(side, device=inside.device) % LATTICE == 0 for side in size)
+    lattice = (rows[:, None] & columns).expand_as(inside)
     missed = ~(inside & lattice).flatten(1).any(1)
     return inside, lattice & (inside | background) | inside & missed[:, None, None]
 
@@ -44,7 +44,7 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 def shot_means(
     base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, hidden_b: Tensor | None, objects: Objects
 ) -> Tensor:
-    """Return the means over object and background of one shot, a and d, (B, 2, N + 1) float32; 0 where it has none.
+    """Return the means over object and background of B supports, a and d, (B, 2, N + 1) float32; 0 where one has none.
 
     ``objects`` choose ``sampled``.
     """

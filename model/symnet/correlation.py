@@ -23,10 +23,10 @@ INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entir
 
 
 class ObjectMap(NamedTuple):
-    """A support's intermediate feature at the positions inside its object."""
+    """An intermediate feature of N supports at the positions inside their objects, up to m of them."""
 
-    direction_mc: Tensor  # s_j / |s_j|, float32
-    inside: Chosen  # the m positions, of one grid
+    direction_nmc: Tensor  # s_j / |s_j|, float32; 0 where an object has fewer positions
+    inside: Chosen  # the positions, of N grids
 
 
 def wholly_inside(mask_n1hw: Tensor) -> Tensor:
@@ -36,32 +36,42 @@ def wholly_inside(mask_n1hw: Tensor) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def object_maps(support_nchw: Tensor, objects: Objects) -> list[ObjectMap]:
+def object_map(support_nchw: Tensor, objects: Objects) -> ObjectMap:
     """Return what the correlation reads of an intermediate feature of N supports; ``objects`` choose ``inside``."""
     inside = objects.on(support_nchw.shape[-2:]).chosen["inside"]
-    rows = inside.rows(support_nchw.flatten(2).transpose(1, 2))
-    units = (chosen_mc / (chosen_mc.norm(dim=1, keepdim=True) + NORM_EPS) for chosen_mc in rows)
-    return [ObjectMap(unit, inside[i : i + 1]) for i, unit in enumerate(units)]
+    rows_nmc = inside.padded(support_nchw.flatten(2).transpose(1, 2))
+    return ObjectMap(rows_nmc / (rows_nmc.norm(dim=2, keepdim=True) + NORM_EPS), inside)
 
 
 @torch.no_grad()
 @in_float32
 def correlation(
-    query_1chw: Tensor, shots: Sequence[ObjectMap], reduce: Callable[[Tensor, Chosen], Tensor], cells: int = 1
+    query_bchw: Tensor, groups: Sequence[ObjectMap], reduce: Callable[[Tensor, Chosen], Tensor], cells: int = 1
 ) -> Tensor:
-    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (1, h, w, cells) float32.
+    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (B, h, w, cells) float32.
 
-    ``reduce`` makes (L, cells) of c_ij (L, m) and the m positions inside; with fixed shapes m = L, c_ij = 0 outside. A
-    shot without a position counts as zeros. Clamp and reduction commute with the length |q_i|, which divides last.
+    ``groups`` are of n shots with N = n B supports each, shot after shot. ``reduce`` makes (N, L, cells) of c_ij
+    (N, L, m) and the m positions inside; where an object has fewer, c_ij = 0. A shot without a position counts as
+    zeros. Clamp and reduction commute with the length |q_i|, which divides last.
     """
-    length_l1 = query_1chw[0].flatten(1).norm(dim=0).unsqueeze(1) + NORM_EPS
-    out = torch.zeros(len(length_l1), cells, device=length_l1.device)
-    for direction_mc, inside in shots:
-        if len(direction_mc):
-            # A convolution: on channels-last maps, a multi-core CPU needs half the time of a matrix product.
-            correlation_mhw = F.conv2d(query_1chw, direction_mc[:, :, None, None])[0].clamp_(min=0)
-            out += reduce(correlation_mhw.flatten(1).T, inside) / len(shots)
-    return (out / length_l1).unflatten(0, query_1chw.shape[-2:]).unsqueeze(0)
+    batch, shots = len(query_bchw), sum(len(group.direction_nmc) for group in groups) // len(query_bchw)
+    length_bl1 = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS
+    out = torch.zeros(*length_bl1.shape[:2], cells, device=length_bl1.device)
+    for direction_nmc, inside in groups:
+        if direction_nmc.shape[1]:
+            reduced = reduce(_clamped_products(query_bchw, direction_nmc), inside)
+            out += reduced.unflatten(0, (-1, batch)).sum(0) / shots
+    return (out / length_bl1).unflatten(1, query_bchw.shape[-2:])
+
+
+def _clamped_products(query_bchw: Tensor, direction_nmc: Tensor) -> Tensor:
+    """Return max(0, <q_i, s_j> / |s_j|) of B queries and N = n B supports, shot after shot, (N, L, m)."""
+    if len(direction_nmc) == 1:  # on channels-last maps, a multi-core CPU needs half the time of a matrix product
+        products_nml = F.conv2d(query_bchw, direction_nmc[0, :, :, None, None]).flatten(2)
+    else:
+        rows = direction_nmc.unflatten(0, (-1, len(query_bchw)))
+        products_nml = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)
+    return products_nml.clamp_(min=0).transpose(1, 2)
 
 
 class PooledCorrelation(nn.Module):
@@ -76,13 +86,17 @@ class PooledCorrelation(nn.Module):
         super().__init__()
         self.out_counts = dict(intermediate_counts)
 
-    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
-        """Return the mean correlation, (1, h, w) float32; see ``correlation``."""
-        return correlation(query_1chw, shots, lambda c, inside: c.sum(1, keepdim=True) / inside.amount())[..., 0]
+    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMap]) -> Tensor:
+        """Return the mean correlation, (B, h, w) float32; see ``correlation``."""
+        return correlation(query_bchw, groups, _mean_over_object)[..., 0]
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
         return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
+
+
+def _mean_over_object(clamped_nlm: Tensor, inside: Chosen) -> Tensor:
+    return clamped_nlm.sum(2, keepdim=True) / inside.amounts().view(-1, 1, 1)
 
 
 class Correlations:
@@ -91,7 +105,18 @@ class Correlations:
     def __init__(self, head: PooledCorrelation):
         self.head = head
         self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
-        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))  # stage, query -> parts
+        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(
+            lambda: defaultdict(list)
+        )  # stage, first query -> parts
+
+    def at_once(self, objects: Objects, batch: int) -> GiveOf:
+        """Return the function that receives the features of B queries and, after them, of all their supports."""
+
+        def correlate(stage: int, first: int, maps_nchw: Tensor) -> None:
+            supports = object_map(maps_nchw[batch:], objects)
+            self._kept[stage][first].append(self.head(maps_nchw[:batch], [supports]))
+
+        return correlate
 
     def shot(self, objects: Objects) -> GiveOf:
         """Begin a shot of B supports, or one that queries share; return the function that receives their features."""
@@ -99,8 +124,8 @@ class Correlations:
         self._shots.append(found)
 
         def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
-            for image, own in enumerate(object_maps(maps_nchw, objects[first : first + len(maps_nchw)]), first):
-                found[stage, image].append(own)
+            for i, image in enumerate(maps_nchw.split(1), first):
+                found[stage, i].append(object_map(image, objects[i : i + 1]))
 
         return keep
 

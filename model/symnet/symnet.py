@@ -7,19 +7,19 @@ paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from model.common.fixed_shapes import Choice, Objects, shot_objects
+from model.common.fixed_shapes import Choice, Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.likeness import likeness, seen_object
 from model.common.loss import cross_entropy, mask_loss
-from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features
@@ -70,6 +70,17 @@ class SymNetSettings(WithBaseSettings):
         return None
 
 
+class Shots(NamedTuple):
+    """What is read of a group of n shots."""
+
+    grams: Tensor  # G_k, (B, n, C_2, C_2)
+    directions: Tensor  # of the object for the prior, (B, n, 3, C_4)
+    aligned: Tensor  # r_k, (B, n, 256)
+    seen: Tensor | None  # the object for the presence score, (B, n, C_4 + 3); None in training
+    features: Tensor | None  # in training X_k, (B, n, 256, h, w)
+    more: Any  # what steps beyond the paper read
+
+
 @register("symnet")
 class SymNet(WithBaseLearner):
     """The published method; each attribute is one of its ideas, and a subclass may override each step."""
@@ -99,31 +110,27 @@ class SymNet(WithBaseLearner):
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-        objects = shot_objects(mask, inside=wholly_inside, **self._choices(episode))
+        objects = objects_of_shots(mask, inside=wholly_inside, **self._choices(episode))
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
-        correlations = Correlations(self.correlation)
-        shots = [self._shot(episode, k, own, text, correlations) for k, own in enumerate(objects)]
+        query, correlation, shots = self._encoded(episode, objects, text)
         grams, directions, aligned, seen, features, more = zip(*shots)
         with self.encoder_grad():
-            query = self.encode_query(episode, correlations.query)
-            correlation = correlations.take()
             base_logits = self.base_learner.logits(self.query_hidden(episode, query))  # (B, N + 1, h, w)
 
         # The weight of each shot, by the similarity of its scene.
-        query_gram = gram(query.stage[LOW])
-        distance = torch.stack([gram_distance(query_gram, own) for own in grams], dim=1)  # e_k, (B, K)
+        distance = gram_distance(gram(query.stage[LOW]), torch.cat(grams, dim=1))  # e_k, (B, K)
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
 
         # The self-activation prior: a pseudo mask of the query.
-        priors = hybrid.self_activation_priors(query.stage[HIGH], torch.stack(directions, dim=1))  # (B, K, h, w)
+        priors = hybrid.self_activation_priors(query.stage[HIGH], torch.cat(directions, dim=1))  # (B, K, h, w)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
+        support_vector = mean_over_shots(torch.cat(aligned, dim=1), weight)  # r_s, (B, 256)
         own = hybrid.query_prototypes(query_feature, prior)  # (B, 256) each
         query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r
@@ -139,38 +146,59 @@ class SymNet(WithBaseLearner):
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_loss = hybrid.support_triplet(support_vector, torch.stack(features, dim=1), mask)
+            support_loss = hybrid.support_triplet(support_vector, torch.cat(features, dim=1), mask)
             triplet = support_loss + hybrid.query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness(query.stage[HIGH], torch.stack(seen, dim=1))
+            output.evidence = likeness(query.stage[HIGH], torch.cat(seen, dim=1))
         return output
 
-    def _shot(
-        self, episode: Episode, k: int, objects: Objects, text: Tensor, correlations: Correlations
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Any]:
-        """Return what is read later of one shot, whose features would take the memory of K shots.
+    def _encoded(
+        self, episode: Episode, objects: Callable[[slice], Objects], text: Tensor
+    ) -> tuple[Features, dict[int, list[Tensor]], list["Shots"]]:
+        """Return the features of the queries, their correlation with the supports, and what is read of the shots."""
+        correlations = Correlations(self.correlation)
+        if self.takes_one_call(episode):
+            group = slice(0, episode.support.shape[1])
+            with self.encoder_grad():
+                give = correlations.at_once(objects(group), len(episode.query))
+                query, support = self.encode_in_one_call(episode, give)
+            shots = [self._shots(episode, group, support, objects(group), text)]
+        else:
+            shots = []
+            for group in self.shot_groups(episode):
+                with self.encoder_grad():
+                    support = self.encode_shots(episode, group, correlations.shot(objects(group)))
+                shots.append(self._shots(episode, group, support, objects(group), text))
+            with self.encoder_grad():
+                query = self.encode_query(episode, correlations.query)
+        return query, correlations.take(), shots
 
-        That is G_k (B, C_2, C_2), the object's directions for the prior (B, 3, C_4), r_k (B, 256), the object for the
-        presence score (B, C_4 + 3), in training X_k (B, 256, h, w), and what steps beyond the paper read.
-        """
-        with self.encoder_grad():
-            support = self.encode_shot(episode, k, correlations.shot(objects))
-        more, f4 = self._read_more(episode, k, support, objects), support.stage.pop(HIGH)
+    def _shots(self, episode: Episode, group: slice, support: Features, objects: Objects, text: Tensor) -> "Shots":
+        """Return what is read later of a group of shots, whose features would take the memory of K shots."""
+        batch, count = len(text), group.stop - group.start
+        more, f4 = self._read_more(episode, group, support, objects), support.stage.pop(HIGH)
         directions = hybrid.object_directions(f4, objects)
-        seen = None if self.training else seen_object(f4, objects.mask)
+        seen = None if self.training else by_shot(seen_object(f4, objects.mask), batch)
         del f4
-        feature = self.project_support(mid_features(support))  # X_k, (B, 256, h, w)
-        small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (B, 1, h, w)
-        aligned = self.align(feature * small_mask, text, masked_mean(feature, small_mask))
-        return gram(support.stage[LOW]), directions, aligned, seen, feature if self.training else None, more
+        feature = self.project_support(mid_features(support))  # X_k, (n B, 256, h, w)
+        small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (n B, 1, h, w)
+        aligned = self.align(feature * small_mask, text.repeat(count, 1), masked_mean(feature, small_mask))
+        return Shots(
+            by_shot(gram(support.stage[LOW]), batch),
+            by_shot(directions, batch),
+            by_shot(aligned, batch),
+            seen,
+            by_shot(feature, batch) if self.training else None,
+            more,
+        )
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
         """Return further positions of the supports that a step beyond the paper reads."""
         return {}
 
-    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> Any:
-        """Return what a step beyond the paper reads of one shot's features."""
+    def _read_more(self, episode: Episode, group: slice, support: Features, objects: Objects) -> Any:
+        """Return what a step beyond the paper reads of the features of a group of shots."""
         return None
 
     def _decode(

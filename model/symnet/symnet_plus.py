@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.fixed_shapes import Choice, Objects
+from model.common.fixed_shapes import Choice, Chosen, Objects
 from model.common.layers import WIDTH, FeatureEnrichment
-from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
+from model.common.ops import background_mask, by_shot, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
 from model.contract import Episode, Task, register
@@ -84,18 +84,21 @@ class Conv4dCorrelation(PooledCorrelation):
                 channels, grid = SQUEEZED, -(-grid // STRIDE)
             self.stages[str(stage)] = nn.Sequential(*layers)
 
-    def forward(self, query_1chw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
-        """Return the correlation on the reduced support grid, (1, h, w, R, R), float32, without gradient.
+    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMap]) -> Tensor:
+        """Return the correlation on the reduced support grid, (B, h, w, R, R), float32, without gradient.
 
         A cell holds the mean over all its positions; positions outside the mask count as 0.
         """
-        grid, device = self.support_grid, query_1chw.device
-        rows, columns = (torch.arange(side, device=device) * grid // side for side in query_1chw.shape[-2:])
+        grid, device = self.support_grid, query_bchw.device
+        rows, columns = (torch.arange(side, device=device) * grid // side for side in query_bchw.shape[-2:])
         cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
         belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
-        weight_1lr = (belongs / belongs.sum(0).clamp(min=1)).unsqueeze(0)
-        out = correlation(query_1chw, shots, lambda c, inside: c @ inside.rows(weight_1lr)[0], grid**2)
-        return out.unflatten(3, (grid, grid))
+        weight_lr = belongs / belongs.sum(0).clamp(min=1)
+
+        def by_cell(clamped_nlm: Tensor, inside: Chosen) -> Tensor:
+            return clamped_nlm @ inside.padded(weight_lr.expand(len(clamped_nlm), -1, -1))
+
+        return correlation(query_bchw, groups, by_cell, grid**2).unflatten(3, (grid, grid))
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, SQUEEZED, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
@@ -169,13 +172,16 @@ class SymNetPlus(SymNet):
         label = episode.support_label.transpose(0, 1).flatten(0, 1)
         return {"sampled": lambda mask: positions(label, mask.shape[-2:])[1]}
 
-    def _read_more(self, episode: Episode, k: int, support: Features, objects: Objects) -> Any:
-        """Return prototypes of the match (B, 2, C) and means of the base learner, None for a step that is off."""
-        label, prototypes, means = episode.support_label[:, k], None, None
+    def _read_more(self, episode: Episode, group: slice, support: Features, objects: Objects) -> Any:
+        """Return prototypes of the match (B, n, 2, C) and means of the base learner, None for a step that is off."""
+        batch, prototypes, means = len(episode.query), None, None
+        label = episode.support_label[:, group].transpose(0, 1).flatten(0, 1)  # shot after shot
         if self.match is not None:
-            prototypes = self.match.prototypes(mid_features(support), label)
+            prototypes = by_shot(self.match.prototypes(mid_features(support), label), batch)
         if self.settings.calibration != "none":
-            means = shot_means(self.base_learner, support.stage[HIGH], label, episode.own_class(self.training), objects)
+            own_class = episode.own_class(self.training)
+            hidden = None if own_class is None else own_class.repeat(len(label) // batch)
+            means = by_shot(shot_means(self.base_learner, support.stage[HIGH], label, hidden, objects), batch)
         return prototypes, means
 
     def _decode(
@@ -184,7 +190,7 @@ class SymNetPlus(SymNet):
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
             return super()._decode(query, more, weight, *inputs)
-        prototypes = torch.stack([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
+        prototypes = torch.cat([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(query), prototypes, weight)
         match = predictions["match"]
         seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
@@ -196,7 +202,7 @@ class SymNetPlus(SymNet):
         if self.settings.calibration == "none":
             return super()._final(more, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        means = torch.stack([means for _, means in more], dim=1)  # (B, K, 2, N + 1)
+        means = torch.cat([means for _, means in more], dim=1)  # (B, K, 2, N + 1)
         return with_likelihood(meta, base_logits, means_over_shots(means, weight), own_class)
 
     def frozen(self) -> Iterator[nn.Module]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tests.evaluate.quick import lines
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
+from util.evaluate import edges
 from util.evaluate.edges import refined
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
@@ -153,6 +155,19 @@ def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(con
     expected = torch.from_numpy(refined(photo.byte().permute(1, 2, 0).numpy(), margins))
     assert torch.allclose(after[1, 1:] - after[1, :1], expected, atol=1e-5)
     assert len(expected) == 2 and not torch.allclose(expected, torch.from_numpy(margins), atol=1e-2)
+
+
+@pytest.mark.process
+def test_edges_of_many_photos_are_the_same_from_processes_of_their_own(monkeypatch) -> None:
+    random = np.random.default_rng(0)
+    photos = list(random.integers(0, 255, (edges.MANY, 30, 40, 3), np.uint8))
+    margins = list(random.standard_normal((edges.MANY, 1, 30, 40), np.float32))
+    monkeypatch.setattr(edges, "usable_cores", lambda: edges.MANY)
+    monkeypatch.setattr(edges, "MOST_PROCESSES", 1)
+    found = edges.refined_photos(photos, margins)
+    assert edges._processes.cache_info().currsize == 1
+    for moved, photo, margin in zip(found, photos, margins, strict=True):
+        np.testing.assert_array_equal(moved, refined(photo, margin))
 
 
 def test_presence_scores_are_of_the_network_without_edges(config, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Each function of ``WATCHES`` sets the hooks of a method and returns a function f
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -82,6 +82,11 @@ def with_ensemble(seen: Seen) -> Seen:
     return dict(zip(("mid_meta_logits", "mid_base_logits", "mid_gram_distance"), seen["ensemble in"]))
 
 
+def shot_by_shot(maps: Iterable[Tensor], case: Case) -> list[Tensor]:
+    """Return the maps of the B images of each shot, also where all shots were computed together, as on a GPU."""
+    return [part for each in maps for part in each.split(len(case["query"]))]
+
+
 def bam(network: Any, case: Case) -> Collect:
     seen, supports = Seen(), list[tuple[Tensor, Tensor]]()  # [f3; f2] and x_k of each shot
     network.project_support.register_forward_hook(lambda _, inputs, output: supports.append((inputs[0], output)))
@@ -92,12 +97,13 @@ def bam(network: Any, case: Case) -> Collect:
     def collect(output: Output) -> Seen:
         mask = foreground_mask(torch.from_numpy(case["support_label"]).to(output.logits.device))
         high = []
-        for k, (both, _) in enumerate(supports):
+        both_maps, features = (shot_by_shot(maps, case) for maps in zip(*supports))
+        for k, both in enumerate(both_maps):
             f3 = both[:, : network.encoder.channels[3]]
             with torch.no_grad():  # the whole map: the model computes the part on the object
                 high.append(network.encoder.run_stage(4, f3 * resize(mask[:, k], f3.shape[-2:])))
         out = seen | with_ensemble(seen) | dict(zip(("mid_query_feat", "mid_prototype", "mid_prior"), seen["fuse in"]))
-        out["mid_supp_feat"] = torch.stack([feature for _, feature in supports], dim=1).flatten(0, 1)
+        out["mid_supp_feat"] = torch.stack(features, dim=1).flatten(0, 1)
         out["mid_supp_high"] = torch.stack(high, dim=1).flatten(0, 1)
         (out["mid_shot_distance"],), out["mid_shot_weight"] = seen["shot_weights in"], seen["shot_weights"]
         return out | {"mid_merge": seen["fuse"].relu()}
@@ -165,11 +171,11 @@ def hsnet(network: Any, case: Case) -> Collect:
         note(part, name)
 
     def collect(output: Output) -> Seen:
-        query, *supports = taps
-        out = {name: torch.stack(maps, dim=1).flatten(0, 1) for name, maps in each.items()}  # row b K + k
-        for stride, tap in query.items():
-            out[f"mid_query_tap_{stride}"] = tap
-            out[f"mid_support_tap_{stride}"] = torch.stack([s[stride] for s in supports], dim=1).flatten(0, 1)
+        out = {n: torch.stack(shot_by_shot(maps, case), dim=1).flatten(0, 1) for n, maps in each.items()}  # row b K + k
+        for stride in taps[0]:
+            query, *supports = shot_by_shot([tap[stride] for tap in taps], case)
+            out[f"mid_query_tap_{stride}"] = query
+            out[f"mid_support_tap_{stride}"] = torch.stack(supports, dim=1).flatten(0, 1)
         votes = {name: (x * len(supports)).round().to(torch.uint8) for name, x in output.maps.items()}
         return out | votes
 
@@ -235,7 +241,7 @@ def symnet(network: Any, case: Case) -> Collect:
     network.align.register_forward_hook(lambda _, inputs, output: aligned.append(output))
 
     def collect(_: Output) -> Seen:
-        *shots, query = aligned
+        *shots, query = shot_by_shot(aligned, case)
         with_text = {"mid_support_text": torch.stack(shots, dim=1), "mid_query_text": query}
         return {**seen, **with_text, "mid_prior": seen["decoder in"][-1]}
 

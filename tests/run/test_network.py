@@ -3,9 +3,12 @@
 import pytest
 import torch
 from torch import distributed, nn
+from torch.nn import functional as F
 
+from model.common.ops import bin_means
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.errors import PeerLost, UserError
 from util.run import device
@@ -201,6 +204,13 @@ def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: Labe
     torch.testing.assert_close(logits.float(), expected, atol=0.02, rtol=0.02)
 
 
+def test_a_gpu_takes_as_many_episodes_at_once_as_its_memory_holds(monkeypatch) -> None:
+    assert device.episodes_at_once("auto", CPU, 2, 473) == 1 and device.episodes_at_once(5, GPU, 2, 473) == 5
+    for gib, images, count in ((140, 2, 8), (140, 6, 8), (24, 2, 7), (24, 6, 2), (4, 6, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, gib=gib: (gib * 2**30, gib * 2**30))
+        assert device.episodes_at_once("auto", GPU, images, 473) == count
+
+
 def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledImages) -> None:
     network = Tiny()
     check_finite(network(batch))
@@ -232,3 +242,58 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
     for own, other in zip(network.parameters(), plain.parameters(), strict=True):
         assert other.grad.abs().max() > 0
         torch.testing.assert_close(own.grad, other.grad, **CLOSE)
+
+
+@pytest.mark.compile
+def test_what_the_compiler_cannot_take_runs_as_it_is(batch: LabelledImages, monkeypatch) -> None:
+    compile_module = nn.Module.compile
+
+    def refuse(*_: object) -> None:
+        raise TypeError("no such operator")
+
+    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend=refuse))
+    prepared = prepare_network(Tiny(), CPU, compile=True)
+    torch.testing.assert_close(prepared.network(batch).logits, Tiny()(batch).logits, **CLOSE)
+
+
+@pytest.mark.compile
+def test_means_over_bins_are_compiled_for_sizes_that_vary(monkeypatch) -> None:
+    from torch._inductor import config  # seconds
+
+    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)
+    compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
+    for height, width in ((33, 40), (37, 35)):
+        mask = torch.rand(1, 1, height, width)
+        found = compiled(mask, (height // 4, width // 4))
+        torch.testing.assert_close(found, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
+
+
+def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> None:
+    network = small_model("bam", 1)
+    context = network.encoder_grad()  # a compiler makes it long before it enters it
+    assert torch.is_grad_enabled()
+    with context:
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.compile
+def test_a_method_is_compiled_for_a_step_and_a_validation_without_shapes_that_depend_on_values(monkeypatch) -> None:
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend="eager"))  # no minutes
+    torch._dynamo.utils.counters.clear()
+    plain, prepared = small_model("pfenet", 1), prepare_network(small_model("pfenet", 1), CPU, compile=True)
+    episode = drawn_episode("pfenet", 1, 2)
+    for network in (plain, prepared.network):
+        network.train()
+        torch.manual_seed(0)
+        with prepared.autocast():
+            sum(network(episode).losses.values()).backward()
+        network.eval()
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+    for own, other in zip(prepared.network.parameters(), plain.parameters(), strict=True):
+        assert (own.grad is None) == (other.grad is None)
+        if other.grad is not None:
+            torch.testing.assert_close(own.grad, other.grad, **CLOSE)
+    with torch.inference_mode():
+        torch.testing.assert_close(prepared.predict([episode]).logits, plain(episode).logits, rtol=1e-3, atol=1e-4)

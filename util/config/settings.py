@@ -242,7 +242,9 @@ class TestSettings:
 
     protocol: str = "symnet"  # an entry of `protocols`
     checkpoint: str = "best"  # best, last, none (weights as initialised), or a file of this project or of the authors
-    batch: int = bounded(1, 1)  # episodes at a time; results do not depend on it
+    # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
+    # Images of their original sizes come one by one
+    batch: int | Literal["auto"] = bounded("auto", 1)
     # Of tests, calibrations, predictions and exports; null: run.precision, where null and auto are float32
     precision: Literal["float32", "tf32", "bf16", "fp16"] | None = None
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
@@ -296,7 +298,13 @@ class RunSettings:
     # scaling, is for older GPUs. null: tf32 in trainings on GPUs that have it, else float32. auto: as null, but bf16 in
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
-    compile: bool = False  # torch.compile: some minutes at the first batch; results agree up to rounding
+    # torch.compile: some minutes at the first batch; results agree up to rounding. What the compiler cannot take runs
+    # as it is, with a warning
+    compile: bool = False
+    # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or
+    # deterministic, and a step of one process that does not accumulate, in no fp16. A call that cannot be captured goes
+    # on as without, and the log says so
+    graphs: Literal["auto", "never"] = "auto"
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
     # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed

@@ -34,7 +34,7 @@ from util.evaluate.evaluate import run_pass
 from util.files import write_atomically
 from util.run.context import make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
-from util.run.device import precision_of_test
+from util.run.device import episodes_at_once, precision_of_test
 from util.run.input_size import scored_on, view_of
 from util.run.network import prepare_network
 from util.run.processes import join
@@ -77,9 +77,10 @@ def calibrate(config: Config) -> Path:
         made_on = f"{config.data.name} {part}"
         print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         seen = Collected()
-        prepared = prepare_network(network, world.device, precision, config.run.compile)
+        prepared = prepare_network(network, world.device, precision, config.run.compile, graphs=config.run.graphs)
         for context, images in parts:
-            shot, batch, workers = context.config.data.shot, config.test.batch, config.data.workers
+            shot, workers, side = context.config.data.shot, config.data.workers, view.side or config.data.size
+            batch = episodes_at_once(config.test.batch, world.device, shot + 1, side)
             sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
             check_sampler(images, sampler, PROTOCOL, "the training list")
             data = trials(context, sampler, view, (scored_on(view, protocol),))

@@ -10,14 +10,23 @@ network's margins), and each photo's own colours count (as in GrabCut, Rother et
 beside the object and holes in it, which masks do without.
 """
 
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+
 import cv2
 import numpy as np
+
+from util.parallel import usable_cores
 
 SIDE = 240  # of the smaller photo, the longer one, in pixels
 TIES, CONTRAST = 500.0, 0.015  # L; s, of Lab colours whose lightness is 0..1
 ROUNDS, STEPS = 4, 40  # of new colours; of conjugate gradients, each of which carries a margin one pixel further
 BITS = 4  # of red, green and blue, for the frequencies of colours
 AROUND = 0.2  # reach of the mask's surroundings as a share of the longer side
+MANY, MOST_PROCESSES = 4, 8  # photos, and cores, from which processes repay their start; processes
 TINY = 1e-6  # added to standard deviations
 
 
@@ -49,6 +58,25 @@ def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
         x *= (own.std() + TINY) / (x.std() + TINY)  # with the deviation of before
         target[:] = cv2.resize(x, (width, height), interpolation=cv2.INTER_LINEAR)
     return out
+
+
+def refined_photos(images: Sequence[np.ndarray], margins: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return ``refined`` of several photos; of many, in processes of their own."""
+    if len(images) < MANY or usable_cores() < MANY:
+        return list(map(refined, images, margins))
+    return list(_processes().map(refined, images, margins))
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    """Return the processes, which this one keeps; they begin anew, since a process with a GPU must not be forked."""
+    count = min(usable_cores(), MOST_PROCESSES)
+    return ProcessPoolExecutor(count, get_context("spawn"), initializer=_start_process)
+
+
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the main process handles
+    cv2.setNumThreads(0)
 
 
 def _colour_term(image: np.ndarray, inside: np.ndarray) -> np.ndarray:

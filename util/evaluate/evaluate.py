@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.common.ops import resize
-from model.episode import IGNORE, Episode, LabelledImages, Output
+from model.episode import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.cache import FeatureCache, ordered_by_images
@@ -33,11 +33,6 @@ class Observer(Protocol):
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
-
-
-def predicted_by(network: Any, episodes: Sequence[Episode]) -> Output:
-    """Return a network's output for the episodes of one class, or of several that compete."""
-    return network(episodes[0]) if len(episodes) == 1 else network.forward_classes(episodes)
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -157,8 +152,10 @@ def run_pass(
     with ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
         for these, item in zip(numbers, batches(dataset, numbers, workers, world.device), strict=True):
             inputs = item.ways if isinstance(item, Trial) else [item]
-            with prepared.autocast():
-                output = predicted_by(network, inputs if cache is None else cache.fill(item))
+            if cache is not None:
+                with prepared.autocast():
+                    inputs = cache.fill(item)
+            output = prepared.predict(inputs)
             if these[0] % 100 == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:

@@ -64,6 +64,7 @@ class Job:
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     kept: Any = None  # the ``KeptPredictions`` that pictures will show, None without pictures
     seconds: float = 0.0
+    batch: int = 1  # episodes at a time
     shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
 
@@ -170,7 +171,7 @@ def _job(context: RunContext, world: World, played: Path | None, loaded: Loaded)
         model, weights = load_weights(of_network, view.side or None)
         network = with_tta(model, of_network, view, shot)
         precision = precision_of_test(config, world.device)
-        prepared = prepare_network(network, world.device, precision, config.run.compile)
+        prepared = prepare_network(network, world.device, precision, config.run.compile, graphs=config.run.graphs)
         loaded[shot, view.side] = prepared, weights
     prepared, weights = loaded[shot, view.side]
     calibration = None

@@ -93,7 +93,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "device": describe(world.device),
         "processes": world.size,
         "precision": job.prepared.precision,
-        "batch": config.test.batch,
+        "batch": job.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": job.seconds / 60,
         "shared_with": job.shared_with,

@@ -28,7 +28,7 @@ from util.report.result_table import class_table, episodes_in_words, passes_in_w
 from util.report.run_folder import RunFolder
 from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
-from util.run.device import compute_in_fixed_order, describe
+from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
@@ -108,11 +108,15 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
     started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
     if cache is not None:
         cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
-    boards, batch = [job.boards[seed] for job in jobs], 1 if config.test.adapt else config.test.batch
+    boards = [job.boards[seed] for job in jobs]
+    images, side = config.data.shot * first.protocol.ways + 1, first.view.side or config.data.size
+    batch = 1 if config.test.adapt else episodes_at_once(config.test.batch, world.device, images, side)
+    longest = max(job.episodes[seed] for job in jobs)
     run_pass(first.prepared, data, longest, boards, world, label, batch, config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache)
     for job in jobs:
+        job.batch = batch
         job.seconds += time.monotonic() - started
 
 

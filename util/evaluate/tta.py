@@ -22,12 +22,12 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
-from util.evaluate.edges import refined
-from util.evaluate.evaluate import predicted_by, scored_outputs
+from util.evaluate.edges import refined_photos
+from util.evaluate.evaluate import scored_outputs
 from util.report.schema import BASE, FINAL, NETWORK
 from util.run.context import RunContext
 from util.run.input_size import real_scales
-from util.run.network import build_model
+from util.run.network import build_model, predicted_by
 
 log = logging.getLogger("symnet")
 
@@ -190,7 +190,7 @@ class WithEdges(Steps):
         output = predicted_by(self.networks[0], episodes)
         logits, photos = output.logits.float(), episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
         margins = (logits[:, 1:] - logits[:, :1]).cpu().numpy()
-        moved = np.stack([refined(*pair) for pair in zip(photos, margins, strict=True)])
+        moved = np.stack(refined_photos(photos, margins))
         edges = torch.cat([torch.zeros_like(logits[:, :1]), torch.from_numpy(moved).to(logits.device)], dim=1)
         return replace(output, logits=edges, extra={**output.extra, NETWORK: logits})
 

@@ -97,7 +97,8 @@ def described(task: Task) -> tuple[list[str], Case, float]:
         side, seeds = view_of(config, protocol).side or config.data.size, len(test.seeds or protocol.seeds)
         episodes = test.episodes or protocol.number(config.data.fold) or math.nan
         number = seeds * episodes / count * protocol.ways * test.passes(config.data.shot)
-        name, steps, share, batch = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}", test.batch
+        name, steps, share = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}"
+        batch = test.batch if isinstance(test.batch, int) else 1
     else:
         stage, side = task.settings, config.stage_size(task.settings)
         length = _length(task)

@@ -5,6 +5,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,8 @@ from util.errors import UserError
 
 log = logging.getLogger("symnet")
 CUDA = "cuda"
+MOST_AT_ONCE = 8  # episodes of a test; more save no time
+BYTES_OF_PIXEL = 2**12  # that a test needs for a pixel of an image, in the method that needs most
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first that is set limits its instruction sets
 KINDS = ("cpu", CUDA, "mps", "xpu")  # that compute; torch also has ones that hold no values, such as "meta"
@@ -78,6 +81,19 @@ def describe(device: torch.device) -> str:
     """Return the name of a device for logs and results: the GPU's, or cpu with its number of threads."""
     on_gpu = device.type == CUDA
     return torch.cuda.get_device_name(device) if on_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def episodes_at_once(asked: int | Literal["auto"], device: torch.device, images: int, side: int) -> int:
+    """Return ``test.batch`` on a device, for episodes of so many images of a side in pixels.
+
+    ``auto`` is a number that takes half of a GPU's free memory at most.
+    """
+    if isinstance(asked, int):
+        return asked
+    if device.type != CUDA:
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(max(int(free / 2 / (images * side**2 * BYTES_OF_PIXEL)), 1), MOST_AT_ONCE)
 
 
 @cache

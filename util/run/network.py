@@ -1,21 +1,29 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
-from model.episode import Output
+from model.episode import Batch, Output
 from model.mismatch import Mismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.device import autocast, take_precision
+from util.run.device import CUDA, autocast, take_precision
+from util.run.graphs import Replayed
 from util.run.pretrained import brought
+
+NEVER = "never"  # run.graphs: no CUDA graphs
 
 
 def build_model(
@@ -44,6 +52,11 @@ def check_finite(output: Output) -> None:
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
 
 
+def predicted_by(network: Any, inputs: Sequence[Any]) -> Output:
+    """Return a network's output for the episodes of one class, or of several that compete, or for labelled images."""
+    return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+
+
 @dataclass(frozen=True)
 class PreparedNetwork:
     """A network on its device; every call is inside ``autocast()``, at a fixed precision."""
@@ -52,35 +65,76 @@ class PreparedNetwork:
     learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
+    replayed: Replayed | None = None  # ``predict`` by CUDA graphs; None: without
+    fixed: bool = False  # whether no shape in a call depends on values, as a compiler likes it
 
-    def autocast(self) -> torch.autocast:
-        """Return the context of a forward pass at this precision."""
-        return autocast(self.device, self.precision)
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
+        with autocast(self.device, self.precision), fixed_shapes() if self.fixed else nullcontext():
+            yield
+
+    def predict(self, inputs: Sequence[Any]) -> Output:
+        """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
+        if self.replayed is not None:
+            return cast(Output, self.replayed(inputs))
+        with self.autocast():
+            return predicted_by(self.network, inputs)
+
+
+def _predicted(network: nn.Module, device: torch.device, precision: str, inputs: Sequence[Batch]) -> Output:
+    with autocast(device, precision):
+        return predicted_by(network, inputs)
 
 
 def prepare_network(
-    network: nn.Module, device: torch.device, precision: str = "float32", compile: bool = False, processes: int = 1
+    network: nn.Module,
+    device: torch.device,
+    precision: str = "float32",
+    compile: bool = False,
+    processes: int = 1,
+    graphs: str = NEVER,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
     No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. ``precision`` is
     one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process. ``compile``
     compiles at the first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
+    ``graphs`` is ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled,
+    ``run.deterministic``, or the network says that it is none for them.
     """
     take_precision(precision, device)
     network, on_gpu = network.to(device), device.type != "cpu"
     if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
-        for module in network.modules():  # the model may be inside a wrapper
-            for name in getattr(module, "never_compiled", ()):
-                setattr(module, name, torch.compiler.disable(getattr(module, name)))
-        network.compile()  # in place: calls of the wrapper below and of the network itself are compiled
+        _compile(network)
     learner = network
     if processes > 1:
         learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
         learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    return PreparedNetwork(network, learner, device, precision)
+    replays = getattr(network, "replays", False)
+    replayed = None
+    if graphs != NEVER and replays and not compile and _repays_graphs(device):
+        call = partial(_predicted, network, device, precision)
+        replayed = Replayed(call, network, precision, copies=True)
+    return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and replays)
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile the calls of a network, in place."""
+    from torch._dynamo import config  # takes seconds
+
+    config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
+    for module in network.modules():  # the model may be inside a wrapper
+        for name in getattr(module, "never_compiled", ()):
+            setattr(module, name, torch.compiler.disable(getattr(module, name)))
+    network.compile()
+
+
+def _repays_graphs(device: torch.device) -> bool:
+    """Return whether calls on a device may be replayed; a resumed run records anew, so no run in a fixed order."""
+    return device.type == CUDA and not torch.are_deterministic_algorithms_enabled()
 
 
 def synchronise_norms(network: nn.Module) -> None:

@@ -18,7 +18,7 @@ from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
 from util.report.run_folder import RunFolder, check_writers
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.run.device import compute_in_fixed_order, describe, precision_of_training
+from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import join
@@ -66,7 +66,7 @@ def train_stage(
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
         precision = precision_of_training(config, world.device)
-        prepared = prepare_network(network, world.device, precision, config.run.compile, world.size)
+        prepared = prepare_network(network, world.device, precision, config.run.compile, world.size, config.run.graphs)
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
         if stage.cache_gib is not None:
@@ -116,7 +116,8 @@ def _validate(
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
     board, examples, out, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.folder, training.world
-    length, batch = data.validation_length, config.test.batch
+    length, images = data.validation_length, config.data.shot + 1
+    batch = episodes_at_once(config.test.batch, world.device, images, config.data.size)
     together = 1 if getattr(data.held_out, "one_by_one", False) else batch
     watch = hooks.Watch(training, length // world.size // together)
     seen: list[Observer] = [board, examples, watch]

@@ -4,16 +4,16 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from model.common.loss import PartCounts
 from util.progress import ProgressBar
 from util.train import hooks
+from util.train.gradients import backward, replay
 from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
@@ -60,16 +60,16 @@ def optimiser_step(training: hooks.Training, parts: list[Any], counts: PartCount
     ``counts``: of the parts, where there are several. In fp16 gradients that overflow leave the step out, which
     ``progress.skipped`` counts.
     """
-    learner: Any = training.prepared.learner
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     for i, batch in enumerate(parts):
-        alone = isinstance(learner, DistributedDataParallel) and i < len(parts) - 1  # the last sums over processes
-        with learner.no_sync() if alone else nullcontext():
-            with training.prepared.autocast(), counts.part(i) if counts else nullcontext():
-                losses = learner(batch).losses
-            training.scaler.scale(sum(losses.values()) / len(parts)).backward()
+        if training.replayed is None:
+            is_last = i == len(parts) - 1
+            with counts.part(i) if counts else nullcontext():
+                losses = backward(training.prepared, training.scaler, batch, len(parts), last=is_last)
+        else:
+            losses = replay(training.replayed, batch)
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach() / len(parts)
     _step(training)

@@ -1,0 +1,70 @@
+"""A GPU's way, all images and shots at once, and that of fixed shapes give the numbers of the CPU's way."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.common.fixed_shapes import fixed_shapes
+from model.contract import FewShotModel
+from model.episode import Episode
+from tests.model.small import drawn_episode, small_model
+from tests.model.test_waits import CHEAP, WAITS
+from tests.pretend import GPU, pretend_cuda
+
+SHOTS, EPISODES = 3, 2
+# Of the largest value of a tensor; sums are in another order.
+CLOSE = 2e-5
+FIXED = set(WAITS) - {"abcdfss", "insid3", "multiprototype", "probe"}  # these cluster or fit, by values
+
+
+@torch.no_grad()
+def predicted(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
+    output = network.eval()(episode)
+    named = {"logits": output.logits, "base": output.base_logits, "evidence": output.evidence, **output.extra}
+    return {name: x for name, x in named.items() if x is not None}
+
+
+def learnt(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    losses = network.train()(episode).losses
+    network.zero_grad(set_to_none=True)
+    sum(losses.values()).backward()
+    grads = {f"gradient of {n}": p.grad for n, p in network.named_parameters() if p.grad is not None}
+    network.eval()
+    return {name: loss.detach() for name, loss in losses.items()} | grads
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, want in expected.items():
+        difference = (found[name].float() - want.float()).abs().max()
+        assert difference <= CLOSE * max(float(want.abs().max()), 1e-3), (name, float(difference))
+
+
+def without_dropout(network: FewShotModel) -> None:
+    """Take the random numbers out of training: all shots at once draw them in another order."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+
+
+@pytest.mark.parametrize("name", sorted(WAITS))
+def test_every_way_gives_the_same_numbers(name: str) -> None:
+    network, episode = small_model(name, SHOTS, **CHEAP.get(name, {})), drawn_episode(name, SHOTS, EPISODES)
+    without_dropout(network)
+    ways: list[tuple[Callable[[], AbstractContextManager[object]], torch.device]] = [(pretend_cuda, GPU)]
+    if name in FIXED:
+        ways.append((fixed_shapes, torch.device("cpu")))
+    tasks = [predicted, *([learnt] if network.learns else [])]
+    expected = [task(network, episode) for task in tasks]
+    for way, device in ways:
+        with way():
+            network.to(device)
+            there = episode.to(device) if device.type == "cuda" else episode
+            found = [{key: x.cpu() for key, x in task(network, there).items()} for task in tasks]
+            network.to("cpu")
+        for own, want in zip(found, expected, strict=True):
+            assert_same(own, want)
