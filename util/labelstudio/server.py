@@ -66,20 +66,21 @@ class Model:
 
     def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return predictions, of each task a list of one, or of none; or the region of a smart tool."""
-        project, tasks, is_late = self.project(number_of(request)), request["tasks"], False
+        project, tasks, start = self.project(number_of(request)), request["tasks"], time.monotonic()
         drawn = ((request.get("params") or {}).get("context") or {}).get("result")
         if drawn:
             project.refresh()
             return {"results": [project.region(tasks[0], drawn)]}
-        segmenter, start = project.prepare(), time.monotonic()
+        segmenter = project.prepare()
         answers: list[list[dict[str, Any]]] = []
+        late = ""
         for task in tasks:
-            is_late = time.monotonic() - start > PATIENCE
-            answers.append([] if is_late else self._answers(project, task, segmenter))
+            if time.monotonic() - start > PATIENCE:
+                late = "; ask again for the others"
+            answers.append([] if late else self._answers(project, task, segmenter))
         made = [answer for of_task in answers for answer in of_task]
         found = sum(bool(answer["result"]) for answer in made)
         line = f"{len(made)} of {len(tasks)} tasks in {time.monotonic() - start:.1f} s, {found} with an object"
-        late = "; ask again for the others" if is_late else ""
         say(f"project {project.number}: {line}{late}")
         return {"results": answers}
 
