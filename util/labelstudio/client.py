@@ -96,9 +96,13 @@ class Client:
         if origin_of(address) != origin_of(self.address):
             raise UserError(f"{stated}: is not on {self.address}; upload the photo, or add a local storage")
         suffix = PurePosixPath(urlsplit(address).query or urlsplit(address).path).suffix
+        try:
+            content = self._read(quote(address, safe=string.punctuation))
+        except Refused as error:
+            raise UserError(f"{stated}: {error}") from None
         with tempfile.TemporaryDirectory(prefix="labelstudio_") as folder:
             path = Path(folder, f"photo{suffix[:SUFFIX_LENGTH]}")
-            path.write_bytes(self._read(quote(address, safe=string.punctuation)))
+            path.write_bytes(content)
             try:
                 yield path
             except UserError as error:

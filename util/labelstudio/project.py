@@ -6,19 +6,18 @@ The supports of a class are its newest finished annotations, those of the ground
 import hashlib
 import json
 import threading
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import count
-from typing import Any, NamedTuple
-from xml.etree import ElementTree
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from model.episode import IGNORE
 from util.errors import UserError
-from util.formats.annotations import BACKGROUND, IGNORED, AnnotatedPhoto, in_words
-from util.formats.labelstudio import BRUSH, POLYGONS, Control, photos_of, regions_of
+from util.formats.annotations import in_words
+from util.formats.labelstudio import regions_of
 from util.labelstudio.client import Client, NoAnswer
+from util.labelstudio.labelling import Labelling, Mark, labelling_of, marks_in
 from util.page.regions import region_at, region_in_box
 from util.predict.encoded_class import EncodedClass
 from util.predict.photos import read_photo
@@ -28,30 +27,6 @@ from util.predict.supports import Marked, Support
 SHOTS = 5  # supports of a class, unless --max-shots says otherwise
 WAIT = 2  # seconds that a request waits for another that reads the annotations; Label Studio gives up after 3
 DIGEST = 8  # characters of the digest in a version
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """What a labelling configuration asks for."""
-
-    control: Control
-    key: str  # of the photo in a task's data
-    labels: tuple[str, ...]
-
-
-class Mark(NamedTuple):
-    """The finished annotation of a task that marks a class."""
-
-    is_truth: bool
-    changed: str  # ISO 8601
-    annotation: int
-    task: int
-    photo: AnnotatedPhoto  # with the regions of that class
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What changes when it is another annotation, or the same one corrected."""
-        return self.changed, self.annotation
 
 
 class Project:
@@ -82,9 +57,9 @@ class Project:
             config = self.client.labelling_config(self.number)
             listed = self.client.finished(self.number)
             if (config, listed) != self._stamp:
-                self.labelling = labelling_of(config, f"project {self.number}")
+                labelling = labelling_of(config, f"project {self.number}")
                 tasks = self.client.export(self.number, [number for number, _ in listed]) if listed else []
-                self._take(self._marks_in(tasks), self.labelling)
+                self._take(marks_in(tasks, self._say), labelling)
                 self._stamp = config, listed
         finally:
             self._reading.release()
@@ -151,45 +126,25 @@ class Project:
             raise UserError(f"project {self.number}: its annotations are being read; ask again")
         return self.labelling
 
-    def _marks_in(self, tasks: list[dict[str, Any]]) -> dict[str, list[Mark]]:
-        """Return the marks of each label on tasks of the export, the ground truth first, then the newest."""
-        ids, left_out = defaultdict[str, int](count(1).__next__), Counter[str]()
-        out = defaultdict[str, list[Mark]](list)
-        for task in tasks:
-            finished = [one for one in task["annotations"] if not one["was_cancelled"]]
-            for annotation in sorted(finished, key=rank, reverse=True):
-                try:
-                    with in_words(f"task {task['id']}: "):
-                        photos = photos_of(task, [annotation], ids, left_out)
-                except UserError as error:
-                    self._say(f"left out: {error}")
-                    continue
-                if photos:
-                    for name, photo in by_label(photos[0], {number: name for name, number in ids.items()}):
-                        out[name].append(Mark(*rank(annotation), annotation["id"], task["id"], photo))
-                    break
-        if left_out:
-            self._say("left out: " + ", ".join(f"{kind} ({number})" for kind, number in left_out.items()))
-        return {name: sorted(marks, key=lambda one: one[:2], reverse=True) for name, marks in out.items()}
-
     def _take(self, marks: dict[str, list[Mark]], labelling: Labelling) -> None:
-        """Take the first marks of each label as supports, and say which labels have none, and which are unknown."""
+        """Take the first marks of each label as supports."""
+        self.labelling = labelling
         self._marks = {name: marks[name][: self.shots] for name in labelling.labels if name in marks}
-        facts = [
-            self._empty.digest(),
-            labelling.control,
-            {name: [m.key for m in of] for name, of in self._marks.items()},
-        ]
-        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        keys = {name: [mark.key for mark in of_class] for name, of_class in self._marks.items()}
+        digest = hashlib.sha256(json.dumps([self._digest, labelling.control, keys]).encode()).hexdigest()
         self.version = f"{self._empty.model.network.title} {digest[:DIGEST]}"
-        counts = ", ".join(f"{name} {len(of_class)}" for name, of_class in self._marks.items())
-        self._say(f"supports: {counts or 'none yet'}")
-        lacking = [name for name in labelling.labels if name not in marks]
-        if lacking and self._marks:
-            self._say(f"no finished annotation among the newest shows {', '.join(lacking)}")
-        if renamed := [name for name in marks if name not in labelling.labels]:
-            known = ", ".join(labelling.labels)
-            self._say(f"left out: annotations of {', '.join(renamed)}, no label of {labelling.control.tag}: {known}")
+        self._say_labels([*marks], labelling)
+
+    def _say_labels(self, marked: list[str], labelling: Labelling) -> None:
+        """Say how many supports the labels have, which have none, and which annotations have other labels."""
+        if self._marks:
+            counts = ", ".join(f"{name} {len(of_class)}" for name, of_class in self._marks.items())
+            lacking = ", ".join(name for name in labelling.labels if name not in marked)
+            self._say(f"supports: {counts}{lacking and '; none yet of '}{lacking}")
+        renamed = ", ".join(name for name in marked if name not in labelling.labels)
+        if renamed:
+            labels = ", ".join(labelling.labels)
+            self._say(f"left out: annotations of {renamed}, no label of {labelling.control.tag}: {labels}")
 
     def _encode(self, name: str, marks: list[Mark]) -> EncodedClass | None:
         """Return a class of its marks that can be read, None without any, and say which are left out."""
@@ -219,50 +174,15 @@ class Project:
             self._say(f"left out: {source}: {error}")
             return
         _, label = self._empty.model.sized(support.image, support.label)
-        if np.isin(label, (0, 255)).all():
+        if np.isin(label, (0, IGNORE)).all():
             self._say(f"left out: {source}: its object is too small for the network; crop the photo closer to it")
             return
         yield replace(support, source=source)
-
-
-def labelling_of(config: str, origin: str) -> Labelling:
-    """Return what a labelling configuration asks for: the first BrushLabels, else PolygonLabels, of a photo.
-
-    UserError: it has neither; begins with ``origin``.
-    """
-    try:
-        root = ElementTree.fromstring(config)
-    except ElementTree.ParseError as error:
-        raise UserError(f"{origin}: its labelling configuration is damaged ({error}); correct it in Settings") from None
-    photos = {tag.get("name"): tag.get("value", "") for tag in root.iter("Image")}
-    for tag in (BRUSH, POLYGONS):
-        for control in root.iter(tag):
-            image = control.get("toName", "")
-            labels = tuple(str(label.get("alias") or label.get("value")) for label in control.iter("Label"))
-            if photos.get(image, "").startswith("$"):
-                return Labelling(Control(tag, control.get("name", ""), image), photos[image][1:], labels)
-    asks = f"its labelling configuration has no {BRUSH} or {POLYGONS} of an Image"
-    raise UserError(f"{origin}: {asks}; add one in Settings, Labeling Interface")
 
 
 def photo_in(task: dict[str, Any], labelling: Labelling) -> str:
     """Return how a task states its photo; UserError: it has none."""
     stated = task["data"].get(labelling.key)
     if not isinstance(stated, str):
-        raise UserError(f"task {task['id']}: its data have no photo '{labelling.key}'")
+        raise UserError(f"its data have no photo '{labelling.key}'")
     return stated
-
-
-def rank(annotation: dict[str, Any]) -> tuple[bool, str]:
-    """Return the rank of an annotation as a support, the highest first: ground truth, then the time of its change."""
-    return bool(annotation.get("ground_truth")), annotation["updated_at"]
-
-
-def by_label(photo: AnnotatedPhoto, names: dict[int, str]) -> Iterator[tuple[str, AnnotatedPhoto]]:
-    """Yield each label of a photo and the photo with its regions; regions to ignore are unknown for all labels."""
-    unknown = [one for one in photo.instances if names[one.category].casefold() in IGNORED]
-    for category in dict.fromkeys(one.category for one in photo.instances):
-        if names[category].casefold() not in (*BACKGROUND, *IGNORED):
-            own = [one for one in photo.instances if one.category == category]
-            beside = [one._replace(category=category, crowd=True) for one in unknown]
-            yield names[category], photo._replace(instances=(*beside, *own))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from util.errors import UserError
+from util.formats.annotations import in_words
 from util.labelstudio.client import Client, NoAnswer
 from util.labelstudio.project import SHOTS, Project
 from util.page.background import line_of
@@ -23,6 +24,7 @@ from util.predict.segmenter import Segmenter
 from util.run.processes import as_user_error
 
 PATIENCE = 80  # seconds after which a request gets no further answers
+MAX_NAMED = 10  # projects that the first line names
 ANNOTATION, TRAINING = "ANNOTATION", "START_TRAINING"  # in actions of ``/webhook``
 
 
@@ -37,7 +39,9 @@ class Model:
     def __init__(self, client: Client, segmenter: Segmenter, shots: int, only: int | None = None):
         self.client = client
         self.title = segmenter.model.network.title
-        self._segmenter, self._shots, self._only = segmenter, shots, only
+        self._segmenter = segmenter
+        self._shots = shots
+        self._only = only
         self._projects: dict[int, Project] = {}
         self._lock = threading.Lock()
 
@@ -137,7 +141,9 @@ class Handler(QuietHandler):
     def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         """Answer ``/setup``, ``/predict`` and ``/webhook``, and print errors too, since Label Studio hides some."""
         model = self.server.model
-        request = json.loads(self.body((JSON,)))
+        body = self.body((JSON,))
+        with in_words(f"{path}: the request is damaged (", ")"):
+            request = json.loads(body)
         known = {"setup": model.setup, "predict": model.predict, "webhook": model.webhook}
         name = path.strip("/")
         if name not in known or not isinstance(request, dict):
@@ -152,21 +158,27 @@ class Handler(QuietHandler):
 
 def serve(options: argparse.Namespace) -> int:
     """Be the model of the Label Studio of a command line until it is interrupted, and return the exit code 0."""
-    refuse_inputs(options, "--label-studio", "its tasks and annotations are used")
-    if options.serve or options.out:
-        raise UserError(f"{'--serve' if options.serve else '--out'}: has no effect with --label-studio; leave it out")
+    _check(options)
     client = Client(options.label_studio, options.token or os.environ.get(TOKEN_VARIABLE, ""))
-    projects, only = client.projects(), options.project
-    if only is not None:
-        client.labelling_config(only)
-    segmenter = segmenter_of(options, [])
-    model = Model(client, segmenter, options.max_shots or SHOTS, only)
+    projects = client.projects()
+    if options.project is not None:
+        client.labelling_config(options.project)
+        projects = {options.project: projects.get(options.project, "")}
     host, port = options.host or HOST, options.port or MODEL_PORT
     with listening(ModelServer, Handler, host, port) as server:
-        server.model = model
-        named = f"project {only} ({projects.get(only, '')})" if only else f"{len(projects)} project(s)"
-        say(f"{model.title} for {named} of {client.address}: add http://{host}:{port} in its Settings, Model")
-        for number in [only] if only else [*projects][:1] * (len(projects) == 1):
-            attempt_aloud(model.project(number).prepare)
+        server.model = model = Model(client, segmenter_of(options, []), options.max_shots or SHOTS, options.project)
+        named = [f"{number} ({title})" for number, title in projects.items()]
+        say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
+        say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")
+        if len(projects) == 1:  # several are read when they ask
+            attempt_aloud(model.project(*projects).prepare)
         server.serve_until_interrupted()
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that have no effect (UserError)."""
+    refuse_inputs(options, "--label-studio", "its tasks and annotations are used")
+    for name, given in (("--serve", options.serve), ("--out", options.out)):
+        if given:
+            raise UserError(f"{name}: has no effect with --label-studio; leave it out")
