@@ -9,10 +9,11 @@ import sys
 
 from util import cli
 from util.export.export import export
+from util.labelstudio.server import serve as serve_label_studio
 from util.page.server import serve
 from util.predict.command import parser, predict, publish
 
-COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or the page
+COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or a server
 
 
 def command(arguments: list[str]) -> int:
@@ -20,6 +21,8 @@ def command(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     options = parser().parse_args(arguments)
+    if options.label_studio:
+        return serve_label_studio(options)
     return serve(options) if options.serve else predict(options)
 
 

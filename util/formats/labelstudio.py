@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import StringIO
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -20,11 +20,20 @@ from util.files import read_json, write_atomically
 from util.formats import annotations as form
 from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
 from util.formats.remarks import NO_LABEL, OTHER_REGION, Remarks
-from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, region_in
+from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
 
+BRUSH, POLYGONS = "BrushLabels", "PolygonLabels"
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
+
+
+class Control(NamedTuple):
+    """The tag of a labelling configuration that regions belong to."""
+
+    tag: str  # BRUSH or POLYGONS
+    name: str = "label"
+    image: str = "image"  # the name of the tag of the photo
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -45,26 +54,31 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             kept = [task.get("predictions", []) for task in tasks]
         for number, (task, annotations) in enumerate(zip(tasks, kept), 1):
             with in_words(f"task {task.get('id', number)}: ", kind=ValueError):
-                photos += _photos_of(task, annotations, ids, remarks)
+                photos += photos_of(task, annotations, ids, remarks)
     photo_files = PhotoFiles(folder or path.parent, folder is not None)
     return Annotations(tuple(photos), {n: name for name, n in ids.items()}, photo_files, path, remarks)
 
 
-def _photos_of(
+def photos_of(
     task: dict[str, Any], annotations: list[dict[str, Any]], ids: dict[str, int], remarks: Remarks
 ) -> list[AnnotatedPhoto]:
-    """Return the photos of a task with the regions of its ground truth, else of the first annotation that has some.
+    """Return the annotated photos of a task, by the first of its ground truth, else of its annotations with regions.
 
-    ``ids`` gives the category of each label. ValueError, KeyError or TypeError: an entry has another form.
+    Args:
+        ids: give each label its category.
+        remarks: take what is not understood.
+
+    ValueError, KeyError or TypeError: an entry has another form.
     """
     ranked = sorted(annotations, key=lambda annotation: not annotation.get("ground_truth"))
-    found = ([entry for entry in one["result"] if "original_width" in entry] for one in ranked)
+    regions = [[entry for entry in annotation["result"] if "original_width" in entry] for annotation in ranked]
     of_photo = defaultdict[str, list[dict[str, Any]]](list)
-    for entry in next(filter(None, found), []):
+    for entry in next(filter(None, regions), []):
         of_photo[_photo_of(entry, task)].append(entry)
     photos = []
     for stated, entries in of_photo.items():
-        size, instances = (int(entries[0]["original_height"]), int(entries[0]["original_width"])), list[Instance]()
+        size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+        instances: list[Instance] = []
         for names, entry in _labelled(entries, remarks):
             shapes = _shapes(entry, size)
             if not shapes:
@@ -183,28 +197,36 @@ def write(folder: Path, found: Found) -> None:
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    tasks, tag = [], "PolygonLabels" if found.polygons else "BrushLabels"
+    control, tasks = Control(POLYGONS if found.polygons else BRUSH), []
     for photo in found.photos:
-        sides, kind, result = (photo.width, photo.height), tag.lower(), list[dict[str, Any]]()
-        common = {"type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
-        common |= {"original_width": photo.width, "original_height": photo.height}
+        result: list[dict[str, Any]] = []
         for one in photo.objects:
-            if found.polygons:
-                values = [{"points": (p / sides * 100).tolist(), "closed": True} for p in one.polygons()]
-            else:
-                values = [{"format": "rle", "rle": brush_runs(decoded(one.runs))}]
-            for value in values:
-                label = {"score": one.score, "value": {**value, kind: [one.name]}}
-                result.append({"id": f"r{len(result)}", **common, **label})
+            result += regions_of(decoded(one.runs), one.name, one.score, control)
+        result = [{"id": f"r{number}", **region} for number, region in enumerate(result)]
         score = sum(one.score for one in photo.objects) / max(len(photo.objects), 1)
         place = f"/data/local-files/{form.LOCAL_FILES}" + quote(os.fsencode(f"{found.folder.name}/{photo.name}"))
         prediction = {"model_version": found.model, "score": score, "result": result}
         tasks.append({"data": {"image": place}, "predictions": [prediction]})
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in found.categories.values())
-    image = '  <Image name="image" value="$image"/>\n'
-    config = f'<View>\n{image}  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
+    image = f'  <Image name="{control.image}" value="$image"/>\n'
+    opening = f'<{control.tag} name="{control.name}" toName="{control.image}">'
+    config = f"<View>\n{image}  {opening}\n{labels}  </{control.tag}>\n</View>\n"
     write_atomically(folder / "config.xml", config)
     write_atomically(folder / "tasks.json", json.dumps(tasks))
+
+
+def regions_of(mask: np.ndarray, name: str, score: float, control: Control) -> list[dict[str, Any]]:
+    """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
+    height, width = mask.shape
+    if control.tag == BRUSH:
+        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_runs(mask)}] if mask.any() else []
+    else:
+        outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
+        values = [{"points": outline.tolist(), "closed": True} for outline in outlines]
+    kind = control.tag.lower()
+    region = {"type": kind, "from_name": control.name, "to_name": control.image, "image_rotation": 0}
+    region |= {"original_width": width, "original_height": height, "score": score}
+    return [{**region, "value": {**value, kind: [name]}} for value in values]
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

@@ -6,16 +6,18 @@ another ``Host``, or the ``Via`` of a proxy.
 """
 
 import argparse
+import contextlib
 import json
 import mimetypes
 import os
 import re
 import shutil
 import signal
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from util.errors import UserError
@@ -27,40 +29,63 @@ from util.predict.command import HOST, PORT, SESSION, segmenter_of
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
 JSON, BYTES = "application/json", "application/octet-stream"
 MAX_UPLOAD = 2**28  # bytes
+MAX_REASON = 300  # characters of a line as the reason of an answer
+AnyServer = TypeVar("AnyServer", bound="QuietServer")
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
-class Server(ThreadingHTTPServer):
-    """A server of one session."""
+class QuietServer(ThreadingHTTPServer):
+    """A server of a thread for each request."""
 
-    session: Session
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a browser that has closed its connection."""
+        """Ignore a client that has closed its connection."""
+
+    def serve_until_interrupted(self) -> None:
+        """Answer requests until Ctrl-C, or the signal that ends a process."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.serve_forever()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A request; errors become an answer ``{"error": line}``."""
+class Server(QuietServer):
+    """A server of one session."""
 
-    server: Server
+    session: Session
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """A request; errors become an answer ``{"error": line}``, whose reason is that line too."""
+
+    server: Any
     protocol_version = "HTTP/1.1"
 
+    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Return the content that GET asks for, bytes or what becomes JSON, and its media type."""
+        raise NotImplementedError
+
+    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Do what POST asks for, and return as ``look``."""
+        raise NotImplementedError
+
     def do_GET(self) -> None:
-        """Answer a request, with files, state and pictures, or with what an action says."""
-        url, code, lasting = urlsplit(self.path), 200, "max-age=86400" if "changed=" in self.path else "no-store"
+        """Answer a request, with what is looked at, or with what an action says."""
+        url, lasting = urlsplit(self.path), "max-age=86400" if "changed=" in self.path else "no-store"
         try:
             named = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
             if self.server.server_address[0] in LOCAL and named not in LOCAL and "Via" not in self.headers:
                 raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
-            answer = self._look if self.command == "GET" else self._act
+            answer = self.look if self.command == "GET" else self.act
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
+            code, reason = 200, None
         except Exception as error:
-            content, kind, code, lasting = {"error": line_of(error)}, JSON, 400, "no-store"
+            line, code, kind, lasting = line_of(error), 400, JSON, "no-store"
+            content, reason = {"error": line}, line[:MAX_REASON].encode("ascii", "replace").decode()
         with self._readable(content) as body:
             length = body.seek(0, os.SEEK_END)
             body.seek(0)
-            self.send_response(code)
+            self.send_response(code, reason)
             for header in (("Content-Type", kind), ("Content-Length", str(length)), ("Cache-Control", lasting)):
                 self.send_header(*header)
             self.end_headers()
@@ -74,7 +99,25 @@ class Handler(BaseHTTPRequestHandler):
             return content.open("rb")
         return BytesIO(content if isinstance(content, bytes) else json.dumps(content).encode())
 
-    def _look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+    def body(self, kinds: Sequence[str]) -> bytes:
+        """Return what a request sends; UserError: its length is none or too large, or it is none of the ``kinds``."""
+        length = self.headers.get("Content-Length", "")
+        is_possible = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD)) and int(length) <= MAX_UPLOAD
+        if not is_possible or self.headers.get("Content-Type") not in kinds:
+            self.close_connection = True
+            limit = f"0 to {MAX_UPLOAD} bytes (Content-Length)"
+            raise UserError(f"{self.path}: not done; a request has {limit}, of {' or '.join(kinds)}")
+        return self.rfile.read(int(length))
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing about requests."""
+
+
+class Handler(QuietHandler):
+    """A request of the page."""
+
+    def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Return a file of the page, its state, or a picture of a photo."""
         session = self.server.session
         if path in FILES:
             return Path(__file__).with_name(FILES[path]).read_bytes(), mimetypes.guess_type(FILES[path])[0] or BYTES
@@ -90,42 +133,44 @@ class Handler(BaseHTTPRequestHandler):
                 return photo.scene(), JSON
             return (photo.layer(), "image/png") if path == "/layer" else (jpeg(photo.thumbnail()), "image/jpeg")
 
-    def _act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
-        action, length = path.strip("/"), self.headers.get("Content-Length", "")
-        is_known = self.headers.get("Content-Type") in (JSON, BYTES) and action in ACTIONS.split()
-        is_possible = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD)) and int(length) <= MAX_UPLOAD
-        if not (is_possible and is_known):
+    def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
+        """Do one of the session's actions, and return its note."""
+        action = path.strip("/")
+        if action not in ACTIONS.split():
             self.close_connection = True
-            raise UserError(f"{action}: not done; a photo has 0 to {MAX_UPLOAD} bytes (Content-Length)")
-        body = self.rfile.read(int(length))
+            raise UserError(f"{action}: is no action of the page")
+        body = self.body((JSON, BYTES))
         values = {**words, "content": body} if action == "upload" else json.loads(body)
         with self.server.session.lock:
             note = getattr(self.server.session, action)(**values)
             self.server.session.save()
             return {"note": note or ""}, JSON
 
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing about requests."""
-
 
 def serve(options: argparse.Namespace) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
-    opened = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
-    for name in filter(opened.get, opened):
-        raise UserError(f"--serve: takes no {name}; photos and annotations are opened on the page")
+    refuse_inputs(options, "--serve", "photos and annotations are opened on the page")
     segmenter, out = segmenter_of(options, []), options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        server = Server((host, port), Handler)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}; name another") from None
-    with server:
+    with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)
         title = segmenter.model.network.title
         print(f"{title} on http://{host}:{port} - Ctrl-C ends it; work is kept in {out}", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            session.end()
+        server.serve_until_interrupted()
+        session.end()
     return 0
+
+
+def refuse_inputs(options: argparse.Namespace, mode: str, instead: str) -> None:
+    """Refuse supports and queries of a command line (UserError) in a mode that takes them from elsewhere."""
+    given = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
+    for name in filter(given.get, given):
+        raise UserError(f"{mode}: takes no {name}; {instead}")
+
+
+def listening(server: type[AnyServer], handler: type[QuietHandler], host: str, port: int) -> AnyServer:
+    """Return a server that listens at an address; UserError: it cannot."""
+    try:
+        return server((host, port), handler)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: {error.strerror}; name another") from None

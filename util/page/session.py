@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from model.episode import IGNORE
@@ -25,12 +24,13 @@ from util.formats.results import ACCEPTED, REJECTED
 from util.formats.shapes import polygons_of
 from util.page.archive import Archive
 from util.page.background import Background, Work
-from util.page.photo import BOX, BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule, drawn
+from util.page.photo import BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule
+from util.page.regions import part_at, region_at, region_in_box
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results, own_record
 from util.predict.segmenter import Segmenter
-from util.predict.supports import BOXED, MAX_SHOTS, UNNAMED, Marked, Support, by_class, check_class_name, supports_in
+from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, by_class, check_class_name, supports_in
 from util.report.overlay import class_colour
 from util.typecheck import Misfit, convert
 
@@ -289,28 +289,19 @@ class Session:
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
         one, column, row = self.photo(photo), int(x), int(y)
-        label, image = one.label(), read_photo(one.path)
-        inside = (label == label[row, column]) & (label > 0)
-        if value:  # by the rule that was best on VOC's training photos
-            support, side = np.full(label.shape, IGNORE, np.uint8), max(round(0.04 * max(label.shape)), 1)
-            support[:side] = support[-side:] = support[:, :side] = support[:, -side:] = 0
-            cv2.circle(support, (column, row), side, 1, cv2.FILLED)
-            segmenter = self.given.without_classes()
-            segmenter.add(None, [Support(image, support, "the click")])
-            probability = segmenter(image).probability[-1]
-            inside = probability >= probability[row, column] / 2
-        if not inside[row, column]:
+        label = one.label()
+        if value:
+            part = region_at(self.given, read_photo(one.path), column, row)
+        elif label[row, column] == 0:
             raise UserError("nothing is marked there")
-        parts = cv2.connectedComponents(inside.astype(np.uint8))[1]
-        return self._outline(one, parts == parts[row, column], value, before)
+        else:
+            part = part_at(label == label[row, column], column, row)
+        return self._outline(one, part, value, before)
 
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Mark the object that the network finds in a box."""
         one = self.photo(photo)
-        image, box = read_photo(one.path), Mark(tool=BOX, value=BOXED, radius=0, points=points)
-        label = drawn(np.zeros(image.shape[:2], np.uint8), [box])  # as one of ``predict.py``
-        (looked,) = self.given.without_classes().unboxed(None, [Support(image, label, "the box")])
-        return self._outline(one, looked.label == 1, value, before)
+        return self._outline(one, region_in_box(self.given, read_photo(one.path), points), value, before)
 
     def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
         marks = (Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()) for outline in polygons_of(inside))

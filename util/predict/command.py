@@ -30,6 +30,8 @@ from util.run.device import describe
 from util.run.processes import as_user_error
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
+MODEL_PORT = 9090  # of the model of a Label Studio server
+TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # which Label Studio's own programs read
 NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
@@ -38,7 +40,7 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of predictions and of the page."""
+    """Return the parser of predictions, of the page and of Label Studio's model."""
     about = "Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
     about += "how to export the network, 'predict.py publish --help' how to publish it."
     out = Parser(prog="predict.py", description=about)
@@ -68,15 +70,19 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=within(int, 1), default=BATCH, help=f"views in one forward pass; default {BATCH}")
     serve = f"serve a web page to mark, segment and correct; its work is kept in --out, default {SESSION}"
     add("--serve", action="store_true", help=serve)
-    add("--host", help=f"address of the page; default {HOST}, this machine alone")
-    add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}")
+    studio = "be the model of a Label Studio server: predict its tasks by the annotations finished there"
+    add("--label-studio", metavar="URL", help=studio)
+    add("--token", help=f"of a user of Label Studio, of both kinds; default the variable {TOKEN_VARIABLE}")
+    add("--project", type=within(int, 1), metavar="N", help="of Label Studio; default all that the user can open")
+    add("--host", help=f"address of the page or the model; default {HOST}, this machine alone")
+    add("--port", type=within(int, 1, 2**16 - 1), help=f"default {PORT}, of the model {MODEL_PORT}")
     return out
 
 
 def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
     out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
-    out.set_defaults(serve=False, host=None, port=None, keep_base=False)
+    out.set_defaults(serve=False, host=None, port=None, keep_base=False, label_studio=None, token=None, project=None)
     add = out.add_argument
     weights = "weights, of this project or of a method's authors; default Pocket's, or those of --config"
     add("--checkpoint", help=weights)
@@ -119,16 +125,19 @@ def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segme
         if len(found) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
     kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
+    is_server = options.serve or options.label_studio
     for name, has_effect, needed in (
         ("photos", options.support_files, "--supports"),
         ("classes", options.support_files, "--supports"),
-        ("max_shots", options.support_files, "--supports"),
+        ("max_shots", options.support_files or options.label_studio, "--supports or --label-studio"),
         ("mask_value", "mask" in kinds, "a mask among the supports"),
         ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
         ("name", unnamed, "a support that names no class"),
         ("vectors", segmenter.model.run.context.vectors is not None, "a model that reads text"),
-        ("host", options.serve, "--serve"),
-        ("port", options.serve, "--serve"),
+        ("host", is_server, "--serve or --label-studio"),
+        ("port", is_server, "--serve or --label-studio"),
+        ("token", options.label_studio, "--label-studio"),
+        ("project", options.label_studio, "--label-studio"),
     ):
         if getattr(options, name) and not has_effect:
             raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")

@@ -1,0 +1,110 @@
+"""What a labelling configuration of Label Studio asks for, and which finished annotations mark its labels."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+from util.errors import UserError
+from util.formats.annotations import AnnotatedPhoto, in_words
+from util.formats.labelstudio import BRUSH, POLYGONS, Control, photos_of
+from util.formats.remarks import BACKGROUND, IGNORED, Remarks
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What a labelling configuration asks for."""
+
+    control: Control
+    key: str  # of the photo in a task's data
+    labels: tuple[str, ...]
+
+
+def labelling_of(config: str, origin: str) -> Labelling:
+    """Return what a labelling configuration asks for: the first BrushLabels, else PolygonLabels, of a photo.
+
+    UserError: it has neither; begins with ``origin``.
+    """
+    try:
+        root = ElementTree.fromstring(config)
+    except ElementTree.ParseError as error:
+        raise UserError(f"{origin}: its labelling configuration is damaged ({error}); correct it in Settings") from None
+    photos = {tag.get("name"): tag.get("value", "") for tag in root.iter("Image")}
+    for tag in (BRUSH, POLYGONS):
+        for control in root.iter(tag):
+            image = control.get("toName", "")
+            labels = tuple(str(label.get("alias") or label.get("value")) for label in control.iter("Label"))
+            if photos.get(image, "").startswith("$"):
+                return Labelling(Control(tag, control.get("name", ""), image), photos[image][1:], labels)
+    asks = f"its labelling configuration has no {BRUSH} or {POLYGONS} of an Image"
+    raise UserError(f"{origin}: {asks}; add one in Settings, Labeling Interface")
+
+
+class Mark(NamedTuple):
+    """The finished annotation of a task that marks a label."""
+
+    is_truth: bool
+    changed: str  # ISO 8601
+    annotation: int
+    task: int
+    photo: AnnotatedPhoto  # with the regions of that label
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What differs for another annotation, and for the same one after a correction."""
+        return self.changed, self.annotation
+
+
+def marks_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict[str, list[Mark]]:
+    """Return the marks of each label on tasks of the export, the ground truth first, then the newest.
+
+    Of a task, the first annotation with regions counts in this order. ``say`` takes lines on what is left out.
+    """
+    ids = defaultdict[str, int](count(1).__next__)
+    remarks = Remarks()
+    out = defaultdict[str, list[Mark]](list)
+    for task in tasks:
+        finished = [one for one in task["annotations"] if not one["was_cancelled"]]
+        for annotation in sorted(finished, key=_rank, reverse=True):
+            photo = _photo_of(annotation, task, ids, remarks, say)
+            if photo is not None:
+                names = {number: name for name, number in ids.items()}
+                for name, part in _by_label(photo, names):
+                    out[name].append(Mark(*_rank(annotation), annotation["id"], task["id"], part))
+                break
+    for line in remarks.lines():
+        say(line)
+    return {name: sorted(marks, key=lambda one: one[:2], reverse=True) for name, marks in out.items()}
+
+
+def _photo_of(
+    annotation: dict[str, Any],
+    task: dict[str, Any],
+    ids: dict[str, int],
+    remarks: Remarks,
+    say: Callable[[str], None],
+) -> AnnotatedPhoto | None:
+    """Return the photo of an annotation with regions; None of another, or of one that cannot be read, which is said."""
+    try:
+        with in_words(f"left out: task {task['id']}: "):
+            return next(iter(photos_of(task, [annotation], ids, remarks)), None)
+    except UserError as error:
+        say(str(error))
+        return None
+
+
+def _rank(annotation: dict[str, Any]) -> tuple[bool, str]:
+    """Return the rank of an annotation as a support, the highest first: ground truth, then the time of its change."""
+    return bool(annotation.get("ground_truth")), annotation["updated_at"]
+
+
+def _by_label(photo: AnnotatedPhoto, names: dict[int, str]) -> Iterator[tuple[str, AnnotatedPhoto]]:
+    """Yield each label of a photo and the photo with its regions; regions to ignore are unknown for all labels."""
+    unknown = [one for one in photo.instances if names[one.category].casefold() in IGNORED]
+    for category in dict.fromkeys(one.category for one in photo.instances):
+        if names[category].casefold() not in (*BACKGROUND, *IGNORED):
+            regions = [one for one in photo.instances if one.category == category]
+            beside = [one._replace(category=category, crowd=True) for one in unknown]
+            yield names[category], photo._replace(instances=(*beside, *regions))
