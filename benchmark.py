@@ -110,8 +110,7 @@ def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[C
         raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], BATCH)}")
     every = [name for name, cls in known.items() if issubclass(cls, WithEncoder)]
     for name in cli.words(options.models or "") or every:
-        net = options.net if options.net or name not in known else known[name].default_net or "resnet50"
-        path = config_path("split0", "pascal", name, net)
+        path = config_path("split0", "pascal", name, options.net)
         for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"

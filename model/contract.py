@@ -113,7 +113,6 @@ class FewShotModel(Trainable):
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
     masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
-    default_net: ClassVar[str | None] = None  # the encoder (``NET``) where none is named; None: the data set's
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method

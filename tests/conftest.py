@@ -16,7 +16,7 @@ from tests import spawned
 from tests.narrow import NARROW
 from tests.paths import REPOSITORY, SHARED
 from tests.pretend import pretend_cuda
-from util.config import compose
+from util.config import compose, tree
 from util.config.read import read_config
 from util.config.tree import Tree, parse_file
 from util.data.mini import generate
@@ -80,7 +80,8 @@ def _parse_file(path: Path) -> Tree:
 def what_stays_is_read_once() -> Iterator[None]:
     """Parse a config of the project once in the session, and ask git once: most tests do both, which takes longest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "parse_file", _parse_file)
+        for module in (compose, tree):
+            patch.setattr(module, "parse_file", _parse_file)
         patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
         yield
 

@@ -56,7 +56,6 @@ class ABCDFSS(WithEncoder):
     stride, size_rule = 32, (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     reads_intermediate = True
-    default_net = "lite0"
     never_compiled = ("_score",)
     cannot_export = "its heads are fitted to each episode"
     settings: ABCDFSSSettings

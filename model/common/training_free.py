@@ -56,7 +56,6 @@ class OnCells(TrainingFree):
     Such a method segments any number of classes at once; subclasses define ``forward_classes``.
     """
 
-    default_net = "lite0"
     size_rule = (1, 0)
 
     @classmethod

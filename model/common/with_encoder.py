@@ -205,7 +205,11 @@ class WithEncoder(FewShotModel):
         problem = problem_of(encoder.backbone, cls.families, cls.grids)
         if problem is None and cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
             return "output_stride", f"= {encoder.output_stride}: {cls.title} needs {ONE_GRID}; take 8 or 16"
-        return encoder.problem() if problem is None else ("backbone", f"= {encoder.backbone!r}: {problem}")
+        return (
+            encoder.problem()
+            if problem is None
+            else ("backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}")
+        )
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:

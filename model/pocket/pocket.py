@@ -64,7 +64,6 @@ class Pocket(WithEncoder):
     reads_base_labels = True
     reads_intermediate = True
     shots_share_weights = True
-    default_net = "lite0"
     grids, variant = ONE_GRID, VARIANT
     settings: PocketSettings
 

@@ -1,6 +1,7 @@
-"""The commands' choice of a config: composed by names of data set, fold, method and encoder, printed, or refused."""
+"""The commands' choice of a config: the files of data set, fold, method and encoder, printed, listed, or refused."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -11,46 +12,100 @@ import pytest
 import yaml
 
 from model.common.with_encoder import WithEncoder
-from model.encoders.swin import SwinEncoder
-from model.encoders.vgg import VGGEncoder
+from model.registry import class_of
 from tests.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
-from util.config.compose import config_path, encoders_of, experiments, methods, model_class
+from util.config.compose import config_path, data_sets, methods, read_tree, selection_of
 from util.config.read import read_config, to_dict
+from util.config.tree import place_of
 from util.errors import UserError
+from util.prepare.check import experiments
 
 CONFIGS = REPOSITORY / "config"
 SCRIPTS = ("benchmark", "demo", "predict", "prepare", "report", "test", "train", "train_base")
 ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
-METHODS = methods(CONFIGS)
-OF_TIMM = {  # encoders of configs whose names are not their backbones'
-    **{f"lite{i}": f"timm/tf_efficientnet_lite{i}" for i in range(3)},
-    "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
-    "dinov3_vitl16": "timm/vit_large_patch16_dinov3.lvd1689m",
-}
+RECIPES = sorted(
+    path.relative_to(CONFIGS)
+    for folder in data_sets(CONFIGS)
+    for path in folder.glob("*.yaml")
+    if path.stem.partition("_")[0] in methods(CONFIGS) and not path.stem.endswith("_timm")
+)
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
 
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
-    """Return a copy of ``config/`` without its split files: everything there is composed."""
-    root = tmp_path / "config"
-    shutil.copytree(CONFIGS, root, ignore=shutil.ignore_patterns("*_split*"))
-    return root
+    """Return a copy of ``config/``."""
+    return Path(shutil.copytree(CONFIGS, tmp_path / "config"))
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if issubclass(model_class(CONFIGS, m), WithEncoder)])
-def test_every_method_takes_every_encoder_that_it_can(method: str) -> None:
-    taken = encoders_of(CONFIGS, method)
-    assert {"resnet10", "resnet18", "resnet34", "resnet50", "resnet50_plain", "resnet101"} <= set(taken)
-    families = model_class(CONFIGS, method).families
-    assert ("swin_b" in taken, "vgg16" in taken) == (SwinEncoder in families, VGGEncoder in families)
-    for encoder in taken:
+def read(*words: str | None, root: Path | None = None):
+    return read_config(config_path(*words, root=root))
+
+
+LR = "meta_stage.optimizers.main.lr"
+PLACES = [  # data set, method and encoder; the files that some of their settings come from
+    ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
+    ("coco", "ssp", "resnet101", {LR: "coco/ssp", "model.encoder.weights": "encoder/resnet101"}),
+    ("coco", "hsnet", "resnet101", {LR: "coco/hsnet", "model.encoder.weights": "model/hsnet_resnet101"}),
+    ("pascal", "ssp", "lite1", {LR: "pascal/ssp_lite0", "data.size": "pascal/lite0"}),
+    ("coco", "ssp", "lite1", {LR: "coco/ssp", "data.size": "coco/lite0", "model.encoder.backbone": "encoder/lite1"}),
+    ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet_vgg16", "model.encoder.backbone": "encoder/vgg16"}),
+    ("coco", "symnet_plus", "resnet50", {"model.self_support": "model/symnet_plus", LR: "coco/symnet"}),
+    ("isic", "hsnet", "resnet50", {"test.protocol": "isic/every_method", LR: "model/hsnet"}),
+    ("isaid5i", "insid3", "dinov3_vitl16", {"model.components": "model/insid3_dinov3_vitl16"}),
+    ("mini", "bcm", "timm/test_resnet", {"model.base.frozen_stages": "model/bam_timm", "model.beta": "model/bcm"}),
+]
+
+
+@pytest.mark.parametrize(("dataset", "method", "net", "files"), PLACES)
+def test_each_value_comes_from_the_file_that_has_it(dataset: str, method: str, net: str, files: dict[str, str]) -> None:
+    tree = read_tree(CONFIGS / config_path("split0", dataset, method, net).relative_to("config"))
+    for key, file in files.items():
+        place = Path(str(place_of(tree, key)).rpartition(":")[0])
+        assert place.resolve() == CONFIGS / f"{file}.yaml", key
+
+
+METHODS = [name for name in methods(CONFIGS) if name not in ("gfsam", "sam3", "sam3_words")]  # with an encoder
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_every_encoder_of_its_families(method: str) -> None:
+    config = read("split2", "pascal", method, "resnet50")
+    cls = class_of(config.model)
+    assert issubclass(cls, WithEncoder)
+    for encoder in ("resnet10", "resnet50_plain", "resnet101", "swin_b", "vgg16"):
         path = config_path("split2", "pascal", method, encoder)
-        config = read_config(REPOSITORY / path)
-        assert (config.run.name, config.data.fold, config.data.name) == (path.stem, 2, "pascal")
-        backbone = str(config.model.backbone())
-        assert encoder.startswith(backbone) or OF_TIMM[encoder] == backbone
+        problem = cls.encoder_problem(replace(config.model.encoder, backbone=encoder.removesuffix("_plain")))
+        named = selection_of(path)
+        assert named is not None and (named.fold, named.method, named.net) == (2, method, encoder)
+        if problem is None:
+            assert read_config(path).run.name == path.stem
+        else:
+            with pytest.raises(
+                UserError, match=rf"encoder/{encoder}.yaml:\d+: model.encoder.backbone = .* not go with"
+            ):
+                read_config(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_a_recipe_is_a_config_and_so_is_its_copy(tmp_path: Path, path: Path) -> None:
+    config = read_config(CONFIGS / path)
+    assert config.run.name == path.stem and config.data.fold == 0
+    content = (CONFIGS / path).read_text()
+    for part in CONFIGS.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (tmp_path / path.parent).unlink()
+    shutil.copytree(CONFIGS / path.parent, tmp_path / path.parent)
+    copy = tmp_path / path.parent / "mine.yaml"
+    copy.write_text(content)
+    assert replace(read_config(copy), run=config.run) == config
+    assert "base: " in content and content.startswith("# ")
 
 
 SIDES = {"test_vit.r160_in1k": (97, 81, 80), "test_resnet": (96, 81, 81), "test_mambaout": (96, 96, 81)}
@@ -59,7 +114,7 @@ SIDES = {"test_vit.r160_in1k": (97, 81, 80), "test_resnet": (96, 81, 81), "test_
 @pytest.mark.parametrize(("backbone", "sides"), [(f"timm/{name}", sides) for name, sides in SIDES.items()])
 def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides: tuple[int, ...]) -> None:
     for method, side in zip(("dcama", "ssp", "insid3"), sides):
-        config = read_config(config_path("split1", "mini", method, backbone))
+        config = read("split1", "mini", method, backbone)
         assert config.run.name == f"mini_split1_{method}_{backbone.replace('/', '-')}"
         assert (config.model.backbone(), config.model.encoder.weights) == (backbone, "timm")
         assert config.data.size == side
@@ -73,36 +128,41 @@ def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
     assert {read_config(path).run.base_folder for path in paths} == {"runs/mini_split1_timm-test_vit/base"}
 
 
-def test_a_file_may_name_a_composition_or_lie_on_top_of_it(configs: Path) -> None:
+def test_a_copy_of_a_recipe_has_the_base_stage_of_its_encoder(configs: Path) -> None:
+    shutil.copy(configs / "pascal/hdmnet_lite0.yaml", configs / "pascal/mine.yaml")
+    run = read_config(configs / "pascal/mine.yaml", ["data.fold=2"]).run
+    assert (run.name, run.base_folder) == ("mine", "runs/pascal_split2_lite0/base")
+
+
+def test_a_name_of_a_run_can_be_inherited_from(configs: Path) -> None:
     base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
     (configs / "mini/mine.yaml").write_text("base: mini_split2_ssp_lite0.yaml\ndata: {shot: 5}")
-    named = read_config(configs / "mini/mine.yaml")
-    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("data: {shot: 5}")
-    for config in (named, read_config(configs / "mini/mini_split2_ssp_lite0.yaml")):
-        assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
+    config = read_config(configs / "mini/mine.yaml")
+    assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
 
 
-def test_an_entry_that_can_never_count_is_refused(configs: Path) -> None:
-    main = configs / "mini/mini.yaml"
-    before = main.read_text().split("\nfor:")[0]
-    wrong = {"{sspp: {data: {size: 81}}}": "'sspp' .*mean 'ssp'", "{ssp: 3}": "'ssp' must be a section"}
-    for content, message in wrong.items():
-        main.write_text(f"for: {content}\n{before}")
-        with pytest.raises(UserError, match=f"mini.yaml:1: {message}"):
-            read_config(configs / "mini/mini_split1_ssp_resnet18.yaml")
+def test_a_file_of_the_name_takes_its_place(configs: Path) -> None:
+    before = read("split2", "mini", "ssp", "lite0", root=configs)
+    (configs / "mini/ssp_lite0.yaml").write_text("base: [ssp.yaml, lite0.yaml]\nmeta_stage: {epochs: 9}")
+    after = read("split2", "mini", "ssp", "lite0", root=configs)
+    assert after == replace(before, meta_stage=replace(before.meta_stage, epochs=9))
+    (configs / "mini/mini_split2_ssp_lite0.yaml").write_text("base: ssp_lite0.yaml\ndata: {fold: 2, shot: 5}")
+    assert read("split2", "mini", "ssp", "lite0", root=configs).data == replace(after.data, shot=5)
 
 
-def test_a_data_set_of_one_file_composes(configs: Path) -> None:
+def test_a_data_set_of_one_file_serves_every_method(configs: Path) -> None:
     content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
     content["data"]["name"] = "pets"
-    del content["net"], content["for"]
+    del content["net"]
     (configs / "pets").mkdir()
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
     assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
     for method in METHODS:
-        cls, path = model_class(configs, method), config_path("split1", "pets", method, "resnet50_plain", configs)
-        config = read_config(path, [f"data.size={cls.sizes_around(96, cls.Settings())[0]}"])
-        assert config.data.text == ("names" if cls.reads_text else "none")
+        config = read("split1", "pets", method, "resnet50_plain", root=configs)
+        assert config.data.text == ("names" if class_of(config.model).reads_text else "none")
+    for folder in data_sets(configs):
+        if folder.name not in ("pets", "mini"):
+            shutil.rmtree(folder)
     assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
     (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
@@ -113,52 +173,40 @@ def test_a_data_set_of_one_file_composes(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (("split0", "pascal", "ssp", "vgg16"), ("SSP does not take", "it takes lite0, lite1, lite2, resnet10, ")),
+        (("split0", "pascal", "ssp", "vgg16"), ("encoder/vgg16.yaml:", "does not go with SSP", "one of resnet10, ")),
         (("split0", "pascal", "sspp", None), ("sspp: no such method", "did you mean 'ssp'?")),
         (("split0", "pascal", None, "resnet51"), ("NET resnet51: no such encoder", "did you mean 'resnet50'?")),
         (("split0", "pascal", "ssp", "resnet50_plus"), ("NET resnet50_plus: no such encoder", "'resnet50_plain'?")),
-        (("split0", "pascal", None, "test_vit.r160_in1k"), ("did you mean 'timm/test_vit.r160_in1k'?",)),
-        (("split0", "mini", "ssp", "timm/test_vit2.r160"), ("SSP on", "knows no weights", "timm/test_vit2.r160_in1k")),
-        (("split0", "mini", "hsnet", "timm/test_vit"), ("HSNet on timm/test_vit: it has one grid", "timm/resnet50")),
+        (("split0", "pascal", None, "test_vit.r160_in1k"), ("one of timm is timm/test_vit.r160_in1k",)),
+        (("split0", "mini", "ssp", "timm/test_vit2.r160"), ("SSP: ", "knows no weights", "timm/test_vit2.r160_in1k")),
+        (
+            ("split0", "mini", "hsnet", "timm/test_vit"),
+            ("NET timm/test_vit: ", "HSNet: it has one grid", "timm/resnet50"),
+        ),
         (("split0", "pascall", None, None), ("config/pascall: no such data set", "did you mean 'pascal'?")),
+        (("split9", "pascal", None, None), ("pascal_split9_resnet50.yaml: data.fold = 9 does not exist",)),
+        (("dmo", "mini", None, None), ("mini_dmo_resnet10.yaml: no such config", "such as split0")),
     ],
 )
-def test_a_name_that_does_not_compose_is_refused_in_one_line(words: tuple, parts: tuple[str, ...]) -> None:
+def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, parts: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        config_path(*words)
+        read(*words)
     message = str(caught.value)
     assert "\n" not in message and all(part in message for part in parts), message
 
 
-def test_a_fold_or_a_protocol_that_does_not_fit_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"pascal_split9_resnet50.yaml: data.fold = 9 does not exist"):
-        read_config(CONFIGS / "pascal/pascal_split9_resnet50.yaml")
+def test_a_protocol_that_does_not_fit_is_refused_by_name() -> None:
     for method, protocol in (("bam", "gfss"), ("bcm", "symnet")):  # of the other kind
         with pytest.raises(UserError, match=rf"test.protocol = {protocol}: protocol {protocol} "):
             read_config(config_path("split0", "pascal", method, "resnet50"), [f"test.protocol={protocol}"])
 
 
-def test_a_method_takes_no_key_of_the_one_whose_file_it_inherits(configs: Path) -> None:
-    """BCM and DIaM inherit BAM's file; a key of BAM's own is none of theirs."""
-    path = configs / "pascal/pascal_split0_bcm_resnet50.yaml"
-    before, bam = read_config(path).model, configs / "model/bam.yaml"
-    bam.write_text(bam.read_text().replace("  name: bam\n", "  name: bam\n  alpha: 0.5\n"))
-    assert read_config(path).model == before
-    with pytest.raises(UserError, match=r"bam.yaml:\d+: unknown key 'model.alpha'"):
-        read_config(configs / "pascal/pascal_split0_bam_resnet50.yaml")
-
-
 @pytest.mark.parametrize("words", [("coco", "pocket"), ("pascal", "bam"), ("coco", "insid3"), ("mini", "symnet")])
 def test_lite1_and_lite2_take_the_settings_of_lite0(words: tuple[str, str]) -> None:
-    of_lite0 = to_dict(read_config(config_path("split1", *words, "lite0")))
+    of_lite0 = to_dict(read("split1", *words, "lite0"))
     for net in ("lite1", "lite2"):
-        content = yaml.safe_dump(to_dict(read_config(config_path("split1", *words, net))))
+        content = yaml.safe_dump(to_dict(read("split1", *words, net)))
         assert yaml.safe_load(content.replace(net, "lite0")) == of_lite0
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +214,7 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["config/pascal/pascal_split0_resnet50.yaml"], "pascal_split0_resnet50"),
         (["split0", "pascal", "--model", "dcama", "--net", "swin_b"], "pascal_split0_dcama_swin_b"),
-        (["split3", "coco", "--net", "resnet50_plus"], "coco_split3_resnet50_plus"),
+        (["split3", "coco", "--model", "symnet_plus"], "coco_split3_resnet50_plus"),
     ],
 )
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[str], name: str) -> None:
@@ -190,7 +238,15 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
     assert source["image_suffix"] == "default" and source["backbone"].startswith("config/encoder/resnet50.yaml:")
     file, line = source["refine"].split(":")
-    assert file == "config/model/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
+    assert file == "config/pascal/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
+
+
+def test_what_is_there_is_listed(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.parser(None).parse_args(["--list"])
+    output = capsys.readouterr().out
+    assert ended.value.code == 0 and "MODEL: abcdfss, bam, " in output and "NET: dinov2_vits14, " in output
+    assert re.search("^  pascal: .*ssp, ssp_lite0, symnet, symnet_lite0$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from model.contract import FewShotModel
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Tree, find, places
 from util.errors import nearest
 from util.typecheck import Misfit
 
@@ -19,13 +18,18 @@ OF_META_STAGE = (
 )
 
 
-def checked(config: Config, tree: Tree) -> Config:
+def checked(config: Config, own: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
-    Inherited image sides become the nearest that method and encoder take. Misfit: some do not, or the config's own file
-    or an override sets one that means nothing.
+    Inherited image sides become the nearest that method and encoder take.
+
+    Args:
+        own: keys that the config's own file or an override sets.
+
+    Raises:
+        Misfit: some values do not go together, or one of ``own`` means nothing.
     """
-    config = _fitted(config, tree)
+    config = _fitted(config, own)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
     cls = class_of(config.model)
@@ -39,7 +43,7 @@ def checked(config: Config, tree: Tree) -> Config:
         dead |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
     if config.model.encoder is not None and config.model.encoder.weights is None:
         dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
-    return _alive(config, "", dead, tree, config.path)
+    return _alive(config, "", dead, own)
 
 
 def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> str:
@@ -53,31 +57,32 @@ def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> s
     return ""
 
 
-def _is_own(tree: Tree, key: str, origin: str) -> bool:
-    """Return whether the config's own file or an override sets a value."""
-    return any(p.startswith(OVERRIDE) or p.rpartition(":")[0] == origin for p in places(find(tree, key)))
+def _is_own(key: str, own: frozenset[str]) -> bool:
+    """Return whether the config's own file or an override sets a value, or one of its section."""
+    return key in own or any(name.startswith(f"{key}.") for name in own)
 
 
-def _fitted(config: Config, tree: Tree) -> Config:
+def _fitted(config: Config, own: frozenset[str]) -> Config:
     model, cls, changes = config.model, class_of(config.model), {}
     if issubclass(cls, WithEncoder) and cls.encoder_problem(model.encoder):
         return config
     for key in ("data", "base_stage", "meta_stage"):
         size = getattr(getattr(config, key), "size", None)
-        if size is not None and not _is_own(tree, f"{key}.size", config.path):
+        if size is not None and f"{key}.size" not in own:
             changes[key] = replace(getattr(config, key), size=cls.nearest_side(size, model) or size)
     return replace(config, **changes)
 
 
-def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) -> Any:
+def _alive(value: Any, key: str, dead: dict[str, str], own: frozenset[str]) -> Any:
     """Return settings with the defaults of those that mean nothing: ``dead``, or a field's ``only`` does not hold."""
     if isinstance(value, dict):
-        return {name: _alive(v, f"{key}.{name}", dead, tree, origin) for name, v in value.items()}
+        return {name: _alive(v, f"{key}.{name}", dead, own) for name, v in value.items()}
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes = {}
     for field in fields(value):
-        name, own = f"{key}.{field.name}".lstrip("."), getattr(value, field.name)
+        name = f"{key}.{field.name}".lstrip(".")
+        chosen = getattr(value, field.name)
         other, wanted = field.metadata.get("only", ("", None))
         given = getattr(value, other) if other else None
         reason = next((words for k, words in dead.items() if f"{name}.".startswith(f"{k}.")), "")
@@ -85,9 +90,9 @@ def _alive(value: Any, key: str, dead: dict[str, str], tree: Tree, origin: str) 
             reason = f"{name.rpartition('.')[0]}.{other} is {given}"
         default = field.default if field.default_factory is MISSING else field.default_factory()
         if not reason or default is MISSING:  # a section, all of whose keys may be dead
-            changes[field.name] = _alive(own, name, dead, tree, origin)
+            changes[field.name] = _alive(chosen, name, dead, own)
             continue
-        if own != default and _is_own(tree, name, origin):
+        if chosen != default and _is_own(name, own):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
         changes[field.name] = default
     return replace(value, **changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from util import cli
-from util.config.compose import config_path
+from util.config.compose import CONFIG, OF_TIMM, config_path, data_sets, encoders, methods
 from util.config.read import read_config, read_with_sources, to_dict
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow
@@ -26,7 +26,28 @@ def parser(description: str | None) -> cli.Parser:
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
+    out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
+
+
+class _List(argparse.Action):
+    """The option that prints what a command line can name, and ends the command as ``--help`` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print("\n".join(_listing(CONFIG)))
+        parser.exit()
+
+
+def _listing(root: Path) -> Iterator[str]:
+    """Yield the methods and encoders of a folder of configs and, of each data set, the files that are recipes."""
+    yield f"MODEL: {', '.join(methods(root))}"
+    yield f"NET: {', '.join(encoders(root))}, {OF_TIMM}<name>"
+    yield "data sets, and the files of their own for methods and encoders:"
+    for folder in data_sets(root):
+        of_folds = f"{folder.name}_split"
+        files = sorted(path.stem for path in folder.glob("*.yaml"))
+        recipes = [name for name in files if name != folder.name and not name.startswith(of_folds)]
+        yield f"  {folder.name}: {', '.join(recipes) or 'none'}"
 
 
 def add_method_options(out: argparse.ArgumentParser) -> None:

@@ -1,227 +1,256 @@
-"""The files that make a config: those that it names as ``base``, or those that its name stands for.
+"""The files that make a config: those that it names as ``base``, or those that a command line stands for.
 
-``config/pascal/pascal_split2_ssp_resnet50.yaml`` need not exist. Its name joins the words of a composition, ``<data
-set>_split<fold>[_<method>]_<encoder>[_<variant>]``, here ``data.fold: 2`` over the parts ``default.yaml``,
-``pascal/pascal.yaml``, ``model/ssp.yaml`` and ``encoder/resnet50.yaml``, later ones winning. A file of that name lies
-on top, unless it names a ``base``; a file of another name may name it: ``base: pascal_split2_ssp_resnet50.yaml``. The
-encoder ``timm-<name>`` is a network of timm, by ``encoder/timm.yaml``. For methods whose networks come whole
-(``Foundation``) the networks' names, with ``--`` for each ``/``, stand in the encoder's place.
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes
 
-What holds for some compositions alone stands in a part's section ``for``. The words of an entry are names of methods
-and encoders, ``with_base_stage``, ``training_free`` or ``any``; it counts where all of them are true. An encoder whose
-file names another as ``base`` is that one too. Entries come after all parts, those of the encoder before those of the
-data set, in the order of the file; a variant is last.
+1. ``config/pascal/<method>_<net>.yaml``, where it is there;
+2. else ``config/pascal/<method>.yaml``, with that encoder in place of the one that it names;
+3. else ``config/pascal/pascal.yaml``, ``model/<method>.yaml`` and the encoder.
+
+The encoder is ``encoder/<net>.yaml`` with ``model/<method>_<net>.yaml`` and, over all, ``config/pascal/<net>.yaml``,
+where they are there; those of a network of timm, ``timm/<name>``, are called ``timm``. Later files win, and the fold
+lies on top. A method or an encoder whose file names another one as ``base`` uses that one's files, its own over them.
+
+The run is called ``pascal_split2[_<method>]_<net>``. A path of this name that is no file stands for these files, so
+that a run can be tested, resumed and inherited from by its name.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
-from itertools import product
 from pathlib import Path
-from typing import Any
 
-from model.common.foundation import Foundation
-from model.common.with_encoder import WithEncoder
-from model.contract import FewShotModel
-from model.encoders.registry import problem_of
-from model.encoders.settings import EncoderSettings
-from model.encoders.timm_facts import PREFIX, unknown
-from model.registry import every_model
-from util.config.folds import teach_base_learners
-from util.config.tree import Leaf, Tree, fill, find, merge, parse_file, places, value_of
+from util.config.tree import (
+    Layer,
+    Leaf,
+    Tree,
+    bases_of,
+    fill,
+    find,
+    merge,
+    merged,
+    nested,
+    override_tree,
+    parse_file,
+    value_of,
+)
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
 
 CONFIG = REPOSITORY / "config"
-MAIN_METHOD = "symnet"  # not part of its configs' names
-TIMM = "timm"  # the encoder's file for every network of timm
-SLASH = "--"  # in names of configs, for "/" in a network's name or path
+MAIN_METHOD = "symnet"  # not part of its runs' names
+USUAL_NET = "resnet50"
+TIMM = "timm"  # the name of the files for all networks of timm
+OF_TIMM = "timm/"  # before timm's name of a network
+SLASH = "--"  # in names of runs, for "/" in the names of a method's own networks
+LONGEST_NAME = 240  # bytes of a name that file systems take
 WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The words of a composition; ``encoder`` is None for a method without an ``encoder`` section."""
+class Selection:
+    """What a command line names: a data set, a fold, a method and an encoder."""
 
     folder: Path  # of the data set: config/<data set>
     fold: int
     method: str
-    encoder: str | None
-    variant: str | None = None  # a file config/model/<method>_<variant>.yaml on top of all others
-    network: str | None = None  # timm's name of it, where ``encoder`` is ``TIMM``; the networks of a ``Foundation``
+    net: str | None  # as ``NET`` names it; None: the default networks of a method that brings its own
 
     @property
-    def net(self) -> str | None:
-        """The encoder, or the networks, as ``NET`` names them."""
-        if self.encoder is None and self.network is not None:
-            return self.network.replace(SLASH, "/")
-        return self.encoder if self.network is None else f"{PREFIX}{self.network}"
+    def path(self) -> Path:
+        """The path that has the run's name, whether it is a file or not."""
+        words = run_words(self.folder.parent, self.method, self.net)
+        return self.folder / f"{self.folder.name}_split{self.fold}_{words}.yaml"
 
-    def files(self) -> list[Path]:
-        """Return the files of its parts, later ones winning; the variant's counts after ``entries``."""
-        root, data = self.folder.parent, self.folder / f"{self.folder.name}.yaml"
-        encoder = [] if self.encoder is None else [root / "encoder" / f"{self.encoder}.yaml"]
-        return [root / "default.yaml", data, root / "model" / f"{self.method}.yaml", *encoder]
+    def layers(self, done: set[Path]) -> list[Layer]:
+        """Return its files, later ones winning, and over them what the command line says itself."""
+        root, net = self.folder.parent, str(self.net)
+        brings_networks = has_networks(root, self.method)
+        encoder = None if brings_networks else file_of_net(net)
+        files = _files(self.folder, self.method, encoder)
+        layers = [layer for path in files.paths for layer in _layers(path, done, files.encoder)]
+        layers.append({"data": {"fold": Leaf(self.fold, str(self.path))}})
+        if encoder == TIMM:
+            layers.append(nested("model.encoder.backbone", Leaf(net, f"NET {net}")))
+        if brings_networks and self.net is not None:
+            layers.append(nested("model.weights", Leaf(net.split(","), f"NET {net}")))
+        return layers
 
-    def entries(self) -> Iterator[Tree]:
-        """Yield the entries of ``for`` that count here, of the encoder's file and of the data set's.
 
-        UserError: an entry is no section, or one of its words is no name; it names the place.
-        """
-        root, cls, own = self.folder.parent, model_class(self.folder.parent, self.method), self.files()[3:]
-        own = [path.parent / base for path in own if (base := value_of(parse_file(path), "base"))] + own
-        true = {"any": True, "with_base_stage": cls.has_base_stage, "training_free": not cls.learns}
-        known = true | {name: name == self.method for name in methods(root)}
-        known |= {name: name in [path.stem for path in own] for name in encoders(root)}
-        for path in (*own, self.files()[1]):
-            entries = parse_file(path).get("for", {})
-            for key, tree in entries.items() if isinstance(entries, dict) else [("for", entries)]:
-                where = next(places(tree), str(path))
-                if not isinstance(tree, dict):
-                    raise UserError(f"{where}: '{key}' must be a section of settings")
-                for word in key.split():
-                    if word not in known:
-                        raise UserError(f"{where}: '{word}' of 'for' is unknown{nearest(word, known)}")
-                if all(known[word] for word in key.split()):
-                    yield tree
+@dataclass(frozen=True)
+class Files:
+    """The files of a selection, later ones winning."""
+
+    paths: list[Path]
+    encoder: list[Path] | None  # those in place of the encoder that a recipe names; None: it keeps its own
+
+
+def _files(folder: Path, method: str, encoder: str | None) -> Files:
+    """Return the files of a method and an encoder on the data set of a folder, as the head of this module states."""
+    of_both, of_method = folder / f"{method}_{encoder}.yaml", folder / f"{method}.yaml"
+    if of_both.exists():
+        return Files([of_both], None)
+    of_encoder = _encoder_files(folder, method, encoder)
+    of_data_set = [path for path in [folder / f"{encoder}.yaml"] if path.exists()]
+    if encoder is not None and (parent := _parent(folder.parent / "encoder", encoder)):
+        inherited = _files(folder, method, parent)
+        return Files([*inherited.paths, *of_encoder, *of_data_set], inherited.encoder)
+    if of_method.exists():
+        return Files([of_method, *of_data_set], of_encoder)
+    model = folder.parent / "model" / f"{method}.yaml"
+    if parent := _parent(folder.parent / "model", method):
+        inherited = _files(folder, parent, encoder)
+        return Files([*inherited.paths, model], inherited.encoder)
+    start = [folder.parent / "default.yaml", folder / f"{folder.name}.yaml", model]
+    of_every_method = [path for path in [folder / "every_method.yaml"] if path.exists()]
+    return Files([*start, *of_encoder, *of_every_method, *of_data_set], of_encoder)
+
+
+def _encoder_files(folder: Path, method: str, encoder: str | None) -> list[Path]:
+    """Return the encoder's file, and those of the method, and of those that it inherits from, on this encoder."""
+    if encoder is None:
+        return []
+    root = folder.parent
+    of_methods = (root / "model" / f"{name}_{encoder}.yaml" for name in _lineage(root / "model", method))
+    return [root / "encoder" / f"{encoder}.yaml", *(path for path in of_methods if path.exists())]
+
+
+def _parent(folder: Path, name: str) -> str | None:
+    """Return the name of the method, or encoder, that the file of another one in the same folder inherits from."""
+    bases = [Path(base) for base in bases_of(folder / f"{name}.yaml")]
+    return next((base.stem for base in bases if (folder / base).parent == folder), None)
+
+
+def _lineage(folder: Path, name: str) -> list[str]:
+    """Return a method's, or an encoder's, name after those of all that its file inherits from."""
+    parent = _parent(folder, name)
+    return [*(_lineage(folder, parent) if parent else []), name]
 
 
 def in_names(net: str) -> str:
-    """Return an encoder as names of configs and run folders have it: ``timm-<name>`` for ``timm/<name>``."""
+    """Return an encoder as names of runs have it: ``timm-<name>`` for ``timm/<name>``."""
     return net.replace("/", "-")
 
 
-def _data_sets(root: Path) -> list[Path]:
-    return [path.parent for path in root.glob("*/*.yaml") if path.stem == path.parent.name]
+def file_of_net(net: str) -> str:
+    """Return the name of an encoder's file, which is one for all networks of timm."""
+    return TIMM if net.startswith(OF_TIMM) else net
+
+
+def data_sets(root: Path) -> list[Path]:
+    """Return the folders of all data sets."""
+    return sorted(path.parent for path in root.glob("*/*.yaml") if path.stem == path.parent.name)
 
 
 def methods(root: Path) -> list[str]:
-    """Return the names of all methods; ``<method>_<variant>.yaml`` is no method."""
-    stems = sorted(path.stem for path in (root / "model").glob("*.yaml"))
-    return [s for s in stems if not any(s.startswith(f"{other}_") for other in stems)]
+    """Return the names of all methods; ``<method>_<encoder>.yaml`` is no method."""
+    ends = tuple(f"_{path.stem}" for path in (root / "encoder").glob("*.yaml"))
+    return sorted(path.stem for path in (root / "model").glob("*.yaml") if not path.stem.endswith(ends))
 
 
 def encoders(root: Path) -> list[str]:
-    """Return the names of all encoders."""
-    return sorted(path.stem for path in (root / "encoder").glob("*.yaml"))
+    """Return the names of all encoders but timm's."""
+    return sorted(path.stem for path in (root / "encoder").glob("*.yaml") if path.stem != TIMM)
 
 
-def model_class(root: Path, method: str) -> type[FewShotModel]:
-    """Return the class that a method's file names; errors as ``model_named``."""
-    path = root / "model" / f"{method}.yaml"
-    return model_named(find(parse_file(path), "model.name"), str(path))
+def has_networks(root: Path, method: str) -> bool:
+    """Return whether a method brings its own networks, which ``NET`` names, in place of an encoder."""
+    files = [root / "model" / f"{name}.yaml" for name in _lineage(root / "model", method)]
+    return value_of(merged(files), "model.weights") is not None
 
 
-def model_named(name: Any, origin: str) -> type[FewShotModel]:
-    """Return the class of the model that the leaf ``model.name`` names; UserError if there is none."""
-    word, where = (name.value, name.where) if isinstance(name, Leaf) else (None, origin)
-    if str(word) not in every_model():
-        raise UserError(f"{where}: model.name = {word!r} is not a model{nearest(str(word), every_model())}")
-    return every_model()[str(word)]
+def is_net(root: Path, method: str, net: str | None) -> bool:
+    """Return whether ``NET`` may have this value for a method."""
+    if has_networks(root, method):
+        return net != ""
+    return net is not None and (net in encoders(root) or net.startswith(OF_TIMM))
 
 
-def encoders_of(root: Path, method: str) -> list[str | None]:
-    """Return the encoders that a method takes and that serve it, ``TIMM`` left out; [None]: a method without one."""
-    return [encoder for encoder in (*encoders(root), None) if _takes(root, method, encoder)]
+def run_words(root: Path, method: str, net: str | None) -> str:
+    """Return method and encoder as names of runs have them: what a method adds to another one's name comes last."""
+    head, end = _head_and_end(root, method)
+    if net is not None and has_networks(root, method):
+        net = net.replace("/", SLASH)
+    head = "" if head == MAIN_METHOD and net else head
+    return "_".join(filter(None, (head, in_names(net or ""), end)))
 
 
-def _takes(root: Path, method: str, encoder: str | None) -> bool:
-    """Return whether an encoder is among ``encoders_of``: for one of timm, timm is asked, which takes a second."""
-    cls = model_class(root, method)
-    if encoder is None or not issubclass(cls, WithEncoder):
-        return encoder is None and not issubclass(cls, WithEncoder)
-    tree = parse_file(root / "encoder" / f"{encoder}.yaml")
-    serves = encoder != TIMM and method in (value_of(tree, "methods") or [method])
-    return serves and cls.encoder_problem(EncoderSettings(value_of(tree, "model.encoder.backbone"))) is None
+def _head_and_end(root: Path, method: str) -> tuple[str, str]:
+    """Return the method whose name a method's name continues, and the rest: of ``symnet_plus`` symnet and plus."""
+    head = next((name for name in methods(root) if method.startswith(f"{name}_")), method)
+    return head, method[len(head) + 1 :]
 
 
-def _words(method: str, encoder: str | None) -> str:
-    """Return the words of method and encoder in a config's name."""
-    return "_".join(filter(None, (None if method == MAIN_METHOD and encoder else method, encoder)))
-
-
-def _compositions(folder: Path, fold: int, name: str) -> Iterator[Parts]:
-    """Yield the parts whose words, joined, are the given end of a config's name."""
-    root, files = folder.parent, [path.stem for path in (folder.parent / "model").glob("*.yaml")]
-    for method, encoder in product(methods(root), (*encoders(root), None)):
-        start, joint = _words(method, encoder), "-" if encoder == TIMM else "_"
-        for end in (*(file.removeprefix(method) for file in files if file.startswith(f"{method}_")), ""):
-            network = name[len(start) + 1 : len(name) - len(end)]
-            if name == f"{start}{end}" and encoder != TIMM:
-                yield Parts(folder, fold, method, encoder, end[1:] or None)
-            elif not network or name != f"{start}{joint}{network}{end}":
-                continue
-            elif encoder == TIMM or (encoder is None and issubclass(model_class(root, method), Foundation)):
-                yield Parts(folder, fold, method, encoder, end[1:] or None, network)
-
-
-def parts_of_name(path: Path) -> Parts | None:
-    """Return the parts that a config's name stands for; None where it is not the name of a composed config.
-
-    UserError: no file has the name, which has the form of one, but names no method and encoder that go together.
-    """
+def selection_of(path: Path) -> Selection | None:
+    """Return what the name of a run stands for; None if it is no such name."""
     folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
-    fold, _, name = path.stem.removeprefix(start).partition("_")
-    composes = path.name.startswith(start) and path.suffix == ".yaml" and fold.isdecimal() and name
-    if not composes or not (folder / f"{folder.name}.yaml").exists():
+    fold, _, words = path.stem.removeprefix(start).partition("_")
+    if not path.name.startswith(start) or not fold.isdecimal() or not (folder / f"{folder.name}.yaml").exists():
         return None
-    for parts in _compositions(folder, int(fold), name):
-        cls = model_class(root, parts.method)
-        if parts.network is not None and issubclass(cls, WithEncoder):
-            if (problem := problem_of(str(parts.net), cls.families, cls.grids)) is None:
-                return parts
-            raise UserError(f"{_shown(path)}: {cls.title} on {parts.net}: {problem}")
-        if _takes(root, parts.method, parts.encoder):
-            return parts
-        if parts.encoder is not None and issubclass(cls, WithEncoder):
-            names = ", ".join(map(str, encoders_of(root, parts.method)))
-            raise UserError(f"{_shown(path)}: {cls.title} does not take the encoder {parts.encoder}; it takes {names}")
-    if path.exists():
-        return None
-    known = {p.stem for p in folder.glob("*_split*.yaml")}
-    known |= {f"{start}{int(fold)}_{_words(*pair)}" for pair in product(methods(root), (*encoders(root), None))}
-    raise UserError(f"{_shown(path)}: no such config, nor one of a method and an encoder{nearest(path.stem, known)}")
+    for method in sorted(methods(root), key=len, reverse=True):
+        for net in _nets_in(words, root, method):
+            selection = Selection(folder, int(fold), method, net)
+            if is_net(root, method, net) and selection.path.name == path.name:
+                return selection
+    return None
+
+
+def _nets_in(words: str, root: Path, method: str) -> Iterator[str | None]:
+    """Yield what may be the encoder in the words of a run's name, if it is one of this method."""
+    head, end = _head_and_end(root, method)
+    word = words.removeprefix(f"{head}_").removesuffix(f"_{end}" if end else "")
+    yield None
+    if has_networks(root, method):
+        yield word.replace(SLASH, "/")
+    else:
+        yield word.replace(in_names(OF_TIMM), OF_TIMM, 1) if word.startswith(in_names(OF_TIMM)) else word
 
 
 def config_path(
-    experiment: str, dataset: str, method: str | None = None, encoder: str | None = None, root: Path | None = None
+    experiment: str, dataset: str, method: str | None = None, net: str | None = None, root: Path | None = None
 ) -> Path:
-    """Return the path of the config of an experiment such as ``split0``, whether it is a file or composed.
+    """Return the path with the name of the run of an experiment such as ``split0``.
 
     Args:
-        method: default ``MAIN_METHOD``; ``<method>_<variant>`` is that variant, which then ends the encoder's name.
-        encoder: an encoder, ``timm/<name>``, or another ending of a config's name after the method, such as
-            ``resnet50_plus``; default the method's, or the ``net`` of the data set.
+        experiment: a fold, or the word in its place in a file's name.
+        dataset: a folder of ``config/``.
+        method: a file of ``config/model/``; default ``MAIN_METHOD``.
+        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the method's
+            file, else of the data set's file (key ``net``), else ``USUAL_NET``.
         root: the folder of the configs; default this project's ``config``, and the path is then relative to it.
 
-    UserError: names the nearest data set, method, encoder or config that exists.
+    Raises:
+        UserError: names the nearest data set, method, encoder or config that exists.
     """
-    root = root or CONFIG
-    folder, method = root / dataset, method or MAIN_METHOD
-    if folder not in (known := _data_sets(root)):
-        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, [path.name for path in known])}")
-    own = next((name for name in methods(root) if f"{method}_".startswith(f"{name}_")), "")
-    if not own or not (root / "model" / f"{method}.yaml").exists():
+    root, method = root or CONFIG, method or MAIN_METHOD
+    folder, known = root / dataset, [path.name for path in data_sets(root)]
+    if dataset not in known:
+        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
+    if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
-    default, variant = _default_encoder(folder, own), method.removeprefix(own)
-    named = None  # the networks of a method that has no encoder: one beside it is for the other methods of a command
-    if issubclass(model_class(root, own), Foundation) and encoder and encoder not in encoders(root):
-        named = encoder.replace("/", SLASH)
-    words = f"{_words(own, named or (default and in_names(encoder or default)))}{variant}"
-    path = folder / f"{dataset}_{experiment}_{words}.yaml"
-    if named and len(path.name) > 240:  # bytes of a name that file systems take
-        raise UserError(f"NET {encoder}: too long for the name of a run; give a link, or --set model.weights=[...]")
-    if default and encoder and not path.exists() and not any(_compositions(folder, 0, words)):
-        near = nearest(encoder, [*map(str, encoders_of(root, own)), f"{PREFIX}<name>"])
-        near = f"; did you mean '{PREFIX}{encoder}'?" if unknown(PREFIX + encoder) is None else near
-        raise UserError(f"NET {encoder}: no such encoder{near}")
-    parts = parts_of_name(path)
-    if named and parts is not None and parts.net != encoder:
-        raise UserError(f"NET {encoder}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
-    if parts is None and not path.exists():
-        known_names = [p.stem for p in folder.glob(f"{dataset}_split*.yaml")]
-        raise UserError(f"{_shown(path)}: no such config{nearest(path.stem, known_names)}")
-    return _shown(path)
+    if has_networks(root, method):
+        net = None if net in encoders(root) else net  # one for the other methods of a command
+    else:
+        net = net or _default_net(folder, method)
+    if not is_net(root, method, net):
+        names = [*encoders(root), f"{OF_TIMM}{net}"]
+        raise UserError(f"NET {net}: no such encoder{nearest(str(net), names[:-1])}; one of timm is {names[-1]}")
+    return _shown(_path_of_run(folder, experiment, method, net))
+
+
+def _path_of_run(folder: Path, experiment: str, method: str, net: str | None) -> Path:
+    """Return the path of an experiment's run; UserError: it is neither a file nor a fold, or its name is misread."""
+    path = folder / f"{folder.name}_{experiment}_{run_words(folder.parent, method, net)}.yaml"
+    if len(path.name) > LONGEST_NAME:
+        raise UserError(f"NET {net}: too long for the name of a run; give a link, or --set model.weights=[...]")
+    if path.exists():
+        return path
+    selection = selection_of(path)
+    if selection is None:
+        near = nearest(path.stem, [file.stem for file in folder.glob(f"{folder.name}_*.yaml")])
+        raise UserError(f"{_shown(path)}: no such config{near}; experiments are folds, such as split0")
+    if (selection.method, selection.net) != (method, net):
+        raise UserError(f"NET {net}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
+    return path
 
 
 def _shown(path: Path) -> Path:
@@ -229,61 +258,60 @@ def _shown(path: Path) -> Path:
     return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
 
 
-def _default_encoder(folder: Path, method: str) -> str | None:
+def _default_net(folder: Path, method: str) -> str:
     """Return the encoder of a method on a data set where none is named."""
-    cls = model_class(folder.parent, method)
-    if not issubclass(cls, WithEncoder):
-        return None
-    return cls.default_net or value_of(parse_file(folder / f"{folder.name}.yaml"), "net") or "resnet50"
+    files = [folder.parent / "model" / f"{name}.yaml" for name in _lineage(folder.parent / "model", method)]
+    for path in (*reversed(files), folder / f"{folder.name}.yaml"):
+        if net := value_of(parse_file(path), "net"):
+            return str(net)
+    return USUAL_NET
 
 
-def experiments(root: Path) -> list[Path]:
-    """Return all configs that are files and, of every data set, all folds and methods with the default encoder."""
-    paths = set(root.glob("*/*_split*.yaml"))
-    for folder in _data_sets(root):
-        tree = parse_file(folder / f"{folder.name}.yaml")
-        known = {key: value_of(tree, f"data.{key}") for key in ("mask_form", "fold_rule", "classes", "train_list")}
-        for method in methods(root):
-            if teach_base_learners(known) or not model_class(root, method).has_base_stage:
-                start, words = f"{folder.name}_split", _words(method, _default_encoder(folder, method))
-                paths |= {folder / f"{start}{n}_{words}.yaml" for n in range(value_of(tree, "data.folds") or 0)}
-    return sorted(paths)
+def read_tree(path: Path) -> Tree:
+    """Return the merged content of a config: of a file with its bases, or of those that a run's name stands for.
 
-
-def read_tree(path: Path, done: set[Path] | None = None) -> Tree:
-    """Return the merged content of a config: of a file with its bases, or of the parts that its name composes.
-
-    Bases come before the file that names them, later ones win, and each file counts once (``done``), in its first
-    place. UserError: missing file, broken YAML, or a key written twice; it names the place.
+    UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
-    done = set() if done is None else done
+    return merged(_layers(path, set(), None))
+
+
+def _layers(path: Path, done: set[Path], encoder: list[Path] | None) -> list[Layer]:
+    """Return the files of a config, later ones winning, each in the first of its places.
+
+    Args:
+        path: a file, whose bases come before it, or the name of a run.
+        done: files that are part of the config already.
+        encoder: files in place of an encoder that the file or its bases name; None: it keeps its own.
+    """
     if path.resolve() in done:
-        return {}
+        return []
     done.add(path.resolve())
-    composed = parts_of_name(path)
-    tree = parse_file(path) if path.exists() or composed is None else {}
-    low: Tree = {}
-    if composed is not None and "base" not in tree:
-        low = merge(_composed(composed, done), {"data": {"fold": Leaf(composed.fold, str(path))}})
-    if path.parent.name in ("model", "encoder", path.stem):  # a part; ``methods``: those that an encoder serves
-        tree = {key: value for key, value in tree.items() if key not in ("for", "net", "methods")}
-    if isinstance(bases := tree.get("base"), Leaf):
-        for base in bases.value if isinstance(bases.value, list) else [bases.value]:
-            low = merge(low, read_tree(path.parent / str(base), done))
-        del tree["base"]
-    if path.parent.name == "model" and "name" in tree.get("model", {}):  # keys of the method that it inherits from
-        known = {"name", *(f.name for f in fields(model_named(find(tree, "model.name"), str(path)).Settings))}
-        low = {**low, "model": {key: value for key, value in low.get("model", {}).items() if key in known}}
-    return merge(low, tree)
+    if not path.exists() and (selection := selection_of(path)) is not None:
+        return selection.layers(done)
+    layers = list[Layer]()
+    for base in bases_of(path):
+        file = path.parent / base
+        is_replaced = encoder is not None and _is_of_encoder(file)
+        for part in (encoder or []) if is_replaced else [file]:
+            layers += _layers(part, done, encoder)
+    return [*layers, path]
 
 
-def _composed(parts: Parts, done: set[Path]) -> Tree:
-    tree = reduce(merge, [*(read_tree(path, done) for path in parts.files()), *parts.entries()])
-    if parts.variant is not None:
-        tree = merge(tree, read_tree(parts.files()[2].with_stem(f"{parts.method}_{parts.variant}"), done))
-    if parts.encoder is None and parts.net is not None:
-        tree = merge(tree, {"model": {"weights": Leaf(parts.net.split(","), f"NET {parts.net}")}})
-    words = {"encoder": parts.net and in_names(parts.net), "network": parts.network}
-    for key in (*WITH_WORDS, "model.encoder.backbone"):
+def completed(tree: Tree, overrides: list[str]) -> Tree:
+    """Return a tree after overrides, with values for the words in braces by which paths refer to other settings."""
+    tree = reduce(merge, map(override_tree, overrides), tree)
+    words = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, "data.fold")}
+    backbone = find(tree, "model.encoder.backbone")
+    if isinstance(backbone, Leaf):
+        file = Path(backbone.where.rpartition(":")[0])
+        has_name = file.parent.name == "encoder" and file.stem != TIMM
+        words["encoder"] = file.stem if has_name else in_names(str(backbone.value))
+    for key in WITH_WORDS:
         tree = fill(tree, key, words)
     return tree
+
+
+def _is_of_encoder(path: Path) -> bool:
+    """Return whether a file says which encoder a run has: one of ``encoder/``, or ``model/<method>_<encoder>.yaml``."""
+    folder = path.resolve().parent
+    return folder.name == "encoder" or (folder.name == "model" and path.stem not in methods(folder.parent))

@@ -1,26 +1,24 @@
 """A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
 import dataclasses
-from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from model.registry import every_model
 from util.config.checks import checked
-from util.config.compose import WITH_WORDS, in_names, model_named, read_tree
+from util.config.compose import completed, read_tree
 from util.config.settings import Config, DataSettings
-from util.config.tree import Tree, fill, find, merge, override_tree, places, plain, value_of, with_places
-from util.errors import UserError
+from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
+from util.errors import UserError, nearest
 from util.typecheck import Misfit, convert
 
 MODEL_NAME = "name"  # the key of the model section that picks its settings class
-Settings = TypeVar("Settings")
 
 
 def read_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """Return the typed configuration of ``path`` after inheritance and ``section.key=value`` overrides.
 
-    ``path`` is a file, or the name of a composed config (``util/config/compose.py``). UserError: missing file, broken
+    ``path`` is a file, or has the name of a run (``util/config/compose.py``). UserError: missing file, broken
     YAML, unknown key, wrong type or impossible value; it names the place.
     """
     return read_with_sources(path, overrides)[0]
@@ -39,7 +37,10 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 def read_data(path: str | Path) -> DataSettings:
     """Return the data settings of a data set's file alone, such as ``fss1000.yaml``; errors as ``read_config``."""
     tree = read_tree(Path(path))
-    return _typed(DataSettings, plain(tree).get("data"), "data", tree, str(path))
+    try:
+        return convert(DataSettings, plain(tree).get("data"), "data", as_yaml=True)
+    except Misfit as misfit:
+        raise UserError(f"{place_of(tree, misfit.key) or path}: {misfit}") from None
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -54,40 +55,37 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def _configure(tree: Tree, origin: str, overrides: list[str] | None) -> tuple[Config, Tree]:
-    """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it.
+    """Return the typed and checked configuration of a tree after overrides, and the tree that these make of it."""
+    tree = completed(tree, overrides or [])
+    try:
+        config = _typed(plain(tree), origin, overrides or [])
+        return checked(config, keys_written_in(tree, origin)), tree
+    except Misfit as misfit:
+        raise UserError(f"{place_of(tree, misfit.key) or origin}: {misfit}") from None
 
-    Some paths may refer to other settings by words in braces.
+
+def _typed(content: dict[str, Any], origin: str, overrides: list[str]) -> Config:
+    """Return the typed configuration of plain data.
+
+    Misfit: a key is unknown or missing, or a value has a wrong type.
     """
-    tree = reduce(merge, map(override_tree, overrides or []), tree)
-    words = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, "data.fold")}
-    words["encoder"] = in_names(str(value_of(tree, "model.encoder.backbone")))
-    for key in WITH_WORDS:
-        tree = fill(tree, key, words)
-    content = plain(tree)
-    if isinstance(content.get("model"), dict):
-        settings = model_named(find(tree, "model.name"), origin).Settings
-        section = {key: value for key, value in content["model"].items() if key != MODEL_NAME}
-        content["model"] = _typed(settings, section, "model", tree, origin)
-    for key in {"path", "given"} & content.keys():
-        raise _at_place(Misfit(key, f"unknown key '{key}'"), tree, origin)
-    config = _typed(Config, {**content, "path": origin, "given": overrides or []}, "", tree, origin)
-    if config.run.name is None:
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
-    try:
-        return checked(config, tree), tree
-    except Misfit as misfit:
-        raise _at_place(misfit, tree, origin) from None
+    model = content.get("model")
+    if isinstance(model, dict):
+        settings = _settings(model.get(MODEL_NAME))
+        section = {key: value for key, value in model.items() if key != MODEL_NAME}
+        content["model"] = convert(settings, section, "model", as_yaml=True)
+    for key in ("path", "given"):
+        if key in content:
+            raise Misfit(key, f"unknown key '{key}'")
+    config = convert(Config, {**content, "path": origin, "given": overrides}, "", as_yaml=True)
+    if config.run.name is not None:
+        return config
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, name=Path(origin).stem))
 
 
-def _typed(kind: type[Settings], value: Any, key: str, tree: Tree, origin: str) -> Settings:
-    try:
-        return convert(kind, value, key, as_yaml=True)
-    except Misfit as misfit:
-        raise _at_place(misfit, tree, origin) from None
-
-
-def _at_place(misfit: Misfit, tree: Tree, origin: str) -> UserError:
-    """Return the error of a wrong value with the place where it was written, or of its section where it is missing."""
-    key = misfit.key.partition("[")[0]
-    found = find(tree, key) or find(tree, key.rpartition(".")[0])
-    return UserError(f"{next(places(found), origin)}: {misfit}")
+def _settings(name: Any) -> type:
+    """Return the settings class of the model of a name; Misfit: there is none."""
+    known = every_model()
+    if str(name) not in known:
+        raise Misfit("model.name", f"model.name = {name!r} is not a model{nearest(str(name), known)}")
+    return known[str(name)].Settings

@@ -1,6 +1,6 @@
 """A YAML file, or an override, as a tree of values that know where they were written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ class Leaf:
 
     value: Any
     where: str
+
+
+Layer = Path | Tree  # of a config: a file, or values
 
 
 def flow(value: Any) -> str:
@@ -103,6 +106,31 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
+def merged(layers: Sequence[Layer]) -> Tree:
+    """Return files and trees as one tree, later ones winning, without what is said about files."""
+    out: Tree = {}
+    for layer in layers:
+        out = merge(out, content_of(layer) if isinstance(layer, Path) else layer)
+    return out
+
+
+def content_of(path: Path) -> Tree:
+    """Return the settings of one file: without its bases and the encoder where a command line names none (``net``)."""
+    tree = parse_file(path)
+    tree.pop("base", None)
+    if path.parent.name in ("model", path.stem):  # of a method, of a data set
+        tree.pop("net", None)
+    return tree
+
+
+def bases_of(path: Path) -> list[str]:
+    """Return the files that a file names as ``base``: none, one or several."""
+    base = value_of(parse_file(path), "base")
+    if base is None:
+        return []
+    return [str(part) for part in base] if isinstance(base, list) else [str(base)]
+
+
 def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:
     """Return what a tree or plain data have under a key such as ``model.encoder.backbone``; else ``default``."""
     value: Any = tree
@@ -123,6 +151,23 @@ def places(value: Any) -> Iterator[str]:
         yield value.where
     for part in value.values() if isinstance(value, dict) else ():
         yield from places(part)
+
+
+def place_of(tree: Tree, key: str) -> str | None:
+    """Return where the value under a key was written or, if it is missing, where its section was begun."""
+    key = key.partition("[")[0]
+    return next(places(find(tree, key) or find(tree, key.rpartition(".")[0])), None)
+
+
+def keys_written_in(tree: Tree, origin: str, prefix: str = "") -> frozenset[str]:
+    """Return the keys whose values were written in one file or by an override."""
+    keys = set[str]()
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            keys |= keys_written_in(value, origin, f"{prefix}{name}.")
+        elif value.where.startswith(OVERRIDE) or value.where.rpartition(":")[0] == origin:
+            keys.add(f"{prefix}{name}")
+    return frozenset(keys)
 
 
 def fill(tree: Tree, key: str, words: dict[str, Any]) -> Tree:

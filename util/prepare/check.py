@@ -20,16 +20,17 @@ import torch
 import torchvision
 
 from model.encoders.registry import downloadable
-from model.registry import class_of
+from model.registry import class_of, every_model
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
 from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
 from util.config import command_line
-from util.config.compose import CONFIG, MAIN_METHOD, experiments, parts_of_name
-from util.config.folds import Fold
+from util.config.compose import CONFIG, MAIN_METHOD, config_path, data_sets, methods, read_tree, selection_of
+from util.config.folds import Fold, teach_base_learners
 from util.config.read import read_config, read_data
 from util.config.settings import HELD_OUT, Config, DataSettings
+from util.config.tree import value_of
 from util.data.lists.files import project_path
 from util.data.lists.image_list import check_shots
 from util.data.lists.index import load_index, prepare_command
@@ -100,16 +101,28 @@ def run(options: argparse.Namespace) -> int:
     return 0 if (any if options.all else all)(ready) else EXIT_USER_ERROR
 
 
+def experiments(root: Path) -> list[Path]:
+    """Return all runs whose configs are files and, of every data set, those of all folds and methods."""
+    paths = set(root.glob("*/*_split*.yaml"))
+    for folder in data_sets(root):
+        data = read_data(folder / f"{folder.name}.yaml")
+        has_base_classes = teach_base_learners(vars(data))
+        for method in methods(root):
+            model = value_of(read_tree(root / "model" / f"{method}.yaml"), "model.name")
+            if has_base_classes or not every_model()[model].has_base_stage:
+                paths |= {config_path(f"split{n}", folder.name, method, root=root) for n in range(data.folds)}
+    return sorted(paths)
+
+
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
-    config, parts = read_config(path, overrides), parts_of_name(path)
+    config, selection = read_config(path, overrides), selection_of(path)
     given = "".join(f" --set {shlex.quote(text)}" for text in overrides)
     action = "train" if class_of(config.model).learns else "test"
-    if parts is not None and parts.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
-        method = "_".join(filter(None, (parts.method, parts.variant)))
-        choice = {"MODEL": None if method == MAIN_METHOD else method, "NET": parts.net}
+    if selection is not None and selection.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
+        choice = {"MODEL": None if selection.method == MAIN_METHOD else selection.method, "NET": selection.net}
         command = "".join(f"{name}={word} " for name, word in choice.items() if word)
-        command += f"sh {action}.sh split{parts.fold} {path.parent.name} {gpu_count()}{given}"
+        command += f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}{given}"
     else:  # a file that the scripts do not know by experiment and data set
         before = config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished
         command = f"python train_base.py {path}{given} && " * before + f"python {action}.py {path}{given}"

@@ -3,7 +3,7 @@
 The annotations are masks (PNGs of class indices named like the photos; names.txt has one class per line, the first is
 id 1), masks of one class in folders that have the classes' names, or what predict.py --supports reads (names.txt then
 selects classes by name). The command creates data/<name> (links to the photos, masks, lists) and
-config/<name>/<name>.yaml, a commented config of which the runs of all folds and methods are composed. Then
+config/<name>/<name>.yaml, a commented config for all folds and methods, and beside it symnet.yaml, a recipe. Then
 `sh train.sh split0 <name> 1` and `sh test.sh split0 <name> 1` can be run.
 """
 
@@ -33,6 +33,7 @@ from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
+SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
 RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
@@ -63,21 +64,27 @@ def run(options: argparse.Namespace) -> int:
     UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
-    config = Path(f"config/{options.name}/{options.name}.yaml")
+    folder = Path("config", options.name)
     made_from = _checked(options, out)
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
         lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
-        text = config_text(CONFIG, lists, {key: flow(value) for key, value in vars(data).items()})
-        refuse_other(config, text)
+        configs = {
+            folder / f"{data.name}.yaml": config_text(CONFIG, lists, {k: flow(v) for k, v in vars(data).items()})
+        }
+        if data.train_list:
+            configs[folder / "symnet.yaml"] = config_text(SYMNET, {}, {"name": data.name})
+        for path, text in configs.items():
+            refuse_other(path, text)
         write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
-    write_atomically(config, text)
+    for path, text in configs.items():
+        write_atomically(path, text)
     images = len({line.split()[-1] for line in (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()})
     print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
     for number, names in enumerate(data.fold_classes or []):
         print(f"  fold {number} tests: {', '.join(names)}")
-    print(f"config: {config}; those of its folds and of all methods are composed of it")
+    print(f"config: {folder / data.name}.yaml, for all folds and methods")
     train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
     print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
     return 0

@@ -51,16 +51,18 @@ class Recipe:
             if root in (out, *out.parents):
                 raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
             refuse_other_files(options.out, MADE_FROM)
-        plan, config = self.module.find(options), Path(f"config/{self.name}/{self.name}.yaml")
+        plan = self.module.find(options)
         if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
             raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
-        if plan.config:
-            refuse_other(config, plan.config)
+        configs = {Path(f"config/{self.name}/{name}"): text for name, text in plan.configs.items()}
+        for path, text in configs.items():
+            refuse_other(path, text)
         make(plan, options.out, options.skip_bad)
-        if plan.config:
-            write_atomically(config, plan.config)
+        for path, text in configs.items():
+            write_atomically(path, text)
+        if configs:
             now = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            print(f"config: {config}; now: {now}")
+            print(f"config: config/{self.name}/{self.name}.yaml; now: {now}")
         return 0
 
 

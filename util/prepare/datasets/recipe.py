@@ -30,6 +30,10 @@ from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 
 DIFFERS = "differs"
+EVERY_METHOD = """\
+# What holds for every method, over its own values: this data set has one published protocol.
+test: {{protocol: {protocol}}}
+"""
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
 THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as published
 
@@ -78,7 +82,8 @@ class Plan:
     masks: str = "masks"
     lists: str = "lists"
     suffix: str = ".png"  # of its photos, where masks hold class ids
-    config: str = ""  # text of the data set's config, where the annotations name its classes
+    # Texts of the data set's configs by name of the file, where the annotations name its classes
+    configs: dict[str, str] = field(default_factory=dict)
 
     def outputs(self, line: str) -> tuple[Path, Path]:
         """Return mask and photo of a line of a list, relative to the prepared folder."""
@@ -246,8 +251,10 @@ def plan_of(
     for job in jobs:
         line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
-    config = config_text(CONFIG, lists, usual | rule | {"name": options.what, "root": options.out})
-    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, config=config)
+    values = usual | rule | {"name": options.what, "root": options.out}
+    configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
+    configs["every_method.yaml"] = EVERY_METHOD.format(**values)
+    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, configs=configs)
 
 
 def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:
