@@ -21,6 +21,8 @@ WITHOUT_EFFECT = (  # beside a box of a named class and a model without text
     {"vectors": "some.vec"},
     {"host": "localhost"},
     {"port": 80},
+    {"token": "abc"},
+    {"project": 3},
 )
 
 

@@ -89,6 +89,8 @@ class StudioHandler(BaseHTTPRequestHandler):
         studio.asked.append(url.path)
         if self.headers.get("Authorization") not in (f"Token {LEGACY}", f"Bearer {studio.access}"):
             return self.give(401, {"detail": "Invalid token."})
+        if url.path.endswith("moved.png"):
+            return self.give(302, b"", Location="http://127.0.0.2:1/a.png")
         try:
             return self.give(200, studio.answer(url.path, parse_qs(url.query)))
         except KeyError:
@@ -100,9 +102,11 @@ class StudioHandler(BaseHTTPRequestHandler):
         is_known = body == {"refresh": PERSONAL}
         self.give(200 if is_known else 401, {"access": self.server.studio.access} if is_known else {"detail": "No."})
 
-    def give(self, code: int, content: Any) -> None:
+    def give(self, code: int, content: Any, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(code)
+        for header in headers.items():
+            self.send_header(*header)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -247,12 +251,13 @@ def test_a_webhook_reads_the_annotations_before_the_next_question(ask, studio: S
 def test_photos_of_this_server_alone_are_read(ask, studio: Studio, capfd) -> None:
     studio.annotate(1, result(SQUARE))
     studio.photos |= {2: f"{studio.address}/data/upload/1/a.png", 3: "http://127.0.0.2:1/a.png", 4: "s3://store/a.png"}
-    answers = ask("predict", 2, 3, 4)["results"]
-    assert [len(of_task) for of_task in answers] == [1, 0, 0]
+    studio.photos[5] = "/data/upload/1/moved.png"  # the token must not go there
+    answers = ask("predict", 2, 3, 4, 5)["results"]
+    assert [len(of_task) for of_task in answers] == [1, 0, 0, 0]
     said = capfd.readouterr().out
-    assert (
-        f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said and "task 4: s3://store/a.png" in said
-    )
+    assert f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said
+    assert "task 4: s3://store/a.png: is not on" in said
+    assert "task 5: /data/upload/1/moved.png: lies on 127.0.0.2:1, which is not read" in said
 
 
 def test_two_projects_and_a_renamed_class(ask, studio: Studio, capfd) -> None:
