@@ -110,15 +110,15 @@ class HSNet(WithEncoder):
             with self.encoder_grad():
                 seen.append(by_shot(seen_object(support[HIGH][-1], own.mask), batch))
             each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
-        logits, maps = torch.cat(each), {}  # shot after shot
-        output = Output(logits, maps=maps)
+        logits = torch.cat(each)  # shot after shot
+        output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
             output.evidence = likeness(query[HIGH][-1], torch.cat(seen, dim=1))
         if shots > 1:
             output.logits, votes = vote(by_shot(logits, batch))
-            maps["votes"] = votes / shots
+            output.maps["votes"] = votes / shots
         return output
 
 

@@ -11,7 +11,7 @@ beside the object and holes in it, which masks do without.
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -60,11 +60,12 @@ def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
     return out
 
 
-def refined_photos(images: Sequence[np.ndarray], margins: Sequence[np.ndarray]) -> list[np.ndarray]:
+def refined_photos(images: Iterable[np.ndarray], margins: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Return ``refined`` of several photos; of many, in processes of their own."""
-    if len(images) < MANY or usable_cores() < MANY:
-        return list(map(refined, images, margins))
-    return list(_processes().map(refined, images, margins))
+    pairs = list(zip(images, margins, strict=True))
+    if len(pairs) < MANY or usable_cores() < MANY:
+        return [refined(image, margin) for image, margin in pairs]
+    return list(_processes().map(refined, *zip(*pairs)))
 
 
 @cache
