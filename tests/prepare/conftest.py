@@ -10,6 +10,13 @@ from tests.outcome import Outcome, run_script
 from tests.paths import REPOSITORY
 
 
+def copy_start(root: Path) -> None:
+    """Copy what every config starts from into a project's ``config``."""
+    (root / "config").mkdir(exist_ok=True)
+    for file in ("default.yaml", "protocols.yaml"):
+        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
+
+
 @pytest.fixture
 def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Return a function that runs ``prepare.py`` with arguments and returns its exit code and output."""
@@ -23,6 +30,7 @@ def prepare(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
 @pytest.fixture
 def made(prepare: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Return a function that makes a data set of a recipe from a folder: ``data`` and ``config`` in ``tmp_path``."""
+    copy_start(tmp_path)
     monkeypatch.chdir(tmp_path)
     return lambda name, root, *more: prepare(name, "--root", root, "--out", tmp_path / "data", *more)
 
@@ -33,7 +41,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     for part in ("model", "encoder"):
         shutil.copytree(REPOSITORY / "config" / part, root / "config" / part)
-    for file in ("default.yaml", "protocols.yaml"):
-        shutil.copy(REPOSITORY / "config" / file, root / "config" / file)
+    copy_start(root)
     monkeypatch.chdir(root)
     return root

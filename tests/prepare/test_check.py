@@ -79,7 +79,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
     found = check.experiments(few_configs)
     monkeypatch.setattr(check, "experiments", lambda root: [*found[::36], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
-    assert len(found) == 72 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
+    assert len(found) == 84 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
     assert "MISSING data data/mini" in output
     assert "--all: checks every experiment" in prepare("check", "--all", "split2", "mini").error
 

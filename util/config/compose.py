@@ -187,6 +187,10 @@ def selection_of(path: Path) -> Selection | None:
     if not path.name.startswith(start) or not fold.isdecimal() or not (folder / f"{folder.name}.yaml").exists():
         return None
     for method in sorted(methods(root), key=len, reverse=True):
+        head, end = _head_and_end(root, method)
+        may_begin = head == MAIN_METHOD or f"{words}_".startswith(f"{head}_")
+        if not may_begin or not f"_{words}".endswith(f"_{end}" if end else ""):
+            continue  # its file need not be read
         for net in _nets_in(words, root, method):
             selection = Selection(folder, int(fold), method, net)
             if is_net(root, method, net) and selection.path.name == path.name:
