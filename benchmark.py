@@ -43,7 +43,7 @@ from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.launch.plan import Case
 from util.report.table import Table, add_format
-from util.run.device import CUDA, describe, pick_device
+from util.run.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
 from util.run.graphs import CALLS_BEFORE
 from util.run.network import prepare_network
 from util.train.gradients import backward, replay, replayed_gradients
@@ -129,7 +129,8 @@ def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episod
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
 
-    prepared = prepare_network(network, device, settings.precision, settings.compile, graphs=settings.graphs)
+    precision = precision_of_training(case.config, device) if case.trains else precision_of_test(case.config, device)
+    prepared = prepare_network(network, device, precision, settings.compile, graphs=settings.graphs)
     step = replayed_gradients(prepared, accumulate=1)
     scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
 
