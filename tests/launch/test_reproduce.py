@@ -27,7 +27,7 @@ from util.config.settings import Config
 from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
-from util.evaluate.jobs import own_config, result_folder
+from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
@@ -38,8 +38,6 @@ from util.launch.reproduce import main, tried
 from util.launch.tasks import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context
-from util.run.data import images_for_protocol
 
 
 def as_options(settings: dict[str, object]) -> list[str]:
@@ -130,7 +128,7 @@ def done_run(mini_yaml, tmp_path: Path):
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
+    images = Test(config).images
     lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
@@ -153,9 +151,9 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     assert "other.pth" in reason_to_test(config, result)
 
 
-def tested_photos(config: Config) -> list[str]:
+def photos_of(config: Config) -> list[str]:
     """Return the names of the photos of a test's list."""
-    images = images_for_protocol(make_run_context(config), False, config.protocols[config.test.protocol], False)
+    images = Test(config).images
     return [images.index.names[row] for row in images.queries]
 
 
@@ -175,7 +173,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": NARROW}})
     config = read_config(path, [f"data.root={root}", f"model.encoder.weights={encoder}", "test.episodes=4"])
     config = own_config(config, "presence", 1)
-    path = result_folder(config, "presence") / RESULT
+    path = Test(config).folder / RESULT
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
     draw(2)
@@ -187,7 +185,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
-    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in tested_photos(config)[:2]):
+    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in photos_of(config)[:2]):
         before, content = file.stat(), file.read_bytes()
         file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])  # of the same size and time
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
