@@ -33,11 +33,12 @@ from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
 from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
-from util.launch.plan import Case, described
+from util.launch.plan import described
 from util.launch.reproduce import main, tried
 from util.launch.tasks import Task, stage_in
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
+from util.train.benchmark_pass import BenchmarkPass
 
 
 def as_options(settings: dict[str, object]) -> list[str]:
@@ -312,5 +313,5 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch:
     def full(*_: object) -> None:
         raise MemoryError("1 GiB")
 
-    monkeypatch.setattr(Case, "run", full)
+    monkeypatch.setattr(BenchmarkPass, "run", full)
     assert "meta_stage.batch" in tried(case, "cpu")
