@@ -4,6 +4,7 @@ Self-support makes prototypes of the positions of the query at which a first pre
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -173,6 +174,7 @@ def _sums(unit_lc: Tensor, feature_lc: Tensor, own: Chosen) -> tuple[Tensor, Ten
         return weight @ value, weight.sum(1, keepdim=True)
 
     again = torch.is_grad_enabled() and unit_lc.requires_grad
-    pieces = [checkpoint(of, x, use_reentrant=False) if again else of(x) for x in unit_lc.split(256)]
+    recomputed = partial(checkpoint, of, use_reentrant=False, preserve_rng_state=False)  # nothing in it is random
+    pieces = [recomputed(x) if again else of(x) for x in unit_lc.split(256)]
     values, weights = zip(*pieces)
     return torch.cat(values), torch.cat(weights)
