@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import socket
 import struct
@@ -31,6 +32,7 @@ log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 EVENTS = "events.out.tfevents."  # beginning of the names of TensorBoard's files
 EVENTS_VERSION = "brain.Event:2"
+UNKNOWN = "unknown"  # commit or version
 LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
@@ -122,10 +124,18 @@ def environment() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),
         "python": platform.python_version(),
-        "packages": {name: versions.get(name, "unknown") for name in PACKAGES},
+        "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "command": " ".join(sys.argv),
     }
+
+
+def changed_since_commit(commit: str, folders: Sequence[str]) -> list[str]:
+    """Return the files in folders of the repository that differ from a commit; none if git does not know it."""
+    if not re.fullmatch("[0-9a-f]{7,64}", commit):
+        return []
+    names = _git("diff", "--name-only", commit, "--", *folders)
+    return [] if names == UNKNOWN else names.splitlines()
 
 
 def _git(*arguments: str) -> str:
@@ -133,7 +143,7 @@ def _git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return UNKNOWN
 
 
 class _AboveBars(logging.Handler):
