@@ -57,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
     add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
     share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
-    score = "least presence score of a class that is shown; default the calibration's threshold"
+    score = "minimum presence score (0 to 1) of a class that is shown; default the calibration's threshold"
     add("--min-score", **share, help=score)
-    add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
+    add("--threshold", **share, help="minimum probability (0 to 1) of its pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
