@@ -145,6 +145,8 @@ class StageSettings:
     batch: int = bounded(8, 1)
     batch_per: Literal["run", "process"] = "run"  # run: of the whole run, whatever its processes; process: of each
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
+    # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
+    freeze_norm: bool = False
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size

@@ -91,8 +91,10 @@ class StepSchedule:
 
 
 def least_batch(stage: StageSettings, key: str) -> int:
-    """Return the least batch of a process: an image for every part, in the base stage two, as batch norm learns."""
-    return (2 if key == "base_stage" else 1) * stage.accumulate
+    """Return the least batch of a process: an image for every part, in the base stage two if batch norms learn."""
+    norms_learn = key == "base_stage" and not stage.freeze_norm
+    images = 2 if norms_learn else 1
+    return images * stage.accumulate
 
 
 def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:
