@@ -19,7 +19,7 @@ SHORTER = {  # what a cell says, and what runs in its place
     "test.py split0": "test.py --episodes 4 split0",
     "prepare.py mini": "prepare.py mini --images 96",
 }
-FORKED = '''
+FORKED = """
 from tests.spawned import _fork
 
 in_a_process = run  # the cell's own function starts the first command, the others are forked, which is quicker
@@ -30,7 +30,7 @@ def run(command):
         return in_a_process(command)
     words = [sys.executable, *shlex.split(command)]
     assert _fork(words) == 0, command
-'''
+"""
 
 
 def code_cells() -> list[str]:
