@@ -153,7 +153,7 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     assert "other.pth" in reason_to_test(config, result)
 
 
-def tested_photos(config: Config) -> list[str]:
+def photos_of_test(config: Config) -> list[str]:
     """Return the names of the photos of a test's list."""
     images = images_for_protocol(make_run_context(config), False, config.protocols[config.test.protocol], False)
     return [images.index.names[row] for row in images.queries]
@@ -187,7 +187,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
-    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in tested_photos(config)[:2]):
+    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in photos_of_test(config)[:2]):
         before, content = file.stat(), file.read_bytes()
         file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])  # of the same size and time
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -290,7 +290,7 @@ def test_a_method_is_compiled_for_a_step_and_a_validation_without_shapes_that_de
         with prepared.autocast():
             sum(network(episode).losses.values()).backward()
         network.eval()
-    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 8  # with shapes that follow values 30
     for own, other in zip(prepared.network.parameters(), plain.parameters(), strict=True):
         assert (own.grad is None) == (other.grad is None)
         if other.grad is not None:
