@@ -24,7 +24,7 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
     """
     used, out = list(dict.fromkeys(group.optimizer for group in groups)), dict[str, Optimizer]()
     if set(used) != settings.keys():
-        names = ", ".join(used) or "none: it has nothing to train, test it as it is"
+        names = ", ".join(used) or "none: it has nothing to train, test it directly"
         raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
     for name in used:
         own, mine = settings[name], [group for group in groups if group.optimizer == name]
