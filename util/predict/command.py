@@ -41,7 +41,7 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions, of the page and of Label Studio's model."""
-    about = "Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
+    about = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
     about += "how to export the network, 'predict.py publish --help' how to publish it."
     out = Parser(prog="predict.py", description=about)
     add_model_and_supports(out)
@@ -228,9 +228,9 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
     known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
     if kept is not None:
-        yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
+        yield f"{len(kept.classes)} base classes of the weights are segmented too"
     least = known.threshold if known and least is None else least
-    rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
+    rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
         yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"
