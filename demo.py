@@ -69,7 +69,7 @@ def command() -> int:
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
-    print("\n== one picture, as you would do it with your own ==", flush=True)
+    print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
     predict(prediction_options(predict_parser().parse_args(words)))

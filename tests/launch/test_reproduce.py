@@ -1,7 +1,9 @@
 """``reproduce.sh``: it runs missing trainings and tests, skips finished ones, and prints the table."""
 
 import csv
+import inspect
 import json
+import math
 import os
 import shutil
 import signal
@@ -33,9 +35,10 @@ from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
 from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
-from util.launch.plan import described
+from util.launch.plan import Estimate, described, hours_in_words
 from util.launch.reproduce import main, tried
 from util.launch.tasks import Task, stage_in
+from util.report import run_folder
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
 from util.train.benchmark_pass import BenchmarkPass
@@ -118,6 +121,7 @@ def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
     assert ended.returncode == 2 and not list(tmp_path.iterdir())
     lines = [line.split()[:2] for line in ended.stderr.splitlines()]
     assert lines == [["error:", what] for what in ("data", "vectors", "weights")]
+    assert " for Sym-Net on resnet50, SSP on resnet50: " in ended.stderr
 
 
 @pytest.fixture
@@ -150,6 +154,37 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     assert reason_to_test(config, result) and reason_to_test(config, result.parent / "missing.json")
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint="other.pth")))
     assert "other.pth" in reason_to_test(config, result)
+
+
+def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    config, _, result = done_run
+    method, shared, other = (tmp_path / "code/model" / name for name in ("symnet/a.py", "common/b.py", "ssp/c.py"))
+
+    def git(*words: str) -> str:
+        words = ("-c", "user.name=a", "-c", "user.email=a@b.org", *words)
+        return subprocess.run(["git", *words], cwd=tmp_path / "code", capture_output=True, text=True, check=True).stdout
+
+    for file in (method, shared, other):
+        file.parent.mkdir(parents=True)
+        file.write_text("1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    monkeypatch.setattr(run_folder, "REPOSITORY", tmp_path / "code")
+    monkeypatch.setattr(run_folder, "_git", inspect.unwrap(run_folder._git))  # which the tests ask once a process
+    content = json.loads(result.read_text())
+    part = Part("symnet", config, config)
+    for known in ("unknown", "0" * 40, "--output=x", commit):
+        result.write_text(json.dumps(content | {"environment": {"commit": known}}))
+        assert part.other_code() == ""
+    other.write_text("another\n")
+    assert part.other_code() == ""  # of another method
+    method.write_text("another\n")
+    assert part.run(0) == 0  # no refusal, and nothing is tested again
+    said = f"done == (its result is of other code: model/symnet/a.py has changed since {commit[:8]})"
+    assert said in capsys.readouterr().out
+    assert part.tasks(0)[-1].state.startswith("finished (its result is of other code")
 
 
 def photos_of_test(config: Config) -> list[str]:
@@ -294,6 +329,8 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     ]
     (whole,) = (line for line in said.splitlines() if line.startswith("total:"))
     assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
+    of_methods = [line.split(": ")[1].split()[0] for line in said.splitlines() if line.startswith(("Sym-Net:", "SSP:"))]
+    assert len(of_methods) == 2 and float(whole.split()[2]) == pytest.approx(sum(map(float, of_methods)), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40", "16", "81", "2 x 8"],
@@ -303,6 +340,19 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     for words in ("base_stage.epochs = 9, now 8", "'ssp'", "data.text = names"):
         assert any(words in line for line in errors)
+
+
+def test_hours_of_methods_and_why_some_are_not_known() -> None:
+    def stage(method: str, name: str, hours: float, unknown: str = "") -> Estimate:
+        return Estimate(method, ["config", name], hours, unknown, 0, 0, "", True)
+
+    known = [stage("SSP", "meta", 60.25), stage("SSP", "test by bam", 6.5)]
+    assert hours_in_words(known, 3220.0) == ["total: about 66.8 hours", "speed: 3220 images a second"]
+    data = "needs the data"
+    several = [*known, stage("HSNet", "meta", math.nan, data), stage("HSNet", "test by bam", 0.5)]
+    *of_methods, total, _ = hours_in_words(several, 3220.0)
+    assert of_methods == ["SSP: 66.8 hours", f"HSNet: 0.5 hours, plus stages of unknown length: meta ({data})"]
+    assert total == f"total: about 67.2 hours, plus stages of unknown length: HSNet ({data})"
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:

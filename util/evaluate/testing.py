@@ -151,7 +151,7 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     ]
     said += [format(score_table(result), form), "", format(class_table(result), form)]
     if missing := result["classes_without_episodes"]:
-        said.append(f"{missing} classes have no episode and are in no mean")
+        said.append(f"{missing} classes have no episode and are excluded from every mean")
     log.info("%s", "\n".join(said))
     write_charts(folder.path, figures, result)
     save_pictures(job, kept, folder.path, title(result), figures)

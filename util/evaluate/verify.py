@@ -42,7 +42,7 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         result = read_result(path)
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        note = [f"{missing} classes have no episode and are in no mean"] if missing else []
+        note = [f"{missing} classes have no episode and are excluded from every mean"] if missing else []
         wrong = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS)
         unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
         verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"

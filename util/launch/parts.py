@@ -19,6 +19,7 @@ from util.evaluate.test import Test, deciding
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import Task, stage_in
+from util.report.run_folder import changed_since_commit
 from util.report.schema import RESULT, read_result
 from util.run.context import network_config
 
@@ -77,15 +78,25 @@ class Part:
                 if why := reason_to_test(config, self.result):  # no other command has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
                     return run_script("test.py", gpus, [config.path, *as_options(config.given)])
-        print(f"{title}: done ==", flush=True)
+        print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
+
+    def other_code(self) -> str:
+        """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
+        commit = read_result(self.result)["environment"].get("commit", "")
+        method = class_of(self.config.model).__module__.split(".")[1]
+        changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
+        if not changed:
+            return ""
+        return f" (its result is of other code: {changed[0]} has changed since {commit[:8]})"
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
         run, why = self.training, self.reason
         folders = {"base": run.folder("base"), "meta": run.trained}
         out = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
+        state = why or f"finished{self.other_code()}"
+        return [*out, Task(self.config, "test", gpus, self.result, state, float(bool(why)))]
 
 
 def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:

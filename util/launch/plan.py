@@ -10,11 +10,13 @@ import math
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torchvision.models import resnet50
 
+from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
@@ -35,6 +37,20 @@ COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hour
 UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage of a plan takes."""
+
+    method: str  # as people write it
+    cells: list[str]  # of its row, without hours and disk
+    hours: float  # that are left; NaN: not known
+    unknown: str  # why they are not known; '' if they are
+    kept_bytes: int  # on the disk after a training
+    extra_bytes: int  # more during it
+    note: str
+    trains: bool  # whether it is a training of which something is left
+
+
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
     """Print the tasks of a command, those of one folder once, and its refusals; return 0, or 2 if there are some.
 
@@ -42,35 +58,92 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     """
     if not tasks:
         return refuse(refused)
-    config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
+    config = tasks[0].config
     images = speed or images_a_second(config, pick_device(CUDA if gpus and gpu_count() else "cpu"))
-    once, rows, costs = dict[tuple, Task](), list[list[str]](), dict[str, tuple[float, Stored]]()
-    notes, hours, stay, most = list[str](), list[float](), 0, 0
+    estimates, errors = estimated(tasks, images * UNIT_FLOPS * 3600)
+    rows = [[*each.cells, _number(each.hours), f"{each.kept_bytes / 1e9:.2f}"] for each in estimates]
+    trainings = [each for each in estimates if each.trains]
+    notes = dict.fromkeys(each.note for each in trainings if each.note)
+    free = free_bytes(config)
+    kept = sum(each.kept_bytes for each in trainings)
+    extra = max((each.extra_bytes for each in trainings), default=0)
+    disk = f"disk: {kept / 1e9:.1f} GB kept, {extra / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free"
+    print("\n".join([str(Table(COLUMNS, rows)), *notes, *hours_in_words(estimates, images), disk]), flush=True)
+    refused = [*(task.refusal for task in tasks), *refused, *errors]
+    if kept + extra > free:
+        mend = "free some space, or --set run.folder=<DIR> on another one"
+        refused.append(f"{config.run.folder}: the disk is too small; {mend}")
+    return refuse(refused)
+
+
+def estimated(tasks: list[Task], flops_an_hour: float) -> tuple[list[Estimate], list[str]]:
+    """Return what each stage takes, those of one folder once, and the errors of stages that cannot be described."""
+    once = dict[tuple[str, Path], Task]()
     for task in tasks:
         once.setdefault((task.stage, task.folder), task)
+    costs = dict[str, tuple[float, Stored]]()
+    estimates, errors = list[Estimate](), list[str]()
     for task in ProgressBar(once.values(), "counting", unit="stage", leave=False):
         try:
             cells, case, number = described(task)
         except UserError as error:
-            refused.append(str(error))
+            errors.append(str(error))
             continue
-        if (key := repr((case.config.model, str(case)))) not in costs:
+        key = repr((case.config.model, str(case)))
+        if key not in costs:
             costs[key] = case.counted()
         flops, stored = costs[key]
-        hours.append(flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0)
-        if case.trains and task.left:
-            stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-            notes.append(task.note)
-        rows.append([*cells, f"{hours[-1]:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / 1e9:.2f}"])
-    known, free = [each for each in hours if not math.isnan(each)], free_bytes(config)
-    unknown = " beside ?" * (len(known) < len(hours))
-    notes.append(f"total: about {sum(known):.1f} hours{unknown}, at {images:.4g} images a second")
-    notes.append(f"disk: {stay / 1e9:.1f} GB kept, {most / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free")
-    print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
-    if stay + most > free:
-        mend = "free some space, or --set run.folder=<DIR> on another one"
-        refused.append(f"{config.run.folder}: the disk is too small; {mend}")
-    return refuse(refused)
+        estimates.append(_estimate(task, cells, case, flops * number / flops_an_hour, math.isnan(number), stored))
+    return estimates, errors
+
+
+def _estimate(
+    task: Task, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
+) -> Estimate:
+    left = hours * task.left if task.left else 0.0
+    unknown = ""
+    if math.isnan(left):
+        unknown = "needs the data" if needs_data else "its work depends on the photos"
+    return Estimate(
+        method=class_of(task.config.model).title,
+        cells=cells,
+        hours=left,
+        unknown=unknown,
+        kept_bytes=stored.remain if case.trains else 0,
+        extra_bytes=stored.most - stored.remain if case.trains else 0,
+        note=task.note,
+        trains=case.trains and task.left > 0,
+    )
+
+
+def _number(hours: float) -> str:
+    return "?" if math.isnan(hours) else f"{hours:.2f}"
+
+
+def hours_in_words(estimates: list[Estimate], images: float) -> list[str]:
+    """Return a line with the hours of each method, if there are several, and one with those of all."""
+    by_method = dict[str, list[Estimate]]()
+    for each in estimates:
+        by_method.setdefault(each.method, []).append(each)
+    lines = list[str]()
+    unknown = list[str]()
+    for method, own in by_method.items():
+        reasons = ", ".join(dict.fromkeys(each.unknown for each in own if each.unknown))
+        stages = ", ".join(dict.fromkeys(each.cells[1] for each in own if each.unknown))
+        lines.append(
+            f"{method}: {_known_hours(own):.1f} hours"
+            + (f", plus stages of unknown length: {stages} ({reasons})" if reasons else "")
+        )
+        unknown += [f"{method} ({reasons})"] if reasons else []
+    total = f"total: about {_known_hours(estimates):.1f} hours"
+    if unknown:
+        total += f", plus stages of unknown length: {', '.join(unknown)}"
+    lines = lines if len(by_method) > 1 else []
+    return [*lines, total, f"speed: {images:.4g} images a second"]
+
+
+def _known_hours(estimates: list[Estimate]) -> float:
+    return math.fsum(each.hours for each in estimates if not each.unknown)
 
 
 def refuse(lines: list[str]) -> int:

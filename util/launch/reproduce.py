@@ -69,7 +69,7 @@ def main() -> int:
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
-        print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
+        print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
@@ -79,7 +79,7 @@ def main() -> int:
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
-    print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
+    print(f"saved as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0
 
 

@@ -91,6 +91,12 @@ def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
     return out
 
 
+def marks_without(value: int, marks: Sequence[Mark]) -> list[Mark]:
+    """Return marks without those of a class, the values above it one less; what the eraser did remains."""
+    kept = (mark for mark in marks if mark["tool"] == ERASER or mark["value"] != value)
+    return [{**mark, "value": mark["value"] - (mark["value"] > value)} for mark in kept]
+
+
 class Photo:
     """A photo of a session."""
 
@@ -211,6 +217,21 @@ class Photo:
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
         self._keep_marks()
+
+    def remove_class(self, value: int) -> None:
+        """Remove a class from marks and mask after the session has; no longer an example if nothing else is marked."""
+        if self.beneath_file.is_file():
+            label = read_mask(self.beneath_file)
+            known = np.arange(IGNORE + 1, dtype=np.uint8)
+            new_values = np.where((known > value) & (known < IGNORE), known - 1, known)
+            new_values[value] = 0
+            write_mask(self.beneath_file, new_values[label])
+        elif not (self.marks or self.is_marked):
+            return
+        self.draw(marks_without(value, self.marks))
+        if self.is_marked and np.isin(self.label(), (0, IGNORE)).all():
+            self.unmark()
+        self.drawn = self.changed = next(self.common.numbers)
 
     def lay(self, label: np.ndarray) -> None:
         """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ from util.typecheck import Misfit, convert
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-ACTIONS = "example open upload annotations add_class rename_class keep_base remove draw click box mark judge slide "
-ACTIONS += "segment stop pack"
+ACTIONS = "example open upload annotations add_class rename_class remove_class keep_base remove draw click box mark "
+ACTIONS += "judge slide segment stop pack"
 DOWNLOAD = "predictions.zip"  # in the folder of the session
 
 
@@ -88,6 +89,7 @@ class Session:
         names = [*kept.classes, *(name for photo in self.photos.values() for name in photo.names)]
         self.common.classes = [*dict.fromkeys(names)] or [UNNAMED]
         self.base: dict[str, Any] = {"base": kept.base}
+        self.trained = self._number_of_trained_classes()
         self.keep_base(kept.keeps_base)
 
     def _networks_rule(self) -> Rule:
@@ -96,6 +98,12 @@ class Session:
         if known is None:
             return Rule(EVEN, None)
         return Rule(sigmoid(known.offset), known.threshold if least is None else least)
+
+    def _number_of_trained_classes(self) -> int:
+        """Return how many classes the weights label without an example; 0 if they have no base classes."""
+        with suppress(UserError):
+            return len(self.given.without_classes(keep_base=True).classes)
+        return 0
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
@@ -113,6 +121,7 @@ class Session:
         common = self.common
         facts = {"title": title, "out": str(self.out), "now": next(common.numbers), "whole": whole, "formats": FORMATS}
         facts |= {"rule": common.rule, "own": common.own, "job": self.work.state, "note": self.work.note}
+        facts["trained"] = self.trained
         photos = sorted(self.photos.values(), key=lambda photo: photo.name.casefold())
         rows = [photo.row() for photo in photos if whole or photo.changed >= since]
         classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.common.classes, 1)]
@@ -121,7 +130,7 @@ class Session:
     def photo(self, name: str) -> Photo:
         """Return a photo by the name of its file."""
         if name not in self.photos:
-            raise UserError(f"{name}: this photo is no longer here")
+            raise UserError(f"{name}: this photo is no longer open")
         return self.photos[name]
 
     def _add(self, paths: Sequence[Path]) -> str:
@@ -134,7 +143,7 @@ class Session:
         note = f"{counted(len(new), 'photo')} added"
         if len(new) == len(paths):
             return note
-        return f"{note}, {len(paths) - len(new)} left out: their names are here already, or {MAX_PHOTOS} photos are"
+        return f"{note}, {len(paths) - len(new)} skipped: their names are open already, or {MAX_PHOTOS} photos are"
 
     def _new(self, paths: Sequence[Path]) -> list[Path]:
         """Return the paths whose results would have names of their own, as many as the page takes."""
@@ -153,7 +162,7 @@ class Session:
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
         if not path.strip():
-            raise UserError("Open folder: name a folder or a photo on the machine of the server")
+            raise UserError("Open folder: enter the path of a folder or a photo on the server's machine")
         found = photos_in([Path(path.strip()).expanduser()])
         self._check_files([*(photo.path for photo in self.photos.values()), *self._new(found)])
         return self._add(found)
@@ -162,9 +171,9 @@ class Session:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
         if len(self.photos) >= MAX_PHOTOS:
-            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are here; remove some, or name another --out")
+            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         if path.exists() or not self._new([path]):
-            raise UserError(f"{path.name}: a photo of this name is here already; rename it")
+            raise UserError(f"{path.name}: a photo of this name is open already; rename it")
         self._check_files([path])
         write_atomically(path, content)
         return self._add([path])
@@ -181,12 +190,12 @@ class Session:
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
         if not path.strip():
-            raise UserError("Import annotations: name a file or folder on the machine of the server")
+            raise UserError("Import annotations: enter the path of a file or folder on the server's machine")
         said: dict[str, None] = {}  # of the annotations, each line once
         found = self._marked_by(path.strip(), said)
         for marked in found:
             self._lay(marked)
-        return "; ".join((counted(len({marked.photo for marked in found}), "marked photo"), *said))
+        return "; ".join((counted(len({marked.photo for marked in found}), "example photo"), *said))
 
     def _marked_by(self, path: str, said: dict[str, None]) -> list[Marked]:
         """Return the marked photos of annotations; the photos lie where these say, else in a folder that is open.
@@ -249,6 +258,7 @@ class Session:
 
     def rename_class(self, value: int, name: str) -> None:
         """Rename a class; results of the old name that have no verdict are to be made again."""
+        self.work.check_idle()
         old = self.common.classes[value - 1]
         new = self._free_name(name, old)
         if old in self.base["base"] or any(old in photo.names and photo.verdicts for photo in self.photos.values()):
@@ -260,11 +270,33 @@ class Session:
             if photo.is_marked:
                 photo.mark()
 
-    def remove(self, photo: str) -> None:
+    def remove_class(self, value: int) -> str:
+        """Remove a class and its marks; results of it are to be made again.
+
+        UserError: it is labelled without examples, or a result of it has a verdict, or work is under way.
+        """
+        self.work.check_idle()
+        name, photos = self.common.classes[value - 1], self.photos.values()
+        if self.base["keeps_base"] and name in self.base["base"]:
+            raise UserError(f"{name}: is a trained class; untick 'Also label the {self.trained} trained classes' first")
+        if judged := [photo.name for photo in photos if name in photo.names and photo.verdicts]:
+            raise UserError(f"{name}: its result on {judged[0]} has a verdict; undo the verdict, then remove the class")
+        for photo in photos:
+            if name in photo.names:
+                photo.forget()
+        left = [known for known in self.common.classes if known != name]
+        self.common.classes = left or [UNNAMED]
+        for photo in photos:
+            photo.remove_class(value)
+        self.renewed = next(self.common.numbers)
+        return f"{name} is removed"
+
+    def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
         self.photo(photo).unmark()
         del self.photos[photo]
         self.renewed = next(self.common.numbers)
+        return f"{photo} is removed"
 
     def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
@@ -281,10 +313,10 @@ class Session:
         """Make a photo with a mask a marked photo, or take that back."""
         one, was_marked = self.photo(photo), self.photo(photo).is_marked
         if not was_marked and np.isin(one.label(), (0, IGNORE)).all():
-            raise UserError(f"{photo}: nothing is marked; paint over the object, or draw a box or points")
+            raise UserError(f"{photo}: nothing is marked; paint over the object, draw a box, or set points")
         (one.unmark if was_marked else one.mark)()
         one.drawn = one.changed = next(self.common.numbers)
-        return "" if was_marked else f"{photo} is a marked photo now: press Segment"
+        return "" if was_marked else f"{photo} is an example now: press Segment"
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
@@ -314,11 +346,11 @@ class Session:
         """
         one, name = self.photo(photo), self.common.classes[value - 1]
         if verdict == REJECTED and name not in one.names:
-            raise UserError(f"{photo}: no {name} was looked for; press Segment")
+            raise UserError(f"{photo}: {name} was not searched for; press Segment")
         if verdict == ACCEPTED and not (one.names or one.is_marked):
-            raise UserError(f"{photo}: was not segmented, so there is no mask to accept; press Segment")
+            raise UserError(f"{photo}: was not segmented and has no mask to accept; press Segment")
         if verdict and (one.is_result_outdated or one.is_mark_outdated):
-            raise UserError(f"{photo}: was replaced since; press Segment")
+            raise UserError(f"{photo}: its file was replaced; press Segment")
         if verdict == ACCEPTED and not one.names:
             self._check_files([one.path])
             one.write(self.segmenter.without_classes().facts)
@@ -339,9 +371,9 @@ class Session:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
         photos = sorted(self.photos.values(), key=lambda one: one.name != photo)
         if not any(one.is_marked for one in photos):
-            raise UserError("no photo is marked: open one that shows the object, and mark the object")
+            raise UserError("no photo is an example: open one that shows the object, and mark the object")
         if outdated := [one.name for one in photos if one.is_mark_outdated]:
-            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object anew")
+            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object again")
         self._check_files([one.path for one in photos])
 
         def prepare() -> Work:
@@ -358,13 +390,13 @@ class Session:
                         one.take(found, facts)
 
             unmarked = [name for name in self.common.classes if name not in (*marked, *self.base["base"])]
-            notes = [f"{name}: left out, since no photo of it is marked" for name in unmarked]
+            notes = [f"{name}: skipped, no photo is an example of it" for name in unmarked]
             replaced = [one for one in photos if one.is_result_outdated]
             for one in replaced:
                 with self.lock:
                     one.forget()
             if replaced:
-                notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}")
+                notes.append(f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}")
             waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
             return waiting, segment_one, lambda: self.common.results.write_summary({}), notes + segmenter.notes
 
@@ -381,7 +413,7 @@ class Session:
         current = [one for one in photos if one not in outdated]
         if not current:
             raise UserError("nothing to download: mark photos, and press Segment")
-        notes = [f"{one.name}: left out, replaced since; press Segment" for one in outdated]
+        notes = [f"{one.name}: skipped, its file was replaced; press Segment" for one in outdated]
         archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.network.title)
 
         def add(one: Photo) -> None:

@@ -41,7 +41,7 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions, of the page and of Label Studio's model."""
-    about = "Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
+    about = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
     about += "how to export the network, 'predict.py publish --help' how to publish it."
     out = Parser(prog="predict.py", description=about)
     add_model_and_supports(out)
@@ -57,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
     add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
     share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
-    score = "least presence score of a class that is shown; default the calibration's threshold"
+    score = "minimum presence score (0 to 1) of a class that is shown; default the calibration's threshold"
     add("--min-score", **share, help=score)
-    add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
+    add("--threshold", **share, help="minimum probability (0 to 1) of its pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
@@ -228,9 +228,9 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
     known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
     if kept is not None:
-        yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
+        yield f"{len(kept.classes)} base classes of the weights are segmented too"
     least = known.threshold if known and least is None else least
-    rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
+    rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
         yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"

@@ -58,9 +58,17 @@ class Finding(NamedTuple):
 
 
 def lacking(findings: list[Finding]) -> list[str]:
-    """Return a line for each prerequisite that is not met; one that several methods share is named once."""
-    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
-    return [*lines.values()]
+    """Return a line for each prerequisite that is not met; one that several methods share names all of them."""
+    users = dict[tuple[str, str, str], dict[str, None]]()
+    for finding in findings:
+        if not finding.fine:
+            thing, _, user = finding.what.partition(" for ")
+            users.setdefault((thing, finding.says, finding.mend), {})[user] = None
+    lines = list[str]()
+    for (thing, says, mend), names in users.items():
+        needed_by = f" for {', '.join(names)}" if any(names) else ""
+        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {mend}")
+    return lines
 
 
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked

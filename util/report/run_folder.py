@@ -4,9 +4,11 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from util.progress import ProgressBar
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
+UNKNOWN = "unknown"  # commit or version
 LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
 
 
@@ -82,10 +85,18 @@ def environment() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),
         "python": platform.python_version(),
-        "packages": {name: versions.get(name, "unknown") for name in PACKAGES},
+        "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "command": " ".join(sys.argv),
     }
+
+
+def changed_since_commit(commit: str, folders: Sequence[str]) -> list[str]:
+    """Return the files in folders of the repository that differ from a commit; none if git does not know it."""
+    if not re.fullmatch("[0-9a-f]{7,64}", commit):
+        return []
+    names = _git("diff", "--name-only", commit, "--", *folders)
+    return [] if names == UNKNOWN else names.splitlines()
 
 
 def _git(*arguments: str) -> str:
@@ -93,7 +104,7 @@ def _git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return UNKNOWN
 
 
 class _AboveBars(logging.Handler):

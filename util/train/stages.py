@@ -67,6 +67,7 @@ def train_stage(
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
         precision = precision_of_training(config, world.device)
+        frozen_norms = network.freeze_norms() if stage.freeze_norm else 0
         prepared = prepare_network(network, world.device, precision, config.run.compile, world.size, config.run.graphs)
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
@@ -92,6 +93,8 @@ def train_stage(
             out.describe(merged, **listed, **facts)
             if note:
                 log.info("%s", note)
+            if stage.freeze_norm:
+                log.info("%s.freeze_norm: freezes %d batch norms that would have been trained", key, frozen_norms)
             place = f"{device} in {precision}"
             log.info("%s stage on %s: %d images, %d processes", name, place, length, world.size)
             shares = schedule.batch, world.rank, world.size, stage.accumulate
