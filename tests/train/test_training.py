@@ -20,6 +20,7 @@ from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.errors import UserError
+from util.prepare.commands import prepare_command
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
@@ -37,8 +38,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
-    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*prepare.py mini --out nowhere"):
+    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*python prepare.py check"):
         load_index(config.data, "train")
+    assert prepare_command(config.data) == "python prepare.py mini --out nowhere"
     for name in ("meta_stage_data", "base_stage_data"):
         monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
