@@ -32,14 +32,16 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--results", action="store_true", help="a plain row for each result instead")
     form.add_argument("--episodes", action="store_true", help="a plain row for each episode instead")
     many.add_argument("--into", type=Path, metavar="FILE.csv", help="with --results: add the rows to this file instead")
-    many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
-    drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
+    many.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
+    drawn = commands.add_parser(
+        "figures", help="the curve and the bars of all results below some folders, written next to them"
+    )
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
     beside.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
-    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta beside B's final"
+    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta against B's final"
     for one in (pair, many):
         one.add_argument("--output", default=FINAL, help=outputs)
     for one in (many, beside):

@@ -29,20 +29,19 @@ from util.config.settings import Config
 from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
-from util.evaluate.jobs import own_config, result_folder
+from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
 from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
-from util.launch.plan import Case, Estimate, described, hours_in_words
+from util.launch.plan import Estimate, described, hours_in_words
 from util.launch.reproduce import main, tried
 from util.launch.tasks import Task, stage_in
 from util.report import run_folder
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context
-from util.run.data import images_for_protocol
+from util.train.benchmark_pass import BenchmarkPass
 
 
 def as_options(settings: dict[str, object]) -> list[str]:
@@ -134,7 +133,7 @@ def done_run(mini_yaml, tmp_path: Path):
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
+    images = Test(config).images
     lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
@@ -190,7 +189,7 @@ def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monke
 
 def photos_of_test(config: Config) -> list[str]:
     """Return the names of the photos of a test's list."""
-    images = images_for_protocol(make_run_context(config), False, config.protocols[config.test.protocol], False)
+    images = Test(config).images
     return [images.index.names[row] for row in images.queries]
 
 
@@ -210,7 +209,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": NARROW}})
     config = read_config(path, [f"data.root={root}", f"model.encoder.weights={encoder}", "test.episodes=4"])
     config = own_config(config, "presence", 1)
-    path = result_folder(config, "presence") / RESULT
+    path = Test(config).folder / RESULT
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
     draw(2)
@@ -364,5 +363,5 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch:
     def full(*_: object) -> None:
         raise MemoryError("1 GiB")
 
-    monkeypatch.setattr(Case, "run", full)
+    monkeypatch.setattr(BenchmarkPass, "run", full)
     assert "meta_stage.batch" in tried(case, "cpu")

@@ -7,15 +7,15 @@ from typing import Any
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
-from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
+from util.checkpoints.run import TRAINING_FREE, UNTRAINED
 from util.checkpoints.weights import Weights
 from util.config.read import MODEL_NAME, to_dict
-from util.config.settings import Config
 from util.data.draws import why_not_published
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
+from util.evaluate.test import Test
 from util.report.result_table import MADE_FROM_MASKS
 from util.report.run_folder import environment
 from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
@@ -25,28 +25,28 @@ from util.run.input_size import in_words
 from util.run.processes import World
 
 
-def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
-    """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
-    data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
-    protocol = config.protocols[config.test.protocol]
+def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
+    """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
+    config, data = test.config, test.config.data
+    merged = to_dict(config)
     return {
-        "protocol": config.test.protocol,
-        "protocol_settings": asdict(protocol),
+        "protocol": test.name,
+        "protocol_settings": asdict(test.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
-        "averaged": config.test.averaged(data.shot),
-        "passes": config.test.passes(data.shot),
+        "averaged": config.test.averaged(test.shot),
+        "passes": config.test.passes(test.shot),
         "dataset": data.name,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
-        "method": cls.title,
+        "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(run.weights),
-        "weights_mark": run.mark,
+        "checkpoint": str(test.run.weights),
+        "weights_mark": test.run.mark,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
-        "draw_note": why_not_published(images, data, protocol) if images else "",
+        "draw_note": why_not_published(images, data, test.protocol) if images else "",
         "config": merged,
         **({"list": images.digest} if images else {}),
     }
@@ -54,39 +54,41 @@ def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
-    config, weights, trained = job.context.config, job.weights, job.weights.trained_with
-    data, (parameters, learnt) = config.data, weights.parameters
+    test, images = job.test, job.test.images
+    config, data = test.config, test.config.data
+    weights, trained = test.weights, test.weights.trained_with
+    parameters, learnt = weights.parameters
     other_fold = trained is not None and any(trained.get(key) != to_dict(config)["data"][key] for key in FOLD)
     seen = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
-        **of_config(config, job.images),
-        "draw_note": job.draw_note,
-        "input": in_words(config, job.protocol, job.view),
-        "input_side": job.view.side or None,
-        "scored_on": job.scored_on,
-        "quick_look": job.quick_look,
-        "other_seeds": job.replayed is None and list(job.samplers) != job.protocol.seeds,
-        "replayed": None if job.replayed is None else str(job.replayed),
-        "episodes": max(job.episodes.values()),
-        "seeds": list(job.samplers),
+        **of_test(test, images),
+        "draw_note": test.draw_note,
+        "input": in_words(config, test.protocol, test.view),
+        "input_side": test.side,
+        "scored_on": test.scored_on,
+        "quick_look": test.quick_look,
+        "other_seeds": test.replayed is None and list(test.samplers) != test.protocol.seeds,
+        "replayed": None if test.replayed is None else str(test.replayed),
+        "episodes": max(test.episodes.values()),
+        "seeds": list(test.samplers),
         "calibration": None if job.calibration is None else job.calibration.facts(),
-        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.rare})},
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*images.classes, *images.rare})},
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
         "parameters": parameters,
         "learnt_parameters": learnt,
-        "track": track_of_weights(job.context, weights),
+        "track": track_of_weights(test.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.otherwise,
         "fold_mismatch": other_fold and config.test.trained_on is None,
-        "list_images": len(job.images.queries),
-        "content": job.images.files_digest,
-        "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
-        "left_out": [data.classes[c - 1] for c in job.images.rare],
-        "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
+        "list_images": len(images.queries),
+        "content": images.files_digest,
+        "classes_without_episodes": len(set(images.classes) - seen),  # in no mean
+        "left_out": [data.classes[c - 1] for c in images.rare],
+        "episode_digests": [digest(test.samplers[seed], test.episodes[seed]) for seed in test.samplers],
         "manifest": MANIFEST,
         "per_seed": per_seed,
         **over_seeds(per_seed),

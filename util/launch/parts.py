@@ -14,15 +14,14 @@ from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
-from util.evaluate.jobs import deciding, result_folder
-from util.evaluate.result import of_config
+from util.evaluate.result import of_test
+from util.evaluate.test import Test, deciding
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import Task, stage_in
 from util.report.run_folder import changed_since_commit
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context, network_config
-from util.run.data import images_for_protocol
+from util.run.context import network_config
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Part:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return result_folder(self.config, self.config.test.protocol) / RESULT
+        return Test(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -60,10 +59,10 @@ class Part:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        images, protocol = None, self.config.protocols[self.config.test.protocol]
+        test, images = Test(self.config), None
         with suppress(UserError):  # no data, which another check reports
-            images = images_for_protocol(make_run_context(self.config), False, protocol, False)
-        return of_config(self.config, images)
+            images = test.images
+        return of_test(test, images)
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another command does."""
@@ -155,7 +154,8 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    if result["checkpoint"] != str(Run(config).weights):
+    test = Test(config)
+    if result["checkpoint"] != str(test.run.weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))
     if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
@@ -164,7 +164,7 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored["test"]["metrics"] = asked["test"]["metrics"]
     if differ := changed_settings(scored, asked):
         return f"the result there differs in {', '.join(differ[:3])}"
-    changed = changed_since(config, result)
+    changed = changed_since(test, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
 
 

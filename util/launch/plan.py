@@ -9,21 +9,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
-from model.common.fixed_shapes import fixed_shapes
-from model.contract import Trainable
-from model.episode import Episode, LabelledImages
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config
-from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import Task
 from util.prepare.check import PUBLISHED_SIZES
@@ -34,7 +29,8 @@ from util.run.context import with_data
 from util.run.data import epoch_length, listed_for_training
 from util.run.device import CUDA, gpu_count, pick_device, precision_of_training
 from util.run.input_size import view_of
-from util.run.network import build_model, prepare_network
+from util.run.network import prepare_network
+from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
 COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
@@ -101,7 +97,9 @@ def estimated(tasks: list[Task], flops_an_hour: float) -> tuple[list[Estimate], 
     return estimates, errors
 
 
-def _estimate(task: Task, cells: list[str], case: Case, hours: float, needs_data: bool, stored: Stored) -> Estimate:
+def _estimate(
+    task: Task, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
+) -> Estimate:
     left = hours * task.left if task.left else 0.0
     unknown = ""
     if math.isnan(left):
@@ -155,7 +153,7 @@ def refuse(lines: list[str]) -> int:
     return EXIT_USER_ERROR if lines else 0
 
 
-def described(task: Task) -> tuple[list[str], Case, float]:
+def described(task: Task) -> tuple[list[str], BenchmarkPass, float]:
     """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
     UserError: the batch is too small.
@@ -177,7 +175,7 @@ def described(task: Task) -> tuple[list[str], Case, float]:
         share_of_epochs = min(1.0, (stage.typical_epochs or stage.epochs) / stage.epochs)
         number = schedule.steps * each * share_of_epochs if length else math.nan
         batch = math.ceil(each / stage.accumulate)
-    case = Case(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
+    case = BenchmarkPass(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
     where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
     where += f", {config.data.shot}-shot" if task.stage != "base" else ""
     return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
@@ -192,59 +190,6 @@ def _length(task: Task) -> int:
         return 0
     listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
     return (published(data, "train") if stage.images != "all" else 0) or listed
-
-
-@dataclass(frozen=True)
-class Case:
-    """A pass of a network or its base stage over a batch: a training step without the optimiser, or an evaluation."""
-
-    config: Config  # with ``data.size`` as the side of the images
-    batch: int
-    base: bool
-    trains: bool
-
-    def __str__(self) -> str:
-        config, what = self.config, "base stage " if self.base else ""
-        name = f"{class_of(config.model).title} {config.model.backbone() or ''}, {config.data.size} px"
-        kind = "training" if self.trains else "evaluation"
-        return f"{name}, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
-
-    def network(self, device: torch.device) -> Trainable:
-        """Return the network on a device, with random weights, in evaluation."""
-        model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
-        return (model.base_stage() if self.base else model).eval().to(device)
-
-    def episodes(self, device: torch.device) -> Episode:
-        """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
-        random, size = torch.Generator().manual_seed(0), self.config.data.size
-        shape, one = (self.batch, self.config.data.shot + 1), torch.ones(self.batch, dtype=torch.int64)
-        label = torch.zeros(*shape, size, size, dtype=torch.uint8)
-        label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-        images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
-        images += 100 * label.unsqueeze(2)
-        pixels = images[:, 0], label[:, 0], images[:, 1:], label[:, 1:]  # of queries and supports
-        text = torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random)
-        return Episode(*pixels, one, one, torch.arange(self.batch), label[:, 0].clone(), text).to(device)
-
-    def run(self, network: Trainable, episodes: Episode) -> None:
-        """Do the pass."""
-        with nullcontext() if self.trains else torch.inference_mode():
-            seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
-            losses = network.train(self.trains)(seen).losses
-            if self.trains:
-                sum(losses.values(), torch.zeros(())).backward()
-
-    def counted(self) -> tuple[float, Stored]:
-        """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
-        flops, device, stored = FlopCounterMode(display=False), torch.device("meta"), Stored(0, 0)
-        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
-            network = self.network(device)
-            stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
-            episodes = self.episodes(device)
-            with flops:
-                self.run(network, episodes)
-            return flops.get_total_flops() / self.batch, stored
-        return math.nan, stored
 
 
 def images_a_second(config: Config, device: torch.device) -> float:

@@ -33,11 +33,12 @@ from util.config.settings import HELD_OUT, Config, DataSettings
 from util.config.tree import value_of
 from util.data.lists.files import project_path
 from util.data.lists.image_list import check_shots
-from util.data.lists.index import load_index, prepare_command
+from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import REPOSITORY
 from util.parallel import usable_cores
+from util.prepare.commands import prepare_command
 from util.prepare.datasets import coco, pascal
 from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
