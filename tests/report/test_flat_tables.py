@@ -67,10 +67,10 @@ def test_further_metrics_of_episodes_are_columns_in_their_units(leave):
 def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(leave, tmp_path: Path):
     file = tmp_path / "results/pascal.csv"
     first, second = (leave(f"runs/{fold}", fold=fold) for fold in (0, 1))
-    assert add_to_file(result_table([first]), file).endswith("1 results, 1 of them new")
-    assert add_to_file(result_table([second]), file).endswith("2 results, 1 of them new")
+    assert add_to_file(result_table([first]), file).endswith("rows: 1, new: 1")
+    assert add_to_file(result_table([second]), file).endswith("rows: 2, new: 1")
     again = leave("runs/0", mean={"final": {"miou": 60.0, "fb_iou": 70.0}}, date="2026-11-26T10:00:00+00:00")
-    assert add_to_file(result_table([again]), file).endswith("2 results, 0 of them new")
+    assert add_to_file(result_table([again]), file).endswith("rows: 2, new: 0")
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["fold"], row["miou"], row["date"]) for row in rows] == [

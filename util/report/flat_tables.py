@@ -44,7 +44,7 @@ def add_to_file(table: Table, path: Path) -> str:
     for row in table.rows:
         known[tuple(row[i] for i in key_columns)] = row
     write_atomically(path, f"{Table(RESULT_COLUMNS, sorted(known.values())):csv}\n")
-    return f"{path}: {len(known)} results, {len(known) - len(rows)} of them new"
+    return f"{path}: rows: {len(known)}, new: {len(known) - len(rows)}"
 
 
 def _result_row(path: Path, output: str) -> list[str]:
