@@ -1,8 +1,12 @@
-"""The result of a test: its scores with everything that another person needs to verify or repeat them."""
+"""The result of a test: its scores and episodes, with all that another person needs to verify or repeat them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
+
+import numpy as np
 
 from model.encoders.registry import title_of
 from model.registry import class_of
@@ -11,12 +15,14 @@ from util.checkpoints.run import TRAINING_FREE, UNTRAINED
 from util.checkpoints.weights import Weights
 from util.config.read import MODEL_NAME, to_dict
 from util.data.draws import why_not_published
+from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import digest
+from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
+from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.test import Test
-from util.report.result_table import MADE_FROM_MASKS
+from util.report.result_table import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.report.run_folder import environment
 from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.run.context import RunContext
@@ -101,6 +107,57 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "shared_with": job.shared_with,
         "environment": environment(),
     }
+
+
+def manifest_of(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+    """Return every episode of a job with its counts, from each seed's records by output."""
+    test, data = job.test, job.test.config.data
+    names, ways = test.images.index.names, test.protocol.ways
+    header = {
+        "dataset": data.name,
+        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
+        "protocol": test.name,
+        "scored_on": test.scored_on,
+        "input_side": test.side,
+        "label_side": test.view.label_side if test.scored_on == LETTERBOX else None,
+        "episodes": episodes_in_words(result),
+        "supports": WITH_REPLACEMENT if test.replayed else test.protocol.supports,  # a replay may hold any
+        **({"ways": ways} if ways > 1 else {}),
+        "list": test.images.digest,
+        "weights": test.weights.digest,
+        "quick_look": test.quick_look,
+        "averaged": passes_in_words(result),
+        "precision": job.prepared.precision,
+    }
+    out, whole = Manifest(header), test.protocol.generalised
+    if whole:  # all episodes of a run have its supports
+        runs = {seed: described(sampler(0), names) for seed, sampler in test.samplers.items()}
+        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
+    for (seed, sampler), outputs in zip(test.samplers.items(), records, strict=True):
+        presence = job.boards[seed].presence
+        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
+        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
+        for place, number in enumerate(numbers.tolist()):
+            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
+            own = {"query": names[key.query]} if whole else described(key, names)
+            episode = {"seed": seed, "number": number, **own}
+            if number in presence:
+                episode["presence"] = presence[number][1]
+            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
+            for first, metric in zip(count(FURTHER, 2), test.config.test.metrics):
+                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
+            out.episodes.append(episode)
+    return out
+
+
+def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
+    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
+    records = records.astype(np.int64)
+    if whole:
+        return {str(c): pair for _, c, *pair in records.tolist()}
+    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
+    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
+    return of_classes + (foreground if len(records) > 1 else []) + background
 
 
 def track_of_weights(context: RunContext, weights: Weights) -> Track:

@@ -5,29 +5,23 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.data.images.views import LETTERBOX
-from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import Job, build_test_jobs, passes
-from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
-from util.evaluate.result import result_of
+from util.evaluate.result import manifest_of, result_of
 from util.evaluate.test import Test
 from util.report.figure import write_charts
-from util.report.result_table import class_table, episodes_in_words, passes_in_words, protocol_table, score_table, title
+from util.report.result_table import class_table, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
-from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
+from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.processes import World, join
@@ -149,7 +143,7 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
         return result
     (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
     remove_pictures(folder.path)
-    folder.write_text(MANIFEST, _manifest(job, records, result).text())
+    folder.write_text(MANIFEST, manifest_of(job, records, result).text())
     folder.describe(to_dict(job.test.config))
     said = [
         f"{title(result)}, list {result['list_source']}, in {result['precision']}",
@@ -165,54 +159,3 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
-
-
-def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
-    """Return every episode of a job with its counts, from each seed's records by output."""
-    test, data = job.test, job.test.config.data
-    names, ways = test.images.index.names, test.protocol.ways
-    header = {
-        "dataset": data.name,
-        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
-        "protocol": test.name,
-        "scored_on": test.scored_on,
-        "input_side": test.side,
-        "label_side": test.view.label_side if test.scored_on == LETTERBOX else None,
-        "episodes": episodes_in_words(result),
-        "supports": WITH_REPLACEMENT if test.replayed else test.protocol.supports,  # a replay may hold any
-        **({"ways": ways} if ways > 1 else {}),
-        "list": test.images.digest,
-        "weights": test.weights.digest,
-        "quick_look": test.quick_look,
-        "averaged": passes_in_words(result),
-        "precision": job.prepared.precision,
-    }
-    out, whole = Manifest(header), test.protocol.generalised
-    if whole:  # all episodes of a run have its supports
-        runs = {seed: described(sampler(0), names) for seed, sampler in test.samplers.items()}
-        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
-    for (seed, sampler), outputs in zip(test.samplers.items(), records, strict=True):
-        presence = job.boards[seed].presence
-        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
-        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
-        for place, number in enumerate(numbers.tolist()):
-            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
-            own = {"query": names[key.query]} if whole else described(key, names)
-            episode = {"seed": seed, "number": number, **own}
-            if number in presence:
-                episode["presence"] = presence[number][1]
-            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
-            for first, metric in zip(count(FURTHER, 2), test.config.test.metrics):
-                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
-            out.episodes.append(episode)
-    return out
-
-
-def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
-    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
-    records = records.astype(np.int64)
-    if whole:
-        return {str(c): pair for _, c, *pair in records.tolist()}
-    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
-    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
-    return of_classes + (foreground if len(records) > 1 else []) + background
