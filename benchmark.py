@@ -41,11 +41,11 @@ from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import write_atomically
-from util.launch.plan import Case
 from util.report.table import Table, add_format
 from util.run.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
 from util.run.graphs import CALLS_BEFORE
 from util.run.network import prepare_network
+from util.train.benchmark_pass import BenchmarkPass
 from util.train.gradients import backward, replay, replayed_gradients
 
 BATCH = {"evaluation": [1], "training": [4]}  # of each stage
@@ -102,7 +102,7 @@ def command() -> int:
     return 0
 
 
-def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[Case]:
+def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
     """Return the cases of a command line, every config of them read."""
     out, known, stages = [], models(), cli.words(options.stages)
     wrong = [stage for stage in stages if stage not in BATCH]
@@ -115,11 +115,11 @@ def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[C
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
             if stage in stages and (class_of(config.model).learns or not trains):
-                out += [Case(config, batch, False, trains) for batch in options.batch or batches[stage]]
+                out += [BenchmarkPass(config, batch, False, trains) for batch in options.batch or batches[stage]]
     return out
 
 
-def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
+def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
     """Set this process up as a command does, and return network, episodes and one pass over them."""
     cli.configure_process(case.trains)
     torch.set_num_threads(options.threads)
@@ -149,7 +149,7 @@ def prepared(case: Case, options: argparse.Namespace) -> tuple[Trainable, Episod
     return network, episode, run
 
 
-def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
+def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
     """Return seconds and units of an episode, the median over rounds in which all take turns.
 
     A unit is one image through the method's encoder, a residual one as torchvision computes it: convolution, norm and
@@ -177,7 +177,7 @@ def seconds(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in zip(names, found)}
 
 
-def on_gpu(case: Case, options: argparse.Namespace) -> dict[str, float]:
+def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
     """Return milliseconds of a pass and of its kernels, by episode, their number, and the peak of memory in MiB."""
     _, _, run = prepared(case, options)
     for _ in range(WARM_UP):
@@ -205,7 +205,7 @@ def on_gpu(case: Case, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
+def peak_memory(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
     """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
     _, episode, run = prepared(case, options)
 
@@ -225,7 +225,7 @@ def peak_memory(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return {"mib": peak - before, "peak_mib": peak}
 
 
-MEASURES: dict[str, Callable[[Case, argparse.Namespace], dict[str, float]]] = {
+MEASURES: dict[str, Callable[[BenchmarkPass, argparse.Namespace], dict[str, float]]] = {
     "speed": seconds,
     GPU: on_gpu,
     "memory": peak_memory,

@@ -21,7 +21,7 @@ from util.errors import EXIT_INTERRUPTED
 from util.evaluate.evaluate import ALL_FOREGROUND, FINAL
 from util.evaluate.testing import test
 from util.predict.command import parser as predict_parser
-from util.predict.command import predict
+from util.predict.command import predict, prediction_options
 from util.progress import ProgressBar
 from util.report.table import Table, add_format
 from util.train.stages import train_base, train_meta
@@ -69,10 +69,10 @@ def command() -> int:
     print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
-    print("\n== one picture, as you would do it with your own ==", flush=True)
+    print("\n== one photo, as with your own photos ==", flush=True)
     words = _prediction(symnet, folder, names[0])
     print(shlex.join(["python", "predict.py", *words]), flush=True)
-    predict(predict_parser().parse_args(words))
+    predict(prediction_options(predict_parser().parse_args(words)))
     return 0
 
 

@@ -11,7 +11,8 @@ from util import cli
 from util.export.export import export
 from util.labelstudio.server import serve as serve_label_studio
 from util.page.server import serve
-from util.predict.command import parser, predict, publish
+from util.predict.command import parser, predict, prediction_options, publish, refuse_label_studio
+from util.predict.options import LabelStudioOptions, ServerOptions, options_of
 
 COMMANDS = {"export": export, "publish": publish}  # by the first word; else predictions, or a server
 
@@ -20,10 +21,13 @@ def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code."""
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
-    options = parser().parse_args(arguments)
-    if options.label_studio:
-        return serve_label_studio(options)
-    return serve(options) if options.serve else predict(options)
+    parsed = parser().parse_args(arguments)
+    if parsed.label_studio:
+        return serve_label_studio(options_of(LabelStudioOptions, parsed))
+    if parsed.serve:
+        refuse_label_studio(parsed)
+        return serve(options_of(ServerOptions, parsed))
+    return predict(prediction_options(parsed))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from util import cli
+from util.errors import UserError
 from util.report.compare import compare
 from util.report.figure import SUFFIXES, write_charts
-from util.report.flat_tables import episode_table, result_table
+from util.report.flat_tables import add_to_file, episode_table, result_table
 from util.report.paper_table import class_table, table
 from util.report.schema import FINAL, find_results
 from util.report.table import Table, add_format
 
 
-def command() -> int:
-    """Parse, call, print; return 1 if a verified result differs."""
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = cli.Parser(prog="report.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
@@ -30,14 +31,17 @@ def command() -> int:
     form.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
     form.add_argument("--results", action="store_true", help="a plain row for each result instead")
     form.add_argument("--episodes", action="store_true", help="a plain row for each episode instead")
-    many.add_argument("--published", help="papers whose rows stand beside, such as BAM,SSP, or none; default all")
-    drawn = commands.add_parser("figures", help="the curve and the bars of all results below some folders, beside them")
+    many.add_argument("--into", type=Path, metavar="FILE.csv", help="with --results: add the rows to this file instead")
+    many.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
+    drawn = commands.add_parser(
+        "figures", help="the curve and the bars of all results below some folders, written next to them"
+    )
     beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
     beside.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
     beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
-    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta beside B's final"
+    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta against B's final"
     for one in (pair, many):
         one.add_argument("--output", default=FINAL, help=outputs)
     for one in (many, beside):
@@ -48,7 +52,12 @@ def command() -> int:
         one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for one in (pair, many, checked):
         add_format(one)
-    options = parser.parse_args()
+    return parser
+
+
+def command() -> int:
+    """Parse, call, print; return 1 if a verified result differs."""
+    options = _parser().parse_args()
     if options.command == "verify":
         from util.evaluate.verify import verify  # the engine needs seconds to import
 
@@ -66,6 +75,10 @@ def command() -> int:
             print(*write_charts(path.parent, options.figures), sep="\n")
     elif options.command == "compare":
         print(format(compare(*options.runs, output=options.output), options.format))
+    elif options.into:
+        if not options.results:
+            raise UserError("--into: has no effect without --results; add it")
+        print(add_to_file(result_table(options.runs, options.output), options.into))
     else:
         print(format(_table(options), options.format))
     return 0

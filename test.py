@@ -26,7 +26,7 @@ def command() -> None:
     add("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
     add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
-    add("--episodes", type=cli.within(int, 1), help="a quick look at so many episodes, marked as such everywhere")
+    add("--episodes", type=cli.within(int, 1), help="test only this many episodes; marked as a quick look everywhere")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
     add("--save-images", default="", metavar="worst:20,best:20,random:20", help="draw episodes and a contact sheet")
     add("--figures", choices=SUFFIXES, help="write curves, bars and pictures in this format beside PNG")

@@ -8,6 +8,7 @@ import shlex
 import string
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,7 +42,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument
 SETTING = re.compile(r"`(?:--set )?(run|data|base_stage|meta_stage|test)\.(?!yaml|py|sh)(\w+)")
 # Options of check.sh, argparse, pip, Slurm and a published program.
-OTHERS = {"--quick", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
+OTHERS = {"--quick", "--lowest", "--help", "--index-url", "--array", "--nodes", "--kill-on-bad-exit", "--eposide"}
 
 
 def _anchors(document: Path) -> set[str]:
@@ -200,9 +201,18 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 _check(words, environment, monkeypatch)
 
 
+def test_one_version():
+    """``pyproject.toml``, ``CITATION.cff`` and the newest entry of ``CHANGELOG.md`` state the same version and date."""
+    version = re.search(r'^version = "([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text(), re.M).group(1)
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    newest, date = re.search(r"^## ([\d.]+), (.*)$", (REPOSITORY / "CHANGELOG.md").read_text(), re.M).groups()
+    assert citation["version"] == newest == version
+    assert datetime.strptime(date, "%d %B %Y").date() == citation["date-released"]
+
+
 def test_readme_leads_to_every_document():
     """Every document in docs/ is linked from its index, which the README links."""
     index = REPOSITORY / "docs" / "README.md"
     assert "(docs/README.md)" in README.read_text()
     linked = {target for target, _ in LINK.findall(index.read_text())}
-    assert {d.name for d in index.parent.glob("*.md")} - {index.name} <= linked
+    assert {d.name for form in ("*.md", "*.ipynb") for d in index.parent.glob(form)} - {index.name} <= linked

@@ -16,7 +16,7 @@ def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> 
     config = read_config(CONFIGS / f"{dataset}/{dataset}_split{fold}_{net}.yaml")
     data, base, meta = config.data, config.base_stage, config.meta_stage
     assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
-    assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, "float32")
+    assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, None)
     assert config.model.encoder.backbone == net
     assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 32, "run")
     for stage in (base, meta):

@@ -133,7 +133,7 @@ def test_the_largest_page_of_a_tiff_is_the_photo(tmp_path: Path, capsys) -> None
         assert read_image(path).shape == (40, 40, 3) and read_image(path).max() == 10 * best
         assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
     assert read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).max() == 0 and not capsys.readouterr().err
-    with pytest.raises(UserError, match="holds a preview alone"):
+    with pytest.raises(UserError, match="contains only a preview"):
         read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
 
 

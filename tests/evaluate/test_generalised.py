@@ -21,7 +21,7 @@ ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
     places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
     context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
-    images = images_for_protocol(context, False, protocol := context.config.protocols["gfss"], False)
+    images = images_for_protocol(context, False, protocol := context.config.protocols["gfss"])
     runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 5, 6)}
     drawn = {seed: [images.index.names[s[0]] for _, s in run(0).drawn] for seed, run in runs.items()}
     assert drawn[1] == ["2009_001851", "2011_000412", "2009_004895", "2010_004772", "2008_005904"]

@@ -18,9 +18,9 @@ from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
 from util.errors import UserError
 from util.evaluate import pictures as module
 from util.evaluate.evaluate import FINAL
-from util.evaluate.jobs import result_folder
 from util.evaluate.metrics import iou_of
 from util.evaluate.pictures import KeptPredictions, side_by_side
+from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.schema import read_result
@@ -105,7 +105,7 @@ def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_pat
     configs = [quick_config(mini_yaml, name, f"run.name={name[:-5]}") for name in (SYMNET, PROTOTYPE)]
     for config in configs:
         score(config)
-    folders = [result_folder(config, "symnet") for config in configs]
+    folders = [Test(own_config(config, "symnet", config.data.shot)).folder for config in configs]
     drawn, out = [], tmp_path / "beside"
     monkeypatch.setattr(module, "draw", lambda boards, aligned: drawn.extend(boards) or "figure")
     monkeypatch.setattr(module, "write_figure", lambda path, figure, suffix: None)
@@ -127,7 +127,7 @@ def test_what_cannot_stand_beside_is_refused(mini_yaml, tmp_path: Path) -> None:
     configs = [quick_config(mini_yaml, PROTOTYPE, f"run.name=of{fold}", f"data.fold={fold}", *FEW) for fold in (0, 1)]
     for config in configs:
         score(config)
-    first, second = folders = [result_folder(config, "symnet") for config in configs]
+    first, second = folders = [Test(own_config(config, "symnet", config.data.shot)).folder for config in configs]
     path, weights = second / "result.json", read_result(second / "result.json")["weights"]
     path.write_text(path.read_text().replace(weights, "0" * 64))
     for places, number, message in (

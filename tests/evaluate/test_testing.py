@@ -12,12 +12,13 @@ from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.folds import Fold
 from util.config.read import read_config
+from util.config.settings import Config
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import load_index
 from util.errors import UserError
 from util.evaluate import testing
 from util.evaluate.evaluate import run_pass
-from util.evaluate.jobs import result_folder
+from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.compare import compare
 from util.report.paper_table import table
@@ -102,10 +103,14 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
     assert not (folder / "test_2shot/symnet_quick" / RESULT).exists()
 
 
+def folder_of(config: Config, protocol: str) -> Path:
+    return Test(own_config(config, protocol, config.data.shot)).folder
+
+
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
     """Neither the old one nor a new one beside files that are not its own."""
     score(config(PROTOTYPE, *FEW))
-    assert (path := result_folder(config(PROTOTYPE, *FEW), "symnet") / RESULT).exists()
+    assert (path := folder_of(config(PROTOTYPE, *FEW), "symnet") / RESULT).exists()
     monkeypatch.setattr(testing, "save_pictures", None)  # which fails as a full disk does
     with pytest.raises(TypeError):
         score(config(PROTOTYPE, *FEW))
@@ -115,7 +120,7 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
 def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
     looks = [("run.seed=2",), ("data.min_pixels=60",), ("run.seed=2", "test.episodes=6"), ()]
     results = [score(config(PROTOTYPE, *look))[0] for look in looks]
-    places = [result_folder(config(PROTOTYPE, *look), "symnet") for look in looks]
+    places = [folder_of(config(PROTOTYPE, *look), "symnet") for look in looks]
     assert len({*places}) == len(looks) and places[0].name == "symnet_quick"
     assert [read_result(place / RESULT) for place in places] == results
 
@@ -200,10 +205,10 @@ def test_weights_of_other_shots_say_so_before_the_first_is_scored(config, tmp_pa
 def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
     meta = Run(read_config(mini_yaml(SYMNET))).folder("meta")
     config = read_config(mini_yaml(SYMNET), overrides := [text.format(meta=meta) for text in overrides])
-    folder = result_folder(config, "bam")
+    folder = folder_of(config, "bam")
     assert folder.parent == meta.parent / "test" and fnmatch(folder.name, name)
     other = read_config(mini_yaml(SYMNET), [*overrides, "test.checkpoint=another.pth"])
-    assert result_folder(other, "bam") != folder  # neither overwrites the other
+    assert folder_of(other, "bam") != folder  # neither overwrites the other
 
 
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):

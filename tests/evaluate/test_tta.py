@@ -92,7 +92,7 @@ def config(mini_yaml):
 def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
     context = make_run_context(config(model, "data.shot=2"))
     job = build_test_jobs(context.config, WORLD, (protocol,))[0]
-    data = trials(context, job.samplers[0], job.view, (job.scored_on,))
+    data = trials(context, job.test.samplers[0], job.test.view, (job.test.scored_on,))
     jobs = build_test_jobs(config(model), WORLD, (protocol,))
     network = jobs[0].prepared.network.eval()
     numbers = [0] if data.one_by_one else [0, 1]
@@ -145,7 +145,7 @@ def test_every_model_takes_all_of_it(config, model: str, size: int, scales: str,
 def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(config) -> None:
     context = make_run_context(config("prototype", "test.batch=2"))
     job = build_test_jobs(context.config, WORLD, ("2way",))[0]
-    data = trials(context, job.samplers[0], job.view, (job.scored_on,))
+    data = trials(context, job.test.samplers[0], job.test.view, (job.test.scored_on,))
     ways = collate([data[0], data[1]]).ways
     network = job.prepared.network.eval()
     with torch.inference_mode():

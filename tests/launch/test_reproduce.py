@@ -1,7 +1,9 @@
 """``reproduce.sh``: it runs missing trainings and tests, skips finished ones, and prints the table."""
 
 import csv
+import inspect
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,19 +29,19 @@ from util.config.settings import Config
 from util.data.mini import generate
 from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key_of
-from util.evaluate.jobs import own_config, result_folder
+from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import parts, reproduce
 from util.launch.launch import claim
 from util.launch.parts import Part, reason_to_test
-from util.launch.plan import Case, described
+from util.launch.plan import Estimate, described, hours_in_words
 from util.launch.reproduce import main, tried
 from util.launch.tasks import Task, stage_in
+from util.report import run_folder
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context
-from util.run.data import images_for_protocol
+from util.train.benchmark_pass import BenchmarkPass
 
 
 def as_options(settings: dict[str, object]) -> list[str]:
@@ -119,6 +121,7 @@ def test_all_that_stops_a_part_is_said_before_anything_is_done(tmp_path: Path):
     assert ended.returncode == 2 and not list(tmp_path.iterdir())
     lines = [line.split()[:2] for line in ended.stderr.splitlines()]
     assert lines == [["error:", what] for what in ("data", "vectors", "weights")]
+    assert " for Sym-Net on resnet50, SSP on resnet50: " in ended.stderr
 
 
 @pytest.fixture
@@ -130,7 +133,7 @@ def done_run(mini_yaml, tmp_path: Path):
     result.parent.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')
     (meta / BEST).write_bytes(b"weights")
-    images = images_for_protocol(make_run_context(config), False, config.protocols["bam"], False)
+    images = Test(config).images
     lists = {"list": images.digest, "content": images.files_digest}
     result.write_text(json.dumps(drawn(config=to_dict(config), checkpoint=str(meta / BEST), **lists)))
     return config, meta, result
@@ -153,9 +156,40 @@ def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_r
     assert "other.pth" in reason_to_test(config, result)
 
 
-def tested_photos(config: Config) -> list[str]:
+def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    config, _, result = done_run
+    method, shared, other = (tmp_path / "code/model" / name for name in ("symnet/a.py", "common/b.py", "ssp/c.py"))
+
+    def git(*words: str) -> str:
+        words = ("-c", "user.name=a", "-c", "user.email=a@b.org", *words)
+        return subprocess.run(["git", *words], cwd=tmp_path / "code", capture_output=True, text=True, check=True).stdout
+
+    for file in (method, shared, other):
+        file.parent.mkdir(parents=True)
+        file.write_text("1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    monkeypatch.setattr(run_folder, "REPOSITORY", tmp_path / "code")
+    monkeypatch.setattr(run_folder, "_git", inspect.unwrap(run_folder._git))  # which the tests ask once a process
+    content = json.loads(result.read_text())
+    part = Part("symnet", config, config)
+    for known in ("unknown", "0" * 40, "--output=x", commit):
+        result.write_text(json.dumps(content | {"environment": {"commit": known}}))
+        assert part.other_code() == ""
+    other.write_text("another\n")
+    assert part.other_code() == ""  # of another method
+    method.write_text("another\n")
+    assert part.run(0) == 0  # no refusal, and nothing is tested again
+    said = f"done == (its result is of other code: model/symnet/a.py has changed since {commit[:8]})"
+    assert said in capsys.readouterr().out
+    assert part.tasks(0)[-1].state.startswith("finished (its result is of other code")
+
+
+def photos_of_test(config: Config) -> list[str]:
     """Return the names of the photos of a test's list."""
-    images = images_for_protocol(make_run_context(config), False, config.protocols[config.test.protocol], False)
+    images = Test(config).images
     return [images.index.names[row] for row in images.queries]
 
 
@@ -175,7 +209,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     path = mini_yaml("mini_split0_prototype_resnet10.yaml", model={"encoder": {"backbone": NARROW}})
     config = read_config(path, [f"data.root={root}", f"model.encoder.weights={encoder}", "test.episodes=4"])
     config = own_config(config, "presence", 1)
-    path = result_folder(config, "presence") / RESULT
+    path = Test(config).folder / RESULT
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
     draw(2)
@@ -187,7 +221,7 @@ def test_a_result_of_other_weights_photos_or_calibration_is_not_done(mini_yaml, 
     assert "calibration" in reason_to_test(config, path)
     score(config, ["presence"])
     assert reason_to_test(config, path) == ""
-    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in tested_photos(config)[:2]):
+    for file in (next((root / "JPEGImages").glob(f"{name}.jpg")) for name in photos_of_test(config)[:2]):
         before, content = file.stat(), file.read_bytes()
         file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])  # of the same size and time
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -295,6 +329,8 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
     ]
     (whole,) = (line for line in said.splitlines() if line.startswith("total:"))
     assert float(whole.split()[2]) == pytest.approx(sum(float(hours) for *_, hours in rows), abs=0.11)
+    of_methods = [line.split(": ")[1].split()[0] for line in said.splitlines() if line.startswith(("Sym-Net:", "SSP:"))]
+    assert len(of_methods) == 2 and float(whole.split()[2]) == pytest.approx(sum(map(float, of_methods)), abs=0.11)
     assert all(float(hours) > 0 for *_, hours in rows[:3])
     assert [row[:5] for row in rows[:3]] == [
         ["base", "step 10 of 40", "16", "81", "2 x 8"],
@@ -306,6 +342,19 @@ def test_a_dry_run_says_all_that_stops_it_and_writes_nothing(mini_root: Path, tm
         assert any(words in line for line in errors)
 
 
+def test_hours_of_methods_and_why_some_are_not_known() -> None:
+    def stage(method: str, name: str, hours: float, unknown: str = "") -> Estimate:
+        return Estimate(method, ["config", name], hours, unknown, 0, 0, "", True)
+
+    known = [stage("SSP", "meta", 60.25), stage("SSP", "test by bam", 6.5)]
+    assert hours_in_words(known, 3220.0) == ["total: about 66.8 hours", "speed: 3220 images a second"]
+    data = "needs the data"
+    several = [*known, stage("HSNet", "meta", math.nan, data), stage("HSNet", "test by bam", 0.5)]
+    *of_methods, total, _ = hours_in_words(several, 3220.0)
+    assert of_methods == ["SSP: 66.8 hours", f"HSNet: 0.5 hours, plus stages of unknown length: meta ({data})"]
+    assert total == f"total: about 67.2 hours, plus stages of unknown length: HSNet ({data})"
+
+
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
     _, case, _ = described(Task(config, "meta", 1, Path()))
@@ -314,5 +363,5 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch:
     def full(*_: object) -> None:
         raise MemoryError("1 GiB")
 
-    monkeypatch.setattr(Case, "run", full)
+    monkeypatch.setattr(BenchmarkPass, "run", full)
     assert "meta_stage.batch" in tried(case, "cpu")

@@ -64,7 +64,7 @@ def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     names = [p.name for p in (tmp_path / "a").glob("*.*g")]
     assert len(names) == 3
     assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
-    assert "carries no config" in predict("--checkpoint", other, *words, "--out", tmp_path / "c").error
+    assert "contains no config" in predict("--checkpoint", other, *words, "--out", tmp_path / "c").error
 
 
 def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, model_yaml) -> None:
@@ -144,7 +144,9 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
     line, mark, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
     assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
-    assert re.fullmatch(r"object: 1 mark, \d+ % of the photo; photos below 31 % get no mask", mark)
+    assert re.fullmatch(
+        r"object: 1 mark, \d+ % of the photo; photos with a presence score below 31 % get no mask", mark
+    )
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")

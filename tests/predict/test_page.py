@@ -31,6 +31,7 @@ from util.predict import Prediction, Segmenter
 from util.predict.results import FORMATS, Results
 from util.predict.supports import supports_in
 
+NONE_LEFT = "no photo is left to be segmented"
 SHAPE = (40, 60)
 EMPTY = np.zeros(SHAPE, np.uint8)
 BOX = {"tool": "box", "value": 1, "radius": 2, "points": [[30, 20], [10, 5]]}
@@ -119,6 +120,29 @@ def test_base_classes_keep_their_names(make_checkpoint, photos: list[Path], tmp_
     page.server.shutdown()
 
 
+def test_a_class_is_removed_with_its_marks_and_results(start, photos: list[Path], tmp_path: Path) -> None:
+    page = start()
+    for photo in photos[:3]:
+        page.do("open", path=str(photo))
+    for name in ("cat", "dog", "cow"):
+        page.do("add_class", name=name)
+    example, other, predicted = (photo.name for photo in photos[:3])
+    second = {**BOX, "points": [[0, 0], [20, 16]]}
+    page.draw(example, BOX, second | {"value": 3}, second | {"tool": "eraser"})
+    page.draw(other, BOX)
+    assert page.do("segment").startswith("1 of 1 photos segmented")
+    page.do("judge", photo=predicted, verdict="accepted", value=1)
+    assert f"its result on {predicted} has a verdict" in page.do("remove_class", value=1)
+    page.do("judge", photo=predicted, verdict="", value=1)
+    assert page.do("remove_class", value=1) == "cat is removed"
+    assert [name for name, _ in page.get("state?since=-1")["classes"]] == ["dog", "cow"]
+    scene = page.get(f"scene?photo={example}")
+    assert [(mark["tool"], mark["value"]) for mark in scene["marks"]] == [("box", 2), ("eraser", 1)]
+    label = read_mask(tmp_path / f"out/marked/masks/{Path(example).stem}.png")
+    assert {*np.unique(label)} == {0, 2}
+    assert not page.row(other)["marked"] and not page.row(predicted)["found"]
+
+
 def test_each_tool_marks_the_pixels_that_it_covers() -> None:
     def label(tool: str, radius: float, *points: list[float], on: np.ndarray = EMPTY) -> np.ndarray:
         return drawn(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
@@ -148,10 +172,12 @@ def test_at_the_own_threshold_the_mask_is_the_networks(offset: float | None) -> 
 
 def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Page], tmp_path: Path) -> None:
     page, out = start(), tmp_path / "out"
-    assert "no photo is marked" in page.do("segment")
+    assert "no photo is an example" in page.do("segment")
     page.do("example")
     page.do("add_class", name="unused")
-    assert page.row("coins_1.jpg")["marked"] and page.do("segment").startswith("4 of 4 photos segmented; unused: left")
+    assert page.row("coins_1.jpg")["marked"] and page.do("segment").startswith(
+        "4 of 4 photos segmented; unused: skipped"
+    )
     own = read_mask(out / "coins_2_mask.png")
     page.draw("coins_2.jpg", BOX)
     assert (read_mask(out / "coins_2_mask.png")[5:20, 10:30] == 1).all()
@@ -162,7 +188,7 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
     page.do("box", photo="coins_3.jpg", points=[[60, 30], [120, 80]], value=1, before=page.row("coins_3.jpg")["drawn"])
     assert {mark["tool"] for mark in page.get("scene?photo=coins_3.jpg")["marks"]} == {"box", "outline"}
     page.do("mark", photo="coins_4.jpg")  # two marked photos: the others are made again, but for what has a verdict
-    assert page.do("segment").startswith("1 of 1 photos") and page.do("segment").startswith("0 of 0 photos")
+    assert page.do("segment").startswith("1 of 1 photos") and page.do("segment").startswith(NONE_LEFT)
     assert (read_mask(out / "coins_3_mask.png")[5:20, 10:30] == 1).all()
     page.do("slide", threshold=0.9, min_score=None)
     assert page.do("pack", formats=FORMATS) == "5 of 5 photos packed"  # also what is marked and was not looked at
@@ -197,7 +223,7 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
         assert {**old, "changed": 0, "drawn": 0} == {**new, "changed": 0, "drawn": 0}
     scene = page.get("scene?photo=coins_2.jpg")
     assert [mark["tool"] for mark in scene["marks"]] == ["box"] and (scene["width"], scene["height"]) == own.shape[::-1]
-    assert page.do("segment").startswith("0 of 0")
+    assert page.do("segment").startswith(NONE_LEFT)
     page.do("draw", photo="coins_2.jpg", marks=[], before=0)
     assert (read_mask(out / "coins_2_mask.png") == own).all()
     assert page.row("coins_2.jpg")["verdicts"] == {"coin": "accepted"}
@@ -217,8 +243,8 @@ def test_annotations_become_marked_photos(start, marked: dict[str, str], photos:
     page.draw(photos[0].name, BOX)
     assert page.do("segment").startswith("2 of 2")
     page.do("slide", threshold=0.4, min_score=None)  # an import wins over it
-    assert "name a file or folder" in page.do("annotations", path=" ")
-    note = f"1 marked photo; {own}: left out: shapes of the kind 'point' (1)"
+    assert "enter the path" in page.do("annotations", path=" ")
+    note = f"1 example photo; {own}: left out: shapes of the kind 'point' (1)"
     assert page.do("annotations", path=str(own)) == note and page.row("marked.png")["marked"]
     with Image.open(photo.with_name("index.png")) as truth:
         assert np.array_equal(read_mask(out / "masks/marked.png") == 1, np.asarray(truth) == 1)
@@ -259,13 +285,13 @@ def test_mistakes_are_one_line(start, predict, baseline: Path, marked: dict[str,
     assert "no classifier of base classes" in page.do("keep_base", on=True)
     (folder / "coco.json").write_text(Path(marked["coco"].partition(":")[2]).read_text())
     assert "marked.png" in page.do("annotations", path=str(folder / "coco.json"))
-    assert "no longer here" in page.get("scene?photo=gone.png")["error"]
+    assert "no longer open" in page.get("scene?photo=gone.png")["error"]
     assert "error" in page.get("stop", b"{}", Content_Type="text/plain")
     assert "localhost" in page.get("state?since=-1", Host="elsewhere.org:80")["error"]
     for ours in ({"Host": "localhost"}, {"Host": "elsewhere.org", "Via": "1.1 a proxy"}):
         assert page.get("state?since=-1", **ours)["photos"]
     assert "note" in page.get("upload?name=new2.png", (folder / "new.png").read_bytes())
-    assert "here already" in page.get("upload?name=new2.png", b"")["error"]
+    assert "open already" in page.get("upload?name=new2.png", b"")["error"]
 
 
 @pytest.fixture
@@ -285,12 +311,12 @@ def test_a_photo_that_was_replaced_is_looked_at_anew(start, copies: list[Path], 
     page.do("judge", photo="c.jpg", verdict="accepted", value=1)
     for photo in copies[1:]:
         replaced(photo, keeps_time)
-    assert "c.jpg: was replaced since" in page.do("judge", photo="c.jpg", verdict="accepted", value=1)
-    assert "a.jpg: left out, replaced since; press Segment" in page.do("pack", formats=["coco"])
+    assert "c.jpg: its file was replaced" in page.do("judge", photo="c.jpg", verdict="accepted", value=1)
+    assert "a.jpg: skipped, its file was replaced; press Segment" in page.do("pack", formats=["coco"])
     content = json.loads((unpacked(page, tmp_path / "got") / "coco/instances.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["b.jpg"] and content["annotations"]
-    assert page.do("segment") == "2 of 2 photos segmented; 2 photos replaced since, such as a.jpg"
-    assert not page.row("c.jpg")["verdicts"] and page.do("segment") == "0 of 0 photos segmented"
+    assert page.do("segment") == "2 of 2 photos segmented; 2 photos replaced on disk, such as a.jpg"
+    assert not page.row("c.jpg")["verdicts"] and page.do("segment") == NONE_LEFT
     replaced(copies[0], keeps_time)
     assert "b.jpg: was replaced since it was marked" in page.do("segment")
     assert "nothing to download" not in page.do("pack", formats=["png"]) and page.session.archive is not None
@@ -325,7 +351,7 @@ def test_files_of_others_are_left_alone(start, copies: list[Path], tmp_path: Pat
     assert "is a query" in page.do("open", path=str(out / "b_mask.png"))
     for odd in ("[]", '{"query_file": [0, 0]}', '{"query_file": 1, "query": 2, "classes": 3}', "{"):
         (out / "odd.json").write_text(odd)
-        assert page.do("segment") == "0 of 0 photos segmented" and page.do("pack", formats=["png"])
+        assert page.do("segment") == NONE_LEFT and page.do("pack", formats=["png"])
     (out / "b_mask.png").unlink()
     page.do("open", path=str(copies[2]))
     assert page.do("segment") == "1 of 1 photos segmented" and page.do("pack", formats=["png", "coco"])
@@ -357,7 +383,7 @@ def test_a_damaged_session_is_named(start, photos: list[Path], tmp_path: Path, c
 def test_uploads_are_counted_and_lengths_checked(start, photos: list[Path]) -> None:
     page, content = start(), photos[0].read_bytes()
     notes = [page.get(f"upload?name={name}", content).get("note") for name in ("z.jpg", "y 2.jpg".replace(" ", "%20"))]
-    assert notes == ["1 photo added"] * 2 and "here already" in page.get("upload?name=Z.png", content)["error"]
+    assert notes == ["1 photo added"] * 2 and "open already" in page.get("upload?name=Z.png", content)["error"]
     assert not (page.session.out / "photos/Z.png").exists()
     assert [row["name"] for row in page.get("state?since=-1")["photos"]] == ["y 2.jpg", "z.jpg"]
     for length in ("-1", "x", "", "9" * 5000, str(2**28 + 1)):

@@ -48,7 +48,7 @@ def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys
 def test_the_bits_of_a_camera_are_stretched_and_that_is_said_once(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(read, "STRETCHED", set())  # folders of an earlier test may have had this name
+    monkeypatch.setattr(read, "SAID", set())  # folders of an earlier test may have had this name
     pixels = NOISE if "grey" in name else np.dstack([NOISE // 2, NOISE, NOISE])  # blue, green, red
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}{name}"), pixels)

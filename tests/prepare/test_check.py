@@ -77,7 +77,7 @@ def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: py
     output = prepare("check").output
     assert "check split0 pascal" in output and "missing: python prepare.py mini --out data/mini" in output
     found = check.experiments(few_configs)
-    monkeypatch.setattr(check, "experiments", lambda root: [*found[::36], Path("config/mini/lost.yaml")])
+    monkeypatch.setattr(check, "experiments", lambda root: [*found[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
     assert len(found) == 84 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
     assert "MISSING data data/mini" in output

@@ -316,7 +316,7 @@ def test_perseg_refuses_what_is_not_whole(made: Made, tmp_path: Path, change: Ca
     out = tmp_path / "data"
     done = made("perseg", tmp_path / "PerSeg")
     assert done.code == 2 and told in done.errors and done.errors.count("error: ") == 1
-    assert not (out / "lists").exists() and not (tmp_path / "config").exists()
+    assert not (out / "lists").exists() and not (tmp_path / "config/perseg").exists()
 
 
 def thing(name: str, box: tuple[int, int, int, int], parts: dict[str, tuple[slice, slice]]) -> dict[str, Any]:

@@ -1,10 +1,19 @@
 """Plain rows: one a result, one an episode, whose columns and sums are those of the result."""
 
+import csv
+import re
+import statistics
+from pathlib import Path
+
 import pytest
 
+from tests.paths import REPOSITORY
 from tests.report.conftest import counts
 from util.errors import UserError
-from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, episode_table, result_table
+from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table
+
+# Output and score of the rows of a table, for each number of shots
+FIGURES = [("final", "miou"), ("network", "miou"), ("match", "miou"), ("final", "fb_iou")]
 
 
 def rows_of(table) -> list[dict[str, str]]:
@@ -40,6 +49,94 @@ def test_an_episode_is_one_row_for_each_class_with_the_counts_of_its_file(leave)
     found = rows_of(episode_table([leave("runs/b", several)]))
     assert [(row["class"], row["iou"]) for row in found[1::2]] == [("9", "50.00")] * 3
     assert found[1]["supports"] == "other"
+
+
+def test_further_metrics_of_episodes_are_columns_in_their_units(leave):
+    episodes = counts(1, 3, 0.5)
+    for number, episode in enumerate(episodes):
+        episode["cldice"] = {"final": [0.25, 1]}
+        episode["hd95"] = {"final": [7.5 + number, 1]}
+    measured = leave("runs/a", episodes, config={"test": {"metrics": ["cldice", "hd95"]}})
+    plain = leave("runs/b", counts(1, 3, 0.5))
+    table = episode_table([measured, plain])
+    assert table.header == [*EPISODE_COLUMNS, "cldice", "hd95"]
+    assert [row[-2:] for row in table.rows[:2]] == [["25.00", "7.50"], ["25.00", "8.50"]]
+    assert table.rows[-1][-2:] == ["", ""]
+
+
+def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(leave, tmp_path: Path):
+    file = tmp_path / "results/pascal.csv"
+    first, second = (leave(f"runs/{fold}", fold=fold) for fold in (0, 1))
+    assert add_to_file(result_table([first]), file).endswith("rows: 1, new: 1")
+    assert add_to_file(result_table([second]), file).endswith("rows: 2, new: 1")
+    again = leave("runs/0", mean={"final": {"miou": 60.0, "fb_iou": 70.0}}, date="2026-11-26T10:00:00+00:00")
+    assert add_to_file(result_table([again]), file).endswith("rows: 2, new: 0")
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["fold"], row["miou"], row["date"]) for row in rows] == [
+        ("0", "60.00", "2026-11-26"),
+        ("1", "50.00", "2026-11-20"),
+    ]
+    file.write_text("fold,miou\n0,1\n")
+    with pytest.raises(UserError, match="has other columns"):
+        add_to_file(result_table([first]), file)
+    assert file.read_text() == "fold,miou\n0,1\n"
+
+
+def kept_results(**wanted: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return the rows of ``results/pascal.csv`` with some values, by method, run, fold, shots and output."""
+    with (REPOSITORY / "results/pascal.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if all(row[key] == value for key, value in wanted.items())]
+    return {tuple(row[key] for key in ("method", "run", "fold", "shot", "output")): row for row in rows}
+
+
+def documented(*headings: str) -> list[list[str]]:
+    """Return the cells of the rows of the table of ``docs/results.md`` whose header has these columns."""
+    for block in (REPOSITORY / "docs/results.md").read_text().split("\n\n"):
+        header, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines())
+        if {*headings} <= {*header}:
+            return rows[1:]
+    raise AssertionError(f"docs/results.md: no table with the columns {headings}")
+
+
+def numbers(cell: str) -> list[str]:
+    return re.findall(r"\d+\.\d", cell)
+
+
+def test_the_documented_figures_of_four_folds_are_those_of_the_file():
+    found = kept_results(encoder="EfficientNet-Lite0", method="Pocket", steps="edges")
+    places = [(shot, *place) for shot in ("1", "5") for place in FIGURES]
+    for cells, (shot, output, score) in zip(documented("fold 0", "fold 3", "mean"), places, strict=True):
+        names = [("Pocket", f"pascal_split{fold}_pocket_lite0", str(fold), shot, output) for fold in range(4)]
+        values = [found[name][score] for name in names]
+        assert cells[1:5] == values
+        mean = statistics.mean(map(float, values))
+        assert float(numbers(cells[5])[0]) == pytest.approx(mean, abs=0.0501)  # of values with more digits
+
+
+def test_the_documented_figures_of_fold_0_are_those_of_the_file():
+    found = kept_results(method="Pocket", fold="0")
+
+    def pair(run: str, shot: str, output: str) -> list[str]:
+        row = found["Pocket", f"pascal_split0_pocket_{run}", "0", shot, output]
+        return [row["miou"], row["fb_iou"]]
+
+    longer = [(shot, output) for shot in ("1", "5") for output in ("final", "match")]
+    for cells, (shot, output) in zip(documented("seed 321", "seed 322"), longer, strict=True):
+        assert numbers(cells[1]) + numbers(cells[2]) == [
+            *pair("lite0_seed321", shot, output),
+            *pair("lite0_seed322", shot, output),
+        ]
+    for cells, shot in zip(documented("final", "without edges"), ("1", "5"), strict=True):
+        for cell, output in zip(cells[1:], ("final", "network", "match"), strict=True):
+            assert numbers(cell) == pair("lite2", shot, output)
+    every = kept_results(encoder="EfficientNet-Lite0", fold="0", shot="1", steps="", precision="float32")
+    known = {row["method"].removesuffix(" baseline"): row for row in every.values()}
+    rows = documented("method", "px", "mIoU", "FB-IoU")
+    for method, *_, miou, _, fb_iou, _ in rows:
+        row = known.pop(method.partition(" (")[0].removesuffix(" baseline"))
+        assert (row["miou"], row["fb_iou"]) == (miou, fb_iou)
+    assert len(rows) > 10 and not known
 
 
 @pytest.mark.parametrize("made", [result_table, episode_table])

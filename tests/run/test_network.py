@@ -1,5 +1,7 @@
 """Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import distributed, nn
@@ -220,11 +222,17 @@ def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledIm
         check_finite(network(batch))
 
 
-@pytest.mark.compile
-def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, monkeypatch) -> None:
+@pytest.fixture
+def quick_inductor() -> Iterator[None]:
+    """Let the compiler skip the programs that try the processor, which take seconds."""
     from torch._inductor import config  # seconds
 
-    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)  # without programs that try the processor, which take seconds
+    with config.patch({"cpp.vec_isa_ok": True}):
+        yield
+
+
+@pytest.mark.compile
+def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: LabelledImages, quick_inductor) -> None:
     plain, network = Tiny(), Tiny()
     prepared = prepare_network(network, CPU, compile=True)
     try:
@@ -257,10 +265,7 @@ def test_what_the_compiler_cannot_take_runs_as_it_is(batch: LabelledImages, monk
 
 
 @pytest.mark.compile
-def test_means_over_bins_are_compiled_for_sizes_that_vary(monkeypatch) -> None:
-    from torch._inductor import config  # seconds
-
-    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)
+def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> None:
     compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
     for height, width in ((33, 40), (37, 35)):
         mask = torch.rand(1, 1, height, width)
@@ -290,7 +295,7 @@ def test_a_method_is_compiled_for_a_step_and_a_validation_without_shapes_that_de
         with prepared.autocast():
             sum(network(episode).losses.values()).backward()
         network.eval()
-    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 8  # with shapes that follow values 30
     for own, other in zip(prepared.network.parameters(), plain.parameters(), strict=True):
         assert (own.grad is None) == (other.grad is None)
         if other.grad is not None:

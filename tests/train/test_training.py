@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from model.common.loss import batch_mean
-from model.episode import Output
+from model.common.loss import batch_mean, mask_loss
+from model.contract import FewShotModel
+from model.episode import Episode, Output
 from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
@@ -19,6 +20,7 @@ from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.errors import UserError
+from util.prepare.commands import prepare_command
 from util.run.loading import training_numbers
 from util.run.network import build_model, prepare_network
 from util.run.processes import World
@@ -36,8 +38,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
-    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*prepare.py mini --out nowhere"):
+    with pytest.raises(UserError, match=r"nowhere: this data folder does not exist.*python prepare.py check"):
         load_index(config.data, "train")
+    assert prepare_command(config.data) == "python prepare.py mini --out nowhere"
     for name in ("meta_stage_data", "base_stage_data"):
         monkeypatch.setattr(stages, name, lambda *_: pytest.fail("photos were read"))
     path = mini_yaml()
@@ -60,6 +63,37 @@ def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         network_to_train(changed, "meta", resume=False)
     network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
+
+
+class WithNorm(FewShotModel):
+    """A method of a convolution and a batch norm that is trained in the meta stage."""
+
+    def __init__(self, settings: Any, task: Any) -> None:
+        super().__init__(settings, task)
+        self.layers = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, episode: Episode) -> Output:
+        logits = self.layers(episode.query.float() / 255)
+        return Output(logits, losses={"main": mask_loss(logits, episode.query_label)} if self.training else {})
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("stage", ["base", "meta"])
+def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, monkeypatch, stage: str) -> None:
+    settings = {"freeze_norm": True, "epoch_length": 2, "batch": 1}  # one image: a batch norm that learns refuses it
+    config = read_config(mini_yaml(**{f"{stage}_stage": settings}))
+    model = build_model(config, text_width=300)
+    if stage == "meta":
+        model = WithNorm(config.model, model.task)
+        monkeypatch.setattr(stages, "network_to_train", lambda *_: (model, "", []))
+    network = model.base_stage() if stage == "base" else model
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
+    after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")
+    norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert norms and changed, "the network has batch norms, and it was trained"
+    assert not [name for name in changed if name.rpartition(".")[0] in norms]
 
 
 @pytest.mark.process

@@ -55,7 +55,7 @@ def network_to_train(
     if problem := cannot_train(config):
         raise UserError(f"{config.path}: {problem}; take another data set or method")
     if model_class.generalised and stage == "meta":
-        raise UserError(f"{config.path}: {model_class.title} trains a base stage alone: take train_base.py or train.sh")
+        raise UserError(f"{config.path}: {model_class.title} has only a base stage: use train_base.py or train.sh")
     if base is not None and not model_class.has_base_stage:
         raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
     network = build_model(config, context.text_width)
@@ -178,7 +178,7 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     config, run, start = context.config, Run(context.config), context.config.model.encoder
     source = run.weights
     if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{config.test.checkpoint}: this model learns nothing and loads no checkpoint; leave it out")
+        raise UserError(f"{config.test.checkpoint}: this method is not trained and loads no checkpoint; leave it out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
         mend = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
         raise UserError(f"{source}: these weights do not exist; {mend}")

@@ -107,5 +107,5 @@ def _source(leaf: Any, key: str, origin: str, value: Any) -> str:
         return f"composed: {key.rpartition('.')[2]}"
     fitted = f", nearest to {leaf.value}" if key.endswith(".size") and value != leaf.value else ""
     if not fitted and value != leaf.value and (value is None or isinstance(value, type(leaf.value))):
-        return f"default: {flow(leaf.value)} of {os.path.normpath(leaf.where)} means nothing here"
+        return f"default: {flow(leaf.value)} of {os.path.normpath(leaf.where)} has no effect here"
     return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where) + fitted

@@ -38,7 +38,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
 def _repeated(values: list[int] | None) -> str | None:
     """Return in words that a list holds a value twice."""
     twice = next((value for i, value in enumerate(values or ()) if value in (values or ())[:i]), None)
-    return None if twice is None else f"holds {twice} twice; repeated episodes are no further measurement"
+    return None if twice is None else f"holds {twice} twice; repeated episodes add no information"
 
 
 def _leads_away(name: str | None) -> str | None:
@@ -145,6 +145,8 @@ class StageSettings:
     batch: int = bounded(8, 1)
     batch_per: Literal["run", "process"] = "run"  # run: of the whole run, whatever its processes; process: of each
     accumulate: int = bounded(1, 1)  # split a process's batch into so many parts, gradients added
+    # Keep statistics, scale and shift of all batch norms; new ones, such as the base learner's, then change nothing
+    freeze_norm: bool = False
     clip_grad_norm: float | None = bounded(None, 1e-6)  # longest gradient of a step over all parameters (L2)
     ema_decay: float = bounded(0.0, 0, 0.99999)  # of the moving average of weights that is scored; 0: none
     size: int | None = bounded(None, 33)  # side of the square training images in pixels; default data.size
@@ -213,7 +215,7 @@ class ProtocolSettings:
             ("episodes", counted, f"does not go with query: {self.query}; give a number"),
             ("supports", every or self.supports != "published", "goes with query: every alone; use distinct"),
             ("support_pixels", every or not self.support_pixels, "goes with query: every alone; leave it null"),
-            ("side", sideless, "means nothing with input: original; leave it null"),
+            ("side", sideless, "has no effect with input: original; leave it null"),
             ("draw", self._fits_draw(), f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"),
         ]
         return next(((key, f"= {getattr(self, key)} {words}") for key, fine, words in rules if not fine), None)

@@ -9,6 +9,8 @@ The margins of a network that learnt from base classes are greater for these tha
 therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,22 +24,22 @@ from model.common.ops import resize
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
 from model.registry import class_of
-from util.checkpoints.weights import load_weights
 from util.config.folds import LISTS
 from util.config.settings import Config
 from util.data.episodes import Trial, TrialDataset
+from util.data.lists.image_list import ImageList
 from util.data.marks import KINDS, MASK, drawn_mark
 from util.data.sampling import EpisodeSampler, random_stream
 from util.errors import UserError
 from util.evaluate import calibration
 from util.evaluate.evaluate import run_pass
+from util.evaluate.test import Test, own_config
 from util.files import write_atomically
-from util.run.context import make_run_context, with_data
+from util.run.context import RunContext, make_run_context, with_data
 from util.run.data import check_sampler, images_for_training, trials
 from util.run.device import episodes_at_once, precision_of_test
-from util.run.input_size import scored_on, view_of
-from util.run.network import prepare_network
-from util.run.processes import join
+from util.run.network import PreparedNetwork, prepare_network
+from util.run.processes import World, join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
@@ -54,45 +56,66 @@ def calibrate(config: Config) -> Path:
         raise UserError(f"--calibrate: this config has no protocol '{PROTOCOL}'; inherit config/protocols.yaml")
     if (cls := class_of(config.model)).generalised:
         raise UserError(f"--calibrate: {cls.title} labels all classes at once and has no presence score")
-    config = with_data(config, decoded_gib=0.0)  # each photo is read once or twice
-    protocol, count = config.protocols[PROTOCOL], config.test.episodes or EPISODES
+    config = own_config(with_data(config, decoded_gib=0.0), PROTOCOL, config.data.shot)  # a photo is read once or twice
+    test, count = Test(config, progress=True), config.test.episodes or EPISODES
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if world.size > 1:
             raise UserError("--calibrate: runs in one process; give one GPU, or 0 for the CPU")
-        view = view_of(config, protocol)
-        network, weights = load_weights(make_run_context(config), view.side or None)
-        fixed = network.shots_of(network.state_dict())
-        own, parts = fixed or config.data.shot, []
-        for shot in sorted({own} if fixed else {own, *SHOTS}):  # those that network and training list allow
-            context = make_run_context(with_data(config, shot=shot))
-            try:
-                parts.append((context, images_for_training(context)))
-            except UserError as error:  # too few images of a class
-                if shot == own:
-                    raise
-                log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+        weights, lists = test.weights, _training_lists(test)
         precision = precision_of_test(config, world.device)
-        shots = ", ".join(str(context.config.data.shot) for context, _ in parts)
+        shots = ", ".join(str(context.config.data.shot) for context, _ in lists)
         part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
         made_on = f"{config.data.name} {part}"
         print(f"calibrate {weights.source} on {count} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         seen = Collected()
-        prepared = prepare_network(network, world.device, precision, config.run.compile, graphs=config.run.graphs)
-        for context, images in parts:
-            shot, workers, side = context.config.data.shot, config.data.workers, view.side or config.data.size
-            batch = episodes_at_once(config.test.batch, world.device, shot + 1, side)
-            sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=protocol.absent)
-            check_sampler(images, sampler, PROTOCOL, "the training list")
-            data = trials(context, sampler, view, (scored_on(view, protocol),))
-            marked = _Marked(data.episodes, data.scored_on, play_novel=True)
-            run_pass(prepared, marked, count // len(parts), [seen], world, "calibrate", batch, workers)
-    made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {view.side}"
-    made, scores = seen.fitted(network, calibration.key_of(config, weights.digest), made_on)
+        prepared = prepare_network(test.network, world.device, precision, config.run.compile, graphs=config.run.graphs)
+        for context, images in lists:
+            _collect(test, context, images, count // len(lists), seen, prepared, world)
+    made_on += f", {count} episodes, seed {config.run.seed}, {shots}-shot, {test.view.rule} {test.view.side}"
+    made, scores = seen.fitted(test.network, calibration.key_of(config, weights.digest), made_on)
     made = replace(made, precision=precision)
     path = calibration.calibration_path(config, weights.source)
     write_atomically(path, yaml.safe_dump(asdict(made), sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
     return path
+
+
+def _training_lists(test: Test) -> list[tuple[RunContext, ImageList]]:
+    """Return the training list of each number of shots that the network and the list allow, with its context.
+
+    UserError: the network's own number of shots, or the test's, has none.
+    """
+    fixed = test.network.shots_of(test.network.state_dict())
+    own, out = fixed or test.shot, list[tuple[RunContext, ImageList]]()
+    for shot in sorted({own} if fixed else {own, *SHOTS}):
+        context = make_run_context(with_data(test.config, shot=shot))
+        try:
+            out.append((context, images_for_training(context)))
+        except UserError as error:  # too few images of a class
+            if shot == own:
+                raise
+            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+    return out
+
+
+def _collect(
+    test: Test,
+    context: RunContext,
+    images: ImageList,
+    episodes: int,
+    seen: Collected,
+    prepared: PreparedNetwork,
+    world: World,
+) -> None:
+    """Run the network over episodes of a training list, at the context's number of shots; ``seen`` observes them."""
+    config, shot = context.config, context.config.data.shot
+    side = test.view.side or config.data.size
+    batch = episodes_at_once(config.test.batch, world.device, shot + 1, side)
+    sampler = EpisodeSampler(images, "shuffle", shot, config.run.seed, absent=test.protocol.absent)
+    check_sampler(images, sampler, PROTOCOL, "the training list")
+    data = trials(context, sampler, test.view, (test.scored_on,))
+    marked = _Marked(data.episodes, data.scored_on, play_novel=True)
+    run_pass(prepared, marked, episodes, [seen], world, "calibrate", batch, config.data.workers)
 
 
 class _Marked(TrialDataset):

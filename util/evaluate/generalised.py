@@ -15,6 +15,7 @@ from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import Job
 from util.evaluate.metrics import class_counts, generalised_scores, predicted
+from util.evaluate.test import Test
 from util.progress import ProgressBar
 from util.report.schema import FINAL
 from util.run.loading import batches, evaluation_numbers
@@ -23,11 +24,11 @@ from util.run.processes import World
 
 
 class Photos(Dataset):
-    """Photos of a job's list by number, with labels of channels: background, base and novel classes, and 255."""
+    """Photos of a test's list by number, with labels of channels: background, base and novel classes, and 255."""
 
-    def __init__(self, job: Job, rows: Sequence[int]):
-        self.rows, self.index, self.view = rows, job.images.index, job.view
-        self.classes = job.context.fold.channels[1:]
+    def __init__(self, test: Test, rows: Sequence[int]):
+        self.rows, self.index, self.view = rows, test.images.index, test.view
+        self.classes = test.context.fold.channels[1:]
 
     def __getitem__(self, number: int) -> LabelledImages:
         image, ids = self.view.apply(*self.index.pair(self.rows[number]))
@@ -36,13 +37,14 @@ class Photos(Dataset):
 
 def run_generalised(job: Job, world: World) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
-    started, network = time.monotonic(), cast(GeneralisedModel, job.prepared.network.eval())
+    started, test = time.monotonic(), job.test
+    network = cast(GeneralisedModel, job.prepared.network.eval())
     states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
     bar = partial(ProgressBar, disable=not world.is_main, leave=False)
-    fold, data = job.context.fold, job.context.config.data
+    fold, data = test.context.fold, test.config.data
     score = partial(generalised_scores, base=fold.base, novel=fold.novel)
-    for seed, sampler in bar(job.samplers.items(), desc=f"{job.name}: fit", unit="run"):
-        supports = Photos(job, sampler(0).rows[1:])
+    for seed, sampler in bar(test.samplers.items(), desc=f"{test.name}: fit", unit="run"):
+        supports = Photos(test, sampler(0).rows[1:])
         numbers = evaluation_numbers(range(len(supports.rows)), data.shot, 0, 1)
         images, labels = zip(*((p.image, p.label) for p in batches(supports, numbers, data.workers, world.device)))
         novel = [label.masked_fill(label <= len(fold.base), 0) for label in labels]  # base objects are background
@@ -50,13 +52,13 @@ def run_generalised(job: Job, world: World) -> None:
             states[seed] = network.fit(images, novel, [data.classes[way.class_id - 1] for way in sampler(0).ways])
         keep = None if job.kept is None else partial(job.kept.add, seed)
         job.boards[seed] = Scoreboard(fold.classes, keep=keep, score=score)
-        for key in map(sampler, range(job.episodes[seed])):
+        for key in map(sampler, range(test.episodes[seed])):
             wanted[key.query].append((seed, key.number))
     rows, ids = sorted(wanted), torch.tensor(fold.channels, device=world.device)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
-    photos = batches(Photos(job, rows), numbers, data.workers, world.device)
-    for (place,), photo in zip(numbers, bar(photos, desc=job.name, total=len(numbers), unit="photo")):
-        height, width = job.view.shown(tuple(job.images.index.sizes[rows[place]]))
+    photos = batches(Photos(test, rows), numbers, data.workers, world.device)
+    for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
+        height, width = test.view.shown(tuple(test.images.index.sizes[rows[place]]))
         valid = torch.zeros_like(photo.label, dtype=torch.bool)
         valid[:, :height, :width] = True
         with torch.no_grad(), job.prepared.autocast():

@@ -26,7 +26,8 @@ from util.errors import UserError, nearest
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.jobs import Job, build_test_jobs
 from util.evaluate.metrics import iou_of
-from util.evaluate.verify import config_of
+from util.evaluate.test import Test
+from util.evaluate.verify import test_of
 from util.files import write_atomically
 from util.progress import ProgressBar
 from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_size, draw, write_figure
@@ -134,18 +135,19 @@ def save_pictures(job: Job, kept: dict[Episode, Kept], folder: Path, title: str,
     """
     if job.kept is None:
         return
-    names, entries = job.context.config.data.classes, []
+    test, entries = job.test, list[tuple[float, str]]()
+    names = test.config.data.classes
     if first := job.kept.first:
-        boards = [episode_panels(job, job.samplers[s](n), kept[s, n].final()) for s, n in first]
+        boards = [episode_panels(test, test.samplers[s](n), kept[s, n].final()) for s, n in first]
         write_figure(folder / EPISODES, draw(boards), suffix)
     chosen = job.kept.chosen({episode: found.ious[FINAL] for episode, found in kept.items()})
     for (seed, number), kinds in ProgressBar(chosen.items(), desc="draw", unit="picture", leave=False):
-        key, found = job.samplers[seed](number), kept[seed, number]
-        classes = job.images.classes_in(key.query) if job.protocol.generalised else key.classes
-        name, query = ", ".join(names[c - 1] for c in classes), job.images.index.names[key.query]
+        key, found = test.samplers[seed](number), kept[seed, number]
+        classes = test.images.classes_in(key.query) if test.protocol.generalised else key.classes
+        name, query = ", ".join(names[c - 1] for c in classes), test.images.index.names[key.query]
         file, iou = f"seed{seed}_episode{number:05d}", found.ious[FINAL]
         caption = f"{title}, {name}, query {query}, seed {seed}, episode {number}"
-        write_figure(folder / FOLDER / file, draw([episode_panels(job, key, found)], caption), suffix)
+        write_figure(folder / FOLDER / file, draw([episode_panels(test, key, found)], caption), suffix)
         shown = {"name": html.escape(name), "query": html.escape(query), "kinds": " ".join(kinds)}
         entries.append((iou, FIGURE.format(iou=iou, file=f"{file}.png", **shown)))
     if entries:
@@ -155,10 +157,10 @@ def save_pictures(job: Job, kept: dict[Episode, Kept], folder: Path, title: str,
         write_atomically(folder / FOLDER / SHEET, text)
 
 
-def episode_panels(job: Job, key: EpisodeKey, kept: Kept) -> Panels:
+def episode_panels(test: Test, key: EpisodeKey, kept: Kept) -> Panels:
     """Return an episode's panels: supports, query, truth, maps, the base classes, and every output with its IoU."""
-    index, names, panels = job.images.index, job.context.config.data.classes, Panels()
-    whole = job.protocol.generalised
+    index, names, panels = test.images.index, test.config.data.classes, Panels()
+    whole = test.protocol.generalised
     several = bool(key.others) or whole
     for value, way in enumerate(() if whole else key.ways, 1):
         for support, row in enumerate(way.supports, 1):
@@ -174,7 +176,7 @@ def episode_panels(job: Job, key: EpisodeKey, kept: Kept) -> Panels:
 
     def on_photo(scored: np.ndarray) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the panel's pixels (H, W)."""
-        full = job.view.back(scored, (photo.shape[0], photo.shape[1]), job.scored_on)
+        full = test.view.back(scored, (photo.shape[0], photo.shape[1]), test.scored_on)
         how = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         return cv2.resize(full, (image.shape[1], PANEL_HEIGHT), interpolation=how)
 
@@ -186,7 +188,7 @@ def episode_panels(job: Job, key: EpisodeKey, kept: Kept) -> Panels:
     if BASE in masks:
         ids = on_photo(masks.pop(BASE))
         found, counts = np.unique(ids[ids > 0], return_counts=True)
-        largest = [names[job.context.fold.base[i - 1] - 1] for i in found[np.argsort(-counts)[:2]].tolist()]
+        largest = [names[test.context.fold.base[i - 1] - 1] for i in found[np.argsort(-counts)[:2]].tolist()]
         panels.append((f"base: {', '.join(largest) or 'nothing'}", class_map(image, ids)))
     for name, mask in masks.items():
         ids, text = on_photo(mask), f"{name}, IoU {kept.ious[name]:.1f} %"
@@ -234,18 +236,19 @@ def side_by_side(
 
 def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list[Panels]:
     """Return the panels of a result's episodes, the prediction last."""
-    config = config_of(path, result)
+    config = test_of(path, result).config
     config = replace(config, run=replace(config.run, device="auto"))
     world, seed = World(0, 1, pick_device("auto")), result["seeds"][0]
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
-    if job.protocol.generalised:
+    test = job.test
+    if test.protocol.generalised:
         raise UserError(f"{path}: base and novel classes in one map have no figure; test.py --save-images draws them")
-    if job.weights.digest != result["weights"]:
-        raise UserError(f"{path}: the weights have changed since ({job.weights.source}); test again with test.py")
-    seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), job.samplers[seed]
-    absent = job.protocol.absent > 0
+    if test.weights.digest != result["weights"]:
+        raise UserError(f"{path}: the weights have changed since ({test.weights.source}); test again with test.py")
+    seen, sampler = KeptPredictions({FIRST: len(episodes)}, {seed: len(episodes)}), test.samplers[seed]
+    absent = test.protocol.absent > 0
     board = Scoreboard(len(config.data.classes), None, None, partial(seen.add, seed), absent, job.calibration)
-    data = Subset(trials(job.context, sampler, job.view, (job.scored_on,)), list(episodes))
+    data = Subset(trials(test.context, sampler, test.view, (test.scored_on,)), list(episodes))
     run_pass(job.prepared, data, len(episodes), [board], world, row_name(result))
     found = [kept.final() for _, kept in sorted(seen.gathered(world).items())]
-    return [episode_panels(job, sampler(n), kept) for n, kept in zip(episodes, found, strict=True)]
+    return [episode_panels(test, sampler(n), kept) for n, kept in zip(episodes, found, strict=True)]

@@ -1,22 +1,28 @@
-"""The result of a test: its scores with everything that another person needs to verify or repeat them."""
+"""The result of a test: its scores and episodes, with all that another person needs to verify or repeat them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
+
+import numpy as np
 
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.checkpoints.checkpoint import FOLD
-from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
+from util.checkpoints.run import TRAINING_FREE, UNTRAINED
 from util.checkpoints.weights import Weights
 from util.config.read import MODEL_NAME, to_dict
-from util.config.settings import Config
 from util.data.draws import why_not_published
+from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import digest
+from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.words.text import NO_TEXT
 from util.evaluate.jobs import Job
-from util.report.result_table import MADE_FROM_MASKS
+from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.evaluate.test import Test
+from util.report.result_table import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.report.run_folder import environment
 from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.run.context import RunContext
@@ -25,28 +31,28 @@ from util.run.input_size import in_words
 from util.run.processes import World
 
 
-def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
-    """Return what of a result the config of a test by ``test.protocol`` says, and its list (None: not known)."""
-    data, merged, cls, run = config.data, to_dict(config), class_of(config.model), Run(config)
-    protocol = config.protocols[config.test.protocol]
+def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
+    """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
+    config, data = test.config, test.config.data
+    merged = to_dict(config)
     return {
-        "protocol": config.test.protocol,
-        "protocol_settings": asdict(protocol),
+        "protocol": test.name,
+        "protocol_settings": asdict(test.protocol),
         "replayed": None,
         **{key: getattr(data, key) for key in ("shot", "fold", "folds", "fold_rule", "size", "min_pixels", "text")},
-        "averaged": config.test.averaged(data.shot),
-        "passes": config.test.passes(data.shot),
+        "averaged": config.test.averaged(test.shot),
+        "passes": config.test.passes(test.shot),
         "dataset": data.name,
         "model": merged["model"][MODEL_NAME],
         "backbone": config.model.backbone(),
-        "method": cls.title,
+        "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(run.weights),
-        "weights_mark": run.mark,
+        "checkpoint": str(test.run.weights),
+        "weights_mark": test.run.mark,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
-        "draw_note": why_not_published(images, data, protocol) if images else "",
+        "draw_note": why_not_published(images, data, test.protocol) if images else "",
         "config": merged,
         **({"list": images.digest} if images else {}),
     }
@@ -54,39 +60,41 @@ def of_config(config: Config, images: ImageList | None) -> dict[str, Any]:
 
 def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
-    config, weights, trained = job.context.config, job.weights, job.weights.trained_with
-    data, (parameters, learnt) = config.data, weights.parameters
+    test, images = job.test, job.test.images
+    config, data = test.config, test.config.data
+    weights, trained = test.weights, test.weights.trained_with
+    parameters, learnt = weights.parameters
     other_fold = trained is not None and any(trained.get(key) != to_dict(config)["data"][key] for key in FOLD)
     seen = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
-        **of_config(config, job.images),
-        "draw_note": job.draw_note,
-        "input": in_words(config, job.protocol, job.view),
-        "input_side": job.view.side or None,
-        "scored_on": job.scored_on,
-        "quick_look": job.quick_look,
-        "other_seeds": job.replayed is None and list(job.samplers) != job.protocol.seeds,
-        "replayed": None if job.replayed is None else str(job.replayed),
-        "episodes": max(job.episodes.values()),
-        "seeds": list(job.samplers),
+        **of_test(test, images),
+        "draw_note": test.draw_note,
+        "input": in_words(config, test.protocol, test.view),
+        "input_side": test.side,
+        "scored_on": test.scored_on,
+        "quick_look": test.quick_look,
+        "other_seeds": test.replayed is None and list(test.samplers) != test.protocol.seeds,
+        "replayed": None if test.replayed is None else str(test.replayed),
+        "episodes": max(test.episodes.values()),
+        "seeds": list(test.samplers),
         "calibration": None if job.calibration is None else job.calibration.facts(),
-        "novel": {str(c): data.classes[c - 1] for c in sorted({*job.images.classes, *job.images.rare})},
+        "novel": {str(c): data.classes[c - 1] for c in sorted({*images.classes, *images.rare})},
         "exclude_novel": (trained or {}).get("exclude_novel", data.exclude_novel),
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
         "parameters": parameters,
         "learnt_parameters": learnt,
-        "track": track_of_weights(job.context, weights),
+        "track": track_of_weights(test.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.otherwise,
         "fold_mismatch": other_fold and config.test.trained_on is None,
-        "list_images": len(job.images.queries),
-        "content": job.images.files_digest,
-        "classes_without_episodes": len(set(job.images.classes) - seen),  # in no mean
-        "left_out": [data.classes[c - 1] for c in job.images.rare],
-        "episode_digests": [digest(job.samplers[seed], job.episodes[seed]) for seed in job.samplers],
+        "list_images": len(images.queries),
+        "content": images.files_digest,
+        "classes_without_episodes": len(set(images.classes) - seen),  # in no mean
+        "left_out": [data.classes[c - 1] for c in images.rare],
+        "episode_digests": [digest(test.samplers[seed], test.episodes[seed]) for seed in test.samplers],
         "manifest": MANIFEST,
         "per_seed": per_seed,
         **over_seeds(per_seed),
@@ -99,6 +107,57 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "shared_with": job.shared_with,
         "environment": environment(),
     }
+
+
+def manifest_of(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+    """Return every episode of a job with its counts, from each seed's records by output."""
+    test, data = job.test, job.test.config.data
+    names, ways = test.images.index.names, test.protocol.ways
+    header = {
+        "dataset": data.name,
+        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
+        "protocol": test.name,
+        "scored_on": test.scored_on,
+        "input_side": test.side,
+        "label_side": test.view.label_side if test.scored_on == LETTERBOX else None,
+        "episodes": episodes_in_words(result),
+        "supports": WITH_REPLACEMENT if test.replayed else test.protocol.supports,  # a replay may hold any
+        **({"ways": ways} if ways > 1 else {}),
+        "list": test.images.digest,
+        "weights": test.weights.digest,
+        "quick_look": test.quick_look,
+        "averaged": passes_in_words(result),
+        "precision": job.prepared.precision,
+    }
+    out, whole = Manifest(header), test.protocol.generalised
+    if whole:  # all episodes of a run have its supports
+        runs = {seed: described(sampler(0), names) for seed, sampler in test.samplers.items()}
+        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
+    for (seed, sampler), outputs in zip(test.samplers.items(), records, strict=True):
+        presence = job.boards[seed].presence
+        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
+        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
+        for place, number in enumerate(numbers.tolist()):
+            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
+            own = {"query": names[key.query]} if whole else described(key, names)
+            episode = {"seed": seed, "number": number, **own}
+            if number in presence:
+                episode["presence"] = presence[number][1]
+            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
+            for first, metric in zip(count(FURTHER, 2), test.config.test.metrics):
+                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
+            out.episodes.append(episode)
+    return out
+
+
+def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
+    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
+    records = records.astype(np.int64)
+    if whole:
+        return {str(c): pair for _, c, *pair in records.tolist()}
+    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
+    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
+    return of_classes + (foreground if len(records) > 1 else []) + background
 
 
 def track_of_weights(context: RunContext, weights: Weights) -> Track:

@@ -5,28 +5,23 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.data.images.views import LETTERBOX
-from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
-from util.evaluate.jobs import Job, build_test_jobs, passes, result_folder
-from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
+from util.evaluate.jobs import Job, build_test_jobs, passes
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
-from util.evaluate.result import result_of
+from util.evaluate.result import manifest_of, result_of
+from util.evaluate.test import Test
 from util.report.figure import write_charts
-from util.report.result_table import class_table, episodes_in_words, passes_in_words, protocol_table, score_table, title
+from util.report.result_table import class_table, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
-from util.report.schema import FINAL, MANIFEST, RESULT, check_result, in_words
+from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.run.data import trials
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once
 from util.run.processes import World, join
@@ -57,16 +52,14 @@ def test(
         if config.run.deterministic:
             compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
-        places = [result_folder(j.context.config, j.name, j.replayed is not None, j.quick_look) for j in jobs]
-        folders = [RunFolder(place, world.is_main) for place in places]
+        folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
+        wanted = {**(save_images or {}), FIRST: config.test.pictures}
         for job in jobs:
-            sizes = ", ".join(f"{n} episodes" for n in sorted(set(job.episodes.values())))
-            said = job.weights.source, job.name, len(job.images.queries), sizes, list(job.samplers)
-            log.info("test %s by %s: %d images, %s, seeds %s", *said)
-            wanted = {**(save_images or {}), FIRST: config.test.pictures}
-            job.kept = KeptPredictions(wanted, job.episodes) if any(wanted.values()) else None
-        for note in dict.fromkeys(job.weights.note for job in jobs if job.weights.note):
-            log.info("%s", note)
+            _announce(job.test)
+            job.kept = KeptPredictions(wanted, job.test.episodes) if any(wanted.values()) else None
+        for note in dict.fromkeys(job.test.weights.note for job in jobs):
+            if note:
+                log.info("%s", note)
         place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
         log.info("on %s, %d process(es)", place, world.size)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
@@ -74,45 +67,51 @@ def test(
         results = dict[Job, dict[str, Any]]()
         for counted in _count(jobs, world, cache):
             for job in counted:  # at once: a test that is killed later keeps this result
-                results[job] = _finish(job, folders[jobs.index(job)], world, figures, form)
+                results[job] = _finish(job, folders[job], world, figures, form)
     out = [results[job] for job in jobs]
     if len(out) > 1 and world.is_main:
         log.info("%s", format(protocol_table(out), form))
     return out
 
 
+def _announce(test: Test) -> None:
+    """Log what is scored: weights, protocol, list, episodes, seeds."""
+    sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
+    images, seeds = len(test.images.queries), list(test.samplers)
+    log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
+
+
 def _count(jobs: list[Job], world: World, cache: FeatureCache | None) -> Iterator[list[Job]]:
     """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
     for job in jobs:
-        if job.protocol.generalised:
+        if job.test.protocol.generalised:
             run_generalised(job, world)
             yield [job]
-    for seed, members in passes([job for job in jobs if not job.protocol.generalised]):
+    for seed, members in passes([job for job in jobs if not job.test.protocol.generalised]):
         _run(members, seed, world, cache)
-        yield [job for job in members if job.boards.keys() == job.samplers.keys()]
+        yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 
 
 def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
     """Run the network once over the episodes of a seed and count them for each of some jobs."""
-    first, config, names = jobs[0], jobs[0].context.config, [job.name for job in jobs]
-    labels = tuple(dict.fromkeys(job.scored_on for job in jobs))
-    longest = max(job.episodes[seed] for job in jobs)
+    started = time.monotonic()
+    first, prepared = jobs[0].test, jobs[0].prepared
+    settings, names = first.config.test, [job.test.name for job in jobs]
+    labels = tuple(dict.fromkeys(job.test.scored_on for job in jobs))
+    longest = max(job.test.episodes[seed] for job in jobs)
     first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
     backwards = first.protocol.draw == PFENET
     data = trials(first.context, first.samplers[seed], first.view, labels, last_support_first=backwards)
     for job in jobs:
-        keep = None if job.kept is None else partial(job.kept.add, seed)
-        asked = job.protocol.absent > 0, job.calibration, config.test.metrics
-        job.boards[seed] = Scoreboard(len(config.data.classes), job.scored_on, job.episodes[seed], keep, *asked)
-        job.shared_with = sorted({*job.shared_with, *names} - {job.name})
-    started, label = time.monotonic(), f"{'+'.join(names)} {config.data.shot}-shot seed {seed}"
+        job.boards[seed] = _scoreboard(job, seed)
+        job.shared_with = sorted({*job.shared_with, *names} - {job.test.name})
+    label = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
     if cache is not None:
-        cache.use_for(first.prepared.network, first.view, first.images.index.fingerprint, first.prepared.precision)
+        cache.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
     boards = [job.boards[seed] for job in jobs]
-    images, side = config.data.shot * first.protocol.ways + 1, first.view.side or config.data.size
-    batch = 1 if config.test.adapt else episodes_at_once(config.test.batch, world.device, images, side)
-    longest = max(job.episodes[seed] for job in jobs)
-    run_pass(first.prepared, data, longest, boards, world, label, batch, config.data.workers, cache)
+    images, side = first.shot * first.protocol.ways + 1, first.view.side or first.config.data.size
+    batch = 1 if settings.adapt else episodes_at_once(settings.batch, world.device, images, side)
+    run_pass(prepared, data, longest, boards, world, label, batch, first.config.data.workers, cache)
     if cache is not None:
         log.info("%s: %s", label, cache)
     for job in jobs:
@@ -120,9 +119,23 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.seconds += time.monotonic() - started
 
 
+def _scoreboard(job: Job, seed: int) -> Scoreboard:
+    """Return the empty scoreboard of a job's episodes of a seed."""
+    config = job.test.config
+    return Scoreboard(
+        len(config.data.classes),
+        scored_on=job.test.scored_on,
+        episodes=job.test.episodes[seed],
+        keep=None if job.kept is None else partial(job.kept.add, seed),
+        asks_presence=job.test.protocol.absent > 0,
+        calibration=job.calibration,
+        further=config.test.metrics,
+    )
+
+
 def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
-    per_seed, records = zip(*(job.boards[seed].gather(world) for seed in job.samplers))
+    per_seed, records = zip(*(job.boards[seed].gather(world) for seed in job.test.samplers))
     kept = {} if job.kept is None else job.kept.gathered(world)
     result = check_result(result_of(job, [*per_seed], world), folder.path / RESULT)
     if not world.is_main:
@@ -130,15 +143,15 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
         return result
     (folder.path / RESULT).unlink(missing_ok=True)  # and written last: it never stands beside another test's files
     remove_pictures(folder.path)
-    folder.write_text(MANIFEST, _manifest(job, records, result).text())
-    folder.describe(to_dict(job.context.config))
+    folder.write_text(MANIFEST, manifest_of(job, records, result).text())
+    folder.describe(to_dict(job.test.config))
     said = [
         f"{title(result)}, list {result['list_source']}, in {result['precision']}",
         in_words({result["shot"]: result["track"]}),
     ]
     said += [format(score_table(result), form), "", format(class_table(result), form)]
     if missing := result["classes_without_episodes"]:
-        said.append(f"{missing} classes have no episode and are in no mean")
+        said.append(f"{missing} classes have no episode and are excluded from every mean")
     log.info("%s", "\n".join(said))
     write_charts(folder.path, figures, result)
     save_pictures(job, kept, folder.path, title(result), figures)
@@ -146,53 +159,3 @@ def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) 
     log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
-
-
-def _manifest(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
-    """Return every episode of a job with its counts, from each seed's records by output."""
-    data, names, ways = job.context.config.data, job.images.index.names, job.protocol.ways
-    header = {
-        "dataset": data.name,
-        **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
-        "protocol": job.name,
-        "scored_on": job.scored_on,
-        "input_side": job.view.side or None,
-        "label_side": job.view.label_side if job.scored_on == LETTERBOX else None,
-        "episodes": episodes_in_words(result),
-        "supports": WITH_REPLACEMENT if job.replayed else job.protocol.supports,  # a replay may hold any
-        **({"ways": ways} if ways > 1 else {}),
-        "list": job.images.digest,
-        "weights": job.weights.digest,
-        "quick_look": job.quick_look,
-        "averaged": passes_in_words(result),
-        "precision": job.prepared.precision,
-    }
-    out, whole = Manifest(header), job.protocol.generalised
-    if whole:  # all episodes of a run have its supports
-        runs = {seed: described(sampler(0), names) for seed, sampler in job.samplers.items()}
-        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
-    for (seed, sampler), outputs in zip(job.samplers.items(), records, strict=True):
-        presence = job.boards[seed].presence
-        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
-        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
-        for place, number in enumerate(numbers.tolist()):
-            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
-            own = {"query": names[key.query]} if whole else described(key, names)
-            episode = {"seed": seed, "number": number, **own}
-            if number in presence:
-                episode["presence"] = presence[number][1]
-            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
-            for first, metric in zip(count(FURTHER, 2), job.context.config.test.metrics):
-                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
-            out.episodes.append(episode)
-    return out
-
-
-def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
-    """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
-    records = records.astype(np.int64)
-    if whole:
-        return {str(c): pair for _, c, *pair in records.tolist()}
-    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
-    background, foreground = records[0, SIDES].reshape(2, 2).tolist()
-    return of_classes + (foreground if len(records) > 1 else []) + background

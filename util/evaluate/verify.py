@@ -14,23 +14,18 @@ from typing import Any
 import numpy as np
 
 from util.checkpoints.run import Run
-from util.checkpoints.weights import load_weights
 from util.config.read import from_dict
-from util.config.settings import Config
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, digest_of_rows, read_manifest, ways_of
 from util.errors import UserError
-from util.evaluate.calibration import find_calibration, presence_scores
+from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
-from util.evaluate.jobs import own_config
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import episode_scores, generalised_scores
+from util.evaluate.test import Test, own_config
 from util.report.result_table import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
 from util.report.table import Table
-from util.run.context import RunContext, make_run_context, network_config
-from util.run.data import images_for_protocol, protocol_sampler
-from util.run.input_size import view_of
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Result = dict[str, Any]
@@ -47,7 +42,7 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
         result = read_result(path)
         checks, missing = checks_of(path, result), result["classes_without_episodes"]
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        note = [f"{missing} classes have no episode and are in no mean"] if missing else []
+        note = [f"{missing} classes have no episode and are excluded from every mean"] if missing else []
         wrong = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS)
         unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
         verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
@@ -77,46 +72,44 @@ def checks_of(path: Path, result: Result) -> Checks:
     check("scores", lambda: _score_difference(result, by_seed()), DIFFERS)
     check("episodes", lambda: _digest_difference(result, map(digest_of_rows, by_seed())), DIFFERS)
     try:
-        config = config_of(path, result)
-        protocol, context = config.protocols[result["protocol"]], make_run_context(config)
-        from_masks = result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS
-        images = images_for_protocol(context, False, protocol, from_masks)
-        side = view_of(config, protocol).side or None
+        test = test_of(path, result)
+        _ = test.images, test.view
     except UserError as error:
         return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
-    drawn = (protocol_sampler(context, images, protocol, seed) for seed in result["seeds"])
-    check("list", lambda: _list_difference(result, images))
+    check("list", lambda: _list_difference(result, test.images))
     if result["replayed"] is None and out["list"][0] == AGREES:
-        check("draw", lambda: _digest_difference(result, (digest(one, result["episodes"]) for one in drawn)))
+        drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
+        check("draw", lambda: _digest_difference(result, drawn))
         if out["draw"][0] == AGREES:
             out["draw"] = AGREES, ": ".join(filter(None, [episodes_in_words(result), result["draw_note"]]))
     else:
         out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
-    check("weights", lambda: _weights_difference(result, context, side))
+    check("weights", lambda: _weights_difference(result, test))
     return out
 
 
-def config_of(path: Path, result: Result) -> Config:
-    """Return the config that repeats a result of this file, whose run may have another name today."""
+def test_of(path: Path, result: Result) -> Test:
+    """Return the test that repeats a result of this file, whose run may have another name today."""
     config = own_config(from_dict(result["config"], str(path)), result["protocol"], result["shot"])
     stage = path.absolute().parent.parent
     if result["weights_mark"] in ("", "last") and stage.name == Run(config).folder("test").name:
         config = replace(config, run=replace(config.run, folder=str(stage.parent.parent), name=stage.parent.name))
-    return config
+    if result["replayed"] is not None and result["list_source"] == MADE_FROM_MASKS:
+        unlisted = replace(config.protocols[result["protocol"]], list_file=None)
+        config = replace(config, protocols={**config.protocols, result["protocol"]: unlisted})
+    return Test(config)
 
 
-def changed_since(config: Config, result: Result) -> str:
+def changed_since(test: Test, result: Result) -> str:
     """Return in words what of a result's list, photos, weights or calibration is another today; '' if nothing is known.
 
-    The config is that of the result's test alone.
+    The test is the one that would be scored today.
     """
-    protocol = config.protocols[config.test.protocol]
     with suppress(UserError):
-        context = make_run_context(config)
         with suppress(UserError):  # no data
-            if reason := _list_difference(result, images_for_protocol(context, False, protocol, False)):
+            if reason := _list_difference(result, test.images):
                 return f"its list {reason}"
-        return _weights_difference(result, context, view_of(config, protocol).side or None)
+        return _weights_difference(result, test)
     return ""
 
 
@@ -173,13 +166,12 @@ def _list_difference(result: Result, images: ImageList) -> str:
     return "" if images.files_digest == result["content"] else "has other photos or masks today"
 
 
-def _weights_difference(result: Result, context: RunContext, side: int | None) -> str:
-    config = context.config
-    weights = load_weights(replace(context, config=network_config(config)), side)[1]
+def _weights_difference(result: Result, test: Test) -> str:
+    weights = test.weights
     if weights.digest != result["weights"]:
         return f"{weights.source} holds {weights.digest[:8]} today"
     if weights.training != result["training"]:
         return "their training is not the one that the result states"
-    asked = config.protocols[result["protocol"]].absent > 0
-    found = find_calibration(config, weights.source, weights.digest) if asked else None
-    return "" if (found and found.facts()) == result["calibration"] else "their calibration is another one today"
+    calibration = test.calibration()
+    facts = None if calibration is None else calibration.facts()
+    return "" if facts == result["calibration"] else "their calibration is another one today"

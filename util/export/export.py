@@ -29,6 +29,7 @@ from util.export import run
 from util.files import made_aside, write_atomically
 from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by, segmenter_of
 from util.predict.encoded_class import SupportBatch
+from util.predict.options import SegmenterOptions, options_of
 from util.predict.segmenter import Segmenter
 from util.run.device import HALF
 
@@ -114,24 +115,25 @@ def export(arguments: list[str]) -> int:
     add("--out", type=Path, required=True, help="folder to write")
     add("--format", choices=FORMATS, default=default, help=f"default {default}")
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
-    options = parser.parse_args(arguments)
-    packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()
+    parsed = parser.parse_args(arguments)
+    out, kind = parsed.out, parsed.format
+    packages = ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" else ()
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise UserError(f"--format onnx: {missing[0]} is not installed; pip install -r requirements-export.txt")
-    if options.out.exists() and any(options.out.iterdir()) and not options.overwrite:
-        raise UserError(f"--out {options.out}: this folder is not empty; name another, or add --overwrite")
-    options.device = "cpu"
+    if out.exists() and any(out.iterdir()) and not parsed.overwrite:
+        raise UserError(f"--out {out}: this folder is not empty; name another, or add --overwrite")
+    options = replace(options_of(SegmenterOptions, parsed), device="cpu")
     if not (marked := marked_by(options)[0]):
         raise UserError(NO_SUPPORTS)
     segmenter = segmenter_of(options, marked)
     precision = segmenter.model.precision
-    if options.format == "onnx" and precision != "float32":
+    if kind == "onnx" and precision != "float32":
         raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
     for note in segmenter.notes:
         print(note)
-    difference = write_export(segmenter, options.out, options.format)
+    difference = write_export(segmenter, out, kind)
     allowed = f"{difference:.1e} at most, of {allowed_difference(precision):.0e} allowed"
-    print(f"{options.out}: in {precision}, differs from predict.py in {precision} by {allowed}")
+    print(f"{out}: in {precision}, differs from predict.py in {precision} by {allowed}")
     return 0
 
 

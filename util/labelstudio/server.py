@@ -5,7 +5,6 @@ for ``/predict``, and keeps a prediction as long as the model's version is the s
 it may never come, since Label Studio sends none to private addresses by default.
 """
 
-import argparse
 import json
 import os
 import threading
@@ -20,6 +19,7 @@ from util.labelstudio.project import SHOTS, Project
 from util.page.background import line_of
 from util.page.server import JSON, QuietHandler, QuietServer, listening, refuse_inputs
 from util.predict.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, segmenter_of
+from util.predict.options import LabelStudioOptions
 from util.predict.segmenter import Segmenter
 from util.run.processes import as_user_error
 
@@ -156,7 +156,7 @@ class Handler(QuietHandler):
             raise
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: LabelStudioOptions) -> int:
     """Be the model of the Label Studio of a command line until it is interrupted, and return the exit code 0."""
     _check(options)
     client = Client(options.label_studio, options.token or os.environ.get(TOKEN_VARIABLE, ""))
@@ -176,7 +176,7 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: LabelStudioOptions) -> None:
     """Refuse options that have no effect (UserError)."""
     refuse_inputs(options, "--label-studio", "its tasks and annotations are used")
     for name, given in (("--serve", options.serve), ("--out", options.out)):

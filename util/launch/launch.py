@@ -140,7 +140,7 @@ def claim(folder: Path) -> Iterator[None]:
         return
     path = folder.with_name(f".{folder.name}.lock")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path, f"{folder}: another command works on it; wait for its end, or set another run.name"):
+    with lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name"):
         try:
             yield
         finally:
@@ -168,7 +168,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         return run_script("train.py", 0, [str(path), *options])
     run = Run(read_config(path, asked.overrides))
     if not class_of(run.config.model).learns:
-        raise UserError(f"{path}: this model has nothing to train; test it as it is")
+        raise UserError(f"{path}: this method has nothing to train; test it directly")
     continues = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
         run = run.as_trained("meta" if continues else "base")

@@ -14,14 +14,14 @@ from util.checkpoints.run import OWN, Run, StageFolder, changed_settings
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.errors import Busy, UserError
-from util.evaluate.jobs import deciding, result_folder
-from util.evaluate.result import of_config
+from util.evaluate.result import of_test
+from util.evaluate.test import Test, deciding
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import Task, stage_in
+from util.report.run_folder import changed_since_commit
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context, network_config
-from util.run.data import images_for_protocol
+from util.run.context import network_config
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Part:
     @property
     def result(self) -> Path:
         """The result file that its test leaves."""
-        return result_folder(self.config, self.config.test.protocol) / RESULT
+        return Test(self.config).folder / RESULT
 
     @cached_property
     def reason(self) -> str:
@@ -59,10 +59,10 @@ class Part:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        images, protocol = None, self.config.protocols[self.config.test.protocol]
+        test, images = Test(self.config), None
         with suppress(UserError):  # no data, which another check reports
-            images = images_for_protocol(make_run_context(self.config), False, protocol, False)
-        return of_config(self.config, images)
+            images = test.images
+        return of_test(test, images)
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another command does."""
@@ -78,15 +78,25 @@ class Part:
                 if why := reason_to_test(config, self.result):  # no other command has done it since
                     print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
                     return run_script("test.py", gpus, [config.path, *as_options(config.given)])
-        print(f"{title}: done ==", flush=True)
+        print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
+
+    def other_code(self) -> str:
+        """Return, after a blank, that a file of its method has changed since its result; '' if none has."""
+        commit = read_result(self.result)["environment"].get("commit", "")
+        method = class_of(self.config.model).__module__.split(".")[1]
+        changed = changed_since_commit(commit, [f"model/{name}" for name in (method, "common", "encoders")])
+        if not changed:
+            return ""
+        return f" (its result is of other code: {changed[0]} has changed since {commit[:8]})"
 
     def tasks(self, gpus: int) -> list[Task]:
         """Return the tasks of its training, if it has one, and of its test."""
         run, why = self.training, self.reason
         folders = {"base": run.folder("base"), "meta": run.trained}
         out = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        return [*out, Task(self.config, "test", gpus, self.result, why or "finished", float(bool(why)))]
+        state = why or f"finished{self.other_code()}"
+        return [*out, Task(self.config, "test", gpus, self.result, state, float(bool(why)))]
 
 
 def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:
@@ -144,7 +154,8 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored = deciding(result["config"])
     except (UserError, KeyError):
         return "the result there cannot be read"
-    if result["checkpoint"] != str(Run(config).weights):
+    test = Test(config)
+    if result["checkpoint"] != str(test.run.weights):
         return f"the result there is of {result['checkpoint']}"
     asked = deciding(to_dict(config))
     if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
@@ -153,7 +164,7 @@ def reason_to_test(config: Config, path: Path) -> str:
         scored["test"]["metrics"] = asked["test"]["metrics"]
     if differ := changed_settings(scored, asked):
         return f"the result there differs in {', '.join(differ[:3])}"
-    changed = changed_since(config, result)
+    changed = changed_since(test, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
 
 

@@ -9,21 +9,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
-from model.common.fixed_shapes import fixed_shapes
-from model.contract import Trainable
-from model.episode import Episode, LabelledImages
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config
-from util.data.words.text import NAME_VECTOR_WIDTH
 from util.errors import EXIT_USER_ERROR, UserError
 from util.launch.tasks import Task
 from util.prepare.check import PUBLISHED_SIZES
@@ -34,11 +29,26 @@ from util.run.context import with_data
 from util.run.data import epoch_length, listed_for_training
 from util.run.device import CUDA, gpu_count, pick_device, precision_of_training
 from util.run.input_size import view_of
-from util.run.network import build_model, prepare_network
+from util.run.network import prepare_network
+from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
 COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
 UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage of a plan takes."""
+
+    method: str  # as people write it
+    cells: list[str]  # of its row, without hours and disk
+    hours: float  # that are left; NaN: not known
+    unknown: str  # why they are not known; '' if they are
+    kept_bytes: int  # on the disk after a training
+    extra_bytes: int  # more during it
+    note: str
+    trains: bool  # whether it is a training of which something is left
 
 
 def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
@@ -48,35 +58,92 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     """
     if not tasks:
         return refuse(refused)
-    config, refused = tasks[0].config, [*(task.refusal for task in tasks), *refused]
+    config = tasks[0].config
     images = speed or images_a_second(config, pick_device(CUDA if gpus and gpu_count() else "cpu"))
-    once, rows, costs = dict[tuple, Task](), list[list[str]](), dict[str, tuple[float, Stored]]()
-    notes, hours, stay, most = list[str](), list[float](), 0, 0
+    estimates, errors = estimated(tasks, images * UNIT_FLOPS * 3600)
+    rows = [[*each.cells, _number(each.hours), f"{each.kept_bytes / 1e9:.2f}"] for each in estimates]
+    trainings = [each for each in estimates if each.trains]
+    notes = dict.fromkeys(each.note for each in trainings if each.note)
+    free = free_bytes(config)
+    kept = sum(each.kept_bytes for each in trainings)
+    extra = max((each.extra_bytes for each in trainings), default=0)
+    disk = f"disk: {kept / 1e9:.1f} GB kept, {extra / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free"
+    print("\n".join([str(Table(COLUMNS, rows)), *notes, *hours_in_words(estimates, images), disk]), flush=True)
+    refused = [*(task.refusal for task in tasks), *refused, *errors]
+    if kept + extra > free:
+        mend = "free some space, or --set run.folder=<DIR> on another one"
+        refused.append(f"{config.run.folder}: the disk is too small; {mend}")
+    return refuse(refused)
+
+
+def estimated(tasks: list[Task], flops_an_hour: float) -> tuple[list[Estimate], list[str]]:
+    """Return what each stage takes, those of one folder once, and the errors of stages that cannot be described."""
+    once = dict[tuple[str, Path], Task]()
     for task in tasks:
         once.setdefault((task.stage, task.folder), task)
+    costs = dict[str, tuple[float, Stored]]()
+    estimates, errors = list[Estimate](), list[str]()
     for task in ProgressBar(once.values(), "counting", unit="stage", leave=False):
         try:
             cells, case, number = described(task)
         except UserError as error:
-            refused.append(str(error))
+            errors.append(str(error))
             continue
-        if (key := repr((case.config.model, str(case)))) not in costs:
+        key = repr((case.config.model, str(case)))
+        if key not in costs:
             costs[key] = case.counted()
         flops, stored = costs[key]
-        hours.append(flops * number * task.left / (images * UNIT_FLOPS * 3600) if task.left else 0.0)
-        if case.trains and task.left:
-            stay, most = stay + stored.remain, max(most, stored.most - stored.remain)
-            notes.append(task.note)
-        rows.append([*cells, f"{hours[-1]:.2f}".replace("nan", "?"), f"{stored.remain * case.trains / 1e9:.2f}"])
-    known, free = [each for each in hours if not math.isnan(each)], free_bytes(config)
-    unknown = " beside ?" * (len(known) < len(hours))
-    notes.append(f"total: about {sum(known):.1f} hours{unknown}, at {images:.4g} images a second")
-    notes.append(f"disk: {stay / 1e9:.1f} GB kept, {most / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free")
-    print("\n".join([str(Table(COLUMNS, rows)), *filter(None, dict.fromkeys(notes))]), flush=True)
-    if stay + most > free:
-        mend = "free some space, or --set run.folder=<DIR> on another one"
-        refused.append(f"{config.run.folder}: the disk is too small; {mend}")
-    return refuse(refused)
+        estimates.append(_estimate(task, cells, case, flops * number / flops_an_hour, math.isnan(number), stored))
+    return estimates, errors
+
+
+def _estimate(
+    task: Task, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
+) -> Estimate:
+    left = hours * task.left if task.left else 0.0
+    unknown = ""
+    if math.isnan(left):
+        unknown = "needs the data" if needs_data else "its work depends on the photos"
+    return Estimate(
+        method=class_of(task.config.model).title,
+        cells=cells,
+        hours=left,
+        unknown=unknown,
+        kept_bytes=stored.remain if case.trains else 0,
+        extra_bytes=stored.most - stored.remain if case.trains else 0,
+        note=task.note,
+        trains=case.trains and task.left > 0,
+    )
+
+
+def _number(hours: float) -> str:
+    return "?" if math.isnan(hours) else f"{hours:.2f}"
+
+
+def hours_in_words(estimates: list[Estimate], images: float) -> list[str]:
+    """Return a line with the hours of each method, if there are several, and one with those of all."""
+    by_method = dict[str, list[Estimate]]()
+    for each in estimates:
+        by_method.setdefault(each.method, []).append(each)
+    lines = list[str]()
+    unknown = list[str]()
+    for method, own in by_method.items():
+        reasons = ", ".join(dict.fromkeys(each.unknown for each in own if each.unknown))
+        stages = ", ".join(dict.fromkeys(each.cells[1] for each in own if each.unknown))
+        lines.append(
+            f"{method}: {_known_hours(own):.1f} hours"
+            + (f", plus stages of unknown length: {stages} ({reasons})" if reasons else "")
+        )
+        unknown += [f"{method} ({reasons})"] if reasons else []
+    total = f"total: about {_known_hours(estimates):.1f} hours"
+    if unknown:
+        total += f", plus stages of unknown length: {', '.join(unknown)}"
+    lines = lines if len(by_method) > 1 else []
+    return [*lines, total, f"speed: {images:.4g} images a second"]
+
+
+def _known_hours(estimates: list[Estimate]) -> float:
+    return math.fsum(each.hours for each in estimates if not each.unknown)
 
 
 def refuse(lines: list[str]) -> int:
@@ -86,7 +153,7 @@ def refuse(lines: list[str]) -> int:
     return EXIT_USER_ERROR if lines else 0
 
 
-def described(task: Task) -> tuple[list[str], Case, float]:
+def described(task: Task) -> tuple[list[str], BenchmarkPass, float]:
     """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
     UserError: the batch is too small.
@@ -108,7 +175,7 @@ def described(task: Task) -> tuple[list[str], Case, float]:
         share_of_epochs = min(1.0, (stage.typical_epochs or stage.epochs) / stage.epochs)
         number = schedule.steps * each * share_of_epochs if length else math.nan
         batch = math.ceil(each / stage.accumulate)
-    case = Case(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
+    case = BenchmarkPass(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
     where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
     where += f", {config.data.shot}-shot" if task.stage != "base" else ""
     return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
@@ -123,59 +190,6 @@ def _length(task: Task) -> int:
         return 0
     listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
     return (published(data, "train") if stage.images != "all" else 0) or listed
-
-
-@dataclass(frozen=True)
-class Case:
-    """A pass of a network or its base stage over a batch: a training step without the optimiser, or an evaluation."""
-
-    config: Config  # with ``data.size`` as the side of the images
-    batch: int
-    base: bool
-    trains: bool
-
-    def __str__(self) -> str:
-        config, what = self.config, "base stage " if self.base else ""
-        name = f"{class_of(config.model).title} {config.model.backbone() or ''}, {config.data.size} px"
-        kind = "training" if self.trains else "evaluation"
-        return f"{name}, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
-
-    def network(self, device: torch.device) -> Trainable:
-        """Return the network on a device, with random weights, in evaluation."""
-        model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
-        return (model.base_stage() if self.base else model).eval().to(device)
-
-    def episodes(self, device: torch.device) -> Episode:
-        """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
-        random, size = torch.Generator().manual_seed(0), self.config.data.size
-        shape, one = (self.batch, self.config.data.shot + 1), torch.ones(self.batch, dtype=torch.int64)
-        label = torch.zeros(*shape, size, size, dtype=torch.uint8)
-        label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-        images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
-        images += 100 * label.unsqueeze(2)
-        pixels = images[:, 0], label[:, 0], images[:, 1:], label[:, 1:]  # of queries and supports
-        text = torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random)
-        return Episode(*pixels, one, one, torch.arange(self.batch), label[:, 0].clone(), text).to(device)
-
-    def run(self, network: Trainable, episodes: Episode) -> None:
-        """Do the pass."""
-        with nullcontext() if self.trains else torch.inference_mode():
-            seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
-            losses = network.train(self.trains)(seen).losses
-            if self.trains:
-                sum(losses.values(), torch.zeros(())).backward()
-
-    def counted(self) -> tuple[float, Stored]:
-        """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
-        flops, device, stored = FlopCounterMode(display=False), torch.device("meta"), Stored(0, 0)
-        with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
-            network = self.network(device)
-            stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
-            episodes = self.episodes(device)
-            with flops:
-                self.run(network, episodes)
-            return flops.get_total_flops() / self.batch, stored
-        return math.nan, stored
 
 
 def images_a_second(config: Config, device: torch.device) -> float:

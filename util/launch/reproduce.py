@@ -20,7 +20,7 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.launch import check_gpus
 from util.launch.parts import Part, run_all, run_in_two
-from util.launch.plan import Case, described, plan, refuse
+from util.launch.plan import described, plan, refuse
 from util.launch.tasks import Task
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
@@ -29,6 +29,7 @@ from util.report.rows import check_mixture, published_rows
 from util.report.table import FORMATS, add_format
 from util.run.device import CUDA, pick_device
 from util.run.processes import as_user_error
+from util.train.benchmark_pass import BenchmarkPass
 
 
 def main() -> int:
@@ -68,7 +69,7 @@ def main() -> int:
     code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
     if left and not code:
         names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
-        print(f"left to other jobs: {names}; the one that ends last prints the table", flush=True)
+        print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
     if code or left:
         return code
     whole = table([part.result for part in parts], across=across, published=options.published)
@@ -78,7 +79,7 @@ def main() -> int:
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
     print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
-    print(f"kept as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
+    print(f"saved as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
     return 0
 
 
@@ -149,7 +150,7 @@ def lacking_memory(tasks: list[Task]) -> list[str]:
         return pool.map(tried, {str(case): case for case in cases}.values(), chunksize=1)
 
 
-def tried(case: Case, device: str = CUDA) -> str:
+def tried(case: BenchmarkPass, device: str = CUDA) -> str:
     """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
     stage = "base_stage" if case.base else "meta_stage"
     try:

@@ -26,10 +26,10 @@ STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
 
 
 class Archive:
-    """A zip in the making, in a folder beside it."""
+    """A zip in the making, in a folder beside it; ``method`` is the name of the network's, for records."""
 
-    def __init__(self, path: Path, formats: Sequence[str]):
-        self.path, self.formats = path, formats
+    def __init__(self, path: Path, formats: Sequence[str], method: str):
+        self.path, self.formats, self.method = path, formats, method
         self.aside = path.with_name("packing")
         self.photos, self.verdicts = list[Photo](), dict[tuple[str, str], str]()
         self.names: dict[str, None] = {}  # of all classes
@@ -61,8 +61,7 @@ class Archive:
         else:
             prediction = photo.prediction()
             names, paths = prediction.names, paths_of(made, stem, prediction.names)
-            network = photo.session.segmenter.model.network
-            prediction.write(paths, {"model": network.title, **photo.facts()})
+            prediction.write(paths, {"model": self.method, **photo.facts()})
             record = own_record(paths[0])
         write_atomically(made / f"{stem}.json", json.dumps(_public(record, photo.name), indent=2) + "\n")
         self.photos.append(photo)

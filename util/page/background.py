@@ -23,10 +23,14 @@ class Background:
         self.note = ""  # on the last piece of work
         self.state: list[Any] | None = None  # word, photos done, all, and seconds left; None without any
 
-    def start(self, word: str, prepare: Callable[[], Work]) -> None:
-        """Do what ``prepare`` says; a UserError says that other work is under way."""
+    def check_idle(self) -> None:
+        """Raise a UserError where work is under way."""
         if self.state:
             raise UserError("wait until the work is done, or press Stop")
+
+    def start(self, word: str, prepare: Callable[[], Work]) -> None:
+        """Do what ``prepare`` says; errors as ``check_idle``."""
+        self.check_idle()
         self.state, self.is_stopped = [word, 0, 0, None], False
         self.thread = threading.Thread(target=self._run, args=(word, prepare), daemon=True)
         self.thread.start()
@@ -34,7 +38,7 @@ class Background:
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
         start, failed, done = time.monotonic(), list[str](), 0
         try:
-            with as_user_error("the number of marked photos, the photos' size, --resize or --tile"):
+            with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
                 photos, each, finish, notes = prepare()
                 for done, photo in enumerate(photos, 1):
                     photo.error = str(attempt(each, photo) or "")
@@ -44,7 +48,10 @@ class Background:
                     if self.is_stopped:
                         break
                 finish()
-            self.note = "; ".join([f"{done - len(failed)} of {len(photos)} photos {word}", *notes, *failed[:3]])
+            summary = f"no photo is left to be {word}"
+            if photos:
+                summary = f"{done - len(failed)} of {len(photos)} photos {word}"
+            self.note = "; ".join([summary, *notes, *failed[:3]])
         except Exception as error:
             self.note = line_of(error)
         self.state = None

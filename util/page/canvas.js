@@ -94,7 +94,7 @@ function draw() {
 
 async function ask(action, values) {
   isAsking = true;
-  say("The network looks for the object ...");
+  say("The network is looking for the object ...");
   await act(action, { photo: name, ...values, before: scene.drawn });
   isAsking = false;
 }

@@ -2,7 +2,7 @@
 // server; what follows from it comes with the next look at the state, also from other windows.
 
 const LOOK = 1000; // ms between two looks at the state
-const WORDS = { rejected: "not here", unread: "not read" };
+const WORDS = { unread: "not read" };
 
 const element = (id) => document.getElementById(id);
 const grid = element("grid"), photo = new Image(), layer = new Image();
@@ -77,14 +77,14 @@ const isFound = (row) =>
 function statusOf(row) {
   const all = Object.values(row.verdicts);
   if (row.error) return "unread";
-  if (!all.length) return row.marked ? "marked" : "";
+  if (!all.length) return row.marked ? "example" : "";
   return all.includes("accepted") ? "accepted" : "rejected";
 }
 
 function tileOf(key) {
   const onerror = (event) => (event.target.alt = "cannot be read");
   const parts = [made("img", { loading: "lazy", alt: "", onerror }), made("span", {}, key), made("span")];
-  return made("button", { tabIndex: -1, onclick: () => choose(key) }, ...parts);
+  return made("button", { tabIndex: -1, onclick: () => open(key) }, ...parts);
 }
 
 function fill(row) {
@@ -97,7 +97,7 @@ function fill(row) {
 
 function arrange() {
   const way = Number(element("order").value), show = element("show").value;
-  const kinds = (row) => ({ all: true, marked: row.marked, found: isFound(row), open: !row.fixed });
+  const kinds = (row) => ({ all: true, example: row.marked, found: isFound(row), "to review": !row.fixed });
   const chosen = [...rows.values()].filter((row) => kinds(row)[show] ?? statusOf(row) === show);
   const rank = (row) => (presenceOf(row) < 0 ? 2 : way * presenceOf(row)); // those without a score come last
   if (way) chosen.sort((a, b) => rank(a) - rank(b));
@@ -149,6 +149,12 @@ async function choose(key) {
   show();
 }
 
+async function open(key) {
+  await choose(key);
+  canvas.style.scrollMarginTop = `${document.querySelector("header").offsetHeight + 4}px`; // which stays at the top
+  canvas.scrollIntoView({ block: "nearest" });
+}
+
 async function load(withMarks) {
   const key = name, place = `photo=${encodeURIComponent(key)}`;
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
@@ -166,7 +172,7 @@ function step(by) {
   const next = grid.children[[...grid.children].indexOf(tiles.get(name)) + by];
   if (!next) return;
   next.click();
-  next.scrollIntoView({ block: "nearest" });
+  grid.scrollTop = next.offsetTop - (grid.clientHeight - next.offsetHeight) / 2;
 }
 
 async function send(changed) {
@@ -209,12 +215,13 @@ function show() {
   if (row) tiles.get(name).setAttribute("aria-current", "true");
   const of = (status) => all.filter((one) => statusOf(one) === status).length;
   const segmented = all.filter((one) => one.found).length;
-  element("count").textContent = `${all.length} photos, ${segmented} segmented, ${of("accepted")} accepted`;
+  const photos = `${all.length} photo${all.length === 1 ? "" : "s"}`;
+  element("count").textContent = `${photos}, ${segmented} segmented, ${of("accepted")} accepted`;
   element("hint").textContent = checked("tool").dataset.hint;
   const listed = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
   const classes = listed.map(([word, share]) => {
     const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
-    const verdict = row.verdicts[word] ? `, ${WORDS[row.verdicts[word]] || row.verdicts[word]}` : "";
+    const verdict = row.verdicts[word] ? `, ${row.verdicts[word]}` : "";
     return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });
   element("about").textContent = row ? `${[row.error || name, ...classes].join("; ")}.` : "";
@@ -224,16 +231,18 @@ function show() {
   element("job").hidden = !state.job;
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
-  line.textContent = `${done} of ${planned} ${word}${left ? `, ${time} left` : ""}`;
+  line.textContent = planned ? `${done} of ${planned} ${word}${left ? `, ${time} left` : ""}` : "preparing";
   for (const [i, id] of ["threshold", "least"].entries()) {
     const input = element(id), now = String(state.rule[i] ?? state.own[i]);
     input.parentElement.hidden = state.own[i] === null;
     if (input.dataset.now !== now) input.value = input.dataset.now = now;
-    input.nextElementSibling.textContent = Number(input.value).toFixed(2);
+    input.nextElementSibling.textContent = percent(Number(input.value));
   }
   element("rules").hidden = !segmented;
   element("archive").hidden = !state.archive;
   element("base").checked = state.keeps_base;
+  element("base").parentElement.hidden = !state.trained;
+  element("base").nextElementSibling.textContent = `Also label the ${state.trained} trained classes`;
   draw();
 }
 
@@ -262,6 +271,16 @@ const RUNS = {
   annotations: () => act("annotations", path()),
   add_class: async () => (await act("add_class", word())) && element("classes").lastChild.click(),
   rename_class: () => act("rename_class", { value, ...word() }),
+  remove_class: () => {
+    const title = state.classes[value - 1][0];
+    const question = `Remove the class "${title}" and its marks on all photos? This cannot be undone.`;
+    if (confirm(question)) act("remove_class", { value });
+  },
+  remove: () => {
+    const kept = "The photo and its result stay on disk; marks without a result are lost.";
+    const question = `Remove ${name} from this page? ${kept}`;
+    if (confirm(question)) act("remove", { photo: name });
+  },
   undo: () => marks.length && send(marks.slice(0, -1)),
   clear: () => marks.length && send([]),
   larger: () => zoom(1.5),

@@ -10,9 +10,10 @@ classes, those of results the values of the result's classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -28,11 +29,8 @@ from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
 from util.predict.photos import read_photo
 from util.predict.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
-from util.predict.results import own_record
+from util.predict.results import Results, own_record
 from util.report.overlay import class_colour, class_map
-
-if TYPE_CHECKING:
-    from util.page.session import Session
 
 BRUSH, ERASER, BOX, POINT, OUTLINE = "brush", "eraser", "box", "point", "outline"  # tools
 PAGE, MARKED = "page", "marked"
@@ -44,6 +42,17 @@ class Rule(NamedTuple):
 
     threshold: float | None = None  # least share of a class beside the background in its pixels
     min_score: float | None = None  # least presence score of a class; there is none without a calibration
+
+
+@dataclass
+class Common:
+    """What the photos of a session have in common."""
+
+    results: Results
+    classes: list[str]  # by their values, from 1
+    own: Rule  # of the network
+    rule: Rule  # of the sliders
+    numbers: Iterator[int]  # of changes
 
 
 class Mark(TypedDict):
@@ -82,11 +91,17 @@ def drawn(label: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
     return out
 
 
+def marks_without(value: int, marks: Sequence[Mark]) -> list[Mark]:
+    """Return marks without those of a class, the values above it one less; what the eraser did remains."""
+    kept = (mark for mark in marks if mark["tool"] == ERASER or mark["value"] != value)
+    return [{**mark, "value": mark["value"] - (mark["value"] > value)} for mark in kept]
+
+
 class Photo:
     """A photo of a session."""
 
-    def __init__(self, path: Path, session: Session):
-        self.path, self.session, self.results = path, session, session.results
+    def __init__(self, path: Path, common: Common):
+        self.path, self.common, self.results = path, common, common.results
         self.name = writable(path.name)  # in the page
         self.error = ""  # why it could not be read
         self.changed = self.drawn = 0  # numbers of the last change of anything, and of its marks
@@ -109,7 +124,7 @@ class Photo:
 
     def touch(self) -> None:
         """Note that anything of it has changed."""
-        self.changed = next(self.session.numbers)
+        self.changed = next(self.common.numbers)
 
     @property
     def is_marked(self) -> bool:
@@ -141,7 +156,7 @@ class Photo:
     @property
     def rule(self) -> Rule:
         """The rule of its mask."""
-        return self._written[0] if self.is_fixed else self.session.rule
+        return self._written[0] if self.is_fixed else self.common.rule
 
     def row(self) -> dict[str, Any]:
         """Return what the browser shows of the photo in the grid."""
@@ -156,7 +171,7 @@ class Photo:
 
     def beneath(self, rule: Rule) -> np.ndarray:
         """Return the mask without marks at a rule, (H, W) uint8 in the page's values, 255 where it is unknown."""
-        classes, own = self.session.classes, self.session.own
+        classes, own = self.common.classes, self.common.own
         values = np.array([0, *(classes.index(name) + 1 for name in self.names)], np.uint8)
         if self.names and rule != Rule():
             least = own.min_score if rule.min_score is None else rule.min_score
@@ -198,10 +213,25 @@ class Photo:
 
     def mark(self) -> None:
         """Make this a marked photo, of its present mask."""
-        write_atomically(self.mask_file.parents[1] / NAME_FILES[0], "".join(f"{n}\n" for n in self.session.classes))
+        write_atomically(self.mask_file.parents[1] / NAME_FILES[0], "".join(f"{n}\n" for n in self.common.classes))
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)
         self._keep_marks()
+
+    def remove_class(self, value: int) -> None:
+        """Remove a class from marks and mask after the session has; no longer an example if nothing else is marked."""
+        if self.beneath_file.is_file():
+            label = read_mask(self.beneath_file)
+            known = np.arange(IGNORE + 1, dtype=np.uint8)
+            new_values = np.where((known > value) & (known < IGNORE), known - 1, known)
+            new_values[value] = 0
+            write_mask(self.beneath_file, new_values[label])
+        elif not (self.marks or self.is_marked):
+            return
+        self.draw(marks_without(value, self.marks))
+        if self.is_marked and np.isin(self.label(), (0, IGNORE)).all():
+            self.unmark()
+        self.drawn = self.changed = next(self.common.numbers)
 
     def lay(self, label: np.ndarray) -> None:
         """Make this a marked photo of a mask, in place of what lay beneath the marks and of the marks."""
@@ -261,7 +291,7 @@ class Photo:
 
     def prediction(self) -> Prediction:
         """Return the result with its marks; classes that only the user has drawn are certain."""
-        label, classes, least = self.label(), self.session.classes, self.session.own.min_score
+        label, classes, least = self.label(), self.common.classes, self.common.own.min_score
         names = list(self.names or classes)
         names += [name for value, name in enumerate(classes, 1) if name not in names and (label == value).any()]
         masks = np.stack([label == classes.index(name) + 1 for name in names])

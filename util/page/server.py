@@ -5,7 +5,6 @@ browsers let them send no JSON, nor read answers through a name of their own for
 another ``Host``, or the ``Via`` of a proxy.
 """
 
-import argparse
 import contextlib
 import json
 import mimetypes
@@ -25,6 +24,7 @@ from util.page.background import line_of
 from util.page.photo import PREVIEW, jpeg
 from util.page.session import ACTIONS, Session
 from util.predict.command import HOST, PORT, SESSION, segmenter_of
+from util.predict.options import ServerOptions
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
 JSON, BYTES = "application/json", "application/octet-stream"
@@ -147,7 +147,7 @@ class Handler(QuietHandler):
             return {"note": note or ""}, JSON
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: ServerOptions) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
     refuse_inputs(options, "--serve", "photos and annotations are opened on the page")
     segmenter, out = segmenter_of(options, []), options.out or SESSION
@@ -161,7 +161,7 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_inputs(options: argparse.Namespace, mode: str, instead: str) -> None:
+def refuse_inputs(options: ServerOptions, mode: str, instead: str) -> None:
     """Refuse supports and queries of a command line (UserError) in a mode that takes them from elsewhere."""
     given = {"--support": options.supports, "--supports": options.support_files, "--query": options.queries}
     for name in filter(given.get, given):

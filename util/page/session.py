@@ -7,7 +7,8 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from util.formats.results import ACCEPTED, REJECTED
 from util.formats.shapes import polygons_of
 from util.page.archive import Archive
 from util.page.background import Background, Work
-from util.page.photo import BRUSH, MARKED, OUTLINE, PAGE, Mark, Photo, Rule
+from util.page.photo import BRUSH, MARKED, OUTLINE, PAGE, Common, Mark, Photo, Rule
 from util.page.regions import part_at, region_at, region_in_box
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
@@ -36,8 +37,8 @@ from util.typecheck import Misfit, convert
 
 MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
 UPLOADS = "photos"  # folder
-ACTIONS = "example open upload annotations add_class rename_class keep_base remove draw click box mark judge slide "
-ACTIONS += "segment stop pack"
+ACTIONS = "example open upload annotations add_class rename_class remove_class keep_base remove draw click box mark "
+ACTIONS += "judge slide segment stop pack"
 DOWNLOAD = "predictions.zip"  # in the folder of the session
 
 
@@ -76,19 +77,19 @@ class Session:
         self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        self.numbers: Iterator[int] = itertools.count(time.time_ns() // 1000)  # larger after a restart
+        numbers = itertools.count(time.time_ns() // 1000)  # larger after a restart
         self.lock, self.work, self.renewed = threading.RLock(), Background(), 0
         self.archive: Path | None = None  # the download
         kept = read_kept(self.file)
-        self.own = self._networks_rule()
-        self.rule = Rule(*kept.rule)  # of the sliders
-        self.results = Results(out, [])
+        rule = Rule(*kept.rule)
+        self.common = Common(Results(out, []), [], self._networks_rule(), rule, numbers)
         self.photos: dict[str, Photo] = {}  # by their names in the page
         self._add([Path(path) for path in kept.photos])
         self._add([Path(record["query"]) for record in map(own_record, sorted(out.glob("*.json"))) if record])
         names = [*kept.classes, *(name for photo in self.photos.values() for name in photo.names)]
-        self.classes = [*dict.fromkeys(names)] or [UNNAMED]
+        self.common.classes = [*dict.fromkeys(names)] or [UNNAMED]
         self.base: dict[str, Any] = {"base": kept.base}
+        self.trained = self._number_of_trained_classes()
         self.keep_base(kept.keeps_base)
 
     def _networks_rule(self) -> Rule:
@@ -98,10 +99,16 @@ class Session:
             return Rule(EVEN, None)
         return Rule(sigmoid(known.offset), known.threshold if least is None else least)
 
+    def _number_of_trained_classes(self) -> int:
+        """Return how many classes the weights label without an example; 0 if they have no base classes."""
+        with suppress(UserError):
+            return len(self.given.without_classes(keep_base=True).classes)
+        return 0
+
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
         photos = [str(photo.path) for photo in self.photos.values()]
-        kept = Kept(photos, self.classes, [*self.rule], **self.base)
+        kept = Kept(photos, self.common.classes, [*self.common.rule], **self.base)
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
     def state(self, since: int) -> dict[str, Any]:
@@ -111,30 +118,32 @@ class Session:
         """
         model, whole = self.segmenter.model, self.renewed >= since
         title = f"{model.network.title}, {Path(model.weights.source).name}"
-        facts = {"title": title, "out": str(self.out), "now": next(self.numbers), "whole": whole, "formats": FORMATS}
-        facts |= {"rule": self.rule, "own": self.own, "job": self.work.state, "note": self.work.note}
+        common = self.common
+        facts = {"title": title, "out": str(self.out), "now": next(common.numbers), "whole": whole, "formats": FORMATS}
+        facts |= {"rule": common.rule, "own": common.own, "job": self.work.state, "note": self.work.note}
+        facts["trained"] = self.trained
         photos = sorted(self.photos.values(), key=lambda photo: photo.name.casefold())
         rows = [photo.row() for photo in photos if whole or photo.changed >= since]
-        classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.classes, 1)]
+        classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.common.classes, 1)]
         return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes, **self.base}
 
     def photo(self, name: str) -> Photo:
         """Return a photo by the name of its file."""
         if name not in self.photos:
-            raise UserError(f"{name}: this photo is no longer here")
+            raise UserError(f"{name}: this photo is no longer open")
         return self.photos[name]
 
     def _add(self, paths: Sequence[Path]) -> str:
         new = self._new(paths)
         for path in new:
-            photo = Photo(path, self)
+            photo = Photo(path, self.common)
             photo.touch()
             self.photos[photo.name] = photo
-        self.renewed = next(self.numbers)
+        self.renewed = next(self.common.numbers)
         note = f"{counted(len(new), 'photo')} added"
         if len(new) == len(paths):
             return note
-        return f"{note}, {len(paths) - len(new)} left out: their names are here already, or {MAX_PHOTOS} photos are"
+        return f"{note}, {len(paths) - len(new)} skipped: their names are open already, or {MAX_PHOTOS} photos are"
 
     def _new(self, paths: Sequence[Path]) -> list[Path]:
         """Return the paths whose results would have names of their own, as many as the page takes."""
@@ -147,13 +156,13 @@ class Session:
 
     def _check_files(self, paths: Sequence[Path]) -> None:
         """Refuse (UserError) photos whose results would be written over photos, or over files of other programs."""
-        self.results.names = self.classes
-        self.results.check(paths, again=True)
+        self.common.results.names = self.common.classes
+        self.common.results.check(paths, again=True)
 
     def open(self, path: str) -> str:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
         if not path.strip():
-            raise UserError("Open folder: name a folder or a photo on the machine of the server")
+            raise UserError("Open folder: enter the path of a folder or a photo on the server's machine")
         found = photos_in([Path(path.strip()).expanduser()])
         self._check_files([*(photo.path for photo in self.photos.values()), *self._new(found)])
         return self._add(found)
@@ -162,9 +171,9 @@ class Session:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
         if len(self.photos) >= MAX_PHOTOS:
-            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are here; remove some, or name another --out")
+            raise UserError(f"{path.name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
         if path.exists() or not self._new([path]):
-            raise UserError(f"{path.name}: a photo of this name is here already; rename it")
+            raise UserError(f"{path.name}: a photo of this name is open already; rename it")
         self._check_files([path])
         write_atomically(path, content)
         return self._add([path])
@@ -181,12 +190,12 @@ class Session:
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
         if not path.strip():
-            raise UserError("Import annotations: name a file or folder on the machine of the server")
+            raise UserError("Import annotations: enter the path of a file or folder on the server's machine")
         said: dict[str, None] = {}  # of the annotations, each line once
         found = self._marked_by(path.strip(), said)
         for marked in found:
             self._lay(marked)
-        return "; ".join((counted(len({marked.photo for marked in found}), "marked photo"), *said))
+        return "; ".join((counted(len({marked.photo for marked in found}), "example photo"), *said))
 
     def _marked_by(self, path: str, said: dict[str, None]) -> list[Marked]:
         """Return the marked photos of annotations; the photos lie where these say, else in a folder that is open.
@@ -220,51 +229,74 @@ class Session:
         photo.lay(whole)
 
     def _value(self, name: str) -> int:
-        if name not in self.classes:
+        if name not in self.common.classes:
             self.add_class(name)
-        return self.classes.index(name) + 1
+        return self.common.classes.index(name) + 1
 
     def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is marked yet."""
         name, photos = self._free_name(name), self.photos.values()
         is_used = any(photo.names or photo.marks or photo.is_marked for photo in photos)
-        if len({*self.classes} - {*self.base["base"]}) >= MAX_CLASSES:
+        if len({*self.common.classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        self.classes = [*(known for known in self.classes if known != UNNAMED or is_used), name]
+        self.common.classes = [*(known for known in self.common.classes if known != UNNAMED or is_used), name]
 
     def keep_base(self, on: bool) -> None:
         """Take the base classes of the weights into the next results, or leave them out."""
-        self.segmenter, self.renewed = self.given.without_classes(on), next(self.numbers)
+        self.segmenter, self.renewed = self.given.without_classes(on), next(self.common.numbers)
         names = [known.name for known in self.segmenter.classes]
         self.base = {"base": names or self.base["base"], "keeps_base": bool(names)}
-        self.classes += [name for name in names if name not in self.classes]
+        self.common.classes += [name for name in names if name not in self.common.classes]
 
     def _free_name(self, name: str, old: str = "") -> str:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
-        for known in (*BACKGROUND, *IGNORED, *self.classes):
+        for known in (*BACKGROUND, *IGNORED, *self.common.classes):
             if name == known or (known != old and file_word(name) == file_word(known)):
                 raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name
 
     def rename_class(self, value: int, name: str) -> None:
         """Rename a class; results of the old name that have no verdict are to be made again."""
-        old = self.classes[value - 1]
+        self.work.check_idle()
+        old = self.common.classes[value - 1]
         new = self._free_name(name, old)
         if old in self.base["base"] or any(old in photo.names and photo.verdicts for photo in self.photos.values()):
             raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
-        self.classes[value - 1], self.renewed = new, next(self.numbers)
+        self.common.classes[value - 1], self.renewed = new, next(self.common.numbers)
         for photo in self.photos.values():
             if old in photo.names:
                 photo.forget()
             if photo.is_marked:
                 photo.mark()
 
-    def remove(self, photo: str) -> None:
+    def remove_class(self, value: int) -> str:
+        """Remove a class and its marks; results of it are to be made again.
+
+        UserError: it is labelled without examples, or a result of it has a verdict, or work is under way.
+        """
+        self.work.check_idle()
+        name, photos = self.common.classes[value - 1], self.photos.values()
+        if self.base["keeps_base"] and name in self.base["base"]:
+            raise UserError(f"{name}: is a trained class; untick 'Also label the {self.trained} trained classes' first")
+        if judged := [photo.name for photo in photos if name in photo.names and photo.verdicts]:
+            raise UserError(f"{name}: its result on {judged[0]} has a verdict; undo the verdict, then remove the class")
+        for photo in photos:
+            if name in photo.names:
+                photo.forget()
+        left = [known for known in self.common.classes if known != name]
+        self.common.classes = left or [UNNAMED]
+        for photo in photos:
+            photo.remove_class(value)
+        self.renewed = next(self.common.numbers)
+        return f"{name} is removed"
+
+    def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
         self.photo(photo).unmark()
         del self.photos[photo]
-        self.renewed = next(self.numbers)
+        self.renewed = next(self.common.numbers)
+        return f"{photo} is removed"
 
     def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
@@ -274,17 +306,17 @@ class Session:
         one.draw(marks)
         if not marks and not one.names and one.is_marked and np.isin(one.label(), (0, IGNORE)).all():
             one.unmark()  # all is undone
-        one.drawn = one.changed = next(self.numbers)
+        one.drawn = one.changed = next(self.common.numbers)
         return "" if one.names or one.is_marked or not marks else self.mark(photo)
 
     def mark(self, photo: str) -> str:
         """Make a photo with a mask a marked photo, or take that back."""
         one, was_marked = self.photo(photo), self.photo(photo).is_marked
         if not was_marked and np.isin(one.label(), (0, IGNORE)).all():
-            raise UserError(f"{photo}: nothing is marked; paint over the object, or draw a box or points")
+            raise UserError(f"{photo}: nothing is marked; paint over the object, draw a box, or set points")
         (one.unmark if was_marked else one.mark)()
-        one.drawn = one.changed = next(self.numbers)
-        return "" if was_marked else f"{photo} is a marked photo now: press Segment"
+        one.drawn = one.changed = next(self.common.numbers)
+        return "" if was_marked else f"{photo} is an example now: press Segment"
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
@@ -312,13 +344,13 @@ class Session:
 
         UserError: nothing was looked for on the photo, or on another file of its name.
         """
-        one, name = self.photo(photo), self.classes[value - 1]
+        one, name = self.photo(photo), self.common.classes[value - 1]
         if verdict == REJECTED and name not in one.names:
-            raise UserError(f"{photo}: no {name} was looked for; press Segment")
+            raise UserError(f"{photo}: {name} was not searched for; press Segment")
         if verdict == ACCEPTED and not (one.names or one.is_marked):
-            raise UserError(f"{photo}: was not segmented, so there is no mask to accept; press Segment")
+            raise UserError(f"{photo}: was not segmented and has no mask to accept; press Segment")
         if verdict and (one.is_result_outdated or one.is_mark_outdated):
-            raise UserError(f"{photo}: was replaced since; press Segment")
+            raise UserError(f"{photo}: its file was replaced; press Segment")
         if verdict == ACCEPTED and not one.names:
             self._check_files([one.path])
             one.write(self.segmenter.without_classes().facts)
@@ -330,7 +362,7 @@ class Session:
 
     def slide(self, threshold: float | None, min_score: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
-        self.rule = Rule(threshold, min_score)
+        self.common.rule = Rule(threshold, min_score)
         for photo in self.photos.values():
             if photo.names and not photo.is_fixed:
                 photo.touch()
@@ -339,9 +371,9 @@ class Session:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
         photos = sorted(self.photos.values(), key=lambda one: one.name != photo)
         if not any(one.is_marked for one in photos):
-            raise UserError("no photo is marked: open one that shows the object, and mark the object")
+            raise UserError("no photo is an example: open one that shows the object, and mark the object")
         if outdated := [one.name for one in photos if one.is_mark_outdated]:
-            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object anew")
+            raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object again")
         self._check_files([one.path for one in photos])
 
         def prepare() -> Work:
@@ -357,16 +389,16 @@ class Session:
                     if not one.is_fixed:
                         one.take(found, facts)
 
-            unmarked = [name for name in self.classes if name not in (*marked, *self.base["base"])]
-            notes = [f"{name}: left out, since no photo of it is marked" for name in unmarked]
+            unmarked = [name for name in self.common.classes if name not in (*marked, *self.base["base"])]
+            notes = [f"{name}: skipped, no photo is an example of it" for name in unmarked]
             replaced = [one for one in photos if one.is_result_outdated]
             for one in replaced:
                 with self.lock:
                     one.forget()
             if replaced:
-                notes.append(f"{counted(len(replaced), 'photo')} replaced since, such as {replaced[0].name}")
+                notes.append(f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}")
             waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
-            return waiting, segment_one, lambda: self.results.write_summary({}), notes + segmenter.notes
+            return waiting, segment_one, lambda: self.common.results.write_summary({}), notes + segmenter.notes
 
         self.work.start("segmented", prepare)
 
@@ -375,14 +407,14 @@ class Session:
         self.archive = None
         if not formats:
             raise UserError("nothing to download: tick a format")
-        Results(self.out, self.classes, formats)  # refuses an unknown one
+        Results(self.out, self.common.classes, formats)  # refuses an unknown one
         photos = [one for one in self.photos.values() if one.names or one.is_marked]
         outdated = [one for one in photos if one.is_result_outdated or one.is_mark_outdated]
         current = [one for one in photos if one not in outdated]
         if not current:
             raise UserError("nothing to download: mark photos, and press Segment")
-        notes = [f"{one.name}: left out, replaced since; press Segment" for one in outdated]
-        archive = Archive(self.file.with_name(DOWNLOAD), formats)
+        notes = [f"{one.name}: skipped, its file was replaced; press Segment" for one in outdated]
+        archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.network.title)
 
         def add(one: Photo) -> None:
             with self.lock, archive.removed_on_error():
@@ -394,7 +426,7 @@ class Session:
                 if not self.work.is_stopped:
                     archive.write()
                     self.archive = archive.path
-            self.results.write_summary({})
+            self.common.results.write_summary({})
 
         self.work.start("packed", lambda: (current, add, finish, notes))
 
@@ -407,4 +439,4 @@ class Session:
         self.stop()
         if self.work.state:
             self.work.thread.join()
-        self.results.write_summary({})
+        self.common.results.write_summary({})

@@ -149,7 +149,7 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
         if network.masks_supports:  # it keeps other things of supports
             batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    what = f"a mark along {along:.0%} of the photo's border is of a material; uses {own.title}, not {network.title}"
+    what = f"a mark along {along:.0%} of the photo's border means a material; uses {own.title}, not {network.title}"
     of_method = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
     out.notes = [*of_method, f"supports: {what}"]
     out.adaptation = {"method": own.title}

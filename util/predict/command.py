@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from model.episode import IGNORE
 from util.cli import Parser, within, words
@@ -19,8 +19,9 @@ from util.formats import recognise
 from util.parallel import attempt
 from util.predict.adapt import adapted
 from util.predict.load_model import MAX_SIDE, load_model
+from util.predict.options import NONE, PredictOptions, SegmenterOptions, options_of
 from util.predict.photos import MIN_TILE, check_photo, photos_in
-from util.predict.prediction import Decision, percent
+from util.predict.prediction import percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
@@ -32,7 +33,6 @@ from util.run.processes import as_user_error
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 MODEL_PORT = 9090  # of the model of a Label Studio server
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"  # which Label Studio's own programs read
-NONE = "none"  # of --adapt
 SESSION = Path("runs/page")  # the folder of its work
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 NO_SUPPORTS = "no supports: add --support photo.jpg:mask.png or --supports annotations.json"
@@ -41,7 +41,7 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions, of the page and of Label Studio's model."""
-    about = "Segment in photos the objects that are marked on a few others. 'predict.py export --help' shows "
+    about = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
     about += "how to export the network, 'predict.py publish --help' how to publish it."
     out = Parser(prog="predict.py", description=about)
     add_model_and_supports(out)
@@ -57,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
     add("--outlines", choices=("rle", "polygons"), default="rle", help="in coco and labelstudio; default rle")
     share: dict[str, Any] = {"type": within(float, 0, 1), "metavar": "P"}
-    score = "least presence score of a class that is shown; default the calibration's threshold"
+    score = "minimum presence score (0 to 1) of a class that is shown; default the calibration's threshold"
     add("--min-score", **share, help=score)
-    add("--threshold", **share, help="least probability of a class's pixels; default the method's own rule")
+    add("--threshold", **share, help="minimum probability (0 to 1) of its pixels; default the method's own rule")
     add("--min-pixels", type=within(int, 0), default=0, metavar="N", help="show no class with fewer pixels; default 0")
     add("--no-refine", dest="refine", action="store_false", help="keep the network's edges, not the photo's")
     add("--tile", type=within(int, MIN_TILE), metavar="SIDE", help="split large photos into overlapping tiles")
@@ -80,9 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_model_and_supports(out: argparse.ArgumentParser) -> None:
-    """Add the options of the network and of the supports, and defaults of those that a parser may lack."""
-    out.set_defaults(tile=None, min_score=None, threshold=None, min_pixels=0, adapt=NONE, refine=True)
-    out.set_defaults(serve=False, host=None, port=None, keep_base=False, label_studio=None, token=None, project=None)
+    """Add the options of the network and of the supports."""
     add = out.add_argument
     weights = "weights, of this project or of a method's authors; default Pocket's, or those of --config"
     add("--checkpoint", help=weights)
@@ -106,7 +104,7 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     add("--radius", type=within(float, 0.5), metavar="PIXELS", help="of points; default 2 %% of the longer side")
 
 
-def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]]:
+def marked_by(options: SegmenterOptions) -> tuple[list[Marked], dict[int, str]]:
     """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``supports_in``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
     files, classes = options.support_files, words(options.classes)
@@ -114,39 +112,71 @@ def marked_by(options: argparse.Namespace) -> tuple[list[Marked], dict[int, str]
     return [*marked, *listed], categories
 
 
-def segmenter_of(options: argparse.Namespace, marked: Sequence[Marked]) -> Segmenter:
+def segmenter_of(options: SegmenterOptions, marked: Sequence[Marked]) -> Segmenter:
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
-    alike = ("config", "overrides", "tile", "device", "vectors", "output", "keep_base")
-    decision = Decision(options.min_score, options.threshold, options.min_pixels, options.refine)
-    rest: dict[str, Any] = {name: getattr(options, name) for name in alike}
-    segmenter = Segmenter(options.checkpoint, marked, options.name, side=options.resize, decision=decision, **rest)
+    segmenter = Segmenter(
+        options.checkpoint,
+        marked,
+        options.name,
+        config=options.config,
+        overrides=options.overrides,
+        side=options.resize,
+        tile=options.tile,
+        device=options.device,
+        vectors=options.vectors,
+        output=options.output,
+        decision=options.decision,
+        keep_base=options.keep_base,
+    )
     for one in marked:
         found = classes_in(Path(one.marks)) if one.kinds == {"mask"} and one.mask_value is None else set()
         if len(found) > 1:
             print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
-    kinds, unnamed = {kind for one in marked for kind in one.kinds}, any(one.name is None for one in marked)
-    is_server = options.serve or options.label_studio
-    for name, has_effect, needed in (
-        ("photos", options.support_files, "--supports"),
-        ("classes", options.support_files, "--supports"),
-        ("max_shots", options.support_files or options.label_studio, "--supports or --label-studio"),
-        ("mask_value", "mask" in kinds, "a mask among the supports"),
-        ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
-        ("name", unnamed, "a support that names no class"),
-        ("vectors", segmenter.model.run.context.vectors is not None, "a model that reads text"),
-        ("host", is_server, "--serve or --label-studio"),
-        ("port", is_server, "--serve or --label-studio"),
-        ("token", options.label_studio, "--label-studio"),
-        ("project", options.label_studio, "--label-studio"),
-    ):
-        if getattr(options, name) and not has_effect:
-            raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
+    _refuse_without_effect(options, marked, segmenter)
     if segmenter.model.note:
         print(segmenter.model.note)
     return adapted(segmenter, progress=True) if options.adapt != NONE else segmenter
 
 
-def predict(options: argparse.Namespace) -> int:
+def _refuse_without_effect(options: SegmenterOptions, marked: Sequence[Marked], segmenter: Segmenter) -> None:
+    """Refuse (UserError) an option of the segmenter that nothing reads."""
+    kinds = {kind for one in marked for kind in one.kinds}
+    has_text = segmenter.model.run.context.vectors is not None
+    for name, has_effect, needed in (
+        ("photos", options.support_files, "--supports"),
+        ("classes", options.support_files, "--supports"),
+        ("max_shots", options.reads_annotations, "--supports or --label-studio"),
+        ("mask_value", "mask" in kinds, "a mask among the supports"),
+        ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
+        ("name", any(one.name is None for one in marked), "a support that names no class"),
+        ("vectors", has_text, "a model that reads text"),
+    ):
+        if getattr(options, name) and not has_effect:
+            refuse_option(name, needed)
+
+
+def refuse_option(name: str, needed: str) -> NoReturn:
+    """Raise the UserError of an option that has no effect without another."""
+    raise UserError(f"--{name.replace('_', '-')}: has no effect without {needed}; leave it out")
+
+
+def prediction_options(parsed: argparse.Namespace) -> PredictOptions:
+    """Return the options of a prediction from a parsed command line; UserError: one of servers is among them."""
+    for name in ("host", "port"):
+        if getattr(parsed, name):
+            refuse_option(name, "--serve or --label-studio")
+    refuse_label_studio(parsed)
+    return options_of(PredictOptions, parsed)
+
+
+def refuse_label_studio(parsed: argparse.Namespace) -> None:
+    """Refuse (UserError) options of Label Studio alone."""
+    for name in ("token", "project"):
+        if getattr(parsed, name):
+            refuse_option(name, "--label-studio")
+
+
+def predict(options: PredictOptions) -> int:
     """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
     if not options.queries or not options.out:
@@ -198,9 +228,9 @@ def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
     """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
     known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
     if kept is not None:
-        yield f"{len(kept.classes)} base classes are kept, and shown where they are found"
+        yield f"{len(kept.classes)} base classes of the weights are segmented too"
     least = known.threshold if known and least is None else least
-    rule = f"photos below {percent(least)} get no mask" if least else "every photo gets a mask"
+    rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
     for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
         marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
         yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"

@@ -155,7 +155,7 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
     trained_shots = model.network.shots_of(model.network.state_dict())
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
-    trained = f"{model.weights.source} was trained with {trained_shots} shots and its weights fit no other number"
+    trained = f"{model.weights.source} was trained with {trained_shots} shots and its weights accept no other number"
     mend = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
     raise UserError(f"{name}: {supports} support(s), but {trained}; {mend}")
 

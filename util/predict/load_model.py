@@ -95,7 +95,7 @@ def load_model(
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
             mend = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
-            raise UserError(f"{weights}: carries no config, as checkpoints of this project do; {mend}")
+            raise UserError(f"{weights}: contains no config; {mend}")
         settings = from_dict(content["config"], str(weights), overrides)
         if keep_base and content["stage"] == "base":
             method = next(cls for cls in every_model().values() if cls.for_base_stages)

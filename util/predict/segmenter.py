@@ -138,7 +138,7 @@ class Segmenter:
             if outlook and outlook not in self.notes:
                 self.notes.append(outlook)
             if (share := known.share) < SMALL:
-                seldom = f"objects below {SMALL:.0%} are seldom found; crop the photos closer to them"
+                seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
     def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:

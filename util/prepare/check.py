@@ -33,11 +33,12 @@ from util.config.settings import HELD_OUT, Config, DataSettings
 from util.config.tree import value_of
 from util.data.lists.files import project_path
 from util.data.lists.image_list import check_shots
-from util.data.lists.index import load_index, prepare_command
+from util.data.lists.index import load_index
 from util.data.words.text import NAME_VECTOR_WIDTH, NAMES, NO_TEXT, class_vectors, vectors_path
 from util.errors import EXIT_USER_ERROR, UserError
 from util.files import REPOSITORY
 from util.parallel import usable_cores
+from util.prepare.commands import prepare_command
 from util.prepare.datasets import coco, pascal
 from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
@@ -57,9 +58,17 @@ class Finding(NamedTuple):
 
 
 def lacking(findings: list[Finding]) -> list[str]:
-    """Return a line for each prerequisite that is not met; one that several methods share is named once."""
-    lines = {(f.says, f.mend): f"{f.what}: {f.says.partition(';')[0]}; {f.mend}" for f in findings if not f.fine}
-    return [*lines.values()]
+    """Return a line for each prerequisite that is not met; one that several methods share names all of them."""
+    users = dict[tuple[str, str, str], dict[str, None]]()
+    for finding in findings:
+        if not finding.fine:
+            thing, _, user = finding.what.partition(" for ")
+            users.setdefault((thing, finding.says, finding.mend), {})[user] = None
+    lines = list[str]()
+    for (thing, says, mend), names in users.items():
+        needed_by = f" for {', '.join(names)}" if any(names) else ""
+        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {mend}")
+    return lines
 
 
 Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked

@@ -23,10 +23,11 @@ from util.config.folds import LISTS, Fold, problem
 from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes
-from util.data.lists.index import PREPARE, Index, load_index
+from util.data.lists.index import Index, load_index
 from util.errors import UserError
 from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
 from util.formats import recognise
+from util.prepare.commands import OPTIONS
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets.recipe import config_text
 from util.prepare.lists import MAKERS
@@ -34,7 +35,7 @@ from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
-RESERVED = sorted({*PREPARE, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
+RESERVED = sorted({*OPTIONS, "beyondvoc", "calibration", "crossdomain", "encoder", "model", "voc"})  # in config/
 ALL_IMAGES = f"lists/{ALL}.txt"
 
 

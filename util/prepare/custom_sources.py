@@ -106,7 +106,7 @@ def _photos_with_values(masks: Collection[Path], known: MaskNames) -> tuple[Coun
 
 def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
     """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
-    least = options.skip_rare
+    least = getattr(options, "skip_rare", 1)  # the default of the command
     rare = {name: count for name, count in photos_with.items() if count < least} if least > 1 else {}
     if rare and len(rare) == len(photos_with):
         raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")

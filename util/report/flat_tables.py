@@ -1,18 +1,22 @@
 """Results as plain rows, for a spreadsheet or a file in a repository: one row a result, or one row an episode."""
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
+from util.files import read_text, write_atomically
 from util.report.result_table import class_names
-from util.report.schema import FINAL, counts_of, find_results, read_result
+from util.report.schema import FINAL, SMALLER_IS_BETTER, counts_of, find_results, read_result
 from util.report.table import Table
 
 RESULT_COLUMNS = [
-    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "precision"),
-    *("miou", "fb_iou", "episodes", "seeds", "weights", "date", "commit", "run"),
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "steps", "precision", "output"),
+    *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
+MEASURED = {"miou", "fb_iou", "weights", "device", "date", "commit"}  # columns in which a repeated test may differ
 EPISODE_COLUMNS = ["run", "seed", "number", "query", "class", "supports", "intersection", "union", "iou"]
 
 
@@ -23,6 +27,24 @@ def result_table(paths: list[Path], output: str = FINAL) -> Table:
     """
     rows = [_result_row(path, output) for path in find_results(paths)]
     return Table(RESULT_COLUMNS, sorted(rows))
+
+
+def add_to_file(table: Table, path: Path) -> str:
+    """Add the rows of ``result_table`` to a CSV file, sorted, in place of those of the same tests; return a line.
+
+    UserError: the file is there and has other columns.
+    """
+    rows = list[list[str]]()
+    if path.exists():
+        header, *rows = csv.reader(io.StringIO(read_text(path, "these results", "name another file")))
+        if header != RESULT_COLUMNS:
+            raise UserError(f"{path}: has other columns than {', '.join(RESULT_COLUMNS)}; name another file")
+    key_columns = [i for i, name in enumerate(RESULT_COLUMNS) if name not in MEASURED]
+    known = {tuple(row[i] for i in key_columns): row for row in rows}
+    for row in table.rows:
+        known[tuple(row[i] for i in key_columns)] = row
+    write_atomically(path, f"{Table(RESULT_COLUMNS, sorted(known.values())):csv}\n")
+    return f"{path}: rows: {len(known)}, new: {len(known) - len(rows)}"
 
 
 def _result_row(path: Path, output: str) -> list[str]:
@@ -38,12 +60,15 @@ def _result_row(path: Path, output: str) -> list[str]:
         str(result["shot"]),
         result["protocol"],
         str(result["protocol_settings"].get("draw", "own")),
+        "; ".join(result["averaged"]),
         result["precision"],
+        output,
         f"{scores['miou']:.2f}",
         fb_iou,
         str(result["episodes"]),
         " ".join(map(str, result["seeds"])),
         result["weights"][:12],
+        result["device"],
         result["date"][:10],
         str(result["environment"].get("commit", ""))[:8],
         result["run"],
@@ -54,29 +79,44 @@ def episode_table(paths: list[Path], output: str = FINAL) -> Table:
     """Return the table of all episodes of the results below some paths: a row for each class of each episode.
 
     Pixels of prediction and label count together over all labelled pixels of the query: ``intersection`` those that
-    both call the class, ``union`` those that at least one does; ``iou`` is their ratio in percent. UserError: there is
-    no result, or its episodes lack that output.
+    both call the class, ``union`` those that at least one does; ``iou`` is their ratio in percent. A column for each
+    further metric of the tests follows (``test.metrics``), in percent or pixels. UserError: there is no result, or its
+    episodes lack that output.
     """
+    results = {path: read_result(path) for path in find_results(paths)}
+    metrics = list(dict.fromkeys(name for one in results.values() for name in one["config"]["test"].get("metrics", [])))
     rows = []
-    for path in find_results(paths):
-        result = read_result(path)
+    for path, result in results.items():
         _check_output(path, output, result["mean"])
         names = class_names(result)
         for episode in read_manifest(path.parent / result["manifest"]).episodes:
-            rows += _episode_rows(episode, output, names, result["run"])
-    return Table(EPISODE_COLUMNS, rows)
+            rows += _episode_rows(episode, output, names, result["run"], metrics)
+    return Table([*EPISODE_COLUMNS, *metrics], rows)
 
 
-def _episode_rows(episode: dict[str, Any], output: str, names: dict[str, str], run: str) -> list[list[str]]:
+def _episode_rows(
+    episode: dict[str, Any], output: str, names: dict[str, str], run: str, metrics: list[str]
+) -> list[list[str]]:
     supports = dict(ways_of(episode))
     head = [run, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
     rows = []
-    for _, class_id, intersection, union in counts_of(episode, output):
+    for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))
         iou = 100 * intersection / max(union, 1)
         shown = " ".join(supports.get(class_id, []))
-        rows.append([*head, name, shown, str(intersection), str(union), f"{iou:.2f}"])
+        further = [_metric(episode, metric, output, place) for metric in metrics]
+        rows.append([*head, name, shown, str(intersection), str(union), f"{iou:.2f}", *further])
     return rows
+
+
+def _metric(episode: dict[str, Any], metric: str, output: str, place: int) -> str:
+    """Return a further metric of the class at a place of an episode's list; '' if the episode lacks it."""
+    counts = episode.get(metric, {}).get(output)
+    if counts is None:
+        return ""
+    part, whole = counts[2 * place : 2 * place + 2]
+    scale = 1 if metric in SMALLER_IS_BETTER else 100  # pixels, or percent
+    return f"{scale * part / max(whole, 1):.2f}"
 
 
 def _check_output(path: Path, output: str, known: dict[str, Any]) -> None:

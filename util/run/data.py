@@ -111,12 +111,12 @@ def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
     return images_for_training(context, False, stage)
 
 
-def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings, replayed: bool) -> ImageList:
-    """Return the test list of a protocol; ``replayed``: without its published list."""
+def images_for_protocol(context: RunContext, progress: bool, protocol: ProtocolSettings) -> ImageList:
+    """Return the test list of a protocol; ``progress``: this process shows bars and warnings."""
     if protocol.generalised:
         data = context.config.data
         return lists.whole_test_list(load_index(data, "test", progress), context.fold, data, protocol)
-    return images_for_test(context, progress, None if replayed else protocol.list_file)
+    return images_for_test(context, progress, protocol.list_file)
 
 
 def images_for_test(context: RunContext, progress: bool = True, published: str | None = None) -> ImageList:

@@ -26,6 +26,7 @@ from util.report.run_folder import RunFolder
 from util.run.graphs import Replayed
 from util.run.network import PreparedNetwork
 from util.run.processes import World
+from util.train.curves import Curves
 from util.train.gradients import replayed_gradients
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
@@ -64,8 +65,9 @@ class Training:
     stage: StageSettings
     schedule: StepSchedule
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
-    folder: RunFolder  # of checkpoints, records and curves; only the main process writes
+    folder: RunFolder  # of checkpoints and records; only the main process writes
     world: World
+    curves: Curves = field(default_factory=Curves)
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
@@ -99,8 +101,8 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
     bar.update()
     bar.set_postfix(loss=f"{of_step['total']:.3f}", epoch=epoch, refresh=False)
     if progress.step % training.stage.log_steps == 0 or progress.step == 1:
-        training.folder.scalars("loss", of_step, progress.step)
-        training.folder.scalars("lr", rates, progress.step)
+        training.curves.scalars("loss", of_step, progress.step)
+        training.curves.scalars("lr", rates, progress.step)
 
 
 def check_finite(finite: bool, step: int, what: str) -> None:
@@ -225,7 +227,7 @@ def resume(training: Training, allow_changes: bool) -> None:
         raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {mend}") from None
     training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
-    training.folder.resumed_at = training.progress.step + 1
+    training.curves.resumed_at = training.progress.step + 1
     log.info("resumed after step %d of %d", training.progress.step, training.schedule.steps)
 
 

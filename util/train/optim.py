@@ -24,7 +24,7 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
     """
     used, out = list(dict.fromkeys(group.optimizer for group in groups)), dict[str, Optimizer]()
     if set(used) != settings.keys():
-        names = ", ".join(used) or "none: it has nothing to train, test it as it is"
+        names = ", ".join(used) or "none: it has nothing to train, test it directly"
         raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
     for name in used:
         own, mine = settings[name], [group for group in groups if group.optimizer == name]
@@ -91,8 +91,10 @@ class StepSchedule:
 
 
 def least_batch(stage: StageSettings, key: str) -> int:
-    """Return the least batch of a process: an image for every part, in the base stage two, as batch norm learns."""
-    return (2 if key == "base_stage" else 1) * stage.accumulate
+    """Return the least batch of a process: an image for every part, in the base stage two if batch norms learn."""
+    norms_learn = key == "base_stage" and not stage.freeze_norm
+    images = 2 if norms_learn else 1
+    return images * stage.accumulate
 
 
 def lr_factor(settings: OptimizerSettings, step: int, steps: int) -> float:

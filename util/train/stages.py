@@ -16,13 +16,14 @@ from util.data.episodes import EpisodeDataset
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
-from util.report.run_folder import RunFolder, check_writers
+from util.report.run_folder import RunFolder
 from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.run.loading import batches, training_numbers
 from util.run.network import PreparedNetwork, prepare_network
 from util.run.processes import join
 from util.train import hooks
+from util.train.curves import Curves, check_writers
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
@@ -66,6 +67,7 @@ def train_stage(
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
         precision = precision_of_training(config, world.device)
+        frozen_norms = network.freeze_norms() if stage.freeze_norm else 0
         prepared = prepare_network(network, world.device, precision, config.run.compile, world.size, config.run.graphs)
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
@@ -80,8 +82,8 @@ def train_stage(
             state["start"] = None if base else digest_of_start(model, name)
         state |= {"schedule": asdict(schedule), "precision": precision}
         out = RunFolder(folder, world.is_main, fresh=overwrite)
-        out.loggers = [*config.run.loggers]
-        training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world)
+        curves = Curves(folder, config.run.loggers if world.is_main else (), merged)
+        training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world, curves)
         try:
             if resume:
                 hooks.resume(training, allow_changes)
@@ -91,6 +93,8 @@ def train_stage(
             out.describe(merged, **listed, **facts)
             if note:
                 log.info("%s", note)
+            if stage.freeze_norm:
+                log.info("%s.freeze_norm: freezes %d batch norms that would have been trained", key, frozen_norms)
             place = f"{device} in {precision}"
             log.info("%s stage on %s: %d images, %d processes", name, place, length, world.size)
             shares = schedule.batch, world.rank, world.size, stage.accumulate
@@ -104,6 +108,7 @@ def train_stage(
             if kept:
                 log.info("encoder: %s", kept.file.in_words())
         finally:
+            curves.close()
             out.close()
         return 0 if finished else EXIT_INTERRUPTED
 
@@ -115,7 +120,7 @@ def _validate(
     config: Config, data: StageData, training: hooks.Training, network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
-    board, examples, out, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.folder, training.world
+    board, examples, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.world
     length, images = data.validation_length, config.data.shot + 1
     batch = episodes_at_once(config.test.batch, world.device, images, config.data.size)
     together = 1 if getattr(data.held_out, "one_by_one", False) else batch
@@ -123,7 +128,8 @@ def _validate(
     seen: list[Observer] = [board, examples, watch]
     run_pass(network, data.held_out, length, seen, world, "validate", batch, config.data.workers)
     scores, _ = board.gather(world)
-    out.scalars("validation", {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}, step)
+    points = {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}
+    training.curves.scalars("validation", points, step)
     for number, picture in sorted(entry for part in world.gather(examples.shown) for entry in part.items()):
-        out.image(f"validation/{number}", picture, step)
+        training.curves.image(f"validation/{number}", picture, step)
     return scores[FINAL if FINAL in scores else BASE]["miou"], scores

@@ -143,7 +143,7 @@ def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
         is_preview = bool(int(image.tag_v2.get(KIND_TAG, 0)) & 1)  # type: ignore[attr-defined]
         sizes.append(0 if is_preview else image.width * image.height)
     if not max(sizes):
-        raise ValueError("it holds a preview alone, without its photo: export the photo")
+        raise ValueError("it contains only a preview: export the photo")
     best = sizes.index(max(sizes))
     image.seek(best)
     if best > 0 or sizes.count(max(sizes)) > 1:

@@ -28,26 +28,14 @@ from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.images.read import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.errors import UserError
-from util.files import DIGEST_BYTES, REPOSITORY, content_digest, read_text, state_of, write_atomically
+from util.files import DIGEST_BYTES, content_digest, read_text, state_of, write_atomically
 from util.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
-# What `prepare.py <name>` needs for data sets that have a recipe; others are made by `prepare.py custom`.
-PREPARE = {path.stem: "--root <the unpacked download> " for path in REPOSITORY.glob("util/prepare/datasets/[a-z]*.py")}
-PREPARE |= {"pascal": "--voc <VOCdevkit/VOC2012> --sbd <benchmark_RELEASE> ", "mini": ""}
-PREPARE |= {"coco": "--root <folder of train2014, val2014, annotations> "}
 # Data sets without files: data.name -> function of the settings and "train", "validation" or "test" that returns names
 # and stacked images of a part, the latter as anything that gives (H, W, 4) uint8 by row (util/data/images/read.py).
 ARRAYS: dict[str, Callable[[DataSettings, str], tuple[Sequence[str], Any]]] = {}
-
-
-def prepare_command(data: DataSettings) -> str:
-    """Return the command that makes the folder of a data set."""
-    if data.name in PREPARE:
-        return f"python prepare.py {data.name} {PREPARE[data.name]}--out {data.root}"
-    made = f"python prepare.py custom --name {data.name} --out {data.root}"
-    return f"{made} --images <DIR> --masks <DIR> --classes <names.txt>"
 
 
 class OneClassAreas:
@@ -181,7 +169,8 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         return _of_arrays(*ARRAYS[data.name](data, part), len(data.classes))
     root, listed, binary = Path(data.root), list_of(data, part), data.mask_form == BINARY
     if not root.is_dir():
-        raise UserError(f"{root}: this data folder does not exist; set data.root, or make it: {prepare_command(data)}")
+        made = "make it by prepare.py (python prepare.py check prints the command of each data set)"
+        raise UserError(f"{root}: this data folder does not exist; set data.root, or {made}")
     rows = read_rows(root / listed, 3 if binary else 1)
     names = tuple(row[0] for row in rows)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)

@@ -10,8 +10,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from util.errors import UserError
-from util.report import run_folder
-from util.report.run_folder import RunFolder, TensorBoard, check_writers
+from util.train import curves
+from util.train.curves import Curves, TensorBoard, check_writers
 
 
 def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp_path: Path, monkeypatch) -> None:
@@ -19,12 +19,14 @@ def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp
     run = SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: None)
     module = SimpleNamespace(init=lambda **given: begun.append(given) or run, Image=np.shape)
     monkeypatch.setitem(sys.modules, "wandb", module)
+    folder = tmp_path / "mine/meta"
+    folder.mkdir(parents=True)
     for step in (1, 2):
-        folder = RunFolder(tmp_path / "mine/meta")
-        folder.loggers, folder.resumed_at = ["tensorboard", "wandb"], None if step == 1 else step
-        folder.scalars("loss", {"main": 0.5}, step)
-        folder.image("validation/0", np.zeros((4, 5, 3), np.uint8), step)
-        folder.close()
+        writers = Curves(folder, ["tensorboard", "wandb"])
+        writers.resumed_at = None if step == 1 else step
+        writers.scalars("loss", {"main": 0.5}, step)
+        writers.image("validation/0", np.zeros((4, 5, 3), np.uint8), step)
+        writers.close()
     assert [given["name"] for given in begun] == ["mine/meta"] * 2 and len({given["id"] for given in begun}) == 1
     of_two = [({"loss/main": 0.5}, step) for step in (1, 2)]
     assert logged[::2] == of_two and logged[1][0] == {"validation/0": (4, 5, 3)}
@@ -54,7 +56,7 @@ def test_curves_lose_no_step_of_a_killed_training_and_follow_no_clock(tmp_path: 
     """The second training starts in the same second, the third after the clock was set back by a day."""
     now, killed = 1_800_000_000.0, []
     for number, clock in enumerate((now, now, now - 86400)):
-        monkeypatch.setattr(run_folder.time, "time", lambda clock=clock: clock)
+        monkeypatch.setattr(curves.time, "time", lambda clock=clock: clock)
         first = number * 10 + 1
         writer = TensorBoard(tmp_path, {}, first if number else None)
         for step in range(first, first + 13):  # three steps after the checkpoint
@@ -67,12 +69,12 @@ def test_curves_lose_no_step_of_a_killed_training_and_follow_no_clock(tmp_path: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_training_goes_on_without_curves_on_a_full_disk(tmp_path: Path, caplog) -> None:
-    folder = RunFolder(tmp_path / "meta")
-    folder.loggers = ["tensorboard"]
-    folder.scalars("loss", {"main": 1.0}, 1)
+    caplog.set_level("INFO", "symnet")
+    writers = Curves(tmp_path, ["tensorboard"])
+    writers.scalars("loss", {"main": 1.0}, 1)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        folder._writers["tensorboard"]._file = full
+        writers._writers["tensorboard"]._file = full
         for step in (2, 3):
-            folder.scalars("loss", {"main": 1.0}, step)
-    folder.close()
-    assert "curves can no longer be written" in caplog.text and folder.loggers == []
+            writers.scalars("loss", {"main": 1.0}, step)
+    writers.close()
+    assert "curves can no longer be written" in caplog.text and writers.loggers == []

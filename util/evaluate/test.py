@@ -1,0 +1,271 @@
+"""A test: one protocol with one number of shots, as a config names them, and all that decides its scores.
+
+It is made once, and asked by who scores it, calibrates it, verifies its result, or puts that into a table.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from model.contract import FewShotModel
+from util.checkpoints.run import FOREIGN, Run
+from util.checkpoints.weights import Weights, load_weights
+from util.config.read import to_dict
+from util.config.settings import IRRELEVANT, Config, ProtocolSettings
+from util.data.draws import OWN, why_not_published
+from util.data.episodes import Sampler
+from util.data.images.views import View
+from util.data.lists.image_list import ImageList
+from util.data.lists.manifest import digest, replay
+from util.data.sampling import EpisodeSampler, ListedEpisodes
+from util.errors import UserError
+from util.evaluate.calibration import Calibration, find_calibration
+from util.report.schema import RESULT, read_result
+from util.run.context import RunContext, network_config, with_data
+from util.run.data import check_sampler, images_for_protocol, protocol_sampler
+from util.run.device import precision_asked_of_test
+from util.run.input_size import scored_on, view_of
+
+
+class Shared:
+    """What the tests of one command have in common, each thing made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple, Any] = {}
+
+    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """Return the thing of a key, which ``make`` makes at the first call."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """A test as its config names it; each part is made when it is first asked for.
+
+    UserError, of each part: protocol, manifest, checkpoint or data are missing or do not fit.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    config: Config  # of this test alone: ``test.protocol`` and ``data.shot`` are its own
+    replayed: Path | None = None  # the manifest whose episodes these are, None for the protocol's own
+    progress: bool = False  # whether this process shows bars and warnings
+    shared: Shared = field(default_factory=Shared)
+
+    @property
+    def name(self) -> str:
+        """The name of its protocol."""
+        return self.config.test.protocol
+
+    @property
+    def protocol(self) -> ProtocolSettings:
+        """Its protocol."""
+        return self.config.protocols[self.name]
+
+    @property
+    def shot(self) -> int:
+        """K, the number of supports."""
+        return self.config.data.shot
+
+    @cached_property
+    def run(self) -> Run:
+        """The run whose weights it takes."""
+        return Run(self.config)
+
+    @property
+    def context(self) -> RunContext:
+        """The fold, the model class and the text vectors."""
+        return self.run.context
+
+    @cached_property
+    def view(self) -> View:
+        """How photos become the network's input."""
+        return view_of(self.config, self.protocol)
+
+    @property
+    def side(self) -> int | None:
+        """S, the side of the network's input in pixels; None for ``data.size``."""
+        return self.view.side or None
+
+    @property
+    def scored_on(self) -> str:
+        """The label that predictions are compared with: letterbox, square or original."""
+        return scored_on(self.view, self.protocol)
+
+    @cached_property
+    def images(self) -> ImageList:
+        """Its list; of a replay the protocol's published one only if that holds all of its episodes."""
+        published = self.protocol.list_file
+        images = self._list(published)
+        if self.replayed is None or published is None or _holds(images, self._replay(images)):
+            return images
+        return self._list(None)
+
+    def _list(self, published: str | None) -> ImageList:
+        """Return the published list of a name, else that of the fold; a replay warns of no published one."""
+        protocol = replace(self.protocol, list_file=published)
+        key = "list", self.shot, self.name if protocol.generalised else published
+        warns = self.progress and not (self.replayed and published)
+        return self.shared.once(key, lambda: images_for_protocol(self.context, warns, protocol))
+
+    def _replay(self, images: ImageList) -> dict[int, ListedEpisodes]:
+        """Return the episodes of the manifest by seed, as rows of a list."""
+        assert self.replayed is not None
+        protocol = self.protocol
+        ways = len(self.context.fold.novel) if protocol.generalised else protocol.ways
+        may_lack = protocol.absent > 0 or protocol.generalised
+        listed = replay(self.replayed, images, self.config.data, ways, may_lack)
+        if protocol.generalised and any(len({key.drawn for key in each.keys}) > 1 for each in listed.values()):
+            raise UserError(f"{self.replayed}: protocol {self.name} has one support set for all episodes of a seed")
+        return listed
+
+    @cached_property
+    def samplers(self) -> dict[int, Sampler]:
+        """The samplers of its episodes, by seed."""
+        if self.replayed is not None:
+            return {**self._replay(self.images)}
+        seeds = self.protocol.seeds if self.config.test.seeds is None else self.config.test.seeds
+        samplers = {seed: self.sampler(seed) for seed in seeds}
+        if isinstance(sampler := samplers[seeds[-1]], EpisodeSampler):
+            data = self.config.data
+            check_sampler(self.images, sampler, self.name, f"fold {data.fold} of {data.name}")
+        return samplers
+
+    def sampler(self, seed: int) -> Sampler:
+        """Return the sampler of the protocol's own episodes of a seed."""
+        return protocol_sampler(self.context, self.images, self.protocol, seed)
+
+    @cached_property
+    def episodes(self) -> dict[int, int]:
+        """The number of its episodes, by seed."""
+        return {seed: self._count(sampler) for seed, sampler in self.samplers.items()}
+
+    def _count(self, sampler: Sampler) -> int:
+        """Return how many episodes of a sampler are scored."""
+        asked, most = self.config.test.episodes, 0  # no limit
+        if isinstance(sampler, ListedEpisodes):
+            most = len(sampler.keys)
+        if self.replayed is not None:
+            return min(most, asked or most)
+        if self.protocol.episodes is None and not self.protocol.generalised:
+            most = len(sampler.pairs if isinstance(sampler, EpisodeSampler) else self.images.pairs)
+        number = asked or self.protocol.number(self.config.data.fold)
+        return min(filter(None, (number, most)))
+
+    @property
+    def quick_look(self) -> bool:
+        """Whether the number of episodes is not the protocol's, or is below that of the manifest."""
+        if self.replayed is None:
+            return self.config.test.episodes not in (None, self.protocol.number(self.config.data.fold))
+        listed = {seed: each for seed, each in self.samplers.items() if isinstance(each, ListedEpisodes)}
+        return any(self.episodes[seed] < len(each.keys) for seed, each in listed.items())
+
+    @cached_property
+    def draw_note(self) -> str:
+        """Why the episodes are not those of published runs whose draw the protocol names; '' if they are."""
+        note = why_not_published(self.images, self.config.data, self.protocol)
+        if self.replayed is None or self.protocol.draw == OWN or note:
+            return note
+        for seed, sampler in self.samplers.items():
+            count = self.episodes[seed]
+            if digest(sampler, count) != digest(self.sampler(seed), count):
+                return "a manifest with other episodes"
+        return ""
+
+    @property
+    def network(self) -> FewShotModel:
+        """The network, one for all tests of a command with this number of shots and this side."""
+        return self._loaded[0]
+
+    @property
+    def weights(self) -> Weights:
+        """The record of its weights."""
+        return self._loaded[1]
+
+    @property
+    def network_context(self) -> RunContext:
+        """The context of the network, which takes supports one by one where ``test.fuse`` is ``masks``."""
+        return replace(self.context, config=network_config(self.config))
+
+    @property
+    def _loaded(self) -> tuple[FewShotModel, Weights]:
+        key = "network", self.shot, self.view.side
+        return self.shared.once(key, lambda: load_weights(self.network_context, self.side))
+
+    def calibration(self, precision: str | None = None) -> Calibration | None:
+        """Return the calibration of its weights, where the protocol asks whether queries show their class.
+
+        Args:
+            precision: of the network; a line of the log says if the calibration was made in another.
+        """
+        if self.protocol.absent == 0:
+            return None
+        return find_calibration(self.config, self.weights.source, self.weights.digest, precision)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its result: ``test[_5shot]/<protocol>``.
+
+        A result of other weights than the run's best, of other seeds or another number of episodes, or of several
+        passes per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has
+        a folder of its own, with a digest of its settings.
+        """
+        config, quick, weights = self.config, self.quick_look, self.run.mark
+        if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
+            weights += f"-{_digest(os.path.relpath(self.run.weights, config.run.folder))}"
+        averaged = (words.replace(" ", "-") for words in config.test.averaged(self.shot))
+        marks = [self.name, *averaged, weights]
+        seeds = config.test.seeds
+        if seeds not in (None, self.protocol.seeds) and self.replayed is None and not quick:
+            marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
+        marks += ["replay" if self.replayed else "", "quick" if quick else ""]
+        folder = self.run.folder("test") / "_".join(filter(None, marks))
+        if not quick:
+            return folder
+        with suppress(UserError, KeyError):  # nothing there
+            settings = deciding(to_dict(config))
+            if deciding(read_result(folder / RESULT)["config"]) != settings:
+                return folder.with_name(f"{folder.name}-{_digest(json.dumps(settings, sort_keys=True))}")
+        return folder
+
+
+def own_config(config: Config, name: str, shot: int) -> Config:
+    """Return the config of one test alone: of a protocol, with a number of shots."""
+    return replace(with_data(config, shot=shot), test=replace(config.test, protocol=name))
+
+
+def deciding(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a merged config that can affect the scores of its test."""
+    run, test = merged["run"], merged["test"]
+    precision = precision_asked_of_test(run.get("precision"), test.get("precision"))
+    return {
+        "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
+        "model": merged["model"],
+        "run": {"precision": precision, "seed": run["seed"]},
+        "test": {key: test[key] for key in ("episodes", "seeds", "protocol", "metrics")},
+        "protocol": merged["protocols"][test["protocol"]],
+    }
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:6]
+
+
+def _holds(images: ImageList, episodes: dict[int, ListedEpisodes]) -> bool:
+    """Return whether all episodes of a manifest are pairs of a published list with supports of it."""
+    if not images.source:
+        return False
+    pairs = set(images.pairs)
+    for listed in episodes.values():
+        for key in listed.keys:
+            if not {(row, key.class_id) for row in (key.query, *key.supports)} <= pairs:
+                return False
+    return True
