@@ -42,9 +42,9 @@ from util.config.read import read_config
 from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.table import Table, add_format
-from util.run.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
-from util.run.graphs import CALLS_BEFORE
-from util.run.network import prepare_network
+from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
+from util.runtime.graphs import CALLS_BEFORE
+from util.runtime.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.gradients import backward, replay, replayed_gradients
 

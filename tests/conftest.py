@@ -22,7 +22,7 @@ from util.config.tree import Tree, parse_file
 from util.data.mini import generate
 from util.evaluate import testing
 from util.report import run_folder
-from util.run.device import take_precision
+from util.runtime.device import take_precision
 
 MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
 

@@ -20,7 +20,7 @@ from util.checkpoints.checkpoint import load_weights
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.words.text import read_vectors
-from util.run.network import build_model
+from util.runtime.network import build_model
 
 NORMALLY_RANDOM = (nn.Dropout, nn.Dropout2d, nn.BatchNorm2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others

@@ -21,8 +21,8 @@ from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_contin
 from util.checkpoints.weights import load_checkpoint
 from util.config.read import read_config, to_dict
 from util.errors import UserError
-from util.run.context import make_run_context
-from util.run.network import build_model
+from util.runtime.context import make_run_context
+from util.runtime.network import build_model
 
 SAVE = """
 import sys, torch

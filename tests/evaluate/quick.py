@@ -7,8 +7,8 @@ from pathlib import Path
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
-from util.run.context import make_run_context
-from util.run.network import build_model
+from util.runtime.context import make_run_context
+from util.runtime.network import build_model
 
 PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}

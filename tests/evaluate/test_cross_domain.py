@@ -20,8 +20,8 @@ from util.evaluate.testing import test as run_test
 from util.evaluate.tta import TestTimeAugmentation, with_tta
 from util.predict.load_model import SHIPPED
 from util.report.paper_table import table
-from util.run.context import make_run_context
-from util.run.data import validation_context
+from util.runtime.context import make_run_context
+from util.runtime.data import validation_context
 
 
 @pytest.mark.train

@@ -9,10 +9,10 @@ from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.evaluate.cache import GIB, FeatureCache, ordered_by_images
 from util.evaluate.evaluate import Scoreboard, run_pass
-from util.run.context import make_run_context
-from util.run.data import images_for_test, validation_episodes
-from util.run.network import build_model, prepare_network
-from util.run.processes import World
+from util.runtime.context import make_run_context
+from util.runtime.data import images_for_test, validation_episodes
+from util.runtime.network import build_model, prepare_network
+from util.runtime.processes import World
 
 pytestmark = pytest.mark.train
 

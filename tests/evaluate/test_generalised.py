@@ -11,8 +11,8 @@ from util.errors import UserError
 from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, checks_of
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context
-from util.run.data import images_for_protocol, protocol_sampler
+from util.runtime.context import make_run_context
+from util.runtime.data import images_for_protocol, protocol_sampler
 
 ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 

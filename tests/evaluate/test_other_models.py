@@ -13,8 +13,8 @@ from util.config.compose import CONFIG, MAIN_METHOD, methods
 from util.config.read import read_config
 from util.errors import UserError
 from util.evaluate.testing import test as score
-from util.run.context import make_run_context, with_data
-from util.run.data import (
+from util.runtime.context import make_run_context, with_data
+from util.runtime.data import (
     base_stage_data,
     epoch_length,
     images_for_test,
@@ -22,8 +22,8 @@ from util.run.data import (
     training_episodes,
     validation_episodes,
 )
-from util.run.network import build_model
-from util.run.processes import World
+from util.runtime.network import build_model
+from util.runtime.processes import World
 from util.train.stages import train_base, train_meta
 
 CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}

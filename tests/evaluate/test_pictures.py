@@ -24,7 +24,7 @@ from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.schema import read_result
-from util.run.processes import World
+from util.runtime.processes import World
 
 EPISODES = {0: 40, 7: 25}
 

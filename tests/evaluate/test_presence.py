@@ -23,8 +23,8 @@ from util.evaluate.testing import test as score
 from util.evaluate.verify import AGREES, DIFFERS, checks_of
 from util.report.result_table import score_table
 from util.report.schema import RESULT, read_result
-from util.run.context import make_run_context
-from util.run.network import build_model
+from util.runtime.context import make_run_context
+from util.runtime.network import build_model
 
 EPISODES = 40
 QUICK = {"checkpoint": "none", "episodes": EPISODES, "seeds": [0], "pictures": 0}

@@ -19,9 +19,9 @@ from util.evaluate.edges import refined
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation, WithEdges
-from util.run.context import make_run_context
-from util.run.data import trials
-from util.run.processes import World
+from util.runtime.context import make_run_context
+from util.runtime.data import trials
+from util.runtime.processes import World
 
 pytestmark = pytest.mark.train
 

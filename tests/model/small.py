@@ -15,7 +15,7 @@ from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.tiny import networks_of
 from tests.narrow import NARROW
-from util.run.pretrained import brought
+from util.runtime.pretrained import brought
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))
 BASE_CLASSES, TEXT_WIDTH = 3, 8

@@ -17,7 +17,7 @@ from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
-from util.run.pretrained import loaded
+from util.runtime.pretrained import loaded
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 

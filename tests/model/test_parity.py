@@ -15,7 +15,7 @@ from tests.paths import REPOSITORY
 from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_weights
 from util.config.read import read_config
-from util.run.network import build_model
+from util.runtime.network import build_model
 
 # A case of five shots includes one of one shot, but where shots have learnt weights; others differ in size or mode.
 INCLUDED = {(model, "resnet50_1shot") for model in ("dcama", "hsnet", "sccan")}

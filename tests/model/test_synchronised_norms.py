@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.registry import build
 from tests.narrow import NARROW
-from util.run.network import synchronise_norms
+from util.runtime.network import synchronise_norms
 
 
 @pytest.mark.parametrize("learns", [True, False])

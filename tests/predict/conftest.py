@@ -16,8 +16,8 @@ from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES
 from util.predict import Segmenter
-from util.run.context import make_run_context
-from util.run.network import build_model
+from util.runtime.context import make_run_context
+from util.runtime.network import build_model
 
 SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark

@@ -22,7 +22,7 @@ from util.files import read_json
 from util.predict import Segmenter
 from util.predict.prediction import Decision
 from util.predict.supports import parse_support
-from util.run import device
+from util.runtime import device
 
 NEEDED_BY_OTHERS = {"pt2": "onnxruntime", "onnx": "torch"}  # packages that run.py imports for the other format
 ALONE = """

@@ -14,7 +14,7 @@ from util.checkpoints.run import BEST, Run
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH
 from util.prepare import check
-from util.run.network import build_model
+from util.runtime.network import build_model
 
 
 @pytest.fixture(autouse=True)

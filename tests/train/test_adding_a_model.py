@@ -17,7 +17,7 @@ from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.read import read_config
 from util.evaluate.testing import test as score
-from util.run.network import build_model
+from util.runtime.network import build_model
 from util.train import hooks
 from util.train.optim import build_optimizers
 from util.train.stages import train_meta

@@ -12,9 +12,9 @@ from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.errors import UserError
-from util.run.context import make_run_context
-from util.run.data import meta_stage_data
-from util.run.processes import World
+from util.runtime.context import make_run_context
+from util.runtime.data import meta_stage_data
+from util.runtime.processes import World
 from util.train import stages
 from util.train.stages import train_meta
 

@@ -22,9 +22,9 @@ from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, METRICS
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.report.run_folder import RunFolder
-from util.run.loading import batches, training_numbers
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import World
+from util.runtime.loading import batches, training_numbers
+from util.runtime.network import PreparedNetwork, prepare_network
+from util.runtime.processes import World
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train

@@ -21,9 +21,9 @@ from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.errors import UserError
 from util.prepare.commands import prepare_command
-from util.run.loading import training_numbers
-from util.run.network import build_model, prepare_network
-from util.run.processes import World
+from util.runtime.loading import training_numbers
+from util.runtime.network import build_model, prepare_network
+from util.runtime.processes import World
 from util.train import hooks, stages
 from util.train.optim import EMA, WARM_UP, StepSchedule
 from util.train.trainer import counts_of_parts, optimiser_step

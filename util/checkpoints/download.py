@@ -12,7 +12,7 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import Mismatch
-from util.run.pretrained import hub, silence_of
+from util.runtime.pretrained import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"

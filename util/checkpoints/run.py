@@ -17,7 +17,7 @@ from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
 from util.report.run_folder import ENVIRONMENT
-from util.run.context import RunContext, make_run_context, network_config, with_data
+from util.runtime.context import RunContext, make_run_context, network_config, with_data
 
 log = logging.getLogger("symnet")
 LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"

@@ -18,10 +18,10 @@ from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.context import RunContext
-from util.run.data import listed_for_training
-from util.run.device import gpu_count
-from util.run.network import build_model
+from util.runtime.context import RunContext
+from util.runtime.data import listed_for_training
+from util.runtime.device import gpu_count
+from util.runtime.network import build_model
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from model.episode import CachedFeatures, Episode
 from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
 from util.parallel import KEEP_ALL, set_allocator
-from util.run.device import CUDA
+from util.runtime.device import CUDA
 
 GIB, MIB = 2**30, 2**20
 

@@ -35,11 +35,11 @@ from util.evaluate import calibration
 from util.evaluate.evaluate import run_pass
 from util.evaluate.test import Test, own_config
 from util.files import write_atomically
-from util.run.context import RunContext, make_run_context, with_data
-from util.run.data import check_sampler, images_for_training, trials
-from util.run.device import episodes_at_once, precision_of_test
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import World, join
+from util.runtime.context import RunContext, make_run_context, with_data
+from util.runtime.data import check_sampler, images_for_training, trials
+from util.runtime.device import episodes_at_once, precision_of_test
+from util.runtime.network import PreparedNetwork, prepare_network
+from util.runtime.processes import World, join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken

@@ -18,9 +18,9 @@ from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
 from util.progress import ProgressBar
 from util.report.schema import BASE, FINAL, NETWORK
-from util.run.loading import batches, evaluation_numbers
-from util.run.network import PreparedNetwork, check_finite
-from util.run.processes import World
+from util.runtime.loading import batches, evaluation_numbers
+from util.runtime.network import PreparedNetwork, check_finite
+from util.runtime.processes import World
 
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 # Takes number, records and predictions by output, and maps of an episode.

@@ -18,9 +18,9 @@ from util.evaluate.metrics import class_counts, generalised_scores, predicted
 from util.evaluate.test import Test
 from util.progress import ProgressBar
 from util.report.schema import FINAL
-from util.run.loading import batches, evaluation_numbers
-from util.run.network import check_finite
-from util.run.processes import World
+from util.runtime.loading import batches, evaluation_numbers
+from util.runtime.network import check_finite
+from util.runtime.processes import World
 
 
 class Photos(Dataset):

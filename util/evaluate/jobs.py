@@ -20,9 +20,9 @@ from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.test import Shared, Test, own_config
 from util.evaluate.tta import with_tta
-from util.run.device import precision_of_test
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import World
+from util.runtime.device import precision_of_test
+from util.runtime.network import PreparedNetwork, prepare_network
+from util.runtime.processes import World
 
 log = logging.getLogger("symnet")
 

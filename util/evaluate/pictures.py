@@ -34,9 +34,9 @@ from util.report.figure import CHARTS, PANEL_HEIGHT, SUFFIXES, Panels, at_panel_
 from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, class_map, heat, labelled
 from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
-from util.run.data import trials
-from util.run.device import pick_device
-from util.run.processes import World
+from util.runtime.data import trials
+from util.runtime.device import pick_device
+from util.runtime.processes import World
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # which every test shows

@@ -25,10 +25,10 @@ from util.evaluate.test import Test
 from util.report.result_table import MADE_FROM_MASKS, episodes_in_words, passes_in_words
 from util.report.run_folder import environment
 from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
-from util.run.context import RunContext
-from util.run.device import describe
-from util.run.input_size import in_words
-from util.run.processes import World
+from util.runtime.context import RunContext
+from util.runtime.device import describe
+from util.runtime.input_size import in_words
+from util.runtime.processes import World
 
 
 def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:

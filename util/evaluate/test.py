@@ -27,10 +27,10 @@ from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, find_calibration
 from util.report.schema import RESULT, read_result
-from util.run.context import RunContext, network_config, with_data
-from util.run.data import check_sampler, images_for_protocol, protocol_sampler
-from util.run.device import precision_asked_of_test
-from util.run.input_size import scored_on, view_of
+from util.runtime.context import RunContext, network_config, with_data
+from util.runtime.data import check_sampler, images_for_protocol, protocol_sampler
+from util.runtime.device import precision_asked_of_test
+from util.runtime.input_size import scored_on, view_of
 
 
 class Shared:

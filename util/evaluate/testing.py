@@ -22,9 +22,9 @@ from util.report.figure import write_charts
 from util.report.result_table import class_table, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
-from util.run.data import trials
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once
-from util.run.processes import World, join
+from util.runtime.data import trials
+from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once
+from util.runtime.processes import World, join
 
 log = logging.getLogger("symnet")
 

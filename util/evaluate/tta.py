@@ -25,9 +25,9 @@ from util.errors import UserError
 from util.evaluate.edges import refined_photos
 from util.evaluate.evaluate import scored_outputs
 from util.report.schema import BASE, FINAL, NETWORK
-from util.run.context import RunContext
-from util.run.input_size import real_scales
-from util.run.network import build_model, predicted_by
+from util.runtime.context import RunContext
+from util.runtime.input_size import real_scales
+from util.runtime.network import build_model, predicted_by
 
 log = logging.getLogger("symnet")
 

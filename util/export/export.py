@@ -31,7 +31,7 @@ from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by,
 from util.predict.encoded_class import SupportBatch
 from util.predict.options import SegmenterOptions, options_of
 from util.predict.segmenter import Segmenter
-from util.run.device import HALF
+from util.runtime.device import HALF
 
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32

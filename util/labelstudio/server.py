@@ -21,7 +21,7 @@ from util.page.server import JSON, QuietHandler, QuietServer, listening, refuse_
 from util.predict.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, segmenter_of
 from util.predict.options import LabelStudioOptions
 from util.predict.segmenter import Segmenter
-from util.run.processes import as_user_error
+from util.runtime.processes import as_user_error
 
 PATIENCE = 80  # seconds after which a request gets no further answers
 MAX_NAMED = 10  # projects that the first line names

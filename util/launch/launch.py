@@ -27,7 +27,7 @@ from util.data.words.text import SUFFIXES
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.files import REPOSITORY, lock
 from util.launch.tasks import nodes, stage_in
-from util.run.device import CUDA, gpu_count, gpu_problem
+from util.runtime.device import CUDA, gpu_count, gpu_problem
 
 RESUME, OVERWRITE = "--resume", "--overwrite"
 CAUSES = {  # why the system ends a process

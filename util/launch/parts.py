@@ -21,7 +21,7 @@ from util.launch.launch import RESUME, as_options, claim, run_script, train
 from util.launch.tasks import Task, stage_in
 from util.report.run_folder import changed_since_commit
 from util.report.schema import RESULT, read_result
-from util.run.context import network_config
+from util.runtime.context import network_config
 
 
 @dataclass(frozen=True)

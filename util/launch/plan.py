@@ -25,11 +25,11 @@ from util.prepare.check import PUBLISHED_SIZES
 from util.prepare.lists import published
 from util.progress import ProgressBar
 from util.report.table import Table
-from util.run.context import with_data
-from util.run.data import epoch_length, listed_for_training
-from util.run.device import CUDA, gpu_count, pick_device, precision_of_training
-from util.run.input_size import view_of
-from util.run.network import prepare_network
+from util.runtime.context import with_data
+from util.runtime.data import epoch_length, listed_for_training
+from util.runtime.device import CUDA, gpu_count, pick_device, precision_of_training
+from util.runtime.input_size import view_of
+from util.runtime.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 

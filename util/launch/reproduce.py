@@ -27,8 +27,8 @@ from util.report.compare import compare
 from util.report.paper_table import table
 from util.report.rows import check_mixture, published_rows
 from util.report.table import FORMATS, add_format
-from util.run.device import CUDA, pick_device
-from util.run.processes import as_user_error
+from util.runtime.device import CUDA, pick_device
+from util.runtime.processes import as_user_error
 from util.train.benchmark_pass import BenchmarkPass
 
 

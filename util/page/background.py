@@ -10,7 +10,7 @@ from model.mismatch import Mismatch
 from util.errors import UserError, one_line
 from util.page.photo import Photo
 from util.parallel import attempt
-from util.run.processes import as_user_error
+from util.runtime.processes import as_user_error
 
 Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]  # for each, in the end, and notes
 

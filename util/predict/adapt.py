@@ -24,8 +24,8 @@ from util.predict.encoded_class import encode_shots
 from util.predict.load_model import OUTLOOK
 from util.predict.segmenter import SMALL, Segmenter
 from util.progress import ProgressBar
-from util.run.context import with_data
-from util.run.network import build_model
+from util.runtime.context import with_data
+from util.runtime.network import build_model
 
 FOLDS, LEAST = 5, 3  # supports of each class, for folds
 SCORED = 10  # supports of a class that are segmented, at most

@@ -27,8 +27,8 @@ from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
 from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, parse_support, supports_in
 from util.progress import ProgressBar
-from util.run.device import describe
-from util.run.processes import as_user_error
+from util.runtime.device import describe
+from util.runtime.processes import as_user_error
 
 HOST, PORT = "127.0.0.1", 7860  # of the page; the address is reachable from this machine alone
 MODEL_PORT = 9090  # of the model of a Label Studio server

@@ -27,7 +27,7 @@ from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
 from util.predict.supports import UNNAMED, Support
-from util.run.context import RunContext
+from util.runtime.context import RunContext
 
 
 def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[int, np.ndarray | None, str]:

@@ -8,8 +8,8 @@ from model.registry import models
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.files import REPOSITORY
-from util.run.context import make_run_context
-from util.run.network import build_model
+from util.runtime.context import make_run_context
+from util.runtime.network import build_model
 
 
 def networks() -> dict[str, Callable[..., FewShotModel]]:

@@ -23,9 +23,9 @@ from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
 from util.files import REPOSITORY
-from util.run.context import with_data
-from util.run.device import autocast, pick_device, precision_of_test
-from util.run.network import prepare_network
+from util.runtime.context import with_data
+from util.runtime.device import autocast, pick_device, precision_of_test
+from util.runtime.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ

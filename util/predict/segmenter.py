@@ -31,7 +31,7 @@ from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_
 from util.predict.prediction import Decision, Prediction
 from util.predict.publish import fetched, publish
 from util.predict.supports import BOXED, UNNAMED, GivenSupport, Support, check_class_name, supports_of
-from util.run.network import check_finite
+from util.runtime.network import check_finite
 
 MAX_CLASSES = IGNORE - 1  # of a mask of 8 bits, beside the background
 BATCH = 4  # views of queries in one forward pass

@@ -42,8 +42,8 @@ from util.prepare.commands import prepare_command
 from util.prepare.datasets import coco, pascal
 from util.prepare.datasets.recipe import DIFFERS, compare_count
 from util.prepare.lists import MAKERS, published
-from util.run.device import gpu_count
-from util.run.network import build_model
+from util.runtime.device import gpu_count
+from util.runtime.network import build_model
 
 PUBLISHED_SIZES = {"pascal": pascal.PUBLISHED, "coco": coco.SPLITS}  # data set -> list -> images
 

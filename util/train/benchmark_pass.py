@@ -19,7 +19,7 @@ from model.registry import class_of
 from util.checkpoints.checkpoint import Stored
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH
-from util.run.network import build_model
+from util.runtime.network import build_model
 
 
 @dataclass(frozen=True)

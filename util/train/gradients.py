@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.episode import Batch
-from util.run.device import autocast
-from util.run.graphs import Replayed
-from util.run.network import PreparedNetwork
+from util.runtime.device import autocast
+from util.runtime.graphs import Replayed
+from util.runtime.network import PreparedNetwork
 
 
 @dataclass

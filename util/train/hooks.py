@@ -23,9 +23,9 @@ from util.config.settings import StageSettings
 from util.errors import UserError
 from util.progress import ProgressBar
 from util.report.run_folder import RunFolder
-from util.run.graphs import Replayed
-from util.run.network import PreparedNetwork
-from util.run.processes import World
+from util.runtime.graphs import Replayed
+from util.runtime.network import PreparedNetwork
+from util.runtime.processes import World
 from util.train.curves import Curves
 from util.train.gradients import replayed_gradients
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers

@@ -16,8 +16,8 @@ from model.encoders.features import Features
 from model.episode import CachedFeatures, Episode
 from util.data.episodes import EpisodeDataset
 from util.errors import UserError
-from util.run.loading import batches
-from util.run.network import PreparedNetwork
+from util.runtime.loading import batches
+from util.runtime.network import PreparedNetwork
 
 GIB, MIB = 2**30, 2**20
 

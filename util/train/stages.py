@@ -17,11 +17,11 @@ from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
 from util.report.run_folder import RunFolder
-from util.run.data import StageData, base_stage_data, epoch_length, meta_stage_data
-from util.run.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
-from util.run.loading import batches, training_numbers
-from util.run.network import PreparedNetwork, prepare_network
-from util.run.processes import join
+from util.runtime.data import StageData, base_stage_data, epoch_length, meta_stage_data
+from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
+from util.runtime.loading import batches, training_numbers
+from util.runtime.network import PreparedNetwork, prepare_network
+from util.runtime.processes import join
 from util.train import hooks
 from util.train.curves import Curves, check_writers
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile

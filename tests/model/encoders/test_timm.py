@@ -20,7 +20,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import Mismatch
 from util.checkpoints import checkpoint
 from util.checkpoints.download import PACKAGES, download, package_file
-from util.run import pretrained
+from util.runtime import pretrained
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 TRANSFORMER = "timm/test_vit"

@@ -10,8 +10,8 @@ from torch import nn
 from model.common.fixed_shapes import fixed_shapes
 from model.episode import Batch, LabelledImages, Output
 from tests.model.small import drawn_episode, small_model
-from util.run.graphs import CALLS_BEFORE, Call, Recording, Replayed, record_graph
-from util.run.network import PreparedNetwork, prepare_network
+from util.runtime.graphs import CALLS_BEFORE, Call, Recording, Replayed, record_graph
+from util.runtime.network import PreparedNetwork, prepare_network
 from util.train.gradients import backward, replay, replayed_gradients
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model.common.fixed_shapes import fixed_shapes
 from model.episode import Batch, Episode, LabelledImages
-from util.run.device import CUDA
+from util.runtime.device import CUDA
 
 log = logging.getLogger("symnet")
 CALLS_BEFORE = 3  # of a shape until it is recorded, so that a smaller last batch is not

@@ -20,9 +20,9 @@ from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index, read_names
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler, run_of
 from util.errors import UserError
-from util.run.context import RunContext, make_run_context, with_data
-from util.run.input_size import scored_on, view_of
-from util.run.processes import World
+from util.runtime.context import RunContext, make_run_context, with_data
+from util.runtime.input_size import scored_on, view_of
+from util.runtime.processes import World
 
 log = logging.getLogger("symnet")
 OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set

@@ -13,9 +13,9 @@ from model.episode import LabelledImages, Output
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.errors import PeerLost, UserError
-from util.run import device
-from util.run.network import build_model, check_finite, prepare_network
-from util.run.processes import as_user_error, join
+from util.runtime import device
+from util.runtime.network import build_model, check_finite, prepare_network
+from util.runtime.processes import as_user_error, join
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn

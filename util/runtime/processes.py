@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from util.errors import PeerLost, UserError
-from util.run.device import CUDA, pick_device
+from util.runtime.device import CUDA, pick_device
 
 # Words in the messages of torch's CPU allocator, of cuDNN, cuBLAS and of OpenCV when there is no memory, of gloo and of
 # NCCL when a connection is lost. Their types, RuntimeError and cv2.error, are those of any other error.

@@ -19,9 +19,9 @@ from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
-from util.run.device import CUDA, autocast, take_precision
-from util.run.graphs import Replayed
-from util.run.pretrained import brought
+from util.runtime.device import CUDA, autocast, take_precision
+from util.runtime.graphs import Replayed
+from util.runtime.pretrained import brought
 
 NEVER = "never"  # run.graphs: no CUDA graphs
 
