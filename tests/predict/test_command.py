@@ -19,7 +19,7 @@ from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.files import read_json
 from util.predict import Segmenter
-from util.predict.load_model import SHIPPED, load_model
+from util.predict.load_model import OUTLOOK, SHIPPED, load_model
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.results import Results
@@ -142,11 +142,12 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ("--support", marked["box"], "--resize", 97, "--device", "cpu")
-    line, mark, *_ = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
+    line, mark, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
     assert line == "no --checkpoint: uses Pocket, trained on the 20 classes of pascal"
     assert re.fullmatch(
         r"object: 1 mark, \d+ % of the photo; photos with a presence score below 31 % get no mask", mark
     )
+    assert rest.count(OUTLOOK) == 1  # an object without a name may be any
     record = json.loads(Path("found", photos[0].stem + ".json").read_text())
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
 

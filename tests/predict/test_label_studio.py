@@ -24,8 +24,10 @@ from util.evaluate.calibration import Calibration
 from util.formats.labelstudio import POLYGONS, Control, brush_mask, regions_of
 from util.labelstudio.client import Client, NoAnswer
 from util.labelstudio.labelling import labelling_of
+from util.labelstudio.project import Project
 from util.labelstudio.server import Handler, Model, ModelServer
 from util.predict import Segmenter
+from util.predict.load_model import OUTLOOK
 
 LEGACY, PERSONAL = "f00d" * 10, "head.body.signature"
 WIDTH, HEIGHT = 60, 44
@@ -193,6 +195,20 @@ def test_annotations_are_supports_and_corrections_change_the_next_answers(ask, s
     said = capfd.readouterr().out.splitlines()
     assert said.count("project 1: supports: cat 1; none yet of dog") == 2
     assert any("1 of 1 tasks in" in line for line in said)
+
+
+def test_what_to_expect_of_a_label_is_said_once(studio: Studio) -> None:
+    """Of a training class nothing; of another one at its first annotation, and not again after a correction."""
+    lines: list[str] = []
+    studio.configs[1] = studio.configs[1].replace("dog", "wheel")
+    client, segmenter = Client(studio.address, LEGACY), Segmenter(device="cpu", side=97)
+    project = Project(client, 1, segmenter, shots=2, say=lines.append)
+    counts = []
+    for task, label in enumerate(("cat", "wheel", "wheel"), 1):
+        studio.annotate(task, result(SQUARE, label))
+        project.prepare()
+        counts.append(lines.count(f"project 1: {OUTLOOK}"))
+    assert counts == [0, 1, 1]
 
 
 def test_ground_truth_comes_first_then_the_newest(ask, studio: Studio) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
-from util.predict import Segmenter
+from util.predict import Segmenter, adapted
 from util.predict.encoded_class import text_of
+from util.predict.load_model import OUTLOOK
 from util.predict.photos import read_photo
 from util.predict.prediction import Decision
 from util.predict.supports import BOXED, Support, parse_support
@@ -101,6 +102,19 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
+
+
+def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:
+    pair = photos[0], "box=10,10,50,50"
+    trained = Segmenter({"Dining table": [pair], "tv_monitor": [pair], "airplane": [pair]}, side=97, device="cpu")
+    assert OUTLOOK not in trained.notes
+    for name in ("wheel", "hub cap"):
+        trained.add(name, [pair])
+    assert trained.notes.count(OUTLOOK) == 1
+    assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
+    assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
+    material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
+    assert OUTLOOK not in adapted(Segmenter({"brick": [material]}, side=97, device="cpu")).notes  # another method
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

@@ -43,6 +43,7 @@ class Project:
         self._digest = segmenter.digest()  # of its weights and settings
         self._marks: dict[str, list[Mark]] = {}
         self._encoded: dict[str, tuple[list[tuple[str, int]], EncodedClass | None]] = {}
+        self._notes: set[str] = set()  # that were said
         self._stamp: Any = None  # of the configuration and the annotations that were read
         self._reading, self._encoding = threading.Lock(), threading.Lock()
 
@@ -159,7 +160,9 @@ class Project:
             self._say(f"{name} is left out: {error}")
             return None
         for note in one.notes:
-            self._say(note)
+            if note not in self._notes:
+                self._notes.add(note)
+                self._say(note)
         return one.classes[-1]
 
     def _support(self, mark: Mark) -> Iterator[Support]:

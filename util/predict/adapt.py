@@ -21,6 +21,7 @@ from util.checkpoints.run import Run
 from util.data.words.text import NO_TEXT
 from util.evaluate.evaluate import FINAL
 from util.predict.encoded_class import encode_shots
+from util.predict.load_model import OUTLOOK
 from util.predict.segmenter import SMALL, Segmenter
 from util.progress import ProgressBar
 from util.runtime.context import with_data
@@ -149,5 +150,7 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
             batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
     what = f"a mark along {along:.0%} of the photo's border means a material; uses {own.title}, not {network.title}"
-    out.notes, out.adaptation = [*segmenter.notes, f"supports: {what}"], {"method": own.title}
+    of_method = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
+    out.notes = [*of_method, f"supports: {what}"]
+    out.adaptation = {"method": own.title}
     return out

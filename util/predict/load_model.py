@@ -1,5 +1,6 @@
 """Load a checkpoint into a network that is ready to predict: config, weights, device, and the rule of its input."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,11 @@ from util.runtime.device import autocast, pick_device, precision_of_test
 from util.runtime.network import prepare_network
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
+COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
+OUTLOOK = (
+    "of an object outside the 20 classes of PASCAL VOC, on which these weights were trained, expect about 27 mIoU: "
+    "annotate more photos, or take INSID3 on DINOv2 or SAM 3 (docs/predict.md)"
+)
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -48,6 +54,17 @@ class LoadedModel:
         """Enclose a forward pass: in its precision, one thread at a time, since encoders keep what a pass needs."""
         with self.lock, autocast(self.device, self.precision):
             yield
+
+    def outlook(self, name: str | None) -> str:
+        """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.
+
+        A class without a name may be any.
+        """
+        if Path(self.weights.source).resolve() != SHIPPED.resolve():
+            return ""
+        trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
+        is_trained = name is not None and _letters(name) in trained
+        return "" if is_trained else OUTLOOK
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
@@ -97,3 +114,8 @@ def load_model(
     note = f"no --checkpoint: uses {cls.title}, trained on the {len(data.classes)} classes of {data.name}"
     view = View(OF_PHOTOS, side, side)
     return LoadedModel(run, network.eval(), torch_device, precision, view, loaded, note if is_default else "")
+
+
+def _letters(name: str) -> str:
+    """Return a name as it is compared: ``Dining table`` and ``diningtable`` are equal."""
+    return re.sub(r"[\W_]", "", name).casefold()

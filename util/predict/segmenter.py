@@ -134,6 +134,9 @@ class Segmenter:
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
             self.classes.append(known := encoded_class(name, self.unboxed(name, read), self.model, self.vectors))
             self.notes += filter(None, [known.note])
+            outlook = self.model.outlook(name)
+            if outlook and outlook not in self.notes:
+                self.notes.append(outlook)
             if (share := known.share) < SMALL:
                 seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
