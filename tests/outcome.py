@@ -34,7 +34,7 @@ def run_script(
     monkeypatch: pytest.MonkeyPatch,
     kind: type[Outcome] = Outcome,
 ) -> Outcome:
-    """Run a script of the top level with arguments."""
+    """Run a script of the project with arguments."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     capfd.readouterr()
     with pytest.raises(SystemExit) as caught:

@@ -134,7 +134,7 @@ def _check(words: list[str], environment: dict[str, str], monkeypatch: pytest.Mo
         asked = _options(importlib.import_module("predict").command, monkeypatch, *rest, given=True)
         if getattr(asked, "config", None):
             read_config(asked.config)
-    elif program == "python" and first in ("demo.py", "report.py"):
+    elif program == "python" and first == "report.py":
         _options(importlib.import_module(first.removesuffix(".py")).command, monkeypatch, *rest)
     elif [program, first] == ["python", "-m"] and rest[0] == "benchmark":
         _options(importlib.import_module("benchmark").command, monkeypatch, *rest[1:])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import command
 from util.errors import UserError
+from util.launch.benchmark import command
 
 SMALL = ("--device", "cpu", "--threads", "1", "--repeats", "1", "--set", "data.size=65", "--net", "resnet18")
 

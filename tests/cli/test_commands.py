@@ -123,7 +123,7 @@ SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4}
 def test_the_demo_ends_with_a_table_and_a_picture(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(mini, "generate", partial(mini.generate, images_train=48, images_test=32, side=64))
     options = [word for key, value in SHORT.items() for word in ("--set", f"{key}={value}")]
-    done = run_script("demo.py", ("--folder", tmp_path / "demo", *options), capfd, monkeypatch)
+    done = run_script("util/launch/demo.py", ("--folder", tmp_path / "demo", *options), capfd, monkeypatch)
     assert done.code == 0, done.errors
     table = [line for line in done.output.splitlines() if line.startswith("| ")]
     names = ("Sym-Net+ ", "Sym-Net+, meta", "untrained Sym-Net+", "prototype baseline", "everything foreground")

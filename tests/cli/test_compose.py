@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.prepare.check import experiments
 
 CONFIGS = REPOSITORY / "config"
-SCRIPTS = ("benchmark", "demo", "predict", "prepare", "report", "test", "train", "train_base")
+SCRIPTS = ("benchmark", "predict", "prepare", "report", "test", "train", "train_base")
 ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 RECIPES = sorted(
     path.relative_to(CONFIGS)

@@ -1,0 +1,227 @@
+"""Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
+
+On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
+
+Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
+neither, but on the share of the image that the object covers. Every case runs in a fresh process.
+"""
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.common.ops import normalise
+from model.common.with_encoder import WithEncoder
+from model.contract import Trainable
+from model.encoders.resnet import ResNetEncoder
+from model.episode import Episode
+from model.registry import class_of, models
+from util import cli
+from util.config.compose import config_path
+from util.config.read import read_config
+from util.errors import UserError, nearest
+from util.files import write_atomically
+from util.report.table import Table, add_format
+from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
+from util.runtime.graphs import CALLS_BEFORE
+from util.runtime.network import prepare_network
+from util.train.benchmark_pass import BenchmarkPass
+from util.train.gradients import backward, replay, replayed_gradients
+
+BATCH = {"evaluation": [1], "training": [4]}  # of each stage
+BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
+GPU = "speed on a GPU"
+WARM_UP = CALLS_BEFORE + 2  # passes, in one of which a CUDA graph is recorded
+COLUMNS = {
+    "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
+    GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
+    "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
+}
+
+
+def command() -> int:
+    """Measure the cases of the command line, print the table and return 0."""
+    parser = cli.Parser(prog="python -m benchmark", description=__doc__)
+    add = parser.add_argument
+    add("what", choices=["speed", "memory"])
+    add("--models", help="such as symnet,ssp; default all with an encoder")
+    add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
+    add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
+    add("--stages", default=",".join(BATCH), help="default both: evaluation,training")
+    add("--batch", type=cli.numbers, help="episodes of a pass; default 1, steps 4; on a GPU 1,8, steps 8")
+    add("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
+    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
+    add("--threads", type=int, default=2, help="of the CPU; default 2")
+    add("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
+    add("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
+    add_format(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)  # which the report names
+    device, facts = pick_device(options.device), Path("/proc/cpuinfo")  # Linux
+    named = re.search(r"model name\s*: (.*)", facts.read_text() if facts.exists() else "")
+    measured_under = {
+        "machine": f"{named[1] if named else platform.machine()}, {os.cpu_count()} cores",
+        "device": describe(device),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    what = GPU if options.what == "speed" and device.type == CUDA else options.what
+    rows, columns, measure = list[dict[str, Any]](), COLUMNS[what], MEASURES[what]
+    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
+        print(case, file=sys.stderr, flush=True)
+        with get_context("spawn").Pool(1) as pool:  # inherits no memory
+            measured = pool.apply(measure, (case, options))
+        rows.append({"case": str(case), **measured})
+    cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
+    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
+    print(format(Table(["case", *columns], cells), options.format))
+    if options.json:
+        content = {"command": options.what, "conditions": measured_under, "rows": rows}
+        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
+    """Return the cases of a command line, every config of them read."""
+    out, known, stages = [], models(), cli.words(options.stages)
+    wrong = [stage for stage in stages if stage not in BATCH]
+    if wrong:
+        raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], BATCH)}")
+    every = [name for name, cls in known.items() if issubclass(cls, WithEncoder)]
+    for name in cli.words(options.models or "") or every:
+        path = config_path("split0", "pascal", name, options.net)
+        for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
+            config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
+            trains = stage == "training"
+            if stage in stages and (class_of(config.model).learns or not trains):
+                out += [BenchmarkPass(config, batch, False, trains) for batch in options.batch or batches[stage]]
+    return out
+
+
+def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
+    """Set this process up as a command does, and return network, episodes and one pass over them."""
+    cli.configure_process(case.trains)
+    torch.set_num_threads(options.threads)
+    device, settings = pick_device(options.device), case.config.run
+    network, episode = case.network(device), case.episodes(device)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
+            nn.init.constant_(module.weight, 0.5)
+
+    precision = precision_of_training(case.config, device) if case.trains else precision_of_test(case.config, device)
+    prepared = prepare_network(network, device, precision, settings.compile, graphs=settings.graphs)
+    step = replayed_gradients(prepared, accumulate=1)
+    scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
+
+    def run() -> None:
+        network.train(case.trains)
+        if not case.trains:
+            with torch.inference_mode():
+                prepared.predict([episode])
+        elif step is None:
+            backward(prepared, scaler, episode, parts=1, last=True)
+        else:
+            replay(step, episode)
+        network.zero_grad(set_to_none=True)
+        network.eval()
+
+    return network, episode, run
+
+
+def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
+    """Return seconds and units of an episode, the median over rounds in which all take turns.
+
+    A unit is one image through the method's encoder, a residual one as torchvision computes it: convolution, norm and
+    ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
+    """
+    network, episode, run = prepared(case, options)
+    image, encoder = normalise(episode.query[:1]), getattr(network, "encoder", None)
+    runs: list[Callable[[], object]] = [run]
+    if encoder is not None:
+        plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
+        stages = nn.Sequential(*plain.stages()) if isinstance(plain, ResNetEncoder) else plain  # others are so already
+        runs += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: stages(image))]
+    took = np.full((options.repeats + 1, 3), np.nan)  # rounds; episode, encoder, unit
+    for times in took:
+        for i, each in enumerate(runs):
+            start = time.perf_counter()
+            each()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[i] = time.perf_counter() - start
+    took[:, 0] /= case.batch
+    of_episode, of_encoder, unit = took[1:].T  # without the first round, which warms up
+    names = "seconds", "units", "unit_seconds", "encoder_units"
+    found = of_episode, of_episode / unit, unit, of_encoder / unit
+    return {name: float(np.median(values)) for name, values in zip(names, found)}
+
+
+def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
+    """Return milliseconds of a pass and of its kernels, by episode, their number, and the peak of memory in MiB."""
+    _, _, run = prepared(case, options)
+    for _ in range(WARM_UP):
+        run()
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    took = []
+    for _ in range(options.repeats):
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        took.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(kernel.device_time for kernel in kernels) / 1e3  # of microseconds
+    return {
+        "ms": 1e3 * float(np.median(took)) / case.batch,
+        "busy_ms": busy / case.batch,
+        "kernels": float(len(kernels)),
+        "mib": peak / 2**20,
+    }
+
+
+def peak_memory(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
+    """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
+    _, episode, run = prepared(case, options)
+
+    def measured(of_gpu: Callable[[], int], of_process: str) -> float:
+        if episode.query.is_cuda:
+            return of_gpu() / 2**20
+        return int(Path("/proc/self/status").read_text().partition(f"{of_process}:")[2].split()[0]) / 2**10  # Linux
+
+    if episode.query.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    before = measured(torch.cuda.memory_allocated, "VmRSS")
+    run()
+    peak = measured(torch.cuda.max_memory_allocated, "VmHWM")
+    return {"mib": peak - before, "peak_mib": peak}
+
+
+MEASURES: dict[str, Callable[[BenchmarkPass, argparse.Namespace], dict[str, float]]] = {
+    "speed": seconds,
+    GPU: on_gpu,
+    "memory": peak_memory,
+}
