@@ -4,6 +4,7 @@ Self-support makes prototypes of the positions of the query at which a first pre
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -190,7 +191,7 @@ def _sums(unit_blc: Tensor, feature_blc: Tensor, own: Chosen) -> tuple[Tensor, T
     again = torch.is_grad_enabled() and unit_blc.requires_grad
     rows = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // (len(key) * max(key.shape[2], 1)), PIECE)
     pieces = [
-        checkpoint(of, x, use_reentrant=False, preserve_rng_state=False) if again else of(x)
+        checkpoint(partial(of, x), use_reentrant=False, preserve_rng_state=False) if again else of(x)
         for x in unit_blc.split(rows, dim=1)
     ]
     values, weights = (each[0] if len(each) == 1 else torch.cat(each, dim=1) for each in zip(*pieces))

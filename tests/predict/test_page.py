@@ -201,7 +201,9 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
     texts = [file for file in got.rglob("*") if file.suffix in (".json", ".csv", ".html", ".txt", ".yaml", ".xml")]
     assert len(texts) > 15 and not [file for file in texts if str(tmp_path) in file.read_text()]
     tops = {file.name for file in got.iterdir() if file.is_dir()}
-    assert tops == {"review", *FORMATS} - {"png"} and all(any(folder.iterdir()) for folder in got.rglob("*/"))
+    assert tops == {"review", *FORMATS} - {"png"} and all(
+        any(path.iterdir()) for path in got.rglob("*") if path.is_dir()
+    )
     annotations = recognise.read(f"results:{got}", out / "photos")
     assert [bool(photo.instances) for photo in annotations.photos] == [True] * 4 + [False]
     page.do("pack", formats=["yolo"])

@@ -56,7 +56,7 @@ class BenchmarkPass:
 
     def run(self, network: Trainable, episodes: Episode) -> None:
         """Do the pass."""
-        with nullcontext() if self.trains else torch.inference_mode():
+        with nullcontext() if self.trains else torch.no_grad():
             seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
             losses = network.train(self.trains)(seen).losses
             if self.trains:
