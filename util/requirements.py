@@ -1,4 +1,4 @@
-"""What this project needs of a machine, which an entry point checks before it imports anything else.
+"""The Python and the packages that this project needs; an entry point checks them before all other imports.
 
 Python 3.6 can read this file and the entry points, so that an older Python than needed ends in one line, too.
 """

@@ -71,7 +71,7 @@ class SymNetSettings(WithBaseSettings):
 
 
 class Shots(NamedTuple):
-    """What is read of a group of n shots."""
+    """The features, masks and priors of a group of n shots."""
 
     grams: Tensor  # G_k, (B, n, C_2, C_2)
     directions: Tensor  # of the object for the prior, (B, n, 3, C_4)

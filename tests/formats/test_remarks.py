@@ -1,4 +1,4 @@
-"""What files of annotations hold beside plain objects, and what is said of it."""
+"""Readers of annotations count and name all entries that are no plain objects."""
 
 import json
 from pathlib import Path

@@ -48,7 +48,7 @@ WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values m
 
 @dataclass(frozen=True)
 class Selection:
-    """What a command line names: a data set, a fold, a method and an encoder."""
+    """The names on a command line: a data set, a fold, a method and an encoder."""
 
     folder: Path  # of the data set: config/<data set>
     fold: int

@@ -300,7 +300,7 @@ class RunSettings:
     # scaling, is for older GPUs. null: tf32 in trainings on GPUs that have it, else float32. auto: as null, but bf16 in
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
-    # torch.compile: some minutes at the first batch; results agree up to rounding. What the compiler cannot take runs
+    # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
     # as it is, with a warning
     compile: bool = False
     # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or

@@ -34,7 +34,7 @@ from util.runtime.input_size import scored_on, view_of
 
 
 class Shared:
-    """What the tests of one command have in common, each thing made once."""
+    """The lists and networks that the tests of one command share, each made once."""
 
     def __init__(self) -> None:
         self._made: dict[tuple, Any] = {}

@@ -22,7 +22,7 @@ MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
 
 class MaskNames(NamedTuple):
-    """What the values of masks mean, by a file of names."""
+    """The classes of the values in masks, by a file of names."""
 
     names: dict[int, str]  # value -> class name, "" of unknown values
     path: Path

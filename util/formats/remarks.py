@@ -1,4 +1,4 @@
-"""What annotations hold beside plain objects, and what readers make of it: one table for the readers of all formats."""
+"""Entries of annotations that are no plain objects, and how readers treat them: one table for all formats."""
 
 import re
 from collections import Counter

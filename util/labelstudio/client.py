@@ -1,4 +1,4 @@
-"""What is read of a Label Studio server over its HTTP API: projects, annotated tasks, photos. Nothing is written there.
+"""The client reads projects, annotated tasks and photos of a Label Studio server over its HTTP API. It writes nothing.
 
 The export of a project is the one list of annotations that makes Label Studio ask for no predictions meanwhile.
 """

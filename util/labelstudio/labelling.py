@@ -1,4 +1,4 @@
-"""What a labelling configuration of Label Studio asks for, and which finished annotations mark its labels."""
+"""The control and labels of a labelling configuration of Label Studio, and the finished annotations that mark them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from util.formats.remarks import BACKGROUND, IGNORED, Remarks
 
 @dataclass(frozen=True)
 class Labelling:
-    """What a labelling configuration asks for."""
+    """The control that a labelling configuration has for masks, and its labels."""
 
     control: Control
     key: str  # of the photo in a task's data
@@ -53,7 +53,7 @@ class Mark(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What differs for another annotation, and for the same one after a correction."""
+        """Return a key that differs between annotations, and changes when one is corrected."""
         return self.changed, self.annotation
 
 

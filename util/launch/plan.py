@@ -39,7 +39,7 @@ UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addi
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage of a plan takes."""
+    """The estimated hours and bytes of a stage of a plan."""
 
     method: str  # as people write it
     cells: list[str]  # of its row, without hours and disk

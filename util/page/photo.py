@@ -46,7 +46,7 @@ class Rule(NamedTuple):
 
 @dataclass
 class Common:
-    """What the photos of a session have in common."""
+    """The results, classes, rules and numbers that all photos of a page share."""
 
     results: Results
     classes: list[str]  # by their values, from 1

@@ -58,7 +58,7 @@ def read_kept(file: Path) -> Kept:
     if not file.exists():
         return Kept()
     mend = "remove it: marks and results stay, photos can be opened again"
-    content = read_json(file, "this session", mend)
+    content = read_json(file, "the state of the page", mend)
     try:
         return convert(Kept, content, "the session")
     except Misfit as misfit:

@@ -142,7 +142,7 @@ def can_be_recorded(batch: Batch) -> bool:
 def weights_of(network: nn.Module) -> Hashable:
     """Return the addresses of a network's weights and the versions of those that no training changes.
 
-    What is computed once of frozen weights, such as folded norms, a recording keeps as it was.
+    A recording keeps the values that are computed once from frozen weights, such as folded norms.
     """
     out = []
     for module in network.modules():

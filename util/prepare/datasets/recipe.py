@@ -31,7 +31,7 @@ from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
 
 DIFFERS = "differs"
 EVERY_METHOD = """\
-# What holds for every method, over its own values: this data set has one published protocol.
+# These values override every method's own: this data set has one published protocol.
 test: {{protocol: {protocol}}}
 """
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces
