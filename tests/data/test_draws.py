@@ -206,6 +206,9 @@ def test_other_lists_are_drawn_here() -> None:
     for photos, pairs in ((591, 734), (592, 733)):
         reason = why_not_published(_pixel_list(photos, pairs, data), data, protocol)
         assert reason == f"the list of {photos} images is not that of the published runs"
+    protocol_of_321 = replace(protocol, seeds=[321])
+    reason = why_not_published(_pixel_list(592, 734, data), data, protocol_of_321, seeds=[321, 5])
+    assert reason == "the published runs have no seed 5"
     data = _pascal(0)
     assert "364 images is not that" in why_not_published(_pixel_list(364, 365, data), data, protocol)
     assert "on pets is not known" in why_not_published(golden_list(), replace(data, name="pets"), protocol)

@@ -112,13 +112,19 @@ def _distinct_supports(candidates: list[int], query: int, shots: int, random: Ra
     return tuple(supports)
 
 
-def why_not_published(images: ImageList, data: DataSettings, protocol: ProtocolSettings) -> str:
+def why_not_published(
+    images: ImageList, data: DataSettings, protocol: ProtocolSettings, seeds: Sequence[int] | None = None
+) -> str:
     """Return in words why a protocol's draw gives other episodes on a list than the published run had.
 
-    '' if it gives the published ones, or if the protocol repeats no published draw.
+    '' if it gives the published ones, or if the protocol repeats no published draw. ``seeds``: of a test; None: the
+    protocol's.
     """
     if protocol.draw == OWN:
         return ""
+    others = [seed for seed in seeds or () if seed not in protocol.seeds]
+    if others:
+        return f"the published runs have no seed {others[0]}"
     known = _published_lists()[protocol.draw].get(data.name, ())
     if data.fold >= len(known):
         return f"the list of a published run on {data.name} is not known"

@@ -52,7 +52,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "weights_mark": test.run.mark,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
-        "draw_note": why_not_published(images, data, test.protocol) if images else "",
+        "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
         "config": merged,
         **({"list": images.digest} if images else {}),
     }

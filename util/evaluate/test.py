@@ -171,7 +171,8 @@ class Test:
     @cached_property
     def draw_note(self) -> str:
         """Why the episodes are not those of published runs whose draw the protocol names; '' if they are."""
-        note = why_not_published(self.images, self.config.data, self.protocol)
+        seeds = self.config.test.seeds if self.replayed is None else None  # a manifest has its own
+        note = why_not_published(self.images, self.config.data, self.protocol, seeds)
         if self.replayed is None or self.protocol.draw == OWN or note:
             return note
         for seed, sampler in self.samplers.items():
