@@ -39,7 +39,7 @@ def command() -> None:
         value = getattr(options, name)
         if value:
             options.overrides.append(override(f"test.{name}", value))
-    config = Run(command_line.read(options)).for_test().config
+    config = Run(command_line.read(options)).with_checkpoint_config().config
     options.overrides = config.given
     if command_line.show(options):
         return

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from model.common.published import Layout
 from model.encoders.registry import spec_of
 from model.episode import CachedFeatures, Episode, Output, against_background
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
-    pretraining = cast(Any, None)  # a field where the model brings networks of its own: the data that trained them
+    pretraining = cast(
+        Any, None
+    )  # a field where the model pretrained_parts networks of its own: the data that trained them
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
@@ -137,8 +139,8 @@ class FewShotModel(Trainable):
     for_materials: ClassVar[bool] = False  # whether materials are segmented by it, on another network's encoder
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
-    brings: ClassVar[dict[str, int]] = {}
-    licence: ClassVar[str | None] = None  # of the networks that it brings along
+    pretrained_parts: ClassVar[dict[str, int]] = {}
+    licence: ClassVar[str | None] = None  # of the networks that it pretrained_parts along
     encoder: Any  # an ``Encoder``, of methods that have one
 
     def __init__(self, settings: Any, task: Task):
@@ -179,9 +181,11 @@ class FewShotModel(Trainable):
         """
         first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
         extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
-        each = [output.evidence for output in outputs if output.evidence is not None]
+        each = [output.presence_features for output in outputs if output.presence_features is not None]
         logits = against_background([output.logits for output in outputs])
-        return Output(logits, first.base_logits, extra, first.maps, evidence=torch.cat(each, 1) if each else None)
+        return Output(
+            logits, first.base_logits, extra, first.maps, presence_features=torch.cat(each, 1) if each else None
+        )
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
@@ -230,9 +234,9 @@ class FewShotModel(Trainable):
         """Fill the encoder from an ImageNet or base-stage state dict; return the names of the unfilled tensors.
 
         Raises:
-            Mismatch: the layout is another encoder's, or tensors are missing while ``partial`` is False.
+            ModelMismatch: the layout is another encoder's, or tensors are missing while ``partial`` is False.
         """
-        raise Mismatch(f"{type(self).__name__} has no encoder to fill")
+        raise ModelMismatch(f"{type(self).__name__} has no encoder to fill")
 
     def shots_of(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""

@@ -11,12 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.linear import Head
-from model.common.ops import on_cells, on_host, resize
+from model.common.linear import LinearHead
+from model.common.ops import on_cells, resize, to_cpu
 from model.common.with_base_learner import OverBaseStage, WithBaseSettings
 from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
@@ -33,14 +33,16 @@ class GeneralisedModel(OverBaseStage):
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
-        """Raise Mismatch: an episode names one class."""
-        raise Mismatch(f"{self.title} labels base and novel classes at once: test it by protocol gfss, or --keep-base")
+        """Raise ModelMismatch: an episode names one class."""
+        raise ModelMismatch(
+            f"{self.title} labels base and novel classes at once: test it by protocol gfss, or --keep-base"
+        )
 
     @property
-    def base(self) -> Head:
+    def base(self) -> LinearHead:
         """The classifier of background and base classes, (N + 1, C)."""
         last: Any = self.base_classifier[-1]
-        return Head(last.weight.detach()[:, :, 0, 0], last.bias.detach())
+        return LinearHead(last.weight.detach()[:, :, 0, 0], last.bias.detach())
 
     def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> Any:
         """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
@@ -49,20 +51,21 @@ class GeneralisedModel(OverBaseStage):
         may differ.
 
         Raises:
-            Mismatch: a class without supports, a support whose object covers no cell, or fewer than five of a class.
+            ModelMismatch: a class without supports, a support whose object covers no cell, or fewer than five of a
+                class.
         """
         features, counts = [], []
         for own, (images, label) in enumerate(zip(supports, labels, strict=True), len(self.base.bias)):
             maps = [self.base_features(image[None]) for image in images]
             counts.append(torch.stack([(on_cells(y, x.shape[-2:]) == own).sum() for x, y in zip(maps, label)]))
             features.append(torch.cat(maps))
-        for name, count in zip(names, on_host(counts), strict=True):
+        for name, count in zip(names, to_cpu(counts), strict=True):
             found = count.tolist()
             if 0 in found or sum(found) < LEAST_CELLS:
                 what = f"support {found.index(0) + 1} covers no" if 0 in found else f"supports cover {sum(found)}"
                 needed = f"each support needs one, all together {LEAST_CELLS}"
                 remedy = "give photos that show it larger, or larger images"
-                raise Mismatch(f"{name}: {what} cell(s) of the network's grid; {needed}: {remedy}")
+                raise ModelMismatch(f"{name}: {what} cell(s) of the network's grid; {needed}: {remedy}")
         with torch.autocast(features[0].device.type, enabled=False):
             return self.fit_features(features, labels)
 

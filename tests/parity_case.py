@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from model.bcm.bcm import BCM
-from model.common.linear import Head
+from model.common.linear import LinearHead
 from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
 from tests.parity.watched import WATCHES, usual
 from tests.paths import REPOSITORY, SHARED
 from tests.skip_init import skip_init
-from util.checkpoints.checkpoint import load_weights
+from util.checkpoints.checkpoint import load_state
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.data.words.text import read_vectors
@@ -50,7 +50,7 @@ def forward_case(
     vectors = read_vectors(SHARED / "embeddings" / f"word2vec_{dataset}.pkl") if model == "symnet" else None
     with skip_init():
         network = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
-    load_weights(network, state_dict, "the case")
+    load_state(network, state_dict, "the case")
     network.to(device).train(train)
     for module in network.modules():
         if isinstance(module, NORMALLY_RANDOM):
@@ -109,7 +109,7 @@ def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None
 def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the numbers of a generalised method, ``bcm`` or ``diam``, for a case that begins at the features."""
     given = {key: torch.from_numpy(value) for key, value in inputs.items() if value.ndim}
-    base, labels = Head(given["base_weight"], given["base_bias"]), given["support_labels"]
+    base, labels = LinearHead(given["base_weight"], given["base_bias"]), given["support_labels"]
     features, query, size = given["support_features"].float(), given["query_features"].float(), labels.shape[-2:]
     kind: Any = {"bcm": BCM, "diam": DIaM}[name]
     network = type("Bare", (kind,), {"base": base, "__init__": nn.Module.__init__})()  # no encoder

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
@@ -102,7 +102,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
             code = command() or 0
         finally:
             sys.stdout.flush()
-    except (UserError, Mismatch) as error:
+    except (UserError, ModelMismatch) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0" or getattr(error, "local", False):
             prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
             print(f"{prefix}: {one_line(error)}", file=sys.stderr)

@@ -31,7 +31,7 @@ PICKLED = {  # the names that a pickled NumPy array needs
 }
 
 
-STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the mend
+STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
     rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
     rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
     rb"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error)\b": "a web page, not the file itself; download it again",
@@ -39,7 +39,7 @@ STAND_INS = {  # beginnings of files that stand in place of others -> what they 
 
 
 def stand_in(path: Path) -> str:
-    """Return in words what a file is that stands in place of another, and the mend; '' if it is none."""
+    """Return in words what a file is that stands in place of another, and the fix; '' if it is none."""
     try:
         with path.open("rb") as file:
             return _stand_in(file.read(1024))
@@ -52,12 +52,12 @@ def _stand_in(content: bytes) -> str:
     return next((words for beginning, words in STAND_INS.items() if re.match(beginning, start)), "")
 
 
-def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] = bytes) -> Any:
+def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:
     """Return the content of a file as ``parse`` reads it.
 
     Args:
         what: the word for the file in messages, such as ``this list``.
-        mend: the end of messages: what the user can do.
+        fix: the end of messages: what the user can do.
 
     UserError: the file is missing, a folder, cannot be read, stands in place of another, or ``parse`` raises a
     ValueError.
@@ -70,17 +70,17 @@ def read_bytes(path: Path, what: str, mend: str, parse: Callable[[bytes], Any] =
     except (OSError, ValueError, RecursionError) as error:
         damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
         reason = getattr(error, "strerror", None) or damage
-        raise UserError(f"{path}: cannot read {what} ({reason}); {mend}") from None
+        raise UserError(f"{path}: cannot read {what} ({reason}); {fix}") from None
 
 
-def read_text(path: Path, what: str, mend: str) -> str:
+def read_text(path: Path, what: str, fix: str) -> str:
     """Return the text of a file in UTF-8, without a byte-order mark; errors as ``read_bytes``."""
-    return read_bytes(path, what, mend, lambda content: content.decode("utf-8-sig"))
+    return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
 
 
-def read_json(path: Path, what: str, mend: str) -> Any:
+def read_json(path: Path, what: str, fix: str) -> Any:
     """Return the content of a JSON file; errors as ``read_bytes``."""
-    return read_bytes(path, what, mend, json.loads)
+    return read_bytes(path, what, fix, json.loads)
 
 
 def kept_json(path: Path) -> dict[str, Any]:

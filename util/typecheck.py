@@ -18,7 +18,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 class Misfit(Exception):
-    """A value is not of its type or impossible; the message names the key, such as ``test.seeds[1]``, and the mend."""
+    """A value is not of its type or impossible; the message names the key, such as ``test.seeds[1]``, and the fix."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.likeness import likeness_to_supports
-from model.common.ops import background_mask, foreground_mask, on_host, resize_cells, sent
+from model.common.ops import background_mask, foreground_mask, resize_cells, to_cpu, to_device
+from model.common.presence import presence_features_of_maps
 from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
@@ -80,10 +80,10 @@ class ABCDFSS(WithEncoder):
         shots, size, last = episode.support.shape[1], episode.query.shape[-2:], self.encoder.last_stage
         query, support = self.encode(episode)
         masks = torch.cat([foreground_mask(episode.support_label), background_mask(episode.support_label)], dim=2)
-        evidence = likeness_to_supports(query.stage[last], support.stage[last], masks[:, :, :1])
+        presence_features = presence_features_of_maps(query.stage[last], support.stage[last], masks[:, :, :1])
         margins = []
         with torch.autocast(masks.device.type, enabled=False):
-            known, classes = on_host([masks, episode.class_id])
+            known, classes = to_cpu([masks, episode.class_id])
             for item, sides in enumerate(masks):
                 # All that is random depends on the class and the supports' masks alone.
                 seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in known[item]) + int(classes[item])
@@ -92,7 +92,7 @@ class ABCDFSS(WithEncoder):
                 score_hw = resize_cells(self._score(*images, sides, seed), size)[0, 0]
                 margins.append(score_hw - threshold(score_hw))
         margin = torch.stack(margins)
-        return Output(torch.stack([torch.zeros_like(margin), margin], dim=1), evidence=evidence)
+        return Output(torch.stack([torch.zeros_like(margin), margin], dim=1), presence_features=presence_features)
 
     def _score(self, query: Features, support: Features, sides_k2ss: Tensor, seed: int) -> Tensor:
         """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w)."""
@@ -129,14 +129,14 @@ class ABCDFSS(WithEncoder):
         w1, w2 = (nn.utils.skip_init(nn.Conv2d, n, WIDTH, 1, device=pairs.device) for n in (channels, WIDTH))
         for conv in (w1, w2):  # as torch would, by this episode's generator
             start = (2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1) / conv.in_channels**0.5
-            nn.utils.vector_to_parameters(sent(start, pairs.device), conv.parameters())
+            nn.utils.vector_to_parameters(to_device(start, pairs.device), conv.parameters())
         # The norm has the statistics of the maps that it sees, in prediction too.
         head = nn.Sequential(w1, nn.BatchNorm2d(WIDTH, track_running_stats=False, device=pairs.device), nn.ReLU(), w2)
         optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
         steps, count = self.settings.steps, self.settings.positions
         if 0 < count < positions:
             drawn = [torch.randperm(positions, generator=random)[:count] for _ in range(steps)]
-            of_steps = list(sent(torch.stack(drawn), pairs.device)) if drawn else []
+            of_steps = list(to_device(torch.stack(drawn), pairs.device)) if drawn else []
         else:
             of_steps = [torch.arange(positions, device=pairs.device)] * steps
         for chosen in of_steps:
@@ -170,7 +170,9 @@ def _sources(height: int, width: int, along_x: float, along_y: float, device: to
     from torchvision.transforms.functional import affine
 
     number = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
-    return sent(affine(number, angle=0, translate=[0, 0], scale=1, shear=[along_x, along_y]).flatten().long(), device)
+    return to_device(
+        affine(number, angle=0, translate=[0, 0], scale=1, shear=[along_x, along_y]).flatten().long(), device
+    )
 
 
 def threshold(score_hw: Tensor) -> Tensor:

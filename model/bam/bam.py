@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from model.common.fixed_shapes import Objects, objects_of_shots
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
-from model.common.likeness import likeness, seen_object
 from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots
-from model.common.prototype import shot_priors, touched
+from model.common.presence import presence_features, support_summary
+from model.common.prototype import any_overlap, shot_priors
 from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, MID, GiveOf, mid_features, on_one_grid
@@ -50,7 +50,7 @@ class BAM(WithBaseLearner):
 
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        objects = objects_of_shots(foreground_mask(episode.support_label), inside=touched)  # of M_k
+        objects = objects_of_shots(foreground_mask(episode.support_label), inside=any_overlap)  # of M_k
 
         # The base learner, on the query.
         with self.encoder_grad():
@@ -74,7 +74,7 @@ class BAM(WithBaseLearner):
         output = self.corrected(episode, meta, base_logits, scene)
         output.maps["prior"] = prior[:, 0].detach()
         if not self.training:
-            output.evidence = likeness(query.stage[HIGH], seen)
+            output.presence_features = presence_features(query.stage[HIGH], seen)
         return output
 
     def _shots(
@@ -89,7 +89,7 @@ class BAM(WithBaseLearner):
         distance = gram_distance(query_gram, by_shot(gram(support.stage[LOW]), batch))
         high = support.stage.pop(HIGH)
         high = high * (objects.on(high.shape[-2:]).mask > 0)  # beside the object, values depend on the other supports
-        priors, seen = shot_priors(query.stage[HIGH], high, objects), seen_object(high, objects.mask)
+        priors, seen = shot_priors(query.stage[HIGH], high, objects), support_summary(high, objects.mask)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (n B, 256, h, w)
         prototypes = masked_mean(feature, objects.on(feature.shape[-2:]).mask)

@@ -50,7 +50,7 @@ class MultiPrototype(OnCells):
                 centres = [spherical_kmeans(of_class, self.settings.k) for of_class in own]
                 scores.append(class_scores(features, centres, size, self.settings.rule))
         logits = torch.stack(scores)
-        return Output(logits, evidence=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
+        return Output(logits, presence_features=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
 
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:

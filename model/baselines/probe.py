@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.linear import Head, logistic
-from model.common.ops import on_host, resize_cells, sent
+from model.common.linear import LinearHead, logistic
+from model.common.ops import resize_cells, to_cpu, to_device
 from model.common.training_free import OnCells, TrainingFreeSettings
 from model.contract import Episode, Output, Task, register
 from model.episode import IGNORE
@@ -44,7 +44,7 @@ class Probe(OnCells):
 
     def __init__(self, settings: ProbeSettings, task: Task):
         super().__init__(settings, task)
-        self._heads: dict[bytes, Head] = {}
+        self._heads: dict[bytes, LinearHead] = {}
 
     @torch.no_grad()
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
@@ -56,7 +56,7 @@ class Probe(OnCells):
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[Head]:
+    def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[LinearHead]:
         """Return the heads of the queries of a batch, by the features (C, h, w) of all supports of each.
 
         Queries that share supports, one call after the other too, share a head.
@@ -66,16 +66,16 @@ class Probe(OnCells):
             each = ((number, *shot) for number, episode in enumerate(episodes, 1) for shot in episode.shots(item))
             shots.append([(number, x[..., ::KEY_STEP, ::KEY_STEP].float(), y) for number, x, y in each])
         some = [[x[::KEY_STEP] for x in own] for own in features]  # some channels tell the maps of images apart
-        shots, some = on_host([shots, some])
+        shots, some = to_cpu([shots, some])
         labels, count = [_joint(own) for own in shots], bytes([len(episodes)])
         keys = [count + b"".join(map(_bytes, (*seen, *own))) for seen, own in zip(some, labels)]
         new = {key: item for item, key in enumerate(keys) if key not in self._heads}
-        for (key, item), maps in zip(new.items(), on_host([features[item] for item in new.values()])):
+        for (key, item), maps in zip(new.items(), to_cpu([features[item] for item in new.values()])):
             self._heads[key] = fit(list(zip(maps, labels[item])), len(episodes), self.settings.penalty)
         heads = [self._heads[key] for key in keys]
         for old in list(self._heads)[:-HEADS_KEPT]:
             del self._heads[old]
-        return [Head(*(sent(part, features[0][0].device) for part in head)) for head in heads]
+        return [LinearHead(*(to_device(part, features[0][0].device) for part in head)) for head in heads]
 
 
 def _bytes(x: Tensor) -> bytes:
@@ -97,7 +97,7 @@ def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
     ]
 
 
-def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float) -> Head:
+def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float) -> LinearHead:
     """Return the head of least mean cross entropy over the cells plus penalty / 2 times the squared weights.
 
     Supports are features (C, h, w) and a label map (H, W). Background and classes count alike, however many cells show
@@ -116,4 +116,4 @@ def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float)
     x = (x - mean) / deviation
     weight, bias = logistic(x, shares, shares.shape[1], penalty, steps=200, tolerance=1e-6)
     weight = weight / deviation
-    return Head(*(part.to(supports[0][0]) for part in (weight, bias - weight @ mean)))
+    return LinearHead(*(part.to(supports[0][0]) for part in (weight, bias - weight @ mean)))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.bcm.regression import Regression, regress
-from model.common.ops import on_cells, on_host, resize
+from model.common.ops import on_cells, resize, to_cpu
 from model.common.with_base_learner import WithBaseSettings
 from model.contract import register
 from model.episode import IGNORE
@@ -59,7 +59,7 @@ class BCM(GeneralisedModel):
         cells = [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
         powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
         called = [self.base.logits(x).argmax(1) for x in features]
-        cells, called, powers = on_host([cells, called, powers])  # regressions are there
+        cells, called, powers = to_cpu([cells, called, powers])  # regressions are there
         counts = torch.zeros(first, classes, dtype=torch.int64)
         for j, (x, y) in enumerate(zip(called, cells)):
             counts[:, j] = torch.bincount(x[y == first + j], minlength=first)

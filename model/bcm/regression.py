@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.linear import Head, logistic
-from model.common.ops import sent
+from model.common.linear import LinearHead, logistic
+from model.common.ops import to_device
 
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5
@@ -18,14 +18,16 @@ STEPS, TOLERANCE = 100, 1e-4  # of L-BFGS
 class Regression:
     """A logistic regression of r + 1 targets, 0 for everything but r novel classes."""
 
-    head: Head  # of the targets that it knows
+    head: LinearHead  # of the targets that it knows
     known: Tensor  # whether it knows each target, (r + 1,) bool
     scores: np.ndarray  # mean average precision by each of ``PENALTIES``
     chosen: int  # the best one
 
     def on(self, device: torch.device) -> "Regression":
         """Return the regression on a device."""
-        return replace(self, head=Head(*(sent(part, device) for part in self.head)), known=sent(self.known, device))
+        return replace(
+            self, head=LinearHead(*(to_device(part, device) for part in self.head)), known=to_device(self.known, device)
+        )
 
     def probability(self, x_bchw: Tensor) -> Tensor:
         """Return probabilities (B, r + 1, h, w); of a target that it does not know 0."""
@@ -52,7 +54,9 @@ def regress(x_mc: Tensor, y_m: Tensor, targets: int, sampling: str, random: np.r
     return Regression(head, known, mean, chosen)
 
 
-def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]) -> list[tuple[Head, np.ndarray]]:
+def _fits(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]
+) -> list[tuple[LinearHead, np.ndarray]]:
     """Return for each penalty the head of least mean cross entropy + |W|^2 / (2 C m), and the targets it knows."""
     classes, target = np.unique(y[rows], return_inverse=True)
     shares = np.eye(len(classes), dtype=np.float32)[target] / len(rows)
@@ -60,8 +64,8 @@ def _fits(x: np.ndarray, y: np.ndarray, rows: np.ndarray, penalties: list[float]
     for c in penalties if len(classes) > 1 else ():
         head = logistic(*cells, len(classes) if len(classes) > 2 else 1, 1 / (c * len(rows)), STEPS, TOLERANCE)
         if len(classes) == 2:  # softmax([-d, d]), as published, although the fit has sigmoid(d)
-            head = Head(*(torch.cat([-part, part]) for part in head))
-        out.append((Head(*(part.float() for part in head)), classes))
+            head = LinearHead(*(torch.cat([-part, part]) for part in head))
+        out.append((LinearHead(*(part.float() for part in head)), classes))
     return out
 
 
@@ -95,7 +99,7 @@ def stratified_folds(y_m: np.ndarray) -> np.ndarray:
     return out
 
 
-def average_precision(head: Head, known: np.ndarray, x_mc: np.ndarray, y_m: np.ndarray) -> float:
+def average_precision(head: LinearHead, known: np.ndarray, x_mc: np.ndarray, y_m: np.ndarray) -> float:
     """Return the mean over known targets that occur of the average precision of their probabilities; NaN for none.
 
     It is the sum over distinct probabilities, descending, of precision times the step of recall.

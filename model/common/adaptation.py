@@ -25,12 +25,12 @@ from model.contract import FewShotModel
 from model.encoders.encoder import Encoder
 from model.encoders.features import Features
 from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 ATTENTION = ("qkv", "q_proj", "v_proj", "query", "value")  # names of linear layers
 MOST = 4  # supports of a class in one step
 
-Photo = tuple[Tensor, Tensor]  # (1, 3, H, W) float32 and (1, H, W) uint8: 0, the number of a class, IGNORE
+MaskedImage = tuple[Tensor, Tensor]  # (1, 3, H, W) float32 and (1, H, W) uint8: 0, the number of a class, IGNORE
 
 
 class AdaptSettings(NamedTuple):
@@ -48,7 +48,7 @@ class AdaptSettings(NamedTuple):
 SETTINGS = AdaptSettings()
 
 
-class NotLearnt(Mismatch):
+class NotLearnt(ModelMismatch):
     """The supports teach nothing, or the loss on them grew: the network predicts as it is."""
 
 
@@ -69,7 +69,7 @@ class LowRank(nn.Module):
 
 
 def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list[nn.Module]:
-    """Return the layers of a network's encoder that get additions; Mismatch if none does, or nothing learns.
+    """Return the layers of a network's encoder that get additions; ModelMismatch if none does, or nothing learns.
 
     They are 1x1 convolutions beside a larger one (of bottlenecks and inverted residuals), and the linear layers that
     give query and value of attention.
@@ -86,7 +86,7 @@ def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list
             found.append(layer)
     if not found:
         needed = "TaP needs a network that learns, and bottlenecks or attention in its encoder"
-        raise Mismatch(f"{network.title}: no layer can be adapted; {needed}")
+        raise ModelMismatch(f"{network.title}: no layer can be adapted; {needed}")
     return found
 
 
@@ -110,7 +110,9 @@ def learn(network: FewShotModel, steps: Iterable[tuple[Sequence[Episode], Tensor
     for episodes, label in steps:
         loss = focal(resize(network.forward_classes(episodes).logits, label.shape[-2:]), label)
         if not loss.requires_grad:
-            raise Mismatch(f"{network.title}: no gradient of its logits reaches the encoder, which cannot be adapted")
+            raise ModelMismatch(
+                f"{network.title}: no gradient of its logits reaches the encoder, which cannot be adapted"
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -125,7 +127,7 @@ def fit(
     ``ways`` has one episode (B = 1) for each class, with its supports; its query is not used.
 
     Raises:
-        Mismatch: the network cannot be adapted.
+        ModelMismatch: the network cannot be adapted.
         NotLearnt: no photo of object and background is beside another of its class, or the loss grew.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -147,9 +149,9 @@ def fit(
     return adapted
 
 
-def photos_of(ways: Sequence[Episode]) -> list[Photo]:
+def photos_of(ways: Sequence[Episode]) -> list[MaskedImage]:
     """Return the photos of all classes' supports, each once, in the order of their digests."""
-    found: dict[bytes, Photo] = {}
+    found: dict[bytes, MaskedImage] = {}
     for number, way in enumerate(ways, 1):
         for image, label in way.shots(0):
             key = hashlib.sha256(image.float().cpu().numpy().tobytes()).digest()
@@ -160,7 +162,7 @@ def photos_of(ways: Sequence[Episode]) -> list[Photo]:
 
 
 def _steps(
-    network: WithEncoder, ways: Sequence[Episode], photos: list[Photo], count: int
+    network: WithEncoder, ways: Sequence[Episode], photos: list[MaskedImage], count: int
 ) -> Iterator[tuple[list[Episode], Tensor]]:
     """Yield episodes whose queries are the photos in turn, one for each class that another photo shows, and a label."""
     takes, shown = network.shots_of(network.state_dict()), [set(label.unique().tolist()) for _, label in photos]

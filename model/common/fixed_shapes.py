@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import on_host, resize
+from model.common.ops import resize, to_cpu
 
 Choice = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 
@@ -206,7 +206,7 @@ class Objects:
             facts = [[[0, h - 1, 0, w - 1] + [h * w] * len(self._choices)] * len(self._whole) for h, w in new]
         else:
             each = [[spans_of(mask), *(x.sum(1, keepdim=True) for x in own)] for mask, own in zip(masks, inside)]
-            facts = [own.tolist() for own in on_host([torch.cat(own, 1) for own in each])]
+            facts = [own.tolist() for own in to_cpu([torch.cat(own, 1) for own in each])]
         for size, mask, own, rows in zip(new, masks, inside, facts):
             spans, *counts = [row[:4] for row in rows], *map(list, zip(*(row[4:] for row in rows)))
             self._grids[size] = OnGrid(mask, dict(zip(self._choices, map(Chosen, own, counts))), spans)

@@ -27,12 +27,12 @@ class FoundationSettings(ModelSettings):
     def problem(self, size: int) -> tuple[str, str] | None:
         """Return (key, problem and remedy) if another number of networks is named than the method has."""
         names = ",".join(type(self)().weights)
-        mend = f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
-        return None if len(self.weights) == names.count(",") + 1 and all(self.weights) else ("weights", mend)
+        fix = f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
+        return None if len(self.weights) == names.count(",") + 1 and all(self.weights) else ("weights", fix)
 
 
 class Foundation(FewShotModel):
-    """A method that learns nothing, over networks that come whole from the hub or from folders (``brings``)."""
+    """A method that learns nothing, over whole networks from the hub or from folders (``pretrained_parts``)."""
 
     learns = False
     any_size = True

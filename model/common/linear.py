@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Head(NamedTuple):
+class LinearHead(NamedTuple):
     """A linear map of features to the logits of N classes: ``weight`` (N, C), ``bias`` (N,)."""
 
     weight: Tensor
@@ -19,7 +19,7 @@ class Head(NamedTuple):
         return F.conv2d(x_bchw, self.weight[:, :, None, None], self.bias)
 
 
-def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, tolerance: float) -> Head:
+def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, tolerance: float) -> LinearHead:
     """Return the logistic regression (rows, C) of least cross entropy plus penalty / 2 times the squared weights.
 
     It begins at 0, computed as x is with parameters in float64; L-BFGS ends at the largest entry of the gradient below
@@ -42,4 +42,4 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, 
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}
     found = minimize(loss_and_gradient, np.zeros(rows * shape[1]), jac=True, method="L-BFGS-B", options=options).x
     weight, bias = torch.from_numpy(found).view(shape).split([shape[1] - 1, 1], 1)
-    return Head(weight, bias[:, 0])
+    return LinearHead(weight, bias[:, 0])

@@ -89,7 +89,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def on_host(nested: Any) -> Any:
+def to_cpu(nested: Any) -> Any:
     """Return nested lists of one device's tensors on the CPU, in one transfer: each makes Python wait for a GPU."""
     flat: list[Tensor] = []
 
@@ -106,7 +106,7 @@ def on_host(nested: Any) -> Any:
     return each(nested, lambda x: next(host).clone().view(x.dtype).view(x.shape))
 
 
-def sent(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU on a device; a GPU fetches it from pinned memory, while Python goes on."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 

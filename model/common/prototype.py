@@ -44,7 +44,7 @@ def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     return torch.einsum("bcl,bl->bc", feature_bcl, weight) / weight.sum(1, keepdim=True)
 
 
-def touched(mask_n1hw: Tensor) -> Tensor:
+def any_overlap(mask_n1hw: Tensor) -> Tensor:
     """Return the positions (N, h, w) of a mask that see something of the object."""
     return mask_n1hw[:, 0] > 0
 

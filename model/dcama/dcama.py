@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model.common.layers import two_convolutions
-from model.common.likeness import likeness_to_supports
 from model.common.loss import mask_loss
 from model.common.ops import foreground_mask, linear_over_map, resize, split_heads
+from model.common.presence import presence_features_of_maps
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
@@ -88,7 +88,7 @@ class DCAMA(WithEncoder):
         with self.encoder_grad():
             query, support = self.encode(episode)
             if not self.training:
-                evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
+                presence_features = presence_features_of_maps(query.stage[HIGH], support.stage[HIGH], mask)
             query.stage.clear()
             support.stage.clear()
             # Stage 1, 2 -> the query's last intermediate feature beside the supports' largest, (B, 2 C, h, w).
@@ -110,7 +110,7 @@ class DCAMA(WithEncoder):
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, episode.query_label == 1)}
         else:
-            output.evidence = evidence
+            output.presence_features = presence_features
         return output
 
 

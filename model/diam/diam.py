@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.linear import Head
+from model.common.linear import LinearHead
 from model.common.ops import on_cells, resize
 from model.common.with_base_learner import WithBaseSettings
 from model.contract import register
@@ -43,8 +43,8 @@ class DIaMSettings(WithBaseSettings):
 class State(NamedTuple):
     """The supports' cells, and the classifier that every query starts from."""
 
-    start: Head  # (M, C)
-    base: Head  # (N + 1, C)
+    start: LinearHead  # (M, C)
+    base: LinearHead  # (N + 1, C)
     x: Tensor  # (m, C) cells that are not 255
     y: Tensor  # (m,) int64 channels
     weight: Tensor  # (m,) of each cell in CE
@@ -70,7 +70,7 @@ class DIaM(GeneralisedModel):
         weight = torch.cat([base.weight, F.normalize(own.float() @ x, dim=1, eps=EPS)])
         bias = torch.cat([base.bias, base.bias.new_zeros(len(own)).masked_fill(~own.any(1), float("-inf"))])
         background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
-        return State(Head(weight, bias), base, x, y, torch.where(y == 0, background, 1.0))
+        return State(LinearHead(weight, bias), base, x, y, torch.where(y == 0, background, 1.0))
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
         """Return the logarithms of each query's probabilities by its own classifier."""
@@ -81,12 +81,12 @@ class DIaM(GeneralisedModel):
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> Head:
+def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> LinearHead:
     """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
     x = x_chw.flatten(1).T[on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()].clone()  # (L, C)
     supports, count, first = state.x.clone(), len(x) + EPS, len(state.base.bias)
     own = torch.softmax(x @ state.base.weight.T + state.base.bias, 1)  # of the base learner, (L, N + 1)
-    head = Head(*(part.clone().requires_grad_() for part in state.start))
+    head = LinearHead(*(part.clone().requires_grad_() for part in state.start))
     learnt = slice(None if settings.learn_base else first, None)
     for step in range(settings.iterations):
         # (L, M) and (m, M).
@@ -104,4 +104,4 @@ def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings)
         loss = torch.stack([weight * term for weight, term in terms]).sum()
         for part, gradient in zip(head, torch.autograd.grad(loss, head)):
             part.data[learnt] -= settings.lr * gradient[learnt]
-    return Head(*(part.detach() for part in head))
+    return LinearHead(*(part.detach() for part in head))

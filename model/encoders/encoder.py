@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.common.fixed_shapes import Objects
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4
@@ -141,14 +141,14 @@ class Encoder(nn.Module):
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
         """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
 
-        Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; Mismatch for an
+        Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; ModelMismatch for an
         unknown one.
         """
         stages = {str(i): stage for i, stage in enumerate(self.stages())}
         named = stages | {name: module for name, module in self.named_modules() if name}
         if wrong := [part for part in parts if part not in named]:
             names = ", ".join([*stages, *(name for name, _ in self.named_children())])
-            raise Mismatch(f"model.encoder.learn.parts: the encoder has no part '{wrong[0]}'; it has {names}")
+            raise ModelMismatch(f"model.encoder.learn.parts: the encoder has no part '{wrong[0]}'; it has {names}")
         learning = {id(p) for part in parts for p in named[part].parameters()}
         for module in self.modules():
             own = [p for p in module.parameters() if id(p) in learning]

@@ -11,7 +11,7 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, in_words, spec_of
 from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.timm_facts import PREFIX as TIMM
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 COUNTER = "num_batches_tracked"
 OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
@@ -77,19 +77,21 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
     """Fill ``encoder`` from ``state`` (float16 or float32); return the names of tensors that were not filled.
 
     Raises:
-        Mismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
+        ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
             tensors of the encoder that the file does not hold.
     """
     found, own = fit(encoder, state), encoder.state_dict()
     wrong = [*found.foreign, *(k for k, x in found.given.items() if x.shape != own[k].shape), *found.inside]
     if wrong or not found.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
-        raise Mismatch(f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}")
+        raise ModelMismatch(
+            f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}"
+        )
     for name, tensor in found.given.items():
         if tensor.is_floating_point() != own[name].is_floating_point() or not torch.isfinite(tensor).all():
-            raise Mismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
+            raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
     if found.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
-        raise Mismatch(f"{len(found.missing)} tensors are missing, from {found.missing[0]} on; {remedy}")
+        raise ModelMismatch(f"{len(found.missing)} tensors are missing, from {found.missing[0]} on; {remedy}")
     encoder.load_state_dict({k: v.to(own[k].dtype) for k, v in found.given.items()}, strict=False)
     return found.missing

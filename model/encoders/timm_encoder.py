@@ -27,7 +27,7 @@ CONSTANTS = ("mean", "std")  # the encoder's own tensors
 
 
 class TimmEncoder(Encoder):
-    """A network of timm, ``net``, and the normalisation of its input; Mismatch if there is none, or no such stride."""
+    """A network of timm, ``net``, and how its input is normalised; ModelMismatch: no such network or stride."""
 
     net: Any
 

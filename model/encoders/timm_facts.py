@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.encoders.encoder import LAST_STAGE
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 PREFIX = "timm/"
 STAGE_STRIDES = {1: 4, 2: 8, 3: 16, 4: 32}  # of a network with a pyramid, at its own output stride
@@ -82,7 +82,7 @@ def unknown(backbone: str) -> str | None:
     else:
         try:
             facts(backbone)
-        except Mismatch as error:
+        except ModelMismatch as error:
             return str(error)
         return None
     hint = f"; did you mean {' or '.join(PREFIX + one for one in near)}?" if near else ""
@@ -90,7 +90,7 @@ def unknown(backbone: str) -> str | None:
 
 
 def create(backbone: str, output_stride: int | None = None, device: str = "cpu") -> nn.Module:
-    """Return a network of timm, random, without classifier; Mismatch: it cannot have that output stride."""
+    """Return a network of timm, random, without classifier; ModelMismatch: it cannot have that output stride."""
     import timm
 
     stride: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
@@ -102,11 +102,11 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
             continue
         except (AssertionError, ValueError, NotImplementedError, RuntimeError) as error:
             reason = " ".join(str(error).split())  # timm's may have several lines
-            raise Mismatch(f"timm cannot build it with output stride {output_stride} ({reason})") from None
+            raise ModelMismatch(f"timm cannot build it with output stride {output_stride} ({reason})") from None
         if output_stride is None or _strides(network)[-1] == output_stride:
             return network
         break  # some releases of timm ignore the argument
-    raise Mismatch(f"it has no output stride of {output_stride}: its grid is fixed")
+    raise ModelMismatch(f"it has no output stride of {output_stride}: its grid is fixed")
 
 
 def _strides(network: Any) -> list[int]:
@@ -120,18 +120,18 @@ def can_have(backbone: str, output_stride: int) -> bool:
     """Return whether a network of timm with a pyramid can have an output stride."""
     try:
         create(backbone, None if output_stride == STAGE_STRIDES[LAST_STAGE] else output_stride, "meta")
-    except Mismatch:
+    except ModelMismatch:
         return False
     return True
 
 
 @cache
 def facts(backbone: str) -> TimmFacts:
-    """Return the facts about ``timm/<name>``; Mismatch if it does not give the maps of an encoder."""
+    """Return the facts about ``timm/<name>``; ModelMismatch if it does not give the maps of an encoder."""
     net: Any = create(backbone, device="meta")
     info = getattr(net, "feature_info", None)
     if info is None or not hasattr(net, "forward_intermediates"):
-        raise Mismatch("it returns no intermediate maps (timm's forward_intermediates)")
+        raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
     each = info.get_dicts() if hasattr(info, "get_dicts") else list(info)
     strides = [int(one["reduction"]) for one in each]
     if transformer := len(set(strides)) == 1 and len(each) > LAST_STAGE:
@@ -139,11 +139,11 @@ def facts(backbone: str) -> TimmFacts:
     elif set(STAGE_STRIDES.values()) <= set(strides):
         outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
     else:
-        raise Mismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
+        raise ModelMismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
     for side in (patch * PROBE_CELLS, patch * (PROBE_CELLS + 1)):
         if not _maps(net, side, outputs.values()):
-            raise Mismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
+            raise ModelMismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
     channels = {i: int(each[output]["num_chs"]) for i, output in outputs.items()}
     stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
     if transformer:

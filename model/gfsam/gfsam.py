@@ -17,7 +17,7 @@ from model.common.ops import on_cells, resize, resize_cells
 from model.common.training_free import mask_on_grid, unit
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
-from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, likeness, points_of
+from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, points_of, similarity_maps
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE = 64
@@ -38,7 +38,7 @@ class GFSAM(Foundation):
     Settings = GFSAMSettings
     title = "GF-SAM"
     replays = False  # steps depend on values
-    brings: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
+    pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)
     cannot_export = "the points and masks that it compares depend on the photos"
@@ -67,30 +67,32 @@ class GFSAM(Foundation):
                 share = resize_cells(mask[None, None].float(), image.shape[1:])[0, 0]
                 cells = mask_on_grid(mask, (self.grid, self.grid)).flatten()
                 near = maps.pos_mean[cells].mean() if cells.any() else share.new_zeros(())
-                evidence = torch.stack([maps.pos_max.max(), near])
-                each.append((share, maps.filtered.unflatten(0, (self.grid, self.grid)), evidence))
+                presence_features = torch.stack([maps.pos_max.max(), near])
+                each.append((share, maps.filtered.unflatten(0, (self.grid, self.grid)), presence_features))
             else:
                 self.say_that_no_object_is_shown()
                 zeros = query.stage[0].new_zeros
                 each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
-        share, filtered, evidence = (torch.stack(kind) for kind in zip(*each))
+        share, filtered, presence_features = (torch.stack(kind) for kind in zip(*each))
         logits = torch.stack([0.5 - share, share - 0.5], 1)
-        return Output(logits, maps={"filtered": filtered}, evidence=evidence[:, None])
+        return Output(logits, maps={"filtered": filtered}, presence_features=presence_features[:, None])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""
         output = super().forward_classes(episodes)
-        if len(episodes) > 1 and output.evidence is not None:
-            output.logits[:, 1:] *= output.evidence[:, :, 1, None, None].clamp(min=torch.finfo(torch.float32).tiny)
+        if len(episodes) > 1 and output.presence_features is not None:
+            output.logits[:, 1:] *= output.presence_features[:, :, 1, None, None].clamp(
+                min=torch.finfo(torch.float32).tiny
+            )
         return output
 
     def answer(
         self, query: Features, place: int, image: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
     ) -> tuple[Maps, Tensor]:
-        """Return maps and mask (S, S) of an image (3, H, W) of the query; ``likeness`` describes the supports."""
+        """Return maps and mask (S, S) of an image (3, H, W) of the query; of ``supports`` as ``similarity_maps`` takes them."""
         features = query.stage[0][place]
         with torch.autocast(image.device.type, enabled=False):
-            maps = likeness(features, supports)
+            maps = similarity_maps(features, supports)
             points = points_of(maps.filtered, self.grid)
         if not len(points):
             return maps, torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)

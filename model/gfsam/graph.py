@@ -35,7 +35,7 @@ def mean_prior(weights_mn: Tensor, cosines_nn: Tensor) -> Tensor:
     return weights_mn @ cosines_nn / len(cosines_nn) / (weights_mn.mean(1, keepdim=True) + EPS)
 
 
-def likeness(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
+def similarity_maps(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
     """Return the maps of a query from at least one support: features F' (n, C), object and background (n,) in 0..1."""
     each = []
     for features, of_object, of_rest in supports:

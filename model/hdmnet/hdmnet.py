@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from model.common.fixed_shapes import chosen
 from model.common.layers import WIDTH, pointwise
-from model.common.likeness import likeness_to_supports
 from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.presence import presence_features_of_maps
 from model.common.prototype import greatest_cosine
 from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
@@ -157,7 +157,7 @@ class HDMNet(WithBaseLearner):
             even = self.settings.even_teacher
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
         else:
-            output.evidence = likeness_to_supports(query.stage[HIGH], support.stage[HIGH], mask)
+            output.presence_features = presence_features_of_maps(query.stage[HIGH], support.stage[HIGH], mask)
         return output
 
     def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from model.common.fixed_shapes import objects_of_shots
 from model.common.layers import two_convolutions
-from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import by_shot, foreground_mask, resize
+from model.common.presence import presence_features, support_summary
 from model.common.published import Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
@@ -108,14 +108,14 @@ class HSNet(WithEncoder):
         for group, of_support in groups:  # where they come one at a time, K shots take the memory of one
             support, own = dict(_intermediate(of_support)), objects(group)
             with self.encoder_grad():
-                seen.append(by_shot(seen_object(support[HIGH][-1], own.mask), batch))
+                seen.append(by_shot(support_summary(support[HIGH][-1], own.mask), batch))
             each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
         logits = torch.cat(each)  # shot after shot
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
-            output.evidence = likeness(query[HIGH][-1], torch.cat(seen, dim=1))
+            output.presence_features = presence_features(query[HIGH][-1], torch.cat(seen, dim=1))
         if shots > 1:
             output.logits, votes = vote(by_shot(logits, batch))
             output.maps["votes"] = votes / shots

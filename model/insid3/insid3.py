@@ -71,8 +71,12 @@ class INSID3(OnCells):
             found = self._segment(targets, references, self.settings.tau, self.settings.merge)
         logits = torch.stack([class_logits(one.classes, count, size) for one in found])
         maps = [one.pictures(0) for one in found]
-        evidence = torch.stack([torch.stack([one.evidence(c) for c in range(count)]) for one in found])
-        return Output(logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, evidence=evidence)
+        presence_features = torch.stack(
+            [torch.stack([one.presence_features(c) for c in range(count)]) for one in found]
+        )
+        return Output(
+            logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, presence_features=presence_features
+        )
 
     def _basis(self, size: Sequence[int]) -> Tensor | None:
         """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""

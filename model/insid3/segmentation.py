@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import on_host, resize_cells, sent
+from model.common.ops import resize_cells, to_cpu, to_device
 from model.common.training_free import mask_on_grid
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 FORWARD_QUANTILE = 0.9  # of cosines: where no patch resembles the prototype, those above this quantile count
 BLOCK_ELEMENTS = 2**22  # of the cosines between two images that exist at a time, 16 MiB
@@ -27,16 +27,16 @@ def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
     """Return U_r (C, r) float32, the first left singular vectors of a black image's unit features about their mean.
 
     They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence. With r >= C or
-    r > n - 1 all directions would be removed, and rounding would remain: Mismatch.
+    r > n - 1 all directions would be removed, and rounding would remain: ModelMismatch.
     """
     channels, patches = len(blank_chw), blank_chw[0].numel()
     if components > (most := min(channels, patches) - 1):
         reason = f"features of {channels} channels at {patches} patches have no more directions"
-        raise Mismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
+        raise ModelMismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
     centred = blank_chw.flatten(1).cpu().double()
     centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
     vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -components:]  # by ascending eigenvalues
-    return sent(vectors.float(), blank_chw.device)
+    return to_device(vectors.float(), blank_chw.device)
 
 
 class Patches(NamedTuple):
@@ -141,7 +141,7 @@ class Segmentation(NamedTuple):
     scores: list[ClusterScores | None]  # of each class; None for a class without candidates
     classes: Tensor  # (h, w) int64, 0 background, else the class of each patch
 
-    def evidence(self, index: int) -> Tensor:
+    def presence_features(self, index: int) -> Tensor:
         """Return numbers (6,) that tell whether a class, by index, is there.
 
         Cosines to its prototype, the largest and 0.9 quantile; share of candidates; seed's cosine, largest and seed's
@@ -170,19 +170,19 @@ class Segmentation(NamedTuple):
 def segment(
     targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
 ) -> list[Segmentation]:
-    """Return the segmentation of each target, in float32; a GPU is waited for once. Mismatch: too many patches.
+    """Return the segmentation of each target, in float32; a GPU is waited for once. ModelMismatch: too many patches.
 
     References are of each target and class 1..N; those whose mask is empty do not count. Clusters are merged from the
     cosine ``tau`` on. Each goes to the class in which its score is largest, or to the background if none is above
     ``merge``. The paper has one class; several share the clusters and compete for them.
     """
     if (patches := len(targets[0].plain)) > MAX_PATCHES:
-        raise Mismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
+        raise ModelMismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
     found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
     facts, out = [[None if one is None else one.facts for one in own] for own in found], []
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
     if not targets[0].plain.is_cpu:
-        facts, cosines = on_host([facts, [list(own) for own in cosines]])
+        facts, cosines = to_cpu([facts, [list(own) for own in cosines]])
     for target, own, known, of_target in zip(targets, found, facts, cosines):
         shown, present = zip(*((False, False) if fact is None else fact.tolist() for fact in known))
         seen = [one if there else None for one, there in zip(own, shown)]
@@ -190,7 +190,7 @@ def segment(
             empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
             out.append(Segmentation(seen, None, [None] * len(own), empty))
             continue
-        of_patch, sizes = (sent(x, target.plain.device) for x in clusters_of(of_target, tau))
+        of_patch, sizes = (to_device(x, target.plain.device) for x in clusters_of(of_target, tau))
         clustered = of_patch, sizes, target
         scores = [score_clusters(*clustered, one) if one and there else None for one, there in zip(own, present)]
         nothing = torch.full_like(sizes, merge)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from model.common.fixed_shapes import Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
-from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.prototype import shot_priors, touched
+from model.common.presence import presence_features, support_summary
+from model.common.prototype import any_overlap, shot_priors
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
@@ -50,7 +50,7 @@ class PFENet(WithEncoder):
         """Return logits (B, 2, S, S), and in training the losses ``main`` and ``inner`` (of the scales)."""
         # The encoder, frozen unless a part of it learns, and what is read of each shot.
         query, groups = self.encode_in_groups(episode)
-        objects = objects_of_shots(foreground_mask(episode.support_label), inside=touched)
+        objects = objects_of_shots(foreground_mask(episode.support_label), inside=any_overlap)
         shots = [self._shots(support, objects(group), query.stage[HIGH]) for group, support in groups]
         prototypes, priors, seen = (torch.cat(kind, dim=1) for kind in zip(*shots))
         prior = mean_over_shots(priors).unsqueeze(1)  # Y_Q, (B, 1, h, w)
@@ -64,12 +64,12 @@ class PFENet(WithEncoder):
             main = mask_loss(output.logits, episode.query_label)
             output.losses = {"main": main, "inner": self.settings.aux_weight * inner}
         else:
-            output.evidence = likeness(query.stage[HIGH], seen)
+            output.presence_features = presence_features(query.stage[HIGH], seen)
         return output
 
     def _shots(self, support: Features, objects: Objects, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return prototypes (B, n, 256), priors (B, n, h, w) and objects (B, n, C + 3) of a group of n shots."""
         batch = len(query_f4)
         feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]
-        prototypes, seen = masked_mean(feature, objects.on(feature.shape[-2:]).mask), seen_object(f4, objects.mask)
+        prototypes, seen = masked_mean(feature, objects.on(feature.shape[-2:]).mask), support_summary(f4, objects.mask)
         return by_shot(prototypes, batch), shot_priors(query_f4, f4, objects), by_shot(seen, batch)

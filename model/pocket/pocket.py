@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from model.common.fixed_shapes import shapes_are_fixed
-from model.common.likeness import likeness_to_supports
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
-from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, on_host, resize
+from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize, to_cpu
+from model.common.presence import presence_features_of_maps
 from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
@@ -108,7 +108,7 @@ class Pocket(WithEncoder):
             output.losses["base"] = BASE * mask_loss(query.classes, episode.query_base_label[:, ::STRIDE, ::STRIDE])
         else:
             mask = foreground_mask(episode.support_label)
-            output.evidence = likeness_to_supports(of_query.stage[HIGH], of_support.stage[HIGH], mask)
+            output.presence_features = presence_features_of_maps(of_query.stage[HIGH], of_support.stage[HIGH], mask)
         return output
 
     @property
@@ -141,7 +141,7 @@ class Pocket(WithEncoder):
         """
         if shared is not None and not shapes_are_fixed():
             sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
-            seen, labels = on_host([sums, label_bkss[0]])
+            seen, labels = to_cpu([sums, label_bkss[0]])
             kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
             key = (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
             if key not in kept:

@@ -17,7 +17,7 @@ from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import resize_cells
 from model.contract import Episode, Output, Task, register
 from model.episode import NamedEpisode
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 Rectangle = tuple[int, int, int, int]
 NEUTRAL = "visual"  # SAM 3's own word where the boxes alone say what is meant
@@ -55,7 +55,7 @@ class SAM3(Foundation):
     Settings = SAM3Settings
     title = "FSS-SAM3"
     replays = False  # steps depend on values
-    brings: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
+    pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True
     never_compiled = ("forward",)
@@ -72,12 +72,12 @@ class SAM3(Foundation):
     def forward(self, episode: Episode) -> Output:
         """Return logits [t - c, c - t] / 2 of the threshold t and the score c of each pixel's best instance."""
         each = [self._segment(episode, item) for item in range(len(episode.query))]
-        best, evidence = (torch.stack(kind) for kind in zip(*each))
+        best, presence_features = (torch.stack(kind) for kind in zip(*each))
         half = (best - self.settings.threshold) / 2
-        return Output(torch.stack([-half, half], 1), maps={"score": best}, evidence=evidence[:, None])
+        return Output(torch.stack([-half, half], 1), maps={"score": best}, presence_features=presence_features[:, None])
 
     def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
-        """Return c (H, W) of a query and its evidence (2,): presence, and the best score of an instance mostly in it.
+        """Return c (H, W) of a query and its presence features (2,): presence, best score of an instance in it.
 
         More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
         """
@@ -87,7 +87,7 @@ class SAM3(Foundation):
         if not shots:
             self.say_that_no_object_is_shown()
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
-        best, evidence, prompt = [], [], self._prompt(episode, item)
+        best, presence_features, prompt = [], [], self._prompt(episode, item)
         for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
             photos, boxes = zip(*(shots[i] for i in group))
             shape = (own.layout, own.ratio, own.swap) if len(group) == 1 else ("horizontal_strip", own.ratio_of_several)
@@ -106,11 +106,11 @@ class SAM3(Foundation):
             part = Image.fromarray(found[y : y + h, x : x + w].contiguous().cpu().numpy())  # the query is the last
             whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
             best.append(torch.from_numpy(whole).to(device))
-            evidence.append(sure)
-        return torch.stack(best).mean(0), torch.stack(evidence).mean(0)
+            presence_features.append(sure)
+        return torch.stack(best).mean(0), torch.stack(presence_features).mean(0)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
-        """Return token ids and mask of the word, (2, 1, ``WORDS``) int64; Mismatch if class names lack a tokenizer."""
+        """Return ids and mask of the word, (2, 1, ``WORDS``) int64; ModelMismatch: no tokenizer for class names."""
         word = NEUTRAL
         if self.settings.reads_names:
             known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
@@ -120,7 +120,7 @@ class SAM3(Foundation):
             if {*ids} <= {*self.tokenizer.all_special_ids}:
                 if word != NEUTRAL:
                     where = f"model.weights = {self.settings.weights[0]}"
-                    raise Mismatch(f"{where}: has no tokenizer, which names need; copy its files")
+                    raise ModelMismatch(f"{where}: has no tokenizer, which names need; copy its files")
                 ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
             rest = [0] * (WORDS - len(ids))
             self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])

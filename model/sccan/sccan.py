@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
-from model.common.likeness import likeness, seen_object
 from model.common.loss import dice, image_mean, mask_loss
 from model.common.ops import by_shot, foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
+from model.common.presence import presence_features, support_summary
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
 from model.contract import Episode, Output, ParamGroup, Task, register
@@ -110,7 +110,7 @@ class SCCAN(WithEncoder):
             main = mask_loss(logits, episode.query_label, lambda *pair: image_mean(dice(*pair).sum(1)))
             output.losses = {"main": main}
         else:
-            output.evidence = likeness(query_f4, objects)
+            output.presence_features = presence_features(query_f4, objects)
         return output
 
     def _shots(self, support: Features, label_nss: Tensor, query_f4: Tensor) -> list[Tensor]:
@@ -123,7 +123,7 @@ class SCCAN(WithEncoder):
         of_image = foreground_mask(label_nss)
         mask = resize(of_image, feature.shape[-2:])
         prior = pseudo_mask(query_f4.repeat(len(mask) // batch, 1, 1, 1), support_f4, mask)
-        parts = feature * mask, masked_mean(feature, mask), mask, prior, seen_object(support_f4, of_image)
+        parts = feature * mask, masked_mean(feature, mask), mask, prior, support_summary(support_f4, of_image)
         return [by_shot(part, batch) for part in parts]
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:

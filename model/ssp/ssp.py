@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.common.likeness import likeness, seen_object
 from model.common.loss import mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.presence import presence_features, support_summary
 from model.common.prototype import self_support, similarity, with_own
 from model.common.published import Layout
 from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings
@@ -101,8 +101,8 @@ class SSP(WithEncoder):
             each = [resize(similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
             output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([y for _, y in shots]))
         else:
-            objects = [seen_object(support, foreground_mask(label)) for support, label in shots]
-            output.evidence = likeness(query, torch.stack(objects, dim=1))
+            objects = [support_summary(support, foreground_mask(label)) for support, label in shots]
+            output.presence_features = presence_features(query, torch.stack(objects, dim=1))
         return output
 
 

@@ -29,7 +29,7 @@ class ObjectMap(NamedTuple):
     inside: Chosen  # the positions, of N grids
 
 
-def wholly_inside(mask_n1hw: Tensor) -> Tensor:
+def full_overlap(mask_n1hw: Tensor) -> Tensor:
     """Return the positions (N, h, w) of a mask that lie inside the object."""
     return mask_n1hw[:, 0] >= INSIDE
 

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from model.common.fixed_shapes import Choice, Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
-from model.common.likeness import likeness, seen_object
 from model.common.loss import cross_entropy, mask_loss
 from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.presence import presence_features, support_summary
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, LOW, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encoders.features import Features
 from model.symnet import hybrid_prototype as hybrid
-from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, wholly_inside
+from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, Correlations, PooledCorrelation, full_overlap
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 LAYOUT = Layout(
@@ -110,7 +110,7 @@ class SymNet(WithBaseLearner):
     def forward(self, episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-        objects = objects_of_shots(mask, inside=wholly_inside, **self._choices(episode))
+        objects = objects_of_shots(mask, inside=full_overlap, **self._choices(episode))
         text = cast(Tensor, episode.text)  # t, (B, T)
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
@@ -150,7 +150,7 @@ class SymNet(WithBaseLearner):
             triplet = support_loss + hybrid.query_triplet(query_vector, own.ambiguous, own.background)
             output.losses = self._losses(output, auxiliary, triplet, episode)
         else:
-            output.evidence = likeness(query.stage[HIGH], torch.cat(seen, dim=1))
+            output.presence_features = presence_features(query.stage[HIGH], torch.cat(seen, dim=1))
         return output
 
     def _encoded(
@@ -179,7 +179,7 @@ class SymNet(WithBaseLearner):
         batch, count = len(text), group.stop - group.start
         more, f4 = self._read_more(episode, group, support, objects), support.stage.pop(HIGH)
         directions = hybrid.object_directions(f4, objects)
-        seen = None if self.training else by_shot(seen_object(f4, objects.mask), batch)
+        seen = None if self.training else by_shot(support_summary(f4, objects.mask), batch)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (n B, 256, h, w)
         small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (n B, 1, h, w)

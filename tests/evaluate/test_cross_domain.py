@@ -11,7 +11,7 @@ from tests.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
-from util.checkpoints.weights import load_weights, network_to_train
+from util.checkpoints.weights import init_network, load_weights
 from util.config.compose import config_path
 from util.config.read import read_config, to_dict
 from util.data.images.views import LETTERBOX, View
@@ -58,7 +58,7 @@ def test_configs_of_the_sets_and_what_cannot_learn_from_them() -> None:
         read_config(config_path("split0", "isic", "symnet", "resnet50"))
     config = read_config(config_path("split0", "isic", "pocket", "lite0"))
     with pytest.raises(UserError, match="Pocket learns from maps"):
-        network_to_train(Run(config), "meta", resume=False)
+        init_network(Run(config), "meta", resume=False)
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:

@@ -12,13 +12,13 @@ from util.evaluate.evaluate import Scoreboard, run_pass
 from util.runtime.context import make_run_context
 from util.runtime.data import images_for_test, validation_episodes
 from util.runtime.network import build_model, prepare_network
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 
 WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
 EPISODES = 14  # more images in all than the list has
-WORLD = World(0, 1, torch.device("cpu"))
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(

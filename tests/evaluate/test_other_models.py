@@ -23,7 +23,7 @@ from util.runtime.data import (
     validation_episodes,
 )
 from util.runtime.network import build_model
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 from util.train.stages import train_base, train_meta
 
 CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}
@@ -90,7 +90,7 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     for images in ("fold", "all"):
         settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
         context = make_run_context(settings)
-        found[images] = base_stage_data(context, settings.base_stage, World(0, 1, torch.device("cpu")))
+        found[images] = base_stage_data(context, settings.base_stage, ProcessGroup(0, 1, torch.device("cpu")))
     index = found["all"].images.index
     assert len(found["all"].images.queries) == len(index.names) > len(found["fold"].images.queries)
     assert found["all"].validation_length > found["fold"].validation_length
@@ -99,7 +99,7 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     assert row in found["all"].images.queries and row not in found["fold"].images.queries
     many = config("bam", "data.shot=40")
     with pytest.raises(UserError, match="rare_classes"):  # the meta stage would refuse it, after this stage
-        base_stage_data(make_run_context(many), many.base_stage, World(0, 1, torch.device("cpu")))
+        base_stage_data(make_run_context(many), many.base_stage, ProcessGroup(0, 1, torch.device("cpu")))
 
 
 def test_pairs_make_an_epoch_each_once_and_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:

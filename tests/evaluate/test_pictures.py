@@ -24,7 +24,7 @@ from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
 from util.report.schema import read_result
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 EPISODES = {0: 40, 7: 25}
 
@@ -41,7 +41,7 @@ def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, i
         for seed, number in episodes[rank::processes]:
             of, prior = {FINAL: torch.full((1, 6, 8), number % 2)}, {"prior": torch.full((3, 4), seed / 8)}
             part.add(seed, number, {FINAL: records[seed, number]}, of, prior)
-        own = part.gathered(World(0, 1, torch.device("cpu")))
+        own = part.gathered(ProcessGroup(0, 1, torch.device("cpu")))
         assert len(own) <= sum(wanted.values())
         kept |= own
     chosen = part.chosen({key: iou_of(rows.numpy()) for key, rows in records.items()})

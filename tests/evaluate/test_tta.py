@@ -9,19 +9,19 @@ from torch import Tensor
 
 from model.contract import FewShotModel, Task
 from model.episode import Episode, Output
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from tests.evaluate.quick import lines
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
 from util.evaluate import edges
-from util.evaluate.edges import refined
 from util.evaluate.jobs import build_test_jobs
+from util.evaluate.refine import refined
 from util.evaluate.testing import test as score
 from util.evaluate.tta import TestTimeAugmentation, WithEdges
 from util.runtime.context import make_run_context
 from util.runtime.data import trials
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 pytestmark = pytest.mark.train
 
@@ -71,7 +71,7 @@ def test_scales_are_seen_and_brought_back() -> None:
     assert torch.allclose(output.logits.exp()[:, 1], ramp[:, 0].sigmoid(), atol=2e-3)
 
 
-WORLD = World(0, 1, torch.device("cpu"))
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
 EVERYTHING = ("test.flip=true", "test.scales=[1.5, 1.0]", "test.fuse=masks", "test.edges=true", "data.shot=2")
 
@@ -186,5 +186,5 @@ def test_adaptation_of_each_episode_is_said_in_the_result(config, tmp_path: Path
     for other in ("test.flip=true", "run.compile=true", "data.shot=1"):
         with pytest.raises(UserError, match=r"test\.adapt"):
             score(config("pocket", *own, "data.shot=2", other))
-    with pytest.raises(Mismatch, match="no layer"):
+    with pytest.raises(ModelMismatch, match="no layer"):
         score(config("prototype", *own[1:], "data.shot=2"))

@@ -12,7 +12,7 @@ from PIL import Image
 from util.data.images.read import write_mask
 from util.formats.labelstudio import brush_runs
 from util.formats.shapes import encoded
-from util.predict.supports import BOXED, supports_in
+from util.predict.supports import BOXED, read_supports
 
 WIDTH, HEIGHT = 96, 72
 CAT, DOG = (8, 10, 40, 50), (52, 20, 88, 60)  # x0, y0, x1, y1
@@ -51,7 +51,7 @@ def photo(path: Path, turned: bool = False) -> Path:
 def areas(text: object, photos: Path | None = None) -> dict[str, int]:
     """Return the pixels of each class over all photos."""
     out: dict[str, int] = {}
-    for one in supports_in([str(text)], photos)[0]:
+    for one in read_supports([str(text)], photos)[0]:
         out[str(one.name)] = out.get(str(one.name), 0) + int(np.isin(one.read().label, (1, BOXED)).sum())
     return out
 

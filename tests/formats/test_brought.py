@@ -31,7 +31,7 @@ from tests.formats.drawn import (
 from util.errors import UserError
 from util.formats import recognise
 from util.formats.annotations import PhotoFiles
-from util.predict.supports import parse_support, supports_in
+from util.predict.supports import parse_support, read_supports
 
 BOX = [DOG[0], DOG[1], DOG[2] - DOG[0], DOG[3] - DOG[1]]
 KNOWN = {"segmentation": [outline(CAT)]}
@@ -96,7 +96,7 @@ EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
 )
 def test_a_region_belongs_to_the_photo_that_it_names(tmp_path: Path, data: dict, where: dict, upload: str) -> None:
     path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", **where)]}, upload=upload)
-    (support,), _ = supports_in([str(path)])
+    (support,), _ = read_supports([str(path)])
     assert support.photo.name == "p0.jpg" and int(support.read().label.sum()) == AREAS["cat"]
 
 
@@ -164,7 +164,7 @@ def turned(folder: Path, first: tuple, second: tuple, of_first: dict, of_second:
 @pytest.mark.parametrize(("side", "box"), [("stored", UPRIGHT), ("upright", TURNED_BACK)])
 def test_outlines_beyond_the_stated_frame_tell_which_frame_they_are_of(tmp_path, capsys, side: str, box) -> None:
     path = turned(tmp_path, box, SQUARE, {} if side == "stored" else {"width": HEIGHT, "height": WIDTH})
-    (cat, dog), _ = supports_in([str(path)])
+    (cat, dog), _ = read_supports([str(path)])
     assert int(cat.read().label.sum()) == 1400 and int(dog.read().label.sum()) == 625
     assert cat.read().label.shape == (WIDTH, HEIGHT) and "EXIF orientation" in capsys.readouterr().err
     if side == "stored":  # of the file's other photos as well, whatever their outlines
@@ -183,7 +183,7 @@ def test_other_photos_state_their_size_in_the_same_way_or_keep_it(tmp_path: Path
 def test_names_of_background_and_of_the_unknown_are_no_classes(tmp_path: Path, name: str, unknown: int) -> None:
     photo(tmp_path / "p0.jpg")
     path = coco_json(tmp_path, KNOWN, {"segmentation": [outline(DOG)]}, names=("cat", name))
-    (support,), categories = supports_in([str(path)])
+    (support,), categories = read_supports([str(path)])
     assert categories == {1: "cat"} and int((support.read().label == 255).sum()) == unknown
 
 

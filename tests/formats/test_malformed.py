@@ -8,7 +8,7 @@ import pytest
 
 from tests.formats import drawn
 from util.errors import UserError
-from util.predict.supports import supports_in
+from util.predict.supports import read_supports
 
 Change = Callable[[str], str]
 SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_one_line(kind: str, name: str, change: Change, reason
 def _refusal(text: str) -> str:
     """Return the error of reading all supports."""
     with pytest.raises(UserError) as caught:
-        for support in supports_in([text])[0]:
+        for support in read_supports([text])[0]:
             support.read()
     return str(caught.value)
 

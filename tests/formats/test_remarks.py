@@ -25,7 +25,7 @@ from tests.formats.drawn import yolo as yolo_folder
 from util.errors import UserError
 from util.formats import yolo
 from util.formats.shapes import encoded
-from util.predict.supports import parse_support, supports_in
+from util.predict.supports import parse_support, read_supports
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -127,7 +127,7 @@ def test_a_photo_under_two_ids_is_one_photo(tmp_path: Path, capsys) -> None:
     again = {"id": 8, "file_name": "./p0.jpg", "width": WIDTH, "height": HEIGHT}
     marks = {"segmentation": [outline(CAT)]}, OUTLINED | {"image_id": 8}
     path = coco(tmp_path, *marks, images=[again])
-    listed, _ = supports_in([str(path)])
+    listed, _ = read_supports([str(path)])
     assert {one.photo.resolve() for one in listed} == {tmp_path / "p0.jpg"} and areas(path) == AREAS
     assert "joined: photos that are listed more than once (1" in capsys.readouterr().err
     assert parse_support(f"{tmp_path / 'p0.jpg'}:{path}").read("dog").label.sum() == AREAS["dog"]
@@ -186,5 +186,5 @@ def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
     labels = folder / "labels/train/a.txt"
     labels.write_text("\n".join(f"{int(row[0]) + 1}{row[1:]}" for row in labels.read_text().splitlines()))
     assert areas(folder) == AREAS
-    (listed, *_), categories = supports_in([str(folder)])
+    (listed, *_), categories = read_supports([str(folder)])
     assert categories == {2: "cat", 3: "dog"} and np.count_nonzero(listed.read().label) == AREAS["cat"]

@@ -32,7 +32,7 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.errors import UserError
 from util.launch import launch, reproduce
-from util.launch.tasks import Task, stage_in
+from util.launch.tasks import StageTask, stage_in
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -85,8 +85,8 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere
 
 
-def task(dataset: str, method: str, stage: str, gpus: int, *overrides: str) -> Task:
-    return Task(read_config(config_path("split0", dataset, method, "resnet50"), [*overrides]), stage, gpus, Path())
+def task(dataset: str, method: str, stage: str, gpus: int, *overrides: str) -> StageTask:
+    return StageTask(read_config(config_path("split0", dataset, method, "resnet50"), [*overrides]), stage, gpus, Path())
 
 
 def test_no_more_gpus_are_used_than_the_batch_has_parts_and_what_changes_is_said(monkeypatch):

@@ -32,12 +32,12 @@ from util.evaluate.calibration import FORMAT, Calibration, calibration_path, key
 from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.evaluate.verify import DIFFERS, checks_of
-from util.launch import parts, reproduce
+from util.launch import experiments, reproduce
+from util.launch.experiments import Experiment, reason_to_test
 from util.launch.launch import claim
-from util.launch.parts import Part, reason_to_test
 from util.launch.plan import Estimate, described, hours_in_words
 from util.launch.reproduce import main, tried
-from util.launch.tasks import Task, stage_in
+from util.launch.tasks import StageTask, stage_in
 from util.report import run_folder
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import RESULT, read_result
@@ -63,7 +63,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys):
     return run
 
 
-def parts_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Part], list[str]]:
+def parts_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Experiment], list[str]]:
     common = {"dataset": "mini", "gpus": 0, "folds": "0", "seeds": (None,), "shot": (1,), "protocol": None}
     return reproduce.parts_of(Namespace(**common | words, overrides=[f"run.folder={folder}", *overrides]))
 
@@ -141,7 +141,7 @@ def done_run(mini_yaml, tmp_path: Path):
 
 def test_what_is_done_is_recognised_and_a_result_of_other_settings_is_not(done_run):
     config, meta, result = done_run
-    part = Part("symnet", config, config)
+    part = Experiment("symnet", config, config)
     assert part.result == result and part.learns and not part.trains and not reason_to_test(config, result)
     overrides = ["data.min_pixels=7", "data.exclude_novel=false", "protocols.bam.smooth=true", "test.seeds=[3]"]
     for override in (*overrides, "test.episodes=20", "run.precision=bf16"):
@@ -174,7 +174,7 @@ def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monke
     monkeypatch.setattr(run_folder, "REPOSITORY", tmp_path / "code")
     monkeypatch.setattr(run_folder, "_git", inspect.unwrap(run_folder._git))  # which the tests ask once a process
     content = json.loads(result.read_text())
-    part = Part("symnet", config, config)
+    part = Experiment("symnet", config, config)
     for known in ("unknown", "0" * 40, "--output=x", commit):
         result.write_text(json.dumps(content | {"environment": {"commit": known}}))
         assert part.other_code() == ""
@@ -246,11 +246,11 @@ def test_a_mixture_that_no_table_prints_is_refused_first(typed):
 def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, typed, monkeypatch: pytest.MonkeyPatch):
     config, _, result = done_run
     result.unlink()
-    part, words = Part("symnet", config, config), ["mini", "resnet10", "0"]
+    part, words = Experiment("symnet", config, config), ["mini", "resnet10", "0"]
     monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
-    monkeypatch.setattr(Part, "tasks", lambda *_: [])
+    monkeypatch.setattr(Experiment, "tasks", lambda *_: [])
     monkeypatch.setattr(reproduce, "needs_of", lambda _: [])
-    monkeypatch.setattr(parts, "run_script", lambda *_: 3)
+    monkeypatch.setattr(experiments, "run_script", lambda *_: 3)
     here, there = os.pipe()
     if not (other := os.fork()):  # another process: a process does not lock itself out
         with claim(result.parent):
@@ -276,7 +276,7 @@ def test_a_test_takes_the_settings_of_its_weights(done_run, tmp_path: Path):
     (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
 
     def tested(*given: str) -> Config:
-        return Run(read_config(config.path, [*given])).for_test().config
+        return Run(read_config(config.path, [*given])).with_checkpoint_config().config
 
     for given in ((), ("test.checkpoint=last",)):
         now = tested(*given)
@@ -357,7 +357,7 @@ def test_hours_of_methods_and_why_some_are_not_known() -> None:
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    _, case, _ = described(Task(config, "meta", 1, Path()))
+    _, case, _ = described(StageTask(config, "meta", 1, Path()))
     assert case.batch == 2 and tried(case, "cpu") == ""
 
     def full(*_: object) -> None:

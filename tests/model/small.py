@@ -15,7 +15,7 @@ from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.model.tiny import networks_of
 from tests.narrow import NARROW
-from util.runtime.pretrained import brought
+from util.runtime.pretrained_parts import load_parts
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
@@ -63,7 +63,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     else:
         settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
     torch.manual_seed(seed)
-    network = model_class(settings, task_of(name, shots), *brought(model_class, settings)).eval()
+    network = model_class(settings, task_of(name, shots), *load_parts(model_class, settings)).eval()
     with torch.no_grad():
         for p in network.parameters():
             if p.requires_grad:

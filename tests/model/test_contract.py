@@ -108,8 +108,8 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
     apart = [predict(built(name), chosen(episode, slice(b, b + 1))) for b in range(BATCH)]
     for key, logits in scored_outputs(together).items():
         torch.testing.assert_close(logits, torch.cat([scored_outputs(o)[key] for o in apart]), **CLOSE)
-    if together.evidence is not None:
-        torch.testing.assert_close(together.evidence, torch.cat([o.evidence for o in apart]), **CLOSE)
+    if together.presence_features is not None:
+        torch.testing.assert_close(together.presence_features, torch.cat([o.presence_features for o in apart]), **CLOSE)
 
 
 def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
@@ -120,8 +120,8 @@ def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
     for item, side in enumerate((20, 150)):
         episode.support_label[item] = 0
         episode.support_label[item, :, 100 : 100 + side, 90 : 90 + side] = 1
-    apart = [predict(network, chosen(episode, slice(b, b + 1))).evidence for b in range(2)]
-    torch.testing.assert_close(predict(network, episode).evidence, torch.cat(apart), **CLOSE)
+    apart = [predict(network, chosen(episode, slice(b, b + 1))).presence_features for b in range(2)]
+    torch.testing.assert_close(predict(network, episode).presence_features, torch.cat(apart), **CLOSE)
 
 
 @every_model
@@ -237,12 +237,12 @@ def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -
 
 
 @every_learner
-def test_a_query_is_most_like_itself_by_the_evidence_of_likeness(name: str) -> None:
-    episode, found = episode_of(name), prediction_of(name).evidence
+def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None:
+    episode, found = episode_of(name), prediction_of(name).presence_features
     if not built(name).learns or found is None:
         return
     own = dataclasses.replace(episode, support=torch.stack([episode.query] * SHOTS, dim=1))
-    itself = predict(built(name), own).evidence
+    itself = predict(built(name), own).presence_features
     assert found.shape == (BATCH, 1, 6) and found.abs().max() <= 1 + 1e-5
     assert built(name).masks_supports or (itself > found)[..., 0].all()  # masked supports differ from the query
 

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.episode import EpisodeOfOriginalSizes, NamedEpisode
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from model.sam3 import sam3 as canvas
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
 from tests.paths import SHARED
-from util.runtime.pretrained import loaded
+from util.runtime.pretrained_parts import load_from_hub
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 
@@ -56,8 +56,8 @@ def test_many_shots_lie_on_canvases_of_at_most_five(shots: int, monkeypatch: pyt
     monkeypatch.setattr(network, "search", lambda *given: seen.append((len(given[1]), search(*given))) or seen[-1][1])
     output = network(episode)
     assert [count for count, _ in seen] == {5: [5], 7: [4, 3]}[shots]
-    presence = torch.stack([evidence[0] for _, (_, evidence) in seen]).mean()
-    assert output.evidence.shape == (1, 1, 2) and torch.isclose(output.evidence[0, 0, 0], presence)
+    presence = torch.stack([presence_features[0] for _, (_, presence_features) in seen]).mean()
+    assert output.presence_features.shape == (1, 1, 2) and torch.isclose(output.presence_features[0, 0, 0], presence)
 
 
 @BOTH
@@ -73,7 +73,7 @@ def test_empty_supports_are_left_out_and_without_any_all_is_background(
     torch.testing.assert_close(with_empty.logits, network(alone).logits)
     with caplog.at_level("INFO", "symnet"):
         nothing = network(dataclasses.replace(episode, support_label=torch.full_like(labels, 255)))
-    assert (nothing.logits.argmax(1) == 0).all() and (nothing.evidence == 0).all()
+    assert (nothing.logits.argmax(1) == 0).all() and (nothing.presence_features == 0).all()
     assert "no support shows a pixel of the object" in caplog.text
 
 
@@ -83,8 +83,8 @@ def test_several_classes_compete(name: str) -> None:
     network, episode = small_model(name, 1), drawn_episode(name, 1, 2)
     other = dataclasses.replace(drawn_episode(name, 1, 2, seed=5), query=episode.query)
     alone, output = network(episode), network.forward_classes([episode, other])
-    assert output.logits.shape == (2, 3, *episode.query.shape[-2:]) and output.evidence.shape == (2, 2, 2)
-    assert torch.equal(output.evidence[:, :1], alone.evidence)
+    assert output.logits.shape == (2, 3, *episode.query.shape[-2:]) and output.presence_features.shape == (2, 2, 2)
+    assert torch.equal(output.presence_features[:, :1], alone.presence_features)
     assert not (output.logits[:, 1] > 0)[alone.logits.argmax(1) == 0].any()  # no class gains pixels by competing
 
 
@@ -107,7 +107,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     network = small_model("sam3", 1, words="names")
     network.task = dataclasses.replace(network.task, classes=("cup", "dog", "tree"))
     episode = drawn_episode("sam3", 1, 1)
-    with pytest.raises(Mismatch, match="has no tokenizer, which names need"):
+    with pytest.raises(ModelMismatch, match="has no tokenizer, which names need"):
         network(episode)
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, "cup": 3, "mug": 4, "visual": 5}
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -115,7 +115,7 @@ def test_names_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
-    network.tokenizer = loaded("AutoTokenizer", str(folder))
+    network.tokenizer = load_from_hub("AutoTokenizer", str(folder))
     assert network._prompt(episode, 0)[0, 0, 0] == words["cup"]
     mug = NamedEpisode(**vars(episode), name="mug")
     assert network._prompt(mug, 0)[:, 0, :2].tolist() == [[words["mug"], 0], [1, 0]]
@@ -130,25 +130,27 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     state = load_file(folder / "model.safetensors")
     state.pop("layernorm.weight")
     save_file(state, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(Mismatch, match=r"lacks 1 tensors of Dinov2Model, such as layernorm.weight"):
-        loaded("Dinov2Model", str(folder))
+    with pytest.raises(ModelMismatch, match=r"lacks 1 tensors of Dinov2Model, such as layernorm.weight"):
+        load_from_hub("Dinov2Model", str(folder))
     (folder / "model.safetensors").unlink()
-    with pytest.raises(Mismatch, match=r"holds no such network .* config.json and model.safetensors"):
-        loaded("Dinov2Model", str(folder))
-    with pytest.raises(Mismatch, match=r"lacks .* tensors of SamModel|holds no such network"):
-        loaded("SamModel", saved("Dinov2Model"))
+    with pytest.raises(ModelMismatch, match=r"holds no such network .* config.json and model.safetensors"):
+        load_from_hub("Dinov2Model", str(folder))
+    with pytest.raises(ModelMismatch, match=r"lacks .* tensors of SamModel|holds no such network"):
+        load_from_hub("SamModel", saved("Dinov2Model"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(Mismatch, match="no such folder, and the hub gave no network of this name") as error:
-        loaded("SamModel", "nobody/nothing")
+    with pytest.raises(ModelMismatch, match="no such folder, and the hub gave no network of this name") as error:
+        load_from_hub("SamModel", "nobody/nothing")
     assert "\n" not in str(error.value)
-    with pytest.raises(Mismatch, match=r"needs NoSuchModel .* requirements-foundation.txt \(Python 3.11"):
-        loaded("NoSuchModel", str(folder))
+    with pytest.raises(ModelMismatch, match=r"needs NoSuchModel .* requirements-foundation.txt \(Python 3.11"):
+        load_from_hub("NoSuchModel", str(folder))
     gated = mock.Mock(side_effect=OSError("You are trying to access a gated repo.\n403 Client Error."))
     monkeypatch.setattr(library.Sam3Model, "from_pretrained", gated)
-    with pytest.raises(Mismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"):
-        loaded("Sam3Model", "facebook/sam3")
+    with pytest.raises(
+        ModelMismatch, match=r"facebook/sam3: is gated: ask for access .* or give model.weights a folder"
+    ):
+        load_from_hub("Sam3Model", "facebook/sam3")
     with torch.device("meta"), pytest.raises(NotImplementedError):  # the cost of such a network is not counted
-        loaded("Dinov2Model", saved("Dinov2Model"))
+        load_from_hub("Dinov2Model", saved("Dinov2Model"))
 
 
 CASES = {name: sorted((SHARED / "parity" / name).glob("*.npz")) for name in ("sam3", "gfsam")}

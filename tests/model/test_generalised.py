@@ -7,7 +7,7 @@ import torch
 from model.bcm import regression
 from model.bcm.bcm import BCM
 from model.encoders.settings import EncoderSettings
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from tests.model.small import task_of
 from tests.narrow import NARROW
 from tests.parity_case import gfss_case
@@ -81,7 +81,7 @@ def test_unfit_supports_are_refused_in_a_line(one_penalty) -> None:
     labels, own = torch.zeros(1, 2, 33, 33, dtype=torch.uint8), len(network.base.bias)
     for cells, word in ((0, "support 1 covers no cell"), (1, "supports cover 2 cell")):
         labels[:, :, :cells, :cells] = own
-        with pytest.raises(Mismatch, match=f"^cup: {word}"):
+        with pytest.raises(ModelMismatch, match=f"^cup: {word}"):
             network.fit(photos, labels, ["cup"])
     labels[:, :, :16] = own
     logits = network.predict(photos[0], torch.ones(2, 33, 33, dtype=torch.bool), network.fit(photos, labels, ["cup"]))

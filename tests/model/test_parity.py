@@ -13,7 +13,7 @@ from tests.parity_case import BACKBONES
 from tests.parity_check import ABSOLUTE, cases, deviations, folder_of
 from tests.paths import REPOSITORY
 from tests.skip_init import skip_init
-from util.checkpoints.checkpoint import load_weights
+from util.checkpoints.checkpoint import load_state
 from util.config.read import read_config
 from util.runtime.network import build_model
 
@@ -54,7 +54,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     with skip_init():
         config = read_config(REPOSITORY / "config/pascal" / name, settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
-    load_weights(network, state, "authors.pth")
+    load_state(network, state, "authors.pth")
     own = network.state_dict()
     renamed = models()[model].published.translate(state)
     counters = {key for key in own if key.endswith(COUNTER)}  # SCCAN's files have none

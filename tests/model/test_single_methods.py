@@ -10,7 +10,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
 from model.hsnet.hsnet import HSNet, HSNetSettings, vote
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from model.registry import related
 from model.symnet.hybrid_prototype import query_prototypes
 from model.symnet.symnet_plus import CorrelationSettings
@@ -65,7 +65,7 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
         {f"features.{i}.weight": torch.empty(0) for i in (0, 7, 17, 28)} | {"classifier.0.bias": 1}
     )
     assert set(names) == {"layer0.0.weight", "layer1.2.weight", "layer3.0.weight", "layer4.4.weight"}
-    with pytest.raises(Mismatch, match="not weights of this encoder"):
+    with pytest.raises(ModelMismatch, match="not weights of this encoder"):
         load_encoder(encoder, bare_encoder("vgg16", "plain").state_dict(), partial=False)
 
 

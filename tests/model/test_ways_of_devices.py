@@ -23,7 +23,12 @@ FIXED = set(WAITS) - {"abcdfss", "insid3", "multiprototype", "probe"}  # these c
 @torch.no_grad()
 def predicted(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
     output = network.eval()(episode)
-    named = {"logits": output.logits, "base": output.base_logits, "evidence": output.evidence, **output.extra}
+    named = {
+        "logits": output.logits,
+        "base": output.base_logits,
+        "presence_features": output.presence_features,
+        **output.extra,
+    }
     return {name: x for name, x in named.items() if x is not None}
 
 

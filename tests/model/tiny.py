@@ -71,4 +71,4 @@ def saved(kind: str, seed: int = 0) -> str:
 
 def networks_of(model_class: type[FewShotModel], seed: int = 0) -> list[str]:
     """Return the folders of a method's networks; [] for a method without any."""
-    return [saved(kind, seed) for kind in model_class.brings if kind in CONFIGS]
+    return [saved(kind, seed) for kind in model_class.pretrained_parts if kind in CONFIGS]

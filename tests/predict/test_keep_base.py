@@ -13,7 +13,7 @@ from tests.predict.conftest import HEIGHT, WIDTH
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
-from util.predict import Segmenter, adapted
+from util.predict import Segmenter, drop_doubtful
 from util.predict.prediction import Decision
 
 
@@ -73,7 +73,7 @@ def test_a_material_is_found_beside_base_classes(make_checkpoint, marked):
     photo = marked["box"].rpartition(":")[0]
     floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
     plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
-    new, chosen = adapted(plain)(photo).mask == 1, adapted(beside)
+    new, chosen = drop_doubtful(plain)(photo).mask == 1, drop_doubtful(beside)
     assert new.any() and chosen.adaptation == {"method": "linear probe"}
     alone = beside.without_classes()(photo).mask
     assert np.array_equal(chosen(photo).mask, np.where(new & (alone == 0), 7, alone))

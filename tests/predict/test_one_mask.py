@@ -12,7 +12,7 @@ from tests.formats.drawn import AREAS, CAT, DOG, photo, region
 from util.data.images.read import read_image, read_mask
 from util.data.images.region import read_region
 from util.errors import UserError
-from util.predict.supports import parse_support, support_from_arrays, supports_in
+from util.predict.supports import parse_support, read_supports, support_from_arrays
 from util.prepare.custom_sources import from_masks
 from util.prepare.make import run_jobs
 
@@ -59,7 +59,7 @@ def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
     labels = [parse_support(f"{path}:{mask}").read().label, support_from_arrays(path, FORMS[form]).label]
     labels += [
         support_from_arrays(read_image(path), str(mask)).label,
-        supports_in([str(mask.parent)], path.parent)[0][0].read().label,
+        read_supports([str(mask.parent)], path.parent)[0][0].read().label,
     ]
     (tmp_path / "names.txt").write_text("_background_\ncat\n")
     for number, (folder, names) in enumerate(((mask.parents[1], None), (mask.parent, tmp_path / "names.txt"))):
@@ -117,7 +117,7 @@ def test_a_file_of_names_says_what_values_mean(tmp_path: Path, capsys, suffix, f
     Image.fromarray(ids).save(mask), Image.fromarray(ids).save(mask.with_stem("p1"))
     (mask.parent / "._p0.png").write_bytes(b"\0\5"), (mask.parent / ".ipynb_checkpoints").mkdir()
     (tmp_path / file).write_text("\n".join(names))
-    listed, categories = supports_in([str(tmp_path)])
+    listed, categories = read_supports([str(tmp_path)])
     assert {one.name: int((one.read().label == 1).sum()) for one in listed} == AREAS
     assert [*categories.values()] == ["cat", "dog"] and all((s.read().label == 255).sum() == 16 for s in listed)
     plan = from_masks(Namespace(images=path.parent, masks=mask.parent, classes=tmp_path / file))

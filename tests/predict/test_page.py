@@ -29,7 +29,7 @@ from util.page.server import Handler, Server
 from util.page.session import Session
 from util.predict import Prediction, Segmenter
 from util.predict.results import FORMATS, Results
-from util.predict.supports import supports_in
+from util.predict.supports import read_supports
 
 NONE_LEFT = "no photo is left to be segmented"
 SHAPE = (40, 60)
@@ -211,7 +211,7 @@ def test_mark_segment_correct_accept_restart_and_download(start: Callable[[], Pa
     record = json.loads((out / "coins_2.json").read_text())
     assert record["threshold"] is None and len(record["corrections"]) == 1  # accepted before the slider moved
     assert json.loads((out / "coins_3.json").read_text())["threshold"] == 0.9
-    marked, _ = supports_in([str(out / "marked")])
+    marked, _ = read_supports([str(out / "marked")])
     assert [(one.name, one.photo.name) for one in marked] == [("coin", "coins_1.jpg"), ("coin", "coins_4.jpg")]
     results = Results(out, ["coin"])
     assert [results.is_reviewed(out / f"photos/{name}.jpg") for name in ("coins_2", "portrait", "coins_3")] == [1, 1, 0]

@@ -8,7 +8,7 @@ import torch
 
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
-from util.evaluate.edges import without_specks
+from util.evaluate.refine import without_specks
 from util.files import read_json
 from util.formats.shapes import decoded
 from util.predict import Prediction

@@ -12,7 +12,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
-from util.predict import Segmenter, adapted
+from util.predict import Segmenter, drop_doubtful
 from util.predict.encoded_class import text_of
 from util.predict.load_model import OUTLOOK
 from util.predict.photos import read_photo
@@ -41,16 +41,16 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
-    """Logits, and evidence on presence; every class has those of its own supports."""
+    """Logits and presence features; every class has those of its own supports."""
     query = torch.rand(2, 3, 33, 33) * 255
-    margins, evidence = [], []
+    margins, presence_features = [], []
     for classes in ([supports[:1]], [supports[1:2]], [supports[1:2], supports[:2]]):
         segmenter = empty_segmenter()
         for number, shots in enumerate(classes):
             segmenter.add(f"class {number}", shots)
         of_query = segmenter.scores(query)
-        margins.append(of_query[0]), evidence.append(of_query[1])
-    for first, second, both in (margins, evidence):
+        margins.append(of_query[0]), presence_features.append(of_query[1])
+    for first, second, both in (margins, presence_features):
         assert torch.allclose(both, torch.cat([second, (first + second) / 2], 1), atol=1e-4)
         assert not torch.allclose(first, second, atol=1e-3)
 
@@ -93,8 +93,8 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None
     segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
     assert segmenter.classes[0].name == "object" and "object (1)" in repr(segmenter)
     assert next(segmenter.many(photos[0].parent)).photo == photos[0] and "object: " in repr(segmenter(image))
-    for wrong, mend in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
-        with pytest.raises(UserError, match=mend):
+    for wrong, fix in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
+        with pytest.raises(UserError, match=fix):
             segmenter(wrong)
     classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
     notes = Segmenter(None, classes, config=baseline).notes  # of small objects
@@ -114,7 +114,7 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
     material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    assert OUTLOOK not in adapted(Segmenter({"brick": [material]}, side=97, device="cpu")).notes  # another method
+    assert OUTLOOK not in drop_doubtful(Segmenter({"brick": [material]}, side=97, device="cpu")).notes  # another method
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:
@@ -135,12 +135,12 @@ def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -
     image = read_photo(photos[0])
     label = np.zeros(image.shape[:2], np.uint8)
     label[5:45, 5:45] = BOXED
-    (looked,) = segmenter.unboxed("cup", [Support(image, label, "a")])
+    (looked,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
     full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
     given = Segmenter([full], config=baseline, decision=Decision(min_score=None))
     found = (given(image).mask > 0) & (label == BOXED)
     assert 0.1 < found.sum() / 1600 < 1 and np.array_equal(looked.label == 1, found) and looked.label.max() == 1
-    assert segmenter.unboxed("cup", [full])[0].label.sum() == 1600  # a mask is as it is
+    assert segmenter.boxes_to_masks("cup", [full])[0].label.sum() == 1600  # a mask is as it is
 
 
 def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, drawn_support: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A sixth model is one file and one YAML: it trains, tests, and gets all that it declares, nothing else touched."""
+"""A sixth model is one file and one YAML: it trains, tests, and gets all that it declares, nothing else any_overlap."""
 
 import json
 import sys

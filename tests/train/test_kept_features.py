@@ -14,14 +14,14 @@ from util.data.sampling import EpisodeKey
 from util.errors import UserError
 from util.runtime.context import make_run_context
 from util.runtime.data import meta_stage_data
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 from util.train import stages
 from util.train.stages import train_meta
 
 pytestmark = pytest.mark.train
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
 STAGE = {"epochs": 1, "epoch_length": 8, "batch": 2, "validate_every": 0, "views": 2}
-WORLD = World(0, 1, torch.device("cpu"))
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture

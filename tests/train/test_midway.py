@@ -24,12 +24,12 @@ from util.config.settings import AugmentSettings, OptimizerSettings, StageSettin
 from util.report.run_folder import RunFolder
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 from util.train import hooks
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
-WORLD = World(0, 1, torch.device("cpu"))
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
 

@@ -15,7 +15,7 @@ from tests import spawned
 from tests.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
-from util.checkpoints.weights import network_to_train
+from util.checkpoints.weights import init_network
 from util.config.read import read_config, to_dict
 from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.prepare.commands import prepare_command
 from util.runtime.loading import training_numbers
 from util.runtime.network import build_model, prepare_network
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 from util.train import hooks, stages
 from util.train.optim import EMA, WARM_UP, StepSchedule
 from util.train.trainer import counts_of_parts, optimiser_step
@@ -51,7 +51,7 @@ def test_what_lacks_names_the_command_that_makes_it_before_photos_are_read(mini_
         stages.train_base(config, resume=False, overwrite=False)
     other = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": BASE}}))
     with pytest.raises(UserError, match=r"train it first: NET=resnet10 sh train.sh split0 mini \d"):
-        network_to_train(Run(other), "meta", resume=False)
+        init_network(Run(other), "meta", resume=False)
 
 
 def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
@@ -61,8 +61,8 @@ def test_a_meta_stage_refuses_a_base_stage_of_other_settings(mini_yaml) -> None:
     checkpoint.save(Run(config).folder("base") / BEST, content)
     changed = Run(read_config(path, ["base_stage.epochs=3"]))
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
-        network_to_train(changed, "meta", resume=False)
-    network_to_train(changed, "meta", resume=False, base=changed.folder("base") / BEST)
+        init_network(changed, "meta", resume=False)
+    init_network(changed, "meta", resume=False, base=changed.folder("base") / BEST)
 
 
 class WithNorm(FewShotModel):
@@ -85,7 +85,7 @@ def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, mon
     model = build_model(config, text_width=300)
     if stage == "meta":
         model = WithNorm(config.model, model.task)
-        monkeypatch.setattr(stages, "network_to_train", lambda *_: (model, "", []))
+        monkeypatch.setattr(stages, "init_network", lambda *_: (model, "", []))
     network = model.base_stage() if stage == "base" else model
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
@@ -155,7 +155,7 @@ def a_training(precision: str, clip: float | None) -> hooks.Training:
     prepared = prepare_network(network, torch.device("cpu"), precision)
     stage = StageSettings({}, AugmentSettings(), clip_grad_norm=clip)
     optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
-    folder, world = cast(Any, None), World(0, 1, torch.device("cpu"))
+    folder, world = cast(Any, None), ProcessGroup(0, 1, torch.device("cpu"))
     return hooks.Training(prepared, optimizers, EMA(network, 0), stage, StepSchedule(1, 1, 1), {}, folder, world)
 
 

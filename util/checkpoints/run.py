@@ -146,7 +146,7 @@ class Run:
         return self.trained / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
 
     @property
-    def mark(self) -> str:
+    def weights_origin(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
         if self.config.test.allow_fold_mismatch:
             return FOREIGN
@@ -155,7 +155,7 @@ class Run:
         marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
         return marks.get(source.resolve(), FOREIGN)
 
-    def as_trained(self, stage: str) -> Run:
+    def with_training_options(self, stage: str) -> Run:
         """Return the run with the options that a stage's training was begun with and that the command does not name.
 
         A base stage that other runs share has options of theirs.
@@ -163,20 +163,20 @@ class Run:
         shared = stage == "base" and self.config.run.base_folder
         return self if shared else self._with(self.at(stage).options, self.folder(stage))
 
-    def for_test(self) -> Run:
+    def with_checkpoint_config(self) -> Run:
         """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
 
         Of weights that learnt from another data set (``test.trained_on``) it is the model alone. All options of its own
         training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
         itself, which a result names where they differ, stay.
         """
-        source, merged, own = self.weights, to_dict(self.config), self.mark in ("", "last")
+        source, merged, own = self.weights, to_dict(self.config), self.weights_origin in ("", "last")
         if isinstance(source, str) or not source.exists():
             return self
         sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
         begun_with = {_key(text): text for text in StageFolder(source.parent).options if own}
         kept = {key: text for key, text in begun_with.items() if key.partition(".")[0] not in OF_TESTS}
-        for key, (trained, _) in self.otherwise(checkpoint.read(source)).items():
+        for key, (trained, _) in self.training_differences(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
             identity = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # refused if it differs
             fits = section in sections and name not in identity
@@ -193,7 +193,7 @@ class Run:
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.path, [*kept, *self.config.given]))
 
-    def otherwise(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    def training_differences(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
         out = dict[str, tuple[Any, Any]]()
         for stage in checkpoint.training_of(content):

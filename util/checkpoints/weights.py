@@ -8,7 +8,7 @@ from typing import Any
 
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints import run as runs
@@ -36,10 +36,12 @@ class Weights:
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
     training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
-    otherwise: list[str] = field(default_factory=list)  # what the training had otherwise, see ``Run.otherwise``
+    training_differences: list[str] = field(
+        default_factory=list
+    )  # what the training had otherwise, see ``Run.training_differences``
 
 
-def network_to_train(
+def init_network(
     run: Run, stage: str, resume: bool, base: str | Path | None = None
 ) -> tuple[FewShotModel, str, list[dict[str, Any]]]:
     """Return the model as a run's stage starts from it, a line for the log, and how its start was trained.
@@ -65,8 +67,8 @@ def network_to_train(
         return network, fill_encoder(config, network), []
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        mend = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
-        raise UserError(f"{start}: the base stage's checkpoint does not exist; {mend}")
+        fix = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
+        raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
     asks = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
     if asks and (refusal := trained_otherwise(run, "base", start.parent, content)):
@@ -92,13 +94,13 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
     with suppress(UserError):
         if finished and content.get("start"):
             base = run.folder("base") / BEST if stage == "meta" and run.context.model_class.has_base_stage else None
-            now["start"] = digest_of_start(network_to_train(run, stage, False, base)[0], stage)
+            now["start"] = digest_of_start(init_network(run, stage, False, base)[0], stage)
     if not (differences := [*differences, *changed_entries(content, now)]):
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
-    mend = f"undo the change, train it again with --overwrite, or {last}"
-    mend += "" if finished else f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {mend}"
+    fix = f"undo the change, train it again with --overwrite, or {last}"
+    fix += "" if finished else f"; if its steps are the same, {runs.ALLOW} continues it"
+    return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {fix}"
 
 
 def digest_of_start(network: FewShotModel, stage: str) -> str | None:
@@ -156,7 +158,7 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         given = start.weights, start.backbone, network.encoder.torchvision
         state = download(*given) if downloaded else checkpoint.weights_of(content)
         missing = network.load_encoder(state, start.partial)
-    except Mismatch as error:
+    except ModelMismatch as error:
         raise UserError(str(error) if downloaded else f"{path}: {error}") from None
     licence = encoder_licence(config, network)
     complete = f"{len(missing)} tensors start from random values: {', '.join(missing)}" if missing else "complete"
@@ -180,8 +182,8 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
     if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, runs.NO_CHECKPOINT):
         raise UserError(f"{config.test.checkpoint}: this method is not trained and loads no checkpoint; leave it out")
     if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        mend = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
-        raise UserError(f"{source}: these weights do not exist; {mend}")
+        fix = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
+        raise UserError(f"{source}: these weights do not exist; {fix}")
     content = checkpoint.read(source) if isinstance(source, Path) else {}
     trained = content["config"] if checkpoint.is_own(content) else {}
     classes = None
@@ -215,11 +217,11 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
 
 def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
-    out = in_words(run.otherwise(content)) if run.mark != runs.FOREIGN else []
+    out = in_words(run.training_differences(content)) if run.weights_origin != runs.FOREIGN else []
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
         step, steps = training[-1]["step"], training[-1]["steps"]
-        if step != steps or run.mark != runs.FOREIGN:
+        if step != steps or run.weights_origin != runs.FOREIGN:
             out.append(f"not finished (step {step} of {steps})")
     return out
 
@@ -237,7 +239,7 @@ def load_checkpoint(
     if stage == "meta" and (other := changed_entries(content, {"text": context.text_digest})):
         raise UserError(f"{path}: was trained with {other[0]} than data.text = {context.config.data.text}")
     target = network if stage == "meta" else network.base_stage()
-    checkpoint.load_weights(target, checkpoint.weights_of(content), str(path))
+    checkpoint.load_state(target, checkpoint.weights_of(content), str(path))
     if stage == "base":
         network.requires_grad_(True)
         network.freeze()
@@ -255,7 +257,7 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     state = (layout.translate(state) if layout else None) or state
     own = {name: x for name, x in state.items() if name.startswith(("encoder.", "base_learner."))}
     if not any(name.startswith("base_learner.") for name in own):
-        mend = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
-        raise UserError(f"{path}: holds no base learner; name {mend}")
-    checkpoint.load_weights(network.base_stage(), own, str(path))
+        fix = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
+        raise UserError(f"{path}: holds no base learner; name {fix}")
+    checkpoint.load_state(network.base_stage(), own, str(path))
     network.freeze()

@@ -78,9 +78,9 @@ def named(options: argparse.Namespace, words: list[str]) -> Path:
     if len(words) == 2:
         return config_path(words[0], words[1], options.model, options.net)
     if len(words) > 2 or options.model or options.net:
-        mend = "name one YAML file, or an experiment and a data set such as: split2 pascal"
+        fix = "name one YAML file, or an experiment and a data set such as: split2 pascal"
         also = "--model and --net (MODEL and NET in the environment) go with the latter alone"
-        raise UserError(f"'{' '.join(words)}': {mend}; {also}")
+        raise UserError(f"'{' '.join(words)}': {fix}; {also}")
     return Path(words[0])
 
 

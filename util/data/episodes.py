@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, default_collate
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, LabelledImages
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
+from util.data.images.augmentation import warp_training
 from util.data.images.views import LETTERBOX, ORIGINAL, View, channels_first, numbered, relabelled
-from util.data.images.warp import warp_training
 from util.data.lists.image_list import ImageList
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
 

@@ -94,7 +94,7 @@ class FeatureCache:
     def fill(self, trial: Trial) -> list[Episode]:
         """Return the episodes of a trial, way by way, with the cached features of their images; missing ones are made.
 
-        ``use_for`` comes first, and ``settle`` once the network has seen them.
+        ``use_for`` comes first, and ``evict`` once the network has seen them.
         """
         network, ways = self.network, trial.ways
         queries: list[Any] = []
@@ -120,7 +120,7 @@ class FeatureCache:
             self._touched.add(key)
         return found
 
-    def settle(self) -> None:
+    def evict(self) -> None:
         """Count the images of the last episodes, with what the model has added to them, and drop what is too much."""
         for key in self._touched:
             size = self.kept[key].nbytes

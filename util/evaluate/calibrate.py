@@ -6,7 +6,7 @@ of the test fold and its images have no part (with ``data.fold_rule: lists``, th
 Both regressions are logistic, with a weak quadratic penalty on weights of standardised inputs, and solved by SciPy.
 
 The margins of a network that learnt from base classes are greater for these than for novel ones. Its presence score is
-therefore fitted on its own numbers alone (``Output.evidence``), which come from the encoder; margins weigh nothing.
+therefore fitted on its own numbers alone (``Output.presence_features``), which come from the encoder, without margins.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.data import check_sampler, images_for_training, trials
 from util.runtime.device import episodes_at_once, precision_of_test
 from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import World, join
+from util.runtime.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
@@ -105,7 +105,7 @@ def _collect(
     episodes: int,
     seen: Collected,
     prepared: PreparedNetwork,
-    world: World,
+    world: ProcessGroup,
 ) -> None:
     """Run the network over episodes of a training list, at the context's number of shots; ``seen`` observes them."""
     config, shot = context.config, context.config.data.shot
@@ -159,8 +159,8 @@ class Collected:
             margins, labels = np.concatenate(self.pixels).T
             (scale,), offset = fit_logistic(margins[:, None], labels > 0)
         if not scale > 0:
-            mend = "train it first, or take more --episodes: queries with and without their class are needed"
-            raise UserError(f"--calibrate: this network does not tell base classes from background; {mend}")
+            fix = "train it first, or take more --episodes: queries with and without their class are needed"
+            raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
         unused = calibration.MARGIN_NUMBERS if network.learns and inputs.shape[1] > calibration.MARGIN_NUMBERS else 0
         weights, bias = fit_logistic(inputs[:, unused:], present)
         facts = calibration.FORMAT, network.title, made_for, made_on, float(scale), float(offset)

@@ -50,7 +50,9 @@ def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
 def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
     """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
     background, foreground = output.extra.get(NETWORK, output.logits)[item, :, : shown[0], : shown[1]].float()
-    return presence_inputs(foreground - background, None if output.evidence is None else output.evidence[item, 0])
+    return presence_inputs(
+        foreground - background, None if output.presence_features is None else output.presence_features[item, 0]
+    )
 
 
 def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:

@@ -20,12 +20,12 @@ from util.progress import ProgressBar
 from util.report.schema import BASE, FINAL, NETWORK
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import PreparedNetwork, check_finite
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
-UNGATED = "always_shown"  # the final output whatever the presence score says
+WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
 
 
 class Observer(Protocol):
@@ -95,14 +95,14 @@ class Scoreboard:
         *values, present, visible = torch.cat([inputs, torch.stack([(label_hw == 1).any(), shown])]).tolist()
         score = values[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
-            score, predictions[UNGATED] = self.calibration.presence(np.array(values, np.float32)), mask
+            score, predictions[WITHOUT_PRESENCE] = self.calibration.presence(np.array(values, np.float32)), mask
             if score < self.calibration.threshold:
                 for name in {FINAL, NETWORK} & predictions.keys():
                     predictions[name] = torch.zeros_like(mask)
                 visible = 0.0
         self.presence[number] = bool(present), score, bool(visible)
 
-    def gather(self, world: World) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
         Records are sorted by number, then by class. ``presence`` then is of all episodes.
@@ -115,7 +115,9 @@ class Scoreboard:
         scores = {name: score(rows) for name, rows in records.items()}
         if base := [counts for _, counts, _ in parts if counts is not None]:
             scores[BASE] = metrics.class_scores(np.sum(base, axis=0))
-            scores |= {name: scores.pop(name) for name in (UNGATED, ALL_FOREGROUND) if name in scores}  # come last
+            scores |= {
+                name: scores.pop(name) for name in (WITHOUT_PRESENCE, ALL_FOREGROUND) if name in scores
+            }  # come last
         self.presence = dict(sorted(entry for *_, presence in parts for entry in presence.items()))
         if self.asks_presence:
             scores[FINAL] |= presence_scores(*zip(*self.presence.values(), strict=True))
@@ -128,7 +130,7 @@ def run_pass(
     dataset: Any,
     episodes: int,
     observers: Sequence[Observer],
-    world: World,
+    world: ProcessGroup,
     title: str,
     batch: int = 1,
     workers: int = 0,
@@ -159,7 +161,7 @@ def run_pass(
             if these[0] % 100 == 0 or these is numbers[-1] or these is numbers[0]:
                 check_finite(output)
             if cache is not None:
-                cache.settle()
+                cache.evict()
             for observer in observers:
                 observer.add(these, item, output)
             bar.update(min(len(these) * world.size, episodes - bar.n))

@@ -13,14 +13,14 @@ from model.episode import LabelledImages, Output
 from model.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
-from util.evaluate.jobs import Job
+from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import class_counts, generalised_scores, predicted
 from util.evaluate.test import Test
 from util.progress import ProgressBar
 from util.report.schema import FINAL
 from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import check_finite
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 
 class Photos(Dataset):
@@ -35,7 +35,7 @@ class Photos(Dataset):
         return LabelledImages(channels_first(image), numbered(ids, self.classes))
 
 
-def run_generalised(job: Job, world: World) -> None:
+def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started, test = time.monotonic(), job.test
     network = cast(GeneralisedModel, job.prepared.network.eval())

@@ -22,13 +22,13 @@ from util.evaluate.test import Shared, Test, own_config
 from util.evaluate.tta import with_tta
 from util.runtime.device import precision_of_test
 from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 
 
 @dataclass(eq=False)
-class Job:
+class TestJob:
     """A test on a device, and what has been counted of it."""
 
     test: Test
@@ -42,8 +42,12 @@ class Job:
 
 
 def build_test_jobs(
-    config: Config, world: World, protocols: Sequence[str] = (), shots: Sequence[int] = (), manifest: Path | None = None
-) -> list[Job]:
+    config: Config,
+    world: ProcessGroup,
+    protocols: Sequence[str] = (),
+    shots: Sequence[int] = (),
+    manifest: Path | None = None,
+) -> list[TestJob]:
     """Return the jobs of a command, weights loaded and episodes chosen; the options are those of ``testing.test``.
 
     With ``all``, protocols that do not fit model and data are left out, and logged. UserError: a protocol, a number of
@@ -56,7 +60,7 @@ def build_test_jobs(
     _check_names(config, names)
     if config.test.fuse == MASKS and max(each_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    jobs, shared = list[Job](), Shared()
+    jobs, shared = list[TestJob](), Shared()
     for shot, name in itertools.product(each_shots, names):
         test = Test(own_config(config, name, shot), manifest, progress=world.is_main, shared=shared)
         try:
@@ -80,19 +84,19 @@ def _check_names(config: Config, protocols: Sequence[str]) -> None:
             raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
 
 
-def _job(test: Test, world: World) -> Job:
+def _job(test: Test, world: ProcessGroup) -> TestJob:
     """Return the job of a test: its list is read, its episodes are chosen, its network is on the device."""
     _check_options(test)
-    with world.main_first():  # which may build an index
+    with world.rank_zero_first():  # which may build an index
         _ = test.images
     _ = test.samplers
     _check_passes(test)
     prepared = test.shared.once(("prepared", test.shot, test.view.side), lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
     if test.protocol.absent > 0 and calibration is None:
-        mend = "for one: python test.py CONFIG --calibrate"
-        log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, mend)
-    return Job(test, prepared, calibration)
+        fix = "for one: python test.py CONFIG --calibrate"
+        log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, fix)
+    return TestJob(test, prepared, calibration)
 
 
 def _check_options(test: Test) -> None:
@@ -112,19 +116,19 @@ def _check_passes(test: Test) -> None:
         raise UserError(f"protocol {test.name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
 
 
-def _prepare(test: Test, world: World) -> PreparedNetwork:
+def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
     network = with_tta(test.network, test.network_context, test.view, test.shot)
     precision, run = precision_of_test(test.config, world.device), test.config.run
     return prepare_network(network, world.device, precision, run.compile, graphs=run.graphs)
 
 
-def passes(jobs: list[Job]) -> list[tuple[int, list[Job]]]:
+def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
     """Return the fewest passes that cover every seed of every job: a seed, and jobs with its episodes and its inputs.
 
     Their numbers of episodes may differ: all begin with the same ones.
     """
-    groups = defaultdict[tuple, list[Job]](list)
+    groups = defaultdict[tuple, list[TestJob]](list)
     for job in jobs:
         test, protocol = job.test, job.test.protocol
         rule: Any = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent

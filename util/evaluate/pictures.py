@@ -24,7 +24,7 @@ from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey, random_stream
 from util.errors import UserError, nearest
 from util.evaluate.evaluate import Scoreboard, run_pass
-from util.evaluate.jobs import Job, build_test_jobs
+from util.evaluate.jobs import TestJob, build_test_jobs
 from util.evaluate.metrics import iou_of
 from util.evaluate.test import Test
 from util.evaluate.verify import test_of
@@ -36,7 +36,7 @@ from util.report.rows import row_name
 from util.report.schema import BASE, FINAL, MANIFEST, find_results, read_result
 from util.runtime.data import trials
 from util.runtime.device import pick_device
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 KINDS = WORST, BEST, RANDOM = ("worst", "best", "random")
 FIRST = "first"  # which every test shows
@@ -103,7 +103,7 @@ class KeptPredictions:
                 out.setdefault(episode, []).append(kind)
         return out
 
-    def gathered(self, world: World) -> dict[Episode, Kept]:
+    def gathered(self, world: ProcessGroup) -> dict[Episode, Kept]:
         """Return the kept episodes of all processes, (seed, number) -> predictions."""
         return dict(ChainMap(*world.gather(self._kept)))
 
@@ -127,7 +127,7 @@ def remove_pictures(folder: Path) -> None:
         (folder / FOLDER).rmdir()
 
 
-def save_pictures(job: Job, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
+def save_pictures(job: TestJob, kept: dict[Episode, Kept], folder: Path, title: str, suffix: str) -> None:
     """Draw the first episodes of a job together, and the chosen ones each, with a page that shows them.
 
     In the folder of its result they are ``episodes.png``, and ``pictures`` with an index.html; ``kept`` has their
@@ -222,8 +222,8 @@ def side_by_side(
         chosen = [(scored[number]["query"], ways_of(scored[number])) for number in episodes]
         first = first or (path, chosen)
         if chosen != first[1]:
-            mend = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
-            raise UserError(f"{first[0]} and {path} have other episodes of these numbers; {mend}")
+            fix = "name results on the same episodes (test.py --manifest FILE.jsonl replays one's), or a --protocol"
+            raise UserError(f"{first[0]} and {path} have other episodes of these numbers; {fix}")
         for board, panels in zip(boards, _predicted_panels(path, result, episodes), strict=True):
             caption, picture = panels[-1]
             board += [] if board else panels[:-1]
@@ -238,7 +238,7 @@ def _predicted_panels(path: Path, result: dict, episodes: Sequence[int]) -> list
     """Return the panels of a result's episodes, the prediction last."""
     config = test_of(path, result).config
     config = replace(config, run=replace(config.run, device="auto"))
-    world, seed = World(0, 1, pick_device("auto")), result["seeds"][0]
+    world, seed = ProcessGroup(0, 1, pick_device("auto")), result["seeds"][0]
     (job,) = build_test_jobs(config, world, manifest=path.parent / MANIFEST)
     test = job.test
     if test.protocol.generalised:

@@ -19,7 +19,7 @@ from util.data.images.views import LETTERBOX
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.words.text import NO_TEXT
-from util.evaluate.jobs import Job
+from util.evaluate.jobs import TestJob
 from util.evaluate.metrics import FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.evaluate.test import Test
 from util.report.result_table import MADE_FROM_MASKS, episodes_in_words, passes_in_words
@@ -28,7 +28,7 @@ from util.report.schema import FINAL, MANIFEST, SCHEMA, Track, over_seeds
 from util.runtime.context import RunContext
 from util.runtime.device import describe
 from util.runtime.input_size import in_words
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 
 def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
         "checkpoint": str(test.run.weights),
-        "weights_mark": test.run.mark,
+        "weights_mark": test.run.weights_origin,
         "list_source": (images and images.source) or MADE_FROM_MASKS,
         "list_note": images.note if images else "",
         "draw_note": why_not_published(images, data, test.protocol, config.test.seeds) if images else "",
@@ -58,7 +58,7 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
     }
 
 
-def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[str, Any]:
+def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
     test, images = job.test, job.test.images
     config, data = test.config, test.config.data
@@ -88,7 +88,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
         "track": track_of_weights(test.context, weights),
         "trained_with": trained,
         "training": weights.training,
-        "trained_otherwise": weights.otherwise,
+        "trained_otherwise": weights.training_differences,
         "fold_mismatch": other_fold and config.test.trained_on is None,
         "list_images": len(images.queries),
         "content": images.files_digest,
@@ -109,7 +109,7 @@ def result_of(job: Job, per_seed: list[dict[str, Any]], world: World) -> dict[st
     }
 
 
-def manifest_of(job: Job, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
+def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
     """Return every episode of a job with its counts, from each seed's records by output."""
     test, data = job.test, job.test.config.data
     names, ways = test.images.index.names, test.protocol.ways

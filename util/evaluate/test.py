@@ -219,7 +219,7 @@ class Test:
         passes per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has
         a folder of its own, with a digest of its settings.
         """
-        config, quick, weights = self.config, self.quick_look, self.run.mark
+        config, quick, weights = self.config, self.quick_look, self.run.weights_origin
         if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
             weights += f"-{_digest(os.path.relpath(self.run.weights, config.run.folder))}"
         averaged = (words.replace(" ", "-") for words in config.test.averaged(self.shot))

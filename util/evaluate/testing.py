@@ -14,7 +14,7 @@ from util.data.draws import PFENET
 from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
-from util.evaluate.jobs import Job, build_test_jobs, passes
+from util.evaluate.jobs import TestJob, build_test_jobs, passes
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.test import Test
@@ -24,7 +24,7 @@ from util.report.run_folder import RunFolder
 from util.report.schema import MANIFEST, RESULT, check_result, in_words
 from util.runtime.data import trials
 from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once
-from util.runtime.processes import World, join
+from util.runtime.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 
@@ -64,7 +64,7 @@ def test(
         log.info("on %s, %d process(es)", place, world.size)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
         cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        results = dict[Job, dict[str, Any]]()
+        results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, cache):
             for job in counted:  # at once: a test that is killed later keeps this result
                 results[job] = _finish(job, folders[job], world, figures, form)
@@ -81,7 +81,7 @@ def _announce(test: Test) -> None:
     log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
 
 
-def _count(jobs: list[Job], world: World, cache: FeatureCache | None) -> Iterator[list[Job]]:
+def _count(jobs: list[TestJob], world: ProcessGroup, cache: FeatureCache | None) -> Iterator[list[TestJob]]:
     """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
     for job in jobs:
         if job.test.protocol.generalised:
@@ -92,7 +92,7 @@ def _count(jobs: list[Job], world: World, cache: FeatureCache | None) -> Iterato
         yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 
 
-def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -> None:
+def _run(jobs: list[TestJob], seed: int, world: ProcessGroup, cache: FeatureCache | None) -> None:
     """Run the network once over the episodes of a seed and count them for each of some jobs."""
     started = time.monotonic()
     first, prepared = jobs[0].test, jobs[0].prepared
@@ -119,7 +119,7 @@ def _run(jobs: list[Job], seed: int, world: World, cache: FeatureCache | None) -
         job.seconds += time.monotonic() - started
 
 
-def _scoreboard(job: Job, seed: int) -> Scoreboard:
+def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     """Return the empty scoreboard of a job's episodes of a seed."""
     config = job.test.config
     return Scoreboard(
@@ -133,7 +133,7 @@ def _scoreboard(job: Job, seed: int) -> Scoreboard:
     )
 
 
-def _finish(job: Job, folder: RunFolder, world: World, figures: str, form: str) -> dict[str, Any]:
+def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
     per_seed, records = zip(*(job.boards[seed].gather(world) for seed in job.test.samplers))
     kept = {} if job.kept is None else job.kept.gathered(world)

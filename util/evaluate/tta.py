@@ -22,8 +22,8 @@ from model.episode import Episode, EpisodeOfOriginalSizes, Output
 from util.config.settings import MASKS, PLAIN_SCALES
 from util.data.images.views import ORIGINAL, View
 from util.errors import UserError
-from util.evaluate.edges import refined_photos
 from util.evaluate.evaluate import scored_outputs
+from util.evaluate.refine import refined_photos
 from util.report.schema import BASE, FINAL, NETWORK
 from util.runtime.context import RunContext
 from util.runtime.input_size import real_scales
@@ -201,7 +201,7 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
     UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
-    than it can. Mismatch: no layer of the network can be adapted.
+    than it can. ModelMismatch: no layer of the network can be adapted.
     """
     out: nn.Module = network
     test, networks = context.config.test, list[FewShotModel]()

@@ -27,7 +27,7 @@ from util.errors import UserError
 from util.evaluate.calibration import GRID, QUANTILES
 from util.export import run
 from util.files import made_aside, write_atomically
-from util.predict.command import NO_SUPPORTS, add_model_and_supports, marked_by, segmenter_of
+from util.predict.command import NO_SUPPORTS, add_model_and_supports, build_segmenter, marked_by
 from util.predict.encoded_class import SupportBatch
 from util.predict.options import SegmenterOptions, options_of
 from util.predict.segmenter import Segmenter
@@ -56,11 +56,11 @@ class Query(nn.Module):
         return [*outputs_of(*self.segmenter.scores_of(self.network.forward_classes(episodes), counts)).values()]
 
 
-def outputs_of(margins: Tensor, evidence: Tensor | None) -> dict[str, Tensor]:
+def outputs_of(margins: Tensor, presence_features: Tensor | None) -> dict[str, Tensor]:
     """Return the outputs for queries: probabilities (B, n + 1, S, S), background first, and ``Segmenter.scores``."""
     probabilities = torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
     out = {"probabilities": probabilities, "margins": margins}
-    return out if evidence is None else {**out, "evidence": evidence}
+    return out if presence_features is None else {**out, "presence_features": presence_features}
 
 
 def traced(module: nn.Module, query: Tensor, for_onnx: bool) -> ExportedProgram:
@@ -125,7 +125,7 @@ def export(arguments: list[str]) -> int:
     options = replace(options_of(SegmenterOptions, parsed), device="cpu")
     if not (marked := marked_by(options)[0]):
         raise UserError(NO_SUPPORTS)
-    segmenter = segmenter_of(options, marked)
+    segmenter = build_segmenter(options, marked)
     precision = segmenter.model.precision
     if kind == "onnx" and precision != "float32":
         raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")

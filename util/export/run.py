@@ -83,12 +83,12 @@ class Exported:
         query = np.zeros((1, 3, side, side), np.float32)
         for channel in range(3):
             query[0, channel, :rows, :columns] = resized(image[:, :, channel], (rows, columns))
-        _, (of_classes,), *evidence = self.query(query)
+        _, (of_classes,), *presence_features = self.query(query)
         margins = np.stack([resized(margin[:rows, :columns], size) for margin in of_classes])
         presence = None
         if known is not None:
             presence = []
-            for margin, own in zip(margins, evidence[0][0] if evidence else [[]] * len(margins)):
+            for margin, own in zip(margins, presence_features[0][0] if presence_features else [[]] * len(margins)):
                 shrink = min(known["grid"] / max(size), 1)
                 values = resized(margin, [max(round(length * shrink), 1) for length in size], corners=True)
                 numbers = [*np.quantile(values, known["quantiles"]), values.mean(), values.std(), (values > 0).mean()]

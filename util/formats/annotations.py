@@ -192,8 +192,8 @@ def understood(given: Annotations, say: Say | None = None) -> Annotations:
     photos = _without_lone_crowds(photos, given.categories, remarks)
     lines = remarks.lines()
     if lines and not any(photo.instances for photo in photos):
-        mend = "outline the objects, or draw boxes"
-        raise UserError(f"{given.source}: nothing in it marks an object: {'; '.join(lines)}; {mend}")
+        fix = "outline the objects, or draw boxes"
+        raise UserError(f"{given.source}: nothing in it marks an object: {'; '.join(lines)}; {fix}")
     categories = {n: name for n, name in given.categories.items() if name.casefold() not in (*BACKGROUND, *IGNORED)}
     turned, beyond = _exchanged(replace(given, photos=tuple(photos), categories=categories))
     remarks.add(BEYOND, "".join(beyond[:1]), len(beyond))

@@ -86,11 +86,11 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
         out[key] = (photo, mask)
     if not out and (brushed := [m.name for key, m in named.items() if re.match(r"task-\d+-annotation-\d+-by-", key)]):
-        mend = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
-        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {mend}")
+        fix = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
+        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}")
     if not out:
-        mend = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-        raise UserError(f"{masks}: does not exist, or holds no mask of a photo in {photos}; {mend}")
+        fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+        raise UserError(f"{masks}: does not exist, or holds no mask of a photo in {photos}; {fix}")
     if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
         print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)
     return list(out.values())

@@ -22,7 +22,7 @@ from util.page.regions import region_at, region_in_box
 from util.predict.encoded_class import EncodedClass
 from util.predict.photos import read_photo
 from util.predict.segmenter import Segmenter
-from util.predict.supports import Marked, Support
+from util.predict.supports import MarkedPhoto, Support
 
 SHOTS = 5  # supports of a class, unless --max-shots says otherwise
 WAIT = 2  # seconds that a request waits for another that reads the annotations; Label Studio gives up after 3
@@ -77,8 +77,8 @@ class Project:
                 known = self._encoded[name][1]
                 out.classes += [] if known is None else [known]
         if not out.classes:
-            mend = "annotate an object on one photo, and submit it"
-            raise UserError(f"project {self.number}: no finished annotation of one of its labels; {mend}")
+            fix = "annotate an object on one photo, and submit it"
+            raise UserError(f"project {self.number}: no finished annotation of one of its labels; {fix}")
         return out
 
     def answer(self, task: dict[str, Any], segmenter: Segmenter) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Project:
         source = f"task {mark.task}"
         try:
             with self.client.photo(mark.photo.name) as path:
-                support = Marked(None, path, source, annotated=mark.photo).read()
+                support = MarkedPhoto(None, path, source, annotated=mark.photo).read()
         except NoAnswer:
             raise
         except UserError as error:

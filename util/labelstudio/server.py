@@ -18,7 +18,7 @@ from util.labelstudio.client import Client, NoAnswer
 from util.labelstudio.project import SHOTS, Project
 from util.page.background import line_of
 from util.page.server import JSON, QuietHandler, QuietServer, listening, refuse_inputs
-from util.predict.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, segmenter_of
+from util.predict.command import HOST, MEMORY, MODEL_PORT, TOKEN_VARIABLE, build_segmenter
 from util.predict.options import LabelStudioOptions
 from util.predict.segmenter import Segmenter
 from util.runtime.processes import as_user_error
@@ -166,7 +166,7 @@ def serve(options: LabelStudioOptions) -> int:
         projects = {options.project: projects.get(options.project, "")}
     host, port = options.host or HOST, options.port or MODEL_PORT
     with listening(ModelServer, Handler, host, port) as server:
-        server.model = model = Model(client, segmenter_of(options, []), options.max_shots or SHOTS, options.project)
+        server.model = model = Model(client, build_segmenter(options, []), options.max_shots or SHOTS, options.project)
         named = [f"{number} ({title})" for number, title in projects.items()]
         say(f"{model.title} for {client.address}, {len(named)} project(s): {', '.join(named[:MAX_NAMED])}")
         say(f"connect http://{host}:{port} in the Settings of a project, Model - Ctrl-C ends it")

@@ -171,7 +171,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
         raise UserError(f"{path}: this method has nothing to train; test it directly")
     continues = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
-        run = run.as_trained("meta" if continues else "base")
+        run = run.with_training_options("meta" if continues else "base")
     config, folders = run.config, {stage: run.folder(stage) for stage in run.stages}
     if "meta" in folders and (asked.checkpoint or (continues and not run.at("base").finished)):
         folders.pop("base", None)

@@ -20,7 +20,7 @@ from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
 from util.config.settings import Config
 from util.errors import EXIT_USER_ERROR, UserError
-from util.launch.tasks import Task
+from util.launch.tasks import StageTask
 from util.prepare.check import PUBLISHED_SIZES
 from util.prepare.lists import published
 from util.progress import ProgressBar
@@ -51,7 +51,7 @@ class Estimate:
     trains: bool  # whether it is a training of which something is left
 
 
-def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) -> int:
+def plan(tasks: list[StageTask], refused: list[str], gpus: int, speed: float | None) -> int:
     """Print the tasks of a command, those of one folder once, and its refusals; return 0, or 2 if there are some.
 
     ``speed``: images of 224 px a second through ResNet-50; None: those of this machine.
@@ -71,14 +71,14 @@ def plan(tasks: list[Task], refused: list[str], gpus: int, speed: float | None) 
     print("\n".join([str(Table(COLUMNS, rows)), *notes, *hours_in_words(estimates, images), disk]), flush=True)
     refused = [*(task.refusal for task in tasks), *refused, *errors]
     if kept + extra > free:
-        mend = "free some space, or --set run.folder=<DIR> on another one"
-        refused.append(f"{config.run.folder}: the disk is too small; {mend}")
+        fix = "free some space, or --set run.folder=<DIR> on another one"
+        refused.append(f"{config.run.folder}: the disk is too small; {fix}")
     return refuse(refused)
 
 
-def estimated(tasks: list[Task], flops_an_hour: float) -> tuple[list[Estimate], list[str]]:
+def estimated(tasks: list[StageTask], flops_an_hour: float) -> tuple[list[Estimate], list[str]]:
     """Return what each stage takes, those of one folder once, and the errors of stages that cannot be described."""
-    once = dict[tuple[str, Path], Task]()
+    once = dict[tuple[str, Path], StageTask]()
     for task in tasks:
         once.setdefault((task.stage, task.folder), task)
     costs = dict[str, tuple[float, Stored]]()
@@ -98,7 +98,7 @@ def estimated(tasks: list[Task], flops_an_hour: float) -> tuple[list[Estimate], 
 
 
 def _estimate(
-    task: Task, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
+    task: StageTask, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
 ) -> Estimate:
     left = hours * task.left if task.left else 0.0
     unknown = ""
@@ -109,8 +109,8 @@ def _estimate(
         cells=cells,
         hours=left,
         unknown=unknown,
-        kept_bytes=stored.remain if case.trains else 0,
-        extra_bytes=stored.most - stored.remain if case.trains else 0,
+        kept_bytes=stored.final_bytes if case.trains else 0,
+        extra_bytes=stored.peak_bytes - stored.final_bytes if case.trains else 0,
         note=task.note,
         trains=case.trains and task.left > 0,
     )
@@ -153,7 +153,7 @@ def refuse(lines: list[str]) -> int:
     return EXIT_USER_ERROR if lines else 0
 
 
-def described(task: Task) -> tuple[list[str], BenchmarkPass, float]:
+def described(task: StageTask) -> tuple[list[str], BenchmarkPass, float]:
     """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
 
     UserError: the batch is too small.
@@ -181,7 +181,7 @@ def described(task: Task) -> tuple[list[str], BenchmarkPass, float]:
     return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
 
 
-def _length(task: Task) -> int:
+def _length(task: StageTask) -> int:
     """Return the examples of an epoch; of data that are missing as published, or at most all; 0 if not known."""
     data, stage = task.config.data, task.settings
     with suppress(UserError):

@@ -18,10 +18,10 @@ from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
 from util.files import kept_json, write_atomically
+from util.launch.experiments import Experiment, run_all, run_in_two
 from util.launch.launch import check_gpus
-from util.launch.parts import Part, run_all, run_in_two
 from util.launch.plan import described, plan, refuse
-from util.launch.tasks import Task
+from util.launch.tasks import StageTask
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
 from util.report.paper_table import table
@@ -53,8 +53,8 @@ def main() -> int:
     tasks = [task for part in parts for task in part.tasks(options.gpus)]
     across = bool(parts) and parts[0].source.data.name != parts[0].config.data.name
     try:
-        mend = "give all the same by --set, or leave a method out of --models"
-        check_mixture({part.result: part.facts() for part in parts}, across, mend)
+        fix = "give all the same by --set, or leave a method out of --models"
+        check_mixture({part.result: part.facts() for part in parts}, across, fix)
         published_rows(options.dataset, list(options.shot), "", chosen=options.published)
     except UserError as error:  # what would stop the table, after all trainings
         refused.append(str(error))
@@ -83,9 +83,9 @@ def main() -> int:
     return 0
 
 
-def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
+def parts_of(options: argparse.Namespace) -> tuple[list[Experiment], list[str]]:
     """Return every model's folds and shots, all of their configs read, and the errors of models that have none."""
-    out, refused, protocol = list[Part](), list[str](), options.protocol
+    out, refused, protocol = list[Experiment](), list[str](), options.protocol
     for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
             of_method = [part for seed in options.seeds for part in _parts(options, method, protocol, seed)]
@@ -97,9 +97,9 @@ def parts_of(options: argparse.Namespace) -> tuple[list[Part], list[str]]:
     return out, refused
 
 
-def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed: int | None) -> list[Part]:
+def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed: int | None) -> list[Experiment]:
     """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
-    given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Part]()
+    given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Experiment]()
 
     def read(dataset: str, fold: object, *overrides: str) -> Config:
         path = config_path(f"split{fold}", dataset, method, options.net)
@@ -128,11 +128,11 @@ def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed:
             run = Run(source)
             if not places and 1 in options.shot and run.trained != run.folder("meta"):
                 source = read(dataset, fold, "data.shot=1")  # whichever of both parts comes first
-            out.append(Part(method, read(dataset, fold, *tested), source))
+            out.append(Experiment(method, read(dataset, fold, *tested), source))
     return out
 
 
-def needs_of(parts: list[Part]) -> list[Finding]:
+def needs_of(parts: list[Experiment]) -> list[Finding]:
     """Return the prerequisites of all trainings and tests to be run, but those that an earlier part makes."""
     needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
     for part in parts:
@@ -143,7 +143,7 @@ def needs_of(parts: list[Part]) -> list[Finding]:
     return found
 
 
-def lacking_memory(tasks: list[Task]) -> list[str]:
+def lacking_memory(tasks: list[StageTask]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
     cases = (described(task)[1] for task in tasks if task.stage != "test" and task.left)
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
@@ -162,9 +162,9 @@ def tried(case: BenchmarkPass, device: str = CUDA) -> str:
     return ""
 
 
-def _differences(parts: list[Part], form: str) -> list[str]:
+def _differences(parts: list[Experiment], form: str) -> list[str]:
     """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
-    lines, found = [], dict[tuple, dict[str, list[Part]]]()
+    lines, found = [], dict[tuple, dict[str, list[Experiment]]]()
     for part in parts:
         data = part.config.data
         found.setdefault((data.name, data.fold, data.shot), {}).setdefault(part.method, []).append(part)

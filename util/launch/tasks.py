@@ -21,7 +21,7 @@ def nodes() -> int:
 
 
 @dataclass(frozen=True)
-class Task:
+class StageTask:
     """A stage of a training (base, meta) or a test, with its state."""
 
     config: Config
@@ -65,12 +65,12 @@ class Task:
         return f"{where} for each of {count} processes: {total}; batch_per: run keeps the batch on any number of GPUs"
 
 
-def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> Task:
+def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> StageTask:
     """Return the task of a run's stage whose folder this is; it refuses what was trained otherwise than asked.
 
     ``asked``: the options of ``train.sh``, by which it is kept, continued, or begun again.
     """
-    task, files = Task(run.config, stage, gpus, folder), StageFolder(folder)
+    task, files = StageTask(run.config, stage, gpus, folder), StageFolder(folder)
     if (finished := files.finished) or files.begun:
         try:
             content = checkpoint.read(folder / BEST) if finished else files.newest()

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from util.errors import UserError, one_line
 from util.page.photo import Photo
 from util.parallel import attempt
@@ -59,7 +59,7 @@ class Background:
 
 def line_of(error: Exception) -> str:
     """Return an error as one line; one that is not the user's is printed whole on the terminal."""
-    if isinstance(error, UserError | Mismatch):
+    if isinstance(error, UserError | ModelMismatch):
         return str(error)
     traceback.print_exception(error)
     return one_line(f"{error!r}; the server's terminal says more")

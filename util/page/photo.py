@@ -23,7 +23,7 @@ from model.episode import IGNORE
 from util.data.images.read import header_of, read_mask, upright_size, write_mask
 from util.data.marks import point_label
 from util.errors import UserError
-from util.evaluate.edges import without_specks
+from util.evaluate.refine import without_specks
 from util.files import kept_json, link, writable, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED

@@ -47,5 +47,5 @@ def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Seq
     left, top = np.clip(points.min(0), 0, limits).round().astype(int)
     right, bottom = np.clip(points.max(0), 0, limits).round().astype(int)
     label[top:bottom, left:right] = BOXED
-    (support,) = segmenter.without_classes().unboxed(None, [Support(image, label, "the box")])
+    (support,) = segmenter.without_classes().boxes_to_masks(None, [Support(image, label, "the box")])
     return support.label == 1

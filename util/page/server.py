@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.page.background import line_of
 from util.page.photo import PREVIEW, jpeg
 from util.page.session import ACTIONS, Session
-from util.predict.command import HOST, PORT, SESSION, segmenter_of
+from util.predict.command import HOST, PORT, SESSION, build_segmenter
 from util.predict.options import ServerOptions
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
@@ -150,7 +150,7 @@ class Handler(QuietHandler):
 def serve(options: ServerOptions) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
     refuse_inputs(options, "--serve", "photos and annotations are opened on the page")
-    segmenter, out = segmenter_of(options, []), options.out or SESSION
+    segmenter, out = build_segmenter(options, []), options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)

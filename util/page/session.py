@@ -31,7 +31,7 @@ from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results, own_record
 from util.predict.segmenter import Segmenter
-from util.predict.supports import MAX_SHOTS, UNNAMED, Marked, by_class, check_class_name, supports_in
+from util.predict.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, check_class_name, read_supports
 from util.report.overlay import class_colour
 from util.typecheck import Misfit, convert
 
@@ -57,12 +57,12 @@ def read_kept(file: Path) -> Kept:
     """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
     if not file.exists():
         return Kept()
-    mend = "remove it: marks and results stay, photos can be opened again"
-    content = read_json(file, "the state of the page", mend)
+    fix = "remove it: marks and results stay, photos can be opened again"
+    content = read_json(file, "the state of the page", fix)
     try:
         return convert(Kept, content, "the session")
     except Misfit as misfit:
-        raise UserError(f"{file}: is damaged ({misfit}); {mend}") from None
+        raise UserError(f"{file}: is damaged ({misfit}); {fix}") from None
 
 
 def counted(number: int, what: str) -> str:
@@ -197,7 +197,7 @@ class Session:
             self._lay(marked)
         return "; ".join((counted(len({marked.photo for marked in found}), "example photo"), *said))
 
-    def _marked_by(self, path: str, said: dict[str, None]) -> list[Marked]:
+    def _marked_by(self, path: str, said: dict[str, None]) -> list[MarkedPhoto]:
         """Return the marked photos of annotations; the photos lie where these say, else in a folder that is open.
 
         ``said`` takes each line on what is not understood. UserError: there are none; it is that of the first search.
@@ -205,19 +205,19 @@ class Session:
         errors = list[UserError]()
         for folder in (None, *dict.fromkeys(photo.path.parent for photo in self.photos.values())):
             try:
-                found, _ = supports_in([path], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))
+                found, _ = read_supports([path], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))
                 check_photo(found[0].photo)
                 return found
             except UserError as error:
                 errors.append(error)
         raise errors[0]
 
-    def _lay(self, marked: Marked) -> None:
+    def _lay(self, marked: MarkedPhoto) -> None:
         """Make the photo of an annotation a marked photo, over what is marked on it already.
 
         UserError: the photo cannot be read, or another one of its name is open.
         """
-        (support,) = self.given.without_classes().unboxed(None, [marked.read()])
+        (support,) = self.given.without_classes().boxes_to_masks(None, [marked.read()])
         label, value = support.label, self._value(marked.name or UNNAMED)
         self._add([marked.photo])
         photo = self.photo(writable(marked.photo.name))
@@ -377,7 +377,7 @@ class Session:
         self._check_files([one.path for one in photos])
 
         def prepare() -> Work:
-            marked = by_class(supports_in([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
+            marked = by_class(read_supports([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
             segmenter, base = self.segmenter.without_classes(), [known.name for known in self.segmenter.classes]
             for name in (name for name in marked if name not in base):
                 segmenter.add(name, marked[name])

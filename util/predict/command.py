@@ -17,7 +17,7 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
 from util.parallel import attempt
-from util.predict.adapt import adapted
+from util.predict.doubtful import drop_doubtful
 from util.predict.load_model import MAX_SIDE, load_model
 from util.predict.options import NONE, PredictOptions, SegmenterOptions, options_of
 from util.predict.photos import MIN_TILE, check_photo, photos_in
@@ -25,7 +25,7 @@ from util.predict.prediction import percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
-from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, Marked, by_class, parse_support, supports_in
+from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, MarkedPhoto, by_class, parse_support, read_supports
 from util.progress import ProgressBar
 from util.runtime.device import describe
 from util.runtime.processes import as_user_error
@@ -104,15 +104,15 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
     add("--radius", type=within(float, 0.5), metavar="PIXELS", help="of points; default 2 %% of the longer side")
 
 
-def marked_by(options: SegmenterOptions) -> tuple[list[Marked], dict[int, str]]:
-    """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``supports_in``."""
+def marked_by(options: SegmenterOptions) -> tuple[list[MarkedPhoto], dict[int, str]]:
+    """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``read_supports``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
     files, classes = options.support_files, words(options.classes)
-    listed, categories = supports_in(files, options.photos, classes, options.max_shots, options.mask_value)
+    listed, categories = read_supports(files, options.photos, classes, options.max_shots, options.mask_value)
     return [*marked, *listed], categories
 
 
-def segmenter_of(options: SegmenterOptions, marked: Sequence[Marked]) -> Segmenter:
+def build_segmenter(options: SegmenterOptions, marked: Sequence[MarkedPhoto]) -> Segmenter:
     """Return the segmenter that a command line describes; UserError: as it, or nothing reads an option."""
     segmenter = Segmenter(
         options.checkpoint,
@@ -135,10 +135,10 @@ def segmenter_of(options: SegmenterOptions, marked: Sequence[Marked]) -> Segment
     _refuse_without_effect(options, marked, segmenter)
     if segmenter.model.note:
         print(segmenter.model.note)
-    return adapted(segmenter, progress=True) if options.adapt != NONE else segmenter
+    return drop_doubtful(segmenter, progress=True) if options.adapt != NONE else segmenter
 
 
-def _refuse_without_effect(options: SegmenterOptions, marked: Sequence[Marked], segmenter: Segmenter) -> None:
+def _refuse_without_effect(options: SegmenterOptions, marked: Sequence[MarkedPhoto], segmenter: Segmenter) -> None:
     """Refuse (UserError) an option of the segmenter that nothing reads."""
     kinds = {kind for one in marked for kind in one.kinds}
     has_text = segmenter.model.run.context.vectors is not None
@@ -185,7 +185,7 @@ def predict(options: PredictOptions) -> int:
         raise UserError(NO_SUPPORTS)
     names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
     if options.keep_base:  # the weights name classes too
-        segmenter = segmenter_of(options, marked)
+        segmenter = build_segmenter(options, marked)
         names = [known.name for known in segmenter.classes]
     formats, polygons = words(options.formats), options.outlines == "polygons"
     results = Results(options.out, names, formats, categories, polygons, options.instances)
@@ -198,7 +198,7 @@ def predict(options: PredictOptions) -> int:
     waiting = queries = [query for query in queries if query not in failed]
     results.check(queries, options.overwrite or options.resume)
     with as_user_error(MEMORY):
-        segmenter = segmenter or segmenter_of(options, marked)
+        segmenter = segmenter or build_segmenter(options, marked)
         print(*_first_lines(segmenter, [one.name for one in marked if one.name and not one.annotated]), sep="\n")
         facts = {**segmenter.facts, "instances": options.instances, "inputs": segmenter.digest()}
         if options.resume:

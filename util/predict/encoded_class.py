@@ -48,12 +48,12 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
         if row.shape != table.shape[1:]:
             raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
         return 0, row, f"{name}: uses the text vector in {words}"
-    why, mend = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
+    why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
     if name is None:
-        why, mend = "the supports have no class name", "; give --name CLASS"
+        why, fix = "the supports have no class name", "; give --name CLASS"
     elif words is not None:
-        why, mend = f"{why} and not a word of {words}", ""
-    return 0, table[1:].mean(0), f"{why}, so the mean text vector of {data.name}'s classes is used{mend}"
+        why, fix = f"{why} and not a word of {words}", ""
+    return 0, table[1:].mean(0), f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
 
 
 @dataclass
@@ -156,8 +156,8 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
     trained = f"{model.weights.source} was trained with {trained_shots} shots and its weights accept no other number"
-    mend = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
-    raise UserError(f"{name}: {supports} support(s), but {trained}; {mend}")
+    fix = f"give {trained_shots}, or a checkpoint trained with one shot, for any number"
+    raise UserError(f"{name}: {supports} support(s), but {trained}; {fix}")
 
 
 class KeptBase:
@@ -177,7 +177,7 @@ class KeptBase:
         """Return the logits of the base classes minus the background's, (B, N, S, S) float32, for inputs (B, 3, S, S).
 
         Those of the ``new`` classes follow if the network fits them, once for each number of them. ``valid`` (B, S, S)
-        bool is False in the padding. Mismatch: an object covers too few cells.
+        bool is False in the padding. ModelMismatch: an object covers too few cells.
         """
         with self.model.forward_pass():
             if self.fits is None:

@@ -90,12 +90,16 @@ def load_model(
     overrides += [] if weights is None else [override("test.checkpoint", str(weights))]
     if config is not None:
         path = Path(config)
-        settings = Run(read_config(path if path.parent.exists() else REPOSITORY / path, overrides)).for_test().config
+        settings = (
+            Run(read_config(path if path.parent.exists() else REPOSITORY / path, overrides))
+            .with_checkpoint_config()
+            .config
+        )
     else:
         content = checkpoint.read(str(weights))
         if not checkpoint.is_own(content):
-            mend = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
-            raise UserError(f"{weights}: contains no config; {mend}")
+            fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
+            raise UserError(f"{weights}: contains no config; {fix}")
         settings = from_dict(content["config"], str(weights), overrides)
         if keep_base and content["stage"] == "base":
             method = next(cls for cls in every_model().values() if cls.for_base_stages)

@@ -12,7 +12,7 @@ from torch import Tensor
 from util.data.images.read import colours_of, frame_of, header_of, read_image
 from util.data.lists.files import IMAGE_SUFFIXES, photos_below
 from util.errors import UserError
-from util.evaluate.edges import refined
+from util.evaluate.refine import refined
 from util.files import OF_SYSTEMS, writable
 
 MAX_PIXELS = 2**26  # 67 million; a photo takes 32-bit numbers while it is resized
@@ -73,8 +73,8 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     shape, kind = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
     if not isinstance(photo, np.ndarray) or shape[2:] != (3,) or kind != np.uint8 or not photo.size:
         form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
-        mend = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
-        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {mend}")
+        fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
+        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {fix}")
     return photo
 
 
@@ -83,7 +83,9 @@ class TiledPhoto:
 
     def __init__(self, image: np.ndarray, classes: int, tile: int | None):
         self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.evidence: list[Tensor] = []  # the model's numbers on each class's presence (classes, E), of each window
+        self.presence_features: list[
+            Tensor
+        ] = []  # the model's numbers on each class's presence (classes, E), of each window
         self._clear(classes)
 
     def _clear(self, classes: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from util.data.images.read import write_mask
 from util.errors import UserError
 from util.evaluate.calibration import Calibration, sigmoid
-from util.evaluate.edges import without_specks
+from util.evaluate.refine import without_specks
 from util.files import content_digest, state_of, write_atomically
 from util.formats.shapes import encoded
 from util.predict.supports import check_class_name

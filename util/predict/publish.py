@@ -23,7 +23,7 @@ from util.files import kept_json, made_aside, write_atomically
 from util.report.result_table import score_table, title
 from util.report.run_folder import ENVIRONMENT
 from util.report.schema import NOT_STATED, RESULT, read_result
-from util.runtime.pretrained import hub
+from util.runtime.pretrained_parts import hub
 
 CONFIG, CARD = "config.json", "README.md"
 

@@ -58,7 +58,7 @@ def is_of_others(path: Path) -> bool:
     if path.suffix == ".json":
         if b'"query_file"' in path.read_bytes():  # takes less time than parsing
             return False
-        content = attempt(partial(read_json, what="this result", mend=""), path)
+        content = attempt(partial(read_json, what="this result", fix=""), path)
         return not (isinstance(content, UserError) or is_record(content))
     return BEGINS[path.name] not in path.read_bytes()[:1000]
 
@@ -105,8 +105,8 @@ class Results:
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
                     other = "is a query or written for another or another class"
-                    mend = "rename a photo or a class, or name another --out"
-                    raise UserError(f"{path}: would be written for {query}, but {other}; {mend}")
+                    fix = "rename a photo or a class, or name another --out"
+                    raise UserError(f"{path}: would be written for {query}, but {other}; {fix}")
                 paths[key] = path
         for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
             if path.exists() and not again:

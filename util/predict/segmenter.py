@@ -93,11 +93,11 @@ class Segmenter:
         elif self.kept is not None and self.kept.fits is not None:
             raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
         if (least := self.decision.min_score) is not None and self.calibration is None:
-            mend = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-score {least:g}: {model.network.title} {mend}")
+            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {least:g}: {model.network.title} {fix}")
         self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/adapt.py``: what the supports said
+        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/doubtful.py``: what the supports said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         named = supports if isinstance(supports, Mapping) else supports_of(supports, name)
         for class_name, of_class in named.items():
@@ -132,7 +132,7 @@ class Segmenter:
                 raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
             if len(self.classes) == MAX_CLASSES:
                 raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
-            self.classes.append(known := encoded_class(name, self.unboxed(name, read), self.model, self.vectors))
+            self.classes.append(known := encoded_class(name, self.boxes_to_masks(name, read), self.model, self.vectors))
             self.notes += filter(None, [known.note])
             outlook = self.model.outlook(name)
             if outlook and outlook not in self.notes:
@@ -141,7 +141,7 @@ class Segmenter:
                 seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
                 self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
 
-    def unboxed(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
+    def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
         """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
         out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
         if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
@@ -212,17 +212,17 @@ class Segmenter:
         images = [photo.image[window] for photo, window in views]
         sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
         inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
-        margins, evidence = list[Tensor](), None
+        margins, presence_features = list[Tensor](), None
         if self.kept is not None:
             new = self.classes[len(self.kept.classes) :]
             margins.append(self.kept.margins(inputs, labels < IGNORE, new))
         if self.own:
-            of_own, evidence = self.scores(inputs)
+            of_own, presence_features = self.scores(inputs)
             margins.append(of_own)
         view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
         for i, (photo, window) in enumerate(views):
             photo.add(window, [view.back(of_class, images[i].shape[:2], view.rule) for of_class in maps[i]])
-            photo.evidence += [] if evidence is None else [evidence[i].cpu()]
+            photo.presence_features += [] if presence_features is None else [presence_features[i].cpu()]
 
     def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
         margins, calibration = photo.blended(), self.calibration if self.own else None
@@ -231,7 +231,7 @@ class Segmenter:
         if self.presence_by is not None and calibration is not None:
             presence = (self.presence_by(photo.image).presence or [])[first:]
         elif calibration is not None:  # the largest over the windows of the photo
-            windows: Sequence = photo.evidence or [[None] * len(margins)]
+            windows: Sequence = photo.presence_features or [[None] * len(margins)]
             presence = [
                 max(calibration.presence(presence_inputs(torch.from_numpy(m), own[i]).numpy()) for own in windows)
                 for i, m in enumerate(margins[first:])
@@ -316,8 +316,10 @@ class Segmenter:
         if self.output not in by_name:
             raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
         logits = by_name[self.output].float()
-        evidence = None if output.evidence is None else _means(output.evidence.float(), batches)
-        return _means(logits[:, 1:] - logits[:, :1], batches), evidence
+        presence_features = (
+            None if output.presence_features is None else _means(output.presence_features.float(), batches)
+        )
+        return _means(logits[:, 1:] - logits[:, :1], batches), presence_features
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -5,7 +5,7 @@ box about the object.
 
 - A mask image marks what ``read_region`` says, or one given value; then 255 is unknown, as in VOC's masks.
 - A box ``x0,y0,x1,y1`` covers the columns x0 .. x1 - 1 and the rows y0 .. y1 - 1; ``;`` separates several. The object
-  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.unboxed``).
+  is somewhere in it: its pixels are ``BOXED`` until the network has looked for it (``Segmenter.boxes_to_masks``).
 - Points mark discs of a radius; a scribble also marks the lines between its points. The object extends further, so
   pixels up to ``UNKNOWN`` radii away are unknown, and only those beyond are background. Points near the object's
   edge, with a radius of the size of its parts, are the most informative.
@@ -51,7 +51,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedPhoto:
     """A photo on which a class is marked, not read yet."""
 
     name: str | None  # of the class; None where the marks name none
@@ -62,7 +62,7 @@ class Marked:
     radius: float | None = None  # of points in pixels; None for 2 % of the photo's longer side
     annotated: AnnotatedPhoto | None = None  # the class's instances, where a file of annotations has been read
     colours: Colours | None = None  # of a mask -> value, where a file of names has them
-    others: tuple[Marked, ...] = ()  # further marks of the class on the photo
+    others: tuple[MarkedPhoto, ...] = ()  # further marks of the class on the photo
 
     @property
     def kinds(self) -> set[str]:
@@ -77,7 +77,7 @@ class Marked:
         image, marked = read_photo(self.photo), (self, *self.others)
         labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
         source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
-        return Support(image, union(labels), source)
+        return Support(image, merge_marks(labels), source)
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
         path = Path(self.marks)
@@ -94,10 +94,10 @@ class Marked:
         return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
 
 
-GivenSupport = str | Support | Marked | tuple[GivenPhoto, GivenPhoto]
+GivenSupport = str | Support | MarkedPhoto | tuple[GivenPhoto, GivenPhoto]
 
 
-def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> Marked:
+def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> MarkedPhoto:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
     drawn_marks = re.fullmatch(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", text, re.DOTALL)
     path, marks = (part.strip() for part in (drawn_marks.groups() if drawn_marks else text.rpartition(":")[::2]))
@@ -111,7 +111,7 @@ def parse_support(text: str, mask_value: int | None = None, radius: float | None
     name, equals, rest = path.partition("=")
     is_named = equals and not Path(path).exists()
     photo, of = (rest.strip(), check_class_name(name, f"--support {text}:")) if is_named else (path, None)
-    return Marked(of, Path(photo), marks, mask_value, radius=radius)
+    return MarkedPhoto(of, Path(photo), marks, mask_value, radius=radius)
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -122,10 +122,10 @@ def check_class_name(name: str, origin: str = "--name") -> str:
     return name
 
 
-def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, list[Marked]]:
+def by_class(marked: Iterable[MarkedPhoto], name: str | None) -> dict[str | None, list[MarkedPhoto]]:
     """Return the marked photos of each class, ``name`` of those without one, in order; one for a class on a photo."""
     default = None if name is None else check_class_name(name)
-    out: dict[str | None, dict[Path, Marked]] = {}
+    out: dict[str | None, dict[Path, MarkedPhoto]] = {}
     for one in marked:
         of_class, photo = out.setdefault(one.name or default, {}), one.photo.resolve()
         if (first := of_class.setdefault(photo, one)) is not one:
@@ -133,19 +133,19 @@ def by_class(marked: Iterable[Marked], name: str | None) -> dict[str | None, lis
     return {class_name: list(of_class.values()) for class_name, of_class in out.items()}
 
 
-def supports_in(
+def read_supports(
     texts: Sequence[str],  # ``[format:]path``; see ``util/formats/recognise.py``
     photos: Path | None = None,  # the folder of the photos, where it is not that of the annotations
     classes: Sequence[str] = (),  # the classes to take; () for all
     shots: int | None = None,  # the photos to take of each class of a file, the first ones; None for all
     mask_value: int | None = None,  # of the object in masks that have no file of class names
     say: Say | None = None,  # takes each line on what is not understood; default to the error output
-) -> tuple[list[Marked], dict[int, str]]:
+) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    listed, categories = list[Marked](), list[dict[int, str]]()
+    listed, categories = list[MarkedPhoto](), list[dict[int, str]]()
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
@@ -164,7 +164,7 @@ def supports_in(
 
 def _of_masks(
     path: Path, photos: Path | None, shots: int | None, mask_value: int | None
-) -> tuple[list[Marked], dict[int, str]]:
+) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return the marked photos of a folder of masks, all that are needed, and its classes, value -> name."""
     of_photos, of_masks = masks.folders_in(path, photos)
     known, pairs = masks.names_beside(of_masks), masks.pairs(of_photos, of_masks)
@@ -173,7 +173,7 @@ def _of_masks(
     return [*islice(_unnamed_masks(pairs, mask_value), shots)], {}
 
 
-def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Marked]:
+def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[MarkedPhoto]:
     """Yield the class of every value in every mask; UserError: a value or a colour has no name."""
     unknown = tuple(value for value, name in known.names.items() if not name)
     for photo, mask in pairs:
@@ -181,39 +181,39 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
             if value not in (0, IGNORE, *known.names):
                 raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
             if known.names.get(value):
-                yield Marked(known.names[value], photo, str(mask), value, unknown, colours=known.colours)
+                yield MarkedPhoto(known.names[value], photo, str(mask), value, unknown, colours=known.colours)
 
 
-def _unnamed_masks(pairs: list[tuple[Path, Path]], mask_value: int | None) -> Iterator[Marked]:
+def _unnamed_masks(pairs: list[tuple[Path, Path]], mask_value: int | None) -> Iterator[MarkedPhoto]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
     by_index = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
     indices, colours = set[Any](), set[Any]()
     for photo, mask in pairs:
         for found in classes_in(mask) if mask_value is None else ():
             (colours if isinstance(found, tuple) else indices).add(found)
-        for what, values, mend in (("class indices", indices, by_index), ("colours", colours, masks.LABEL_MAP)):
+        for what, values, fix in (("class indices", indices, by_index), ("colours", colours, masks.LABEL_MAP)):
             if len(values) > 1:
                 problem = f"this mask and those before hold the {what} {sorted(values)[:5]}"
-                raise UserError(f"{mask}: {problem}; name the classes in {mend}")
+                raise UserError(f"{mask}: {problem}; name the classes in {fix}")
         if (read_region_of(photo, mask, mask_value) == 1).any():
-            yield Marked(None, photo, str(mask), mask_value)
+            yield MarkedPhoto(None, photo, str(mask), mask_value)
 
 
-def _of_annotations(annotations: Annotations) -> Iterator[Marked]:
+def _of_annotations(annotations: Annotations) -> Iterator[MarkedPhoto]:
     """Yield every class of every photo of a file of annotations; the photos are not found yet."""
     for photo in annotations.photos:
         for category in dict.fromkeys(instance.category for instance in photo.instances if instance.is_object):
             instances = tuple(instance for instance in photo.instances if instance.category == category)
             of_class = photo._replace(instances=instances)
             name = annotations.categories[category]
-            yield Marked(name, Path(photo.name), str(annotations.source), annotated=of_class)
+            yield MarkedPhoto(name, Path(photo.name), str(annotations.source), annotated=of_class)
 
 
 def _first_of_each(
-    found: list[Marked], names: dict[int, str], path: Path, classes: Sequence[str], shots: int | None
-) -> list[Marked]:
+    found: list[MarkedPhoto], names: dict[int, str], path: Path, classes: Sequence[str], shots: int | None
+) -> list[MarkedPhoto]:
     """Return the first photos of each class, in the order of the names; UserError: one has more than can be used."""
-    of_class: dict[str | None, list[Marked]] = {name: [] for name in names.values()} or {None: []}
+    of_class: dict[str | None, list[MarkedPhoto]] = {name: [] for name in names.values()} or {None: []}
     for marked in found:
         of_class[marked.name].append(marked)
     out = []
@@ -221,14 +221,14 @@ def _first_of_each(
         if classes and name not in classes:
             continue
         if shots is None and len(of_name) > MAX_SHOTS:
-            mend = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
-            raise UserError(f"{path}: {len(of_name)} photos show {name or 'the object'}; {mend}")
+            fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
+            raise UserError(f"{path}: {len(of_name)} photos show {name or 'the object'}; {fix}")
         out += of_name[:shots]
     return out
 
 
 def _check_classes(
-    listed: list[Marked], categories: list[dict[int, str]], classes: Sequence[str], texts: Sequence[str]
+    listed: list[MarkedPhoto], categories: list[dict[int, str]], classes: Sequence[str], texts: Sequence[str]
 ) -> None:
     """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
@@ -248,22 +248,22 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
     """
     given, image = image, read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
-        return Support(image, union(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
+        return Support(image, merge_marks(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
     return Support(image, read_region_of(given if isinstance(given, str | Path) else image, mask), "array")
 
 
 def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
     """Return the supports of each class, read; ``name`` is the class of those that name none."""
-    marked, in_memory = list[Marked](), list[Support]()
+    marked, in_memory = list[MarkedPhoto](), list[Support]()
     for one in given:
         match one:
             case (str() | Path(), str() | Path()):
-                marked.append(Marked(None, Path(one[0]), str(one[1])))
+                marked.append(MarkedPhoto(None, Path(one[0]), str(one[1])))
             case (photo, marks):
                 in_memory.append(support_from_arrays(photo, marks))
             case Support():
                 in_memory.append(one)
-            case str() | Marked():
+            case str() | MarkedPhoto():
                 marked.append(parse_support(one) if isinstance(one, str) else one)
             case _:
                 raise UserError(f"supports of {name or UNNAMED}: give a list of pairs (photo, marks), not {type(one)}")
@@ -308,7 +308,7 @@ def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) 
             yield label_of(annotated._replace(instances=some), path, dict.fromkeys(categories, value))
 
 
-def union(labels: Iterable[np.ndarray]) -> np.ndarray:
+def merge_marks(labels: Iterable[np.ndarray]) -> np.ndarray:
     """Return the label of all marks of an object on one photo, {0, 1, 253, 255}, from those of each.
 
     A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.

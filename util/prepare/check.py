@@ -54,7 +54,7 @@ class Finding(NamedTuple):
     what: str  # the requirement
     fine: bool  # whether it is met
     says: str  # details
-    mend: str = ""  # command or advice if it is not met
+    fix: str = ""  # command or advice if it is not met
 
 
 def lacking(findings: list[Finding]) -> list[str]:
@@ -63,11 +63,11 @@ def lacking(findings: list[Finding]) -> list[str]:
     for finding in findings:
         if not finding.fine:
             thing, _, user = finding.what.partition(" for ")
-            users.setdefault((thing, finding.says, finding.mend), {})[user] = None
+            users.setdefault((thing, finding.says, finding.fix), {})[user] = None
     lines = list[str]()
-    for (thing, says, mend), names in users.items():
+    for (thing, says, fix), names in users.items():
         needed_by = f" for {', '.join(names)}" if any(names) else ""
-        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {mend}")
+        lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {fix}")
     return lines
 
 
@@ -158,9 +158,9 @@ def print_reports(reports: list[Report]) -> None:
         for command in ready:
             print(f"  {command}")
         gaps = [finding for *_, findings in of_dataset for finding in findings if not finding.fine]
-        for mend in dict.fromkeys(finding.mend for finding in gaps):
-            waiting = [finding.what for finding in gaps if finding.mend == mend]
-            print(f"  {len(waiting)} wait for {waiting[0]}\n    {mend}")
+        for fix in dict.fromkeys(finding.fix for finding in gaps):
+            waiting = [finding.what for finding in gaps if finding.fix == fix]
+            print(f"  {len(waiting)} wait for {waiting[0]}\n    {fix}")
 
 
 class Needs:
@@ -187,33 +187,33 @@ class Needs:
         if method.reads_text:
             path = NAMES if data.text == NAMES else vectors_path(data)
             made = f"python prepare.py embeddings --dataset {data.name} --vectors"
-            mend = f"{made} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
-            out.append(self.check(f"vectors {path} for {data.name}", _vectors(data), mend))
+            fix = f"{made} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
+            out.append(self.check(f"vectors {path} for {data.name}", _vectors(data), fix))
         elif data.text != NO_TEXT:
-            what, mend = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
-            out.append(Finding(what, False, "this method reads no text vectors", mend))
+            what, fix = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
+            out.append(Finding(what, False, "this method reads no text vectors", fix))
         start, backbone = config.model.encoder, config.model.backbone() or ""
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             advice = "name a file in model.encoder.weights, or NET=lite0"
-            mend = advice if start.weights in SOURCES else mend_of_missing(Path(start.weights), backbone)
-            out.append(self.check(what, _weights(config, start.weights), mend))
+            fix = advice if start.weights in SOURCES else mend_of_missing(Path(start.weights), backbone)
+            out.append(self.check(what, _weights(config, start.weights), fix))
         if start is None and backbone:
-            what, mend = f"networks {backbone} for {method.title}", "name their folders in model.weights"
-            out.append(self.check(what, _networks(config), mend))
+            what, fix = f"networks {backbone} for {method.title}", "name their folders in model.weights"
+            out.append(self.check(what, _networks(config), fix))
         if trains:
             name = f"{method.title} on {backbone}, {data.name}, {data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
             out.append(self.check(what, _disk(config), "free some space, or --set run.folder=<DIR> on another disk"))
         return out
 
-    def check(self, what: str, says: Iterator[str], mend: str) -> Finding:
+    def check(self, what: str, says: Iterator[str], fix: str) -> Finding:
         """Return the finding about a requirement: ``says`` yields details, and raises UserError if it is not met."""
         if what not in self.found:
             try:
                 self.found[what] = Finding(what, True, "; ".join(says))
             except UserError as error:
-                self.found[what] = Finding(what, False, str(error), mend)
+                self.found[what] = Finding(what, False, str(error), fix)
         return self.found[what]
 
 
@@ -270,10 +270,10 @@ def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
     with torch.device("meta"):  # sizes without memory
         network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need, folders = Stored.of(network, config.meta_stage).most, [Run(config).folder("meta")]
+    need, folders = Stored.of(network, config.meta_stage).peak_bytes, [Run(config).folder("meta")]
     if config.base_stage is not None:
         base = Stored.of(network.base_stage(), config.base_stage)
-        need = max(base.most, need + base.remain)
+        need = max(base.peak_bytes, need + base.final_bytes)
         folders.append(Run(config).folder("base"))
     free, there = free_bytes(config), taken(folders)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"

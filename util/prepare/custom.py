@@ -114,8 +114,8 @@ def _checked(options: argparse.Namespace, out: Path) -> str:
     made_from = fingerprint(files, *given, options.skip_rare)
     config, stamp = Path("config", options.name), out / STAMP
     if config.exists() and stamp.exists() and kept_json(stamp).get("made_from") != made_from:
-        mend = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{options.name}' was made from other files or options; {mend}")
+        fix = f"remove that folder and {out}, or choose another --name"
+        raise UserError(f"{config}: '{options.name}' was made from other files or options; {fix}")
     return made_from
 
 
@@ -131,8 +131,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     leave_out_copies(load_index(data, "train"), out)
     index = load_index(data, "train")
     if absent := [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]:
-        mend = "mark it" if options.classes is None else f"take it out of {options.classes}"
-        raise UserError(f"class '{absent[0]}' occurs in no image; {mend}")
+        fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
+        raise UserError(f"class '{absent[0]}' occurs in no image; {fix}")
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
         data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
@@ -221,8 +221,8 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
                 return chosen
         except UserError as error:
             few = str(error)
-    mend = "add photos, leave classes out by --skip-rare N or --classes, or change --folds or --test-share"
-    raise UserError(f"{few}; {mend}")
+    fix = "add photos, leave classes out by --skip-rare N or --classes, or change --folds or --test-share"
+    raise UserError(f"{few}; {fix}")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

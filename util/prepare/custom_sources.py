@@ -31,7 +31,7 @@ from util.formats.masks import (
     read_names,
 )
 from util.parallel import attempt
-from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, labels
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
 from util.progress import ProgressBar
 
 ALL = "all"  # the list of all images
@@ -51,8 +51,8 @@ def from_masks(options: argparse.Namespace) -> Plan:
     if folders := class_folders(folder):
         return _from_class_folders(options, folders)
     if (known := names_of(options)) is None:
-        mend = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
-        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {mend}")
+        fix = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
+        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {fix}")
     photos, _ = folders_in(options.images)
     masks = dict(pairs(photos, folder))
     used = {*masks, *masks.values()}
@@ -66,11 +66,11 @@ def from_masks(options: argparse.Namespace) -> Plan:
         return _plan(masks.items(), partial(_of_values, known=known, rare=rare), classes)
     classes = [*known.classes.values()]
     if len(classes) > 1:
-        mend = "put those of each class into a folder of its own, <class>/photo.png"
-        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {mend}")
+        fix = "put those of each class into a folder of its own, <class>/photo.png"
+        raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {fix}")
     if not (options.white_is_object or _confirms_white(classes[0])):
-        mend = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
-        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {mend}")
+        fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
+        raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
     return _plan(masks.items(), one_class, classes)
 
 
@@ -116,7 +116,7 @@ def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[s
     return list(rare)
 
 
-def _of_values(job: Job, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
+def _of_values(job: MaskJob, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
     """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
 
     Pixels of ``rare`` classes are background. UserError: as ``labels`` and ``one_class``; or a value or a colour has no
@@ -163,10 +163,10 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         photo = first.setdefault(hashlib.sha256(photo.read_bytes()).digest(), photo)
         of_mask = SPACE.sub("_", f"{name}/{mask.stem}")
         of_photo = SPACE.sub("_", str(photo.relative_to(options.images)))
-        jobs.append(Job(photo, mask, of_mask, classes.index(name) + 1, of_photo, (ALL,)))
+        jobs.append(MaskJob(photo, mask, of_mask, classes.index(name) + 1, of_photo, (ALL,)))
     if not jobs:
-        mend = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
-        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {mend}")
+        fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
+        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
     by_name((job.photo_name, job.photo) for job in jobs)
     by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
     for what, there in (("mask", photos.values()), ("photo", masks)):
@@ -175,7 +175,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
-def one_class(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
     label, is_upright = read_region(job.source, several=False)
     stored, orientation = header_of(job.photo)
@@ -217,13 +217,13 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     return _plan(zip(places, photos, strict=True), partial(draw, table=table), classes)
 
 
-def draw(job: Job, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
+def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations; errors as ``label_of``."""
     yield Piece(job.line, label_of(job.source, job.photo, table))
 
 
 def _plan(
-    found: Iterable[tuple[Path, Any]], read: Callable[[Job, np.ndarray], Iterable[Piece]], classes: list[str]
+    found: Iterable[tuple[Path, Any]], read: Callable[[MaskJob, np.ndarray], Iterable[Piece]], classes: list[str]
 ) -> Plan:
     """Return the plan of photos and what their masks are made from.
 
@@ -235,6 +235,6 @@ def _plan(
         raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
     sources = list(found)
     named = by_name((SPACE.sub("_", path.stem), path) for path, _ in sources)
-    jobs = [Job(path, of, name, parts=(ALL,)) for name, (path, of) in zip(named, sources, strict=True)]
+    jobs = [MaskJob(path, of, name, parts=(ALL,)) for name, (path, of) in zip(named, sources, strict=True)]
     suffixes = Counter(path.suffix for path, _ in sources)
     return Plan(jobs, read, classes, parts=(ALL,), suffix=max(suffixes, key=suffixes.__getitem__, default=""))

@@ -41,8 +41,8 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "code", None) == RANGE_IMPOSSIBLE or not part.stat().st_size:
             part.unlink()  # longer than the server's file: of another file; or empty
-        mend = f"run the same command again to continue, or download it by hand and put it at {target}"
-        raise UserError(f"{url}: {error}; {mend}") from None
+        fix = f"run the same command again to continue, or download it by hand and put it at {target}"
+        raise UserError(f"{url}: {error}; {fix}") from None
     try:
         os.replace(_checked(part, checksum, url), target)
     except UserError:

@@ -20,7 +20,7 @@ from util.errors import UserError
 from util.files import fingerprint, kept_json, link, refuse_other_files, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare import datasets
-from util.prepare.datasets.recipe import Job, Piece, Plan, compare_count
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, compare_count
 
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
@@ -157,7 +157,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     }
 
 
-def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
+def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
     """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
     if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
@@ -172,7 +172,7 @@ def _make(job: Job, plan: Plan, out: Path, since: int) -> tuple[list[str], list[
     return lines, [RESIZED] * (given not in (stored, now))
 
 
-def _write(piece: Piece, job: Job, plan: Plan, out: Path, since: int) -> str:
+def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, since: int) -> str:
     """Write a mask and its photo, or link them; return the line."""
     target, photo = (out / name for name in plan.outputs(piece.line))
     if piece.photo is None:

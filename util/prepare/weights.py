@@ -82,8 +82,8 @@ def lines_about(source: str, content: dict[str, Any], network: str | None = None
     found = recognise(state, backbone if backbone.startswith(PREFIX) and unknown(backbone) is None else None)
     if found is None:
         of = "no encoder of this project (docs/encoders.md)" + ("" if network is None else f", nor of {network}")
-        mend = f"if it is of timm: prepare.py weights timm/<name> --check {source}"
-        raise UserError(f"{source}: has the tensors of {of}; {mend}")
+        fix = f"if it is of timm: prepare.py weights timm/<name> --check {source}"
+        raise UserError(f"{source}: has the tensors of {of}; {fix}")
     backbone, stem, fit = found
     if network not in (None, backbone):
         raise UserError(f"{source}: holds a {backbone}, not a {network}")

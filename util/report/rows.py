@@ -82,10 +82,10 @@ def row_name(result: Result) -> str:
     return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
 
 
-def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
+def check_mixture(results: dict[Path, Result], across: bool, fix: str) -> None:
     """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
 
-    UserError: names two of them, what they differ in, and the mend.
+    UserError: names two of them, what they differ in, and the fix.
     """
     seen: dict[tuple, tuple[Path, Any]] = {}
     for path, r in results.items():
@@ -109,7 +109,7 @@ def check_mixture(results: dict[Path, Result], across: bool, mend: str) -> None:
             before, other = seen.setdefault(key, (path, value))
             if other != value and (value is not None or len(key) == 1):
                 differ = f"{before} and {path} differ in {key[0]} ({other}; {value})"
-                raise UserError(f"{differ}: one column, or row, holds one; {mend}")
+                raise UserError(f"{differ}: one column, or row, holds one; {fix}")
 
 
 def measured_rows(results: dict[Path, Result], output: str, places: list[Any], by: str) -> list[Row]:

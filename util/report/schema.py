@@ -119,8 +119,8 @@ def check_result(content: Any, source: object) -> dict[str, Any]:
     try:
         convert(Result, content, "")
     except Misfit as misfit:
-        mend = "not a result as util/report/schema.py describes it, score the run again with test.py"
-        raise UserError(f"{source}: {misfit}; {mend}") from None
+        fix = "not a result as util/report/schema.py describes it, score the run again with test.py"
+        raise UserError(f"{source}: {misfit}; {fix}") from None
     return content
 
 

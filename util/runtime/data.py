@@ -22,7 +22,7 @@ from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler,
 from util.errors import UserError
 from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.input_size import scored_on, view_of
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
@@ -39,12 +39,12 @@ class StageData:
     held_out_classes: list[str]  # of the data set of the held-out examples
 
 
-def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> StageData:
+def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
     """Return the data of the base stage: labelled images."""
     data, fold, whole = context.config.data, context.fold, stage.images == "all"
     if not context.model_class.generalised:
         meta_stage_data(context, world)  # refuses a rare class now, not after this stage
-    with world.main_first():
+    with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
         held_out = lists.whole_list(index, fold) if whole else lists.base_validation_list(index, fold.base, data)
@@ -55,7 +55,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: World) -> 
     return StageData(images, training, examples, count, data.classes)
 
 
-def meta_stage_data(context: RunContext, world: World) -> StageData:
+def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
     """Return the data of the meta stage: episodes of base classes, and those that validate it.
 
     The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
@@ -63,7 +63,7 @@ def meta_stage_data(context: RunContext, world: World) -> StageData:
     """
     stage, held_out = context.config.meta_stage, validation_context(context)
     config = held_out.config
-    with world.main_first():
+    with world.rank_zero_first():
         images = images_for_training(context, world.is_main)
         if config.data.validation_list is None and stage.validate_on == HELD_OUT:
             index = load_index(config.data, "test", world.is_main)

@@ -60,8 +60,8 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        mend = "lower data.workers and repeat the command, a training with --resume"
-        raise UserError(f"a loader process was killed ({error}), perhaps for lack of memory: {mend}", True) from None
+        fix = "lower data.workers and repeat the command, a training with --resume"
+        raise UserError(f"a loader process was killed ({error}), perhaps for lack of memory: {fix}", True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 

@@ -14,14 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
 from model.episode import Batch, Output
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
 from util.runtime.device import CUDA, autocast, take_precision
 from util.runtime.graphs import Replayed
-from util.runtime.pretrained import brought
+from util.runtime.pretrained_parts import load_parts
 
 NEVER = "never"  # run.graphs: no CUDA graphs
 
@@ -41,8 +41,8 @@ def build_model(
         torch.default_generator.manual_seed(config.run.seed)
         try:
             model = class_of(config.model)
-            return model(config.model, task, *brought(model, config.model))
-        except Mismatch as error:
+            return model(config.model, task, *load_parts(model, config.model))
+        except ModelMismatch as error:
             raise UserError(f"{config.path}: {error}") from None
 
 

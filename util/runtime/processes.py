@@ -25,7 +25,7 @@ PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which ma
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The rank of this process, the number of processes, and the device of this one."""
 
     rank: int
@@ -52,7 +52,7 @@ class World:
         return out
 
     @contextmanager
-    def main_first(self) -> Iterator[None]:
+    def rank_zero_first(self) -> Iterator[None]:
         """Run the block in the main process first, which may fill a cache, and then in the others."""
         if not self.is_main:
             self.wait()
@@ -71,7 +71,7 @@ class World:
 
 
 @contextmanager
-def join(device_name: str, lower: str) -> Iterator[World]:
+def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
     UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error(lower)``.
@@ -83,11 +83,11 @@ def join(device_name: str, lower: str) -> Iterator[World]:
     device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
     with as_user_error(lower):
         if size == 1:
-            yield World(0, 1, device)
+            yield ProcessGroup(0, 1, device)
             return
         kind, own = ("nccl", device) if device.type == CUDA else ("gloo", None)
         distributed.init_process_group(kind, timeout=PATIENCE, device_id=own)
-        yield World(distributed.get_rank(), size, device)
+        yield ProcessGroup(distributed.get_rank(), size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 
 
@@ -112,6 +112,6 @@ def as_user_error(lower: str) -> Iterator[None]:
             raise PeerLost("another process of this run has ended, so this one cannot go on") from None
         if isinstance(error, distributed.DistError):
             said = text[max(text.find("Last error:"), 0) :][: 2 * SHOWN]
-            mend = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
-            raise UserError(f"the processes cannot communicate ({said}): {mend} NCCL_DEBUG=WARN tells more") from None
+            fix = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
+            raise UserError(f"the processes cannot communicate ({said}): {fix} NCCL_DEBUG=WARN tells more") from None
         raise

@@ -25,7 +25,7 @@ from util.progress import ProgressBar
 from util.report.run_folder import RunFolder
 from util.runtime.graphs import Replayed
 from util.runtime.network import PreparedNetwork
-from util.runtime.processes import World
+from util.runtime.processes import ProcessGroup
 from util.train.curves import Curves
 from util.train.gradients import replayed_gradients
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
@@ -66,7 +66,7 @@ class Training:
     schedule: StepSchedule
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     folder: RunFolder  # of checkpoints and records; only the main process writes
-    world: World
+    world: ProcessGroup
     curves: Curves = field(default_factory=Curves)
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
@@ -108,8 +108,8 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
 def check_finite(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        mend = f"lower the learning rate, then continue from the last checkpoint by train.sh --resume {ALLOW}"
-        raise UserError(f"step {step}: {what} is not finite; {mend}")
+        fix = f"lower the learning rate, then continue from the last checkpoint by train.sh --resume {ALLOW}"
+        raise UserError(f"step {step}: {what} is not finite; {fix}")
 
 
 def end_epoch(training: Training, validate: Validate | None) -> None:
@@ -129,11 +129,11 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     entry: dict[str, Any] = {"epoch": epochs if is_end else epoch, "step": progress.step}
     if is_end:
         entry["losses"] = {n: total / length for n, total in progress.totals.items()}
-        left_out = ""
+        skipped = ""
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
-            left_out = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
-        log.info("epoch %d: loss %.4f%s", epochs, entry["losses"]["total"], left_out)
+            skipped = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
+        log.info("epoch %d: loss %.4f%s", epochs, entry["losses"]["total"], skipped)
     better = validate is None
     if validate is not None and is_due:
         save(training)  # a validation may take long, and the run may end in it
@@ -215,7 +215,7 @@ def resume(training: Training, allow_changes: bool) -> None:
     check_continues(content, training.state, path, allow_changes)
     if changed := changed_settings(content["config"], training.state["config"]):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    checkpoint.load_weights(training.prepared.network, content["weights"], str(path))
+    checkpoint.load_state(training.prepared.network, content["weights"], str(path))
     try:
         if "optimizers" in content:  # a training at its end has none
             load_optimizers(training.optimizers, content["optimizers"])
@@ -223,8 +223,8 @@ def resume(training: Training, allow_changes: bool) -> None:
             if content.get("scaler") and training.scaler.is_enabled():
                 training.scaler.load_state_dict(content["scaler"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        mend = "undo the changed settings, or start again with --overwrite"
-        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {mend}") from None
+        fix = "undo the changed settings, or start again with --overwrite"
+        raise UserError(f"{path}: optimisers or EMA are of other parameters ({error}); {fix}") from None
     training.state |= {"base": content.get("base", []), "start": content.get("start")}
     training.progress = Progress(**content["progress"])
     training.curves.resumed_at = training.progress.step + 1

@@ -94,8 +94,8 @@ class KeptEpisodes:
         encoder = getattr(self.model, "encoder", None)
         learns = encoder is None or any(p.requires_grad for p in encoder.parameters())
         if learns or dataset.views is None:
-            mend = f"{self.model.title} has none; set it to null" if learns else f"set {key}.views to their number"
-            raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {mend}")
+            fix = f"{self.model.title} has none; set it to null" if learns else f"set {key}.views to their number"
+            raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
     def batches(self, numbers: Iterable[list[int]], workers: int) -> Iterator[Episode]:
         """Yield the batch of each list of episode numbers, in order, on the network's device."""

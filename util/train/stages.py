@@ -8,7 +8,7 @@ from typing import Any, cast
 from util import cli
 from util.checkpoints.checkpoint import Stored, free_bytes, taken
 from util.checkpoints.run import OPTIONS, Run
-from util.checkpoints.weights import digest_of_start, encoder_licence, network_to_train
+from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.read import to_dict
 from util.config.settings import Config
@@ -55,14 +55,14 @@ def train_stage(
         if config.run.deterministic:
             compute_in_fixed_order()
         is_base, key = name == "base", f"{name}_stage"
-        run = Run(config).as_trained(name) if resume else Run(config)
+        run = Run(config).with_training_options(name) if resume else Run(config)
         config, context, folder = run.config, run.context, run.folder(name)
         stage = config.base_stage if is_base else config.meta_stage
         if stage is None:
             raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
         run.at(name).check_free(resume, overwrite)
         check_writers(config.run.loggers)
-        model, note, before = network_to_train(run, name, resume, base)  # fails before photos are read
+        model, note, before = init_network(run, name, resume, base)  # fails before photos are read
         data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
         network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
@@ -72,7 +72,7 @@ def train_stage(
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
         if stage.cache_gib is not None:
-            left = free_bytes(config) - Stored.of(network, stage).most + (0 if overwrite else taken([folder]))
+            left = free_bytes(config) - Stored.of(network, stage).peak_bytes + (0 if overwrite else taken([folder]))
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         merged = to_dict(config)

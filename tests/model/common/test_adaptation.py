@@ -7,7 +7,7 @@ import torch
 
 from model.common.adaptation import AdaptSettings, NotLearnt, adaptable, fit, photos_of
 from model.episode import IGNORE
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from tests.model.seeded import seeded_model
 from tests.model.small import drawn_episode
 from tests.parity.tap import tap_case
@@ -57,5 +57,5 @@ def test_what_cannot_be_learnt_from_is_refused() -> None:
     with pytest.raises(NotLearnt, match="grew"):
         fit(network, [episode], AdaptSettings(lr=1e4, stages=2))
     for name, backbone in (("insid3", CONVOLUTIONS), ("pocket", "resnet10"), ("hsnet", "timm/test_resnet")):
-        with pytest.raises(Mismatch, match="no gradient" if name == "hsnet" else "no layer"):
+        with pytest.raises(ModelMismatch, match="no gradient" if name == "hsnet" else "no layer"):
             fit(seeded_model(name, 1, backbone), [episode], SETTINGS)

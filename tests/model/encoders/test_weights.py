@@ -11,7 +11,7 @@ from torchvision.models import resnet, vgg
 from model.dcama.dcama import DCAMA
 from model.encoders.layouts import fit, load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 from tests.model.varied import bare_encoder, varied_encoder, vary_norms
 
 COUNTER = "num_batches_tracked"
@@ -72,7 +72,7 @@ def test_partial_files_are_refused_unless_allowed() -> None:
     encoder = varied_encoder("resnet18")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     missing = [k for k in before if k.startswith("layer4") and not k.endswith(COUNTER)]
-    with pytest.raises(Mismatch, match=rf"{len(missing)} tensors are missing, from {re.escape(missing[0])}"):
+    with pytest.raises(ModelMismatch, match=rf"{len(missing)} tensors are missing, from {re.escape(missing[0])}"):
         load_encoder(encoder, state, partial=False)
     assert same_state(encoder.state_dict(), before)
     assert load_encoder(encoder, state, partial=True) == missing
@@ -93,7 +93,7 @@ WRONG = {  # own backbone and stem, those of the file: another stem, a deeper on
 @pytest.mark.parametrize("case", WRONG)
 def test_weights_of_another_encoder_are_refused_by_a_message_that_names_both(case: tuple[str, ...]) -> None:
     state = {k: torch.zeros(()).expand(v.shape) for k, v in bare_encoder(*case[2:]).state_dict().items()}
-    with pytest.raises(Mismatch) as caught:
+    with pytest.raises(ModelMismatch) as caught:
         load_encoder(bare_encoder(*case[:2]), state, partial=True)
     assert all(words in str(caught.value) for words in WRONG[case])
 

@@ -116,7 +116,7 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
 
 
 def _problem(path: Path, error: Exception) -> str:
-    """Return in words why an image file cannot be read, and the mend."""
+    """Return in words why an image file cannot be read, and the fix."""
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which is too many; make it smaller"
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
@@ -126,8 +126,8 @@ def _problem(path: Path, error: Exception) -> str:
     if other := stand_in(path):
         return f"is {other}"
     needs_heif = path.suffix.lower() in HEIF and not find_spec("pillow_heif")
-    mend = f"; {NEEDS_HEIF}" if needs_heif else ""
-    return f"is damaged or not an image ({error}{mend}); restore it or leave it out"
+    fix = f"; {NEEDS_HEIF}" if needs_heif else ""
+    return f"is damaged or not an image ({error}{fix}); restore it or leave it out"
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
@@ -306,8 +306,8 @@ def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarra
 def _stored_indices(image: Image.Image, path: Path) -> np.ndarray:
     """Return the values of a mask with a palette or of 8-bit grey, which are its class indices."""
     if image.mode not in ("P", "L"):
-        mend = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
-        raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {mend}")
+        fix = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
+        raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {fix}")
     indices = values_in(image)
     if image.mode == "P" and is_sorted(image, indices[indices != IGNORE]):
         problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
@@ -362,8 +362,8 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     other = turned(mask, orientation)
     if mask.shape == upright and not np.array_equal(other, mask):
         problem = f"its photo has EXIF orientation {orientation}, and this mask's size fits it stored and upright"
-        mend = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
-        raise UserError(f"{path}: {problem}; {mend}")
+        fix = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
+        raise UserError(f"{path}: {problem}; {fix}")
     return other
 
 

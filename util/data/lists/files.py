@@ -44,8 +44,8 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
     lacking = () if find_spec("pillow_heif") else HEIF
     read = {*IMAGE_SUFFIXES} - {*lacking}
     if unread := [p for p in files if UNREAD.fullmatch(p.suffix) or p.suffix.lower() in lacking]:
-        mend = f" ({NEEDS_HEIF})" if any(p.suffix.lower() in lacking for p in unread) else ""
-        print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{mend}", file=sys.stderr)
+        fix = f" ({NEEDS_HEIF})" if any(p.suffix.lower() in lacking for p in unread) else ""
+        print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{fix}", file=sys.stderr)
     if lost := [p for p in files if p.suffix.lower() not in read and leads_nowhere(p)]:
         print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
     return [p for p in files if p.suffix.lower() in read and (p.is_file() or leads_nowhere(p))]

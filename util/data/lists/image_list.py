@@ -30,8 +30,8 @@ class ImageList:
     def __post_init__(self) -> None:
         if not len(self.queries):
             problem = "a list is empty: no image shows enough of the fold's classes, or no class has enough images"
-            mend = "check data.fold, data.min_pixels, data.shot and the masks"
-            raise UserError(f"{self.source or self.index.listed}: {problem}; {mend}")
+            fix = "check data.fold, data.min_pixels, data.shot and the masks"
+            raise UserError(f"{self.source or self.index.listed}: {problem}; {fix}")
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -102,8 +102,8 @@ def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: Prot
     images = ImageList(index, fold.novel, np.flatnonzero((areas[:, 1:] > 0).any(1)), candidates)
     if bare := [data.classes[c - 1] for c, rows in candidates.items() if not images.alone(rows.tolist())]:
         problem = f"no image shows at least {least} pixels of it and no other novel class"
-        mend = "lower support_pixels of the protocol, or add images"
-        raise UserError(f"{index.listed}: no support for {', '.join(bare)}: {problem}; {mend}")
+        fix = "lower support_pixels of the protocol, or add images"
+        raise UserError(f"{index.listed}: no support for {', '.join(bare)}: {problem}; {fix}")
     return images
 
 
@@ -203,5 +203,5 @@ def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = 
     supports = 1 if with_replacement else data.shot
     if named := [f"{data.classes[c - 1]} ({have})" for c, have in rare_classes(images, supports).items()]:
         problem = f"{images.source or images.index.listed}: fold {data.fold} has too few images of {', '.join(named)}"
-        mend = "lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
-        raise UserError(f"{problem}; {data.shot}-shot needs {supports + 1}: {mend}")
+        fix = "lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
+        raise UserError(f"{problem}; {data.shot}-shot needs {supports + 1}: {fix}")

@@ -33,15 +33,15 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
     except FileNotFoundError:
-        mend = "make them by prepare.py embeddings, or --set data.text=names"
-        raise UserError(f"{path}: these text vectors do not exist; {mend}") from None
+        fix = "make them by prepare.py embeddings, or --set data.text=names"
+        raise UserError(f"{path}: these text vectors do not exist; {fix}") from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
     wanted = None if classes is None else ["background", *classes]
     if wanted is not None and (len(table) != len(wanted) or names not in (None, wanted)):
         what = next((repr(name) for name in names or () if name not in wanted), f"{len(table)} rows")
-        mend = f"this data set needs {len(wanted)} rows; set data.text"
-        raise UserError(f"{path}: vectors of other classes ({what}), {mend}")
+        fix = f"this data set needs {len(wanted)} rows; set data.text"
+        raise UserError(f"{path}: vectors of other classes ({what}), {fix}")
     return np.ascontiguousarray(table, np.float32)
 
 

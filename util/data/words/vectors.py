@@ -50,8 +50,8 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     missing = [name for name in names if name not in found]
     if missing and (not fill or not found):
         words = ", ".join(map(repr, missing))
-        mend = "rename them, or make rows without meaning: --missing names"
-        raise UserError(f"{source}: has no word for {words}; {mend}")
+        fix = "rename them, or make rows without meaning: --missing names"
+        raise UserError(f"{source}: has no word for {words}; {fix}")
     width = len(next(iter(found.values()))[1])
     table = np.stack([found[n][1] if n in found else name_vectors([n], width)[1] for n in names])
     respelt = [f"{name} = {' + '.join(words)}" for name, (words, _) in found.items() if words != [name]]

@@ -9,7 +9,7 @@
 import argparse
 
 from util.files import paths_below
-from util.prepare.datasets.recipe import Job, Plan, compare_count, grey, matching
+from util.prepare.datasets.recipe import MaskJob, Plan, compare_count, grey, matching
 
 ROOT = "folder of CXR_png and masks"
 PARTS = {"CHNCXR": ("test", "shenzhen"), "MCUCXR": ("test",)}  # beginning of a name -> lists
@@ -23,7 +23,7 @@ def find(options: argparse.Namespace) -> Plan:
     masks = matching(sorted((folder.parent / "masks").glob("*")), r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
     jobs = [
-        Job(photos.get(name, folder / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])
+        MaskJob(photos.get(name, folder / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])
         for name, mask in masks.items()
     ]
     unmasked = compare_count("photos without a mask, left out", len(photos.keys() - masks.keys()), 96)

@@ -26,7 +26,7 @@ from util.errors import UserError
 from util.files import link
 from util.formats.annotations import class_mask
 from util.formats.coco import read_annotations
-from util.prepare.datasets.recipe import Job, Piece, Plan, classes_of
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, classes_of
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
@@ -79,7 +79,7 @@ def download(root: Path) -> None:
     print(f"{root}: complete; its zip files can be removed")
 
 
-def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
+def read_jobs(files: dict[str, Path], out: Path) -> list[MaskJob]:
     """Return the jobs of the annotated photos, with the table from category to class id; link the photos' folders."""
     jobs = []
     for split, path in files.items():
@@ -90,7 +90,7 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[Job]:
         table = {category: number for number, category in enumerate(annotations.categories, 1)}
         for photo in annotations.annotated:
             name = f"{split}/{Path(photo.name).stem}"
-            jobs.append(Job(photo_of(path.parents[1], split, photo.name), (photo, table), name, parts=(split,)))
+            jobs.append(MaskJob(photo_of(path.parents[1], split, photo.name), (photo, table), name, parts=(split,)))
     for split, path in files.items():
         folder = path.parents[1] / split
         if folder.is_dir():  # else each photo is linked
@@ -107,7 +107,7 @@ def photo_of(root: Path, split: str, name: str) -> Path:
     return next((root / s / of_2017 for s in SPLITS_2017 if (root / s / of_2017).exists()), root / split / name)
 
 
-def draw(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def draw(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
     (photo, table), (shape, orientation) = job.source, header_of(job.photo)
     if shape != (stated := (photo.height, photo.width)):

@@ -21,7 +21,7 @@ import numpy as np
 
 from util.errors import UserError
 from util.files import paths_below
-from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, grey, ids_of_colours, line_of, matching
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, grey, ids_of_colours, line_of, matching
 
 ROOT = "folder in one of the layouts above"
 GRID = 6  # tiles along a side of an image
@@ -36,14 +36,16 @@ def find(options: argparse.Namespace) -> Plan:
     photos, masks = matching(files, r"(\d+)_sat\.jpg"), matching(files, r"(\d+)_mask\.png")
     folders = {path.parent for path in masks.values()}  # validation and test images have no masks
     whole = [
-        Job(photos.get(n) or masks[n].with_name(f"{n}_sat.jpg"), masks.get(n) or photos[n].with_name(f"{n}_mask.png"))
+        MaskJob(
+            photos.get(n) or masks[n].with_name(f"{n}_sat.jpg"), masks.get(n) or photos[n].with_name(f"{n}_mask.png")
+        )
         for n in sorted({*masks, *(n for n, path in photos.items() if path.parent in folders)})
     ]
     note = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
     return Plan(whole or find_tiles(files, options.root), cut if whole else grey, list(COLOURS), PUBLISHED, [note])
 
 
-def find_tiles(files: list[Path], root: Path) -> list[Job]:
+def find_tiles(files: list[Path], root: Path) -> list[MaskJob]:
     """Return the masks of tiles that were cut before, by class and tile."""
     photos: dict[str, Path] = {}  # each class folder may have a copy
     sources: list[tuple[str, Path]] = []
@@ -57,12 +59,12 @@ def find_tiles(files: list[Path], root: Path) -> list[Job]:
         elif folders:
             sources.append((f"{folders[-1]}/{tile}", path))
     return [
-        Job(photos.get(name[2:], path.with_suffix(".jpg")), path, name, int(name[0]), f"{name[2:]}.jpg")
+        MaskJob(photos.get(name[2:], path.with_suffix(".jpg")), path, name, int(name[0]), f"{name[2:]}.jpg")
         for name, path in by_name(sorted(sources)).items()
     ]
 
 
-def cut(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def cut(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the masks of the kept tiles of an image; UserError: its mask is damaged, or of another size or colours."""
     ids = ids_of_colours(job.source, COLOURS.values())
     if image.shape[:2] != ids.shape:

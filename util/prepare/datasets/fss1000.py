@@ -8,7 +8,7 @@ and lists/{train,validation,test}.txt: 520 classes to train on, 240 to validate 
 import argparse
 
 from util.files import REPOSITORY, paths_below
-from util.prepare.datasets.recipe import Job, Plan, classes_of, grey
+from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey
 
 ROOT = "unpacked download"
 NUMBERS = sorted(map(str, range(1, 11)))  # of a class's photos: 1, 10, 2, ...: the order of the published episodes
@@ -25,5 +25,5 @@ def find(options: argparse.Namespace) -> Plan:
         names = sorted((REPOSITORY / f"lists/fss1000/{file}.txt").read_text(encoding="utf-8").split())
         for name in (f"{class_name}/{number}" for class_name in names for number in NUMBERS):
             photo, mask = folder / f"{name}.jpg", folder / f"{name}.png"
-            jobs.append(Job(photo, mask, name, ids[name.split("/")[0]], f"{name}.jpg", (part,)))
+            jobs.append(MaskJob(photo, mask, name, ids[name.split("/")[0]], f"{name}.jpg", (part,)))
     return Plan(jobs, grey, published=PUBLISHED, parts=tuple(SPLITS))

@@ -17,7 +17,7 @@ from itertools import product
 from util.config.folds import Fold
 from util.data.lists.files import missing_fold_list, read_fold_list
 from util.files import visible
-from util.prepare.datasets.recipe import Job, Plan, labels
+from util.prepare.datasets.recipe import MaskJob, Plan, labels
 
 ROOT = "folder of the patches in one of the forms above"
 PARTS = {"train": "train", "test": "val"}  # list -> folder
@@ -33,7 +33,7 @@ def find(options: argparse.Namespace) -> Plan:
         for path in visible((options.root / photos.format(folder)).glob("*.png"), options.root):
             mask = options.root / masks.format(folder) / f"{path.stem}_instance_color_RGB.png"
             same = mask.with_name(path.name)
-            jobs.append(Job(path, same if same.exists() else mask, f"{folder}/{path.stem}", parts=(part,)))
+            jobs.append(MaskJob(path, same if same.exists() else mask, f"{folder}/{path.stem}", parts=(part,)))
     names = {job.photo.stem for job in jobs if "test" in job.parts}
     notes = [_list_note(fold, names) for fold in range(FOLDS)]
     return Plan(jobs, partial(labels, classes=15), published=published, notes=notes, parts=tuple(PARTS))

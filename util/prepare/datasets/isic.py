@@ -9,7 +9,7 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 import argparse
 
 from util.files import paths_below
-from util.prepare.datasets.recipe import Job, Plan, classes_of, grey, listed, matching
+from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey, listed, matching
 
 ROOT = "folder of the photos and the masks"
 CLASSES = "isic2018/classes.csv"  # of ``lists/``
@@ -23,7 +23,7 @@ def find(options: argparse.Namespace) -> Plan:
     photos, masks = matching(files, r"(ISIC_\d{7})\.jpe?g"), matching(files, r"(ISIC_\d{7})_segmentation\.png")
     for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
         photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")
-        jobs.append(Job(photo, mask, f"{known[name]}/{name}", class_id, f"{name}.jpg"))
+        jobs.append(MaskJob(photo, mask, f"{known[name]}/{name}", class_id, f"{name}.jpg"))
     unknown = sorted(photos.keys() - known.keys())
     notes = [f"{len(unknown)} photos are not in lists/{CLASSES}, such as {unknown[0]}, left out"] if unknown else []
     return Plan(jobs, grey, classes, PUBLISHED, notes)

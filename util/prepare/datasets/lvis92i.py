@@ -11,7 +11,16 @@ from typing import Any
 
 from util.files import read_json
 from util.formats.coco import shape_of
-from util.prepare.datasets.recipe import Job, Plan, coco_photo, find_file, listed, plan_of, published_form, read_pickle
+from util.prepare.datasets.recipe import (
+    MaskJob,
+    Plan,
+    coco_photo,
+    find_file,
+    listed,
+    plan_of,
+    published_form,
+    read_pickle,
+)
 
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
@@ -42,7 +51,7 @@ def find(options: argparse.Namespace) -> Plan:
             for photo, annotations in sorted(found[number].items()):
                 path = coco_photo(options.root, photo)
                 shapes = tuple(shape_of(one["segmentation"]) for one in annotations)
-                jobs.append(Job(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
+                jobs.append(MaskJob(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
     others = [str(number) for number in valid if number not in known]
     same = valid == [*known]
     note = "OK" if same else f"differ, {len(others)} are not in it: {', '.join(others[:5])}"

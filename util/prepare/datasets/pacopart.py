@@ -12,7 +12,7 @@ import argparse
 from util.errors import UserError
 from util.formats.coco import shape_of
 from util.prepare.datasets import recipe
-from util.prepare.datasets.recipe import Job, Plan
+from util.prepare.datasets.recipe import MaskJob, Plan
 
 ROOT = "folder of the photos and the annotations"
 RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
@@ -23,7 +23,7 @@ def find(options: argparse.Namespace) -> Plan:
     files = [recipe.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
     with recipe.published_form(files[0]):
         numbers = list(recipe.read_pickle(files[0])["cid2img"])
-    numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[Job](), list[int]()
+    numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[MaskJob](), list[int]()
     with recipe.published_form(files[1]):
         val = recipe.read_pickle(files[1])
         for class_id, number in enumerate(numbers, 1):
@@ -38,7 +38,7 @@ def find(options: argparse.Namespace) -> Plan:
                 left, top, width, height = own[0]["obj_bbox"]
                 box = int(left), int(top), int(left + width), int(top + height)
                 shapes, mask = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"
-                jobs.append(Job(photo, (shapes, box), mask, class_id, f"{mask}.png"))
+                jobs.append(MaskJob(photo, (shapes, box), mask, class_id, f"{mask}.png"))
     known = {int(row["paco_id"]): row["name"] for row in recipe.listed("paco_part/categories.csv")}
     names = known if all(number in known for number in numbers) else {}
     by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]

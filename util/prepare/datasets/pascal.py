@@ -24,7 +24,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan, published_form
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, published_form
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
@@ -71,7 +71,7 @@ def find(options: argparse.Namespace) -> Plan:
     for name in dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ())):
         photo = _first([source.photos / f"{name}.jpg" for source in sources])
         mask = _first([source.masks / f"{name}{source.suffix}" for source in sources])
-        jobs.append(Job(photo, mask, name, parts=tuple(part for part in sets if name in sets[part])))
+        jobs.append(MaskJob(photo, mask, name, parts=tuple(part for part in sets if name in sets[part])))
     notes = []
     if not sbd:
         notes = ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
@@ -110,7 +110,7 @@ def find_sbd(folder: Path) -> Source:
     return Source(root / "img", masks, suffix, sets)
 
 
-def read(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of either data set; palette PNGs are linked; UserError: it is bad, or does not fit its photo."""
     linked = False
     if job.source.suffix == ".mat":

@@ -20,7 +20,7 @@ from util.files import read_json, read_text
 from util.formats.coco import shape_of
 from util.formats.shapes import decoded, encoded
 from util.parallel import parallel_map
-from util.prepare.datasets.recipe import Job, Piece, Plan, drawn, find_file, listed, plan_of, published_form, region
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, drawn, find_file, listed, plan_of, published_form, region
 
 ROOT = "folder of VOC2010 and the annotations of parts"
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
@@ -41,7 +41,7 @@ def find(options: argparse.Namespace) -> Plan:
     for class_id, name in enumerate(classes, 1):
         for stem in photos[name]:
             photo, made_from = folder / f"JPEGImages/{stem}.jpg", (folder / part.format(stem), name)
-            jobs.append(Job(photo, made_from, f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
+            jobs.append(MaskJob(photo, made_from, f"{class_id}/{stem}", class_id, f"{class_id}/{stem}.png"))
     lists = {"classes": classes, "fold_classes": [list(group) for group in groups]}
     episodes = [min(2500, sum(map(len, group.values()))) for group in groups]  # at most the photos of its lists
     others = sorted({*classes} ^ {f"{row['object']}+{row['part']}" for row in listed(CLASSES)})
@@ -113,7 +113,7 @@ def objects_of(path: Path) -> list[Object]:
     return out
 
 
-def drawn_part(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def drawn_part(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the part of one object that shows it; ``job.source`` is the annotation and the class."""
     path, name = job.source
     thing, part = name.split("+", 1)

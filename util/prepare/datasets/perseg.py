@@ -11,7 +11,7 @@ import numpy as np
 
 from util.data.images.read import fitted_mask, header_of, opened_mask
 from util.errors import UserError
-from util.prepare.datasets.recipe import Job, Piece, Plan, find_file, plan_of
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, find_file, plan_of
 
 ROOT = "folder of Images and Annotations"
 RULE = {"title": "PerSeg", "folds": 1, "query": "pairs", "supports": "first", "episodes": "null"}
@@ -34,11 +34,11 @@ def find(options: argparse.Namespace) -> Plan:
             raise UserError(f"{images / name}: has no photo {SUPPORT} with its mask, or no other; unpack it again")
         for stem in stems:
             photo, mask = photo_of.get(stem, images / name / f"{stem}.jpg"), masks / name / f"{stem}.png"
-            jobs.append(Job(photo, mask_of.get(stem, mask), f"{name}/{stem}", class_id, f"{name}/{photo.name}"))
+            jobs.append(MaskJob(photo, mask_of.get(stem, mask), f"{name}/{stem}", class_id, f"{name}/{photo.name}"))
     return plan_of(options, jobs, (), {"classes": classes}, RULE, 40, any_grey)
 
 
-def any_grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def any_grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)

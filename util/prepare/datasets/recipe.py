@@ -39,7 +39,7 @@ THRESHOLD = 128  # a grey value, or one of a colour, from which on it is on, as 
 
 
 @dataclass(frozen=True)
-class Job:
+class MaskJob:
     """A photo, and the mask or the masks that are made for it."""
 
     photo: Path
@@ -71,8 +71,8 @@ class Plan:
     ``read`` returns the masks of a job and its photo, upright (H, W, 3) uint8: none where a class shows no pixel.
     """
 
-    jobs: Sequence[Job] | Callable[[], Sequence[Job]]
-    read: Callable[[Job, np.ndarray], Iterable[Piece]]
+    jobs: Sequence[MaskJob] | Callable[[], Sequence[MaskJob]]
+    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]]
     classes: Sequence[str] = ()  # names, to count the masks of each
     published: Mapping[str, int | None] = field(default_factory=dict)  # list, class or "classes" -> documented count
     notes: Sequence[str] = ()  # to be printed
@@ -138,13 +138,13 @@ def compare_count(title: str, count: int, expected: int | None) -> str:
     return f"{title}: {count}{agrees}"
 
 
-def labels(job: Job, image: np.ndarray, classes: int) -> Iterator[Piece]:
+def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
     """Yield a PNG of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
     measure((job.photo, job.source), classes)
     yield Piece(job.line, job.source)
 
 
-def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of one class that a file of grey values shows, in the size of its photo.
 
     UserError: it is missing, damaged, a JPEG, or holds small numbers as masks of class ids do.
@@ -157,7 +157,7 @@ def grey(job: Job, image: np.ndarray) -> Iterator[Piece]:
         yield Piece(job.line, fitted(job, image, (values >= THRESHOLD).astype(np.uint8)))
 
 
-def fitted(job: Job, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return a mask (H, W) uint8 upright and in the size of its photo."""
     stored, orientation = header_of(job.photo)
     if mask.shape in (stored, image.shape[:2]):
@@ -185,7 +185,7 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     return np.where(ids == none, 0, ids)
 
 
-def region(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the union of shapes in a photo, or in the object that is cut out of it.
 
     ``job.source`` holds the shapes, in the photo's stored pixels, and left, top, right and bottom of the object; None
@@ -235,12 +235,12 @@ def coco_photo(root: Path, name: str) -> Path:
 
 def plan_of(
     options: argparse.Namespace,
-    jobs: Sequence[Job],
+    jobs: Sequence[MaskJob],
     sources: Sequence[Path],
     lists: dict[str, Any],
     rule: dict[str, Any],
     classes: int | None = None,
-    read: Callable[[Job, np.ndarray], Iterator[Piece]] = region,
+    read: Callable[[MaskJob, np.ndarray], Iterator[Piece]] = region,
     notes: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a data set with its config, ``classes`` of which are published.

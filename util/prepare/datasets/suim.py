@@ -12,7 +12,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from util.files import paths_below, visible
-from util.prepare.datasets.recipe import Job, Piece, Plan, by_name, classes_of, fitted, grey, ids_of_colours, line_of
+from util.prepare.datasets.recipe import (
+    MaskJob,
+    Piece,
+    Plan,
+    by_name,
+    classes_of,
+    fitted,
+    grey,
+    ids_of_colours,
+    line_of,
+)
 
 ROOT = "folder of images and masks"
 # Folder of a class -> whether red, green and blue are set in the official masks; in the order of the class ids.
@@ -29,17 +39,17 @@ def find(options: argparse.Namespace) -> Plan:
     masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in kinds)
     ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
     jobs = [
-        Job(path.parents[2] / f"images/{path.stem}.jpg", path, name, ids[path.parent.name], f"{path.stem}.jpg")
+        MaskJob(path.parents[2] / f"images/{path.stem}.jpg", path, name, ids[path.parent.name], f"{path.stem}.jpg")
         for name, path in masks.items()
     ]
     coloured = [path for folder in folders for path in visible(folder.glob("*.bmp"), folder)]
     notes = [f"masks of colours, left out beside those of classes: {len(coloured)}"] if jobs and coloured else []
-    jobs = jobs or [Job(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
+    jobs = jobs or [MaskJob(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
     published = {"test": 3859, **dict.fromkeys(classes)}  # masks that are not empty
     return Plan(jobs, grey if masks else coloured_masks, classes, published, notes)
 
 
-def coloured_masks(job: Job, image: np.ndarray) -> Iterator[Piece]:
+def coloured_masks(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield a mask for each class that a mask of colours shows."""
     ids = ids_of_colours(job.source, CODES.values())
     for class_id, code in enumerate(CODES, 1):

@@ -45,7 +45,7 @@ class SupportPhoto:
     fold: int = 0  # .. ``FOLDS`` - 1
 
 
-def adapted(segmenter: Segmenter, progress: bool = False) -> Segmenter:
+def drop_doubtful(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
     It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.

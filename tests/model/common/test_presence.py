@@ -1,17 +1,17 @@
-"""The evidence that a query shows a support's object: its definition, position by position."""
+"""The presence features of a query that shows a support's object: its definition, position by position."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.common.likeness import TOP, likeness, seen_object
+from model.common.presence import TOP, presence_features, support_summary
 
 
 def test_it_is_the_definition_position_by_position() -> None:
     random = torch.Generator().manual_seed(0)
     query, *supports = (torch.randn(2, 7, 12, 15, generator=random) + 0.5 for _ in range(3))
     masks = [(torch.rand(2, 1, 12, 15, generator=random) > 0.6).float() for _ in supports]
-    found = likeness(query, torch.stack([seen_object(s, m) for s, m in zip(supports, masks)], dim=1))
+    found = presence_features(query, torch.stack([support_summary(s, m) for s, m in zip(supports, masks)], dim=1))
     assert found.shape == (2, 1, 6)
     for item in range(2):
         each = []

@@ -18,14 +18,14 @@ from util.evaluate.result import of_test
 from util.evaluate.test import Test, deciding
 from util.evaluate.verify import changed_since
 from util.launch.launch import RESUME, as_options, claim, run_script, train
-from util.launch.tasks import Task, stage_in
+from util.launch.tasks import StageTask, stage_in
 from util.report.run_folder import changed_since_commit
 from util.report.schema import RESULT, read_result
 from util.runtime.context import network_config
 
 
 @dataclass(frozen=True)
-class Part:
+class Experiment:
     """One fold or data set at one number of shots: a training and a test."""
 
     method: str
@@ -90,16 +90,16 @@ class Part:
             return ""
         return f" (its result is of other code: {changed[0]} has changed since {commit[:8]})"
 
-    def tasks(self, gpus: int) -> list[Task]:
+    def tasks(self, gpus: int) -> list[StageTask]:
         """Return the tasks of its training, if it has one, and of its test."""
         run, why = self.training, self.reason
         folders = {"base": run.folder("base"), "meta": run.trained}
         out = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
         state = why or f"finished{self.other_code()}"
-        return [*out, Task(self.config, "test", gpus, self.result, state, float(bool(why)))]
+        return [*out, StageTask(self.config, "test", gpus, self.result, state, float(bool(why)))]
 
 
-def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, list[Part]]:
+def run_all(parts: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:
     """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
 
     ``verbose``: which parts another command works on is printed.
@@ -118,7 +118,7 @@ def run_all(parts: list[Part], gpus: int, verbose: bool = True) -> tuple[int, li
     return 0, left
 
 
-def run_in_two(parts: list[Part], log: Path) -> tuple[int, list[Part]]:
+def run_in_two(parts: list[Experiment], log: Path) -> tuple[int, list[Experiment]]:
     """Do as ``run_all`` on the CPU by two jobs, each on half of the cores; the output of the second is in ``log``.
 
     A small network trains twice on two cores in little more time than once on one of them, or once on both.

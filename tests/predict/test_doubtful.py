@@ -13,7 +13,7 @@ from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.export.export import write_export
 from util.predict import Segmenter
-from util.predict.adapt import FOLDS, MATERIAL, adapted, along_border, photos_of
+from util.predict.doubtful import FOLDS, MATERIAL, along_border, drop_doubtful, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -42,7 +42,7 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
     segmenter.add("green", [_support(seed, 1) for seed in range(10, 10 + SHOTS)])
     known = Calibration("sym-net-calibration/1", "", "", "", 1.0, 0.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.5)
     segmenter.calibration = known
-    chosen = adapted(segmenter)
+    chosen = drop_doubtful(segmenter)
     facts = chosen.adaptation
     assert facts["predictions"] == 2 * SHOTS and 0 <= facts["iou"] <= 100 and facts["doubtful"] == []
     assert f"mean IoU {facts['iou']:.1f} % of {2 * SHOTS} supports" in chosen.notes[-1] and segmenter.adaptation is None
@@ -50,17 +50,17 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
     assert chosen.digest() == segmenter.digest() and chosen(photo).presence == segmenter(photo).presence
     two = segmenter.without_classes()
     two.add("red", [_support(seed, 0) for seed in range(2)])
-    assert adapted(two) is two
+    assert drop_doubtful(two) is two
 
 
 def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
     monkeypatch.setattr(sys.modules[along_border.__module__], "given_the_others", lambda *_: iou)
-    named = adapted(segmenter)
+    named = drop_doubtful(segmenter)
     assert named.adaptation["doubtful"] == ["red, support 3 (photo2)"] and named.adaptation["iou"] == 63.0
     assert "red, support 3 (photo2): not found given the others" in named.notes[-1]
     monkeypatch.setattr(sys.modules[along_border.__module__], "SMALL", 1.0)
-    assert adapted(segmenter).adaptation["doubtful"] == []  # too small to be found
+    assert drop_doubtful(segmenter).adaptation["doubtful"] == []  # too small to be found
 
 
 def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmenter: Segmenter) -> None:
@@ -79,7 +79,7 @@ def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Pat
     label[20:] = 1
     segmenter = empty_segmenter()
     segmenter.add("floor", [Support(image, label, "floor")])
-    chosen = adapted(segmenter)
+    chosen = drop_doubtful(segmenter)
     assert chosen.adaptation == {"method": "linear probe"} and chosen.presence_by is segmenter
     with pytest.raises(UserError, match="linear probe: cannot be exported: "):
         write_export(chosen, tmp_path / "out", "pt2")
@@ -88,7 +88,7 @@ def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Pat
     label[:, 15:] = 0
     segmenter = empty_segmenter()
     segmenter.add("corner", [Support(image, label, "corner")])
-    assert adapted(segmenter) is segmenter and along_border(torch.full((4, 4), 1)) == 1
+    assert drop_doubtful(segmenter) is segmenter and along_border(torch.full((4, 4), 1)) == 1
 
 
 def test_three_supports_judge_each_other_unless_the_option_is_none(

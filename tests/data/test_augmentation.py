@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.drawn import drawn_label, noise, seeded, warped
 from util.config.settings import AugmentSettings
-from util.data.images.warp import draw_warp
+from util.data.images.augmentation import draw_warp
 
 MEAN_RGB, IGNORE = (124, 116, 104), 255
 DRAWS = 400

@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 from model.contract import FewShotModel
-from model.mismatch import Mismatch
+from model.mismatch import ModelMismatch
 
 PATIENCE = 4  # seconds in which a server must answer before anything is fetched from it
 
 
-def brought(model: type[FewShotModel], settings: Any) -> list[Any]:
-    """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``loaded``."""
-    return [loaded(kind, settings.weights[i]) for kind, i in model.brings.items()]
+def load_parts(model: type[FewShotModel], settings: Any) -> list[Any]:
+    """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
+    return [load_from_hub(kind, settings.weights[i]) for kind, i in model.pretrained_parts.items()]
 
 
-def loaded(kind: str, weights: str) -> Any:
+def load_from_hub(kind: str, weights: str) -> Any:
     """Return a network, in float32, or a tokenizer of a class of ``transformers``, from a folder or from the hub.
 
-    Mismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which would start
-    from random values.
+    ModelMismatch: the package is absent or too old, the network cannot be had, or its file lacks tensors, which
+    would start from random values.
     """
     if torch.get_default_device().type == "meta":
         raise NotImplementedError("a network that comes whole has values")
@@ -39,8 +39,8 @@ def loaded(kind: str, weights: str) -> Any:
         library.logging.disable_progress_bar()
         builder = getattr(library, kind)
     except (ImportError, AttributeError) as error:
-        mend = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
-        raise Mismatch(f"this method needs {kind} of the package transformers ({error}): {mend}") from None
+        fix = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
+        raise ModelMismatch(f"this method needs {kind} of the package transformers ({error}): {fix}") from None
     form = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
         with nullcontext() if folder else hub():
@@ -54,11 +54,11 @@ def loaded(kind: str, weights: str) -> Any:
             why = f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
         elif any(word in text.lower() for word in ("gated", "401", "403")):
             why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
-        raise Mismatch(f"model.weights = {weights}: {why}") from None
+        raise ModelMismatch(f"model.weights = {weights}: {why}") from None
     if lacking := sorted({*found["missing_keys"], *(str(key) for key, *_ in found["mismatched_keys"])}):
         lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
-        mend = "take a file of this network, or another release of transformers: pip install -U transformers"
-        raise Mismatch(f"model.weights = {weights}: {lacks}; {mend}")
+        fix = "take a file of this network, or another release of transformers: pip install -U transformers"
+        raise ModelMismatch(f"model.weights = {weights}: {lacks}; {fix}")
     return network
 
 

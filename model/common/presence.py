@@ -1,14 +1,14 @@
-"""Likeness: whether a query shows a support's object at all, by the features of the encoder.
+"""Presence: whether a query shows a support's object at all, by the features of the encoder.
 
 A network that learnt to segment base classes finds something in every query, and its logits say little about the
 presence of a novel class. The encoder's last map tells more. With x the unit features of a photo, mu their mean, and p
-the mean unit feature of a support's object, the likeness of the photo to the object is
+the mean unit feature of a support's object, the similarity of the photo to the object is
 
     the largest cos(x - mu, p - mu) (the mean of ``TOP`` of all positions), the mean of cos(x, p), and cos(p, mu).
 
-The evidence is the likeness of the query, and beside it that of the support's own photo, which says what to expect of
-this object: a box or a few points give another p than an exact mask. Both are means over the K supports, each compared
-by itself, because the mean of K objects lies nearer to every photo.
+The presence features are the similarity of the query, and beside it that of the support's photo, which says what to
+expect of this object: a box or a few points give another p than an exact mask. Both are means over the K supports, each
+compared by itself, because the mean of K objects lies nearer to every photo.
 """
 
 import torch
@@ -17,38 +17,38 @@ from torch import Tensor
 from model.common.ops import bin_means, in_float32
 
 TOP = 0.01  # share of a photo's positions
-NUMBERS = 3  # of a likeness
+NUMBERS = 3  # of a similarity
 EPS = 1e-6  # smallest length of a feature, and smallest sum of a mask
 
 
 @torch.no_grad()
 @in_float32
-def seen_object(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
-    """Return each support's mean unit feature of the object and its likeness to it, (B, C + 3) float32."""
+def support_summary(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
+    """Return each support's mean unit feature of the object and its similarity to it, (B, C + 3) float32."""
     height, width = support_bchw.shape[-2:]
     share_b1hw = bin_means(mask_b1ss, (height, width))
     length_b1hw = support_bchw.norm(dim=1, keepdim=True).clamp(min=EPS)
     total_bc = torch.einsum("bchw,bhw->bc", support_bchw, (share_b1hw / length_b1hw)[:, 0])
     object_bc = total_bc / share_b1hw.sum((1, 2, 3)).clamp(min=EPS).unsqueeze(1)
-    return torch.cat([object_bc, _likeness(support_bchw, object_bc.unsqueeze(1))[:, 0]], dim=1)
+    return torch.cat([object_bc, _similarity(support_bchw, object_bc.unsqueeze(1))[:, 0]], dim=1)
 
 
-def likeness_to_supports(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
-    """Return the evidence of the class, (B, 1, 6) float32, of B queries with their N = B * K supports."""
-    seen = seen_object(support_nchw, mask_bk1ss.flatten(0, 1))
-    return likeness(query_bchw, seen.unflatten(0, mask_bk1ss.shape[:2]))
+def presence_features_of_maps(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
+    """Return the presence features of the class, (B, 1, 6) float32, of B queries with their N = B * K supports."""
+    summary_nc = support_summary(support_nchw, mask_bk1ss.flatten(0, 1))
+    return presence_features(query_bchw, summary_nc.unflatten(0, mask_bk1ss.shape[:2]))
 
 
 @torch.no_grad()
 @in_float32
-def likeness(query_bchw: Tensor, seen_bkc: Tensor) -> Tensor:
-    """Return the evidence (B, 1, 6) float32 of queries and supports' photos, from ``seen_object`` of K supports."""
-    of_query = _likeness(query_bchw, seen_bkc[..., :-NUMBERS])
-    return torch.cat([of_query, seen_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)
+def presence_features(query_bchw: Tensor, summary_bkc: Tensor) -> Tensor:
+    """Return the presence features (B, 1, 6) float32 of queries, from ``support_summary`` of their K supports."""
+    of_query = _similarity(query_bchw, summary_bkc[..., :-NUMBERS])
+    return torch.cat([of_query, summary_bkc[..., -NUMBERS:]], dim=-1).mean(1, keepdim=True)
 
 
-def _likeness(photo_bchw: Tensor, object_bkc: Tensor) -> Tensor:
-    """Return the likeness of photos to K objects each, (B, K, 3)."""
+def _similarity(photo_bchw: Tensor, object_bkc: Tensor) -> Tensor:
+    """Return the similarity of photos to K objects each, (B, K, 3)."""
     photo_bcl = photo_bchw.flatten(2)
     length_b1l = photo_bcl.norm(dim=1, keepdim=True).clamp(min=EPS)
     mean_b1c = torch.einsum("bcl,bl->bc", photo_bcl, 1 / length_b1l[:, 0]).unsqueeze(1) / length_b1l.shape[-1]
