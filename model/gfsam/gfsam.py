@@ -89,7 +89,7 @@ class GFSAM(Foundation):
     def answer(
         self, query: Features, place: int, image: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
     ) -> tuple[Maps, Tensor]:
-        """Return maps and mask (S, S) of an image (3, H, W) of the query; of ``supports`` as ``similarity_maps`` takes them."""
+        """Return maps and mask (S, S) of a query's image (3, H, W); ``supports``: see ``similarity_maps``."""
         features = query.stage[0][place]
         with torch.autocast(image.device.type, enabled=False):
             maps = similarity_maps(features, supports)
