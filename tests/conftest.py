@@ -12,10 +12,10 @@ import yaml
 
 from model.encoders.resnet import SMALL
 from model.registry import class_of
-from tests import spawned
-from tests.narrow import NARROW
-from tests.paths import REPOSITORY, SHARED
-from tests.pretend import pretend_cuda
+from tests.helpers import spawned
+from tests.helpers.narrow import NARROW
+from tests.helpers.paths import REPOSITORY, SHARED
+from tests.helpers.pretend import pretend_cuda
 from util.config import compose, tree
 from util.config.read import read_config
 from util.config.tree import Tree, parse_file

@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 import yaml
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.config import command_line
 from util.config.compose import config_path
 from util.config.read import read_config

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests import spawned
+from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, PREVIOUS, StageFolder, check_continues
 from util.checkpoints.weights import load_checkpoint

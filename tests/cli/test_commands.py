@@ -13,7 +13,7 @@ import cv2
 import pytest
 import yaml
 
-from tests.outcome import run_script
+from tests.helpers.outcome import run_script
 from util import cli
 from util.data import mini
 from util.errors import EXIT_UNREAD, EXIT_USER_ERROR

@@ -13,7 +13,7 @@ import yaml
 
 from model.common.with_encoder import WithEncoder
 from model.registry import class_of
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util import requirements
 from util.config import command_line
 from util.config.compose import config_path, data_sets, methods, read_tree, selection_of

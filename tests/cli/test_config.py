@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.config import read
 from util.config.read import read_config
 from util.config.settings import Config

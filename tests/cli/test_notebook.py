@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import spawned
-from tests.paths import REPOSITORY
+from tests.helpers import spawned
+from tests.helpers.paths import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "docs/first_hour.ipynb"
 OPTIONS = "--set run.device=cpu --set data.size=65 --set data.workers=0 --set test.pictures=2"
@@ -20,7 +20,7 @@ SHORTER = {  # what a cell says, and what runs in its place
     "prepare.py mini": "prepare.py mini --images 96",
 }
 FORKED = """
-from tests.spawned import _fork
+from tests.helpers.spawned import _fork
 
 in_a_process = run  # the cell's own function starts the first command, the others are forked, which is quicker
 

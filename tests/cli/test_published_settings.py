@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.config.read import read_config, to_dict
 from util.config.tree import find
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.data.test_sampling import golden_list
-from tests.paths import REPOSITORY, SHARED
+from tests.helpers.paths import REPOSITORY, SHARED
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
 from util.config.settings import Config, DataSettings, ProtocolSettings

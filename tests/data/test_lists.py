@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import DataSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.outcome import run_script
+from tests.helpers.outcome import run_script
 from tests.prepare import class_trees as trees
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import spawned
 from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
+from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.folds import Fold

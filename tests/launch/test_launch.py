@@ -20,10 +20,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 import test as scoring
 from model.encoders.settings import EncoderSettings, build_encoder
-from tests import spawned
-from tests.narrow import NARROW
-from tests.outcome import run_script
-from tests.paths import REPOSITORY
+from tests.helpers import spawned
+from tests.helpers.narrow import NARROW
+from tests.helpers.outcome import run_script
+from tests.helpers.paths import REPOSITORY
 from util import cli
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run

@@ -18,9 +18,9 @@ import torch
 import yaml
 
 from model.encoders.settings import EncoderSettings, build_encoder
-from tests import spawned
-from tests.narrow import NARROW
-from tests.paths import REPOSITORY
+from tests.helpers import spawned
+from tests.helpers.narrow import NARROW
+from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import result as drawn
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, METRICS, Run

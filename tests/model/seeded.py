@@ -15,8 +15,8 @@ from model.contract import FewShotModel
 from model.encoders import swin
 from model.encoders.settings import EncoderSettings
 from model.registry import models
+from tests.helpers.skip_init import skip_init
 from tests.model.small import SETTINGS, task_of
-from tests.skip_init import skip_init
 
 KEPT = ("mean", "std", "num_batches_tracked", "relative_position_index")  # names of constants
 GAIN = 1.4  # keeps the size of maps over many layers with ReLUs

@@ -13,8 +13,8 @@ from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
+from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
-from tests.narrow import NARROW
 from util.runtime.pretrained_parts import load_parts
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, WithEncoder))

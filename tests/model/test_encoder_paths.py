@@ -7,9 +7,9 @@ import torch
 from model.encoders.registry import PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
+from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode
-from tests.narrow import NARROW
 
 CONVOLUTIONS, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 ENCODERS = [(NARROW, "deep")]

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from model.episode import EpisodeOfOriginalSizes, NamedEpisode
 from model.mismatch import ModelMismatch
 from model.sam3 import sam3 as canvas
+from tests.helpers.paths import SHARED
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import gfsam_case, require_transformers, sam3_case
-from tests.paths import SHARED
 from util.runtime.pretrained_parts import load_from_hub
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])

@@ -8,9 +8,9 @@ from model.bcm import regression
 from model.bcm.bcm import BCM
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
+from tests.helpers.narrow import NARROW
 from tests.model.small import task_of
-from tests.narrow import NARROW
-from tests.parity_case import gfss_case
+from tests.parity.case import gfss_case
 
 BASE, NOVEL, CHANNELS, GRID, SIDE = 3, 2, 8, 8, 33
 OWN = BASE + 1  # channel of the first novel class

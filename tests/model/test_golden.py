@@ -13,9 +13,9 @@ import torch
 
 from model.encoders.resnet import SMALL
 from model.episode import LabelledImages
+from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode
-from tests.narrow import NARROW
 from util.evaluate.evaluate import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"

@@ -9,10 +9,10 @@ import torch
 
 from model.encoders.layouts import COUNTER
 from model.registry import models
-from tests.parity_case import BACKBONES
-from tests.parity_check import ABSOLUTE, cases, deviations, folder_of
-from tests.paths import REPOSITORY
-from tests.skip_init import skip_init
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.skip_init import skip_init
+from tests.parity.case import BACKBONES
+from tests.parity.check import ABSOLUTE, cases, deviations, folder_of
 from util.checkpoints.checkpoint import load_state
 from util.config.read import read_config
 from util.runtime.network import build_model

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.registry import build
-from tests.narrow import NARROW
+from tests.helpers.narrow import NARROW
 from util.runtime.network import synchronise_norms
 
 

@@ -12,10 +12,10 @@ from model.common.foundation import Foundation
 from model.encoders.encoder import EncoderVariant, folded
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.registry import every_model
+from tests.helpers.narrow import NARROW
+from tests.helpers.pretend import GPU, PretendCuda, on_gpu, pretend_cuda
 from tests.model.small import drawn_episode, small_model, task_of
 from tests.model.varied import vary_norms
-from tests.narrow import NARROW
-from tests.pretend import GPU, PretendCuda, on_gpu, pretend_cuda
 
 WAITS = {  # of an evaluation, whatever the number of episodes and shots
     "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 2, "hsnet": 1, "insid3": 1, "multiprototype": 1, "pfenet": 1,

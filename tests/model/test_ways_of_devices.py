@@ -10,9 +10,9 @@ from torch import Tensor
 from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel
 from model.episode import Episode
+from tests.helpers.pretend import GPU, pretend_cuda
 from tests.model.small import drawn_episode, small_model
 from tests.model.test_waits import CHEAP, WAITS
-from tests.pretend import GPU, pretend_cuda
 
 SHOTS, EPISODES = 3, 2
 # Of the largest value of a tensor; sums are in another order.

@@ -6,8 +6,8 @@ from torch import nn
 from model.encoders.encoder import Encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.decoder import FixedNorm
+from tests.helpers.skip_init import skip_init
 from tests.model.seeded import seed_weights
-from tests.skip_init import skip_init
 
 
 def varied_encoder(backbone: str, stem: str = "plain", scale: float = 1.0) -> Encoder:

@@ -16,8 +16,8 @@ from model.gfsam import gfsam
 from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import MOST, SAM3, SAM3Settings
+from tests.helpers.paths import SHARED, parity_weights
 from tests.parity.watched import on_calls
-from tests.paths import SHARED, parity_weights
 
 Arrays = dict[str, np.ndarray]
 TASK = Task(base_classes=1, shots=1, size=64, text_width=0)

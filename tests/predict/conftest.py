@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.formats import drawn
-from tests.outcome import Outcome, run_script
+from tests.helpers.outcome import Outcome, run_script
 from util.checkpoints import checkpoint
 from util.config.read import read_config, to_dict
 from util.data.mini import CLASS_NAMES

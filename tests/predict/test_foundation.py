@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from model.registry import models
+from tests.helpers.outcome import run_script
 from tests.model.tiny import networks_of, saved
-from tests.outcome import run_script
 from tests.parity.foundation import require_transformers
 from util.config.compose import config_path
 from util.config.read import read_config

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.cli import HUGE_PAGES
 
 pytestmark = pytest.mark.process

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import spawned
+from tests.helpers import spawned
 from util.errors import UserError
 from util.evaluate.calibration import Calibration
 from util.formats.labelstudio import POLYGONS, Control, brush_mask, regions_of

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from model.registry import models
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.config.read import from_dict, read_config, to_dict
 from util.errors import UserError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.outcome import Outcome, run_script
-from tests.paths import REPOSITORY
+from tests.helpers.outcome import Outcome, run_script
+from tests.helpers.paths import REPOSITORY
 
 
 def copy_start(root: Path) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.checkpoints.run import BEST, Run
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH

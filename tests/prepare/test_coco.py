@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.data.images.read import read_mask
 from util.prepare import make
 from util.prepare.datasets import coco

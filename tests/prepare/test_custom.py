@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from tests.prepare.class_trees import save, save_grey, save_photo
 from util.config.folds import Fold
 from util.config.read import read_config

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from tests.outcome import Outcome
-from tests.paths import REPOSITORY
+from tests.helpers.outcome import Outcome
+from tests.helpers.paths import REPOSITORY
 from tests.prepare import class_trees as trees
 from tests.prepare.class_trees import SIDE, save, save_photo
 from util.config.folds import Fold

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from tests.outcome import run_script
+from tests.helpers.outcome import run_script
 from tests.report.conftest import counts
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
 from util.report.overlay import SUPPORT_COLOUR, overlay

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import counts
 from util.errors import UserError
 from util.report.flat_tables import EPISODE_COLUMNS, RESULT_COLUMNS, add_to_file, episode_table, result_table

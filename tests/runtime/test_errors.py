@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import spawned
+from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.lists.index import load_index

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.narrow import NARROW
-from tests.pretend import pretend_cuda
+from tests.helpers.narrow import NARROW
+from tests.helpers.pretend import pretend_cuda
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.errors import UserError

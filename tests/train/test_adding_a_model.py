@@ -12,7 +12,7 @@ import yaml
 
 import model
 from model import contract, registry
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.read import read_config

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import spawned
+from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, LAST, METRICS
 from util.files import write_atomically

@@ -11,8 +11,8 @@ from torch import nn
 from model.common.loss import batch_mean, mask_loss
 from model.contract import FewShotModel
 from model.episode import Episode, Output
-from tests import spawned
-from tests.paths import REPOSITORY
+from tests.helpers import spawned
+from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import BEST, Run
 from util.checkpoints.weights import init_network

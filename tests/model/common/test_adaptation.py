@@ -10,8 +10,8 @@ from model.episode import IGNORE
 from model.mismatch import ModelMismatch
 from tests.model.seeded import seeded_model
 from tests.model.small import drawn_episode
+from tests.parity.check import INPUT, measured
 from tests.parity.tap import tap_case
-from tests.parity_check import INPUT, measured
 
 SETTINGS = AdaptSettings(steps=3, lr=1e-2, stages=2)
 CONVOLUTIONS = "timm/test_efficientnet"

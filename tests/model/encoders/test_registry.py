@@ -7,9 +7,9 @@ from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
 from model.registry import models
+from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
-from tests.skip_init import skip_init
 from util.checkpoints.download import weights_url
 
 

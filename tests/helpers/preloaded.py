@@ -11,7 +11,7 @@ import test  # noqa: F401
 import train  # noqa: F401
 import train_base  # noqa: F401
 from model import registry
-from tests import narrow  # noqa: F401
+from tests.helpers import narrow  # noqa: F401
 from util import cli, page  # noqa: F401
 
 registry.models()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 
 GPU = torch.device("cuda", 0)
 MARK = "_on_pretended_gpu"

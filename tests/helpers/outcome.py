@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.paths import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 
 
 @dataclass

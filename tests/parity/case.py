@@ -13,9 +13,9 @@ from model.common.linear import LinearHead
 from model.diam.diam import DIaM, adapt
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
+from tests.helpers.paths import REPOSITORY, SHARED
+from tests.helpers.skip_init import skip_init
 from tests.parity.watched import WATCHES, usual
-from tests.paths import REPOSITORY, SHARED
-from tests.skip_init import skip_init
 from util.checkpoints.checkpoint import load_state
 from util.config.folds import Fold
 from util.config.read import read_config

@@ -20,11 +20,11 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from tests import narrow  # noqa: F401  # an encoder that configs of tests name
-from tests.paths import REPOSITORY
+from tests.helpers import narrow  # noqa: F401  # an encoder that configs of tests name
+from tests.helpers.paths import REPOSITORY
 from util import cli
 
-PRELOAD = ["tests.preloaded"]
+PRELOAD = ["tests.helpers.preloaded"]
 TIMEOUT = 300  # seconds; a machine may be busy
 
 allowed = True  # tests/conftest.py sets it for each test: whether the test has the mark ``process``

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from tests.helpers.paths import SHARED, parity_weights
+from tests.parity.case import forward_case
 from tests.parity.insid3 import WITHIN, insid3_case
-from tests.parity_case import forward_case
-from tests.paths import SHARED, parity_weights
 
 SYMNET, INSID3 = "symnet", "insid3"
 INPUTS = {"query", "query_label", "query_base_label", "support", "support_label", "class_id"}
