@@ -185,7 +185,7 @@ def _new_head(channels: int, random: torch.Generator, device: torch.device) -> n
 
 
 def prototype_loss(o: Tensor, t: Tensor, masks_vksl: Tensor) -> Tensor:
-    """Return the contrast of prototypes of supports' maps (V K, 64, L); mask s = 0 is the object's, 1 the background's."""
+    """Return the contrast of the prototypes of supports' maps (V K, 64, L); masks s are of object and background."""
     total_vs1 = masks_vksl.sum((1, 3)).unsqueeze(2) + EPS
     shots = (x.unflatten(0, masks_vksl.shape[:2]) for x in (o, t))
     o_vsc, t_vsc = (torch.einsum("vkcl,vksl->vsc", x, masks_vksl) / total_vs1 for x in shots)

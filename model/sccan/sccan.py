@@ -135,9 +135,10 @@ class SCCAN(WithEncoder):
         mask = resize(image_mask, feature.shape[-2:])
         shots = len(mask) // batch
         prior = pseudo_mask(query_f4.repeat(shots, 1, 1, 1), support_f4, mask)
+        masked_feature = feature * mask
         prototype = masked_mean(feature, mask)
         summary = support_summary(support_f4, image_mask)
-        return [by_shot(part, batch) for part in (feature * mask, prototype, mask, prior, summary)]
+        return [by_shot(part, batch) for part in (masked_feature, prototype, mask, prior, summary)]
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""
