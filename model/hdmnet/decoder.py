@@ -55,17 +55,25 @@ class LinearBlock(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, out, H, W)."""
-        enter = folded(self.enter, self.enter_norm)  # weight and bias of each
-        mix = folded(self.mix, self.mix_norm)
-        leave = tuple(self.leave.parameters()) if self.leave_norm is None else folded(self.leave, self.leave_norm)
-        weight, bias = as_one(*enter, *mix, *leave)
+        enter_weight, enter_bias = folded(self.enter, self.enter_norm)
+        mix_weight, mix_bias = folded(self.mix, self.mix_norm)
+        leave = self.leave.parameters() if self.leave_norm is None else folded(self.leave, self.leave_norm)
+        leave_weight, leave_bias = leave
+        weight, bias = as_one(
+            enter_mc11=enter_weight,
+            enter_m=enter_bias,
+            mix_mm33=mix_weight,
+            mix_m=mix_bias,
+            leave_om11=leave_weight,
+            leave_o=leave_bias,
+        )
         ones = torch.ones_like(x_bchw[:, :1])
         return F.conv2d(torch.cat([x_bchw, ones], dim=1), weight, bias, padding=self.mix.padding)
 
 
 @in_float32
 def as_one(
-    enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
+    *, enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return weight (O, C + 1, 3, 3) and bias (O,) of one convolution that equals three in a row, given as theirs."""
     enter = torch.cat([enter_mc11[:, :, 0, 0], enter_m.unsqueeze(1)], dim=1)  # (M, C + 1)
