@@ -102,20 +102,20 @@ def test_frozen_norms_are_folded_once_on_a_gpu_and_anew_after_every_change() -> 
         assert is_right(encoder, image)
         assert folded(conv, norm)[0] is folded(conv, norm)[0]
         halved = {name: 0.5 * x if x.is_floating_point() else x for name, x in before.items()}
-        changes = (
+        in_place = (
             torch.no_grad()(lambda: conv.weight.mul_(2)),
             torch.no_grad()(lambda: norm.running_var.mul_(3)),
             torch.inference_mode()(lambda: norm.bias.add_(1)),
         )
-        loads = (
+        loaded_states = (
             lambda: encoder.load_state_dict(halved),
             lambda: encoder.load_state_dict({name: x.clone() for name, x in before.items()}, assign=True),
         )
-        further = (
+        conversions = (
             lambda: encoder.to(torch.bfloat16).to(torch.float32),
             lambda: (norm.train(), encoder(image), norm.eval()),  # changes the statistics
         )
-        for change in (*changes, *loads, *further):
+        for change in (*in_place, *loaded_states, *conversions):
             change()
             assert is_right(encoder, image)
         other = copy.deepcopy(encoder)
