@@ -168,13 +168,20 @@ class OnGrid:
 
         All have the size of the largest; one cell for no object.
         """
-        corners, extents = [], []  # of rows, then of columns
+        corners = []  # of rows, then of columns
+        extents = []
         for axis, side in enumerate(self.mask.shape[-2:]):
-            ends = [own[2 * axis : 2 * axis + 2] for own in self.spans]
-            begins = [max(first - before, 0) // stride if last >= 0 else 0 for first, last in ends]
-            stops = [min(last + after, side - 1) // stride + 1 if last >= 0 else 1 for _, last in ends]
-            extents.append(max(stop - begin for begin, stop in zip(begins, stops)))
-            corners.append([min(begin, -(-side // stride) - extents[-1]) for begin in begins])
+            begins = []
+            longest = 0
+            for span in self.spans:
+                first, last = span[2 * axis : 2 * axis + 2]
+                begin = max(first - before, 0) // stride if last >= 0 else 0
+                stop = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
+                begins.append(begin)
+                longest = max(longest, stop - begin)
+            cells = -(-side // stride)
+            corners.append([min(begin, cells - longest) for begin in begins])
+            extents.append(longest)
         return Window(list(zip(*corners)), extents[0], extents[1], stride)
 
 
@@ -201,16 +208,36 @@ class Objects:
         """Return the objects on several grids, in one transfer."""
         new = [size for size in dict.fromkeys(map(tuple, sizes)) if size not in self._grids]
         masks = [resize(self._whole, size) for size in new]
-        inside = [[choose(mask).flatten(1) for choose in self._choices.values()] for mask in masks]
-        if shapes_are_fixed():  # objects are as large as the grid
-            facts = [[[0, h - 1, 0, w - 1] + [h * w] * len(self._choices)] * len(self._whole) for h, w in new]
-        else:
-            each = [[spans_of(mask), *(x.sum(1, keepdim=True) for x in own)] for mask, own in zip(masks, inside)]
-            facts = [own.tolist() for own in to_cpu([torch.cat(own, 1) for own in each])]
-        for size, mask, own, rows in zip(new, masks, inside, facts):
-            spans, *counts = [row[:4] for row in rows], *map(list, zip(*(row[4:] for row in rows)))
-            self._grids[size] = OnGrid(mask, dict(zip(self._choices, map(Chosen, own, counts))), spans)
+        chosen = [self._choose(mask) for mask in masks]
+        extents = self._full_extents(new) if shapes_are_fixed() else _extents(masks, chosen)
+        for size, mask, chosen_of_size, rows in zip(new, masks, chosen, extents):
+            spans = [row[:4] for row in rows]
+            by_name = {}
+            for column, (name, inside_nl) in enumerate(chosen_of_size.items(), start=4):
+                by_name[name] = Chosen(inside_nl, [row[column] for row in rows])
+            self._grids[size] = OnGrid(mask, by_name, spans)
         return [self._grids[tuple(size)][self._which] for size in sizes]
+
+    def _choose(self, mask_n1hw: Tensor) -> dict[str, Tensor]:
+        """Return for each name of a choice which positions it takes, (N, L)."""
+        return {name: choose(mask_n1hw).flatten(1) for name, choose in self._choices.items()}
+
+    def _full_extents(self, sizes: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+        """Return what ``_extents`` does for objects that are as large as the grid."""
+        out = []
+        for height, width in sizes:
+            row = [0, height - 1, 0, width - 1] + [height * width] * len(self._choices)
+            out.append([row] * len(self._whole))
+        return out
+
+
+def _extents(masks: Sequence[Tensor], chosen: Sequence[dict[str, Tensor]]) -> list[list[list[int]]]:
+    """Return for each grid the rows of its objects: their spans, then the counts of each choice."""
+    facts = []
+    for mask, by_name in zip(masks, chosen):
+        counts = [inside_nl.sum(1, keepdim=True) for inside_nl in by_name.values()]
+        facts.append(torch.cat([spans_of(mask), *counts], dim=1))
+    return [rows.tolist() for rows in to_cpu(facts)]
 
 
 def objects_of_shots(mask_bk1ss: Tensor, **choices: Choice) -> Callable[[slice], Objects]:
@@ -222,7 +249,8 @@ def objects_of_shots(mask_bk1ss: Tensor, **choices: Choice) -> Callable[[slice],
 
 def spans_of(mask_n1hw: Tensor) -> Tensor:
     """Return the first and the last row and column where a mask is not 0, (N, 4) int64; last < first for none."""
-    occupied, out = mask_n1hw[:, 0] != 0, []
+    occupied = mask_n1hw[:, 0] != 0
+    out = []
     for line in (occupied.any(2), occupied.any(1)):
         position = torch.arange(line.shape[1], device=line.device)
         out += [position.where(line, line.shape[1]).amin(1), position.where(line, -1).amax(1)]
