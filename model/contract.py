@@ -33,9 +33,7 @@ class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
-    pretraining = cast(
-        Any, None
-    )  # a field where the model pretrained_parts networks of its own: the data that trained them
+    pretraining = cast(Any, None)  # a field where the model has pretrained parts: the data that trained them
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
@@ -200,9 +198,8 @@ class FewShotModel(Trainable):
         shared = []
         for episode in episodes:
             supports = episode.cached_support or self._cached_supports(episode)
-            if supports[0] is None:
-                supports = None
-            shared.append(replace(episode, cached_query=queries, cached_support=supports))
+            kept = None if supports[0] is None else supports  # None: this model keeps none
+            shared.append(replace(episode, cached_query=queries, cached_support=kept))
         return shared
 
     def _cached_supports(self, episode: Episode) -> list[Any]:

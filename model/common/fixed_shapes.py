@@ -100,7 +100,7 @@ class Chosen:
     @property
     def index(self) -> list[Tensor]:
         """The positions chosen on every grid, N of (n,) int64, ascending."""
-        return [own[:count] for own, count in zip(self.places, self.counts)]
+        return [places[:count] for places, count in zip(self.places, self.counts)]
 
     def amounts(self) -> Tensor:
         """Return how many positions are chosen on every grid, at least 1, (N,) int64."""
@@ -109,7 +109,8 @@ class Chosen:
     @property
     def flat(self) -> Tensor:
         """The positions of all grids after each other, as numbers below N L; with fixed shapes all."""
-        return torch.cat([own + i * self.inside.shape[1] for i, own in enumerate(self.index)])
+        positions = self.inside.shape[1]
+        return torch.cat([index + i * positions for i, index in enumerate(self.index)])
 
     @property
     def places(self) -> Tensor:
@@ -129,19 +130,20 @@ class Chosen:
 
     def padded(self, x_nl: Tensor) -> Tensor:
         """Return the rows (N, m, ...) of the positions of every grid, 0 where there are fewer."""
-        rows, counts = x_nl, self.is_row()
+        rows = x_nl
+        is_row = self.is_row()
         if not shapes_are_fixed():
             grid = torch.arange(len(self.places), device=x_nl.device).unsqueeze(1)
             rows = x_nl[grid, self.places]
-        if counts is None:
+        if is_row is None:
             return rows
-        return rows * counts.view(*counts.shape, *[1] * (rows.ndim - 2)).to(rows.dtype)
+        return rows * is_row.view(*is_row.shape, *[1] * (rows.ndim - 2)).to(rows.dtype)
 
     def rows(self, x_nl: Tensor) -> list[Tensor]:
         """Return the rows (n, ...) of the positions of every grid, from (N, L, ...); with fixed shapes L, 0 outside."""
         if shapes_are_fixed():
             return list(self.padded(x_nl).unbind())
-        return [own.index_select(0, index) for own, index in zip(x_nl, self.index)]
+        return [x.index_select(0, index) for x, index in zip(x_nl, self.index)]
 
 
 def chosen(*inside_nl: Tensor) -> list[Chosen]:
@@ -149,7 +151,7 @@ def chosen(*inside_nl: Tensor) -> list[Chosen]:
     if shapes_are_fixed():
         return [Chosen(inside, [inside.shape[1]] * len(inside)) for inside in inside_nl]
     counts = torch.stack([inside.sum(1) for inside in inside_nl]).tolist()
-    return [Chosen(inside, own) for inside, own in zip(inside_nl, counts)]
+    return [Chosen(inside, numbers) for inside, numbers in zip(inside_nl, counts)]
 
 
 @dataclass

@@ -56,12 +56,15 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 
     Positions outside the object count as zero vectors, as published. ``foreground`` has features (n, C) of each object.
     """
-    shots, (channels, height, width) = len(foreground) // len(query_bchw), query_bchw.shape[1:]
-    outside, best = query_bchw.new_zeros(1, channels), []
-    for i, own in enumerate(foreground):
-        support = F.normalize(own.float(), dim=1, eps=COSINE_EPS)
-        support = support if len(own) == height * width else torch.cat([support, outside])
-        best.append((support @ query_bchw[i // shots].flatten(1)).amax(0))
+    channels, height, width = query_bchw.shape[1:]
+    shots = len(foreground) // len(query_bchw)
+    outside = query_bchw.new_zeros(1, channels)
+    best = []
+    for i, object_nc in enumerate(foreground):
+        support_nc = F.normalize(object_nc.float(), dim=1, eps=COSINE_EPS)
+        if len(object_nc) < height * width:
+            support_nc = torch.cat([support_nc, outside])
+        best.append((support_nc @ query_bchw[i // shots].flatten(1)).amax(0))
     scaled = torch.stack(best).unflatten(0, (-1, shots))  # |q_i| times the cosine, (B, K, L)
     length = query_bchw.flatten(2).norm(dim=1, keepdim=True).clamp(min=COSINE_EPS)
     return (scaled / length).unflatten(2, (height, width))
@@ -148,10 +151,10 @@ def _confident(p_bl: Tensor, threshold: float) -> Tensor:
     return choose(p_bl > threshold, p_bl.argsort(dim=1, descending=True, stable=True))
 
 
-def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
+def with_own(support_fg: Tensor, query: SelfPrototypes) -> tuple[Tensor, Tensor]:
     """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
-    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
-    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
+    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * query.foreground
+    background = OWN_BACKGROUND * query.background[:, :, None, None] + (1 - OWN_BACKGROUND) * query.adaptive
     return foreground, background
 
 
@@ -170,7 +173,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
         now, *changed = (positions[group] for positions in sets)
         feature = feature_blc[group]
         unit = F.normalize(feature, dim=2)
-        if before is not None and changed and sum(max(some.counts) for some in changed) < max(now.counts):
+        if before is not None and changed and sum(max(positions.counts) for positions in changed) < max(now.counts):
             parts.append(_continued(before.part(group), unit, feature, changed))
         else:
             parts.append(_sums(unit, feature, now))

@@ -114,9 +114,9 @@ class Encoder(nn.Module):
                 out.stage[i] = x
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        found = objects.on(x.shape[-2:])
-        window = found.window(reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x * found.mask))
+        on_grid = objects.on(x.shape[-2:])
+        window = on_grid.window(reach, reach)
+        high = self.run_stage(stage + 1, window.crop(x * on_grid.mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
 

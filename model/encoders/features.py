@@ -33,8 +33,8 @@ class Features:
     @staticmethod
     def join(parts: "Sequence[Features]") -> "Features":
         """Return the features of all parts' images, in dictionaries of their own."""
-        maps = zip(*(part.maps() for part in parts))
-        joint = iter([each[0] if len(each) == 1 else torch.cat(each) for each in maps])
+        maps_of_parts = zip(*(part.maps() for part in parts))
+        joint = iter([maps[0] if len(maps) == 1 else torch.cat(maps) for maps in maps_of_parts])
         return parts[0].each(lambda _: next(joint))
 
     @staticmethod

@@ -100,7 +100,7 @@ class TimmEncoder(Encoder):
 
     def _intermediate_outputs(self) -> dict[int, int]:
         """Return position among timm's outputs -> stage of the blocks without names that are intermediate features."""
-        positions = {}
+        positions: dict[int, int] = {}
         for i in self.intermediate_counts:
             positions |= {block: i for block in self._blocks(i) if isinstance(block, int)}
         return positions
