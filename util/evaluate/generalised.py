@@ -45,23 +45,25 @@ def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started = time.monotonic()
     test = job.test
-    network = cast(GeneralisedModel, job.prepared.network.eval())
+    job.prepared.network.eval()
     bar = partial(ProgressBar, disable=not world.is_main, leave=False)
     states: States = {}
     for seed in bar(test.samplers, desc=f"{test.name}: fit", unit="run"):
-        states[seed] = _fit(job, network, seed, world.device)
+        states[seed] = _fit(job, seed, world.device)
         job.boards[seed] = _scoreboard(job, seed)
     queries = _queries_by_photo(test)
     rows = sorted(queries)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
     photos = batches(Photos(test, rows), numbers, test.config.data.workers, world.device)
     for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
-        _predict_photo(job, network, states, rows[place], photo, queries[rows[place]])
+        row = rows[place]
+        _predict_photo(job, states, row, photo, queries[row])
     job.seconds += time.monotonic() - started
 
 
-def _fit(job: TestJob, network: GeneralisedModel, seed: int, device: torch.device) -> Any:
+def _fit(job: TestJob, seed: int, device: torch.device) -> Any:
     """Return what the network learns from the supports of a run."""
+    network = cast(GeneralisedModel, job.prepared.network)
     test = job.test
     data = test.config.data
     key = test.samplers[seed](0)  # all episodes of a run have its supports
@@ -99,13 +101,13 @@ def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
 
 def _predict_photo(
     job: TestJob,
-    network: GeneralisedModel,
     states: States,
     row: int,
     photo: LabelledImages,
     episodes: list[tuple[int, int]],
 ) -> None:
     """Label a photo, which passes the encoder once, for each (seed, number) of its episodes, and count that."""
+    network = cast(GeneralisedModel, job.prepared.network)
     test = job.test
     height, width = test.view.shown(tuple(test.images.index.sizes[row]))
     valid = torch.zeros_like(photo.label, dtype=torch.bool)
