@@ -39,7 +39,7 @@ from util.runtime.context import RunContext, make_run_context, with_data
 from util.runtime.data import check_sampler, images_for_training, trials
 from util.runtime.device import episodes_at_once, precision_of_test
 from util.runtime.network import prepare_network
-from util.runtime.processes import join
+from util.runtime.processes import ProcessGroup, join
 
 log = logging.getLogger("symnet")
 PROTOCOL = "presence"  # whose share of absent classes and image sizes are taken
@@ -72,17 +72,16 @@ def calibrate(config: Config) -> Path:
         run = config.run
         prepared = prepare_network(test.network, world.device, precision, compile=run.compile, graphs=run.graphs)
         collected = Collected()
-        side = test.view.side or config.data.size
         for context, images in lists:
-            batch = episodes_at_once(config.test.batch, world.device, context.config.data.shot + 1, side)
+            data = _marked_episodes(test, context, images)
             run_pass(
                 prepared,
-                _marked_episodes(test, context, images),
+                data,
                 episodes // len(lists),
                 [collected],
                 world,
                 title="calibrate",
-                batch=batch,
+                batch=_episodes_at_once(test, context, world),
                 workers=config.data.workers,
             )
     made_for = calibration.key_of(config, test.weights.digest)
@@ -132,6 +131,13 @@ def _marked_episodes(test: Test, context: RunContext, images: ImageList) -> _Mar
     check_sampler(images, sampler, PROTOCOL, "the training list")
     plain = trials(context, sampler, test.view, (test.scored_on,))
     return _Marked(plain.episodes, plain.scored_on, play_novel=True)
+
+
+def _episodes_at_once(test: Test, context: RunContext, world: ProcessGroup) -> int:
+    """Return the batch for episodes with the context's number of shots."""
+    config = context.config
+    side = test.view.side or config.data.size
+    return episodes_at_once(config.test.batch, world.device, config.data.shot + 1, side)
 
 
 class _Marked(TrialDataset):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import cv2
 import numpy as np
@@ -194,7 +195,7 @@ def _write_page(path: Path, title: str, figures: Sequence[str]) -> None:
 def episode_panels(test: Test, key: EpisodeKey, kept: Kept) -> Panels:
     """Return an episode's panels: supports, query, truth, maps, the base classes, and every output with its IoU."""
     drawing = EpisodeDrawing(test, key)
-    masks = {name: cv2.imdecode(png, cv2.IMREAD_UNCHANGED) for name, png in kept.predictions.items()}
+    masks: dict[str, Any] = {name: cv2.imdecode(png, cv2.IMREAD_UNCHANGED) for name, png in kept.predictions.items()}
     final = masks.pop(FINAL)
     base = masks.pop(BASE, None)
     panels = drawing.supports()

@@ -74,11 +74,10 @@ def _ties(image: np.ndarray) -> Any:
 
 def refined_photos(images: Iterable[np.ndarray], margins: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Return ``refined`` of several photos; of many, in processes of their own."""
-    images = list(images)
-    margins = list(margins)
-    if len(images) < MANY or usable_cores() < MANY:
-        return [refined(image, margin) for image, margin in zip(images, margins, strict=True)]
-    return list(_processes().map(refined, images, margins))
+    pairs = list(zip(images, margins, strict=True))
+    if len(pairs) < MANY or usable_cores() < MANY:
+        return [refined(image, margin) for image, margin in pairs]
+    return list(_processes().map(refined, [image for image, _ in pairs], [margin for _, margin in pairs]))
 
 
 @cache
