@@ -67,7 +67,9 @@ def test_kept_features_change_no_count_where_few_fit(run, monkeypatch) -> None:
     whole = FeatureCache(1)
     expected = run(whole)
     quarter = 0.25 * whole.used / GIB
-    few, natural_order, blind = FeatureCache(quarter), FeatureCache(quarter), FeatureCache(quarter)
+    few = FeatureCache(quarter)
+    natural_order = FeatureCache(quarter)
+    blind = FeatureCache(quarter)
     nothing = FeatureCache(0)
     assert np.array_equal(run(few), expected)
     assert few.hits > 0 and few.misses > len(few.kept) > 0

@@ -31,6 +31,8 @@ log = logging.getLogger("symnet")
 class TestJob:
     """A test on a device, and what has been counted of it."""
 
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
     test: Test
     prepared: PreparedNetwork  # for the view's image side
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class

@@ -74,7 +74,7 @@ def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
     checks: Checks = {
         "scores": _check(lambda: _score_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
-        "episodes": _check(lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result)))),
+        "episodes": _check(lambda: _episode_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
     }
     try:
         test = test_of(path, result)
@@ -216,6 +216,11 @@ def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
         present.append(class_pixels > 0)
         shown.append(intersection + union > class_pixels)  # their sum is the pixels of the class and of the mask
     return presence_scores(present, [float(row["presence"]) for row in rows], shown)
+
+
+def _episode_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+    """Return the seeds whose episodes beside the result have another digest, in words; '' if there are none."""
+    return _digest_difference(result, map(digest_of_rows, by_seed))
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:
