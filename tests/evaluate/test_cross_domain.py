@@ -46,7 +46,12 @@ def test_a_test_on_a_prepared_set_and_its_table(
     stated = (result["protocol"], result["novel"], result["list_images"])
     assert stated == ("crossdomain", {"1": "lung"}, 5)
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
-    others = [tmp_path / f"{name}.json" for name in ("deepglobe", "fss1000", "isic", "suim")]
+    check_tables(file, result)
+
+
+def check_tables(file: Path, result: dict) -> None:
+    """Check the tables of a result with results of three and of four other data sets, which are copies of it."""
+    others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic", "suim")]
     for other in others:
         other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
     four_sets = str(table([file, *others[:3]], across=True))

@@ -59,19 +59,24 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) ->
         assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
     check_training(short)
+    check_results(short, model)
+    if cls.shots_share_weights:
+        two_shots = with_data(short, shot=2)
+        assert Run(two_shots).trained == Run(short).trained != Run(two_shots).folder("meta")
+        assert score(two_shots)[0]["checkpoint"].endswith("meta/best.pth")
+
+
+def check_results(short: Config, model: str) -> None:
+    """Test a trained model by protocols of two image sizes, and check what the results state."""
     square = f"{short.data.size} x {short.data.size}"
     inputs = {
         "hdmnet": f"stretch {square}",
-        "ssp": "original sizes" if cls.takes_any_size(short.model) else f"letterbox {square}",
+        "ssp": "original sizes" if CLASSES[model].takes_any_size(short.model) else f"letterbox {square}",
     }
     for result, (protocol, start) in zip(score(short, protocols=[*inputs]), inputs.items(), strict=True):
         assert result["protocol"] == protocol
         assert result["input"].startswith(start)
         assert result["trained_with"]["model"]["name"] == model
-    if cls.shots_share_weights:
-        two_shots = with_data(short, shot=2)
-        assert Run(two_shots).trained == Run(short).trained != Run(two_shots).folder("meta")
-        assert score(two_shots)[0]["checkpoint"].endswith("meta/best.pth")
 
 
 def check_training(config: Config) -> None:

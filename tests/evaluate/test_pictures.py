@@ -15,11 +15,12 @@ from PIL import Image
 from model.baselines.prototype import PrototypeBaseline
 from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
+from util.config.settings import Config
 from util.errors import UserError
 from util.evaluate import pictures as module
 from util.evaluate.evaluate import FINAL
 from util.evaluate.metrics import iou_of
-from util.evaluate.pictures import KeptPredictions, side_by_side
+from util.evaluate.pictures import Kept, KeptPredictions, side_by_side
 from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
@@ -50,10 +51,14 @@ def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, i
     chosen = part.chosen({episode: iou_of(rows.numpy()) for episode, rows in records.items()})
     assert chosen == part.chosen({episode: predictions.ious[FINAL] for episode, predictions in kept.items()})
     for seed, number in chosen:
-        mask = cv2.imdecode(kept[seed, number].predictions[FINAL], cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(mask, np.full((6, 8), number % 2, np.uint8), strict=True)
-        prior = kept[seed, number].maps["prior"]
-        np.testing.assert_array_equal(prior, np.full((3, 4), seed / 8, np.float16), strict=True)
+        check_kept(kept[seed, number], seed, number)
+
+
+def check_kept(kept: Kept, seed: int, number: int) -> None:
+    """Check the prediction and the map of an episode, which hold its number and its seed."""
+    mask = cv2.imdecode(kept.predictions[FINAL], cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, np.full((6, 8), number % 2, np.uint8), strict=True)
+    np.testing.assert_array_equal(kept.maps["prior"], np.full((3, 4), seed / 8, np.float16), strict=True)
 
 
 @pytest.fixture
@@ -81,13 +86,8 @@ def check_page(folder: Path, episodes: list[dict]) -> None:
     """Check that a page shows the three worst, the two best and four random episodes, each with a picture."""
     page = (folder / "index.html").read_text()
     assert "http" not in page
-    kinds = Counter()
-    shown = defaultdict(list)  # kind -> IoU of its episodes
-    for iou, kinds_of_episode in re.findall(r'data-iou="([\d.]+)" data-class="[^"]+" data-kinds="([^"]+)"', page):
-        for kind in kinds_of_episode.split():
-            kinds[kind] += 1
-            shown[kind].append(float(iou))
-    assert kinds == {"worst": 3, "best": 2, "random": 4}
+    shown = ious_by_kind(page)
+    assert {kind: len(ious) for kind, ious in shown.items()} == {"worst": 3, "best": 2, "random": 4}
     ious = sorted(iou_of_episode(episode) for episode in episodes)
     assert sorted(shown["worst"]) == pytest.approx(ious[:3], abs=1e-3)
     assert sorted(shown["best"]) == pytest.approx(ious[-2:], abs=1e-3)
@@ -95,6 +95,15 @@ def check_page(folder: Path, episodes: list[dict]) -> None:
     assert len(files) == page.count("<figure ")
     for file in files:
         assert np.array(Image.open(folder / file)).std() > 10
+
+
+def ious_by_kind(page: str) -> dict[str, list[float]]:
+    """Return the IoU of a page's episodes in percent, by their kinds."""
+    ious = defaultdict(list)
+    for iou, kinds in re.findall(r'data-iou="([\d.]+)" data-class="[^"]+" data-kinds="([^"]+)"', page):
+        for kind in kinds.split():
+            ious[kind].append(float(iou))
+    return ious
 
 
 def iou_of_episode(episode: dict) -> float:
@@ -127,26 +136,36 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
 
 @pytest.mark.train
 def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    configs = [quick_config(mini_yaml, name, f"run.name={name[:-5]}") for name in (SYMNET, PROTOTYPE)]
-    for config in configs:
-        score(config)
-    folders = [Test(own_config(config, "symnet", config.data.shot)).folder for config in configs]
+    folders = []
+    for name in (SYMNET, PROTOTYPE):
+        folders.append(scored_folder(quick_config(mini_yaml, name, f"run.name={name[:-5]}")))
     drawn = []
     out = tmp_path / "beside"
     with monkeypatch.context() as patched:
         patched.setattr(module, "draw", lambda boards, aligned: drawn.extend(boards) or "figure")
         patched.setattr(module, "write_figure", lambda path, figure, suffix: None)
         assert side_by_side(folders, (5, 0), out) == [tmp_path / "beside.png", tmp_path / "beside.pdf"]
-    assert [len(board) for board in drawn] == [5, 5]  # support, query, truth and two methods
     for number, board in zip((5, 0), drawn, strict=True):
-        for (caption, _), folder, title in zip(board[3:], folders, ("Sym-Net", "prototype baseline"), strict=True):
-            iou = iou_of_episode(module.read_manifest(folder / "episodes.jsonl").episodes[number])
-            assert caption.startswith(title)
-            assert caption.endswith(f"IoU {iou:.1f} %")
+        _, _, _, symnet, prototype = board  # after support, query and truth
+        check_caption(symnet[0], "Sym-Net", folders[0], number)
+        check_caption(prototype[0], "prototype baseline", folders[1], number)
     words = ["report", "figure", *map(str, folders), "--episodes", "1,2", "--out", f"{out}.pdf"]
     monkeypatch.setattr(sys, "argv", words)
     assert command() == 0
     assert out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def scored_folder(config: Config) -> Path:
+    """Test a config and return the folder of the result."""
+    score(config)
+    return Test(own_config(config, "symnet", config.data.shot)).folder
+
+
+def check_caption(caption: str, method: str, folder: Path, number: int) -> None:
+    """Check that a panel names the method and its IoU of an episode."""
+    iou = iou_of_episode(module.read_manifest(folder / "episodes.jsonl").episodes[number])
+    assert caption.startswith(method)
+    assert caption.endswith(f"IoU {iou:.1f} %")
 
 
 @pytest.mark.train
@@ -154,8 +173,7 @@ def test_what_cannot_stand_beside_is_refused(mini_yaml, tmp_path: Path) -> None:
     folders = []
     for fold in (0, 1):
         config = quick_config(mini_yaml, PROTOTYPE, f"run.name=fold{fold}", f"data.fold={fold}", *FEW)
-        score(config)
-        folders.append(Test(own_config(config, "symnet", config.data.shot)).folder)
+        folders.append(scored_folder(config))
     first, second = folders
     path = second / "result.json"
     weights = read_result(path)["weights"]

@@ -206,10 +206,9 @@ def _counts(records: np.ndarray, generalised: bool) -> list[int] | dict[str, lis
 def track_of_weights(context: RunContext, weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
     config = context.config
-    model_class = context.model_class
     track = Track(
         encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
-        text=(model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
+        text=_reads_text(context),
         training="none",
         novel_photos=None,
         train_shot=None,
@@ -225,9 +224,15 @@ def track_of_weights(context: RunContext, weights: Weights) -> Track:
     if config.test.trained_on is None and trained["name"] == config.data.name:
         track["training"] = "in-domain"
         track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
-    if model_class.generalised:  # a base stage has no shots, and may take all photos
+    if context.model_class.generalised:  # a base stage has no shots, and may take all photos
         track["train_shot"] = None
         base_stage = weights.training[:1]
         if any(stage["settings"].get("images") == "all" for stage in base_stage):
             track["novel_photos"] = "kept"
     return track
+
+
+def _reads_text(context: RunContext) -> bool:
+    """Return whether the model reads class names, or vectors of them."""
+    config = context.config
+    return (context.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names
