@@ -140,7 +140,7 @@ def one_shot_prediction(network: FewShotModel, data: TrialDataset, numbers: list
     ],
 )
 def test_the_feature_cache_changes_no_count(
-    config, tmp_path: Path, capfd, model: str, options: tuple, name: str
+    config, tmp_path: Path, capfd, *, model: str, options: tuple, name: str
 ) -> None:
     overrides = ("test.batch=1", "test.episodes=6", *options)
     folder = tmp_path / f"runs/tiny/test_2shot/{name}"

@@ -24,7 +24,6 @@ from util.runtime.network import check_finite
 from util.runtime.processes import ProcessGroup
 
 BASE_ALONE = "base_alone"  # the output of the base classes before any novel one is known
-States = dict[int, Any]  # seed -> what the network learnt from the run's supports
 
 
 class Photos(Dataset):
@@ -45,11 +44,10 @@ def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
     started = time.monotonic()
     test = job.test
-    job.prepared.network.eval()
     bar = partial(ProgressBar, disable=not world.is_main, leave=False)
-    states: States = {}
+    runs = Runs(job, world.device)
     for seed in bar(test.samplers, desc=f"{test.name}: fit", unit="run"):
-        states[seed] = _fit(job, seed, world.device)
+        runs.fit(seed)
         job.boards[seed] = _scoreboard(job, seed)
     queries = _queries_by_photo(test)
     rows = sorted(queries)
@@ -57,27 +55,63 @@ def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     photos = batches(Photos(test, rows), numbers, test.config.data.workers, world.device)
     for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
         row = rows[place]
-        _predict_photo(job, states, row, photo, queries[row])
+        runs.predict(row, photo, queries[row])
     job.seconds += time.monotonic() - started
 
 
-def _fit(job: TestJob, seed: int, device: torch.device) -> Any:
-    """Return what the network learns from the supports of a run."""
-    network = cast(GeneralisedModel, job.prepared.network)
-    test = job.test
-    data = test.config.data
-    key = test.samplers[seed](0)  # all episodes of a run have its supports
-    supports = Photos(test, key.rows[1:])
-    numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
-    last_base = len(test.context.fold.base)
-    images = []
-    labels = []
-    for batch in batches(supports, numbers, data.workers, device):
-        images.append(batch.image)
-        labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
-    names = [data.classes[way.class_id - 1] for way in key.ways]
-    with job.prepared.autocast():
-        return network.fit(images, labels, names)
+class Runs:
+    """The runs of a job: each is fitted to the supports of its seed, and labels photos."""
+
+    def __init__(self, job: TestJob, device: torch.device):
+        self.job = job
+        self.test = job.test
+        self.device = device
+        self.network = cast(GeneralisedModel, job.prepared.network.eval())
+        self.class_ids = torch.tensor(job.test.context.fold.channels, device=device)  # of the channels of a label
+        self.states: dict[int, Any] = {}  # seed -> what the network learnt
+
+    def fit(self, seed: int) -> None:
+        """Fit the run of a seed."""
+        data = self.test.config.data
+        key = self.test.samplers[seed](0)  # all episodes of a run have its supports
+        supports = Photos(self.test, key.rows[1:])
+        numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
+        last_base = len(self.test.context.fold.base)
+        images = []
+        labels = []
+        for batch in batches(supports, numbers, data.workers, self.device):
+            images.append(batch.image)
+            labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
+        names = [data.classes[way.class_id - 1] for way in key.ways]
+        with self.job.prepared.autocast():
+            self.states[seed] = self.network.fit(images, labels, names)
+
+    def predict(self, row: int, photo: LabelledImages, episodes: Sequence[tuple[int, int]]) -> None:
+        """Label the photo of a row, which passes the encoder once, for the (seed, number) of its episodes."""
+        height, width = self.test.view.shown(tuple(self.test.images.index.sizes[row]))
+        valid = torch.zeros_like(photo.label, dtype=torch.bool)
+        valid[:, :height, :width] = True
+        with torch.no_grad(), self.job.prepared.autocast():
+            features = self.network.base_features(photo.image)
+            check_finite(Output(features))
+            base_prediction = predicted(self.network.base_probability(features, valid.shape[1:]))
+        for seed, number in episodes:
+            prediction = self.network.channels(features, valid, self.states[seed], base_prediction)
+            predictions = {FINAL: prediction, BASE_ALONE: base_prediction}
+            self._count(seed, number, predictions, photo.label)
+
+    def _count(self, seed: int, number: int, predictions: dict[str, Tensor], label: Tensor) -> None:
+        """Count an episode's predictions and label (1, H, W), which hold channels."""
+        board = self.job.boards[seed]
+        class_ids = self.class_ids
+        for name, prediction in predictions.items():
+            intersection, union, _ = class_counts(prediction, label, len(class_ids))
+            records = torch.stack([torch.full_like(class_ids, number), class_ids, intersection, union], 1)
+            board.records[name].append(records[union > 0])  # of each channel that occurs
+        if board.keep is not None:
+            records_by_output = {name: records_so_far[-1] for name, records_so_far in board.records.items()}
+            as_classes = {name: class_ids[prediction] for name, prediction in predictions.items()}
+            board.keep(number, records_by_output, as_classes, {})
 
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
@@ -97,39 +131,3 @@ def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
         for key in map(sampler, range(test.episodes[seed])):
             queries[key.query].append((seed, key.number))
     return queries
-
-
-def _predict_photo(
-    job: TestJob,
-    states: States,
-    row: int,
-    photo: LabelledImages,
-    episodes: list[tuple[int, int]],
-) -> None:
-    """Label a photo, which passes the encoder once, for each (seed, number) of its episodes, and count that."""
-    network = cast(GeneralisedModel, job.prepared.network)
-    test = job.test
-    height, width = test.view.shown(tuple(test.images.index.sizes[row]))
-    valid = torch.zeros_like(photo.label, dtype=torch.bool)
-    valid[:, :height, :width] = True
-    with torch.no_grad(), job.prepared.autocast():
-        features = network.base_features(photo.image)
-        check_finite(Output(features))
-        base_prediction = predicted(network.base_probability(features, valid.shape[1:]))
-    class_ids = torch.tensor(test.context.fold.channels, device=photo.label.device)
-    for seed, number in episodes:
-        prediction = network.channels(features, valid, states[seed], base_prediction)
-        predictions = {FINAL: prediction, BASE_ALONE: base_prediction}
-        _count(job.boards[seed], number, predictions, photo.label, class_ids)
-
-
-def _count(board: Scoreboard, number: int, predictions: dict[str, Tensor], label: Tensor, class_ids: Tensor) -> None:
-    """Count an episode's predictions and labels (1, H, W), which hold channels, by the class ids of these."""
-    for name, prediction in predictions.items():
-        intersection, union, _ = class_counts(prediction, label, len(class_ids))
-        records = torch.stack([torch.full_like(class_ids, number), class_ids, intersection, union], 1)
-        board.records[name].append(records[union > 0])  # of each channel that occurs
-    if board.keep is not None:
-        records_by_output = {name: records_so_far[-1] for name, records_so_far in board.records.items()}
-        as_classes = {name: class_ids[prediction] for name, prediction in predictions.items()}
-        board.keep(number, records_by_output, as_classes, {})
