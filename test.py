@@ -49,8 +49,15 @@ def command() -> None:
             raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
         calibrate(config)
         return
-    protocols, figures, kinds = cli.words(options.protocol), options.figures or "png", parse_kinds(options.save_images)
-    test(config, protocols, options.shot, options.manifest, kinds, figures, options.format)
+    test(
+        config,
+        cli.words(options.protocol),
+        options.shot,
+        options.manifest,
+        save_images=parse_kinds(options.save_images),
+        figures=options.figures or "png",
+        form=options.format,
+    )
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _validate(
     together = 1 if getattr(data.held_out, "one_by_one", False) else batch
     watch = hooks.Watch(training, length // world.size // together)
     seen: list[Observer] = [board, examples, watch]
-    run_pass(network, data.held_out, length, seen, world, "validate", batch, config.data.workers)
+    run_pass(network, data.held_out, length, seen, world, title="validate", batch=batch, workers=config.data.workers)
     scores, _ = board.gather(world)
     points = {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}
     training.curves.scalars("validation", points, step)
