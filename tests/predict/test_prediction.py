@@ -21,7 +21,7 @@ CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0
 
 def _predicted(**decision: object) -> Prediction:
     scores = [CALIBRATION.presence(np.ones(1))] * 2
-    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, Decision(**decision))
+    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, decision=Decision(**decision))
 
 
 def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None:
