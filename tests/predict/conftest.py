@@ -31,6 +31,7 @@ class Made:
     folder: Path
     checkpoints: dict[tuple[str, tuple[str, ...]], Path] = field(default_factory=dict)  # (model, overrides) -> file
     segmenters: dict[str, Segmenter] = field(default_factory=dict)  # by model
+    exports: dict[str, tuple[Path, str]] = field(default_factory=dict)  # format -> folder, output of the command
 
 
 @pytest.fixture
