@@ -32,7 +32,9 @@ def test_it_writes_mask_overlay_probability_and_numbers(
     out = tmp_path / "out"
     words = ["--config", baseline, "--support", marked["box"], "--name", "cat", "--out", out]
     done = predict(*words, "--no-refine", "--query", photos[0], photos[1])
-    assert done.code == 0 and "2 of 2 photos" in done.output and "predict: " in done.errors
+    assert done.code == 0
+    assert "2 of 2 photos" in done.output
+    assert "predict: " in done.errors
     segmenter = Segmenter([marked["box"]], config=baseline, decision=Decision(refine=False))
     for photo in photos[:2]:
         record = json.loads((out / f"{photo.stem}.json").read_text())
@@ -40,7 +42,8 @@ def test_it_writes_mask_overlay_probability_and_numbers(
         assert np.array_equal(mask, segmenter(photo).mask)
         _check_result(out, record, mask, read_photo(photo).shape)
         assert (record["supports"], record["model"]) == ({"cat": [marked["box"]]}, "prototype baseline")
-    assert len(list(out.iterdir())) == 11 and (out / "summary.csv").exists()
+    assert len(list(out.iterdir())) == 11
+    assert (out / "summary.csv").exists()
     shutil.copy(photos[0], out)  # beside pictures of results, which are no photos
     assert "1 of 1 photos" in predict(*words, "--query", out, "--overwrite").output
 
@@ -51,11 +54,14 @@ def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int
     overlay = cv2.imread(str(folder / record["overlay"]))
     probability = cv2.imread(str(folder / cat["probability"]), cv2.IMREAD_UNCHANGED)
     sizes = [mask.shape, probability.shape, overlay.shape[:2], (record["height"], record["width"])]
-    assert sizes == [shape[:2]] * 4 and overlay.shape == shape and probability.dtype == np.uint8
+    assert sizes == [shape[:2]] * 4
+    assert (overlay.shape, probability.dtype) == (shape, np.uint8)
     inside = mask == 1
-    assert np.array_equal(inside, probability > 255 / 2) and set(np.unique(mask)) <= {0, 1}
+    assert np.array_equal(inside, probability > 255 / 2)
+    assert set(np.unique(mask)) <= {0, 1}
     assert (cat["name"], cat["value"], cat["pixels"]) == ("cat", 1, inside.sum())
-    assert cat["share"] == pytest.approx(inside.mean(), abs=1e-6) and 0 < cat["share"] < 1
+    assert cat["share"] == pytest.approx(inside.mean(), abs=1e-6)
+    assert 0 < cat["share"] < 1
     y, x = np.nonzero(inside)
     assert cat["box"] == [x.min(), y.min(), x.max() + 1, y.max() + 1]
     assert cat["confidence"] == pytest.approx(probability[inside].mean() / 255, abs=2e-3)
@@ -120,12 +126,15 @@ def test_results_that_lack_or_are_damaged_are_resumed(
 ) -> None:
     out, query = tmp_path / "out", tmp_path / "query.png"
     Image.open(photos[1]).save(query)
-    assert resume("--query", photos[0]) == "0 of 1" and resume() == "1 of 2" and resume() == "2 of 2"
+    assert resume("--query", photos[0]) == "0 of 1"
+    assert resume() == "1 of 2"
+    assert resume() == "2 of 2"
     before = (out / f"{photos[0].stem}.json").stat().st_mtime_ns
     for length in (50, 0):
         mask = out / "query_mask.png"
         mask.write_bytes(mask.read_bytes()[:length])
-        assert resume() == "1 of 2" and (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
+        assert resume() == "1 of 2"
+        assert (out / f"{photos[0].stem}.json").stat().st_mtime_ns == before
     both = predict(*baseline_words, "--query", query, "--out", out, "--resume", "--overwrite")
     assert "not allowed with" in both.error
 
@@ -142,7 +151,8 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
     monkeypatch.setattr(Results, "write", write_first)
     assert predict(*baseline_words, "--query", *photos[:2], "--out", tmp_path / "out").code == 130
     summary = (tmp_path / "out" / "summary.csv").read_text()
-    assert str(photos[0]) in summary and str(photos[1]) not in summary
+    assert str(photos[0]) in summary
+    assert str(photos[1]) not in summary
 
 
 def test_reviewed_results_are_kept(predict, baseline_words, marked: dict, photos, tmp_path: Path) -> None:
@@ -178,7 +188,9 @@ def test_a_review_shows_every_overlay_and_is_of_its_classes(
 
 def _columns(out: Path, *names: str) -> list[list[str]]:
     """Return some columns of the summary, row by row."""
-    return [[row[name] for name in names] for row in csv.DictReader((out / "summary.csv").open())]
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [list(map(row.get, names)) for row in rows]
 
 
 def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
@@ -219,13 +231,16 @@ def test_files_of_other_programs_are_not_overwritten(
     (out / name).write_text('{"shapes": [], "imagePath": "a.jpg"}')
     for option in ("--resume", "--overwrite"):
         assert f"{name}: is no result of this program" in predict(*words, option).error
-    assert (out / name).read_text().startswith('{"shapes"') and len([*out.iterdir()]) == 1
+    assert (out / name).read_text().startswith('{"shapes"')
+    assert len([*out.iterdir()]) == 1
     (out / name).unlink()
-    assert predict(*words).code == 0 and predict(*words, "--overwrite").code == 0
+    assert predict(*words).code == 0
+    assert predict(*words, "--overwrite").code == 0
 
 
 def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, photos, mini_root: Path, tmp_path) -> None:
-    store, supports, queries = tmp_path / "store", tmp_path / "supports", tmp_path / "queries"
+    store = tmp_path / "store"
+    supports, queries = tmp_path / "supports", tmp_path / "queries"
     for folder in (store / "images", store / "masks", supports, queries):
         folder.mkdir(parents=True)
     for photo in photos:
@@ -242,4 +257,6 @@ def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, pho
     assert outcome.code == 0 and "3 of 3 photos" in outcome.output, outcome.errors
     (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     outcome = predict(*words, "--query", queries, "--resume")
-    assert outcome.code == 2 and "1 could not be read" in outcome.output and "gone.jpg" in outcome.errors
+    assert outcome.code == 2
+    assert "1 could not be read" in outcome.output
+    assert "gone.jpg" in outcome.errors

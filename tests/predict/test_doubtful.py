@@ -43,11 +43,13 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
     segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.5)
     judged = drop_doubtful(segmenter)
     facts = judged.adaptation
-    assert (facts["predictions"], facts["doubtful"]) == (2 * SHOTS, []) and 0 <= facts["iou"] <= 100
+    assert (facts["predictions"], facts["doubtful"]) == (2 * SHOTS, [])
+    assert 0 <= facts["iou"] <= 100
     assert f"mean IoU {facts['iou']:.1f} % of {2 * SHOTS} supports" in judged.notes[-1]
     assert segmenter.adaptation is None
     photo = _support(99, 0).image
-    assert judged.digest() == segmenter.digest() and judged(photo).presence == segmenter(photo).presence
+    assert judged.digest() == segmenter.digest()
+    assert judged(photo).presence == segmenter(photo).presence
 
 
 def test_two_supports_do_not_judge_each_other(segmenter: Segmenter) -> None:
@@ -60,7 +62,8 @@ def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.M
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
     monkeypatch.setattr(doubtful, "given_the_others", lambda *_: iou)
     judged = drop_doubtful(segmenter)
-    assert judged.adaptation["doubtful"] == ["red, support 3 (photo2)"] and judged.adaptation["iou"] == 63.0
+    assert judged.adaptation["doubtful"] == ["red, support 3 (photo2)"]
+    assert judged.adaptation["iou"] == 63.0
     assert "red, support 3 (photo2): not found given the others" in judged.notes[-1]
     monkeypatch.setattr(doubtful, "SMALL", 1.0)
     assert drop_doubtful(segmenter).adaptation["doubtful"] == []  # too small to be found
@@ -72,7 +75,8 @@ def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmente
         blue.append(Support(red.image, np.roll(red.label, SIDE // 2, 0), red.source))
     segmenter.add("blue", blue)
     photos = photos_of(segmenter)
-    assert len(photos) == SHOTS + 1 and sum(len(photo.shots) for photo in photos) == 2 * SHOTS
+    assert len(photos) == SHOTS + 1
+    assert sum(len(photo.shots) for photo in photos) == 2 * SHOTS
     assert set(photos[0].label.unique().tolist()) >= {0, 2}
     for number in range(2):
         folds = [photo.fold for photo in photos if number in photo.shots]
@@ -100,7 +104,8 @@ def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Pat
 
 def test_the_share_of_the_border_is_that_of_the_photo_without_padding(empty_segmenter) -> None:
     segmenter = _marked_below(empty_segmenter(), 60)
-    assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03) and MATERIAL < 0.5
+    assert along_border(segmenter.classes[0].labels[0, 0]) == pytest.approx(0.5, abs=0.03)
+    assert MATERIAL < 0.5
     assert along_border(torch.full((4, 4), 1)) == 1
 
 

@@ -48,7 +48,8 @@ def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(marked: dict[str
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     nearest_x = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
     distance = np.hypot(x - nearest_x, y - 20)
-    assert np.array_equal(label == 1, distance <= 3) and np.array_equal(label == 0, distance > 3 * UNKNOWN)
+    assert np.array_equal(label == 1, distance <= 3)
+    assert np.array_equal(label == 0, distance > 3 * UNKNOWN)
 
 
 def test_marks_of_one_photo_join(marked: dict[str, str]) -> None:
@@ -71,7 +72,8 @@ def test_a_file_of_several_labels_gives_the_class_asked_for(marked: dict[str, st
     shapes = [{"label": label, "points": drawn.corners((x, 2, x + 8, 9))} for label, x in boxes]
     (tmp_path / "pets.json").write_text(json.dumps({"shapes": shapes}))
     text = f"{marked['box'].partition(':')[0]}:{tmp_path / 'pets.json'}"
-    assert _label(text, "cat").sum() == 2 * 8 * 7 and _label(text, "dog").sum() == 8 * 7
+    assert _label(text, "cat").sum() == 2 * 8 * 7
+    assert _label(text, "dog").sum() == 8 * 7
     for name in (None, "horse"):
         with pytest.raises(UserError, match=r"pets\.json: outlines several things"):
             _label(text, name)

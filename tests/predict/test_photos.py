@@ -76,7 +76,8 @@ def test_the_bits_of_an_image_in_memory_are_stretched() -> None:
 def test_tiles_cover_the_photo_and_overlap(shape: tuple[int, int], tile: int) -> None:
     cover = np.zeros(shape)
     for rows, columns in windows(shape, tile):
-        assert rows.stop - rows.start <= tile and columns.stop - columns.start <= tile
+        assert rows.stop - rows.start <= tile
+        assert columns.stop - columns.start <= tile
         cover[rows, columns] += 1
     assert cover.min() > 0
     for axis in (0, 1):
@@ -94,7 +95,8 @@ def test_tiles_of_a_local_answer_give_the_answer_of_the_whole_photo(baseline: Pa
     rule = Decision(refine=False)
     whole = Segmenter([marked["box"]], config=baseline, tile=None, decision=rule)(photo)
     tiled = Segmenter([marked["box"]], config=baseline, tile=48, decision=rule)(photo)
-    assert (whole.mask == tiled.mask).mean() > 0.95 and 0.2 < whole.mask.mean() < 0.8
+    assert (whole.mask == tiled.mask).mean() > 0.95
+    assert 0.2 < whole.mask.mean() < 0.8
     assert np.abs(whole.probability - tiled.probability).mean() < 0.02
 
 

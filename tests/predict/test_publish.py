@@ -73,7 +73,8 @@ def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: py
     pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
     assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
     network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
-    assert isinstance(network, models()["ssp"]) and not network.training
+    assert isinstance(network, models()["ssp"])
+    assert not network.training
 
 
 @pytest.mark.parametrize("name", ["util", "model"])

@@ -98,7 +98,8 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
 def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Path]) -> None:
     image = read_photo(photos[0])
     segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
-    assert segmenter.classes[0].name == "object" and "object (1)" in repr(segmenter)
+    assert segmenter.classes[0].name == "object"
+    assert "object (1)" in repr(segmenter)
     assert next(segmenter.many(photos[0].parent)).photo == photos[0]
     assert "object: " in repr(segmenter(image))
     for wrong, fix in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
@@ -153,7 +154,8 @@ def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> 
     by_full_box = Segmenter([full], config=baseline, decision=Decision(min_score=None))
     expected = (by_full_box(image).mask > 0) & (label == BOXED)
     assert 0.1 < expected.sum() / 1600 < 1
-    assert np.array_equal(searched.label == 1, expected) and searched.label.max() == 1
+    assert np.array_equal(searched.label == 1, expected)
+    assert searched.label.max() == 1
     assert segmenter.boxes_to_masks("cup", [full])[0].label.sum() == 1600  # a mask is as it is
 
 
