@@ -62,13 +62,13 @@ def test_both_stages_their_resumption_tests_and_predictions(
     def config(*changes: str):
         return read_config(path, list(changes))
 
-    assert train_stage("base", config(), False, False) == 0
+    assert train_stage("base", config(), resume=False, overwrite=False) == 0
     with monkeypatch.context() as patched:
         interrupt_at_once(patched)
-        assert train_stage("meta", config(), False, False) == 130
+        assert train_stage("meta", config(), resume=False, overwrite=False) == 130
     if gpu:
         gpu.waits.clear()
-    assert train_stage("meta", config(), True, False) == 0
+    assert train_stage("meta", config(), resume=True, overwrite=False) == 0
     folder = tmp_path / "runs/tiny/meta"
     assert on_cpu(folder / "best.pth") and checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
     if gpu:  # one wait for the one step that was left
@@ -107,7 +107,7 @@ def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
     run, test = {"device": "cuda", "precision": "auto"}, {"episodes": 4, "pictures": 1}
     run["base_folder"] = str(tmp_path / "base")
     path = mini_yaml(f"mini_split0_{name}_resnet10.yaml", run=run, test=test, model={"encoder": encoder}, **stage)
-    assert train_stage("base" if is_base else "meta", read_config(path), False, False) == 0
+    assert train_stage("base" if is_base else "meta", read_config(path), resume=False, overwrite=False) == 0
     (result,) = run_test(read_config(path))
     bf16 = "bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert (result["training"][0]["precision"], result["precision"]) == (bf16, "float32")
@@ -116,7 +116,7 @@ def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
 def test_adaptation_and_calibration(mini_yaml, gpu) -> None:
     run, model = {"device": "cuda", "precision": "fp16"}, {"encoder": {"backbone": "timm/test_resnet", "weights": None}}
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", run=run, meta_stage=SHORT, model=model, data={"shot": 2})
-    assert train_stage("meta", read_config(path), False, False) == 0
+    assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
     (result,) = run_test(read_config(path, ["test.episodes=2", "test.adapt=encoder", "run.precision=float32"]))
     assert result["averaged"]
     with contextlib.suppress(UserError):  # a network of two steps tells nothing apart

@@ -84,7 +84,9 @@ class Run:
 
     def fit(self) -> Run:
         """Train to the end, or to where it stops."""
-        numbers = training_numbers(self.training.progress.step, self.training.schedule.steps, BATCH, 0, 1, 1)
+        numbers = training_numbers(
+            self.training.progress.step, self.training.schedule.steps, batch=BATCH, rank=0, processes=1, parts=1
+        )
         validate = self._validate if self.training.stage.validate_every else None
         with closing(self.training.folder), suppress(Stopped):
             train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)

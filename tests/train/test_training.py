@@ -138,14 +138,14 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 
 
 def test_accumulated_parts_cover_the_same_episodes():
-    whole = [n for batch in training_numbers(0, 5, 8, 0, 1, 1) for n in batch]
-    split = [n for batch in training_numbers(0, 5, 8, 0, 1, 4) for n in batch]
+    whole = [n for batch in training_numbers(0, 5, batch=8, rank=0, processes=1, parts=1) for n in batch]
+    split = [n for batch in training_numbers(0, 5, batch=8, rank=0, processes=1, parts=4) for n in batch]
     assert whole == split == list(range(40))
-    shared = [list(training_numbers(0, 5, 8, rank, 2, 1)) for rank in (0, 1)]
+    shared = [list(training_numbers(0, 5, batch=8, rank=rank, processes=2, parts=1)) for rank in (0, 1)]
     assert [n for step in zip(*shared) for batch in step for n in batch] == whole
-    uneven = [list(training_numbers(0, 2, 7, rank, 3, 1)) for rank in range(3)]
+    uneven = [list(training_numbers(0, 2, batch=7, rank=rank, processes=3, parts=1)) for rank in range(3)]
     assert [n for step in zip(*uneven) for batch in step for n in batch] == list(range(14))
-    resumed = [n for batch in training_numbers(3, 5, 8, 0, 1, 1) for n in batch]
+    resumed = [n for batch in training_numbers(3, 5, batch=8, rank=0, processes=1, parts=1) for n in batch]
     assert resumed == whole[24:]
 
 
