@@ -35,8 +35,8 @@ from util.evaluate.verify import DIFFERS, checks_of
 from util.launch import experiments, reproduce
 from util.launch.experiments import Experiment, reason_to_test
 from util.launch.launch import claim
-from util.launch.plan import Estimate, described, hours_in_words
-from util.launch.reproduce import main, tried
+from util.launch.plan import Estimate, hours_in_words, workload
+from util.launch.reproduce import main, memory_problem
 from util.launch.tasks import StageTask, stage_in
 from util.report import run_folder
 from util.report.run_folder import ENVIRONMENT
@@ -63,9 +63,9 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys):
     return run
 
 
-def parts_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Experiment], list[str]]:
+def experiments_of(folder: Path, *overrides: str, **words: object) -> tuple[list[Experiment], list[str]]:
     common = {"dataset": "mini", "gpus": 0, "folds": "0", "seeds": (None,), "shot": (1,), "protocol": None}
-    return reproduce.parts_of(Namespace(**common | words, overrides=[f"run.folder={folder}", *overrides]))
+    return reproduce.experiments_of(Namespace(**common | words, overrides=[f"run.folder={folder}", *overrides]))
 
 
 @pytest.mark.process
@@ -97,14 +97,14 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
 def test_five_shots_are_tested_by_the_training_of_one_whichever_comes_first(shots, trained, tmp_path: Path):
     """Methods whose weights serve any number of shots train once; with 5 shots alone, for 5."""
     words = {"net": "lite0", "models": "pocket", "shot": shots}
-    found, refused = parts_of(tmp_path, **words)
+    found, refused = experiments_of(tmp_path, **words)
     assert [part.source.data.shot for part in found] == trained and not refused
-    _, refused = parts_of(tmp_path, "test.adapt=encoder", **words)  # else a test would say so, after its training
+    _, refused = experiments_of(tmp_path, "test.adapt=encoder", **words)  # else a test would say so, after its training
     assert any("test.adapt" in line for line in refused) == (1 in shots)
 
 
 def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(tmp_path: Path):
-    first, second, third = parts_of(tmp_path, net="resnet10", models="bam,prototype", seeds=(1, 2))[0]
+    first, second, third = experiments_of(tmp_path, net="resnet10", models="bam,prototype", seeds=(1, 2))[0]
     assert [part.config.run.seed for part in (first, second)] == [1, 2] and third.method == "prototype"
     assert second.config.run.name == second.source.run.name == "mini_split0_bam_resnet10_seed2"
     assert second.config.run.base_folder == "runs/mini_split0_resnet10_seed2/base"
@@ -247,7 +247,7 @@ def test_a_part_of_another_job_is_left_to_it_while_that_lives(done_run, typed, m
     config, _, result = done_run
     result.unlink()
     part, words = Experiment("symnet", config, config), ["mini", "resnet10", "0"]
-    monkeypatch.setattr(reproduce, "parts_of", lambda _: ([part], []))
+    monkeypatch.setattr(reproduce, "experiments_of", lambda _: ([part], []))
     monkeypatch.setattr(Experiment, "tasks", lambda *_: [])
     monkeypatch.setattr(reproduce, "needs_of", lambda _: [])
     monkeypatch.setattr(experiments, "run_script", lambda *_: 3)
@@ -357,11 +357,11 @@ def test_hours_of_methods_and_why_some_are_not_known() -> None:
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read_config(mini_yaml("mini_split0_ssp_resnet10.yaml"), ["meta_stage.batch=4", "meta_stage.accumulate=2"])
-    _, case, _ = described(StageTask(config, "meta", 1, Path()))
-    assert case.batch == 2 and tried(case, "cpu") == ""
+    case = workload(StageTask(config, "meta", 1, Path())).case
+    assert case.batch == 2 and memory_problem(case, "cpu") == ""
 
     def full(*_: object) -> None:
         raise MemoryError("1 GiB")
 
     monkeypatch.setattr(BenchmarkPass, "run", full)
-    assert "meta_stage.batch" in tried(case, "cpu")
+    assert "meta_stage.batch" in memory_problem(case, "cpu")
