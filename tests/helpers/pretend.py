@@ -191,13 +191,19 @@ class PretendCuda(TorchFunctionMode):
         was_on_gpu = on_gpu(tensor)
         gpu = device == "cuda" if device else was_on_gpu
         if gpu != was_on_gpu:
-            if result.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
-                result = result.clone(memory_format=torch.preserve_format)
+            result = _in_memory_of_its_own(result, tensor)
             if was_on_gpu:
                 self.waits[_caller(), ".cpu()"] += 1
             elif not kwargs.get("non_blocking"):
                 self.uploads[_caller(), ".to(gpu)"] += 1
         return mark(result, gpu) if gpu or was_on_gpu else result
+
+
+def _in_memory_of_its_own(tensor: Tensor, other: Tensor) -> Tensor:
+    """Return a tensor that shares no memory with another, a copy if need be."""
+    if tensor.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
+        return tensor
+    return tensor.clone(memory_format=torch.preserve_format)
 
 
 def _name_of(func: Any) -> str:
