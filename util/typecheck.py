@@ -71,7 +71,7 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     for name in _required(kind):
         if name not in values:
             raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
-    return kind(**converted) if dataclasses.is_dataclass(kind) else converted
+    return converted if typing.is_typeddict(kind) else kind(**converted)
 
 
 def _bounds(kind: Any) -> dict[str, Any]:

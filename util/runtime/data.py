@@ -48,6 +48,7 @@ def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGro
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
+        held_out: ImageList | None
         if stage.images == "all":
             held_out = lists.whole_list(index, fold)
         else:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -168,7 +169,7 @@ def module_modes(network: nn.Module) -> tuple[bool, ...]:
 
 
 def _shape_of(batches: Sequence[Batch]) -> Hashable:
-    shapes = list[Hashable]()
+    shapes = list[Any]()
     for batch in batches:
         shapes.append(type(batch))
         shapes += [(x.shape, x.dtype, x.device) for x in batch.tensors()]

@@ -266,7 +266,7 @@ def _validate(
     observers: list[Observer] = [board, examples, watch]
     run_pass(network, data.held_out, length, observers, world, "validate", batch, config.data.workers)
     scores, _ = board.gather(world)
-    points = {}
+    points = dict[str, float]()
     for output, values in scores.items():
         points |= {f"{output}_{name}": value for name, value in values.items() if name != "per_class"}
     training.curves.scalars("validation", points, step)
