@@ -110,8 +110,9 @@ def check_table(kept: Path, runs: Path) -> None:
 def test_five_shots_are_tested_by_the_training_of_one_whichever_comes_first(shots, trained, tmp_path: Path):
     """Methods whose weights serve any number of shots train once; with 5 shots alone, for 5."""
     words = {"net": "lite0", "models": "pocket", "shot": shots}
-    found, refused = experiments_of(tmp_path, **words)
-    assert [each.source.data.shot for each in found] == trained and not refused
+    accepted, refused = experiments_of(tmp_path, **words)
+    assert [experiment.source.data.shot for experiment in accepted] == trained
+    assert not refused
     _, refused = experiments_of(tmp_path, "test.adapt=encoder", **words)  # else a test would say so, after its training
     assert any("test.adapt" in line for line in refused) == (1 in shots)
 

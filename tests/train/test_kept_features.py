@@ -57,10 +57,10 @@ def test_weights_depend_on_the_pixels_and_not_on_the_size_of_the_file(config, mo
     loaded = weights_after(config("loader"))  # the same views by loader, encoded in batches
     for name, value in whole.items():
         torch.testing.assert_close(loaded[name], value, atol=2e-3, rtol=0.1)
-    made = EpisodeDataset.__getitem__
+    get_episode = EpisodeDataset.__getitem__
 
     def inverted(dataset: EpisodeDataset, number: int) -> Episode:
-        episode = made(dataset, number)
+        episode = get_episode(dataset, number)
         return replace(episode, query=255 - episode.query)
 
     monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)

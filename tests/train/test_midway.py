@@ -141,10 +141,11 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
-    some = Run(tmp_path / "some", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
-    assert some.validated == list(range(2, 21, 2)) and some.record["best"] == {"score": -2, "epoch": 0.4}
+    often = Run(tmp_path / "often", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
+    assert often.validated == list(range(2, 21, 2))
+    assert often.record["best"] == {"score": -2, "epoch": 0.4}
     never = Run(tmp_path / "never", float, validate_every=0, validate_midway=False).fit()
-    assert some.weights(LAST) == never.weights(LAST) != some.weights(BEST)
+    assert often.weights(LAST) == never.weights(LAST) != often.weights(BEST)
 
 
 def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:

@@ -141,14 +141,14 @@ def experiments_of(options: argparse.Namespace) -> tuple[list[Experiment], list[
     protocol = options.protocol
     for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
-            of_seeds = [_experiments_of_method(options, method, protocol, seed) for seed in options.seeds]
+            by_seed = [_experiments_of_method(options, method, protocol, seed) for seed in options.seeds]
         except UserError as error:
             refused.append(str(error))
             continue
-        of_method = list(chain.from_iterable(of_seeds))
-        experiments += {each.result: each for each in of_method}.values()  # what learns nothing has no training seeds
-        if not protocol and of_method:
-            protocol = of_method[0].config.test.protocol
+        additions = list(chain.from_iterable(by_seed))
+        experiments += {each.result: each for each in additions}.values()  # what learns nothing has no training seeds
+        if not protocol and additions:
+            protocol = additions[0].config.test.protocol
     return experiments, refused
 
 
