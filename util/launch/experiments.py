@@ -185,6 +185,3 @@ def reason_to_test(config: Config, path: Path) -> str:
         return f"the result there differs in {', '.join(different_settings[:3])}"
     changed = changed_since(test, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
-
-
-undone = reason_to_test  # for scripts that know it by this name
