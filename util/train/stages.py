@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 from util import cli
-from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
@@ -72,7 +72,11 @@ def train_stage(
         optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
         kept = None
         if stage.cache_gib is not None:
-            left = free_bytes(config) - Stored.of(network, stage).peak_bytes + (0 if overwrite else taken([folder]))
+            left = (
+                free_bytes(config)
+                - Stored.of(network, stage).peak_bytes
+                + (0 if overwrite else checkpoint_bytes([folder]))
+            )
             file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
             kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
         merged = to_dict(config)
