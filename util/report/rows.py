@@ -425,7 +425,7 @@ def _published_row(entry: dict[str, Any], shots: list[int]) -> Row:
     for shot in shots:
         for column, value in _published_scores(entry, shot).items():
             row.cells[shot, column] = Cell(value)
-        row.tracks[shot] = {**track, "train_shot": track["train_shot"].get(shot)}
+        row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
     return row
 
 
