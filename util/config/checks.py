@@ -18,39 +18,39 @@ OF_META_STAGE = (
 )
 
 
-def checked(config: Config, own: frozenset[str]) -> Config:
+def checked(config: Config, chosen_keys: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
     Inherited image sides become the nearest that method and encoder take.
 
     Args:
-        own: keys that the config's own file or an override sets.
+        chosen_keys: keys that the config's own file or an override sets.
 
     Raises:
-        Misfit: some values do not go together, or one of ``own`` means nothing.
+        Misfit: some values do not go together, or one of ``chosen_keys`` means nothing.
     """
-    config = _fitted(config, own)
+    config = _fitted(config, chosen_keys)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
-    return _alive(config, "", _without_effect(config), own)
+    return _reset(config, "", _without_effect(config), chosen_keys)
 
 
 def _without_effect(config: Config) -> dict[str, str]:
     """Return the settings, or sections, that mean nothing beside others, and why."""
     cls = class_of(config.model)
     encoder = config.model.encoder
-    dead = {"meta_stage.images": "it is a setting of the base stage"}
-    dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    needless = {"meta_stage.images": "it is a setting of the base stage"}
+    needless |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
     if config.meta_stage.input == "stretch":
-        dead["meta_stage.augment"] = "meta_stage.input is stretch"
+        needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
-        dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
+        needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if issubclass(cls, WithEncoder) and (encoder.learn or cls.encoder_learns):
-        dead |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
+        needless |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
     if encoder is not None and encoder.weights is None:
-        dead["model.encoder.partial"] = "model.encoder.weights is null"
-        dead["model.encoder.pretraining"] = "model.encoder.weights is null"
-    return dead
+        needless["model.encoder.partial"] = "model.encoder.weights is null"
+        needless["model.encoder.pretraining"] = "model.encoder.weights is null"
+    return needless
 
 
 def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> str:
@@ -64,12 +64,12 @@ def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> s
     return ""
 
 
-def _is_own(key: str, own: frozenset[str]) -> bool:
+def _is_chosen(key: str, chosen_keys: frozenset[str]) -> bool:
     """Return whether the config's own file or an override sets a value, or one of its section."""
-    return key in own or any(name.startswith(f"{key}.") for name in own)
+    return key in chosen_keys or any(name.startswith(f"{key}.") for name in chosen_keys)
 
 
-def _fitted(config: Config, own: frozenset[str]) -> Config:
+def _fitted(config: Config, chosen_keys: frozenset[str]) -> Config:
     """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
     model = config.model
     cls = class_of(model)
@@ -79,26 +79,26 @@ def _fitted(config: Config, own: frozenset[str]) -> Config:
     for key in ("data", "base_stage", "meta_stage"):
         section = getattr(config, key)
         size = getattr(section, "size", None)
-        if size is not None and f"{key}.size" not in own:
+        if size is not None and f"{key}.size" not in chosen_keys:
             changes[key] = replace(section, size=cls.nearest_side(size, model) or size)
     return replace(config, **changes)
 
 
-def _alive(value: Any, key: str, dead: dict[str, str], own: frozenset[str]) -> Any:
-    """Return settings with the defaults of those that mean nothing: ``dead``, or a field's ``only`` does not hold."""
+def _reset(value: Any, key: str, needless: dict[str, str], chosen_keys: frozenset[str]) -> Any:
+    """Return settings with defaults in place of those that are ``needless`` or whose field's ``only`` does not hold."""
     if isinstance(value, dict):
-        return {name: _alive(entry, f"{key}.{name}", dead, own) for name, entry in value.items()}
+        return {name: _reset(entry, f"{key}.{name}", needless, chosen_keys) for name, entry in value.items()}
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes = {}
     for field in fields(value):
         name = f"{key}.{field.name}".lstrip(".")
         chosen = getattr(value, field.name)
-        reason = _reason_of_death(name, dead) or _unmet_condition(value, field, name)
+        reason = _reason_of_section(name, needless) or _unmet_condition(value, field, name)
         default = _default_of(field)
-        if not reason or default is MISSING:  # a section, all of whose keys may be dead
-            changes[field.name] = _alive(chosen, name, dead, own)
-        elif chosen != default and _is_own(name, own):
+        if not reason or default is MISSING:  # a section, all of whose keys may be needless
+            changes[field.name] = _reset(chosen, name, needless, chosen_keys)
+        elif chosen != default and _is_chosen(name, chosen_keys):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
         else:
             changes[field.name] = default
@@ -109,9 +109,9 @@ def _default_of(field: Field) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _reason_of_death(name: str, dead: dict[str, str]) -> str:
-    """Return why a setting means nothing, as ``dead`` says of it or of its section; '' if it says nothing."""
-    for key, reason in dead.items():
+def _reason_of_section(name: str, needless: dict[str, str]) -> str:
+    """Return why a setting means nothing, as ``needless`` says of it or of its section; '' if it says nothing."""
+    for key, reason in needless.items():
         if f"{name}.".startswith(f"{key}."):
             return reason
     return ""

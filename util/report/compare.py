@@ -26,6 +26,11 @@ class Difference(NamedTuple):
     low: float
     high: float
 
+    @property
+    def value(self) -> float:
+        """B - A."""
+        return self.b - self.a
+
 
 def compare(*runs: Path, output: str = FINAL) -> Table:
     """Return a table of the paired difference of results, run folders or manifests; its last note is the verdict.
@@ -64,9 +69,9 @@ def _outputs_in_words(output_a: str, output_b: str) -> str:
     return f"{output_a} output" if output_a == output_b else f"outputs ({output_b} of B, {output_a} of A)"
 
 
-def _row(name: str, found: Difference) -> list[str]:
-    signed = (found.b - found.a, found.low, found.high)
-    return [name, f"{found.a:.2f}", f"{found.b:.2f}", *(f"{value:+.2f}" for value in signed)]
+def _row(name: str, delta: Difference) -> list[str]:
+    signed = (delta.value, delta.low, delta.high)
+    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *(f"{value:+.2f}" for value in signed)]
 
 
 def _files(scored: Sequence[Scored], rows: int) -> list[str]:
@@ -110,15 +115,15 @@ def _draw_in_words(scored: Scored) -> str:
     return f" ({scored.draw})" if scored.draw else ""
 
 
-def _difference_in_words(found: Difference, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
+def _difference_in_words(delta: Difference, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
     first, _ = pairs[0]
     episodes = len(pairs) * len(first.episodes)
     query_images = first.sums.shape[1]
     over = f", mean of {len(pairs)} pairs" if len(pairs) > 1 else ""
     lines = [
-        f"B - A = {found.b - found.a:+.2f} mIoU points of the {which}{over}, "
-        f"95 % interval [{found.low:+.2f}, {found.high:+.2f}] over {episodes} paired episodes "
+        f"B - A = {delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]
     if len(pairs) > 1:
@@ -135,7 +140,7 @@ def _side_warning(scored: Sequence[Scored]) -> list[str]:
     return [f"warning: different image sides ({words}): the difference is that of the sides too"]
 
 
-def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], found: Difference) -> str:
+def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> str:
     """Return in words whether the interval of the difference decides between the systems."""
     scored = [*scored_a, *scored_b]
     notes = {result.note for result in scored}
@@ -144,7 +149,7 @@ def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], found: Diff
     same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
     if not same_files and (len(notes) > 1 or len(label_sides) > 1):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
-    if found.low <= 0 <= found.high:
+    if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
     return "significant: the interval excludes 0"
 
