@@ -21,10 +21,10 @@ import torchvision
 
 from model.encoders.registry import downloadable
 from model.registry import class_of, every_model
-from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
-from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
+from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
 from util.config.compose import CONFIG, MAIN_METHOD, config_path, data_sets, methods, read_tree, selection_of
 from util.config.folds import Fold, teach_base_learners
@@ -196,7 +196,7 @@ class Needs:
         if start is not None and start.weights is not None and (trains or not method.learns):
             what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
             advice = "name a file in model.encoder.weights, or NET=lite0"
-            fix = advice if start.weights in SOURCES else mend_of_missing(Path(start.weights), backbone)
+            fix = advice if start.weights in SOURCES else fix_of_missing(Path(start.weights), backbone)
             out.append(self.check(what, _weights(config, start.weights), fix))
         if start is None and backbone:
             what, fix = f"networks {backbone} for {method.title}", "name their folders in model.weights"
@@ -275,7 +275,7 @@ def _disk(config: Config) -> Iterator[str]:
         base = Stored.of(network.base_stage(), config.base_stage)
         need = max(base.peak_bytes, need + base.final_bytes)
         folders.append(Run(config).folder("base"))
-    free, there = free_bytes(config), taken(folders)
+    free, there = free_bytes(config), checkpoint_bytes(folders)
     says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
     if free < need - there:
         raise UserError(says)
