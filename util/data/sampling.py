@@ -196,7 +196,7 @@ def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int)
             order = list(range(len(images.candidates[c])))
             stream.shuffle(order)
             orders[c] = images.candidates[c][order]
-    supports = [(c, tuple(islice(cycle(images.alone(order.tolist())), shots))) for c, order in orders.items()]
+    supports = [(c, tuple(islice(cycle(images.showing_single_class(order.tolist())), shots))) for c, order in orders.items()]
     queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
     drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
     (first, own), *others = supports
