@@ -81,10 +81,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
     pairs = [(stem, class_id) for stem, class_id in rows if class_id is not None]
-    repeated = [f"{stem} {class_id}" for (stem, class_id), count in Counter(pairs).items() if count > 1]
-    if repeated:
-        problem = f"{len(repeated)} pairs are named more than once, such as {repeated[0]}"
-        raise UserError(f"{name}: {problem}; keep one of each")
+    _refuse_repeated(name, pairs)
     if not rows or len(pairs) not in (0, len(rows)):
         raise UserError(f"{name}: this list is empty, or only some of its {len(rows)} lines name a class")
     stems = tuple(stem for stem, _ in rows)
@@ -152,7 +149,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if others and first.isdecimal() and all(COCO_IMAGE.fullmatch(word) for word in others):
+    if first.isdecimal() and _are_coco_images(others):
         return [(_coco_stem(word), int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
@@ -164,6 +161,11 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
         return [(_stem(first), None)]
     return None
+
+
+def _are_coco_images(words: list[str]) -> bool:
+    """Return whether words are short forms of images of COCO 2014; False without any."""
+    return bool(words) and all(COCO_IMAGE.fullmatch(word) for word in words)
 
 
 def _coco_stem(word: str) -> str:

@@ -132,10 +132,15 @@ def _spellings(word: str) -> list[str]:
 def _first_stored(lookups: list[list[str]], vectors: dict[str, np.ndarray]) -> list[str]:
     """Return the words, as a file spells them, of the first lookup of which it has all; none if there is no such."""
     for words in lookups:
-        stored = [next((s for s in _spellings(word) if s in vectors), "") for word in words]
+        stored = [_stored_spelling(word, vectors) for word in words]
         if all(stored):
             return stored
     return []
+
+
+def _stored_spelling(word: str, vectors: dict[str, np.ndarray]) -> str:
+    """Return the first spelling of a word that has a vector; '' if none has."""
+    return next((spelling for spelling in _spellings(word) if spelling in vectors), "")
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
@@ -229,17 +234,24 @@ def _rows_of_text(
         word = words.get(name)
         if word is None or word in vectors:
             continue
-        fields = numbers.split()
-        if len(fields) < width:
-            raise ValueError(f"the row of '{word}' has {len(fields)} numbers, not {width}")
-        if len(fields) == width:  # others are words with spaces
-            vectors[word] = np.array(list(map(float, fields)), np.float32)
+        row = _parsed_row(word, numbers.split(), width)
+        if row is not None:
+            vectors[word] = row
         if enough <= vectors.keys():
             return vectors
     is_cut_short = count < rows or len(numbers.split()) < width
     if is_cut_short or width < 2:
         raise ValueError(f"cut short or no table of numbers: it ends after {count} words")
     return vectors
+
+
+def _parsed_row(word: str, numbers: list[bytes], width: int) -> np.ndarray | None:
+    """Return the row (T,) float32 of a word, None if its line has more numbers: then it is a word with spaces."""
+    if len(numbers) < width:
+        raise ValueError(f"the row of '{word}' has {len(numbers)} numbers, not {width}")
+    if len(numbers) > width:
+        return None
+    return np.array([float(number) for number in numbers], np.float32)
 
 
 def download(name: str) -> Path:
