@@ -89,6 +89,14 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     return ListFile(Path(name), stems, classes or None)
 
 
+def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:
+    repeated = [pair for pair, count in Counter(pairs).items() if count > 1]
+    if repeated:
+        stem, class_id = repeated[0]
+        problem = f"{len(repeated)} pairs are named more than once, such as {stem} {class_id}"
+        raise UserError(f"{name}: {problem}; keep one of each")
+
+
 def missing_fold_list(pattern: str, fold: Fold) -> Path | None:
     """Return the first of a fold's list files that does not exist, None if all do; arguments as ``read_fold_list``."""
     _, paths = _paths(pattern, fold)
