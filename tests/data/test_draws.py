@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.data.test_sampling import golden_list
+from tests.data.made_lists import golden_list
 from tests.helpers.paths import REPOSITORY, SHARED
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
