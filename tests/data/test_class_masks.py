@@ -90,8 +90,10 @@ def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
     index = load_index(data, "test")
     novel = novel_list(index, fold, data)
     assert train_list(load_index(data, "train"), fold, data).classes == IDS["train"]
-    assert novel.classes == IDS["test"] and novel.classes_in(1) == [513]
-    assert len(novel.pairs) == 2 * PER_CLASS and set(novel.candidates[512]) == {0, 2, 4, 6}
+    assert novel.classes == IDS["test"]
+    assert novel.classes_in(1) == [513]
+    assert len(novel.pairs) == 2 * PER_CLASS
+    assert set(novel.candidates[512]) == {0, 2, 4, 6}
     check_shots(novel, data)
     from_cache = load_index(data, "test")
     assert np.array_equal(from_cache.areas[:, IDS["test"]], index.areas[:, IDS["test"]])
@@ -129,7 +131,8 @@ def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(given_fold
     _, of_class_2 = decoded.pair(1)
     assert of_class_1[:, 0].tolist() == [1] * 11 + [2] + [0] * 28
     assert of_class_2[:, 0].tolist() == [2] * 12 + [0] * 28
-    assert (of_class_1 == of_class_1[:, :1]).all() and (of_class_2 == of_class_2[:, :1]).all()
+    assert (of_class_1 == of_class_1[:, :1]).all()
+    assert (of_class_2 == of_class_2[:, :1]).all()
     assert np.array_equal(index.pair(0)[1], of_class_1)
 
 

@@ -87,7 +87,8 @@ def test_a_whole_cache_of_the_same_files_is_taken(data: DataSettings) -> None:
     assert path.stat().st_size == 4 * (index.sizes.prod(1).sum() + len(index))
     _assert_same_images(index)
     written = path.stat().st_mtime_ns
-    assert _index(data).decoded.path == path and path.stat().st_mtime_ns == written
+    assert _index(data).decoded.path == path
+    assert path.stat().st_mtime_ns == written
     path.write_bytes(b"cut")
     _assert_same_images(_index(data))
 
@@ -98,12 +99,14 @@ def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSet
     cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
     index = _index(data)
     (second,) = _files(data)
-    assert second != first and index.stacked(3)[..., :3].max() < 20
+    assert second != first
+    assert index.stacked(3)[..., :3].max() < 20
     _assert_same_images(index)
     write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8))
     index = _index(data)
     (third,) = _files(data)
-    assert third not in (first, second) and (index.stacked(3)[..., 3] == 2).all()
+    assert third not in (first, second)
+    assert (index.stacked(3)[..., 3] == 2).all()
     _assert_same_images(index)
 
 
@@ -112,7 +115,8 @@ def test_a_photo_changed_to_one_of_equal_size_and_time_makes_it_anew(data: DataS
     bright = cv2.imencode(".jpg", np.full((*index.sizes[3], 3), 200, np.uint8))[1].tobytes()
     _overwrite(index.images[3], bright)
     index = _index(data)
-    assert len(_files(data)) == 1 and index.stacked(3)[..., :3].min() > 150
+    assert len(_files(data)) == 1
+    assert index.stacked(3)[..., :3].min() > 150
     _assert_same_images(index)
 
 

@@ -196,8 +196,10 @@ def test_pfenets_draw_walks_the_list_with_distinct_supports(shots: int) -> None:
     images = sampler.images
     for number in range(300):
         key = sampler(number)
-        assert key.query == images.queries[number % len(images.queries)] and key.query not in key.supports
-        assert images.index.areas[key.query, key.class_id] > 0 and len(set(key.supports)) == shots
+        assert key.query == images.queries[number % len(images.queries)]
+        assert key.query not in key.supports
+        assert images.index.areas[key.query, key.class_id] > 0
+        assert len(set(key.supports)) == shots
 
 
 @pytest.mark.parametrize(("draw", "query"), [(PFENET, "sequential"), (HSNET, "pairs")])
@@ -258,7 +260,9 @@ def _refused() -> Iterator[dict]:
 @pytest.mark.parametrize("settings", _refused(), ids=str)
 def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
     key, words = ProtocolSettings(**settings).problem()
-    assert key == "draw" and f"= {settings['draw']} goes with query: " in words and "set draw to own" in words
+    assert key == "draw"
+    assert f"= {settings['draw']} goes with query: " in words
+    assert "set draw to own" in words
 
 
 @pytest.mark.process

@@ -53,13 +53,14 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     data = mini_data()
     index = load_index(data, part, progress=False)
     names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    assert list(index.names) == names and len(index) == len(names)
-    assert [image.name for image in index.images] == [f"{name}.jpg" for name in names]
-    assert [mask.name for mask in index.masks] == [f"{name}.png" for name in names]
+    assert list(index.names) == names
+    assert len(index) == len(names)
     assert index.areas.dtype == np.int64
-    for areas, mask in zip(index.areas, index.masks, strict=True):
+    for row, name in enumerate(names):
+        mask = index.masks[row]
+        assert (index.images[row].name, mask.name) == (f"{name}.jpg", f"{name}.png")
         values = np.asarray(Image.open(mask)).ravel().tolist()
-        assert areas.tolist() == [values.count(c) for c in range(9)]
+        assert index.areas[row].tolist() == [values.count(c) for c in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], objec
     spoil(path)
     with pytest.raises(UserError) as caught:
         _load(tiny)
-    assert str(path) in str(caught.value) and says in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
 
 
 def test_a_list_names_each_image_once(tmp_path: Path) -> None:
@@ -105,7 +107,8 @@ def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     for place in range(start, start + 40):
         content[place] ^= 255
     path.write_bytes(content)
-    assert (_load(tiny).areas == first.areas).all() and [*Path(tiny.cache).glob("*")] == [path]
+    assert (_load(tiny).areas == first.areas).all()
+    assert [*Path(tiny.cache).glob("*")] == [path]
 
 
 def _replace(path: Path, content: bytes, in_place: bool) -> None:
@@ -137,12 +140,14 @@ def test_a_photo_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_oth
 ) -> None:
     first = _load(tiny)
     read.clear()
-    assert _load(tiny).fingerprint == first.fingerprint and not read
+    assert _load(tiny).fingerprint == first.fingerprint
+    assert not read
     photo = bytearray(first.images[2].read_bytes())
     photo[-9] ^= 1
     _replace(first.images[2], bytes(photo), in_place)
     second = _load(tiny)
-    assert read == [(first.images[2], first.masks[2])] and second.fingerprint != first.fingerprint
+    assert read == [(first.images[2], first.masks[2])]
+    assert second.fingerprint != first.fingerprint
     assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
 
 
@@ -164,7 +169,8 @@ def test_a_mask_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_othe
     _save_uncompressed(other, np.full((12, 10), 3, np.uint8))
     _replace(first.masks[2], other.read_bytes(), in_place)
     second = _load(tiny)
-    assert read == [(first.images[2], first.masks[2])] and second.fingerprint != first.fingerprint
+    assert read == [(first.images[2], first.masks[2])]
+    assert second.fingerprint != first.fingerprint
     assert second.areas[2].tolist() == [0, 0, 0, 120]
     assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
 
@@ -199,7 +205,8 @@ def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, array
     data = _settings_of_arrays(tiny)
     of_files = _load(tiny)
     of_arrays = with_decoded_images(_load(data), data)
-    assert (of_arrays.areas == of_files.areas).all() and (of_arrays.sizes == of_files.sizes).all()
+    assert (of_arrays.areas == of_files.areas).all()
+    assert (of_arrays.sizes == of_files.sizes).all()
     assert of_arrays.names == of_files.names
     list_of_files = train_list(of_files, FOLD, data)
     list_of_arrays = train_list(of_arrays, FOLD, data)

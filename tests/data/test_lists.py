@@ -22,7 +22,8 @@ from util.errors import UserError
 
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
-PASCAL, COCO, IGNORE = 20, 80, 255
+PASCAL, COCO = 20, 80  # classes
+IGNORE = 255
 
 
 @pytest.mark.parametrize("number", range(FOLDS))
@@ -104,7 +105,9 @@ def test_rare_classes_are_left_out_where_settings_say_so(car_is_rare) -> None:
     index, data = car_is_rare
     fold = Fold.of(data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
-    assert images.classes == (3,) and images.rare == (4,) and list(images.queries) == [0, 1, 2]
+    assert images.classes == (3,)
+    assert images.rare == (4,)
+    assert list(images.queries) == [0, 1, 2]
     check_shots(images, data)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):
@@ -132,7 +135,9 @@ def test_queries_pairs_and_candidates_are_the_files(tmp_path: Path, novel: Image
     half = novel.pairs[::-2]
     path = write_pairs(tmp_path / "fold0.txt", novel, half, form)
     images = listed(tmp_path / "fold{fold}.txt", novel, mini_data())
-    assert images.pairs == half and images.source == path and images.digest != novel.digest
+    assert images.pairs == half
+    assert images.source == path
+    assert images.digest != novel.digest
     assert list(images.queries) == list(dict.fromkeys(r for r, _ in half))
     for c in images.classes:
         assert list(images.candidates[c]) == [row for row, class_id in half if class_id == c]
@@ -188,10 +193,12 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
     split = Fold.of(config.data)
     test = read_fold_list(config.protocols["hsnet"].list_file, split)
     assert config.protocols["dcama"].list_file == config.protocols["hsnet"].list_file
-    assert len(test.stems) == TEST_PAIRS[dataset][fold] and set(test.classes) == set(split.novel)
+    assert len(test.stems) == TEST_PAIRS[dataset][fold]
+    assert set(test.classes) == set(split.novel)
     train = read_fold_list(config.meta_stage.list_file, split)
     length = len(train.stems) if dataset == "pascal" else len(set(train.stems))
-    assert length == EPOCHS[dataset][fold] and set(train.classes) == set(split.base)
+    assert length == EPOCHS[dataset][fold]
+    assert set(train.classes) == set(split.base)
     assert config.protocols["symnet"].list_file is None
 
 
@@ -227,7 +234,8 @@ def test_pairs_of_a_published_list_that_a_mask_does_not_show_are_left_out(
     hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
     published = write_pairs(tmp_path / "val.txt", novel, [*novel.pairs, (row, hidden)])
     images = novel_list(novel.index, Fold.of(data), data, published)
-    assert images.pairs == novel.pairs and f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
+    assert images.pairs == novel.pairs
+    assert f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
 
 
 def test_a_training_list_joins_the_files_of_the_other_folds(tmp_path: Path, novel: ImageList, mini_data) -> None:
@@ -240,5 +248,6 @@ def test_a_training_list_joins_the_files_of_the_other_folds(tmp_path: Path, nove
     data = mini_data(fold=1, exclude_novel=True)
     fold = Fold.of(data)
     images = train_list(index, fold, data, str(tmp_path / "trn_fold{others}.txt"))
-    assert {c for _, c in images.pairs} == set(fold.base) and images.note == ""
+    assert {c for _, c in images.pairs} == set(fold.base)
+    assert images.note == ""
     assert (index.areas[images.queries][:, fold.novel] > 0).any()

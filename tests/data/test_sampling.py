@@ -61,11 +61,19 @@ def test_every_episode_is_legal(rule: str, with_replacement: bool) -> None:
         images = random_list(seed)
         keys = _keys(images, rule, seed, with_replacement).values()
         for key in keys:
-            assert key.query in images.queries and key.query not in key.supports
-            assert key.class_id in images.classes and images.index.areas[key.query, key.class_id] > 0
-            assert set(key.supports) <= set(images.candidates[key.class_id].tolist()) and len(key.supports) == 3
+            _assert_legal(key, images)
         repeats_supports = any(len(set(key.supports)) < 3 for key in keys)
         assert repeats_supports == with_replacement
+
+
+def _assert_legal(key: EpisodeKey, images: ImageList) -> None:
+    """Refuse an episode of three shots whose query or supports do not show its class, or that supports itself."""
+    assert key.query in images.queries
+    assert key.query not in key.supports
+    assert key.class_id in images.classes
+    assert images.index.areas[key.query, key.class_id] > 0
+    assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
+    assert len(key.supports) == 3
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
@@ -106,7 +114,8 @@ def test_more_ways_keep_the_episode() -> None:
 def test_more_ways_add_classes_with_legal_supports() -> None:
     for images, key in _keys_of_ways(3):
         for way in key.ways:
-            assert key.query not in way.supports and len(set(way.supports)) == 2
+            assert key.query not in way.supports
+            assert len(set(way.supports)) == 2
             assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
 
 
@@ -153,7 +162,8 @@ def test_pixels_of_other_ways_are_ignored_in_supports(two_ways: TrialDataset) ->
     for number in range(20):
         trial = two_ways[number]
         for way, episode in zip(two_ways.sampler(number).ways, trial.ways, strict=True):
-            assert int(episode.class_id) == way.class_id and torch.equal(episode.query, trial.episode.query)
+            assert int(episode.class_id) == way.class_id
+            assert torch.equal(episode.query, trial.episode.query)
             photo, classes = two_ways.episodes.index.pair(way.supports[0])
             _, classes = two_ways.episodes.evaluation.apply(photo, classes)
             other = 3 - way.class_id

@@ -78,7 +78,8 @@ def test_hsnet_squeezes_photo_and_label_to_400(photo) -> None:
 def test_hsnet_scores_at_400_also_where_a_model_could_only_take_401(photo) -> None:
     _, classes = photo
     scored = View("stretch", 401, 400, smooth=True).scored(classes, "letterbox")
-    assert np.array_equal(scored, _squeezed(classes)) and 255 in scored
+    assert np.array_equal(scored, _squeezed(classes))
+    assert 255 in scored
 
 
 def test_bam_scores_in_a_square(photo) -> None:
@@ -86,7 +87,8 @@ def test_bam_scores_in_a_square(photo) -> None:
     height, width = classes.shape
     scored = View("letterbox", 473, 473).scored(classes, "square")
     assert scored.shape == (width, width)  # the longer side
-    assert np.array_equal(scored[:height], classes) and (scored[height:] == 255).all()
+    assert np.array_equal(scored[:height], classes)
+    assert (scored[height:] == 255).all()
 
 
 def test_a_further_rule_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +98,14 @@ def test_a_further_rule_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch
     image = noise(40, 80)
     label = drawn_label(40, 80)
     middle_image, middle_label = view.apply(image, label)
-    assert np.array_equal(middle_image, image[middle]) and np.array_equal(middle_label, label[middle])
+    assert np.array_equal(middle_image, image[middle])
+    assert np.array_equal(middle_label, label[middle])
     brightness = middle_image[..., 0] - 300
     for values, outside in ((middle_label, 0), (brightness, brightness.min())):
         back = view.back(values, (40, 80), view.rule)
         assert np.array_equal(back[middle], values)
-        assert (back[:, :20] == outside).all() and (back[:, 60:] == outside).all()
+        assert (back[:, :20] == outside).all()
+        assert (back[:, 60:] == outside).all()
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,6 @@ def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> 
         return label
     depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     rows, columns = np.nonzero(depth > 0.5 * depth.max())
-    points = sorted((float(columns[i]), float(rows[i])) for i in random.choice(len(rows), DRAWN))
+    chosen = random.choice(len(rows), DRAWN)
+    points = sorted(zip(columns[chosen].tolist(), rows[chosen].tolist()))
     return point_label(points, inside.shape, joined=kind == SCRIBBLE)

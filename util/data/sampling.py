@@ -150,7 +150,7 @@ class EpisodeSampler:
             class_id = self._drawn_class(number, random)
             return int(random.choice(images.candidates[class_id])), class_id
         if self.query == "random":
-            position = random.integers(len(images.queries))
+            position = int(random.integers(len(images.queries)))
         else:  # sequential, shuffle
             position = self._position(number, len(images.queries))
         query = int(images.queries[position])

@@ -239,9 +239,11 @@ def _main_colours(image: Image.Image) -> set[Colour]:
 def _painted_colours(counts: dict[Colour, int]) -> list[tuple[int, Colour]]:
     """Return count and colour of what is opaque and not black, from counts by red, green, blue and opacity."""
     half_opaque = max(colour[3] for colour in counts) // 2
-    return [
-        (count, colour[:3]) for colour, count in counts.items() if colour[3] > half_opaque and max(colour[:3]) >= DARK
-    ]
+    painted: list[tuple[int, Colour]] = []
+    for (red, green, blue, opacity), count in counts.items():
+        if opacity > half_opaque and max(red, green, blue) >= DARK:
+            painted.append((count, (red, green, blue)))
+    return painted
 
 
 def _frequent_colours(painted: list[tuple[int, Colour]]) -> list[Colour]:

@@ -148,7 +148,11 @@ def _rows(path: Path) -> list[Row]:
 def _rows_of_pickle(content: bytes) -> list[Row]:
     """Return the rows of a pickled dictionary; a damaged one can raise any exception."""
     table = RestrictedUnpickler(io.BytesIO(content)).load()
-    return [(_stem(str(name)), int(c) + 1) for c, names in sorted(table.items()) for name in names]
+    rows: list[Row] = []
+    for class_index, names in sorted(table.items()):
+        for name in names:
+            rows.append((_stem(str(name)), int(class_index) + 1))
+    return rows
 
 
 def _rows_of_line(line: str) -> list[Row] | None:

@@ -335,7 +335,7 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     return counts[: classes + 1].astype(np.int64)
 
 
-def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, Any] | None:
     """Return the arrays of a cache of this list, whose states have that shape; None if there is none, or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
