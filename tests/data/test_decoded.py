@@ -57,10 +57,10 @@ def _data_sets(index: Index, data: DataSettings, view: View | None) -> tuple[Epi
 
 @pytest.mark.parametrize("view", [None, View(STRETCH, SIZE, SIZE, smooth=True)], ids=["crop", "stretch"])
 def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings, view: View | None) -> None:
-    of_files = load_index(data, "train", progress=False)
-    of_cache = _index(data)
-    assert of_files.decoded is None and of_cache.decoded is not None
-    data_sets = zip(_data_sets(of_files, data, view), _data_sets(of_cache, data, view), strict=True)
+    file_index = load_index(data, "train", progress=False)
+    cached_index = _index(data)
+    assert file_index.decoded is None and cached_index.decoded is not None
+    data_sets = zip(_data_sets(file_index, data, view), _data_sets(cached_index, data, view), strict=True)
     for expected, cached in data_sets:
         for number in range(20):
             expected_item = vars(expected[number])

@@ -204,13 +204,13 @@ def test_pfenets_draw_walks_the_list_with_distinct_supports(shots: int) -> None:
 
 @pytest.mark.parametrize(("draw", "query"), [(PFENET, "sequential"), (HSNET, "pairs")])
 def test_a_draw_takes_no_global_random_numbers(draw: str, query: str) -> None:
-    of_python = random.getstate()
-    of_torch = torch.get_rng_state()
-    of_numpy = np.random.get_state()[1].copy()
+    python_state = random.getstate()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
     PublishedSampler(golden_list(), draw, query, 1, SEED + 1, 300)(0)  # of no other test: those are kept
-    assert random.getstate() == of_python
-    assert torch.equal(torch.get_rng_state(), of_torch)
-    assert np.array_equal(np.random.get_state()[1], of_numpy)
+    assert random.getstate() == python_state
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def _pascal(fold: int) -> DataSettings:

@@ -203,17 +203,17 @@ def _settings_of_arrays(tiny: DataSettings) -> DataSettings:
 def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, arrays: list) -> None:
     """It gives the areas, lists and episodes of the same data set of files."""
     data = _settings_of_arrays(tiny)
-    of_files = _load(tiny)
-    of_arrays = with_decoded_images(_load(data), data)
-    assert (of_arrays.areas == of_files.areas).all()
-    assert (of_arrays.sizes == of_files.sizes).all()
-    assert of_arrays.names == of_files.names
-    list_of_files = train_list(of_files, FOLD, data)
-    list_of_arrays = train_list(of_arrays, FOLD, data)
-    assert list_of_arrays.digest == list_of_files.digest
-    assert list_of_arrays.files_digest != list_of_files.files_digest
-    expected = EpisodeDataset(EpisodeSampler(list_of_files, "shuffle", 2, 0), FOLD, 33)[5]
-    episode = EpisodeDataset(EpisodeSampler(list_of_arrays, "shuffle", 2, 0), FOLD, 33)[5]
+    file_index = _load(tiny)
+    array_index = with_decoded_images(_load(data), data)
+    assert (array_index.areas == file_index.areas).all()
+    assert (array_index.sizes == file_index.sizes).all()
+    assert array_index.names == file_index.names
+    file_list = train_list(file_index, FOLD, data)
+    array_list = train_list(array_index, FOLD, data)
+    assert array_list.digest == file_list.digest
+    assert array_list.files_digest != file_list.files_digest
+    expected = EpisodeDataset(EpisodeSampler(file_list, "shuffle", 2, 0), FOLD, 33)[5]
+    episode = EpisodeDataset(EpisodeSampler(array_list, "shuffle", 2, 0), FOLD, 33)[5]
     assert torch.equal(episode.query, expected.query)
 
 

@@ -138,10 +138,10 @@ def _rows(path: Path) -> list[Row]:
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
             raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
-        of_line = _rows_of_line(line)
-        if of_line is None:
+        line_rows = _rows_of_line(line)
+        if line_rows is None:
             raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")
-        rows += of_line
+        rows += line_rows
     return rows
 
 

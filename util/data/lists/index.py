@@ -62,8 +62,8 @@ class OneClassAreas:
         if ids.ndim and classes.ndim:  # every row with every class
             ids = ids[:, None]
             pixels = pixels[:, None]
-        of_classes = np.where(ids == classes, pixels[..., VALUE], 0)
-        return np.where(classes == 0, pixels[..., 0], of_classes)
+        class_pixels = np.where(ids == classes, pixels[..., VALUE], 0)
+        return np.where(classes == 0, pixels[..., 0], class_pixels)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Index:
         return VALUE if self.one_class_masks and not self.joined else class_id
 
     @cached_property
-    def of_photo(self) -> dict[Path, list[int]]:
+    def rows_by_photo(self) -> dict[Path, list[int]]:
         """The rows of each photo; one but with masks of one class each."""
         rows: dict[Path, list[int]] = {}
         for row, image in enumerate(self.images):
@@ -110,7 +110,7 @@ class Index:
         shown = np.asarray((self.areas[:, classes] > 0).any(1))
         if not self.one_class_masks:
             return shown
-        return np.array([shown[self.of_photo[image]].any() for image in self.images], bool)
+        return np.array([shown[self.rows_by_photo[image]].any() for image in self.images], bool)
 
     def files(self, row: int) -> tuple[Any, ...]:
         """Return the arguments of ``read_stacked`` for an image."""
@@ -118,7 +118,7 @@ class Index:
             return self.images[row], self.masks[row]
         class_ids = self.areas.class_ids
         pixels = self.areas.pixels[:, VALUE]
-        others = [other for other in self.of_photo[self.images[row]] if other != row]
+        others = [other for other in self.rows_by_photo[self.images[row]] if other != row]
         others.sort(key=lambda other: -pixels[other])
         below = [(self.masks[other], int(class_ids[other])) for other in others]
         return self.images[row], self.masks[row], int(class_ids[row]), below
@@ -127,7 +127,7 @@ class Index:
         """Return the hexadecimal digest of an image: of its photo and all its masks; of an array of what it holds."""
         if not self.images:
             return hashlib.sha256(np.asarray(self.decoded[row]).tobytes()).hexdigest()
-        rows = self.of_photo[self.images[row]] if self.joined else [row]
+        rows = self.rows_by_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
     @cached_property

@@ -94,9 +94,9 @@ def _find(source: Path, names: list[str]) -> dict[str, Match]:
     lookups = {name: _lookups(name) for name in names}
     best: set[str] = set()
     wanted: set[str] = set()
-    for of_name in lookups.values():
-        best.update(of_name[0])
-        for words in of_name:
+    for name_lookups in lookups.values():
+        best.update(name_lookups[0])
+        for words in name_lookups:
             for word in words:
                 wanted.update(_spellings(word))
     vectors = read_words(source, wanted, enough=best)
