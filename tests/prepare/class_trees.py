@@ -9,7 +9,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.files import REPOSITORY
 from util.prepare.datasets import deepglobe, suim
-from util.prepare.datasets.recipe import listed
+from util.prepare.datasets.recipe import read_table
 
 SIDE = 36
 
@@ -52,7 +52,7 @@ def fss(folder: Path) -> dict[str, list[str]]:
 def isic(root: Path) -> Path:
     """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
     for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
-        of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
+        of_name = [row["ID"] for row in read_table("isic2018/classes.csv") if row["Class"] == name]
         for seed, photo_name in enumerate(of_name[:2]):
             inner = root / "ISIC2018_Task1-2_Training_Input" / ("3" if number == 3 else "")
             save_photo(inner / f"{photo_name}.jpg", seed)

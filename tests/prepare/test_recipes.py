@@ -28,7 +28,7 @@ from util.data.sampling import EpisodeSampler
 from util.formats.shapes import encoded
 from util.prepare.datasets import fss1000, isic
 from util.prepare.datasets.pascalpart import objects_of
-from util.prepare.datasets.recipe import classes_of, listed
+from util.prepare.datasets.recipe import classes_of, read_table
 
 Made = Callable[..., Outcome]
 
@@ -68,8 +68,8 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_isic(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = trees.isic(tmp_path / "raw"), tmp_path / "data"
     known = {p.stem for p in root.rglob("*.jpg")}
-    rows = [row for row in isic.listed(isic.CLASSES) if row["ID"] in known]
-    monkeypatch.setattr(isic, "listed", lambda name: rows)
+    rows = [row for row in isic.read_table(isic.CLASSES) if row["ID"] in known]
+    monkeypatch.setattr(isic, "read_table", lambda name: rows)
     done = made("isic", root)
     assert done.code == 0 and "nevus: 2, published 1867: differs" in done.output
     assert "3 masks had another size than their photo" in done.output
@@ -376,4 +376,4 @@ def test_pascal_part_from_the_official_files(made: Made, tmp_path: Path) -> None
     savemat(tmp_path / "a.mat", {"anno": {"imname": "a", "objects": one}})  # alone, it is stored in another way
     ((name, box, parts),) = objects_of(tmp_path / "a.mat")
     assert (name, box, list(dict(parts))) == ("diningtable", (1, 2, 8, 9), ["BODY"])
-    assert len(listed("pascal_part/classes.csv")) == 56 and len(listed("lvis92i/classes.csv")) == 920
+    assert len(read_table("pascal_part/classes.csv")) == 56 and len(read_table("lvis92i/classes.csv")) == 920

@@ -104,16 +104,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.all and options.configs:
         raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
-    needs = Needs()
-    reports = list[Report]()
-    for path in _chosen_configs(options):
-        try:
-            reports.append(check_config(path, needs, options.overrides))
-        except UserError as error:
-            if not options.all:
-                raise
-            finding = Finding(f"config {path}", fine=False, says=str(error), fix="correct that line")
-            reports.append(Report(path.parent.name, "", [finding]))
+    reports = _check_configs(_chosen_configs(options), options)
     print_reports(reports)
     ready = [report.is_ready for report in reports]
     can_run = any(ready) if options.all else all(ready)
@@ -141,6 +132,21 @@ def _chosen_configs(options: argparse.Namespace) -> list[Path]:
     if not words or (len(words) == 2 and not names_files):  # as train.sh has them
         return [command_line.named(options, words)]
     return [command_line.named(options, [word]) for word in words]
+
+
+def _check_configs(paths: list[Path], options: argparse.Namespace) -> list[Report]:
+    """Return the reports on configs; with ``--all`` an error in a config is a finding, else it is raised."""
+    needs = Needs()
+    reports = []
+    for path in paths:
+        try:
+            reports.append(check_config(path, needs, options.overrides))
+        except UserError as error:
+            if not options.all:
+                raise
+            finding = Finding(f"config {path}", fine=False, says=str(error), fix="correct that line")
+            reports.append(Report(path.parent.name, "", [finding]))
+    return reports
 
 
 def experiments(root: Path) -> list[Path]:

@@ -57,10 +57,7 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {fix}")
     photo_folder, _ = folders_in(options.images)
     masks = dict(pairs(photo_folder, mask_folder))
-    used = {*masks, *masks.values()}
-    unmasked = [path for path in PhotoFiles(photo_folder).paths if path not in used]
-    if unmasked:
-        print(f"left out, without a mask: {len(unmasked)} photos, such as {unmasked[0]}")
+    _print_unmasked(photo_folder, masks)
     photos_with, readable = _photos_with_values(masks.values(), known)
     if readable and not photos_with:
         return _from_white_masks(options, masks, [*known.classes.values()])
@@ -68,6 +65,14 @@ def from_masks(options: argparse.Namespace) -> Plan:
     rare = _rare(options, counts)
     classes = [name for name in known.classes.values() if name not in rare]
     return _plan(masks.items(), partial(_class_indices, known=known, rare=rare), classes)
+
+
+def _print_unmasked(folder: Path, masks: Mapping[Path, Path]) -> None:
+    """Print how many photos of a folder have no mask, if any; ``masks`` are by photo."""
+    used = {*masks, *masks.values()}
+    unmasked = [path for path in PhotoFiles(folder).paths if path not in used]
+    if unmasked:
+        print(f"left out, without a mask: {len(unmasked)} photos, such as {unmasked[0]}")
 
 
 def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
@@ -181,33 +186,39 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     classes = [name for name in classes if name not in rare]
     masks = {mask: name for name in classes for mask in class_masks[name]}
     photos = {_photo_key(path.parent, path): path for path in PhotoFiles(options.images).paths if path not in masks}
-
-    jobs = []
-    used = set[Path]()
-    photo_of_content = dict[bytes, Path]()
+    photo_of_mask = {}
     for mask, name in masks.items():
-        keys = [_photo_key(place, mask) for place in (options.images / name, options.images, folders[name][0])]
-        photo = next((photos[key] for key in keys if key in photos), None)
-        if photo is None:
-            continue
-        used |= {mask, photo}
-        content = hashlib.sha256(photo.read_bytes()).digest()
-        photo = photo_of_content.setdefault(content, photo)
-        mask_name = SPACE.sub("_", f"{name}/{mask.stem}")
-        photo_name = SPACE.sub("_", str(photo.relative_to(options.images)))
-        jobs.append(MaskJob(photo, mask, mask_name, classes.index(name) + 1, photo_name, parts=(ALL,)))
-    if not jobs:
+        photo = _find_class_photo(photos, mask, (options.images / name, options.images, folders[name][0]))
+        if photo is not None:
+            photo_of_mask[mask] = photo
+    if not photo_of_mask:
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
+
+    photo_of_content = dict[bytes, Path]()
+    jobs = []
+    for mask, photo in photo_of_mask.items():
+        content = hashlib.sha256(photo.read_bytes()).digest()
+        first = photo_of_content.setdefault(content, photo)
+        name = masks[mask]
+        mask_name = SPACE.sub("_", f"{name}/{mask.stem}")
+        photo_name = SPACE.sub("_", str(first.relative_to(options.images)))
+        jobs.append(MaskJob(first, mask, mask_name, classes.index(name) + 1, photo_name, parts=(ALL,)))
     _refuse_equal_names(jobs, classes)
-    _print_unused("mask", {*photos.values()} - used)
-    _print_unused("photo", {*masks} - used)
+    _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
+    _print_unused("photo", {*masks} - {*photo_of_mask})
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
 def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:
     """Return what a photo in a folder and the mask of that photo have in common."""
     return folder, name_key(path.stem)
+
+
+def _find_class_photo(photos: Mapping[tuple[Path, str], Path], mask: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the photo of a mask in the first of some folders that has one; ``photos`` are by their keys."""
+    keys = (_photo_key(folder, mask) for folder in folders)
+    return next((photos[key] for key in keys if key in photos), None)
 
 
 def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:

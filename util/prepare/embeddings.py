@@ -40,8 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """
     name = options.name
     data = _read_data(options.dataset)
-    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
+    _refuse_name(name)
     folder = options.out or Path(data.text_dir)
     target = folder / f"{name}_{data.name}.npz"
     vectors = download(options.download) if options.download else options.vectors
@@ -65,6 +64,12 @@ def run(options: argparse.Namespace) -> int:
     if older.exists():
         print(f"{older}: is ignored from now on, because the .npz of the same name comes first")
     return 0
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse (UserError) a name of vectors that as ``data.text`` would mean something else."""
+    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
+        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
 
 
 def _read_data(dataset: str) -> DataSettings:

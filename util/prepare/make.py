@@ -183,13 +183,8 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     for part, lines in lists.items():
         if not lines:
             raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
-    digests = {}
-    for part, lines in lists.items():
-        text = "".join(f"{line}\n" for line in lines)
-        write_atomically(out / plan.lists / f"{part}.txt", text)
-        digests[part] = hashlib.sha256(text.encode()).hexdigest()
-
-    remarks = Counter(remark for _, result in made for remark in result.remarks)
+    digests = {part: _write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()}
+    remarks = Counter(result.remark for _, result in made if result.remark)
     return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": digests,
@@ -199,10 +194,10 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
 
 
 class Made(NamedTuple):
-    """What a job has made: the lines of its masks, and remarks on them."""
+    """What a job has made: the lines of its masks, and a remark to be counted."""
 
     lines: list[str]
-    remarks: list[str]
+    remark: str = ""
 
 
 def _handle_bad(errors: list[UserError], skip_bad: bool) -> None:
@@ -227,14 +222,21 @@ def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> di
     return lists
 
 
+def _write_list(path: Path, lines: list[str]) -> str:
+    """Write a list and return its digest."""
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> Counter[str]:
     """Return the number of masks of each class, where masks are of one class, and of ``classes``."""
     counts = Counter[str]()
     for _, result in made:
         for line in result.lines:
-            _, *others = line.split()
-            if others and classes:
-                counts[classes[int(others[0]) - 1]] += 1
+            words = line.split()
+            if classes and len(words) > 1:
+                counts[classes[int(words[1]) - 1]] += 1
     counts["classes"] = len(counts)
     return counts
 
@@ -242,17 +244,23 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
 def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
     """Write the masks and the photos of a job unless they are up to date."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
-    if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
+    if outputs and _are_current(*outputs, since):
         lines = [job.line]
     else:
         image = read_image(job.photo)
         lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
-    remarks = []
-    if job.class_id and not lines:
-        remarks.append(EMPTY)
-    elif job.class_id and isinstance(job.source, Path) and _was_resized(outputs[0], job):
-        remarks.append(RESIZED)
-    return Made(lines, remarks)
+    if not job.class_id:
+        return Made(lines)
+    if not lines:
+        return Made(lines, EMPTY)
+    if isinstance(job.source, Path) and _was_resized(outputs[0], job):
+        return Made(lines, RESIZED)
+    return Made(lines)
+
+
+def _are_current(mask: Path, photo: Path, since: int) -> bool:
+    """Return whether a mask and its photo are written, and the mask is not older than ``since`` (ns)."""
+    return mask.exists() and photo.exists() and mask.lstat().st_mtime_ns >= since
 
 
 def _was_resized(mask: Path, job: MaskJob) -> bool:
