@@ -1,5 +1,6 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
+import itertools
 import json
 import os
 import re
@@ -8,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +23,10 @@ from tests.prepare.class_trees import save, save_grey, save_photo
 from tests.prepare.printed import assert_done
 from util.config.folds import Fold
 from util.config.read import read_config
+from util.config.settings import DataSettings
 from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
-from util.data.lists.index import load_index
+from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
 from util.formats import recognise
 from util.formats.annotations import Found, FoundObject, FoundPhoto
@@ -44,16 +45,22 @@ def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
     assert_done(prepare(*toy_masks, "--name", "toys"), "sh train.sh split0 toys 1")
     data = read_config("config/toys/toys_split1_lite0.yaml").data
-    assert sorted(name for fold in data.fold_classes for name in fold) == sorted(CLASS_NAMES)
-    assert [len(fold) for fold in data.fold_classes] == [2, 2, 2, 2]
-    fold = Fold.of(data)
-    assert [data.classes[c - 1] for c in fold.novel] == sorted(data.fold_classes[1], key=data.classes.index)
+    assert_even_folds(data)
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     assert len(train) + len(test) == 80
     assert not set(train.names) & set(test.names)
-    assert ((test.areas[:, 1:] > 0).sum(0) > 0).all()  # every class can be tested
+    assert test.areas[:, 1:].any(0).all()  # every class can be tested
+    fold = Fold.of(data)
     assert len(lists.train_list(train, fold, data).queries)
     assert len(lists.test_list(test, fold, data).queries)
+
+
+def assert_even_folds(data: DataSettings) -> None:
+    """Check that each fold has two classes, and that those of fold 1, the settings', are the novel ones."""
+    assert [len(names) for names in data.fold_classes] == [2, 2, 2, 2]
+    assert sorted(itertools.chain(*data.fold_classes)) == sorted(CLASS_NAMES)
+    novel = {data.classes[class_id - 1] for class_id in Fold.of(data).novel}
+    assert novel == {*data.fold_classes[1]}
 
 
 def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_masks: tuple, tmp_path: Path) -> None:
@@ -222,6 +229,11 @@ def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
     return truth
 
 
+def contents(index: Index) -> set[bytes]:
+    """Return the different photos of a list."""
+    return {path.read_bytes() for path in index.images}
+
+
 def test_folders_of_classes_keep_every_class_of_a_photo(
     prepare, project: Path, mini_root: Path, tmp_path: Path
 ) -> None:
@@ -232,9 +244,8 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
     assert len(train) + len(test) == class_masks > len(truth)
-    train_photos, test_photos = ({path.read_bytes() for path in index.images} for index in (train, test))
-    assert not train_photos & test_photos
-    assert len(train_photos) + len(test_photos) == len(truth)
+    assert not contents(train) & contents(test)
+    assert len(contents(train)) + len(contents(test)) == len(truth)
     new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
     for index in (train, test):
         for row, name in enumerate(index.names):
@@ -313,7 +324,8 @@ def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, 
     shown = {str(n): [1 + n % 2] for n in range(24)}
     for n in range(0, 24, 3):
         shown[f"{n} (1)"] = shown[f"{n} (2)"] = shown[str(n)]
-    shown |= {f"{n} (3)": [1, 2] for n in range(0, 24, 2)}
+    for n in range(0, 24, 2):
+        shown[f"{n} (3)"] = [1, 2]
     outcome = prepare(*_annotated(tmp_path, source, shown))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
     assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
@@ -321,7 +333,8 @@ def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, 
     assert len(lists["all"]) == 36
     assert lists["train"] | lists["test"] == lists["all"]
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
-    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    train = {name.partition("_")[0] for name in lists["train"]}
+    test = {name.partition("_")[0] for name in lists["test"]}
     assert len(test) > 5
     assert not train & test
 
@@ -426,7 +439,7 @@ def write_pets(root: Path) -> None:
     trimap[50] = 3
     for part in ("trainval", "test"):
         lines = ["#Image CLASS-ID SPECIES BREED-ID"]
-        for class_id, number in product(range(1, 38), range(2)):
+        for class_id, number in itertools.product(range(1, 38), range(2)):
             name = f"breed_{part}{number}_{class_id}"
             save(root / f"annotations/trimaps/{name}.png", trimap)
             save(root / f"images/{name}.jpg", trimap, "RGB")

@@ -41,15 +41,23 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fss1000, "REPOSITORY", tmp_path)
     out = tmp_path / "data"
     assert_done(made("fss1000", tmp_path / "raw"), "test: 30, published 2400: differs")
-    test = list_lines(out)
-    assert [words[0] for words in test[:3]] == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
-    classes = classes_of("fss1000")
-    assert [classes[int(number) - 1] for _, number, _ in test] == [name.split("/")[0] for name, _, _ in test]
-    for part, ids in (("test", range(761, 1001)), ("validation", range(521, 761)), ("train", range(1, 521))):
-        assert {int(number) for _, number, _ in list_lines(out, part)} <= {*ids}
-    assert "assult_rifle/1" in [name for name, _, _ in list_lines(out, "train")]
+    first_names = [name for name, _, _ in list_lines(out)[:3]]
+    assert first_names == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
+    assert "assult_rifle/1" in (out / "lists/train.txt").read_text()
+    assert_ids_of_fss(out, "test", range(761, 1001))
+    assert_ids_of_fss(out, "validation", range(521, 761))
+    assert_ids_of_fss(out, "train", range(1, 521))
     assert read_mask(out / "masks/bus/3.png").any()
     assert "nothing to do" in made("fss1000", tmp_path / "raw").output
+
+
+def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
+    """Check that the class ids of a list are those of its masks' classes, and some of those of its part."""
+    classes = classes_of("fss1000")
+    for name, number, _ in list_lines(out, part):
+        class_name, _ = name.split("/")
+        assert classes[int(number) - 1] == class_name
+        assert int(number) in ids
 
 
 @pytest.fixture
@@ -108,11 +116,12 @@ def test_deepglobe_in_all_layouts(made: Made, tmp_path: Path) -> None:
     assert left[:, :4].all()
     assert not left[:, 4:].any()
     assert len(list((out / "masks").glob("*/1000_sat_13.png"))) == 1  # half of it is unknown, which is no class
+    digest = masks_digest(out)
+    lines = sorted(list_lines(out))
     for form in ("Deepglobe", "04_train_cat", "filter_mask"):
         other = tmp_path / f"data_{form}"
         assert_done(made("deepglobe", trees.deepglobe_cut(tmp_path / form, form, out), "--out", other))
-        assert masks_digest(other) == masks_digest(out)
-        assert sorted(list_lines(other)) == sorted(list_lines(out))
+        assert (masks_digest(other), sorted(list_lines(other))) == (digest, lines)
 
 
 @pytest.mark.parametrize("coloured", [False, True])
@@ -142,6 +151,9 @@ def runs(rows: slice, columns: slice) -> dict[str, Any]:
     return encoded(mask)
 
 
+LVIS_SHAPES = (SQUARE, runs(slice(0, 8), slice(0, 8)))
+
+
 def write_lvis(root: Path, form: str) -> None:
     """Write six photos, on which classes 1 to 22 are marked with two shapes each: 1 on two, 5 on one, others on all."""
     photos = {number: f"{'train' if number == 2 else 'val'}2017/{number:012}.jpg" for number in range(1, 7)}
@@ -150,20 +162,30 @@ def write_lvis(root: Path, form: str) -> None:
     shown = {class_id: [*photos] for class_id in range(1, 23)}
     shown[1] = [1, 2]
     shown[5] = [1]
-    shapes = (SQUARE, runs(slice(0, 8), slice(0, 8)))
     if form == "lvis_v1_val.json":
-        annotations = []
-        for class_id, numbers in shown.items():
-            for number, shape in product(numbers, shapes):
-                annotations.append({"image_id": number, "category_id": class_id, "segmentation": shape})
-        images = [{"id": number, "coco_url": f"http://images/{name}"} for number, name in photos.items()]
-        categories = [{"id": class_id, "name": f"thing_{class_id}"} for class_id in shown]
-        content = {"images": images, "categories": categories, "annotations": annotations}
-        (root / form).write_text(json.dumps(content))
+        (root / form).write_text(json.dumps(lvis_content(photos, shown)))
     else:
-        marks = {"annotations": [{"segmentation": shape} for shape in shapes]}
-        table = {class_id: dict.fromkeys([photos[n] for n in numbers], marks) for class_id, numbers in shown.items()}
-        (root / form).write_bytes(pickle.dumps(table))
+        (root / form).write_bytes(pickle.dumps(benchmark_content(photos, shown)))
+
+
+def lvis_content(photos: dict[int, str], shown: dict[int, list[int]]) -> dict[str, list[dict[str, Any]]]:
+    """Return what LVIS's file holds of photos by number; ``shown`` has the numbers of those that show a class."""
+    annotations = []
+    for class_id, numbers in shown.items():
+        for number, shape in product(numbers, LVIS_SHAPES):
+            annotations.append({"image_id": number, "category_id": class_id, "segmentation": shape})
+    images = [{"id": number, "coco_url": f"http://images/{name}"} for number, name in photos.items()]
+    categories = [{"id": class_id, "name": f"thing_{class_id}"} for class_id in shown]
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def benchmark_content(photos: dict[int, str], shown: dict[int, list[int]]) -> dict[int, dict[str, Any]]:
+    """Return what the benchmark's file holds; the arguments are as those of ``lvis_content``."""
+    annotations = [{"segmentation": shape} for shape in LVIS_SHAPES]
+    content = {}
+    for class_id, numbers in shown.items():
+        content[class_id] = {photos[number]: {"annotations": annotations} for number in numbers}
+    return content
 
 
 @pytest.mark.parametrize("form", ["lvis_val.pkl", "lvis_v1_val.json"])
@@ -216,9 +238,10 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(made: Made, tmp_path: Path
         (root / "paco" / f"paco_part_{split}.pkl").write_bytes(pickle.dumps(content))
     done = made("pacopart", root)
     assert_done(done, "classes: 8, published 448: differs", "by fold: [2, 2, 2, 2], published [79, 82, 66, 76]")
-    assert len(list_lines(out)) == 16
+    lines = list_lines(out)
+    assert len(lines) == 16
     kinds = set()
-    for name, _, photo in list_lines(out):
+    for name, _, photo in lines:
         mask = read_mask(out / f"masks/{name}.png")
         kinds.add((mask.shape, int(mask.sum())))
         assert Image.open(out / f"images/{photo}").size == mask.shape[::-1]
@@ -422,9 +445,8 @@ def test_pascal_part_from_the_official_files(made: Made, tmp_path: Path) -> None
     assert_done(done, "classes: 5, published 56: differs")
     config = tmp_path / "config/pascalpart/pascalpart.yaml"
     data = read_data(config)
-    groups = [["bird+FACE", "bird+WINGS"], ["bottle+BODY"], ["person+ARMHAND"], ["bus+DOOR"]]
-    assert data.fold_classes == groups
-    assert data.classes == [name for group in groups for name in group]
+    assert data.fold_classes == [["bird+FACE", "bird+WINGS"], ["bottle+BODY"], ["person+ARMHAND"], ["bus+DOOR"]]
+    assert data.classes == ["bird+FACE", "bird+WINGS", "bottle+BODY", "person+ARMHAND", "bus+DOOR"]
     assert "episodes: [4, 1, 2, 2]" in config.read_text()
     assert [line[:2] for line in list_lines(out)[:2]] == [["1/2008_000001", "1"], ["1/2008_000002", "1"]]
     mask = read_mask(out / "masks/1/2008_000001.png")
