@@ -40,7 +40,8 @@ def draw_coco(out: Path) -> Path:
         annotations = []
         for number in range(IMAGES, 0, -1):  # not by id
             name = f"{name_of(split, number)}.jpg"
-            cv2.imwrite(str(out / split / name), np.full((*SIDES, 3), 40 * number, np.uint8))
+            photo = np.full((*SIDES, 3), 40 * number, np.uint8)
+            cv2.imwrite(str(out / split / name), photo)
             images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
             if number < IMAGES:
                 annotations += [

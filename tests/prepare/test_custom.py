@@ -244,12 +244,16 @@ def test_folders_of_classes_keep_every_class_of_a_photo(
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
     assert len(train) + len(test) == class_masks > len(truth)
-    assert not contents(train) & contents(test)
-    assert len(contents(train)) + len(contents(test)) == len(truth)
+    train_photos = contents(train)
+    test_photos = contents(test)
+    assert not train_photos & test_photos
+    assert len(train_photos | test_photos) == len(truth)
     new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
     for index in (train, test):
         for row, name in enumerate(index.names):
-            assert np.array_equal(index.pair(row)[1], new_ids[truth[name.split("/")[1]]])
+            _, mask = index.pair(row)
+            _, stem = name.split("/")
+            assert np.array_equal(mask, new_ids[truth[stem]])
 
 
 def test_a_second_mask_of_a_class_and_one_of_another_size_are_named(
@@ -311,7 +315,8 @@ def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) ->
     for name, classes in shown.items():
         objects = tuple(FoundObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
         photos.append(FoundPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
-    recognise.WRITERS[source](folder / source, Found(photos, folder / "photos", dict(enumerate(PETS, 1))))
+    annotations = Found(photos, folder / "photos", dict(enumerate(PETS, 1)))
+    recognise.WRITERS[source](folder / source, annotations)
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 
 
@@ -319,14 +324,19 @@ def _lists(project: Path) -> dict[str, set[str]]:
     return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
+def _with_copies() -> dict[str, list[int]]:
+    """Return the classes on 24 photos, on 16 copies with the same masks and on 12 with others."""
     shown = {str(n): [1 + n % 2] for n in range(24)}
     for n in range(0, 24, 3):
         shown[f"{n} (1)"] = shown[f"{n} (2)"] = shown[str(n)]
     for n in range(0, 24, 2):
         shown[f"{n} (3)"] = [1, 2]
-    outcome = prepare(*_annotated(tmp_path, source, shown))
+    return shown
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
+    outcome = prepare(*_annotated(tmp_path, source, _with_copies()))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
     assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
     lists = _lists(project)
@@ -403,7 +413,8 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, whi
         assert outcome.code == code
         assert ("--white-is-object" in outcome.errors) == (code == 2)
     data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
-    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * (50 + n) for n in range(4)]
+    index = load_index(data, "test", progress=False)
+    assert index.areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
 
 
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:

@@ -248,7 +248,8 @@ def test_names_are_looked_up_by_the_rule(tmp_path: Path, name: str, present: str
     """The published rows show the rest of it."""
     words = {"background": np.ones(8), **words_of(*present.split())}
     table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), [name])
-    assert table[1] == pytest.approx(_unit(*(words[w] for w in expected.split())), abs=1e-6)
+    vectors = [words[word] for word in expected.split()]
+    assert table[1] == pytest.approx(_unit(*vectors), abs=1e-6)
     assert table[0] == pytest.approx(np.full(8, 8**-0.5))
 
 

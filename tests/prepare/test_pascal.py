@@ -25,7 +25,8 @@ TRAINAUG = [*TRAIN, "2008_000030"]
 def mask_of(name: str, of_voc: bool) -> np.ndarray:
     """Return an annotation; VOC's hold 255, which SBD's never do."""
     mask = np.zeros((24, 32), np.uint8)
-    mask[5:12, 8:20] = 1 + (sum(map(ord, name)) + 7 * of_voc) % 20
+    number = sum(map(ord, name)) + 7 * of_voc
+    mask[5:12, 8:20] = 1 + number % 20
     mask[12, 8:20] = 255 * of_voc
     return mask
 
@@ -102,7 +103,8 @@ def assert_prepared(voc: Path, out: Path) -> None:
         assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name
         with Image.open(path) as image:
             assert image.mode == "P", name
-        assert (out / "JPEGImages" / f"{name}.jpg").read_bytes() == (voc / "JPEGImages" / f"{name}.jpg").read_bytes()
+        photo = f"JPEGImages/{name}.jpg"
+        assert (out / photo).read_bytes() == (voc / photo).read_bytes()
 
 
 @pytest.mark.parametrize("form", ["benchmark_RELEASE", "torchvision"])

@@ -262,12 +262,12 @@ class Needs:
     def _check_data(self, data: DataSettings) -> list[Finding]:
         """Return the findings on the photos and masks of a data set and, where they are met, on its lists."""
         list_files = ", ".join(filter(None, (data.train_list, data.test_list)))
-        found = self.check(f"data {data.root} ({list_files})", _data(data), prepare_command(data))
-        if not found.fine:
-            return [found]
+        files = self.check(f"data {data.root} ({list_files})", _data(data), prepare_command(data))
+        if not files.fine:
+            return [files]
         rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
         what = f"lists {data.name} fold {data.fold} ({rule})"
-        return [found, self.check(what, _lists(data), "change data.min_pixels, data.shot or the list")]
+        return [files, self.check(what, _lists(data), "change data.min_pixels, data.shot or the list")]
 
     def _check_training_data(self, config: Config) -> list[Finding]:
         """Return the findings on what a training needs beside its data set's files, if that is anything."""

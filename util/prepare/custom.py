@@ -190,7 +190,7 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
         masks=plan.masks,
         image_suffix=plan.suffix,
         mask_form="indices" if plan.suffix else "binary",
-        fold_rule="given" if len(plan.classes) > 1 else LISTS,
+        fold_rule="given" if len(plan.classes) > 1 else "lists",
         cache=str(out / ".cache"),
     )
 

@@ -244,7 +244,7 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
 def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
     """Write the masks and the photos of a job unless they are up to date."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
-    if outputs and _are_current(*outputs, since):
+    if outputs and _are_current(outputs, since):
         lines = [job.line]
     else:
         image = read_image(job.photo)
@@ -258,8 +258,9 @@ def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
     return Made(lines)
 
 
-def _are_current(mask: Path, photo: Path, since: int) -> bool:
+def _are_current(outputs: list[Path], since: int) -> bool:
     """Return whether a mask and its photo are written, and the mask is not older than ``since`` (ns)."""
+    mask, photo = outputs
     return mask.exists() and photo.exists() and mask.lstat().st_mtime_ns >= since
 
 

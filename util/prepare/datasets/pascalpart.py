@@ -8,7 +8,7 @@ objects), masks, lists/test.txt and config/pascalpart: the data set is for tests
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Object(NamedTuple):
 
     name: str
     box: tuple[int, ...]  # left, top, right, bottom
-    parts: list[tuple[str, Shape]]  # names and shapes
+    parts: Sequence[tuple[str, Shape]]  # names and shapes
 
 
 def find(options: argparse.Namespace) -> Plan:
