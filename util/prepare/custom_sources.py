@@ -195,19 +195,28 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
 
+    jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
+    _refuse_equal_names(jobs, classes)
+    _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
+    _print_unused("photo", {*masks} - {*photo_of_mask})
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+
+
+def _class_jobs(
+    photo_of_mask: Mapping[Path, Path], class_of_mask: Mapping[Path, str], classes: list[str], images: Path
+) -> list[MaskJob]:
+    """Return the jobs of masks of one class; photos with the same content are the first of them."""
     photo_of_content = dict[bytes, Path]()
     jobs = []
     for mask, photo in photo_of_mask.items():
         content = hashlib.sha256(photo.read_bytes()).digest()
         first = photo_of_content.setdefault(content, photo)
-        name = masks[mask]
-        mask_name = SPACE.sub("_", f"{name}/{mask.stem}")
-        photo_name = SPACE.sub("_", str(first.relative_to(options.images)))
-        jobs.append(MaskJob(first, mask, mask_name, classes.index(name) + 1, photo_name, parts=(ALL,)))
-    _refuse_equal_names(jobs, classes)
-    _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
-    _print_unused("photo", {*masks} - {*photo_of_mask})
-    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+        class_name = class_of_mask[mask]
+        mask_name = SPACE.sub("_", f"{class_name}/{mask.stem}")
+        photo_name = SPACE.sub("_", str(first.relative_to(images)))
+        class_id = classes.index(class_name) + 1
+        jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
+    return jobs
 
 
 def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:
