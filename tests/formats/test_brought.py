@@ -30,7 +30,7 @@ from tests.formats.drawn import (
 )
 from util.errors import UserError
 from util.formats import recognise
-from util.formats.annotations import PhotoFiles
+from util.formats.photo_files import PhotoFiles
 from util.predict.supports import parse_support, read_supports
 
 BOX = [DOG[0], DOG[1], DOG[2] - DOG[0], DOG[3] - DOG[1]]
