@@ -40,11 +40,12 @@ class Refused(UserError):
 class SameServer(HTTPRedirectHandler):
     """Follows redirections within a server alone, since they take the token along."""
 
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """Return the next request; UserError: it leaves the server."""
-        if origin_of(newurl) != origin_of(req.full_url):
-            raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(newurl).netloc}, which is not read")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
+        address = answer[-1]
+        if origin_of(address) != origin_of(req.full_url):
+            raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(address).netloc}, which is not read")
+        return super().redirect_request(req, *answer)
 
 
 class Client:

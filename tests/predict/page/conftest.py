@@ -42,6 +42,12 @@ def copies(photos: list[Path], tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
+def support(baseline: Path, marked: dict[str, str]) -> tuple[object, ...]:
+    """Return the words of ``predict.py`` for the network of the page and a support."""
+    return ("--config", baseline, "--support", f"cat={marked['box']}")
+
+
+@pytest.fixture
 def segmented(page: Page, copies: list[Path]) -> Page:
     """Return a page on which b.jpg is an example, and a.jpg and c.jpg are segmented."""
     page.do("open", path=str(copies[0].parent))

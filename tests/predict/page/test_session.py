@@ -40,23 +40,18 @@ def test_the_example_segments_the_other_photos(page: Page, tmp_path: Path) -> No
     ]
 
 
-def test_a_correction_is_part_of_the_mask(reviewed: Page, tmp_path: Path) -> None:
-    for name in ("a", "d"):
-        assert (read_mask(tmp_path / f"out/{name}_mask.png")[IN_BOX] == 1).all()
-
-
-def test_a_slider_moves_only_what_has_no_verdict(reviewed: Page, tmp_path: Path) -> None:
-    reviewed.do("pack", formats=["png"])
-    accepted = json.loads((tmp_path / "out/a.json").read_text())
-    assert accepted["threshold"] is None
-    assert len(accepted["corrections"]) == 1
-    assert json.loads((tmp_path / "out/d.json").read_text())["threshold"] == 0.9
-
-
-def test_verdicts_are_those_of_a_review(reviewed: Page, copies: list[Path], tmp_path: Path) -> None:
-    results = Results(tmp_path / "out", ["object"])
+def test_a_review_is_written(reviewed: Page, copies: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a", "d"):  # as they are corrected
+        assert (read_mask(out / f"{name}_mask.png")[IN_BOX] == 1).all()
+    results = Results(out, ["object"])
     is_reviewed = {name: results.is_reviewed(copies[0].with_name(name)) for name in ("a.jpg", "c.jpg", "d.jpg")}
     assert is_reviewed == {"a.jpg": True, "c.jpg": True, "d.jpg": False}
+    reviewed.do("pack", formats=["png"])
+    accepted = json.loads((out / "a.json").read_text())
+    assert accepted["threshold"] is None  # the slider moved later
+    assert len(accepted["corrections"]) == 1
+    assert json.loads((out / "d.json").read_text())["threshold"] == 0.9
 
 
 def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page) -> None:
@@ -90,8 +85,8 @@ def test_pictures_are_shown(segmented: Page) -> None:
         assert segmented.get(f"{picture}?photo=a.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
 
 
-def test_results_of_predict_are_gone_on_with(start, predict, baseline: Path, marked, photos, tmp_path: Path) -> None:
-    words = ("--config", baseline, "--support", f"cat={marked['box']}", "--query", photos[0], "--out", tmp_path / "out")
+def test_results_of_predict_are_gone_on_with(start, predict, support, photos: list[Path], tmp_path: Path) -> None:
+    words = (*support, "--query", photos[0], "--out", tmp_path / "out")
     predict(*words)
     page = start()
     page.draw(photos[0].name, BOX)
