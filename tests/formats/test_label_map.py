@@ -67,23 +67,26 @@ def custom(
 MAPS = [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
 
 
-@pytest.mark.parametrize(("form", "order"), MAPS)
-def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
-    folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
+@pytest.fixture(params=MAPS, ids="-".join)
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a folder as CVAT exports it, with masks and a label map of each form."""
+    form, order = request.param
+    return export(tmp_path, MASKS[form], LABEL_MAPS[order])
+
+
+def test_a_label_map_names_colours_and_numbers(exported: Path) -> None:
     both = {name: 2 * area for name, area in AREAS.items()}
-    assert areas(folder) == both
-    assert areas(folder, folder / "JPEGImages") == both
+    assert areas(exported) == both
+    assert areas(exported, exported / "JPEGImages") == both
 
 
-@pytest.mark.parametrize(("form", "order"), MAPS)
 @pytest.mark.parametrize(
     ("masks", "classes", "photos"), [("", None, ""), ("SegmentationClass", "labelmap.txt", "JPEGImages")]
 )
 def test_a_label_map_gives_the_classes_of_a_data_set(
-    tmp_path: Path, form: str, order: str, masks: str, classes: str | None, photos: str
+    exported: Path, masks: str, classes: str | None, photos: str
 ) -> None:
-    folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
-    names, mask = custom(folder, folder / masks, folder / classes if classes else None, photos)
+    names, mask = custom(exported, exported / masks, exported / classes if classes else None, photos)
     assert names == ["cat", "dog"]
     np.testing.assert_array_equal(mask, VALUES)
 

@@ -153,7 +153,7 @@ def write(folder: Path, found: Found) -> None:
                     "score": detected.score,
                 }
                 shapes.append(shape)
-        content = {
+        content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": shapes,

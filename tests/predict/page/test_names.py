@@ -39,10 +39,8 @@ def test_the_page_goes_on_with_such_a_photo(start: Callable[[], Page], folder: P
     assert start().row(SHOWN)["verdicts"] == {"object": "accepted"}
 
 
-def test_predict_writes_such_a_photo_in_all_formats(
-    folder: Path, predict, baseline: Path, marked, tmp_path: Path
-) -> None:
-    words = ("--config", baseline, "--support", f"cat={marked['box']}", "--query", folder, "--out", tmp_path / "found")
+def test_predict_writes_such_a_photo_in_all_formats(folder: Path, predict, support, tmp_path: Path) -> None:
+    words = (*support, "--query", folder, "--out", tmp_path / "found")
     formats = ("--format", "png,coco,yolo,labelme,labelstudio")
     first = predict(*words, *formats)
     again = predict(*words, "--resume", *formats)
