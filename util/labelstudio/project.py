@@ -69,8 +69,8 @@ class Project:
     def prepare(self) -> Segmenter:
         """Return the segmenter of the present supports; UserError: as ``refresh``, or there are none."""
         self.refresh()
-        segmenter = self._empty.without_classes()
         with self._encoding:
+            segmenter = self._empty.without_classes()
             for name, marks in self._marks.items():
                 encoded = self._encoded_class(name, marks)
                 if encoded is not None:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from util.evaluate.calibration import Calibration
-from util.page.photo import Mark, drawn, mask_at
+from util.page.drawing import Mark, draw_marks
+from util.page.photo import mask_at
 from util.predict import Prediction
 
 SHAPE = (40, 60)
@@ -13,7 +14,7 @@ EMPTY = np.zeros(SHAPE, np.uint8)
 
 
 def label(tool: str, *points: list[float], radius: float = 2, on: np.ndarray = EMPTY) -> np.ndarray:
-    return drawn(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
+    return draw_marks(on, [Mark(tool=tool, value=1, radius=radius, points=[*points])])
 
 
 def test_a_box_covers_its_pixels() -> None:
