@@ -80,3 +80,8 @@ def marks_without(value: int, marks: Sequence[Mark]) -> list[Mark]:
         if mark["tool"] == ERASER or mark["value"] != value:
             remaining.append({**mark, "value": mark["value"] - (mark["value"] > value)})
     return remaining
+
+
+def is_empty(label: np.ndarray) -> bool:
+    """Return whether a mask shows no class."""
+    return bool(np.isin(label, (0, IGNORE)).all())

@@ -25,7 +25,7 @@ from util.evaluate.refine import without_specks
 from util.files import kept_json, link, writable, write_atomically
 from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
 from util.formats.results import REJECTED
-from util.page.drawing import Mark, draw_marks, marks_without
+from util.page.drawing import Mark, draw_marks, is_empty, marks_without
 from util.predict.photos import read_photo
 from util.predict.prediction import EVEN, Prediction, at_most, file_facts, is_same_file, paths_of
 from util.predict.results import Results, own_record
@@ -225,7 +225,7 @@ class Photo:
         elif not (self.marks or self.is_marked):
             return
         self.draw(marks_without(value, self.marks))
-        if self.is_marked and np.isin(self.label(), (0, IGNORE)).all():
+        if self.is_marked and is_empty(self.label()):
             self.unmark()
         self.drawn = self.changed = next(self.common.numbers)
 

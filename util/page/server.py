@@ -138,11 +138,11 @@ class Handler(QuietHandler):
         if path == "/download" and session.archive is not None:
             return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
-            return jpeg(session.photo(words["photo"]).picture(PREVIEW)), "image/jpeg"
+            return jpeg(session.photos[words["photo"]].picture(PREVIEW)), "image/jpeg"
         with session.lock:
             if path == "/state":
                 return session.state(int(words["since"])), JSON
-            photo = session.photo(words.get("photo", path))
+            photo = session.photos[words.get("photo", path)]
             if path == "/scene":
                 return photo.scene(), JSON
             if path == "/layer":

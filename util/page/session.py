@@ -25,8 +25,9 @@ from util.formats.results import ACCEPTED, REJECTED
 from util.formats.shapes import polygons_of
 from util.page.archive import Archive
 from util.page.background import Background, Work
-from util.page.drawing import BRUSH, OUTLINE, Mark
+from util.page.drawing import BRUSH, OUTLINE, Mark, is_empty
 from util.page.kept import Kept, read_kept
+from util.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
 from util.page.photo import MARKED, PAGE, Common, Photo, Rule
 from util.page.regions import part_at, region_at, region_in_box
 from util.predict.photos import check_photo, photos_in, read_photo
@@ -37,7 +38,6 @@ from util.predict.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, che
 from util.report.overlay import class_colour
 
 MAX_CLASSES = 8  # the colours of more are alike
-MAX_PHOTOS = 5000
 UPLOADS = "photos"  # folder
 ACTIONS = (
     *("example", "open", "upload", "annotations", "remove"),
@@ -46,16 +46,6 @@ ACTIONS = (
     *("segment", "stop", "pack"),
 )
 DOWNLOAD = "predictions.zip"  # in the folder of the session
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number of things in words, such as ``1 photo`` or ``2 photos``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _is_empty(label: np.ndarray) -> bool:
-    """Return whether a mask shows no class."""
-    return bool(np.isin(label, (0, IGNORE)).all())
 
 
 class Session:
@@ -79,12 +69,12 @@ class Session:
             rule=Rule(*kept.rule),
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
-        self.photos: dict[str, Photo] = {}  # by their names in the page
+        self.photos = OpenPhotos(self.common)
         self._add([Path(path) for path in kept.photos])
         records = [own_record(file) for file in sorted(out.glob("*.json"))]
         self._add([Path(record["query"]) for record in records if record])
         names = dict.fromkeys(kept.classes)
-        for photo in self.photos.values():
+        for photo in self.photos:
             names |= dict.fromkeys(photo.names)
         self.common.classes = [*names] or [UNNAMED]
         self.base: dict[str, Any] = {"base": kept.base}
@@ -107,7 +97,7 @@ class Session:
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
-        photos = [str(photo.path) for photo in self.photos.values()]
+        photos = [str(photo.path) for photo in self.photos]
         kept = Kept(photos, self.common.classes, [*self.common.rule], **self.base)
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
@@ -118,7 +108,7 @@ class Session:
         """
         common = self.common
         whole = self.renewed >= since
-        photos = sorted(self.photos.values(), key=lambda photo: photo.name.casefold())
+        photos = sorted(self.photos, key=lambda photo: photo.name.casefold())
         return {
             "title": self._title(),
             "out": str(self.out),
@@ -140,35 +130,10 @@ class Session:
         model = self.segmenter.model
         return f"{model.network.title}, {Path(model.weights.source).name}"
 
-    def photo(self, name: str) -> Photo:
-        """Return a photo by the name of its file."""
-        if name not in self.photos:
-            raise UserError(f"{name}: this photo is no longer open")
-        return self.photos[name]
-
     def _add(self, paths: Sequence[Path]) -> str:
-        new = self._new(paths)
-        for path in new:
-            photo = Photo(path, self.common)
-            photo.touch()
-            self.photos[photo.name] = photo
+        note = self.photos.add(paths)
         self.renewed = next(self.common.numbers)
-        note = f"{counted(len(new), 'photo')} added"
-        if len(new) == len(paths):
-            return note
-        skipped = len(paths) - len(new)
-        return f"{note}, {skipped} skipped: their names are open already, or {MAX_PHOTOS} photos are"
-
-    def _new(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the paths whose results would have names of their own, as many as the page takes."""
-        stems = {photo.path.stem.casefold() for photo in self.photos.values()}
-        new = []
-        for path in paths:
-            stem = path.stem.casefold()
-            if stem not in stems:
-                stems.add(stem)
-                new.append(path)
-        return new[: MAX_PHOTOS - len(self.photos)]
+        return note
 
     def _check_files(self, paths: Sequence[Path]) -> None:
         """Refuse (UserError) photos whose results would be written over photos, or over files of other programs."""
@@ -180,16 +145,16 @@ class Session:
         if not path.strip():
             raise UserError("Open folder: enter the path of a folder or a photo on the server's machine")
         paths = photos_in([Path(path.strip()).expanduser()])
-        known = [photo.path for photo in self.photos.values()]
-        self._check_files([*known, *self._new(paths)])
+        known = [photo.path for photo in self.photos]
+        self._check_files([*known, *self.photos.new(paths)])
         return self._add(paths)
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
-        if len(self.photos) >= MAX_PHOTOS:
+        if self.photos.is_full:
             raise UserError(f"{path.name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
-        if path.exists() or not self._new([path]):
+        if path.exists() or not self.photos.new([path]):
             raise UserError(f"{path.name}: a photo of this name is open already; rename it")
         self._check_files([path])
         write_atomically(path, content)
@@ -203,7 +168,7 @@ class Session:
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
         coin = Mark(tool=BRUSH, value=self._value("coin"), radius=22, points=[[157, 50]])
-        return self.draw("coins_1.jpg", [coin], self.photo("coins_1.jpg").drawn)
+        return self.draw("coins_1.jpg", [coin], self.photos["coins_1.jpg"].drawn)
 
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
@@ -223,7 +188,7 @@ class Session:
         """
         notes: dict[str, None] = {}  # each line once
         errors: list[UserError] = []
-        folders = dict.fromkeys(photo.path.parent for photo in self.photos.values())
+        folders = dict.fromkeys(photo.path.parent for photo in self.photos)
         for folder in (None, *folders):
             try:
                 supports, _ = read_supports([path], folder, shots=MAX_SHOTS, say=lambda line: notes.setdefault(line))
@@ -241,7 +206,7 @@ class Session:
         (support,) = self.given.without_classes().boxes_to_masks(None, [marked.read()])
         value = self._value(marked.name or UNNAMED)
         self._add([marked.photo])
-        photo = self.photo(writable(marked.photo.name))
+        photo = self.photos[writable(marked.photo.name)]
         if content_digest(photo.path) != content_digest(marked.photo):
             raise UserError(f"{marked.photo}: {photo.path} is open, which has the same name; rename one")
         label = photo.label() if photo.is_marked else np.zeros_like(support.label)
@@ -261,7 +226,7 @@ class Session:
         classes = self.common.classes
         if len({*classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        is_used = any(photo.names or photo.marks or photo.is_marked for photo in self.photos.values())
+        is_used = any(photo.names or photo.marks or photo.is_marked for photo in self.photos)
         if not is_used:
             classes = [known for known in classes if known != UNNAMED]
         self.common.classes = [*classes, name]
@@ -288,11 +253,11 @@ class Session:
         self.work.check_idle()
         old = self.common.classes[value - 1]
         new = self._free_name(name, old)
-        if old in self.base["base"] or self._judged(old):
+        if old in self.base["base"] or self.photos.judged(old):
             raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
         self.common.classes[value - 1] = new
         self.renewed = next(self.common.numbers)
-        for photo in self.photos.values():
+        for photo in self.photos:
             if old in photo.names:
                 photo.forget()
             if photo.is_marked:
@@ -307,50 +272,47 @@ class Session:
         name = self.common.classes[value - 1]
         if self.base["keeps_base"] and name in self.base["base"]:
             raise UserError(f"{name}: is a trained class; untick 'Also label the {self.trained} trained classes' first")
-        judged = self._judged(name)
+        judged = self.photos.judged(name)
         if judged:
-            raise UserError(f"{name}: its result on {judged[0]} has a verdict; undo the verdict, then remove the class")
-        for photo in self.photos.values():
+            raise UserError(
+                f"{name}: its result on {judged[0].name} has a verdict; undo the verdict, then remove the class"
+            )
+        for photo in self.photos:
             if name in photo.names:
                 photo.forget()
         remaining = [known for known in self.common.classes if known != name]
         self.common.classes = remaining or [UNNAMED]
-        for photo in self.photos.values():
+        for photo in self.photos:
             photo.remove_class(value)
         self.renewed = next(self.common.numbers)
         return f"{name} is removed"
 
-    def _judged(self, name: str) -> list[str]:
-        """Return the photos whose results have a class, and a verdict on any."""
-        return [photo.name for photo in self.photos.values() if name in photo.names and photo.verdicts]
-
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
-        self.photo(photo).unmark()
-        del self.photos[photo]
+        self.photos.remove(photo)
         self.renewed = next(self.common.numbers)
         return f"{photo} is removed"
 
     def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
-        drawn = self.photo(photo)
-        if before != drawn.drawn:
+        target = self.photos[photo]
+        if before != target.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
-        drawn.draw(marks)
-        if not marks and not drawn.names and drawn.is_marked and _is_empty(drawn.label()):
-            drawn.unmark()  # all is undone
-        drawn.drawn = drawn.changed = next(self.common.numbers)
-        if marks and not drawn.names and not drawn.is_marked:
+        target.draw(marks)
+        if not marks and not target.names and target.is_marked and is_empty(target.label()):
+            target.unmark()  # all is undone
+        target.drawn = target.changed = next(self.common.numbers)
+        if marks and not target.names and not target.is_marked:
             return self.mark(photo)
         return ""
 
     def mark(self, photo: str) -> str:
         """Make a photo with a mask a marked photo, or take that back."""
-        example = self.photo(photo)
+        example = self.photos[photo]
         note = ""
         if example.is_marked:
             example.unmark()
-        elif _is_empty(example.label()):
+        elif is_empty(example.label()):
             raise UserError(f"{photo}: nothing is marked; paint over the object, draw a box, or set points")
         else:
             example.mark()
@@ -360,22 +322,22 @@ class Session:
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
-        clicked = self.photo(photo)
+        target = self.photos[photo]
         column, row = int(x), int(y)
-        label = clicked.label()
+        label = target.label()
         if value:
-            part = region_at(self.given, read_photo(clicked.path), column, row)
+            part = region_at(self.given, read_photo(target.path), column, row)
         elif label[row, column] == 0:
             raise UserError("nothing is marked there")
         else:
             part = part_at(label == label[row, column], column, row)
-        return self._outline(clicked, part, value, before)
+        return self._outline(target, part, value, before)
 
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Mark the object that the network finds in a box."""
-        boxed = self.photo(photo)
-        part = region_in_box(self.given, read_photo(boxed.path), points)
-        return self._outline(boxed, part, value, before)
+        target = self.photos[photo]
+        part = region_in_box(self.given, read_photo(target.path), points)
+        return self._outline(target, part, value, before)
 
     def _outline(self, photo: Photo, inside: np.ndarray, value: int, before: int) -> str:
         """Mark a region (H, W) bool of a photo by its outlines."""
@@ -389,21 +351,21 @@ class Session:
 
         UserError: nothing was looked for on the photo, or on another file of its name.
         """
-        judged = self.photo(photo)
+        target = self.photos[photo]
         name = self.common.classes[value - 1]
-        self._check_judged(judged, name, verdict)
-        if verdict == ACCEPTED and not judged.names:
-            self._check_files([judged.path])
-            judged.write(self.segmenter.without_classes().facts)
+        self._check_judged(target, name, verdict)
+        if verdict == ACCEPTED and not target.names:
+            self._check_files([target.path])
+            target.write(self.segmenter.without_classes().facts)
         else:
-            judged.write()
-        chosen = judged.names
+            target.write()
+        chosen = target.names
         if verdict == REJECTED:
             chosen = [name]
         elif verdict == ACCEPTED:
-            chosen = [known for known in judged.names if known not in judged.verdicts]
-        judged.judge(dict.fromkeys(chosen, verdict))
-        judged.touch()
+            chosen = [known for known in target.names if known not in target.verdicts]
+        target.judge(dict.fromkeys(chosen, verdict))
+        target.touch()
 
     def _check_judged(self, photo: Photo, name: str, verdict: str) -> None:
         """Refuse (UserError) a verdict on a class of a photo that was not looked at in its present form."""
@@ -417,13 +379,13 @@ class Session:
     def slide(self, threshold: float | None, min_score: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
         self.common.rule = Rule(threshold, min_score)
-        for photo in self.photos.values():
+        for photo in self.photos:
             if photo.names and not photo.is_fixed:
                 photo.touch()
 
     def segment(self, photo: str = "") -> None:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
-        photos = sorted(self.photos.values(), key=lambda known: known.name != photo)
+        photos = sorted(self.photos, key=lambda known: known.name != photo)
         if not any(known.is_marked for known in photos):
             raise UserError("no photo is an example: open one that shows the object, and mark the object")
         outdated = [known.name for known in photos if known.is_mark_outdated]
@@ -476,7 +438,7 @@ class Session:
         Results(self.out, self.common.classes, formats)  # refuses an unknown one
         outdated: list[Photo] = []
         current: list[Photo] = []
-        for photo in self.photos.values():
+        for photo in self.photos:
             if photo.is_result_outdated or photo.is_mark_outdated:
                 outdated.append(photo)
             elif photo.names or photo.is_marked:

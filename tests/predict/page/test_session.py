@@ -139,7 +139,7 @@ def test_a_photo_of_the_same_content_and_another_time_is_the_same(segmented: Pag
     shutil.rmtree(tmp_path / "photos")
     (tmp_path / "again").rename(tmp_path / "photos")
     assert segmented.do("segment") == NONE_LEFT
-    assert not segmented.session.photo("a.jpg").is_result_outdated
+    assert not segmented.session.photos["a.jpg"].is_result_outdated
 
 
 def test_nothing_is_accepted_that_was_not_looked_at(page: Page, copies: list[Path], tmp_path: Path) -> None:
