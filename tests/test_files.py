@@ -11,7 +11,7 @@ from tests.formats.drawn import photo
 from util.data.lists.files import photos_below
 from util.files import files_below, named, paths_below, writable, write_atomically
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 
 
@@ -56,9 +56,10 @@ def test_annotations_and_their_photos_behind_links_are_found(tmp_path: Path, kin
     inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
     inside[5:20, 5:20] = True
     found = [
-        FoundPhoto(path, path.name, *inside.shape, (FoundObject("cat", 1.0, encoded(inside)),), 0) for path in photos
+        PredictedPhoto(path, path.name, *inside.shape, (PredictedObject("cat", 1.0, encoded(inside)),), 0)
+        for path in photos
     ]
-    recognise.WRITERS[kind](tmp_path / "made", Found(found, store / "images", {1: "cat"}))
+    recognise.WRITERS[kind](tmp_path / "made", Predictions(found, store / "images", {1: "cat"}))
     given.mkdir()
     for name in ("images", *(path.name for path in (tmp_path / "made").iterdir() if path.name != "images")):
         (given / name).symlink_to((store if name == "images" else tmp_path / "made") / name)

@@ -54,7 +54,7 @@ RIGHT, LEFT = (60, 4, 90, 60), (8, 10, 30, 50)
 
 
 @pytest.mark.parametrize(
-    ("marks", "found", "said"),
+    ("marks", "expected", "said"),
     [
         ([crowd(CAT), OUTLINED_DOG], AREAS, "read as objects: crowd regions of cat, which has no other objects (1)"),
         ([crowd(CAT), crowd(DOG) | {"category_id": 2}], AREAS, "regions of dog, which has no other objects (1)"),
@@ -62,8 +62,8 @@ RIGHT, LEFT = (60, 4, 90, 60), (8, 10, 30, 50)
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): crowd regions of cat (1)"),
     ],
 )
-def test_crowds_are_objects_where_their_category_has_no_others(tmp_path, capsys, marks, found, said) -> None:
-    assert areas(coco(tmp_path, *marks)) == found
+def test_crowds_are_objects_where_their_category_has_no_others(tmp_path, capsys, marks, expected, said) -> None:
+    assert areas(coco(tmp_path, *marks)) == expected
     assert said in capsys.readouterr().err
 
 
@@ -89,7 +89,7 @@ BACK = "_background_"
 
 
 @pytest.mark.parametrize(
-    ("shapes", "found"),
+    ("shapes", "expected"),
     [
         ([("cat", CAT), (BACK, HOLE)], {"cat": 1280 - 660}),
         ([(BACK, HOLE), ("cat", CAT)], CATS),  # painted over
@@ -101,9 +101,9 @@ BACK = "_background_"
         ([("cat", CAT), (BACK, (0, 0, WIDTH, HEIGHT))], CATS),  # no hole, but all of the photo
     ],
 )
-def test_labelmes_background_is_a_hole_in_what_lies_below(tmp_path: Path, shapes: list, found: dict) -> None:
+def test_labelmes_background_is_a_hole_in_what_lies_below(tmp_path: Path, shapes: list, expected: dict) -> None:
     outlines = [shape(label, box) for label, box in shapes]
-    assert areas(labelme_json(tmp_path, *outlines)) == found
+    assert areas(labelme_json(tmp_path, *outlines)) == expected
 
 
 def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, capsys) -> None:

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from tests.formats import drawn
 from util.formats import coco, recognise, shapes
-from util.formats.annotations import Found, FoundObject, FoundPhoto, label_of
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions, label_of
 from util.formats.labelstudio import brush_runs
 from util.formats.shapes import decoded, encoded, polygons_of
 
@@ -27,18 +27,18 @@ def blobs(seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> list[FoundPhoto]:
+def photos(tmp_path: Path) -> list[PredictedPhoto]:
     """Return two photos: one with two classes, one with nothing."""
     left, right = blobs(1), blobs(1)
     left[:, W // 2 :] = False
     right[:, : W // 2] = False
-    cat = FoundObject("cat", 0.75, encoded(left))
-    dog = FoundObject(NAMES[44], 0.5, encoded(right))
+    cat = PredictedObject("cat", 0.75, encoded(left))
+    dog = PredictedObject(NAMES[44], 0.5, encoded(right))
     first = drawn.photo(tmp_path / "photos/a.jpg")
     second = drawn.photo(tmp_path / "photos/b.jpg")
     return [
-        FoundPhoto(first, first.name, H, W, objects=(cat, dog), made=0),
-        FoundPhoto(second, second.name, H, W, objects=(), made=0),
+        PredictedPhoto(first, first.name, H, W, objects=(cat, dog), made=0),
+        PredictedPhoto(second, second.name, H, W, objects=(), made=0),
     ]
 
 
@@ -93,9 +93,9 @@ def polygons(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def opened(photos: list[FoundPhoto], polygons: bool, tmp_path: Path) -> COCO:
+def opened(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> COCO:
     """Return what pycocotools reads of the predictions."""
-    coco.write(tmp_path / "out", Found(photos, tmp_path / "photos", NAMES, polygons=polygons))
+    coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
     return COCO(tmp_path / "out/annotations/instances_default.json")
 
 
@@ -109,7 +109,9 @@ def test_pycocotools_opens_cocos_json(opened: COCO, tmp_path: Path) -> None:
     assert len(opened.loadRes(annotations).getAnnIds()) == 2
 
 
-def test_pycocotools_reads_the_objects_of_cocos_json(photos: list[FoundPhoto], opened: COCO, polygons: bool) -> None:
+def test_pycocotools_reads_the_objects_of_cocos_json(
+    photos: list[PredictedPhoto], opened: COCO, polygons: bool
+) -> None:
     annotations = opened.loadAnns(opened.getAnnIds())
     stated = [(entry["image_id"], entry["category_id"], entry["score"]) for entry in annotations]
     assert stated == [(1, 3, 0.75), (1, 44, 0.5)]
@@ -123,9 +125,9 @@ def test_pycocotools_reads_the_objects_of_cocos_json(photos: list[FoundPhoto], o
 
 
 @pytest.mark.parametrize("kind", recognise.WRITERS)
-def test_what_is_written_is_read_again(photos: list[FoundPhoto], kind: str, polygons: bool, tmp_path: Path) -> None:
+def test_what_is_written_is_read_again(photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    recognise.WRITERS[kind](tmp_path / "out", Found(photos, tmp_path / "photos", NAMES, polygons=polygons))
+    recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
     recognised, _ = recognise.recognise(out)
     assert recognised == kind
     read = recognise.read(out, tmp_path / "photos")
@@ -142,7 +144,7 @@ def test_what_is_written_is_read_again(photos: list[FoundPhoto], kind: str, poly
 
 @pytest.mark.parametrize("whole", [np.trunc, np.round])
 def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinates(photos, tmp_path, whole) -> None:
-    recognise.WRITERS["yolo"](tmp_path, Found(photos, tmp_path / "photos", NAMES))
+    recognise.WRITERS["yolo"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES))
     lines = (tmp_path / "labels/a.txt").read_text().splitlines()
     rows = [np.array(line.split(), float) for line in lines]
     for number, predicted in enumerate(photos[0].objects):
@@ -150,8 +152,8 @@ def test_yolos_outlines_keep_their_pixels_in_programs_that_fill_whole_coordinate
         assert iou(filled(outlines), decoded(predicted.runs)) > SIMILAR
 
 
-def test_label_studio_gets_its_configuration_and_local_files(photos: list[FoundPhoto], tmp_path: Path) -> None:
-    recognise.WRITERS["labelstudio"](tmp_path, Found(photos, tmp_path / "photos", NAMES, "some model"))
+def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
+    recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
     first, second = json.loads((tmp_path / "tasks.json").read_text())
     assert first["data"]["image"] == "/data/local-files/?d=photos/a.jpg"
     assert second["predictions"] == [{"model_version": "some model", "score": 0.0, "result": []}]

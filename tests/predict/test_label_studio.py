@@ -182,7 +182,7 @@ def ask(studio, baseline: Path, made) -> Iterator[Callable[..., Any]]:
         server.server_close()
 
 
-def found(answer: dict[str, Any]) -> np.ndarray:
+def mask_in(answer: dict[str, Any]) -> np.ndarray:
     """Return the mask of the brush in an answer to one task."""
     ((prediction,),) = answer["results"]
     (region,) = prediction["result"]
@@ -199,7 +199,7 @@ def test_finished_annotations_are_supports(ask, studio: Studio) -> None:
     studio.annotate(1, result(SQUARE))
     first = ask("setup")["model_version"]
     assert first != empty
-    mask = found(ask("predict", 2))
+    mask = mask_in(ask("predict", 2))
     assert (mask & SQUARE).sum() > 0.8 * SQUARE.sum()
     assert ask("setup")["model_version"] == first  # nothing has changed
     studio.annotations.clear()
@@ -211,9 +211,9 @@ def test_a_correction_changes_the_next_answers(ask, studio: Studio, capfd) -> No
     empty = ask("setup")["model_version"]
     studio.annotate(1, result(SQUARE))
     first = ask("setup")["model_version"]
-    before = found(ask("predict", 2))
+    before = mask_in(ask("predict", 2))
     studio.annotations[1][-1] |= {"result": result(~SQUARE), "updated_at": "2026-01-02T00:00:00Z"}
-    after = found(ask("predict", 2))
+    after = mask_in(ask("predict", 2))
     assert (after != before).any()
     assert ask("setup")["model_version"] not in (first, empty)
     said = capfd.readouterr().out.splitlines()
@@ -277,14 +277,14 @@ POINT = smart_entry("keypointlabels", x=45, y=45, width=0.3, labels=["cat"]) | {
 
 def test_a_smart_point_returns_the_region_about_it(ask) -> None:
     (answer,) = ask("predict", 2, drawn=[POINT])["results"]
-    region = found({"results": [[answer]]})
+    region = mask_in({"results": [[answer]]})
     assert region[20, 27]
 
 
 def test_a_smart_rectangle_returns_the_region_in_it(ask) -> None:
     rectangle = smart_entry("rectanglelabels", x=15, y=10, width=60, height=65, rotation=0)
     (answer,) = ask("predict", 2, drawn=[rectangle])["results"]
-    region = found({"results": [[answer]]})
+    region = mask_in({"results": [[answer]]})
     assert region.any()
     assert not region[:, 50:].any()
 
@@ -315,7 +315,7 @@ def test_photos_of_this_server_alone_are_read(ask, studio: Studio, capfd) -> Non
     studio.photos |= {2: f"{studio.address}/data/upload/1/a.png", 3: "http://127.0.0.2:1/a.png", 4: "s3://store/a.png"}
     studio.photos[5] = "/data/upload/1/moved.png"  # the token must not go there
     answers = ask("predict", 2, 3, 4, 5)["results"]
-    assert [len(of_task) for of_task in answers] == [1, 0, 0, 0]
+    assert [len(predictions) for predictions in answers] == [1, 0, 0, 0]
     said = capfd.readouterr().out
     assert f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said
     assert "task 4: s3://store/a.png: is not on" in said
@@ -327,8 +327,8 @@ def test_two_projects_are_served_or_one_alone(ask, studio: Studio) -> None:
     studio.annotate(1, result(SQUARE))
     only_first = ask.start(only=1)
     assert "project 1 alone is served" in ask("predict", 2, of=2, at=only_first)
-    assert found(ask("predict", 2, at=only_first)).any()
-    assert found(ask("predict", 2, of=2)).any()
+    assert mask_in(ask("predict", 2, at=only_first)).any()
+    assert mask_in(ask("predict", 2, of=2)).any()
     assert "project 3: is not on" in ask("setup", of=3)
 
 
@@ -377,7 +377,7 @@ def test_the_command_answers_until_it_is_stopped(ask, studio: Studio, baseline: 
     words = ("--label-studio", studio.address, "--config", baseline, "--device", "cpu", "--port", port)
     model = spawned.start("predict.py", *words, LABEL_STUDIO_API_KEY=PERSONAL)
     spawned.wait_for(lambda: "project 1: supports: cat 1" in model.stdout, model)
-    assert found(ask("predict", 2, at=f"http://127.0.0.1:{port}")).any()
+    assert mask_in(ask("predict", 2, at=f"http://127.0.0.1:{port}")).any()
     assert "--port" in spawned.run("predict.py", *words, check=2, LABEL_STUDIO_API_KEY=LEGACY).stderr
     model.signal(signal.SIGTERM)
     assert (model.code, model.stderr) == (0, "")

@@ -23,7 +23,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 from util.prepare import datasets
 
@@ -200,16 +200,16 @@ def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[
         given: tuple[object, ...] = ("--masks", folder / "masks", "--classes", folder / "names.txt")
     else:
 
-        def corners(class_id: int) -> FoundObject:
+        def corners(class_id: int) -> PredictedObject:
             inside = np.zeros((60, 60), bool)
             inside[:, 20 * (class_id - 1) : 20 * class_id] = True
-            return FoundObject(names[class_id - 1], 1.0, encoded(inside))
+            return PredictedObject(names[class_id - 1], 1.0, encoded(inside))
 
         found = [
-            FoundPhoto(photos / f"{name}.png", f"{name}.png", 60, 60, tuple(map(corners, classes)), 0)
+            PredictedPhoto(photos / f"{name}.png", f"{name}.png", 60, 60, tuple(map(corners, classes)), 0)
             for name, classes in shown.items()
         ]
-        recognise.WRITERS[source](folder / source, Found(found, photos, dict(enumerate(names, 1))))
+        recognise.WRITERS[source](folder / source, Predictions(found, photos, dict(enumerate(names, 1))))
         given = ("--annotations", folder / ("coco/instances.json" if source == "coco" else source))
     return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
 

@@ -1,4 +1,4 @@
-"""Annotated photos and found objects in one form each, whatever their format, and the masks that they describe."""
+"""Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
 import os
 import re
@@ -139,8 +139,8 @@ def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
     return rle.decode(rle.merge(rle.frPyObjects(polygons, *size))).view(bool)
 
 
-class FoundObject(NamedTuple):
-    """A class found on a photo, or one connected part of it."""
+class PredictedObject(NamedTuple):
+    """A class on a photo as a network predicts it, or one connected part of it."""
 
     name: str
     score: float  # mean probability over its pixels
@@ -151,14 +151,14 @@ class FoundObject(NamedTuple):
         return polygons_of(decoded(self.runs))
 
 
-class FoundPhoto(NamedTuple):
-    """A photo and the objects found on it."""
+class PredictedPhoto(NamedTuple):
+    """A photo and the objects predicted on it."""
 
     path: Path
     name: str  # its path from the folder of all
     height: int  # upright
     width: int
-    objects: tuple[FoundObject, ...]
+    objects: tuple[PredictedObject, ...]
     made: int  # the time of its result (ns), which is that of its files until they are corrected
     keep: bool = False  # whether corrected files stay
 
@@ -172,12 +172,12 @@ class FoundPhoto(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """The results that a format is written from."""
+class Predictions:
+    """The predictions that a format is written from."""
 
-    photos: Iterable[FoundPhoto]  # to be passed through once
+    photos: Iterable[PredictedPhoto]  # to be passed through once
     folder: Path  # of all photos
-    categories: dict[int, str]  # all of them, id -> name by ascending id, whether found or not
+    categories: dict[int, str]  # all of them, id -> name by ascending id, whether predicted or not
     model: str = ""  # its name, for people
     polygons: bool = False  # write outlines in place of exact masks where a format has both
 

@@ -9,7 +9,15 @@ import numpy as np
 from pycocotools import mask as rle
 
 from util.files import link, read_text, write_atomically
-from util.formats.annotations import AnnotatedPhoto, Annotations, Found, FoundObject, Instance, Shape, in_words
+from util.formats.annotations import (
+    AnnotatedPhoto,
+    Annotations,
+    Instance,
+    PredictedObject,
+    Predictions,
+    Shape,
+    in_words,
+)
 from util.formats.photo_files import PhotoFiles
 from util.formats.remarks import NOT_LISTED, Remarks
 from util.formats.shapes import decoded, encoded
@@ -107,37 +115,37 @@ def _is_one_outline(segmentation: Any) -> bool:
     return len(segmentation) > 2 and all(len(point) == 2 for point in segmentation)
 
 
-def write(folder: Path, found: Found) -> None:
+def write(folder: Path, predictions: Predictions) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
     The area of an object is the number of its pixels, also where polygons are written. Links beside the file make the
     folder one of COCO's structure, as other programs want it: ``annotations`` and ``images``.
     """
-    ids = {name: number for number, name in found.categories.items()}
+    ids = {name: number for number, name in predictions.categories.items()}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    link(found.folder, folder / "images", relative=True)
-    for photo in found.photos:
+    link(predictions.folder, folder / "images", relative=True)
+    for photo in predictions.photos:
         images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
-        for detected in photo.objects:
+        for predicted in photo.objects:
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": len(images),
-                "category_id": ids[detected.name],
-                "segmentation": _segmentation(detected, found.polygons),
-                "bbox": [*map(int, rle.toBbox(detected.runs))],
-                "area": int(rle.area(detected.runs)),
+                "category_id": ids[predicted.name],
+                "segmentation": _segmentation(predicted, predictions.polygons),
+                "bbox": [*map(int, rle.toBbox(predicted.runs))],
+                "area": int(rle.area(predicted.runs)),
                 "iscrowd": 0,
-                "score": detected.score,
+                "score": predicted.score,
             }
             annotations.append(annotation)
-    categories = [{"id": number, "name": name} for number, name in found.categories.items()]
+    categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
     link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
 
 
-def _segmentation(detected: FoundObject, as_polygons: bool) -> list[list[float]] | dict[str, Any]:
+def _segmentation(predicted: PredictedObject, as_polygons: bool) -> list[list[float]] | dict[str, Any]:
     if as_polygons:
-        return [polygon.reshape(-1).tolist() for polygon in detected.polygons()]
-    return detected.runs
+        return [polygon.reshape(-1).tolist() for polygon in predicted.polygons()]
+    return predicted.runs

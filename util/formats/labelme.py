@@ -14,8 +14,8 @@ from util.formats.annotations import (
     AnnotatedPhoto,
     Annotations,
     CategoryIds,
-    Found,
     Instance,
+    Predictions,
     Shape,
     in_words,
     pixels_of,
@@ -136,21 +136,21 @@ def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> 
     return encoded(np.pad(mask, ((top, height - bottom), (left, width - right))))
 
 
-def write(folder: Path, found: Found) -> None:
+def write(folder: Path, predictions: Predictions) -> None:
     """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
-    for photo in found.photos:
+    for photo in predictions.photos:
         shapes = []
-        for number, detected in enumerate(photo.objects):
-            for polygon in detected.polygons():
+        for number, predicted in enumerate(photo.objects):
+            for polygon in predicted.polygons():
                 shape = {
-                    "label": detected.name,
+                    "label": predicted.name,
                     "points": polygon.tolist(),
                     "group_id": number,
                     "description": "",
                     "shape_type": POLYGON,
                     "flags": {},
                     "mask": None,
-                    "score": detected.score,
+                    "score": predicted.score,
                 }
                 shapes.append(shape)
         content: dict[str, Any] = {

@@ -16,7 +16,7 @@ from model.episode import IGNORE
 from util.data.lists.files import IMAGE_SUFFIXES
 from util.data.marks import point_label
 from util.files import read_json, write_atomically
-from util.formats.annotations import AnnotatedPhoto, Annotations, CategoryIds, Found, Instance, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, CategoryIds, Instance, Predictions, in_words
 from util.formats.photo_files import LOCAL_FILES, PhotoFiles, spellings
 from util.formats.remarks import NO_LABEL, OTHER_REGION, Remarks
 from util.formats.shapes import corners_of, decoded, ellipse_of, encoded, polygons_of, region_in
@@ -239,24 +239,24 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     return pixels[:, :, -1] > 0
 
 
-def write(folder: Path, found: Found) -> None:
+def write(folder: Path, predictions: Predictions) -> None:
     """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
 
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
-    control = Control(POLYGONS if found.polygons else BRUSH)
+    control = Control(POLYGONS if predictions.polygons else BRUSH)
     tasks = []
-    for photo in found.photos:
+    for photo in predictions.photos:
         regions: list[dict[str, Any]] = []
-        for detected in photo.objects:
-            regions += regions_of(decoded(detected.runs), detected.name, detected.score, control)
+        for predicted in photo.objects:
+            regions += regions_of(decoded(predicted.runs), predicted.name, predicted.score, control)
         result = [{"id": f"r{number}", **region} for number, region in enumerate(regions)]
-        score = sum(detected.score for detected in photo.objects) / max(len(photo.objects), 1)
-        prediction = {"model_version": found.model, "score": score, "result": result}
-        place = quote(os.fsencode(f"{found.folder.name}/{photo.name}"))
+        score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
+        prediction = {"model_version": predictions.model, "score": score, "result": result}
+        place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
-    write_atomically(folder / "config.xml", _labelling_config(control, found.categories.values()))
+    write_atomically(folder / "config.xml", _labelling_config(control, predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
 

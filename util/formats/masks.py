@@ -91,21 +91,21 @@ def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     mask_files = masks_in(masks) if masks.is_dir() else []
     mask_of_stem = {name_key(path.stem): path for path in mask_files}
     no_photos = {*mask_of_stem.values()}
-    found: dict[str, tuple[Path, Path]] = {}
+    pair_of_stem: dict[str, tuple[Path, Path]] = {}
     for photo in PhotoFiles(photos).paths:
         stem = name_key(photo.stem)
         if stem not in mask_of_stem or photo in no_photos:
             continue
-        if stem in found:
-            raise UserError(f"{photo} and {found[stem][0]} have the same name; rename one")
-        found[stem] = (photo, mask_of_stem[stem])
-    if not found:
+        if stem in pair_of_stem:
+            raise UserError(f"{photo} and {pair_of_stem[stem][0]} have the same name; rename one")
+        pair_of_stem[stem] = (photo, mask_of_stem[stem])
+    if not pair_of_stem:
         raise UserError(f"{masks}: {_why_no_pairs(photos, mask_of_stem)}")
-    without_photo = [mask for stem, mask in mask_of_stem.items() if stem not in found]
+    without_photo = [mask for stem, mask in mask_of_stem.items() if stem not in pair_of_stem]
     if photos != masks and without_photo:
         count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
         print(f"note: {masks}: left out, without a photo: {count}", file=sys.stderr)
-    return list(found.values())
+    return list(pair_of_stem.values())
 
 
 def _why_no_pairs(photos: Path, mask_of_stem: dict[str, Path]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from util.errors import UserError
 from util.files import paths_below, read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
-from util.formats.annotations import Annotations, Found, Say
+from util.formats.annotations import Annotations, Predictions, Say
 from util.formats.interpret import interpret
 from util.formats.masks import folders_in, masks_in
 from util.formats.remarks import INSTEAD, refused_format
@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path, Path | None], Annotations]] = {
     LABELSTUDIO: labelstudio.read_annotations,
     RESULTS: results.read_annotations,
 }
-WRITERS: dict[str, Callable[[Path, Found], None]] = {
+WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     COCO: coco.write,
     YOLO: yolo.write,
     LABELME: labelme.write,

@@ -70,13 +70,13 @@ class Remarks:
 
     def lines(self) -> list[str]:
         """Return a line for each outcome: ``left out: regions without a label (3), regions of 'x' (1)``."""
-        of_outcome: dict[str, list[str]] = {}
+        lines_of_outcome: dict[str, list[str]] = {}
         for (remark, name), count in self._counts.items():
             number = f"{count}"
             if self._examples[remark]:
                 number += f", such as {self._examples[remark]}"
-            of_outcome.setdefault(remark.becomes, []).append(f"{remark.what.format(name)} ({number})")
-        return [f"{outcome}: {', '.join(entries)}" for outcome, entries in of_outcome.items()]
+            lines_of_outcome.setdefault(remark.becomes, []).append(f"{remark.what.format(name)} ({number})")
+        return [f"{outcome}: {', '.join(entries)}" for outcome, entries in lines_of_outcome.items()]
 
 
 def refused_format(content: bytes) -> str:

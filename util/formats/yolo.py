@@ -15,7 +15,7 @@ import yaml
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import files_below, link, read_text, visible, write_atomically
-from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, Predictions, in_words
 from util.formats.masks import check_unique
 from util.formats.photo_files import PhotoFiles
 from util.formats.remarks import NO_TEXT_FILE, Remarks
@@ -184,19 +184,19 @@ def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
     return outline
 
 
-def write(folder: Path, found: Found) -> None:
+def write(folder: Path, predictions: Predictions) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
     Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
     paths in the data file are relative to its folder.
     """
-    names = list(found.categories.values())
-    for photo in found.photos:
+    names = list(predictions.categories.values())
+    for photo in predictions.photos:
         link(photo.path, folder / IMAGES / photo.path.name, relative=True)
         rows = []
-        for detected in photo.objects:
-            number = names.index(detected.name)
-            for polygon in detected.polygons():
+        for predicted in photo.objects:
+            number = names.index(predicted.name)
+            for polygon in predicted.polygons():
                 pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
                 shares = (pixels / (photo.width, photo.height)).reshape(-1)
                 coordinates = " ".join(f"{share:.6f}" for share in shares)

@@ -16,7 +16,7 @@ from typing import Any
 
 from util.files import link, writable, write_atomically
 from util.formats import recognise
-from util.formats.annotations import Found
+from util.formats.annotations import Predictions
 from util.formats.results import REJECTED, VERDICT_FILE
 from util.page.photo import Photo
 from util.predict.prediction import THUMBNAILS, Prediction, paths_of
@@ -107,8 +107,8 @@ class Archive:
             queries = [self.aside / folder / photo.path.name for photo in self.photos]
         home = queries[0].parent
         model = own_record(results.paths(queries[0])[0])["model"]
-        found = Found(results.found(queries, home), home, results.categories, model)
-        recognise.WRITERS[kind](self.aside / kind, found)
+        predictions = Predictions(results.found(queries, home), home, results.categories, model)
+        recognise.WRITERS[kind](self.aside / kind, predictions)
 
     def _zip(self, path: Path) -> None:
         """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""

@@ -54,7 +54,7 @@ class Common:
 
     results: Results
     classes: list[str]  # by their values, from 1
-    own: Rule  # of the network
+    network_rule: Rule
     rule: Rule  # of the sliders
     numbers: Iterator[int]  # of changes
 
@@ -171,9 +171,9 @@ class Photo:
 
     def _mask_by(self, rule: Rule) -> np.ndarray:
         """Return the mask of the result at a rule, (H, W) uint8 in the values of the result."""
-        own = self.common.own
-        threshold = rule.threshold or own.threshold or EVEN
-        least = own.min_score if rule.min_score is None else rule.min_score
+        default = self.common.network_rule
+        threshold = rule.threshold or default.threshold or EVEN
+        least = default.min_score if rule.min_score is None else rule.min_score
         shown = [least is None or score is None or score >= least for score in self.presence.values()]
         return mask_at(self._probability(), threshold, shown)
 
@@ -302,7 +302,7 @@ class Photo:
         if self.names:
             probability[: len(self.names)] = self._probability()
         presence = None
-        min_score = self.common.own.min_score
+        min_score = self.common.network_rule.min_score
         if min_score is not None:
             presence = [self._presence_of(name, mask) for name, mask in zip(names, masks, strict=True)]
         return Prediction(

@@ -26,9 +26,9 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
     for edge in (label[:radius], label[-radius:], label[:, :radius], label[:, -radius:]):
         edge[:] = 0
     cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
-    of_click = segmenter.without_classes()
-    of_click.add(None, [Support(image, label, "the click")])
-    probability = of_click(image).probability[-1]
+    click_segmenter = segmenter.without_classes()
+    click_segmenter.add(None, [Support(image, label, "the click")])
+    probability = click_segmenter(image).probability[-1]
     return part_at(probability >= CLICK_SHARE * probability[row, column], column, row)
 
 

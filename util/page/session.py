@@ -65,7 +65,7 @@ class Session:
         self.common = Common(
             results=Results(out, []),
             classes=[],
-            own=self._networks_rule(),
+            network_rule=self._network_rule(),
             rule=Rule(*kept.rule),
             numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
         )
@@ -81,7 +81,7 @@ class Session:
         self.trained = self._number_of_trained_classes()
         self.keep_base(kept.keeps_base)
 
-    def _networks_rule(self) -> Rule:
+    def _network_rule(self) -> Rule:
         """Return the network's own rule of masks."""
         calibration = self.given.calibration
         if calibration is None:
@@ -116,7 +116,7 @@ class Session:
             "whole": whole,
             "formats": FORMATS,
             "rule": common.rule,
-            "own": common.own,
+            "own": common.network_rule,
             "job": self.work.state,
             "note": self.work.note,
             "trained": self.trained,
@@ -400,9 +400,9 @@ class Session:
         examples = by_class(supports, None)
         segmenter = self.segmenter.without_classes()
         base = [known.name for known in self.segmenter.classes]
-        for name, of_class in examples.items():
+        for name, class_supports in examples.items():
             if name not in base:
-                segmenter.add(name, of_class)
+                segmenter.add(name, class_supports)
         facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
         def segment_photo(photo: Photo) -> None:

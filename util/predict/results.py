@@ -21,7 +21,7 @@ from util.data.images.read import read_image
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.formats import recognise, yolo
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.parallel import attempt
 from util.predict.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
@@ -159,10 +159,10 @@ class Results:
         model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         for name in self.formats:
             if name != PICTURES:
-                found = Found(self.found(queries, folder, keep), folder, self.categories, model, self.polygons)
+                found = Predictions(self.found(queries, folder, keep), folder, self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, found)
 
-    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[FoundPhoto]:
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
 
         An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
@@ -171,12 +171,12 @@ class Results:
             path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
             record = read_json(path, "this result", "make it again")
             objects = tuple(
-                FoundObject(entry["name"], one["confidence"], one["runs"])
+                PredictedObject(entry["name"], one["confidence"], one["runs"])
                 for entry in record["classes"]
                 if self.verdicts.get((record["query"], entry["name"])) != REJECTED
                 for one in entry.get("instances", [entry] if entry["pixels"] else [])
             )
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns, keep)
+            yield PredictedPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns, keep)
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""
