@@ -14,7 +14,7 @@ from tests.evaluate.quick import lines
 from util.config.read import read_config
 from util.data.episodes import collate
 from util.errors import UserError
-from util.evaluate import edges
+from util.evaluate import refine
 from util.evaluate.jobs import build_test_jobs
 from util.evaluate.refine import refined
 from util.evaluate.testing import test as score
@@ -160,12 +160,12 @@ def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(con
 @pytest.mark.process
 def test_edges_of_many_photos_are_the_same_from_processes_of_their_own(monkeypatch) -> None:
     random = np.random.default_rng(0)
-    photos = list(random.integers(0, 255, (edges.MANY, 30, 40, 3), np.uint8))
-    margins = list(random.standard_normal((edges.MANY, 1, 30, 40), np.float32))
-    monkeypatch.setattr(edges, "usable_cores", lambda: edges.MANY)
-    monkeypatch.setattr(edges, "MOST_PROCESSES", 1)
-    found = edges.refined_photos(photos, margins)
-    assert edges._processes.cache_info().currsize == 1
+    photos = list(random.integers(0, 255, (refine.MANY, 30, 40, 3), np.uint8))
+    margins = list(random.standard_normal((refine.MANY, 1, 30, 40), np.float32))
+    monkeypatch.setattr(refine, "usable_cores", lambda: refine.MANY)
+    monkeypatch.setattr(refine, "MOST_PROCESSES", 1)
+    found = refine.refined_photos(photos, margins)
+    assert refine._processes.cache_info().currsize == 1
     for moved, photo, margin in zip(found, photos, margins, strict=True):
         np.testing.assert_array_equal(moved, refined(photo, margin))
 
