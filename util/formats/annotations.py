@@ -89,10 +89,13 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
 
     First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
     own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
-    fewer than three points, or of points on one line, cover nothing. ``table`` gives category id -> class id; those of
-    other categories are ignored, including crowd regions.
+    fewer than three points, or of points on one line, cover nothing.
 
-    UserError: an annotation does not fit the photo; the message names the photo.
+    Args:
+        table: category id -> class id; annotations of other categories are ignored, including crowd regions.
+
+    Raises:
+        UserError: an annotation does not fit the photo; the message names the photo.
     """
     size = [photo.height, photo.width]
     mask = np.zeros(size, np.uint8)
@@ -114,8 +117,9 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int]) -> np.ndarray:
 def label_of(photo: AnnotatedPhoto, path: Path, table: Mapping[int, int]) -> np.ndarray:
     """Return the class indices of a photo's file, upright, (H, W) uint8: as ``class_mask``.
 
-    UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing tells
-    which of both they are of.
+    Raises:
+        UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing
+            tells which of both they are of.
     """
     stored, orientation = header_of(path)
     stated = (photo.height, photo.width)
@@ -190,7 +194,11 @@ KIND = "a value is of another kind than expected"
 def in_words(before: str, after: str = "", expected: str = KIND, kind: type[Exception] = UserError) -> Iterator[None]:
     """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
 
-    The line is ``before``, the reason, and ``after``; messages of Python and NumPy give way to what was ``expected``.
+    Args:
+        before: what the line says before the reason.
+        after: what the line says after it.
+        expected: the reason in place of a message of Python or NumPy that says nothing to users.
+        kind: the error that is raised.
     """
     try:
         yield

@@ -29,8 +29,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the content of a JSON file in COCO's format; annotations of photos that it does not list are counted.
 
     Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
-    The photos are found in ``folder``, default the file's own. UserError: the file is missing, cut short, not JSON, or
-    holds no instance annotations.
+
+    Args:
+        folder: of the photos, default the file's own.
+
+    Raises:
+        UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
     """
     remarks = Remarks()
     text = read_text(path, "this annotation file", "unpack, download or export it again")
@@ -69,7 +73,7 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
     """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged."""
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
-    with in_words(f"annotation {entry.get('id')}: ", "", EXPECTED, ValueError):
+    with in_words(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         box = () if has_outline else tuple(map(float, entry.get("bbox") or ()))

@@ -36,8 +36,14 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
     A box without outline is filled. Regions of ``IGNORED`` names are unknown for all classes of the photo, those of
     ``BACKGROUND`` are left out. Crowd regions are unknown, but objects where their category has no others in the file.
     Photos that are listed twice are joined. Outlines beyond a turned photo's stated size tell that sizes are of its
-    other form. ``say`` gets each line, default the error output. UserError: nothing has a meaning, or the outlines
-    contradict each other in what they are of.
+    other form.
+
+    Args:
+        annotations: what a reader returns.
+        say: gets each line, default the error output.
+
+    Raises:
+        UserError: nothing has a meaning, or the outlines contradict each other in what they are of.
     """
     remarks = annotations.remarks
     categories = annotations.categories

@@ -53,7 +53,10 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
-            image = photo or photo_files(folder or file.parent, folder is not None).find(content["imagePath"], file)
+            image = photo
+            if image is None:
+                place = photo_files(folder or file.parent, folder is not None)
+                image = place.find(content["imagePath"], file)
             height, width = _size(content, image)
             instances = _instances(content["shapes"], (height, width), ids, remarks)
         photos.append(AnnotatedPhoto(os.path.relpath(image, root), height, width, instances))
@@ -81,9 +84,9 @@ def _instances(
     the photo is no hole. ``ids`` gives the category of each label. ValueError: a shape is damaged.
     """
     instances: list[Instance] = []
-    for place, entry in enumerate(shapes, 1):
+    for number, entry in enumerate(shapes, 1):
         kind = str(entry.get("shape_type") or POLYGON)
-        with in_words(f"shape {place}: ", "", EXPECTED, ValueError):
+        with in_words(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
             shape = _shape(entry, kind, size)
             label = str(entry["label"])
             if shape is None:

@@ -85,8 +85,10 @@ def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    A line says how many masks that are. UserError: a folder does not exist, no photo has a mask, or two photos have the
-    same stem.
+    A line says how many masks that are.
+
+    Raises:
+        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
     """
     mask_files = masks_in(masks) if masks.is_dir() else []
     mask_of_stem = {name_key(path.stem): path for path in mask_files}

@@ -53,8 +53,14 @@ class PhotoFiles:
     def find(self, stated: str, source: Path) -> Path:
         """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
 
-        Case, and how accents are composed, count only among several. UserError: there is none, or there are several;
-        it begins with the file that states it, ``source``.
+        Case, and how accents are composed, count only among several.
+
+        Args:
+            stated: the photo as the file writes it.
+            source: the file, with whose name errors begin.
+
+        Raises:
+            UserError: there is no such photo, or there are several.
         """
         for path in map(PureWindowsPath, spellings(stated)):
             place = self.folder / path.as_posix()

@@ -59,21 +59,22 @@ class Background:
         done = 0
         try:
             with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
-                photos, each, finish, notes = prepare()
-                for done, photo in enumerate(photos, 1):
-                    photo.error = str(attempt(each, photo) or "")
+                work = prepare()
+                planned = len(work.photos)
+                for done, photo in enumerate(work.photos, 1):
+                    photo.error = str(attempt(work.each, photo) or "")
                     if photo.error:
                         errors.append(photo.error)
                     photo.touch()
-                    seconds = (time.monotonic() - start) / done * (len(photos) - done)
-                    self.state = Progress(word, done, len(photos), seconds)
+                    seconds = (time.monotonic() - start) / done * (planned - done)
+                    self.state = Progress(word, done, planned, seconds)
                     if self.is_stopped:
                         break
-                finish()
+                work.finish()
             summary = f"no photo is left to be {word}"
-            if photos:
-                summary = f"{done - len(errors)} of {len(photos)} photos {word}"
-            self.note = "; ".join([summary, *notes, *errors[:3]])
+            if planned:
+                summary = f"{done - len(errors)} of {planned} photos {word}"
+            self.note = "; ".join([summary, *work.notes, *errors[:3]])
         except Exception as error:
             self.note = line_of(error)
         self.state = None
