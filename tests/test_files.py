@@ -11,7 +11,7 @@ from tests.formats.drawn import photo
 from util.data.lists.files import photos_below
 from util.files import files_below, named, paths_below, writable, write_atomically
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 
 
@@ -74,6 +74,6 @@ def write_annotations(kind: str, folder: Path, images: Path) -> None:
     photos = [photo(images / f"{name}.jpg") for name in "ab"]
     inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
     inside[5:20, 5:20] = True
-    cat = FoundObject("cat", 1.0, encoded(inside))
-    photos_with_cat = [FoundPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
-    recognise.WRITERS[kind](folder, Found(photos_with_cat, images, {1: "cat"}))
+    cat = PredictedObject("cat", 1.0, encoded(inside))
+    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
+    recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))

@@ -29,7 +29,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 from util.prepare import datasets
 
@@ -313,9 +313,9 @@ def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) ->
     """Write annotations in a format; return the option that names them."""
     photos = []
     for name, classes in shown.items():
-        objects = tuple(FoundObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
-        photos.append(FoundPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
-    annotations = Found(photos, folder / "photos", dict(enumerate(PETS, 1)))
+        objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
+        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
+    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
     recognise.WRITERS[source](folder / source, annotations)
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 

@@ -21,7 +21,7 @@ from util.data.images.read import read_image
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.formats import recognise, yolo
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.parallel import attempt
 from util.predict.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
@@ -206,15 +206,15 @@ class Results:
         for name in self.formats:
             if name != PICTURES:
                 photos = self.found(queries, folder, keep)
-                results = Found(photos, folder, self.categories, model, self.polygons)
+                results = Predictions(photos, folder, self.categories, model, self.polygons)
                 recognise.WRITERS[name](self.out / name, results)
 
-    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[FoundPhoto]:
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
         for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
             path = self.paths(query)[0]
             record = read_json(path, "this result", "make it again")
-            yield FoundPhoto(
+            yield PredictedPhoto(
                 path=query,
                 name=Path(os.path.relpath(query, folder)).as_posix(),
                 height=record["height"],
@@ -224,14 +224,14 @@ class Results:
                 keep=keep,
             )
 
-    def _objects(self, record: dict[str, Any]) -> Iterator[FoundObject]:
+    def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
         """Yield the classes with pixels that no review has rejected, or their parts where those are listed."""
         for row in record["classes"]:
             if self.verdicts.get((record["query"], row["name"])) == REJECTED:
                 continue
             whole = [row] if row["pixels"] else []
             for entry in row.get("instances", whole):
-                yield FoundObject(row["name"], entry["confidence"], entry["runs"])
+                yield PredictedObject(row["name"], entry["confidence"], entry["runs"])
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""

@@ -29,7 +29,9 @@ from util.data.images.region import classes_in, read_region_of
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of, name_key, spellings, understood
+from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of
+from util.formats.interpret import interpret
+from util.formats.photo_files import name_key, spellings
 from util.predict.photos import GivenPhoto, read_photo
 
 NOT = "not"  # the kind of points beside the object
@@ -358,7 +360,7 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
     """
     kind, _ = recognise.recognise(str(path))
     if kind == recognise.LABELME:
-        annotations = understood(labelme.read_annotations(path, photo=photo))
+        annotations = interpret(labelme.read_annotations(path, photo=photo))
     else:
         annotations = recognise.read(str(path), photo.parent)
     annotated = _annotated_photo(annotations, photo, path)

@@ -18,7 +18,7 @@ from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_o
 from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
-from util.formats.annotations import AnnotatedPhoto, Annotations, PhotoFiles, label_of, name_key
+from util.formats.annotations import AnnotatedPhoto, Annotations, label_of
 from util.formats.masks import (
     MaskNames,
     check_unique,
@@ -30,6 +30,7 @@ from util.formats.masks import (
     read_class_names,
     read_names,
 )
+from util.formats.photo_files import PhotoFiles, name_key
 from util.parallel import attempt
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
 from util.progress import ProgressBar
