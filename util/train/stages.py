@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from model.contract import Trainable
 from util import cli
-from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
@@ -183,7 +183,7 @@ def _kept_episodes(
     folder = run.folder(name)
     free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
     if not overwrite:
-        free += taken([folder])
+        free += checkpoint_bytes([folder])
     gib = min(stage.cache_gib, max(free, 0) / 2 / GIB)
     file = RecordFile(folder, gib / processes)
     return KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, f"{name}_stage")
