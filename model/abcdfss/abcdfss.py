@@ -69,52 +69,69 @@ class ABCDFSS(WithEncoder):
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of images and, as stage 10 v + s, those of stage s of their sheared view v = 1, 2."""
         plain = super().encode_images(image_b3hw, give)
-        for view, by in enumerate(self.shears, 1):
-            own = super().encode_images(_sheared(image_b3hw, by))
-            plain.intermediate |= {10 * view + stage: maps for stage, maps in own.intermediate.items()}
+        for view, shear in enumerate(self.shears, 1):
+            sheared = super().encode_images(_sheared(image_b3hw, shear))
+            for stage, maps in sheared.intermediate.items():
+                plain.intermediate[10 * view + stage] = maps
         return plain
 
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S): 0, and the score of the object less the threshold of its query."""
-        shots, size, last = episode.support.shape[1], episode.query.shape[-2:], self.encoder.last_stage
+        shots = episode.support.shape[1]
+        size = episode.query.shape[-2:]
+        last = self.encoder.last_stage
         query, support = self.encode(episode)
-        masks = torch.cat([foreground_mask(episode.support_label), background_mask(episode.support_label)], dim=2)
-        presence_features = presence_features_of_maps(query.stage[last], support.stage[last], masks[:, :, :1])
+        object_bk1ss = foreground_mask(episode.support_label)
+        masks_bk2ss = torch.cat([object_bk1ss, background_mask(episode.support_label)], dim=2)
+        presence_features = presence_features_of_maps(query.stage[last], support.stage[last], object_bk1ss)
         margins = []
-        with torch.autocast(masks.device.type, enabled=False):
-            known, classes = to_cpu([masks, episode.class_id])
-            for item, sides in enumerate(masks):
+        with torch.autocast(masks_bk2ss.device.type, enabled=False):
+            masks_on_cpu, classes = to_cpu([masks_bk2ss, episode.class_id])
+            for item, masks_k2ss in enumerate(masks_bk2ss):
                 # All that is random depends on the class and the supports' masks alone.
-                seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in known[item]) + int(classes[item])
-                own = query.rows(slice(item, item + 1)), support.rows(slice(item * shots, (item + 1) * shots))
-                images = own[0].each(lambda x: x.float()), own[1].each(lambda x: x.float())
-                score_hw = resize_cells(self._score(*images, sides, seed), size)[0, 0]
+                seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]) + int(classes[item])
+                item_query = query.rows(slice(item, item + 1)).each(lambda x: x.float())
+                item_support = support.rows(slice(item * shots, (item + 1) * shots)).each(lambda x: x.float())
+                score = self._score(item_query, item_support, masks_k2ss, seed)
+                score_hw = resize_cells(score, size)[0, 0]
                 margins.append(score_hw - threshold(score_hw))
         margin = torch.stack(margins)
-        return Output(torch.stack([torch.zeros_like(margin), margin], dim=1), presence_features=presence_features)
+        logits = torch.stack([torch.zeros_like(margin), margin], dim=1)
+        return Output(logits, presence_features=presence_features)
 
-    def _score(self, query: Features, support: Features, sides_k2ss: Tensor, seed: int) -> Tensor:
+    def _score(self, query: Features, support: Features, masks_k2ss: Tensor, seed: int) -> Tensor:
         """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w)."""
         random = torch.Generator().manual_seed(seed)
-        viewed = torch.stack([_sheared(sides_k2ss, by) for by in self.shears])  # (V, K, 2, S, S)
+        sheared_masks = torch.stack([_sheared(masks_k2ss, shear) for shear in self.shears])  # (V, K, 2, S, S)
         scores = []
         for stage in sorted(stage for stage in query.intermediate if stage < 10):
             for level in range(len(query.intermediate[stage])):
-                # Views 0 (plain), 1, 2 of the query and its supports, each (1 + K, C, h, w).
-                x, *seen = (
-                    torch.cat([part.intermediate[10 * view + stage][level] for part in (query, support)])
-                    for view in range(VIEWS + 1)
-                )
-                pairs = torch.stack([torch.stack([_sheared(x, by), y]) for by, y in zip(self.shears, seen)])
-                masks = resize_cells(viewed.flatten(0, 1), x.shape[-2:]).unflatten(0, viewed.shape[:2]).flatten(3)
-                head = self._fit(pairs, masks, random)
-                q, s = (head(part).flatten(2) for part in (x[:1], x[1:]))  # (1, 64, L), (K, 64, L)
-                inside = resize_cells(sides_k2ss[:, :1], x.shape[-2:]).flatten()  # (K L,)
-                attention = torch.softmax(q[0].T @ s.transpose(0, 1).flatten(1) / WIDTH**0.5, dim=1)  # (L, K L)
-                scores.append((attention @ inside).view(1, 1, *x.shape[-2:]))
+                views = [_both(query, support, 10 * view + stage, level) for view in range(VIEWS + 1)]
+                scores.append(self._level_score(views, masks_k2ss, sheared_masks, random))
         finest = max(score.shape[-2:] for score in scores)
         return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
+
+    def _level_score(
+        self, views: list[Tensor], masks_k2ss: Tensor, sheared_masks: Tensor, random: torch.Generator
+    ) -> Tensor:
+        """Return the score of the query by one level, (1, 1, h, w), from maps of the plain images and of their views.
+
+        Maps are (1 + K, C, h, w) each, query first; ``sheared_masks`` are those of the supports, (V, K, 2, S, S).
+        """
+        plain, *of_views = views
+        size = plain.shape[-2:]
+        pairs = []
+        for shear, of_view in zip(self.shears, of_views):
+            pairs.append(torch.stack([_sheared(plain, shear), of_view]))
+        masks = resize_cells(sheared_masks.flatten(0, 1), size).unflatten(0, sheared_masks.shape[:2]).flatten(3)
+        head = self._fit(torch.stack(pairs), masks, random)
+
+        query_1cl, support_kcl = (head(x).flatten(2) for x in (plain[:1], plain[1:]))
+        inside = resize_cells(masks_k2ss[:, :1], size).flatten()  # (K L,)
+        key_cm = support_kcl.transpose(0, 1).flatten(1)  # all shots in one row
+        attention = torch.softmax(query_1cl[0].T @ key_cm / WIDTH**0.5, dim=1)  # (L, K L)
+        return (attention @ inside).view(1, 1, *size)
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -125,42 +142,62 @@ class ABCDFSS(WithEncoder):
         ``masks`` object and background of the sheared supports, (V, K, 2, L).
         """
         pairs, masks = pairs.clone(), masks.clone()
-        channels, positions, total_vs1 = pairs.shape[3], masks.shape[3], masks.sum((1, 3)).unsqueeze(2) + EPS
-        w1, w2 = (nn.utils.skip_init(nn.Conv2d, n, WIDTH, 1, device=pairs.device) for n in (channels, WIDTH))
-        for conv in (w1, w2):  # as torch would, by this episode's generator
-            start = (2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1) / conv.in_channels**0.5
-            nn.utils.vector_to_parameters(to_device(start, pairs.device), conv.parameters())
-        # The norm has the statistics of the maps that it sees, in prediction too.
-        head = nn.Sequential(w1, nn.BatchNorm2d(WIDTH, track_running_stats=False, device=pairs.device), nn.ReLU(), w2)
+        head = _new_head(pairs.shape[3], random, pairs.device)
         optimizer = torch.optim.SGD(head.parameters(), self.settings.rate)
-        steps, count = self.settings.steps, self.settings.positions
-        if 0 < count < positions:
-            drawn = [torch.randperm(positions, generator=random)[:count] for _ in range(steps)]
-            of_steps = list(to_device(torch.stack(drawn), pairs.device)) if drawn else []
-        else:
-            of_steps = [torch.arange(positions, device=pairs.device)] * steps
-        for chosen in of_steps:
+        for positions in self._positions_of_steps(masks.shape[3], random, pairs.device):
             loss = pairs.new_zeros(())
-            for images in (slice(0, 1), slice(1, None)):
+            for images in (slice(0, 1), slice(1, None)):  # the query, then the supports
                 maps = (pairs[:, side, images].flatten(0, 1) for side in (0, 1))
                 o, t = (F.normalize(head(x).flatten(2), dim=1) for x in maps)  # (V n, 64, L)
-                similar = o[..., chosen].transpose(1, 2) @ t / TEMPERATURE  # (V n, i, j)
-                loss = loss + F.cross_entropy(similar.flatten(0, 1), chosen.repeat(len(o)))
+                similarity = o[..., positions].transpose(1, 2) @ t / TEMPERATURE  # (V n, i, j)
+                loss = loss + F.cross_entropy(similarity.flatten(0, 1), positions.repeat(len(o)))
                 loss = loss + F.l1_loss(o.mean(2), t.mean(2)) + F.l1_loss(o.var(2), t.var(2))
-            # The prototypes of the supports, whose maps are the last: s = 0 the object's, 1 the background's.
-            shots = (x.unflatten(0, masks.shape[:2]) for x in (o, t))
-            of_o, of_t = (torch.einsum("vkcl,vksl->vsc", x, masks) / total_vs1 for x in shots)
-            same, other = (F.cosine_similarity(of_o[:, 0], of_t[:, side], dim=1) for side in (0, 1))
-            loss = loss + F.softplus(other - same).mean()
+            loss = loss + prototype_loss(o, t, masks)  # of the supports
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         return head
 
+    def _positions_of_steps(self, count: int, random: torch.Generator, device: torch.device) -> list[Tensor]:
+        """Return the positions of each step's contrast, of ``count``: all, or as many as the settings say, drawn."""
+        steps, drawn_count = self.settings.steps, self.settings.positions
+        if not 0 < drawn_count < count:
+            return [torch.arange(count, device=device)] * steps
+        if not steps:
+            return []
+        drawn = [torch.randperm(count, generator=random)[:drawn_count] for _ in range(steps)]
+        return list(to_device(torch.stack(drawn), device))
+
+
+def _both(query: Features, support: Features, stage: int, level: int) -> Tensor:
+    """Return a map of the query and its supports, (1 + K, C, h, w)."""
+    return torch.cat([features.intermediate[stage][level] for features in (query, support)])
+
+
+def _new_head(channels: int, random: torch.Generator, device: torch.device) -> nn.Sequential:
+    """Return a head whose weights are drawn as torch would, by this episode's generator."""
+    w1, w2 = (nn.utils.skip_init(nn.Conv2d, width, WIDTH, 1, device=device) for width in (channels, WIDTH))
+    for conv in (w1, w2):
+        uniform = 2 * torch.rand(WIDTH * (conv.in_channels + 1), generator=random) - 1
+        nn.utils.vector_to_parameters(to_device(uniform / conv.in_channels**0.5, device), conv.parameters())
+    # The norm has the statistics of the maps that it sees, in prediction too.
+    return nn.Sequential(w1, nn.BatchNorm2d(WIDTH, track_running_stats=False, device=device), nn.ReLU(), w2)
+
+
+def prototype_loss(o: Tensor, t: Tensor, masks_vksl: Tensor) -> Tensor:
+    """Return the contrast of the prototypes of supports' maps (V K, 64, L); masks s are of object and background."""
+    total_vs1 = masks_vksl.sum((1, 3)).unsqueeze(2) + EPS
+    shots = (x.unflatten(0, masks_vksl.shape[:2]) for x in (o, t))
+    o_vsc, t_vsc = (torch.einsum("vkcl,vksl->vsc", x, masks_vksl) / total_vs1 for x in shots)
+    same, other = (F.cosine_similarity(o_vsc[:, 0], t_vsc[:, side], dim=1) for side in (0, 1))
+    return F.softplus(other - same).mean()
+
 
 def _sheared(x: Tensor, degrees: list[float]) -> Tensor:
     """Return maps (n, C, H, W) sheared along x and y, by the nearest position; 0 comes in from outside."""
-    return F.pad(x.flatten(2), (1, 0)).index_select(2, _sources(*x.shape[-2:], *degrees, x.device)).view_as(x)
+    sources = _sources(*x.shape[-2:], *degrees, x.device)
+    padded = F.pad(x.flatten(2), (1, 0))
+    return padded.index_select(2, sources).view_as(x)
 
 
 @lru_cache(maxsize=64)
@@ -170,9 +207,8 @@ def _sources(height: int, width: int, along_x: float, along_y: float, device: to
     from torchvision.transforms.functional import affine
 
     number = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
-    return to_device(
-        affine(number, angle=0, translate=[0, 0], scale=1, shear=[along_x, along_y]).flatten().long(), device
-    )
+    sheared = affine(number, angle=0, translate=[0, 0], scale=1, shear=[along_x, along_y])
+    return to_device(sheared.flatten().long(), device)
 
 
 def threshold(score_hw: Tensor) -> Tensor:
@@ -185,6 +221,7 @@ def threshold(score_hw: Tensor) -> Tensor:
     share = count / count.sum()
     below = share.cumsum(0)
     moment = (share * torch.arange(LEVELS, device=share.device)).cumsum(0)
-    between = (moment[-1] * below - moment).square() / (below * (1 - below)).clamp(min=EPS)  # variance of two parts
-    found = torch.maximum(between.argmax() / (LEVELS - 1) * (high - low) + low, score_hw.mean())
-    return torch.where(low == high, high, found)
+    weight = (below * (1 - below)).clamp(min=EPS)
+    between = (moment[-1] * below - moment).square() / weight  # variance of two parts
+    otsu = between.argmax() / (LEVELS - 1) * (high - low) + low
+    return torch.where(low == high, high, torch.maximum(otsu, score_hw.mean()))

@@ -62,7 +62,7 @@ class BAM(WithBaseLearner):
         # Every shot: its scene's distance to the query's, its prior, its prototype; and its weight by the distance.
         groups = self.shot_groups(episode)
         shots = [self._shots(episode, group, objects(group), query, query_gram) for group in groups]
-        distance, priors, prototypes, seen = (torch.cat(kind, dim=1) for kind in zip(*shots))
+        distance, priors, prototypes, summaries = (torch.cat(parts, dim=1) for parts in zip(*shots))
         weight = self.shot_weights(distance)  # w_k, (B, K)
         scene = mean_over_shots(distance, weight)  # e, (B,)
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
@@ -74,7 +74,7 @@ class BAM(WithBaseLearner):
         output = self.corrected(episode, meta, base_logits, scene)
         output.maps["prior"] = prior[:, 0].detach()
         if not self.training:
-            output.presence_features = presence_features(query.stage[HIGH], seen)
+            output.presence_features = presence_features(query.stage[HIGH], summaries)
         return output
 
     def _shots(
@@ -82,18 +82,20 @@ class BAM(WithBaseLearner):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what is read of a group of n shots, encoded together.
 
-        That is e_k (B, n), the priors P_k (B, n, h, w), the prototypes p_k (B, n, 256) and the objects (B, n, C + 3).
+        That is e_k (B, n), the priors P_k (B, n, h, w), the prototypes p_k (B, n, 256) and the summaries for the
+        presence (B, n, C + 3).
         """
         batch = len(episode.query)
         support = on_one_grid(self.encode_shots(episode, group, objects=objects))
         distance = gram_distance(query_gram, by_shot(gram(support.stage[LOW]), batch))
         high = support.stage.pop(HIGH)
         high = high * (objects.on(high.shape[-2:]).mask > 0)  # beside the object, values depend on the other supports
-        priors, seen = shot_priors(query.stage[HIGH], high, objects), support_summary(high, objects.mask)
+        priors = shot_priors(query.stage[HIGH], high, objects)
+        summaries = support_summary(high, objects.mask)
         del high
         feature = self.project_support(mid_features(support))  # x_k, (n B, 256, h, w)
         prototypes = masked_mean(feature, objects.on(feature.shape[-2:]).mask)
-        return distance, priors, by_shot(prototypes, batch), by_shot(seen, batch)
+        return distance, priors, by_shot(prototypes, batch), by_shot(summaries, batch)
 
     def encode_supports(
         self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None

@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import chosen
 from model.common.ops import resize_cells
 from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_grid
+from model.common.with_encoder import Shot
 from model.contract import Episode, Output, register
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
+ROUNDS = 20  # of k-means, at most
 Rule = Literal["max_mean", "max"]
 
 
@@ -43,14 +45,21 @@ class MultiPrototype(OnCells):
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the score of each class as logits (B, N + 1, H, W); the background's points are of all supports."""
         query, shots = self.encode_classes(episodes)
-        classes, size, scores = range(len(episodes) + 1), episodes[0].query.shape[-2:], []
+        classes = range(len(episodes) + 1)
+        size = episodes[0].query.shape[-2:]
+        scores = []
         with torch.autocast(query.device.type, enabled=False):
-            supports = [[(f[item], label[item]) for f, label in shots] for item in range(len(query))]
-            for features, own in zip(query, points_of(supports, classes)):
-                centres = [spherical_kmeans(of_class, self.settings.k) for of_class in own]
+            supports = [shots_of_query(shots, item) for item in range(len(query))]
+            for features, points in zip(query, points_of(supports, classes)):
+                centres = [spherical_kmeans(of_class, self.settings.k) for of_class in points]
                 scores.append(class_scores(features, centres, size, self.settings.rule))
         logits = torch.stack(scores)
         return Output(logits, presence_features=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
+
+
+def shots_of_query(shots: Sequence[Shot], item: int) -> list[Shot]:
+    """Return features (C, h, w) and label (H, W) of the shots of one query of a batch."""
+    return [(features[item], label[item]) for features, label in shots]
 
 
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:
@@ -58,26 +67,38 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
 
     It is the largest cosine to a centre (k', C) of the class, times the mean one for ``max_mean``, after resizing.
     """
-    scores = [query_chw.new_full(tuple(size), ABSENT) for _ in centres]
-    for i, of_class in enumerate(centres):
-        if len(of_class):
-            cosines = resize_cells(torch.einsum("kc,chw->khw", of_class, query_chw)[None], size)[0]
-            scores[i] = cosines.amax(0) * cosines.mean(0) if rule == "max_mean" else cosines.amax(0)
+    scores = []
+    for centres_kc in centres:
+        if not len(centres_kc):
+            scores.append(query_chw.new_full(tuple(size), ABSENT))
+            continue
+        cosines_khw = torch.einsum("kc,chw->khw", centres_kc, query_chw)
+        cosines = resize_cells(cosines_khw[None], size)[0]  # (k', H, W)
+        score = cosines.amax(0)
+        if rule == "max_mean":
+            score = score * cosines.mean(0)
+        scores.append(score)
     return torch.stack(scores)
 
 
-def points_of(supports: Sequence[Sequence[tuple[Tensor, Tensor]]], classes: Sequence[int]) -> list[list[Tensor]]:
+def points_of(supports: Sequence[Sequence[Shot]], classes: Sequence[int]) -> list[list[Tensor]]:
     """Return the unit features (n, C) of the cells of each class, of the supports of every query; n may be 0.
 
     Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class. The cells
     are those of all supports, shot-major, then row-major.
     """
-    points, inside = [], []
-    for own in supports:
-        points.append(torch.cat([f.flatten(1).T for f, _ in own]).expand(len(classes), -1, -1))
-        masks = [[mask_on_grid(label == c, f.shape[1:]).flatten() for f, label in own] for c in classes]
-        inside.append(torch.stack([torch.cat(of_class) for of_class in masks]))
+    points = []  # of each query (N + 1, n, C), the cells of all supports
+    inside = []  # and where each class is, (N + 1, n) bool
+    for shots in supports:
+        cells_nc = torch.cat([features.flatten(1).T for features, _ in shots])
+        points.append(cells_nc.expand(len(classes), -1, -1))
+        inside.append(torch.stack([_cells_of_class(shots, number) for number in classes]))
     return [cells.rows(x) for x, cells in zip(points, chosen(*inside))]
+
+
+def _cells_of_class(shots: Sequence[Shot], number: int) -> Tensor:
+    """Return the cells of a class in all shots, bool (n,)."""
+    return torch.cat([mask_on_grid(label == number, features.shape[1:]).flatten() for features, label in shots])
 
 
 def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
@@ -89,20 +110,28 @@ def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
     """
     if len(points_nc) <= k:
         return points_nc
-    start = (points_nc @ F.normalize(points_nc.mean(0), dim=0)).argmax()
-    found = [points_nc.index_select(0, start[None])[0]]
-    largest = points_nc @ found[0]  # cosine to the nearest centre so far
-    while len(found) < k:
-        found.append(points_nc.index_select(0, largest.clamp(max=1 - SAME).argmin()[None])[0])
-        largest = torch.maximum(largest, points_nc @ found[-1])
-    centres, assigned = torch.stack(found), None
-    for _ in range(20):  # rounds
-        nearest = (points_nc @ centres.T).argmax(1)
+    centres_kc = _first_centres(points_nc, k)
+    assigned = None
+    for _ in range(ROUNDS):
+        nearest = (points_nc @ centres_kc.T).argmax(1)
         if assigned is not None and nearest.is_cpu and torch.equal(nearest, assigned):
             break
         assigned = nearest
         members = F.one_hot(assigned, k).to(points_nc.dtype)  # (n, k)
         total = members.T @ points_nc  # in one order: sums by ``index_add_`` on a GPU are in another at each call
         occupied = members.any(0)
-        centres = torch.where(occupied[:, None], F.normalize(total, dim=1), centres)
-    return centres
+        centres_kc = torch.where(occupied[:, None], F.normalize(total, dim=1), centres_kc)
+    return centres_kc
+
+
+def _first_centres(points_nc: Tensor, k: int) -> Tensor:
+    """Return the k points (k, C) that k-means starts from."""
+    mean = F.normalize(points_nc.mean(0), dim=0)
+    nearest = (points_nc @ mean).argmax()
+    centres = [points_nc.index_select(0, nearest[None])[0]]
+    cosine = points_nc @ centres[0]  # of each point to the nearest centre so far
+    while len(centres) < k:
+        farthest = cosine.clamp(max=1 - SAME).argmin()
+        centres.append(points_nc.index_select(0, farthest[None])[0])
+        cosine = torch.maximum(cosine, points_nc @ centres[-1])
+    return torch.stack(centres)

@@ -50,9 +50,11 @@ class Probe(OnCells):
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W) of N classes, background first."""
         encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
-        query, shots = encoded[0][0], [feature for _, own in encoded for feature, _ in own]
+        query = encoded[0][0]  # (B, C, h, w)
+        shots = [features for _, of_class in encoded for features, _ in of_class]
         with torch.autocast(query.device.type, enabled=False):
-            heads = self._head(episodes, [[f[item] for f in shots] for item in range(len(query))])
+            supports = [list(of_query) for of_query in zip(*shots)]
+            heads = self._head(episodes, supports)
             logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
             return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
@@ -61,40 +63,68 @@ class Probe(OnCells):
 
         Queries that share supports, one call after the other too, share a head.
         """
-        shots = []  # of each query: class, some pixels by which images are told apart, and label (H, W) of every shot
-        for item in range(len(features)):
-            each = ((number, *shot) for number, episode in enumerate(episodes, 1) for shot in episode.shots(item))
-            shots.append([(number, x[..., ::KEY_STEP, ::KEY_STEP].float(), y) for number, x, y in each])
-        some = [[x[::KEY_STEP] for x in own] for own in features]  # some channels tell the maps of images apart
-        shots, some = to_cpu([shots, some])
-        labels, count = [_joint(own) for own in shots], bytes([len(episodes)])
-        keys = [count + b"".join(map(_bytes, (*seen, *own))) for seen, own in zip(some, labels)]
-        new = {key: item for item, key in enumerate(keys) if key not in self._heads}
-        for (key, item), maps in zip(new.items(), to_cpu([features[item] for item in new.values()])):
-            self._heads[key] = fit(list(zip(maps, labels[item])), len(episodes), self.settings.penalty)
+        device = features[0][0].device
+        classes = len(episodes)
+        keys, labels = _keys_and_labels(episodes, features)
+        unfitted = {key: item for item, key in enumerate(keys) if key not in self._heads}
+        maps = to_cpu([features[item] for item in unfitted.values()])
+        for (key, item), support_maps in zip(unfitted.items(), maps):
+            supports = list(zip(support_maps, labels[item]))
+            self._heads[key] = fit(supports, classes, self.settings.penalty)
         heads = [self._heads[key] for key in keys]
-        for old in list(self._heads)[:-HEADS_KEPT]:
-            del self._heads[old]
-        return [LinearHead(*(to_device(part, features[0][0].device) for part in head)) for head in heads]
+        for oldest in list(self._heads)[:-HEADS_KEPT]:
+            del self._heads[oldest]
+        return [LinearHead(to_device(head.weight, device), to_device(head.bias, device)) for head in heads]
+
+
+def _keys_and_labels(
+    episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]
+) -> tuple[list[bytes], list[list[Tensor]]]:
+    """Return of each query what tells its supports from others, and the labels (H, W) of these for all classes."""
+    numbers = [number for number, episode in enumerate(episodes, 1) for _ in episode.shots(0)]
+    samples = [_samples(episodes, item, maps) for item, maps in enumerate(features)]
+    keys, labels = [], []
+    for pixels, of_each_class, channels in to_cpu(samples):
+        joint = joint_labels(numbers, pixels, of_each_class)
+        labels.append(joint)
+        keys.append(bytes([len(episodes)]) + b"".join(map(_bytes, (*channels, *joint))))
+    return keys, labels
+
+
+def _samples(episodes: Sequence[Episode], item: int, features: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return some pixels, the label and some channels of the features of each support of the query ``item``."""
+    pixels, labels = [], []
+    for episode in episodes:
+        for image, label in episode.shots(item):
+            pixels.append(image[..., ::KEY_STEP, ::KEY_STEP].float())
+            labels.append(label)
+    channels = [feature_chw[::KEY_STEP] for feature_chw in features]
+    return [pixels, labels, channels]
 
 
 def _bytes(x: Tensor) -> bytes:
     return x.contiguous().numpy().tobytes()
 
 
-def _joint(shots: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
-    """Return the labels (H, W) of shots (class, pixels, label): 0, the number of the class, or 255.
+def joint_labels(numbers: Sequence[int], pixels: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
+    """Return the labels (H, W) of shots for all classes together: 0, the number of the class, or 255.
 
     In an image that supports several classes, each one's object is unknown to the others: it is not background.
+
+    Args:
+        numbers: the class of each shot.
+        pixels: pixels of each, by which images are told apart.
+        labels: of each, (H, W), 1 on the object of its class.
     """
-    keys = [_bytes(pixels) for _, pixels, _ in shots]
+    images = [_bytes(x) for x in pixels]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
-    for key, (*_, label) in zip(keys, shots):
-        objects[key] = objects.get(key, False) | (label == 1)
-    return [
-        label.masked_fill((label == 0) & objects[key], IGNORE).masked_fill(label == 1, number)
-        for key, (number, _, label) in zip(keys, shots)
-    ]
+    for image, label in zip(images, labels):
+        objects[image] = objects.get(image, False) | (label == 1)
+    joint = []
+    for number, image, label in zip(numbers, images, labels):
+        of_other = (label == 0) & objects[image]
+        joint.append(label.masked_fill(of_other, IGNORE).masked_fill(label == 1, number))
+    return joint
 
 
 def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float) -> LinearHead:
@@ -104,16 +134,29 @@ def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float)
     them. The weights of the penalty act on features of mean 0 and mean square 1; the head has both built in. Without a
     cell of known pixels it says nothing. All is computed in float64, so that the order of the cells does not matter.
     """
-    of_class = [torch.stack([label == c for c in range(classes + 1)]).float() for _, label in supports]
-    pooled = [F.adaptive_avg_pool2d(y, (f.shape[1], f.shape[2])) for (f, _), y in zip(supports, of_class)]
-    # Features (n, C) and shares (n, N + 1) of all supports' cells; the rest of a cell is unknown.
-    x, shares = (torch.cat([y.flatten(1).T for y in kind]).double() for kind in ([f for f, _ in supports], pooled))
-    total = shares.sum(0)
-    shares = shares / total.clamp(min=LEAST_TOTAL) / (total > 0).sum().clamp(min=1)  # of equal sum for all classes
-    importance = shares.sum(1)
-    mean = importance @ x
-    deviation = (importance @ (x - mean).square()).mean().sqrt().clamp(min=1e-6)
-    x = (x - mean) / deviation
-    weight, bias = logistic(x, shares, shares.shape[1], penalty, steps=200, tolerance=1e-6)
+    cells, shares = [], []  # of each support (h w, C) and (h w, N + 1); the rest of a cell is unknown
+    for features, label in supports:
+        masks = torch.stack([label == number for number in range(classes + 1)]).float()
+        share = F.adaptive_avg_pool2d(masks, (features.shape[1], features.shape[2]))
+        cells.append(features.flatten(1).T)
+        shares.append(share.flatten(1).T)
+    x_nc = torch.cat(cells).double()
+    y_nt = balanced(torch.cat(shares).double())
+
+    importance = y_nt.sum(1)
+    mean = importance @ x_nc
+    variance = (importance @ (x_nc - mean).square()).mean()
+    deviation = variance.sqrt().clamp(min=1e-6)
+    standardised = (x_nc - mean) / deviation
+    weight, bias = logistic(standardised, y_nt, y_nt.shape[1], penalty=penalty, steps=200, tolerance=1e-6)
     weight = weight / deviation
-    return LinearHead(*(part.to(supports[0][0]) for part in (weight, bias - weight @ mean)))
+    bias = bias - weight @ mean
+    features = supports[0][0]
+    return LinearHead(weight.to(features), bias.to(features))
+
+
+def balanced(shares_nt: Tensor) -> Tensor:
+    """Return the shares of the classes in each cell, scaled to the same sum for every class that occurs; all: 1."""
+    total = shares_nt.sum(0)
+    occurring = (total > 0).sum()
+    return shares_nt / total.clamp(min=LEAST_TOTAL) / occurring.clamp(min=1)

@@ -22,6 +22,8 @@ from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
 
+ALL_SHOTS = 5.0  # weight of the regression of all shots in a vote, for any number of them
+
 
 @dataclass
 class BCMSettings(WithBaseSettings):
@@ -34,7 +36,7 @@ class BCMSettings(WithBaseSettings):
     seed: int = field(default=2023, metadata={"low": 0})
 
 
-class State(NamedTuple):
+class NovelRegressions(NamedTuple):
     """The association of n novel classes with base classes, and the regressions within these."""
 
     counts: Tensor  # (N + 1, n) int64
@@ -52,61 +54,112 @@ class BCM(GeneralisedModel):
     settings: BCMSettings
 
     @torch.no_grad()
-    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
+    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> NovelRegressions:
         """Return the regressions; samples are drawn base classes ascending, single shots, then all."""
-        settings, random = self.settings, np.random.RandomState(self.settings.seed)
-        first, classes = len(self.base.bias), len(features)
-        cells = [on_cells(y, x.shape[-2:]) for x, y in zip(features, labels, strict=True)]
-        powers = [x.pow(settings.beta).permute(0, 2, 3, 1) for x in features]
-        called = [self.base.logits(x).argmax(1) for x in features]
-        cells, called, powers = to_cpu([cells, called, powers])  # regressions are there
-        counts = torch.zeros(first, classes, dtype=torch.int64)
-        for j, (x, y) in enumerate(zip(called, cells)):
-            counts[:, j] = torch.bincount(x[y == first + j], minlength=first)
-        top_k = settings.top_k if settings.top_k >= 0 else None
-        most = counts.sort(dim=0, descending=True, stable=True).indices[:top_k]
-        table = torch.zeros_like(counts, dtype=torch.bool).scatter(0, most, True) & (counts > 0)
-        shots = range(max(map(len, features))) if settings.ensemble and max(map(len, features)) > 1 else ()
+        settings = self.settings
+        device = features[0].device
+        first_novel = len(self.base.bias)
+        channels = [on_cells(label, maps.shape[-2:]) for maps, label in zip(features, labels, strict=True)]
+        powers = [maps.pow(settings.beta).permute(0, 2, 3, 1) for maps in features]
+        claimed = [self.base.logits(maps).argmax(1) for maps in features]
+        channels, claimed, powers = to_cpu([channels, claimed, powers])  # regressions are there
+
+        counts = torch.zeros(first_novel, len(features), dtype=torch.int64)
+        for j, (claims, of_class) in enumerate(zip(claimed, channels)):
+            counts[:, j] = torch.bincount(claims[of_class == first_novel + j], minlength=first_novel)
+        table = association(counts, settings.top_k)
+        random = np.random.RandomState(settings.seed)
         votes = {}
-        for k in table.any(1).nonzero().flatten().tolist():
-            own = torch.zeros(IGNORE + 1, dtype=torch.int64)  # channel -> target
-            own[first + table[k].nonzero().flatten()] = torch.arange(1, int(table[k].sum()) + 1)
-            found = []
-            for shot in (*(slice(s, s + 1) for s in shots), slice(None)):
-                x, y = (torch.cat([part[shot].flatten(0, 2) for part in parts]) for parts in (powers, cells))
-                known = y != IGNORE
-                found.append(regress(x[known], own[y[known].long()], int(own.max()) + 1, settings.sampling, random))
-            if found[-1] is not None:
-                votes[k] = [vote.on(features[0].device) for vote in found if vote is not None]
-        return State(counts, table, votes)
+        for base_class in table.any(1).nonzero().flatten().tolist():
+            targets = target_of_channel(table[base_class], first_novel)
+            regressions = self._fit_votes(powers, channels, targets, random)
+            if regressions[-1] is not None:
+                votes[base_class] = [vote.on(device) for vote in regressions if vote is not None]
+        return NovelRegressions(counts, table, votes)
+
+    def _fit_votes(
+        self,
+        powers: Sequence[Tensor],
+        channels: Sequence[Tensor],
+        target_of_channel: Tensor,
+        random: np.random.RandomState,
+    ) -> list[Regression | None]:
+        """Return the regressions of a base class, of every shot alone where these vote and, last, of all shots.
+
+        Features (K, h, w, C) and channels (K, h, w) are of each novel class's supports.
+        """
+        shots = max(map(len, powers))
+        groups = [slice(None)]
+        if self.settings.ensemble and shots > 1:
+            groups = [*(slice(shot, shot + 1) for shot in range(shots)), slice(None)]
+        regressions = []
+        for group in groups:
+            x_mc = torch.cat([part[group].flatten(0, 2) for part in powers])
+            channel_m = torch.cat([part[group].flatten(0, 2) for part in channels])
+            known = channel_m != IGNORE
+            target_m = target_of_channel[channel_m[known].long()]
+            targets = int(target_of_channel.max()) + 1
+            regressions.append(regress(x_mc[known], target_m, targets, self.settings.sampling, random))
+        return regressions
 
     @torch.no_grad()
-    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
+    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: NovelRegressions) -> Tensor:
         """Return log p_k of the base classes; of a novel class that of the largest plus its odds."""
         probability = self.base_probability(features_bchw, valid_bhw.shape[-2:])
-        largest, claimed = probability.clamp(min=EPS).log().max(1, keepdim=True)
+        log_probability = probability.clamp(min=EPS).log()
+        largest, claimed = log_probability.max(1, keepdim=True)
         odds = self._odds(features_bchw, claimed[:, 0], state)
-        return torch.cat([probability.clamp(min=EPS).log(), largest + odds.log()], 1)
+        return torch.cat([log_probability, largest + odds.log()], 1)
 
     @torch.no_grad()
-    def channels(self, features_bchw: Tensor, valid_bhw: Tensor, state: State, alone_bss: Tensor) -> Tensor:
+    def channels(self, features_bchw: Tensor, valid_bhw: Tensor, state: NovelRegressions, alone_bss: Tensor) -> Tensor:
         """Return those of ``label`` without the probabilities of base classes."""
         odds, novel = self._odds(features_bchw, alone_bss, state).max(1)
         return torch.where(odds > 1, len(self.base.bias) + novel, alone_bss)
 
-    def _odds(self, features_bchw: Tensor, claimed_bss: Tensor, state: State) -> Tensor:
+    def _odds(self, features_bchw: Tensor, claimed_bss: Tensor, state: NovelRegressions) -> Tensor:
         """Return q_j / q_0 of novel classes, (B, n, S, S), where the base map says their k; else the least."""
-        out = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *claimed_bss.shape[1:]), EPS)
-        x = features_bchw.pow(self.settings.beta)
-        inside = {k: claimed_bss == k for k in state.votes}
-        claimed = torch.stack([where.any() for where in inside.values()]).tolist() if inside else []
-        for (k, votes), there in zip(state.votes.items(), claimed):
-            if there:
-                weight = x.new_ones(len(votes))
-                weight[-1] = 5.0  # votes of the regression of all shots, for any number of them
-                total = torch.einsum("v,vbrhw->brhw", weight, torch.stack([vote.probability(x) for vote in votes]))
-                known = weight @ torch.stack([vote.known for vote in votes]).float()  # a target's mean is over these
-                found = resize(total / known[:, None, None], claimed_bss.shape[1:]).clamp(min=EPS)
-                for target, novel in enumerate(state.table[k].nonzero().flatten().tolist(), 1):
-                    out[:, novel] = torch.where(inside[k], found[:, target] / found[:, 0], out[:, novel])
-        return out
+        size = claimed_bss.shape[1:]
+        odds = features_bchw.new_full((len(claimed_bss), state.table.shape[1], *size), EPS)
+        if not state.votes:
+            return odds
+        power_bchw = features_bchw.pow(self.settings.beta)
+        claims = {base_class: claimed_bss == base_class for base_class in state.votes}
+        is_claimed = torch.stack([claim.any() for claim in claims.values()]).tolist()
+        for (base_class, votes), is_there in zip(state.votes.items(), is_claimed):
+            if not is_there:
+                continue
+            probability = resize(mean_probability(votes, power_bchw), size).clamp(min=EPS)
+            novel_classes = state.table[base_class].nonzero().flatten().tolist()
+            for target, novel in enumerate(novel_classes, 1):
+                of_class = probability[:, target] / probability[:, 0]
+                odds[:, novel] = torch.where(claims[base_class], of_class, odds[:, novel])
+        return odds
+
+
+def association(counts: Tensor, top_k: int) -> Tensor:
+    """Return whether each novel class belongs to each base class, (N + 1, n) bool: to its ``top_k`` of most cells.
+
+    All that have a cell count where ``top_k`` is -1.
+    """
+    largest = counts.sort(dim=0, descending=True, stable=True).indices
+    if top_k >= 0:
+        largest = largest[:top_k]
+    chosen = torch.zeros_like(counts, dtype=torch.bool).scatter(0, largest, True)
+    return chosen & (counts > 0)
+
+
+def target_of_channel(belongs_n: Tensor, first_novel: int) -> Tensor:
+    """Return the target of every channel in the regression of a base class, whose novel classes are 1, 2 ..; else 0."""
+    targets = torch.zeros(IGNORE + 1, dtype=torch.int64)
+    targets[first_novel + belongs_n.nonzero().flatten()] = torch.arange(1, int(belongs_n.sum()) + 1)
+    return targets
+
+
+def mean_probability(votes: Sequence[Regression], power_bchw: Tensor) -> Tensor:
+    """Return the votes' weighted mean probabilities (B, r + 1, h, w); a target's mean is over those that know it."""
+    weight_v = power_bchw.new_ones(len(votes))
+    weight_v[-1] = ALL_SHOTS
+    probability = torch.stack([vote.probability(power_bchw) for vote in votes])  # (V, B, r + 1, h, w)
+    known = weight_v @ torch.stack([vote.known for vote in votes]).float()  # (r + 1,)
+    return torch.einsum("v,vbrhw->brhw", weight_v, probability) / known[:, None, None]

@@ -37,20 +37,25 @@ WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
+ENCODER_NAMES = (  # published, and ours
+    (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),
+    (r"feature_extractor\.bn1\.(.*)", r"encoder.layer0.1.\1"),
+    (r"feature_extractor\.(layer[1-4]\..*)", r"encoder.\1"),
+    *((rf"feature_extractor\.{published}", rf"encoder.{ours}") for published, ours in SWIN_NAMES),
+)
+ATTENTION_NAMES = (
+    *((rf"model\.DCAMA_blocks\.{i}\.linears\.0\.(.*)", rf"aggregate.{i + 2}.query.\1") for i in range(3)),
+    *((rf"model\.DCAMA_blocks\.{i}\.linears\.1\.(.*)", rf"aggregate.{i + 2}.key.\1") for i in range(3)),
+)
+DECODER_NAMES = (
+    *((rf"model\.conv{i}\.(.*)", rf"decoder.enter.{5 - i}.\1") for i in (1, 2, 3)),
+    *((rf"model\.conv{i}\.(.*)", rf"decoder.merge.{7 - i}.\1") for i in (4, 5)),
+    (r"model\.(mixer[1-3])\.(.*)", r"decoder.\1.\2"),
+)
 LAYOUT = Layout(
     "DCAMA",
     ("model.DCAMA_blocks.0.linears.0.weight", "model.mixer1.0.weight"),
-    (
-        (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),
-        (r"feature_extractor\.bn1\.(.*)", r"encoder.layer0.1.\1"),
-        (r"feature_extractor\.(layer[1-4]\..*)", r"encoder.\1"),
-        *((rf"feature_extractor\.{published}", rf"encoder.{ours}") for published, ours in SWIN_NAMES),
-        *((rf"model\.DCAMA_blocks\.{i}\.linears\.0\.(.*)", rf"aggregate.{i + 2}.query.\1") for i in range(3)),
-        *((rf"model\.DCAMA_blocks\.{i}\.linears\.1\.(.*)", rf"aggregate.{i + 2}.key.\1") for i in range(3)),
-        *((rf"model\.conv{i}\.(.*)", rf"decoder.enter.{5 - i}.\1") for i in (1, 2, 3)),
-        *((rf"model\.conv{i}\.(.*)", rf"decoder.merge.{7 - i}.\1") for i in (4, 5)),
-        (r"model\.(mixer[1-3])\.(.*)", r"decoder.\1.\2"),
-    ),
+    (*ENCODER_NAMES, *ATTENTION_NAMES, *DECODER_NAMES),
     r"model\.pe\..*|.*\.relative_position_index|.*\.attn_mask|feature_extractor\.(?:fc|norm|head)\..*",
 )
 
@@ -93,17 +98,17 @@ class DCAMA(WithEncoder):
             support.stage.clear()
             # Stage 1, 2 -> the query's last intermediate feature beside the supports' largest, (B, 2 C, h, w).
             skips = {}
-            for i in (1, LOW):
-                of_shots = support.intermediate[i][-1].unflatten(0, mask.shape[:2])  # (B, K, C, h, w)
-                skips[i] = torch.cat([query.intermediate[i][-1], of_shots.amax(1)], dim=1)
+            for stage in (1, LOW):
+                shots = support.intermediate[stage][-1].unflatten(0, mask.shape[:2])  # (B, K, C, h, w)
+                skips[stage] = torch.cat([query.intermediate[stage][-1], shots.amax(1)], dim=1)
             del query.intermediate[1], support.intermediate[1]
 
         # Aggregate the supports' masks at every intermediate feature: stage 2, 3, 4 -> (B, n, h, w). These features are
         # most of the memory, and those of a stage are released with its masks. Then decode.
         masks = {}
         for name, aggregate in self.aggregate.items():
-            i = int(name)
-            masks[i] = aggregate(query.intermediate.pop(i), support.intermediate.pop(i), mask)
+            stage = int(name)
+            masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 
         output = Output(logits)
@@ -130,16 +135,20 @@ class MaskAggregation(nn.Module):
 
         Maps are n of (B, C, h, w) and of (B K, C, h, w); the mask, (B, K, 1, S, S) float32, is 1 on the object.
         """
-        batch, size = len(mask_bk1hw), query_maps[0].shape[-2:]
+        batch = len(mask_bk1hw)
+        channels = query_maps[0].shape[1]
+        size = query_maps[0].shape[-2:]
         value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
-        position = position_encoding(query_maps[0].shape[1], size.numel(), value.device)  # (L, C)
-        dropout, masks = self.attention_dropout.p if self.attention_dropout.training else 0.0, []
+        position = position_encoding(channels, size.numel(), value.device)  # (L, C)
+        dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
+        masks = []
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
-        for pair in zip(query_maps, support_maps, strict=True):
-            query, key = (self.position_dropout(x.flatten(2).transpose(1, 2) + position) for x in pair)
+        for query_map, support_map in zip(query_maps, support_maps, strict=True):
+            query = self.position_dropout(query_map.flatten(2).transpose(1, 2) + position)
+            support = self.position_dropout(support_map.flatten(2).transpose(1, 2) + position)
             query = linear_over_map(query, size, self.query.weight, self.query.bias)
-            key = linear_over_map(key, size, self.key.weight)
-            key = key.reshape(batch, -1, key.shape[2])  # (B, K L, C), all shots in one row
+            key = linear_over_map(support, size, self.key.weight)
+            key = key.reshape(batch, -1, channels)  # (B, K L, C), all shots in one row
             masks.append(attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value, dropout))
         # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products
         # leave it out. Checkpoints have it as a learnable tensor, and several processes exchange a gradient of every
@@ -163,18 +172,20 @@ def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropou
     of GPUs accept a narrow value; those of CPUs need one as wide as the keys and have no dropout, so on a CPU training
     splits the queries into pieces, which the backward pass computes again.
     """
-    (heads, length, width), keys = query_bhld.shape[1:], key_bhmd.shape[2]
-    on_gpu = query_bhld.is_cuda
-    rows = length if on_gpu or not dropout else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
-    columns = VALUE_WIDTH if on_gpu or dropout else width
+    heads, length, width = query_bhld.shape[1:]
+    keys = key_bhmd.shape[2]
+    fused = query_bhld.is_cuda or not dropout
+    rows = length if fused else max(MAX_SCORES // (len(value_bm) * heads * keys), 1)
+    columns = VALUE_WIDTH if query_bhld.is_cuda or dropout else width
     value = F.pad(value_bm[:, None, :, None].to(query_bhld.dtype), (0, columns - 1))
     value = value.expand(-1, heads, -1, -1)  # (B, heads, K L, columns)
-    attend, out = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout), []
+    attend = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout)
+    compute_again = torch.is_grad_enabled() and rows < length
+    masks = []
     for piece in query_bhld.split(rows, dim=2):
-        again = torch.is_grad_enabled() and rows < length
-        attended = checkpoint(attend, piece, use_reentrant=False) if again else attend(piece)
-        out.append(attended[..., 0].float().mean(1))
-    return torch.cat(out, dim=1)
+        attended = checkpoint(attend, piece, use_reentrant=False) if compute_again else attend(piece)
+        masks.append(attended[..., 0].float().mean(1))
+    return torch.cat(masks, dim=1)
 
 
 class MaskDecoder(nn.Module):
@@ -182,10 +193,12 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()
-        self.enter = nn.ModuleDict(
-            {str(i): _block(intermediate_counts[i], (16, 64, WIDTH), kernels) for i, kernels in KERNELS.items()}
-        )
-        self.merge = nn.ModuleDict({str(i): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for i in (3, 2)})
+        self.enter = nn.ModuleDict()
+        for stage, kernels in KERNELS.items():
+            self.enter[str(stage)] = _block(intermediate_counts[stage], (16, 64, WIDTH), kernels)
+        self.merge = nn.ModuleDict()
+        for stage in (3, 2):
+            self.merge[str(stage)] = _block(WIDTH, (WIDTH,) * 3, KERNELS[4])
         skips = 2 * channels[2] + 2 * channels[1]
         self.mixer1 = SkipMixer(*two_convolutions(WIDTH + skips, *MIXER[:2]), nn.ReLU(inplace=True))
         self.mixer2 = nn.Sequential(*two_convolutions(*MIXER[1:4]), nn.ReLU(inplace=True))
@@ -195,7 +208,8 @@ class MaskDecoder(nn.Module):
         """Return logits (B, 2, *size) of masks, stage -> (B, n, h, w), and skips, stage 1, 2 -> (B, 2 C, h, w)."""
         x = self.enter["4"](masks[4])
         for stage in (3, 2):
-            x = self.merge[str(stage)](resize(x, masks[stage].shape[-2:]) + self.enter[str(stage)](masks[stage]))
+            finer = self.enter[str(stage)](masks[stage])
+            x = self.merge[str(stage)](resize(x, finer.shape[-2:]) + finer)
         x = self.mixer1(torch.cat([x, skips[2]], dim=1), skips[1])  # at stride 4
         x = self.mixer2(resize(x, [2 * side for side in x.shape[-2:]]))
         return self.mixer3(resize(x, size))
@@ -218,8 +232,9 @@ class SkipMixer(nn.Sequential):
         height, width = x.shape[-2:]
         total = x.new_zeros(*x.shape[:2], height + 2, width + 2)
         for i, j in product(range(3), repeat=2):  # at position p, cell (i, j) reads position p + (i, j) - 1
-            part = resize(F.conv2d(coarse_bchw, coarse[:, :, i : i + 1, j : j + 1]), (height, width))
-            total[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width] += part
+            products = F.conv2d(coarse_bchw, coarse[:, :, i : i + 1, j : j + 1])
+            shifted = total[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width]
+            shifted += resize(products, (height, width))
         x = x + total[:, :, 1:-1, 1:-1]
         for layer in rest:
             x = layer(x)

@@ -24,7 +24,7 @@ from model.contract import register
 from model.episode import IGNORE
 from model.generalised import EPS, GeneralisedModel
 
-BACKGROUND_WEIGHT = (0.01, 0.15)  # in CE, with one shot and with several
+BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one shot and with several
 
 
 @dataclass
@@ -40,14 +40,14 @@ class DIaMSettings(WithBaseSettings):
     learn_base: bool = True
 
 
-class State(NamedTuple):
+class Supports(NamedTuple):
     """The supports' cells, and the classifier that every query starts from."""
 
     start: LinearHead  # (M, C)
     base: LinearHead  # (N + 1, C)
-    x: Tensor  # (m, C) cells that are not 255
-    y: Tensor  # (m,) int64 channels
-    weight: Tensor  # (m,) of each cell in CE
+    features_mc: Tensor  # of the m cells that are not 255
+    channels_m: Tensor  # int64
+    weight_m: Tensor  # of each cell in CE
 
 
 @register("diam")
@@ -60,48 +60,98 @@ class DIaM(GeneralisedModel):
 
     @torch.inference_mode(False)  # what it returns enters the graph of every query
     @torch.no_grad()
-    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> State:
+    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Supports:
         """Return supports and start; a novel class without a cell is never predicted."""
-        base, x = self.base, torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part in features])
-        y = torch.cat([on_cells(y, x.shape[-2:]).flatten() for y, x in zip(labels, features, strict=True)])
-        known = (y != IGNORE).nonzero()[:, 0]
-        x, y = x[known].float(), y[known].long()
-        own = y == len(base.bias) + torch.arange(len(features), device=y.device)[:, None]  # of each class, (n, m)
-        weight = torch.cat([base.weight, F.normalize(own.float() @ x, dim=1, eps=EPS)])
-        bias = torch.cat([base.bias, base.bias.new_zeros(len(own)).masked_fill(~own.any(1), float("-inf"))])
-        background = BACKGROUND_WEIGHT[max(map(len, features)) > 1]
-        return State(LinearHead(weight, bias), base, x, y, torch.where(y == 0, background, 1.0))
+        base = self.base
+        cells, channels = [], []
+        for maps, label in zip(features, labels, strict=True):
+            cells.append(maps.permute(0, 2, 3, 1).flatten(0, 2))
+            channels.append(on_cells(label, maps.shape[-2:]).flatten())
+        features_mc, channels_m = torch.cat(cells), torch.cat(channels)
+        known = (channels_m != IGNORE).nonzero()[:, 0]
+        features_mc = features_mc[known].float()
+        channels_m = channels_m[known].long()
 
-    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: State) -> Tensor:
+        novel = len(base.bias) + torch.arange(len(features), device=channels_m.device)  # channels of the novel classes
+        is_novel_nm = channels_m == novel[:, None]
+        prototypes = F.normalize(is_novel_nm.float() @ features_mc, dim=1, eps=EPS)
+        novel_bias = base.bias.new_zeros(len(novel)).masked_fill(~is_novel_nm.any(1), float("-inf"))
+        start = LinearHead(torch.cat([base.weight, prototypes]), torch.cat([base.bias, novel_bias]))
+        shots = max(map(len, features))
+        background_weight = BACKGROUND_WEIGHT if shots == 1 else BACKGROUND_WEIGHT_OF_SEVERAL
+        weight_m = torch.where(channels_m == 0, background_weight, 1.0)
+        return Supports(start, base, features_mc, channels_m, weight_m)
+
+    def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: Supports) -> Tensor:
         """Return the logarithms of each query's probabilities by its own classifier."""
-        pairs = zip(features_bchw, valid_bhw, strict=True)
-        maps = [adapt(x, valid, state, self.settings).logits(x[None]).softmax(1) for x, valid in pairs]
+        maps = []
+        for x_chw, valid_hw in zip(features_bchw, valid_bhw, strict=True):
+            head = adapt(x_chw, valid_hw, state, self.settings)
+            maps.append(head.logits(x_chw[None]).softmax(1))
         return resize(torch.cat(maps), valid_bhw.shape[-2:]).clamp(min=EPS).log()
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def adapt(x_chw: Tensor, valid_hw: Tensor, state: State, settings: DIaMSettings) -> LinearHead:
+def adapt(x_chw: Tensor, valid_hw: Tensor, supports: Supports, settings: DIaMSettings) -> LinearHead:
     """Return the classifier of one query by its features and the pixels (S, S) that are no padding."""
-    x = x_chw.flatten(1).T[on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()].clone()  # (L, C)
-    supports, count, first = state.x.clone(), len(x) + EPS, len(state.base.bias)
-    own = torch.softmax(x @ state.base.weight.T + state.base.bias, 1)  # of the base learner, (L, N + 1)
-    head = LinearHead(*(part.clone().requires_grad_() for part in state.start))
-    learnt = slice(None if settings.learn_base else first, None)
+    is_valid = on_cells(valid_hw, x_chw.shape[-2:]).flatten().bool()
+    query_lc = x_chw.flatten(1).T[is_valid].clone()
+    support_mc = supports.features_mc.clone()
+    base_ln = probabilities(query_lc, supports.base)
+    head = LinearHead(*(part.clone().requires_grad_() for part in supports.start))
+    first_learnt = 0 if settings.learn_base else len(supports.base.bias)
     for step in range(settings.iterations):
-        # (L, M) and (m, M).
-        p, of_supports = (torch.softmax(cells @ head.weight.T + head.bias, 1) for cells in (x, supports))
-        true = torch.where(state.y == 0, of_supports[:, :first].sum(1), of_supports.gather(1, state.y[:, None])[:, 0])
-        share = p.sum(0) / count
+        query_p = probabilities(query_lc, head)  # (L, M)
+        support_p = probabilities(support_mc, head)  # (m, M)
         if step in (0, *settings.prior_update_at):
-            prior = share.detach()  # pi
-        as_base = torch.cat([p[:, :1] + p[:, first:].sum(1, keepdim=True), p[:, 1:first]], 1)
-        ce = -(state.weight * torch.log(true + EPS)).sum() / max(len(supports), 1)
-        kl = (share * torch.log(EPS + share / (prior + EPS))).sum()
-        entropy = -(p * torch.log(p + EPS)).sum() / count
-        distillation = (as_base * torch.log(EPS + as_base / (EPS + own))).sum() / count
-        terms = zip(settings.loss_weights, (ce, kl, entropy, distillation))
-        loss = torch.stack([weight * term for weight, term in terms]).sum()
+            prior_m = mean_probability(query_p).detach()  # pi
+        terms = loss_terms(query_p, support_p, prior_m, base_ln, supports)
+        loss = torch.stack([weight * term for weight, term in zip(settings.loss_weights, terms)]).sum()
         for part, gradient in zip(head, torch.autograd.grad(loss, head)):
-            part.data[learnt] -= settings.lr * gradient[learnt]
+            part.data[first_learnt:] -= settings.lr * gradient[first_learnt:]
     return LinearHead(*(part.detach() for part in head))
+
+
+class LossTerms(NamedTuple):
+    """The terms of the loss, without their weights."""
+
+    ce: Tensor
+    kl: Tensor
+    entropy: Tensor
+    distillation: Tensor
+
+
+def loss_terms(query_p: Tensor, support_p: Tensor, prior_m: Tensor, base_ln: Tensor, supports: Supports) -> LossTerms:
+    """Return CE, KL, H and D, a number each.
+
+    Args:
+        query_p: probabilities of the query's cells, (L, M).
+        support_p: those of the supports' cells, (m, M).
+        prior_m: the query's prior pi.
+        base_ln: the base learner's own probabilities of the query's cells, (L, N + 1).
+        supports: the supports' cells.
+    """
+    count = len(query_p) + EPS
+    first_novel = base_ln.shape[1]
+    background = support_p[:, :first_novel].sum(1)
+    of_channel = support_p.gather(1, supports.channels_m[:, None])[:, 0]
+    true_m = torch.where(supports.channels_m == 0, background, of_channel)
+    share_m = mean_probability(query_p)
+    novel = query_p[:, first_novel:].sum(1, keepdim=True)
+    as_base = torch.cat([query_p[:, :1] + novel, query_p[:, 1:first_novel]], 1)  # (L, N + 1)
+    ce = -(supports.weight_m * torch.log(true_m + EPS)).sum() / max(len(support_p), 1)
+    kl = (share_m * torch.log(EPS + share_m / (prior_m + EPS))).sum()
+    entropy = -(query_p * torch.log(query_p + EPS)).sum() / count
+    distillation = (as_base * torch.log(EPS + as_base / (EPS + base_ln))).sum() / count
+    return LossTerms(ce, kl, entropy, distillation)
+
+
+def probabilities(cells_lc: Tensor, head: LinearHead) -> Tensor:
+    """Return the probabilities of cells, (L, M)."""
+    return torch.softmax(cells_lc @ head.weight.T + head.bias, 1)
+
+
+def mean_probability(p_lm: Tensor) -> Tensor:
+    """Return the mean of a query's probabilities, (M,)."""
+    return p_lm.sum(0) / (len(p_lm) + EPS)

@@ -54,36 +54,50 @@ class GFSAM(Foundation):
     def forward(self, episode: Episode) -> Output:
         """Return logits [a - 1/2] of the mask a, resized, against the background's [1/2 - a]."""
         parts = episode.cached_query or [self.cache_query(image[None]) for image in episode.query]
-        queries = [(part, i) for part in parts for i in range(len(part))]
-        cached = [f for part in episode.cached_support or () for f in part.stage[0]]
-        each = []
+        queries = [(part, place) for part in parts for place in range(len(part))]
+        answers = []
         for item, (query, place) in enumerate(queries):
-            shots, image = episode.shots(item), episode.query[item]
-            # Of each item, or shared by all:
-            features = cached[item * len(shots) :][: len(shots)] or cached or [self.see(one) for one, _ in shots]
-            shown = [(f, *self._weights(label)) for f, (_, label) in zip(features, shots) if (label == 1).any()]
-            if shown:
-                maps, mask = self.answer(query, place, image, shown)
-                share = resize_cells(mask[None, None].float(), image.shape[1:])[0, 0]
-                cells = mask_on_grid(mask, (self.grid, self.grid)).flatten()
-                near = maps.pos_mean[cells].mean() if cells.any() else share.new_zeros(())
-                presence_features = torch.stack([maps.pos_max.max(), near])
-                each.append((share, maps.filtered.unflatten(0, (self.grid, self.grid)), presence_features))
-            else:
+            image = episode.query[item]
+            supports = self._supports(episode, item)
+            if not supports:
                 self.say_that_no_object_is_shown()
                 zeros = query.stage[0].new_zeros
-                each.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
-        share, filtered, presence_features = (torch.stack(kind) for kind in zip(*each))
+                answers.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
+                continue
+            maps, mask = self.answer(query, place, image, supports)
+            share = resize_cells(mask[None, None].float(), image.shape[1:])[0, 0]
+            filtered = maps.filtered.unflatten(0, (self.grid, self.grid))
+            answers.append((share, filtered, self._presence_features(maps, mask)))
+        share, filtered, presence_features = (torch.stack(x) for x in zip(*answers))
         logits = torch.stack([0.5 - share, share - 0.5], 1)
         return Output(logits, maps={"filtered": filtered}, presence_features=presence_features[:, None])
+
+    def _supports(self, episode: Episode, item: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return what ``similarity_maps`` reads of the supports of a query that show the object."""
+        shots = episode.shots(item)
+        cached = [features for part in episode.cached_support or () for features in part.stage[0]]
+        if len(cached) > len(shots):  # of each query; else all share them
+            cached = cached[item * len(shots) :][: len(shots)]
+        features = cached or [self.see(image) for image, _ in shots]
+        supports = []
+        for features_nc, (_, label) in zip(features, shots):
+            if (label == 1).any():
+                of_object, rest = self._weights(label)
+                supports.append((features_nc, of_object, rest))
+        return supports
+
+    def _presence_features(self, maps: Maps, mask_ss: Tensor) -> Tensor:
+        """Return numbers (2,): the largest similarity of a patch, and the mean one within the mask."""
+        cells = mask_on_grid(mask_ss, (self.grid, self.grid)).flatten()
+        within = maps.pos_mean[cells].mean() if cells.any() else maps.pos_mean.new_zeros(())
+        return torch.stack([maps.pos_max.max(), within])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes; where masks meet, the class wins whose supports its mask resembles."""
         output = super().forward_classes(episodes)
         if len(episodes) > 1 and output.presence_features is not None:
-            output.logits[:, 1:] *= output.presence_features[:, :, 1, None, None].clamp(
-                min=torch.finfo(torch.float32).tiny
-            )
+            similarity = output.presence_features[:, :, 1]  # (B, N)
+            output.logits[:, 1:] *= similarity[:, :, None, None].clamp(min=torch.finfo(torch.float32).tiny)
         return output
 
     def answer(
@@ -96,22 +110,35 @@ class GFSAM(Foundation):
             points = points_of(maps.filtered, self.grid)
         if not len(points):
             return maps, torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
-        if (key := f"sam {place}") not in query.derived:
-            query.derived[key] = self.networks[0].get_image_embeddings(_normalised(self._squeezed(image))[None])
-        prompts, masks = points * self.side // self.grid, []  # the patch's top left corner, as published
-        for some in prompts.float().split(POINTS_AT_ONCE):
-            prompt = {"input_points": some[None, :, None], "input_labels": torch.ones_like(some[None, :, :1]).long()}
-            embedding = {"image_embeddings": query.derived[key], "multimask_output": False}
-            logits = self.networks[0](**embedding, **prompt).pred_masks[0].float()  # (P, 1, h, w)
-            masks += [resize_cells(x, (self.side, self.side))[:, 0] > 0 for x in logits.split(MASKS_AT_ONCE)]
+        key = f"sam {place}"
+        if key not in query.derived:
+            pixels = _normalised(self._squeezed(image))
+            query.derived[key] = self.networks[0].get_image_embeddings(pixels[None])
+        prompts = points * self.side // self.grid  # the patch's top left corner, as published
+        masks = self._masks_of_points(query.derived[key], prompts.float())
         with torch.autocast(image.device.type, enabled=False):
-            return maps, judge(torch.cat(masks), points, maps, features).mask
+            return maps, judge(masks, points, maps, features).mask
+
+    def _masks_of_points(self, embeddings: Tensor, prompts_p2: Tensor) -> Tensor:
+        """Return SAM's mask of each point, (P, S, S) bool."""
+        masks = []
+        for points in prompts_p2.split(POINTS_AT_ONCE):
+            output = self.networks[0](
+                image_embeddings=embeddings,
+                input_points=points[None, :, None],
+                input_labels=torch.ones_like(points[None, :, :1]).long(),
+                multimask_output=False,
+            )
+            logits = output.pred_masks[0].float()  # (P, 1, h, w)
+            for piece in logits.split(MASKS_AT_ONCE):
+                masks.append(resize_cells(piece, (self.side, self.side))[:, 0] > 0)
+        return torch.cat(masks)
 
     def _weights(self, label_hw: Tensor) -> tuple[Tensor, Tensor]:
         """Return the shares of object and background in each patch of a label, (n,) float32 each."""
+        size = (self.grid, self.grid)
         mask = (on_cells(label_hw, (self.side, self.side)) == 1).float()[None]
-        both, size = torch.stack([mask, 1 - mask]), (self.grid, self.grid)
-        of_object, rest = resize(both, size).flatten(1)
+        of_object, rest = resize(torch.stack([mask, 1 - mask]), size).flatten(1)
         if not of_object.any():  # an object between the patches' centres
             of_object = mask_on_grid(label_hw == 1, size).float().flatten()
         return of_object, rest
@@ -124,7 +151,8 @@ class GFSAM(Foundation):
 
     def _squeezed(self, image_3hw: Tensor) -> Tensor:
         """Return an image at SAM's square, averaging, (3, S, S) float32 of whole numbers."""
-        small = Image.fromarray(as_uint8(image_3hw)).resize((self.side, self.side), Image.Resampling.BILINEAR)
+        image = Image.fromarray(as_uint8(image_3hw))
+        small = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1).float().to(image_3hw.device)
 
     @torch.no_grad()

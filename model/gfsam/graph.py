@@ -37,20 +37,23 @@ def mean_prior(weights_mn: Tensor, cosines_nn: Tensor) -> Tensor:
 
 def similarity_maps(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
     """Return the maps of a query from at least one support: features F' (n, C), object and background (n,) in 0..1."""
-    each = []
-    for features, of_object, of_rest in supports:
-        cos = cosines(features, query_nc)
-        means = mean_prior(torch.stack([of_object, of_rest]), cos)
-        each.append(torch.stack([(of_object[:, None] * cos).amax(0), *means]))
-    pos_max, pos_mean, neg_mean = torch.stack(each).mean(0)
-    both, rest = min_max(pos_mean * pos_max, RANGE_EPS), min_max(neg_mean, RANGE_EPS)
-    return Maps(pos_max, pos_mean, neg_mean, torch.where(rest <= both, both, 0.0))
+    shots = []
+    for features_nc, of_object, of_rest in supports:
+        similarity_nn = cosines(features_nc, query_nc)
+        largest = (of_object[:, None] * similarity_nn).amax(0)
+        means = mean_prior(torch.stack([of_object, of_rest]), similarity_nn)
+        shots.append(torch.stack([largest, *means]))
+    pos_max, pos_mean, neg_mean = torch.stack(shots).mean(0)
+    positive = min_max(pos_mean * pos_max, RANGE_EPS)
+    negative = min_max(neg_mean, RANGE_EPS)
+    return Maps(pos_max, pos_mean, neg_mean, torch.where(negative <= positive, positive, 0.0))
 
 
 def points_of(filtered_n: Tensor, grid: int) -> Tensor:
     """Return the points (P, 2) int64, x and y in patches, by x, then y; none where the map is 0 everywhere."""
     total = float(filtered_n.sum())
-    best = filtered_n.topk(min(max(int(total), int(total > 0)), MOST_POINTS)).indices
+    count = max(int(total), 1) if total > 0 else 0
+    best = filtered_n.topk(min(count, MOST_POINTS)).indices
     x, y = best % grid, best // grid
     return torch.stack([x, y], 1)[(x * grid + y).argsort()]
 
@@ -66,47 +69,77 @@ class Verdict(NamedTuple):
 
 def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) -> Verdict:
     """Return the verdict on the masks (P, S, S) bool of at least one point, for the query's features F'."""
-    from scipy.sparse.csgraph import connected_components  # other methods need no scipy
+    grid = round(len(maps.pos_mean) ** 0.5)
+    components = weak_components(masks_pss, points_p2, grid)
+    members = torch.from_numpy(components).to(masks_pss.device)  # the component of each mask
+    count = int(components.max()) + 1
+    foreground, surplus = grow(on_grid(masks_pss, grid), members, count, maps)
 
-    device, side, grid = masks_pss.device, masks_pss.shape[-1], round(len(maps.pos_mean) ** 0.5)
-    rows = torch.arange(grid, device=device) * side // grid
-    covers = masks_pss[:, rows[points_p2[:, 1]], rows[points_p2[:, 0]]]  # arcs (P, P): mask a on the patch of point b
-    labels = connected_components(covers.cpu().numpy(), connection="weak")[1]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    components = first.argsort().argsort()[inverse]
-    own, soft = torch.from_numpy(components).to(device), on_grid(masks_pss, grid)
-
-    middle = (maps.pos_mean.max() + maps.pos_mean.min()) / 2  # h
-    positive, negative = maps.pos_mean**2, maps.neg_mean * middle
-    nearer, gain = positive > negative, (soft * (positive - negative)).sum(1) / (soft.sum(1) + RANGE_EPS)
-    foreground = torch.zeros(len(soft), dtype=torch.bool, device=device)
-    last = torch.zeros(len(soft), device=device)  # of each mask's component: the surplus of the last one seen
-    unions = []
-    for number in range(len(first)):
-        members, grown = (own == number).nonzero()[:, 0], torch.zeros_like(maps.pos_mean)
-        for a in members[gain[members].argsort(descending=True, stable=True)].tolist():
-            new = soft[a] * (1 - grown)
-            surplus = (nearer * new).sum() - (~nearer * new).sum()
-            if surplus > 0:
-                foreground[a] = True
-                grown = grown + new
-            last[members] = surplus
-        unions.append(on_grid(masks_pss[members].any(0)[None], grid)[0])
-
-    likest = mean_prior(torch.stack(unions), cosines(query_nc, query_nc))  # z, (components, n)
-    away = (points_p2[:, None] - points_p2).float().norm(dim=2)
-    distance = torch.stack([away[:, own == number].amin(1) for number in range(len(first))])
-    z = likest[:, points_p2[:, 1] * grid + points_p2[:, 0]] / torch.where(distance == 0, 1.0, distance)
-    consistent = z.argmax(0) == own
-    share = torch.stack([consistent[own == number].float().mean() for number in range(len(first))])
-    both = foreground.long() + (consistent & (share >= 0.5)[own])
-    state = torch.where(both == 2, 1, torch.where(both == 1, 2, 0))
+    unions = [on_grid(masks_pss[members == number].any(0)[None], grid)[0] for number in range(count)]
+    consistent = nearest_component(torch.stack(unions), points_p2, members, query_nc) == members
+    share = torch.stack([consistent[members == number].float().mean() for number in range(count)])
+    gates = foreground.long() + (consistent & (share >= 0.5)[members])  # passed by each mask
+    state = torch.where(gates == 2, 1, torch.where(gates == 1, 2, 0))
     if (state == 1).any():
         return Verdict(components, foreground, state, masks_pss[state == 1].any(0))
-    return Verdict(components, foreground, state, masks_pss[int((last * (state == 2)).argmax())])
+    best = int((surplus * (state == 2)).argmax())
+    return Verdict(components, foreground, state, masks_pss[best])
+
+
+def weak_components(masks_pss: Tensor, points_p2: Tensor, grid: int) -> np.ndarray:
+    """Return the component of each mask, (P,) int64 by first appearance, of the graph of masks that cover points."""
+    from scipy.sparse.csgraph import connected_components  # other methods need no scipy
+
+    rows = torch.arange(grid, device=masks_pss.device) * masks_pss.shape[-1] // grid
+    x, y = points_p2.unbind(1)
+    arcs_pp = masks_pss[:, rows[y], rows[x]]  # mask a on the patch of point b
+    labels = connected_components(arcs_pp.cpu().numpy(), connection="weak")[1]
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[inverse]
+
+
+def grow(soft_pn: Tensor, members: Tensor, count: int, maps: Maps) -> tuple[Tensor, Tensor]:
+    """Return whether each mask grew on the object, (P,) bool, and the last surplus of its component, (P,).
+
+    A component grows by its masks, those of most gain first; a mask's surplus is what it adds nearer to the object
+    less what it adds nearer to the background.
+    """
+    middle = (maps.pos_mean.max() + maps.pos_mean.min()) / 2  # h
+    positive, negative = maps.pos_mean**2, maps.neg_mean * middle
+    nearer = positive > negative
+    gain = (soft_pn * (positive - negative)).sum(1) / (soft_pn.sum(1) + RANGE_EPS)
+    foreground = torch.zeros(len(soft_pn), dtype=torch.bool, device=soft_pn.device)
+    last_surplus = torch.zeros(len(soft_pn), device=soft_pn.device)
+    for number in range(count):
+        masks = (members == number).nonzero()[:, 0]
+        order = gain[masks].argsort(descending=True, stable=True)
+        grown = torch.zeros_like(maps.pos_mean)
+        for mask in masks[order].tolist():
+            new = soft_pn[mask] * (1 - grown)
+            surplus = (nearer * new).sum() - (~nearer * new).sum()
+            if surplus > 0:
+                foreground[mask] = True
+                grown = grown + new
+            last_surplus[masks] = surplus
+    return foreground, last_surplus
+
+
+def nearest_component(unions_cn: Tensor, points_p2: Tensor, members: Tensor, query_nc: Tensor) -> Tensor:
+    """Return the component that each point's patch resembles most, by its distance in the image too, (P,) int64.
+
+    ``unions_cn`` are the components' masks on the patches.
+    """
+    grid = round(unions_cn.shape[1] ** 0.5)
+    similarity_cn = mean_prior(unions_cn, cosines(query_nc, query_nc))  # z
+    apart_pp = (points_p2[:, None] - points_p2).float().norm(dim=2)
+    distances = [apart_pp[:, members == number].amin(1) for number in range(len(unions_cn))]
+    distance_cp = torch.stack(distances)
+    patches = points_p2[:, 1] * grid + points_p2[:, 0]
+    z = similarity_cn[:, patches] / torch.where(distance_cp == 0, 1.0, distance_cp)
+    return z.argmax(0)
 
 
 def on_grid(masks_pss: Tensor, grid: int) -> Tensor:
     """Return masks (P, S, S) bool resized to the patches, (P, n) in 0..1."""
-    some = masks_pss[:, None].split(MASKS_AT_ONCE)
-    return torch.cat([resize_cells(masks.float(), (grid, grid)) for masks in some]).flatten(1)
+    pieces = masks_pss[:, None].split(MASKS_AT_ONCE)
+    return torch.cat([resize_cells(masks.float(), (grid, grid)) for masks in pieces]).flatten(1)

@@ -25,7 +25,8 @@ class FixedNorm(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
@@ -45,28 +46,42 @@ class LinearBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, last_norm: bool):
         super().__init__()
-        self.enter, self.enter_norm = nn.Conv2d(channels, INNER, 1), FixedNorm(INNER)
-        self.mix, self.mix_norm = nn.Conv2d(INNER, INNER, 3, padding=1), FixedNorm(INNER)
-        self.leave, self.leave_norm = nn.Conv2d(INNER, out, 1), FixedNorm(out) if last_norm else None
+        self.enter = nn.Conv2d(channels, INNER, 1)
+        self.enter_norm = FixedNorm(INNER)
+        self.mix = nn.Conv2d(INNER, INNER, 3, padding=1)
+        self.mix_norm = FixedNorm(INNER)
+        self.leave = nn.Conv2d(INNER, out, 1)
+        self.leave_norm = FixedNorm(out) if last_norm else None
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, out, H, W)."""
-        enter, mix = folded(self.enter, self.enter_norm), folded(self.mix, self.mix_norm)
-        leave = tuple(self.leave.parameters()) if self.leave_norm is None else folded(self.leave, self.leave_norm)
-        weight, bias = as_one(*enter, *mix, *leave)
+        enter_weight, enter_bias = folded(self.enter, self.enter_norm)
+        mix_weight, mix_bias = folded(self.mix, self.mix_norm)
+        leave = self.leave.parameters() if self.leave_norm is None else folded(self.leave, self.leave_norm)
+        leave_weight, leave_bias = leave
+        weight, bias = as_one(
+            enter_mc11=enter_weight,
+            enter_m=enter_bias,
+            mix_mm33=mix_weight,
+            mix_m=mix_bias,
+            leave_om11=leave_weight,
+            leave_o=leave_bias,
+        )
         ones = torch.ones_like(x_bchw[:, :1])
         return F.conv2d(torch.cat([x_bchw, ones], dim=1), weight, bias, padding=self.mix.padding)
 
 
 @in_float32
 def as_one(
-    enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
+    *, enter_mc11: Tensor, enter_m: Tensor, mix_mm33: Tensor, mix_m: Tensor, leave_om11: Tensor, leave_o: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return weight (O, C + 1, 3, 3) and bias (O,) of one convolution that equals three in a row, given as theirs."""
     enter = torch.cat([enter_mc11[:, :, 0, 0], enter_m.unsqueeze(1)], dim=1)  # (M, C + 1)
     leave = leave_om11[:, :, 0, 0]
-    left = torch.einsum("om,mnij->onij", leave, mix_mm33)
-    return torch.einsum("onij,nc->ocij", left, enter), leave @ mix_m + leave_o
+    mix_then_leave = torch.einsum("om,mnij->onij", leave, mix_mm33)
+    weight = torch.einsum("onij,nc->ocij", mix_then_leave, enter)
+    bias = leave @ mix_m + leave_o
+    return weight, bias
 
 
 class LinearDecoder(nn.Module):
@@ -79,9 +94,8 @@ class LinearDecoder(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Return meta logits (B, 2, h, w) from the maps of every level (B, C, h_i, w_i), finest first."""
-        *finer, coarsest = zip(self.refine, levels, strict=True)
-        refine, x = coarsest
-        x = F.relu(refine(x))
+        *finer, (refine, coarsest) = zip(self.refine, levels, strict=True)
+        x = F.relu(refine(coarsest))
         for refine, level in reversed(finer):
             x = F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False)
             x = x + F.relu(refine(level + x))

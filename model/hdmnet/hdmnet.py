@@ -33,8 +33,54 @@ SHARPENED = 10.0  # factor of the similarity among the query's inputs
 # Parts of published names, and of ours.
 MIX = r"transformer\.mix_transformer"
 LEVEL = rf"{MIX}\.down_sample_layers\.(\d)"
+MATCH = rf"{MIX}\.match_layers\.(\d)"
 ATTENTION, FEED_FORWARD = ("query", "key", "value", "out"), {0: "expand", 1: "depthwise", 4: "shrink"}
 DECODED = ("enter", "enter_norm", "mix", "mix_norm", "leave", "leave_norm")  # a linear block's layers, in order
+
+
+def _attention_names(published: str, ours: str) -> list[tuple[str, str]]:
+    """Return the renames of the four linear maps of an attention."""
+    return [(rf"{published}\.linear_{name[0]}\.(.*)", rf"{ours}.linear.{name}.\2") for name in ATTENTION]
+
+
+def _feed_forward_names(published: str, ours: str) -> list[tuple[str, str]]:
+    """Return the renames of the layers of a feed-forward."""
+    return [(rf"{published}\.layers\.{i}\.(.*)", rf"{ours}.{name}.\2") for i, name in FEED_FORWARD.items()]
+
+
+def _block_names(number: int) -> list[tuple[str, str]]:
+    """Return the renames of one self-attention block in every level of the pyramid."""
+    published = rf"{LEVEL}\.{number + 1}"
+    attention = rf"pyramid.levels.\1.attention.{number}"
+    feed_forward = rf"pyramid.levels.\1.feed_forward.{number}"
+    return [
+        (rf"{published}\.norm1\.(.*)", rf"{attention}.norm.\2"),
+        (rf"{published}\.attn\.sr\.(.*)", rf"{attention}.reduce.\2"),
+        (rf"{published}\.attn\.norm\.(.*)", rf"{attention}.reduced_norm.\2"),
+        *_attention_names(rf"{published}\.attn\.attn", attention),
+        (rf"{published}\.norm2\.(.*)", rf"{feed_forward}.norm.\2"),
+        *_feed_forward_names(rf"{published}\.ffn", feed_forward),
+    ]
+
+
+PYRAMID_NAMES = (
+    (rf"{LEVEL}\.0\.projection\.(.*)", r"pyramid.levels.\1.embed.\2"),
+    (rf"{LEVEL}\.0\.norm\.(.*)", r"pyramid.levels.\1.embed_norm.\2"),
+    (rf"{LEVEL}\.3\.(.*)", r"pyramid.levels.\1.norm.\2"),
+    *(*_block_names(0), *_block_names(1)),
+)
+MATCH_NAMES = (
+    (rf"{MATCH}\.0\.norm1\.(.*)", r"match.\1.norm.\2"),
+    *_attention_names(rf"{MATCH}\.0\.attn\.attn", r"match.\1"),
+    (rf"{MATCH}\.0\.norm2\.(.*)", r"match.\1.feed_forward.norm.\2"),
+    *_feed_forward_names(rf"{MATCH}\.0\.ffn", r"match.\1.feed_forward"),
+    (rf"{MATCH}\.1\.conv\.(.*)", r"fuse.\1.0.\2"),
+    (rf"{MATCH}\.1\.bn\.(.*)", r"fuse.\1.1.\2"),
+)
+DECODER_NAMES = (
+    *((rf"{MIX}\.parse_layers\.(\d)\.{i}\.(.*)", rf"decoder.refine.\1.{n}.\2") for i, n in enumerate(DECODED)),
+    *((rf"{MIX}\.cls\.{i}\.(.*)", rf"decoder.head.{n}.\1") for i, n in enumerate(DECODED)),
+)
 LAYOUT = Layout(
     "HDMNet",
     ("supp_merge.0.weight", "transformer.mix_transformer.cls.4.weight"),
@@ -45,34 +91,7 @@ LAYOUT = Layout(
         (r"base_learnear\.2\.(.*)", r"base_learner.classify.4.\1"),
         (r"query_merge\.(.*)", r"merge_query.\1"),
         (r"supp_merge\.(.*)", r"merge_support.\1"),
-        (rf"{LEVEL}\.0\.projection\.(.*)", r"pyramid.levels.\1.embed.\2"),
-        (rf"{LEVEL}\.0\.norm\.(.*)", r"pyramid.levels.\1.embed_norm.\2"),
-        (rf"{LEVEL}\.3\.(.*)", r"pyramid.levels.\1.norm.\2"),
-        *(
-            (rf"{LEVEL}\.{j + 1}\.{published}", rf"pyramid.levels.\1.{part}.{j}.{ours}")
-            for j in range(2)
-            for published, part, ours in (
-                (r"norm1\.(.*)", "attention", r"norm.\2"),
-                (r"attn\.sr\.(.*)", "attention", r"reduce.\2"),
-                (r"attn\.norm\.(.*)", "attention", r"reduced_norm.\2"),
-                *((rf"attn\.attn\.linear_{n[0]}\.(.*)", "attention", rf"linear.{n}.\2") for n in ATTENTION),
-                (r"norm2\.(.*)", "feed_forward", r"norm.\2"),
-                *((rf"ffn\.layers\.{i}\.(.*)", "feed_forward", rf"{n}.\2") for i, n in FEED_FORWARD.items()),
-            )
-        ),
-        *(
-            (rf"{MIX}\.match_layers\.(\d)\.{published}", ours)
-            for published, ours in (
-                (r"0\.norm1\.(.*)", r"match.\1.norm.\2"),
-                *((rf"0\.attn\.attn\.linear_{n[0]}\.(.*)", rf"match.\1.linear.{n}.\2") for n in ATTENTION),
-                (r"0\.norm2\.(.*)", r"match.\1.feed_forward.norm.\2"),
-                *((rf"0\.ffn\.layers\.{i}\.(.*)", rf"match.\1.feed_forward.{n}.\2") for i, n in FEED_FORWARD.items()),
-                (r"1\.conv\.(.*)", r"fuse.\1.0.\2"),
-                (r"1\.bn\.(.*)", r"fuse.\1.1.\2"),
-            )
-        ),
-        *((rf"{MIX}\.parse_layers\.(\d)\.{i}\.(.*)", rf"decoder.refine.\1.{n}.\2") for i, n in enumerate(DECODED)),
-        *((rf"{MIX}\.cls\.{i}\.(.*)", rf"decoder.head.{n}.\1") for i, n in enumerate(DECODED)),
+        *(*PYRAMID_NAMES, *MATCH_NAMES, *DECODER_NAMES),
     ),
     r"transformer\..*\.num_batches_tracked",
 )
@@ -116,7 +135,8 @@ class HDMNet(WithBaseLearner):
             conv = nn.Conv2d(CHANNELS + SIMILARITIES, CHANNELS, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
-        self.decoder, self.ensemble = LinearDecoder(CHANNELS, len(LEVELS)), Ensemble()
+        self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
+        self.ensemble = Ensemble()
         self.freeze()
 
     def forward(self, episode: Episode) -> Output:
@@ -126,7 +146,8 @@ class HDMNet(WithBaseLearner):
 
         # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
         with self.encoder_grad():
-            query, support = map(on_one_grid, self.encode(episode))
+            query, support = self.encode(episode)
+            query, support = on_one_grid(query), on_one_grid(support)
             hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))
             similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
@@ -137,21 +158,25 @@ class HDMNet(WithBaseLearner):
         # Inputs of the transformer: features, prototypes, and for the query its similarity.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_feature = self.project_support(mid_features(support))  # x_k, (B * K, 256, h, w)
-        size = query_feature.shape[-2:]
-        prototype = masked_mean(support_feature, resize(mask.flatten(0, 1), size))  # p_k, (B * K, 256)
+        small_mask = resize(mask.flatten(0, 1), query_feature.shape[-2:])
+        prototype = masked_mean(support_feature, small_mask)  # p_k, (B * K, 256)
         mean_prototype = mean_over_shots(prototype.unflatten(0, (batch, shots)))  # p
         query_map = self.merge_query(_beside(query_feature, mean_prototype, SHARPENED * similarity))  # X
         support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        levels, fused, correlation = self.pyramid(torch.cat([query_map, support_map])), [], []
-        inside = chosen(*(_on_grid(mask, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
-        for level, match, fuse, own in zip(levels, self.match, self.fuse, inside, strict=True):
-            matched, logits = match(level[:batch], level[batch:].unflatten(0, (batch, shots)), own)
-            beside = resize(similarity, level.shape[-2:]).to(matched.dtype)
-            fused.append(fuse(torch.cat([matched, beside], dim=1)))  # z_i, (B, 64, h_i, w_i)
-            correlation.append(logits)  # c_i, (B, h_i, w_i)
-        output = self.corrected(episode, self.decoder(fused), base_logits, scene)
+        levels = self.pyramid(torch.cat([query_map, support_map]))
+        objects = chosen(*(_on_grid(mask, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
+        fused = []  # z_i, (B, 64, h_i, w_i)
+        correlation = []  # c_i, (B, h_i, w_i)
+        for level, match, fuse, inside in zip(levels, self.match, self.fuse, objects, strict=True):
+            level_query, level_support = level[:batch], level[batch:].unflatten(0, (batch, shots))
+            matched, logits = match(level_query, level_support, inside)
+            level_similarity = resize(similarity, level.shape[-2:]).to(matched.dtype)
+            fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
+            correlation.append(logits)
+        meta = self.decoder(fused)
+        output = self.corrected(episode, meta, base_logits, scene)
         output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
@@ -166,12 +191,14 @@ class HDMNet(WithBaseLearner):
 
     def _similarity(self, query: Features, support: Features, hidden_bchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
         """Return A = [A_5; A_4]: the query's similarity to the supports in h5 and in f4, (B, 2, h, w) float32."""
-        inside = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0  # (B, K, h, w)
-        [flat] = chosen(inside.flatten(0, 1).flatten(1))
-        support_hidden = self.base_learner.hidden_at(support.stage[HIGH], flat).split(flat.counts)
-        support_high = flat.rows(support.stage[HIGH].flatten(2).transpose(1, 2))
-        pairs = (hidden_bchw, support_hidden), (query.stage[HIGH], support_high)
-        return torch.stack([greatest_cosine(*pair).mean(1) for pair in pairs], dim=1)
+        is_object_bkhw = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0
+        [objects] = chosen(is_object_bkhw.flatten(0, 1).flatten(1))
+        support_f4 = support.stage[HIGH]
+        support_hidden = self.base_learner.hidden_at(support_f4, objects).split(objects.counts)
+        support_high = objects.rows(support_f4.flatten(2).transpose(1, 2))
+        hidden_similarity = greatest_cosine(hidden_bchw, support_hidden).mean(1)
+        high_similarity = greatest_cosine(query.stage[HIGH], support_high).mean(1)
+        return torch.stack([hidden_similarity, high_similarity], dim=1)
 
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""

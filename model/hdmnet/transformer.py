@@ -51,11 +51,17 @@ class TokenProjections(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.query, self.key, self.value, self.out = (nn.Linear(CHANNELS, CHANNELS, bias=False) for _ in range(4))
+        self.query = nn.Linear(CHANNELS, CHANNELS, bias=False)
+        self.key = nn.Linear(CHANNELS, CHANNELS, bias=False)
+        self.value = nn.Linear(CHANNELS, CHANNELS, bias=False)
+        self.out = nn.Linear(CHANNELS, CHANNELS, bias=False)
 
-    def forward(self, own_blc: Tensor, source_bmc: Tensor, heads: int) -> list[Tensor]:
+    def forward(self, x_blc: Tensor, source_bmc: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the queries of tokens, (B, heads, L, C / heads), and keys and values of others alike."""
-        return [split_heads(x, heads) for x in (self.query(own_blc), self.key(source_bmc), self.value(source_bmc))]
+        query = split_heads(self.query(x_blc), heads)
+        key = split_heads(self.key(source_bmc), heads)
+        value = split_heads(self.value(source_bmc), heads)
+        return query, key, value
 
 
 class SelfAttention(nn.Module):
@@ -63,7 +69,9 @@ class SelfAttention(nn.Module):
 
     def __init__(self, heads: int, reduction: int):
         super().__init__()
-        self.heads, self.norm, self.linear = heads, token_norm(), TokenProjections()
+        self.heads = heads
+        self.norm = token_norm()
+        self.linear = TokenProjections()
         self.reduce = None
         if reduction > 1:  # without padding: a remainder at the border is dropped
             self.reduce = nn.Conv2d(CHANNELS, CHANNELS, reduction, stride=reduction)
@@ -72,10 +80,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
-        own = source = self.norm(x_blc)
+        tokens = self.norm(x_blc)
+        source = tokens
         if self.reduce is not None:
-            source = self.reduced_norm(to_tokens(self.reduce(to_map(own, size))))
-        attended = join_heads(F.scaled_dot_product_attention(*self.linear(own, source, self.heads)))
+            reduced = self.reduce(to_map(tokens, size))
+            source = self.reduced_norm(to_tokens(reduced))
+        query, key, value = self.linear(tokens, source, self.heads)
+        attended = join_heads(F.scaled_dot_product_attention(query, key, value))
         return x_blc + self.dropout(self.linear.out(attended))
 
 
@@ -93,8 +104,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x_blc: Tensor, size: Sequence[int]) -> Tensor:
         """Return tokens of the same shape; ``size`` is their grid."""
-        wide = F.gelu(self.depthwise(self.expand(to_map(self.norm(x_blc), size))))
-        return x_blc + to_tokens(self.dropout(self.shrink(self.dropout(wide))))
+        x_bchw = to_map(self.norm(x_blc), size)
+        wide = F.gelu(self.depthwise(self.expand(x_bchw)))
+        narrow = self.shrink(self.dropout(wide))
+        return x_blc + to_tokens(self.dropout(narrow))
 
 
 class Level(nn.Module):
@@ -139,22 +152,27 @@ class QueryMatching(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm, self.linear = token_norm(), TokenProjections()
-        self.dropout, self.feed_forward = nn.Dropout(DROPOUT), FeedForward()
+        self.norm = token_norm()
+        self.linear = TokenProjections()
+        self.dropout = nn.Dropout(DROPOUT)
+        self.feed_forward = FeedForward()
 
     def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
         """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
-        size, x = query_bchw.shape[-2:], to_tokens(query_bchw)
-        all_shots = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # (B, K L, C), one shot after the other
-        support, counted = all_shots, inside.inside.float()  # (B, n, C) and 1 for each of them, (B, n)
+        size = query_bchw.shape[-2:]
+        x = to_tokens(query_bchw)
+        support_bnc = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # n = K L, one shot after the other
+        is_object_bn = inside.inside.float()
         if not shapes_are_fixed():
             # The tokens inside the object; n is the largest count of the batch, and others, marked 0, fill up to it.
-            order = counted.argsort(dim=1, descending=True, stable=True)[:, : max(*inside.counts, 1)]
-            support = support.gather(1, order.unsqueeze(2).expand(-1, -1, CHANNELS))
-            counted = counted.gather(1, order)
-        query, key, value = self.linear(self.norm(x), self.norm(support), HEADS)
-        collected, correlation = match(query, key, value, counted)
-        x = x + self.dropout(self.linear.out(join_heads(collected).to(x.dtype)))
+            largest = max(*inside.counts, 1)
+            order = is_object_bn.argsort(dim=1, descending=True, stable=True)[:, :largest]
+            support_bnc = support_bnc.gather(1, order.unsqueeze(2).expand(-1, -1, CHANNELS))
+            is_object_bn = is_object_bn.gather(1, order)
+        query, key, value = self.linear(self.norm(x), self.norm(support_bnc), HEADS)
+        collected, correlation = match(query, key, value, is_object_bn)
+        matched = self.linear.out(join_heads(collected).to(x.dtype))
+        x = x + self.dropout(matched)
         return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
 
 
@@ -166,26 +184,32 @@ def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: T
     product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
     ``inside_bn`` = 0 are ignored.
     """
-    query, key = SHARPNESS * F.normalize(query_bhld, dim=3), F.normalize(key_bhnd, dim=3)
+    query = SHARPNESS * F.normalize(query_bhld, dim=3)
+    key = F.normalize(key_bhnd, dim=3)
     weight = inside_bn[:, None, :, None]
+    value = value_bhnd * weight
     collected = torch.zeros_like(query)
-    for part, value in zip(key.split(MAX_KEYS, dim=2), (value_bhnd * weight).split(MAX_KEYS, dim=2), strict=True):
-        score = (query @ part.transpose(2, 3)).exp_()  # (B, heads, L, n)
-        collected = collected + score @ (value / score.sum(2).unsqueeze(3))
+    for key_piece, value_piece in zip(key.split(MAX_KEYS, dim=2), value.split(MAX_KEYS, dim=2), strict=True):
+        score = (query @ key_piece.transpose(2, 3)).exp_()  # (B, heads, L, n)
+        collected = collected + score @ (value_piece / score.sum(2).unsqueeze(3))
     mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)
-    return collected, (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
+    correlation = (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
+    return collected, correlation
 
 
 def correlation_distillation(correlation: list[Tensor], label_bhw: Tensor, even_teacher: bool = False) -> Tensor:
     """Return the mean over levels of KL(teacher || logits) over positions; (B, h_i, w_i) each, finest first."""
-    total, teacher = correlation[0].new_zeros((), dtype=torch.float32), None
+    total = correlation[0].new_zeros((), dtype=torch.float32)
+    teacher = None  # the next coarser level
     for student in reversed(correlation):
         size = student.shape[1:]
         if teacher is None:
             target = true_distribution(label_bhw, size, even_teacher)
         else:
-            target = resize_cells(teacher.detach().float().unsqueeze(1), size).flatten(1).softmax(1)
-        ratio = (target + PROBABILITY_EPS).log() - (student.float().flatten(1).softmax(1) + PROBABILITY_EPS).log()
+            logits = resize_cells(teacher.detach().float().unsqueeze(1), size)
+            target = logits.flatten(1).softmax(1)
+        probability = student.float().flatten(1).softmax(1)
+        ratio = (target + PROBABILITY_EPS).log() - (probability + PROBABILITY_EPS).log()
         total = total + image_mean((target * ratio).sum(1))
         teacher = student
     return total / len(correlation)
@@ -198,7 +222,9 @@ def true_distribution(label_bhw: Tensor, size: Sequence[int], even: bool = False
     foreground these share it, else the cells that see least of the rest, which float32 drowns in the rounding of 1e9
     and this finds. ``even`` takes all cells alike where none sees only foreground.
     """
-    rest = resize_cells(1 - foreground_mask(label_bhw), size).flatten(1)
+    rest = resize_cells(1 - foreground_mask(label_bhw), size).flatten(1)  # share of what is not foreground, (B, h w)
     least = rest.amin(1, keepdim=True)
-    most = ((rest <= least + SHARE_EPS) | (even & (least > SHARE_EPS))).float()
-    return most / most.sum(1, keepdim=True)
+    has_least = rest <= least + SHARE_EPS
+    all_alike = even & (least > SHARE_EPS)  # (B, 1)
+    cells = (has_least | all_alike).float()
+    return cells / cells.sum(1, keepdim=True)

@@ -63,7 +63,8 @@ class HSNetSettings(WithEncoderSettings):
         """Return (key, problem and remedy) if VGG's levels squeeze to different grids; a ResNet's never do."""
         if self.encoder.backbone != VGG or _vgg_takes(size):
             return None
-        nearest = min(filter(_vgg_takes, range(2 * size + 200)), key=lambda side: abs(side - size))
+        sizes = filter(_vgg_takes, range(2 * size + 200))
+        nearest = min(sizes, key=lambda side: abs(side - size))
         return "encoder", f"= {VGG} squeezes its levels to different grids at data.size {size}; nearest size: {nearest}"
 
 
@@ -100,22 +101,27 @@ class HSNet(WithEncoder):
         """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
         batch, shots = episode.support.shape[:2]
         objects = objects_of_shots(foreground_mask(episode.support_label))  # of M_k
-        of_query, groups = self.encode_in_groups(episode)
+        query_features, groups = self.encode_in_groups(episode)
+        query = {}
         with self.encoder_grad():
-            query = {level: [unit(x) for x in maps] for level, maps in _intermediate(of_query)}
+            for level, maps in _intermediate(query_features):
+                query[level] = [unit(x) for x in maps]
 
-        each, seen = [], []  # of every group of n shots (n B, 2, S, S) float32, and (B, n, C + 3)
-        for group, of_support in groups:  # where they come one at a time, K shots take the memory of one
-            support, own = dict(_intermediate(of_support)), objects(group)
+        shot_logits = []  # of every group of n shots, (n B, 2, S, S) float32
+        summaries = []  # (B, n, C + 3)
+        for group, support_features in groups:  # where they come one at a time, K shots take the memory of one
+            support = dict(_intermediate(support_features))
+            group_objects = objects(group)
             with self.encoder_grad():
-                seen.append(by_shot(support_summary(support[HIGH][-1], own.mask), batch))
-            each.append(self.decoder(self.squeeze(query, support, own), episode.query.shape[-2:]).float())
-        logits = torch.cat(each)  # shot after shot
+                summaries.append(by_shot(support_summary(support[HIGH][-1], group_objects.mask), batch))
+            squeezed = self.squeeze(query, support, group_objects)
+            shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
+        logits = torch.cat(shot_logits)  # shot after shot
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, (episode.query_label == 1).repeat(shots, 1, 1))}
         else:
-            output.presence_features = presence_features(query[HIGH][-1], torch.cat(seen, dim=1))
+            output.presence_features = presence_features(query[HIGH][-1], torch.cat(summaries, dim=1))
         if shots > 1:
             output.logits, votes = vote(by_shot(logits, batch))
             output.maps["votes"] = votes / shots

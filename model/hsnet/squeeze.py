@@ -55,8 +55,9 @@ class Squeeze(nn.Module):
 
     def __init__(self, level: int, count: int):
         super().__init__()
-        steps = zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level])
-        self.blocks = nn.Sequential(*(m for (n, width), k, stride in steps for m in _block(n, width, k, stride)))
+        self.blocks = nn.Sequential()
+        for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
+            self.blocks.extend(_block(channels, width, kernel, stride))
 
     def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
         """Return Z_l from the queries' normalised features and the supports', n of (B, C, h, w) and (N, C, h, w) each.
@@ -85,8 +86,10 @@ class Mix(nn.Sequential):
     """Merge the squeezed coarser level into a finer one: U(coarse) + fine, then three 4D blocks."""
 
     def __init__(self):
+        super().__init__()
         width = WIDTHS[-1]
-        super().__init__(*(m for _ in range(3) for m in _block(width, width, kernel=3, stride=1)))
+        for _ in range(3):
+            self.extend(_block(width, width, kernel=3, stride=1))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]  # takes two maps
         """Return (B, 128, r, r, h, w); U resizes the query's dimensions of ``coarse``, for each support position."""
@@ -107,10 +110,11 @@ class HypercorrelationSqueeze(nn.Module):
 
         Those of the support are released as soon as they are squeezed.
         """
-        found = dict(zip(support, objects.on_all([maps[0].shape[-2:] for maps in support.values()])))
+        grids = [maps[0].shape[-2:] for maps in support.values()]
+        on_grids = dict(zip(support, objects.on_all(grids)))
 
         def squeezed(level: int) -> Tensor:
-            return self.levels[str(level)](query[level], support.pop(level), found[level])
+            return self.levels[str(level)](query[level], support.pop(level), on_grids[level])
 
         x = squeezed(HIGH)  # Z_4
         for level in (MID, LOW):

@@ -5,13 +5,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from model.common.training_free import OnCells, TrainingFreeSettings
+from model.common.with_encoder import Shot
 from model.contract import Episode, Output, Task, register
-from model.insid3.segmentation import MAX_PATCHES, Patches, class_logits, positional_basis, segment
+from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, positional_basis, segment
 
 BASES_KEPT = 16  # one for each size of images
 
@@ -33,6 +35,15 @@ class INSID3Settings(TrainingFreeSettings):
         if self.components > side**2 - 1:
             return "components", f"= {self.components}: {patches}, which have fewer directions; set fewer components"
         return None
+
+
+class Support(NamedTuple):
+    """A shot of B queries."""
+
+    number: int  # of its class
+    features: Tensor  # (B, C, h, w)
+    label: Tensor  # (B, H, W), ``number`` on the object
+    basis: Tensor | None  # of the positions in an image of its size
 
 
 @register("insid3")
@@ -57,26 +68,40 @@ class INSID3(OnCells):
 
         The background has the patches of no class. Clusters are found on the CPU, one query at a time.
         """
-        query, shots = self.encode_classes(episodes)
-        count, size = len(episodes), episodes[0].query.shape[-2:]
+        query, shots = self.encode_classes(episodes)  # (B, C, h, w), and of all classes
+        count = len(episodes)
+        size = episodes[0].query.shape[-2:]
         basis = self._basis(size)
-        # The class and the basis of each shot.
-        known = [(c, self._basis(x.shape[-2:])) for c, episode in enumerate(episodes, 1) for x, _ in episode.shots(0)]
+        supports = self._supports(episodes, shots)
         with torch.autocast(query.device.type, enabled=False):
-            references = []
-            for item in range(len(query)):
-                seen = [(c, Patches.of(f[item], own), y[item] == c) for (c, own), (f, y) in zip(known, shots)]
-                references.append([[(x, mask) for n, x, mask in seen if n == c] for c in range(1, count + 1)])
+            references = [self._references(supports, item, count) for item in range(len(query))]
             targets = [Patches.of(features, basis) for features in query]
-            found = self._segment(targets, references, self.settings.tau, self.settings.merge)
-        logits = torch.stack([class_logits(one.classes, count, size) for one in found])
-        maps = [one.pictures(0) for one in found]
-        presence_features = torch.stack(
-            [torch.stack([one.presence_features(c) for c in range(count)]) for one in found]
-        )
-        return Output(
-            logits, maps={n: torch.stack([m[n] for m in maps]) for n in maps[0]}, presence_features=presence_features
-        )
+            segmentations = self._segment(targets, references, self.settings.tau, self.settings.merge)
+
+        logits = torch.stack([class_logits(x.classes, count, size) for x in segmentations])
+        presence_features = [x.presence_features(c) for x in segmentations for c in range(count)]
+        output = Output(logits, presence_features=torch.stack(presence_features).unflatten(0, (-1, count)))
+        pictures = [x.pictures(0) for x in segmentations]
+        for name in pictures[0]:
+            output.maps[name] = torch.stack([maps[name] for maps in pictures])
+        return output
+
+    def _supports(self, episodes: Sequence[Episode], shots: Sequence[Shot]) -> list[Support]:
+        """Return the shots of all classes, with the basis of their images' sizes."""
+        images = [(number, image) for number, episode in enumerate(episodes, 1) for image, _ in episode.shots(0)]
+        supports = []
+        for (number, image), (features, label) in zip(images, shots):
+            supports.append(Support(number, features, label, self._basis(image.shape[-2:])))
+        return supports
+
+    def _references(self, supports: Sequence[Support], item: int, classes: int) -> list[list[Reference]]:
+        """Return the references of the query ``item``, class by class."""
+        references: list[list[Reference]] = [[] for _ in range(classes)]
+        for support in supports:
+            patches = Patches.of(support.features[item], support.basis)
+            is_object = support.label[item] == support.number
+            references[support.number - 1].append((patches, is_object))
+        return references
 
     def _basis(self, size: Sequence[int]) -> Tensor | None:
         """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""
@@ -87,7 +112,9 @@ class INSID3(OnCells):
         key = weights, tuple(size), torch.is_autocast_enabled(device.type)
         if key not in self._bases:
             black = torch.zeros(1, 3, *size, device=device)
-            blank = self.compared(self.encode_images(self.encoder.normalise(black)))[0]
-            found = positional_basis(blank, self.settings.components)
-            self._bases = dict([*list(self._bases.items())[-(BASES_KEPT - 1) :], (key, found)])
+            features = self.encode_images(self.encoder.normalise(black))
+            blank_chw = self.compared(features)[0]
+            if len(self._bases) == BASES_KEPT:
+                del self._bases[next(iter(self._bases))]  # the oldest
+            self._bases[key] = positional_basis(blank_chw, self.settings.components)
         return self._bases[key]

@@ -29,14 +29,17 @@ def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
     They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence. With r >= C or
     r > n - 1 all directions would be removed, and rounding would remain: ModelMismatch.
     """
-    channels, patches = len(blank_chw), blank_chw[0].numel()
-    if components > (most := min(channels, patches) - 1):
+    channels = len(blank_chw)
+    patches = blank_chw[0].numel()
+    most = min(channels, patches) - 1
+    if components > most:
         reason = f"features of {channels} channels at {patches} patches have no more directions"
         raise ModelMismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
-    centred = blank_chw.flatten(1).cpu().double()
-    centred = centred - centred.mean(1, keepdim=True)  # E, (C, n)
-    vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -components:]  # by ascending eigenvalues
-    return to_device(vectors.float(), blank_chw.device)
+    features = blank_chw.flatten(1).cpu().double()  # (C, n)
+    centred = features - features.mean(1, keepdim=True)  # E
+    vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors  # by ascending eigenvalues
+    basis = vectors[:, -components:]
+    return to_device(basis.float(), blank_chw.device)
 
 
 class Patches(NamedTuple):
@@ -49,9 +52,12 @@ class Patches(NamedTuple):
     @staticmethod
     def of(features_chw: Tensor, basis_cr: Tensor | None) -> "Patches":
         """Return the patches of an image with unit features (C, h, w)."""
-        x = features_chw.flatten(1).T.contiguous()
-        debiased = x if basis_cr is None else F.normalize(x - (x @ basis_cr) @ basis_cr.T, dim=1)
-        return Patches(x, debiased, features_chw.shape[1:])
+        plain = features_chw.flatten(1).T.contiguous()
+        debiased = plain
+        if basis_cr is not None:
+            positional = (plain @ basis_cr) @ basis_cr.T
+            debiased = F.normalize(plain - positional, dim=1)
+        return Patches(plain, debiased, features_chw.shape[1:])
 
 
 Reference = tuple[Patches, Tensor]  # a support, and its mask of pixels, bool (H, W)
@@ -62,33 +68,48 @@ class Candidates(NamedTuple):
 
     prototype: Tensor  # (C,), the mean over references of the mean over their masks, of length 1
     sim_forward: Tensor  # (n,), cosine of each patch to the prototype
-    candidates: Tensor  # bool (n,): similar to the prototype, and to patches in the masks of half of the references
-    facts: Tensor  # bool (2,): whether a reference has a mask, and whether there are candidates
+    forward: Tensor  # bool (n,): similar to the prototype
+    votes: Tensor  # (n,) int64: references whose most similar patch lies inside their mask
+    candidates: Tensor  # bool (n,): forward, and with the votes of half of the references
+    presence: Tensor  # bool (2,): whether a reference has a mask, and whether there are candidates
 
 
 def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
     """Return the candidates among the target's debiased features (n, C), from at least one reference."""
     features = [patches.debiased for patches, _ in references]
     masks = [mask_on_grid(mask, patches.grid).flatten() for patches, mask in references]
-    cells = torch.stack([mask.sum() for mask in masks])  # (K,)
-    shown = (cells > 0).sum()
-    means = [mask.to(x) @ x / count.clamp(min=1) for mask, x, count in zip(masks, features, cells)]
+    areas = torch.stack([mask.sum() for mask in masks])  # (K,)
+    shown = (areas > 0).sum()  # references that count
+
+    # Forward: the target's patches that resemble the prototype.
+    means = [mask.to(x) @ x / area.clamp(min=1) for mask, x, area in zip(masks, features, areas)]
     prototype = F.normalize(torch.stack(means).sum(0) / shown.clamp(min=1), dim=0)
     sim_forward = target_nc @ prototype
-    forward = sim_forward > 0
-    forward = torch.where(forward.any(), forward, sim_forward > sim_forward.quantile(FORWARD_QUANTILE))
-    votes = torch.zeros_like(forward, dtype=torch.int64)  # references whose most similar patch lies inside their mask
-    for mask, x in zip(masks, features):
-        blocks = target_nc.split(max(1, BLOCK_ELEMENTS // len(x)))
-        votes += mask[torch.cat([(block @ x.T).argmax(1) for block in blocks])]
-    candidates = forward & (votes >= (shown + 1) // 2) & (shown > 0)
-    return Candidates(prototype, sim_forward, candidates, torch.stack([shown > 0, candidates.any()]))
+    positive = sim_forward > 0
+    largest = sim_forward > sim_forward.quantile(FORWARD_QUANTILE)
+    forward = torch.where(positive.any(), positive, largest)
+
+    # Backward: each reference votes for those whose most similar patch lies inside its mask.
+    votes = torch.zeros_like(forward, dtype=torch.int64)
+    for mask, reference_nc in zip(masks, features):
+        votes += mask[best_matches(target_nc, reference_nc)]
+    enough = votes >= (shown + 1) // 2
+    candidates = forward & enough & (shown > 0)
+    presence = torch.stack([shown > 0, candidates.any()])
+    return Candidates(prototype, sim_forward, forward, votes, candidates, presence)
+
+
+def best_matches(target_nc: Tensor, reference_mc: Tensor) -> Tensor:
+    """Return the reference's most similar patch for each of the target's, (n,) int64."""
+    blocks = target_nc.split(max(1, BLOCK_ELEMENTS // len(reference_mc)))
+    return torch.cat([(block @ reference_mc.T).argmax(1) for block in blocks])
 
 
 def _cosines(target_nc: Tensor) -> Iterator[Tensor]:
     """Yield the cosines of blocks of patches to themselves and all later ones."""
     for start in range(0, len(target_nc), BLOCK_ROWS):
-        yield (target_nc[start : start + BLOCK_ROWS] @ target_nc[start:].T).clamp(-1, 1)
+        block = target_nc[start : start + BLOCK_ROWS]
+        yield (block @ target_nc[start:].T).clamp(-1, 1)
 
 
 def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
@@ -99,38 +120,47 @@ def clusters_of(cosines: Iterable[Tensor], tau: float) -> tuple[Tensor, Tensor]:
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # other methods need no scipy
 
-    above = (block[torch.ones_like(block, dtype=torch.bool).triu(1)] for block in cosines)
-    distances, labels = 1 - torch.cat(list(above)).double(), np.ones(1)  # of all pairs i < j, row by row
+    pairs = [block[torch.ones_like(block, dtype=torch.bool).triu(1)] for block in cosines]
+    distances = 1 - torch.cat(pairs).double()  # of all i < j, row by row
+    labels = np.ones(1)
     if len(distances):
-        labels = fcluster(linkage(distances.numpy(), method="average"), np.nextafter(1 - tau, 0), criterion="distance")
+        tree = linkage(distances.numpy(), method="average")
+        labels = fcluster(tree, np.nextafter(1 - tau, 0), criterion="distance")
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    return torch.from_numpy(first.argsort().argsort()[inverse]), torch.from_numpy(sizes[first.argsort()]).float()
+    order = first.argsort()  # of the labels, by first appearance
+    numbers = order.argsort()
+    return torch.from_numpy(numbers[inverse]), torch.from_numpy(sizes[order]).float()
 
 
 class ClusterScores(NamedTuple):
     """Scores of M clusters for one class."""
 
     seed_sim: Tensor  # (M,) cosine of the prototype to the cluster's mean debiased feature
+    cross: Tensor  # (M,) mean cosine of the cluster's patches to the prototype
+    intra: Tensor  # (M,) cosine of the cluster's mean plain feature to the seed's
+    fraction: Tensor  # (M,) share of candidates among the cluster's patches
     score: Tensor  # (M,) see ``score_clusters``
     seed: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
 
 
-def score_clusters(of_patch: Tensor, sizes: Tensor, target: Patches, found: Candidates) -> ClusterScores:
+def score_clusters(clusters_n: Tensor, sizes_m: Tensor, target: Patches, found: Candidates) -> ClusterScores:
     """Return the clusters' scores for a class with at least one candidate.
 
-    A score is the product of three: the mean cosine of the cluster's patches to the prototype; the cosine of its mean
-    plain feature to the seed's; and the share of candidates among its patches, which counts as 1 for the seed.
+    A score is the product of ``cross``, ``intra`` and ``fraction``, which counts as 1 for the seed.
     """
 
-    def mean(x_nc: Tensor) -> Tensor:  # over each cluster, (M, C)
-        return x_nc.new_zeros(len(sizes), x_nc.shape[1]).index_add_(0, of_patch, x_nc) / sizes[:, None]
+    def cluster_mean(x_nc: Tensor) -> Tensor:  # (M, C)
+        total_mc = x_nc.new_zeros(len(sizes_m), x_nc.shape[1]).index_add_(0, clusters_n, x_nc)
+        return total_mc / sizes_m[:, None]
 
-    cross, fraction = mean(torch.stack([found.sim_forward, found.candidates.float()], dim=1)).unbind(1)
-    seed_sim = F.normalize(mean(target.debiased), dim=1) @ found.prototype
+    of_patches = torch.stack([found.sim_forward, found.candidates.float()], dim=1)  # (n, 2)
+    cross, fraction = cluster_mean(of_patches).unbind(1)
+    seed_sim = F.normalize(cluster_mean(target.debiased), dim=1) @ found.prototype
     seed = seed_sim.masked_fill(fraction == 0, -torch.inf).argmax(0, keepdim=True)
-    plain = F.normalize(mean(target.plain), dim=1)
-    intra = plain @ plain.index_select(0, seed)[0]
-    return ClusterScores(seed_sim, cross * intra * fraction.index_fill(0, seed, 1), seed)
+    plain_mc = F.normalize(cluster_mean(target.plain), dim=1)
+    intra = plain_mc @ plain_mc.index_select(0, seed)[0]
+    score = cross * intra * fraction.index_fill(0, seed, 1)
+    return ClusterScores(seed_sim, cross, intra, fraction, score, seed)
 
 
 class Segmentation(NamedTuple):
@@ -147,21 +177,28 @@ class Segmentation(NamedTuple):
         Cosines to its prototype, the largest and 0.9 quantile; share of candidates; seed's cosine, largest and seed's
         score.
         """
-        found, scores, out = self.candidates[index], self.scores[index], self.classes.new_zeros(6, dtype=torch.float32)
-        if found is not None:
-            sim = found.sim_forward
-            out[:3] = torch.stack([sim.max(), sim.quantile(FORWARD_QUANTILE), found.candidates.float().mean()])
+        candidates = self.candidates[index]
+        scores = self.scores[index]
+        numbers = self.classes.new_zeros(6, dtype=torch.float32)
+        if candidates is not None:
+            cosines = candidates.sim_forward
+            share = candidates.candidates.float().mean()
+            numbers[:3] = torch.stack([cosines.max(), cosines.quantile(FORWARD_QUANTILE), share])
         if scores is not None:
-            seed_sim, score = (x.index_select(0, scores.seed)[0] for x in (scores.seed_sim, scores.score))
-            out[3:] = torch.stack([seed_sim, scores.score.max(), score])
-        return out
+            seed_sim = scores.seed_sim.index_select(0, scores.seed)[0]
+            seed_score = scores.score.index_select(0, scores.seed)[0]
+            numbers[3:] = torch.stack([seed_sim, scores.score.max(), seed_score])
+        return numbers
 
     def pictures(self, index: int) -> dict[str, Tensor]:
         """Return maps (h, w) in 0..1 of a class, by index: cosine to its prototype, candidates, clusters' scores."""
-        found, scores, nothing = self.candidates[index], self.scores[index], torch.zeros_like(self.classes).float()
+        candidates = self.candidates[index]
+        scores = self.scores[index]
+        nothing = torch.zeros_like(self.classes).float()
         maps = dict.fromkeys(("sim_forward", "candidates", "cluster_score"), nothing)
-        if found is not None:
-            maps |= {"sim_forward": found.sim_forward.clamp(0, 1), "candidates": found.candidates.float()}
+        if candidates is not None:
+            maps["sim_forward"] = candidates.sim_forward.clamp(0, 1)
+            maps["candidates"] = candidates.candidates.float()
         if scores is not None:
             maps["cluster_score"] = scores.score.clamp(0, 1)[self.clusters]
         return {name: x.view_as(nothing) for name, x in maps.items()}
@@ -170,33 +207,76 @@ class Segmentation(NamedTuple):
 def segment(
     targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
 ) -> list[Segmentation]:
-    """Return the segmentation of each target, in float32; a GPU is waited for once. ModelMismatch: too many patches.
+    """Return the segmentation of each target, in float32; a GPU is waited for once.
 
-    References are of each target and class 1..N; those whose mask is empty do not count. Clusters are merged from the
-    cosine ``tau`` on. Each goes to the class in which its score is largest, or to the background if none is above
-    ``merge``. The paper has one class; several share the clusters and compete for them.
+    The paper has one class; several share the clusters and compete for them.
+
+    Args:
+        targets: the patches of each query.
+        references: of each target the references of the classes 1..N; those whose mask is empty do not count.
+        tau: the cosine from which on clusters are merged.
+        merge: a cluster goes to the class of its largest score, to the background if no score is above this.
+
+    Raises:
+        ModelMismatch: too many patches.
     """
-    if (patches := len(targets[0].plain)) > MAX_PATCHES:
+    patches = len(targets[0].plain)
+    if patches > MAX_PATCHES:
         raise ModelMismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
-    found = [[find_candidates(t.debiased, o) if o else None for o in own] for t, own in zip(targets, references)]
-    facts, out = [[None if one is None else one.facts for one in own] for own in found], []
+    matched = [_match_classes(target, classes) for target, classes in zip(targets, references)]
+    presence = [[None if x is None else x.presence for x in classes] for classes in matched]
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later
     if not targets[0].plain.is_cpu:
-        facts, cosines = to_cpu([facts, [list(own) for own in cosines]])
-    for target, own, known, of_target in zip(targets, found, facts, cosines):
-        shown, present = zip(*((False, False) if fact is None else fact.tolist() for fact in known))
-        seen = [one if there else None for one, there in zip(own, shown)]
-        if not any(present):
-            empty = torch.zeros(target.grid, dtype=torch.int64, device=target.plain.device)
-            out.append(Segmentation(seen, None, [None] * len(own), empty))
-            continue
-        of_patch, sizes = (to_device(x, target.plain.device) for x in clusters_of(of_target, tau))
-        clustered = of_patch, sizes, target
-        scores = [score_clusters(*clustered, one) if one and there else None for one, there in zip(own, present)]
-        nothing = torch.full_like(sizes, merge)
-        of_class = torch.stack([nothing, *(nothing if one is None else one.score for one in scores)])  # (N + 1, M)
-        out.append(Segmentation(seen, of_patch, scores, of_class.argmax(0)[of_patch].unflatten(0, target.grid)))
-    return out
+        presence, cosines = to_cpu([presence, [list(blocks) for blocks in cosines]])
+    segmentations = []
+    for target, classes, flags, blocks in zip(targets, matched, presence, cosines):
+        known = _known_matches(classes, flags)
+        segmentations.append(_assign_clusters(target, known, blocks, tau, merge))
+    return segmentations
+
+
+def _match_classes(target: Patches, references: Sequence[Sequence[Reference]]) -> list[Candidates | None]:
+    """Return a target's candidates for each class; None for a class without references."""
+    return [find_candidates(target.debiased, of_class) if of_class else None for of_class in references]
+
+
+class Match(NamedTuple):
+    """A target's candidates for a class, once the values on the device are known."""
+
+    candidates: Candidates | None  # None if no reference has a mask
+    is_present: bool  # whether there are candidates
+
+
+def _known_matches(classes: Sequence[Candidates | None], flags: Sequence[Tensor | None]) -> list[Match]:
+    """Return the match of each class by its candidates and their ``presence`` on the CPU."""
+    matches = []
+    for candidates, presence in zip(classes, flags):
+        has_mask, is_present = (False, False) if presence is None else presence.tolist()
+        matches.append(Match(candidates if has_mask else None, is_present))
+    return matches
+
+
+def _assign_clusters(
+    target: Patches, matches: Sequence[Match], cosines: Iterable[Tensor], tau: float, merge: float
+) -> Segmentation:
+    """Return the segmentation of a target by its matches; without candidates of any class nothing is clustered."""
+    device = target.plain.device
+    candidates = [match.candidates for match in matches]
+    if not any(match.is_present for match in matches):
+        background = torch.zeros(target.grid, dtype=torch.int64, device=device)
+        return Segmentation(candidates, None, [None] * len(matches), background)
+    clusters_n, sizes_m = (to_device(x, device) for x in clusters_of(cosines, tau))
+    unlikely = torch.full_like(sizes_m, merge)
+    scores: list[ClusterScores | None] = []
+    rows = [unlikely]  # of the background, then of each class
+    for match in matches:
+        of_class = None
+        if match.candidates is not None and match.is_present:
+            of_class = score_clusters(clusters_n, sizes_m, target, match.candidates)
+        scores.append(of_class)
+        rows.append(unlikely if of_class is None else of_class.score)
+    classes_m = torch.stack(rows).argmax(0)
+    return Segmentation(candidates, clusters_n, scores, classes_m[clusters_n].unflatten(0, target.grid))
 
 
 def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tensor:
@@ -204,5 +284,7 @@ def class_logits(classes_hw: Tensor, classes: int, size: Sequence[int]) -> Tenso
 
     With one class their argmax is the mask a > 1/2.
     """
-    share = resize_cells(F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:].float()[None], size)[0]
-    return torch.cat([1 - share.sum(0, keepdim=True), share]) - INSIDE
+    masks = F.one_hot(classes_hw, classes + 1).movedim(-1, 0)[1:].float()  # (N, h, w)
+    share = resize_cells(masks[None], size)[0]
+    background = 1 - share.sum(0, keepdim=True)
+    return torch.cat([background, share]) - INSIDE

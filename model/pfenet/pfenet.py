@@ -52,7 +52,7 @@ class PFENet(WithEncoder):
         query, groups = self.encode_in_groups(episode)
         objects = objects_of_shots(foreground_mask(episode.support_label), inside=any_overlap)
         shots = [self._shots(support, objects(group), query.stage[HIGH]) for group, support in groups]
-        prototypes, priors, seen = (torch.cat(kind, dim=1) for kind in zip(*shots))
+        prototypes, priors, summaries = (torch.cat(parts, dim=1) for parts in zip(*shots))
         prior = mean_over_shots(priors).unsqueeze(1)  # Y_Q, (B, 1, h, w)
 
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
@@ -64,12 +64,15 @@ class PFENet(WithEncoder):
             main = mask_loss(output.logits, episode.query_label)
             output.losses = {"main": main, "inner": self.settings.aux_weight * inner}
         else:
-            output.presence_features = presence_features(query.stage[HIGH], seen)
+            output.presence_features = presence_features(query.stage[HIGH], summaries)
         return output
 
     def _shots(self, support: Features, objects: Objects, query_f4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return prototypes (B, n, 256), priors (B, n, h, w) and objects (B, n, C + 3) of a group of n shots."""
+        """Return prototypes (B, n, 256), priors (B, n, h, w) and summaries (B, n, C + 3) of a group of n shots."""
         batch = len(query_f4)
-        feature, f4 = self.project_support(mid_features(support)), support.stage[HIGH]
-        prototypes, seen = masked_mean(feature, objects.on(feature.shape[-2:]).mask), support_summary(f4, objects.mask)
-        return by_shot(prototypes, batch), shot_priors(query_f4, f4, objects), by_shot(seen, batch)
+        support_f4 = support.stage[HIGH]
+        feature = self.project_support(mid_features(support))
+        prototypes = masked_mean(feature, objects.on(feature.shape[-2:]).mask)
+        summaries = support_summary(support_f4, objects.mask)
+        priors = shot_priors(query_f4, support_f4, objects)
+        return by_shot(prototypes, batch), priors, by_shot(summaries, batch)

@@ -31,9 +31,11 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
     """Return the close-ups of B supports (B, 3, S, S) with labels (B, S, S), None if no object is small."""
     side = label_bss.shape[-1]
     span_b22 = spans_of((label_bss == 1)[:, None]).float().unflatten(1, (2, 2))  # first and last row, and column
-    sides_b2 = span_b22[..., 1] - span_b22[..., 0] + 1  # of the box; negative for no object
+    first_b2, last_b2 = span_b22.unbind(2)
+    sides_b2 = last_b2 - first_b2 + 1  # of the box; negative for no object
     wanted_b = (CONTEXT * sides_b2.amax(1)).clamp(min=side / MOST)
-    small_b = (sides_b2 > 0).all(1) & (wanted_b * LEAST <= side)
+    has_object_b = (sides_b2 > 0).all(1)
+    small_b = has_object_b & (wanted_b * LEAST <= side)
     half_b1 = (wanted_b.clamp(max=side) - 1)[:, None] / 2
     middle_b2 = span_b22.mean(2).maximum(half_b1).minimum(side - 1 - half_b1)  # the close-up stays in the image
     step_s = torch.linspace(-1, 1, side, device=label_bss.device)
@@ -45,11 +47,13 @@ def closeup(image_b3ss: Tensor, label_bss: Tensor) -> Closeup | None:
         if not small:
             return None
 
-    at_bs, down_bs = (2 * x / (side - 1) - 1 for x in (columns_bs, rows_bs))
-    shape = len(at_bs), side, side
-    grid_bss2 = torch.stack([at_bs[:, None, :].expand(shape), down_bs[:, :, None].expand(shape)], dim=3)
+    x_bs, y_bs = (2 * places / (side - 1) - 1 for places in (columns_bs, rows_bs))  # in -1..1
+    shape = len(x_bs), side, side
+    grid_bss2 = torch.stack([x_bs[:, None, :].expand(shape), y_bs[:, :, None].expand(shape)], dim=3)
     image = F.grid_sample(image_b3ss.float(), grid_bss2, align_corners=True)
     item = torch.arange(len(label_bss), device=label_bss.device)[:, None, None]
-    label = label_bss[item, rows_bs.round().long()[:, :, None], columns_bs.round().long()[:, None, :]]
+    row = rows_bs.round().long()[:, :, None]
+    column = columns_bs.round().long()[:, None, :]
+    label = label_bss[item, row, column]
     label = torch.where(small_b[:, None, None], label, torch.full_like(label, IGNORE))
     return Closeup(image, label, tuple(box))

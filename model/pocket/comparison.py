@@ -80,36 +80,48 @@ class Comparison(nn.Module):
         excluded_b2m = FAR * ~mostly.transpose(1, 2).flatten(2)
 
         prototypes, cosines, maps = [], [], []
-        for i, x_bchw in enumerate(query.unit):
+        for level, x_bchw in enumerate(query.unit):
             x_bcl = x_bchw.flatten(2)
-            shots_bkcl = torch.stack([shot.unit[i].flatten(2) for shot in supports], dim=1)
-            p_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)
-            prototypes.append(p_b2c)
-            cosines.append(p_b2c @ x_bcl)
-            maps.append(cosines[-1])
-            if i > 0:  # the greatest cosines to object and to background, (B, 2, L), which teach the learnt level alone
-                with torch.set_grad_enabled(i == self.learnt and torch.is_grad_enabled()):
-                    cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
-                    each = [(cosine_bml - excluded_b2m[:, kind, :, None]).amax(1) for kind in range(2)]
-                    maps.append(torch.stack(each, dim=1).clamp(min=-1))
+            shots_bkcl = torch.stack([shot.unit[level].flatten(2) for shot in supports], dim=1)
+            prototype_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)  # p, b
+            cosine_b2l = prototype_b2c @ x_bcl
+            prototypes.append(prototype_b2c)
+            cosines.append(cosine_b2l)
+            maps.append(cosine_b2l)
+            if level > 0:
+                maps.append(self._greatest_cosines(level, x_bcl, shots_bkcl, excluded_b2m))
         guess = temperature * _weighted(cosines, self.first_weight) + self.offset[0]
 
         confident_b2l = confident(guess.detach())
         second_cosines = []
-        for i, (x_bchw, p_b2c) in enumerate(zip(query.unit, prototypes)):
+        for level, (x_bchw, prototype_b2c) in enumerate(zip(query.unit, prototypes)):
             x_bcl = x_bchw.flatten(2)
-            own_b2c = F.normalize(confident_b2l @ x_bcl.transpose(1, 2), dim=2)
-            with_own_b2c = torch.stack([p_b2c[:, 0], p_b2c[:, 1] / 2], dim=1) + own_b2c
-            found_b2l = F.normalize(with_own_b2c, dim=2) @ x_bcl
-            if i == self.learnt:  # each position has a background prototype of its own
-                excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
-                attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
-                each_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
-                back_bcl = F.normalize((1 - ADAPTIVE) * p_b2c[:, 1, :, None] + ADAPTIVE * each_bcl, dim=1)
-                found_b2l = torch.stack([found_b2l[:, 0], (x_bcl * back_bcl).sum(1)], dim=1)
-            second_cosines.append(found_b2l)
+            second_cosines.append(self._self_support(level, x_bcl, prototype_b2c, confident_b2l))
         second = temperature * _weighted(second_cosines, self.second_weight) + self.offset[1]
-        return Compared(*(x.unflatten(2, size) for x in (guess, second, torch.cat([*maps, *second_cosines], dim=1))))
+        all_cosines = torch.cat([*maps, *second_cosines], dim=1)
+        return Compared(*(x.unflatten(2, size) for x in (guess, second, all_cosines)))
+
+    def _greatest_cosines(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
+        """Return the greatest cosines to object and to background, (B, 2, L), which teach the learnt level alone."""
+        with torch.set_grad_enabled(level == self.learnt and torch.is_grad_enabled()):
+            cosine_bml = shots_bkcl.transpose(2, 3).flatten(1, 2) @ x_bcl
+            of_object, of_back = ((cosine_bml - excluded_b2m[:, i, :, None]).amax(1) for i in range(2))
+            return torch.stack([of_object, of_back], dim=1).clamp(min=-1)
+
+    def _self_support(self, level: int, x_bcl: Tensor, prototype_b2c: Tensor, confident_b2l: Tensor) -> Tensor:
+        """Return the cosines (B, 2, L) to prototypes with those of the query's confident positions, s and t."""
+        query_b2c = F.normalize(confident_b2l @ x_bcl.transpose(1, 2), dim=2)
+        object_bc, back_bc = prototype_b2c.unbind(1)
+        joint_b2c = torch.stack([object_bc, back_bc / 2], dim=1) + query_b2c
+        cosine_b2l = F.normalize(joint_b2c, dim=2) @ x_bcl
+        if level != self.learnt:
+            return cosine_b2l
+        # Each position has a background prototype of its own.
+        excluded = torch.where(confident_b2l[:, 1:] > 0, 0.0, -torch.inf)
+        attention_bll = (SHARPNESS * x_bcl.transpose(1, 2) @ x_bcl + excluded).softmax(2)
+        adaptive_bcl = F.normalize(x_bcl @ attention_bll.transpose(1, 2), dim=1)
+        back_bcl = F.normalize((1 - ADAPTIVE) * back_bc[:, :, None] + ADAPTIVE * adaptive_bcl, dim=1)
+        return torch.stack([cosine_b2l[:, 0], (x_bcl * back_bcl).sum(1)], dim=1)
 
 
 def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -120,9 +132,11 @@ def _weighted(cosine_b2l: Sequence[Tensor], weight: Tensor) -> Tensor:
 @in_float32
 def confident(logits_b1l: Tensor) -> Tensor:
     """Return weights (B, 2, L) of the positions that are confidently object, or background; they sum to 1."""
-    both = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()
-    enough = torch.stack([both.new_full((1,), least) for least in (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)])
-    weight = both * (both >= torch.minimum(NEARLY * both.amax(2, keepdim=True), enough))
+    probability = torch.cat([logits_b1l, -logits_b1l], dim=1).sigmoid()  # (B, 2, L)
+    thresholds = (CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND)
+    enough = torch.stack([probability.new_full((1,), threshold) for threshold in thresholds])
+    nearly_greatest = NEARLY * probability.amax(2, keepdim=True)
+    weight = probability * (probability >= torch.minimum(nearly_greatest, enough))
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -144,10 +158,19 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)  # a photo without object: 0
     mean_b2c = weight_b2m @ x_bmc
     centre_b1c = mean_b2c.mean(1, keepdim=True)
-    x_bmc, half_bm1 = x_bmc - centre_b1c, weight_b2m.mean(1).unsqueeze(2)
+    x_bmc = x_bmc - centre_b1c
+    half_bm1 = weight_b2m.mean(1).unsqueeze(2)
     difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
-    # Conjugate gradients, for direction = covariance^-1 difference.
-    direction_bc1, residual, step = torch.zeros_like(difference_bc1), difference_bc1, difference_bc1
+    direction_bc1 = _solve(x_bmc, half_bm1, difference_bc1)
+    logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
+    return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+
+
+def _solve(x_bmc: Tensor, half_bm1: Tensor, difference_bc1: Tensor) -> Tensor:
+    """Return covariance^-1 difference, (B, C, 1), by conjugate gradients, of features weighed by ``half_bm1``."""
+    direction_bc1 = torch.zeros_like(difference_bc1)
+    residual = difference_bc1
+    step = difference_bc1
     length = residual.transpose(1, 2) @ residual  # squared, (B, 1, 1)
     for _ in range(STEPS):
         weighed = half_bm1 * (x_bmc @ step)
@@ -155,10 +178,10 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
         rate = length / (step.transpose(1, 2) @ image).clamp(min=TINY)
         direction_bc1 = torch.addcmul(direction_bc1, rate, step)
         residual = torch.addcmul(residual, rate, image, value=-1)
-        before, length = length, residual.transpose(1, 2) @ residual
-        step = torch.addcmul(residual, length / before.clamp(min=TINY), step)
-    logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
-    return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+        last_length = length
+        length = residual.transpose(1, 2) @ residual
+        step = torch.addcmul(residual, length / last_length.clamp(min=TINY), step)
+    return direction_bc1
 
 
 def probe_with_query(
@@ -171,9 +194,11 @@ def probe_with_query(
     """
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
-        own_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
-        weights = (torch.cat([share, own_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw))
-        probed_b1hw = probe(query, [*views, query], *weights)
+        confident_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
+        objects, backs = (
+            torch.cat([share, confident_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw)
+        )
+        probed_b1hw = probe(query, [*views, query], objects, backs)
         logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
     return probed_b1hw
 

@@ -56,16 +56,18 @@ class Decoder(nn.Module):
         objects.
         """
         feature = self.project_query(query.joint)
-        alike = feature * self.project_object(object_bc[:, :, None, None])
-        logits = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
-        seen = torch.cat([found.maps * COSINE_GAIN, *logits, extra_behw, feature, alike], dim=1)
-        x = self.residual(self.mix(seen.contiguous(memory_format=torch.channels_last)))
+        of_object = feature * self.project_object(object_bc[:, :, None, None])
+        guess, second = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
+        inputs = torch.cat([found.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
+        x = self.residual(self.mix(inputs.contiguous(memory_format=torch.channels_last)))
         coarse = found.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]
-        above = resize(self.project_coarse(torch.cat([x, coarse.to(x.dtype) * LOGIT_GAIN], dim=1)), size)
+        with_logits = torch.cat([x, coarse.to(x.dtype) * LOGIT_GAIN], dim=1)
+        above = resize(self.project_coarse(with_logits), size)
         y = self.refine(F.relu(torch.cat([above, self.project_fine(query.fine)], dim=1)))
-        return coarse, resize(coarse, size) + self.outline(y).float()
+        fine = resize(coarse, size) + self.outline(y).float()
+        return coarse, fine
 
 
 def _small(conv: nn.Conv2d) -> nn.Conv2d:

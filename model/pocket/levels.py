@@ -53,9 +53,10 @@ class LevelsOf(nn.Module):
 
     def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
-        own = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
-        joint = torch.cat([x * x.shape[1] ** 0.5 for x in own], dim=1)
-        return Levels([*own, unit(self.embed(joint), dim=1)], joint, classify(joint), features.stage[LOW].float())
+        of_encoder = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
+        joint = torch.cat([x * x.shape[1] ** 0.5 for x in of_encoder], dim=1)
+        learnt = unit(self.embed(joint), dim=1)
+        return Levels([*of_encoder, learnt], joint, classify(joint), features.stage[LOW].float())
 
 
 class BaseClasses(nn.Module):
@@ -75,9 +76,11 @@ def base_maps(query_bnhw: Tensor, supports_bknhw: Tensor, object_bkhw: Tensor) -
     weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
     weight = weight * equal_weights(object_bkhw)[:, :, None, None]
     of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight)
-    both = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
-    alike, alike_class = both.sum(1, keepdim=True), both[:, 1:].sum(1, keepdim=True)
-    return torch.cat([probability[:, :1], alike, alike_class, probability[:, 1:].amax(1, keepdim=True)], dim=1)
+    product = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
+    similarity = product.sum(1, keepdim=True)
+    class_similarity = product[:, 1:].sum(1, keepdim=True)
+    likeliest = probability[:, 1:].amax(1, keepdim=True)
+    return torch.cat([probability[:, :1], similarity, class_similarity, likeliest], dim=1)
 
 
 def equal_weights(object_bkhw: Tensor) -> Tensor:

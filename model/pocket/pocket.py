@@ -78,38 +78,63 @@ class Pocket(WithEncoder):
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
-        of_query, of_support = self.encode(episode)
-        query, support = (self.levels(features, self.base_classifier) for features in (of_query, of_support))
+        query_features, support_features = self.encode(episode)
+        query = self.levels(query_features, self.base_classifier)
+        support = self.levels(support_features, self.base_classifier)
         shots = episode.support.shape[1]
         supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
-        label_bkss, single = episode.support_label, shots == 1
-        close = closeup(episode.support[:, 0], label_bkss[:, 0]) if single and not self.training else None
-        if close is not None:
-            supports.append(self.levels(self._encode_closeup(close, episode), self.base_classifier))
-            label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
-        compared = self._compare(query, supports, label_bkss, photos=0 if self.training else shots)
-        if not self.training and not self.adapting:
-            judges = min(shots, JUDGES)
-            helps_b111 = self._decoder_helps(supports[:judges], label_bkss[:, :judges], _shared_support(episode))
-            fine_b1hw = compared["fine"]
-            before = resize(compared["match"], fine_b1hw.shape[-2:]) if single else fine_b1hw - compared["correction"]
-            compared["fine"] = torch.where(helps_b111, fine_b1hw, before)
 
+        if self.training:
+            compared = self._compare(query, supports, episode.support_label)
+        else:
+            compared = self._compare_in_tests(query, supports, episode)
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
         output = Output(logits, extra={"match": match})
         if self.training:
-            assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
-            output.losses = self._losses(compared, episode.query_label)
-            if single:  # the support as a query of its query
-                back = self._compare(support, [query], episode.query_label.unsqueeze(1))
-                other = self._losses(back, episode.support_label[:, 0])
-                output.losses = {name: (loss + other[name]) / 2 for name, loss in output.losses.items()}
-            output.losses["base"] = BASE * mask_loss(query.classes, episode.query_base_label[:, ::STRIDE, ::STRIDE])
+            output.losses = self._pair_losses(compared, query, support, episode)
         else:
             mask = foreground_mask(episode.support_label)
-            output.presence_features = presence_features_of_maps(of_query.stage[HIGH], of_support.stage[HIGH], mask)
+            query_f4, support_f4 = query_features.stage[HIGH], support_features.stage[HIGH]
+            output.presence_features = presence_features_of_maps(query_f4, support_f4, mask)
         return output
+
+    def _compare_in_tests(self, query: Levels, supports: list[Levels], episode: Episode) -> dict[str, Tensor]:
+        """Return the logits of ``_compare``, with a close-up and a probe, and the decoder's correction if it helps."""
+        shots = len(supports)
+        views, label_bkss = supports, episode.support_label
+        if shots == 1:
+            close = closeup(episode.support[:, 0], label_bkss[:, 0])
+            if close is not None:
+                enlarged = self.levels(self._encode_closeup(close, episode), self.base_classifier)
+                views = [*supports, enlarged]
+                label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
+        compared = self._compare(query, views, label_bkss, photos=shots)
+        if self.adapting:
+            return compared
+        judges = min(shots, JUDGES)
+        helps_b111 = self._decoder_helps(supports[:judges], label_bkss[:, :judges], _shared_support(episode))
+        fine_b1hw = compared["fine"]
+        if shots == 1:
+            uncorrected = resize(compared["match"], fine_b1hw.shape[-2:])
+        else:
+            uncorrected = fine_b1hw - compared["correction"]
+        compared["fine"] = torch.where(helps_b111, fine_b1hw, uncorrected)
+        return compared
+
+    def _pair_losses(
+        self, compared: dict[str, Tensor], query: Levels, support: Levels, episode: Episode
+    ) -> dict[str, Tensor]:
+        """Return the losses of the query; of a single support as a query of its query, too, and their mean."""
+        assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
+        losses = self._losses(compared, episode.query_label)
+        if episode.support.shape[1] == 1:
+            exchanged = self._compare(support, [query], episode.query_label.unsqueeze(1))
+            of_support = self._losses(exchanged, episode.support_label[:, 0])
+            losses = {name: (loss + of_support[name]) / 2 for name, loss in losses.items()}
+        base_label = episode.query_base_label[:, ::STRIDE, ::STRIDE]
+        losses["base"] = BASE * mask_loss(query.classes, base_label)
+        return losses
 
     @property
     def base_classifier(self) -> nn.Sequential:
@@ -139,23 +164,30 @@ class Pocket(WithEncoder):
         for background or for a base class, and would do so in the query. The result for supports that all queries share
         is kept with the first, ``shared``.
         """
-        if shared is not None and not shapes_are_fixed():
-            sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
-            seen, labels = to_cpu([sums, label_bkss[0]])
-            kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
-            key = (*seen.tolist(), zlib.crc32(labels.numpy().tobytes()))
-            if key not in kept:
-                one = [support.rows(slice(1)) for support in supports]
-                kept[key] = self._decoder_helps(one, label_bkss[:1], None)
-            return kept[key].expand(len(label_bkss), 1, 1, 1)
-        gains, count = list[Tensor](), len(supports)
+        if shared is None or shapes_are_fixed():
+            gain_b = self._gain_of_decoder(supports, label_bkss)
+            return (gain_b >= -BEHIND)[:, None, None, None]
+        sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
+        sums, labels = to_cpu([sums, label_bkss[0]])
+        kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
+        key = (*sums.tolist(), zlib.crc32(labels.numpy().tobytes()))
+        if key not in kept:
+            of_first = [support.rows(slice(1)) for support in supports]
+            kept[key] = self._decoder_helps(of_first, label_bkss[:1], None)
+        return kept[key].expand(len(label_bkss), 1, 1, 1)
+
+    def _gain_of_decoder(self, supports: Sequence[Levels], label_bkss: Tensor) -> Tensor:
+        """Return the IoU that the decoder adds on K supports, each the query of the others, on average, (B,)."""
+        count = len(supports)
+        photos = count - 1  # for the probe; in a single support it would find the object by its own positions
+        gains = []
         for k in range(count):
-            rest = [i for i in range(count) if i != k] or [k]
-            photos = count - 1  # for the probe; in a single support it would find the object by its own positions
-            found = self._compare(supports[k], [supports[i] for i in rest], label_bkss[:, rest], photos)
-            before = found["fine"] - found["correction"] if photos else found["match"]
-            gains.append(_iou(found["fine"], label_bkss[:, k]) - _iou(before, label_bkss[:, k]))
-        return (torch.stack(gains).mean(0) >= -BEHIND)[:, None, None, None]
+            others = [i for i in range(count) if i != k] or [k]
+            compared = self._compare(supports[k], [supports[i] for i in others], label_bkss[:, others], photos)
+            uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
+            label_bss = label_bkss[:, k]
+            gains.append(_iou(compared["fine"], label_bss) - _iou(uncorrected, label_bss))
+        return torch.stack(gains).mean(0)
 
     def _compare(
         self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, photos: int = 0
@@ -167,28 +199,39 @@ class Pocket(WithEncoder):
         """
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
-        objects, backs = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
-        found = self.comparison(query, supports, objects, backs)
+        objects, backgrounds = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
+        found = self.comparison(query, supports, objects, backgrounds)
 
-        of_classes = base_maps(query.classes, torch.stack([shot.classes for shot in supports], dim=1), objects)
+        support_classes = torch.stack([shot.classes for shot in supports], dim=1)
+        of_classes = base_maps(query.classes, support_classes, objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
         coarse, fine = self.decoder(found, of_classes, query, mean_bc)
         correction = fine - resize(found.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own confident positions are the second photo
-            probed = probe_with_query(query, supports, (objects, backs), (coarse + found.match) / 2, coarse)
+            first = (coarse + found.match) / 2
+            probed = probe_with_query(query, supports, (objects, backgrounds), first, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
-            fine = fine + resize(probe(query, supports, objects, backs), fine.shape[-2:])
-        compared = {"guess": found.guess, "second": found.second, "match": found.match}
-        return {**compared, "coarse": coarse, "fine": fine, "correction": correction}
+            probed = probe(query, supports, objects, backgrounds)
+            fine = fine + resize(probed, fine.shape[-2:])
+        return {
+            "guess": found.guess,
+            "second": found.second,
+            "match": found.match,
+            "coarse": coarse,
+            "fine": fine,
+            "correction": correction,
+        }
 
     def _losses(self, logits: dict[str, Tensor], label_bss: Tensor) -> dict[str, Tensor]:
-        weights, label = (
-            {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED},
-            label_bss[:, ::STRIDE, ::STRIDE],
-        )
-        return {n: w * mask_loss(_two_classes(logits[n]), label, self._weighted) for n, w in weights.items()}
+        """Return the weighted losses of the logits of ``_compare``."""
+        weights = {"fine": 1.0, "coarse": COARSE, "guess": COMPARED, "second": COMPARED}
+        label = label_bss[:, ::STRIDE, ::STRIDE]
+        losses = {}
+        for name, weight in weights.items():
+            losses[name] = weight * mask_loss(_two_classes(logits[name]), label, self._weighted)
+        return losses
 
     def _weighted(self, logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
         """Return cross-entropy with the foreground's weight, and a share of the Dice loss."""
@@ -199,14 +242,19 @@ class Pocket(WithEncoder):
 def _shared_support(episode: Episode) -> Features | None:
     """Return the cached features of the first of K supports that all queries share, if they do."""
     cached = episode.cached_support
-    return cached[0] if cached is not None and sum(map(len, cached)) == episode.support.shape[1] else None
+    if cached is None or sum(map(len, cached)) != episode.support.shape[1]:
+        return None
+    return cached[0]
 
 
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:
     """Return the IoU (B,) of masks and objects, in pixels of the labels."""
-    is_object, counts = label_bss == 1, label_bss != IGNORE
-    mask = (resize(logits_b1hw, label_bss.shape[-2:])[:, 0] > 0) & counts
-    return (mask & is_object).sum((1, 2)) / (mask | is_object).sum((1, 2)).clamp(min=1)
+    is_object = label_bss == 1
+    is_positive = resize(logits_b1hw, label_bss.shape[-2:])[:, 0] > 0
+    mask = is_positive & (label_bss != IGNORE)
+    intersection = (mask & is_object).sum((1, 2))
+    union = (mask | is_object).sum((1, 2))
+    return intersection / union.clamp(min=1)
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ Published boxes are of annotated instances; here they are made from the masks. R
 height in pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -71,60 +72,73 @@ class SAM3(Foundation):
     @torch.no_grad()
     def forward(self, episode: Episode) -> Output:
         """Return logits [t - c, c - t] / 2 of the threshold t and the score c of each pixel's best instance."""
-        each = [self._segment(episode, item) for item in range(len(episode.query))]
-        best, presence_features = (torch.stack(kind) for kind in zip(*each))
+        items = [self._segment(episode, item) for item in range(len(episode.query))]
+        best, presence_features = (torch.stack(x) for x in zip(*items))
         half = (best - self.settings.threshold) / 2
-        return Output(torch.stack([-half, half], 1), maps={"score": best}, presence_features=presence_features[:, None])
+        logits = torch.stack([-half, half], 1)
+        return Output(logits, maps={"score": best}, presence_features=presence_features[:, None])
 
     def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
         """Return c (H, W) of a query and its presence features (2,): presence, best score of an instance in it.
 
         More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
         """
-        query, device, own = as_uint8(episode.query[item]), episode.query.device, self.settings
-        marked = [(as_uint8(image), box_of(label.cpu().numpy())) for image, label in episode.shots(item)]
-        shots = [(photo, box) for photo, box in marked if box is not None]
+        query = as_uint8(episode.query[item])
+        device = episode.query.device
+        shots = _boxed_shots(episode.shots(item))
         if not shots:
             self.say_that_no_object_is_shown()
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
-        best, presence_features, prompt = [], [], self._prompt(episode, item)
-        for group in np.array_split(np.arange(len(shots)), -(-len(shots) // MOST)):
-            photos, boxes = zip(*(shots[i] for i in group))
-            shape = (own.layout, own.ratio, own.swap) if len(group) == 1 else ("horizontal_strip", own.ratio_of_several)
-            if len(group) == MOST:
-                shape = own.five, own.ratio_of_several
-            places = rectangles(len(group), self.side, *shape)
-            canvas = np.zeros((self.side, self.side, 3), np.uint8)
-            for photo, (x, y, w, h) in zip((*photos, query), places, strict=True):  # each fills its rectangle
-                small = Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR)
-                canvas[y : y + h, x : x + w] = np.asarray(small)
-            # The boxes on the canvas: centre x, centre y, width, height in 0..1, (K, 4).
-            (low, extent), at = np.split(np.stack(boxes), 2, 1), np.array(places[:-1], float)
-            scale = at[:, 2:] / [photo.shape[1::-1] for photo in photos]
-            placed = np.concatenate([at[:, :2] + (low + extent / 2) * scale, extent * scale], 1) / self.side
-            found, sure = self.search(canvas, placed.astype(np.float32), prompt, places[-1])
-            part = Image.fromarray(found[y : y + h, x : x + w].contiguous().cpu().numpy())  # the query is the last
+        prompt = self._prompt(episode, item)
+        canvases = -(-len(shots) // MOST)
+        best, presence_features = [], []
+        for group in np.array_split(np.arange(len(shots)), canvases):
+            supports = [shots[i] for i in group]
+            places = self._places(len(supports))
+            canvas = paste([*(support.photo for support in supports), query], places, self.side)
+            boxes = boxes_on_canvas(supports, places, self.side)
+            scores, presence = self.search(canvas, boxes, prompt, places[-1])
+            x, y, w, h = places[-1]  # of the query
+            part = Image.fromarray(scores[y : y + h, x : x + w].contiguous().cpu().numpy())
             whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
             best.append(torch.from_numpy(whole).to(device))
-            presence_features.append(sure)
+            presence_features.append(presence)
         return torch.stack(best).mean(0), torch.stack(presence_features).mean(0)
+
+    def _places(self, shots: int) -> list[Rectangle]:
+        """Return the rectangles of K supports and, last, of the query on a canvas."""
+        settings = self.settings
+        if shots == 1:
+            return rectangles(shots, self.side, settings.layout, settings.ratio, settings.swap)
+        layout = settings.five if shots == MOST else "horizontal_strip"
+        return rectangles(shots, self.side, layout, settings.ratio_of_several)
 
     def _prompt(self, episode: Episode, item: int) -> Tensor:
         """Return ids and mask of the word, (2, 1, ``WORDS``) int64; ModelMismatch: no tokenizer for class names."""
-        word = NEUTRAL
-        if self.settings.reads_names:
-            known = dict(enumerate(self.task.classes, 1)).get(int(episode.class_id[item]), NEUTRAL)
-            word = (episode.name if isinstance(episode, NamedEpisode) else None) or known
+        word = self._word(episode, item) if self.settings.reads_names else NEUTRAL
         if word not in self._prompts:
-            ids = self.tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
-            if {*ids} <= {*self.tokenizer.all_special_ids}:
-                if word != NEUTRAL:
-                    where = f"model.weights = {self.settings.weights[0]}"
-                    raise ModelMismatch(f"{where}: has no tokenizer, which names need; copy its files")
-                ids = [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
-            rest = [0] * (WORDS - len(ids))
-            self._prompts[word] = torch.tensor([[[*ids, *rest]], [[1] * len(ids) + rest]])
+            ids = self._token_ids(word)
+            padding = [0] * (WORDS - len(ids))
+            mask = [1] * len(ids)
+            self._prompts[word] = torch.tensor([[[*ids, *padding]], [[*mask, *padding]]])
         return self._prompts[word].to(episode.query.device)
+
+    def _word(self, episode: Episode, item: int) -> str:
+        """Return the name of an episode's class: its own, or that of the data set; ``NEUTRAL`` for none."""
+        if isinstance(episode, NamedEpisode) and episode.name:
+            return episode.name
+        names = dict(enumerate(self.task.classes, 1))
+        return names.get(int(episode.class_id[item]), NEUTRAL)
+
+    def _token_ids(self, word: str) -> list[int]:
+        """Return the tokens of a word; ModelMismatch: no tokenizer for class names."""
+        ids = self.tokenizer(word, max_length=WORDS, truncation=True)["input_ids"]
+        if not {*ids} <= {*self.tokenizer.all_special_ids}:
+            return ids
+        if word != NEUTRAL:
+            where = f"model.weights = {self.settings.weights[0]}"
+            raise ModelMismatch(f"{where}: has no tokenizer, which names need; copy its files")
+        return [i % self.networks[0].config.text_config.vocab_size for i in NEUTRAL_TOKENS]
 
     def search(
         self, canvas: np.ndarray, boxes_k4: np.ndarray, prompt: Tensor, query: Rectangle
@@ -134,25 +148,83 @@ class SAM3(Foundation):
         Return the greatest score of those that cover a pixel, (S, S), 0 where none does, and numbers (2,): SAM 3's
         presence, and the greatest score of one at least half of which lies in the query, or 0.
         """
-        network, device, side = self.networks[0], prompt.device, len(canvas)
+        network, device = self.networks[0], prompt.device
         pixels = torch.from_numpy(canvas).to(device).permute(2, 0, 1)[None].float() / STD - MEAN / STD
-        seen = network.get_vision_features(pixels)
+        vision = network.get_vision_features(pixels)
         for name in ("fpn_hidden_states", "fpn_position_encoding"):
-            seen[name] = tuple(maps.float() for maps in seen[name])
+            vision[name] = tuple(maps.float() for maps in vision[name])
         boxes = torch.from_numpy(boxes_k4)[None].to(device)
-        given = {"input_boxes": boxes, "input_boxes_labels": torch.ones_like(boxes[..., 0], dtype=torch.int64)}
+        labels = torch.ones_like(boxes[..., 0], dtype=torch.int64)
+        ids, mask = prompt
         with torch.autocast(device.type, enabled=False):  # the image encoder alone runs in bf16
-            out = network(vision_embeds=seen, input_ids=prompt[0], attention_mask=prompt[1], **given)
-        presence, logits = out.presence_logits.sigmoid().view(()), out.pred_masks[0]
+            out = network(
+                vision_embeds=vision,
+                input_ids=ids,
+                attention_mask=mask,
+                input_boxes=boxes,
+                input_boxes_labels=labels,
+            )
+        presence = out.presence_logits.sigmoid().view(())
         scores = out.pred_logits[0].sigmoid() * presence
-        kept, (x, y, w, h) = scores > self.settings.threshold, query
-        best, within = torch.zeros(side, side, device=device), torch.zeros((), device=device)
-        for which in kept.nonzero()[:, 0].split(CHUNK) if kept.any() else ():
-            masks = resize_cells(logits[which][None], (side, side))[0] > 0
-            best = torch.maximum(best, (masks * scores[which, None, None]).amax(0))
-            areas, inside = masks.sum((1, 2)), masks[:, y : y + h, x : x + w].sum((1, 2))
-            within = torch.maximum(within, (scores[which] * (2 * inside >= areas.clamp(min=1))).max())
+        kept = (scores > self.settings.threshold).nonzero()[:, 0]
+        best, within = draw_instances(out.pred_masks[0][kept], scores[kept], len(canvas), query)
         return best, torch.stack([presence, within])
+
+
+class Support(NamedTuple):
+    """A support whose object is boxed."""
+
+    photo: np.ndarray  # (H, W, 3) uint8
+    box: np.ndarray  # (4,) float64
+
+
+def _boxed_shots(shots: Sequence[tuple[Tensor, Tensor]]) -> list[Support]:
+    """Return the supports of a query that show the object."""
+    supports = []
+    for image, label in shots:
+        box = box_of(label.cpu().numpy())
+        if box is not None:
+            supports.append(Support(as_uint8(image), box))
+    return supports
+
+
+def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
+    """Return the canvas (S, S, 3) uint8 on which each photo fills its rectangle."""
+    canvas = np.zeros((side, side, 3), np.uint8)
+    for photo, (x, y, w, h) in zip(photos, places, strict=True):
+        small = Image.fromarray(photo).resize((w, h), Image.Resampling.BILINEAR)
+        canvas[y : y + h, x : x + w] = np.asarray(small)
+    return canvas
+
+
+def boxes_on_canvas(supports: Sequence[Support], places: Sequence[Rectangle], side: int) -> np.ndarray:
+    """Return the boxes on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
+    corner, extent = np.split(np.stack([support.box for support in supports]), 2, axis=1)
+    place_corner, place_extent = np.split(np.array(places[: len(supports)], float), 2, axis=1)
+    scale = place_extent / [support.photo.shape[1::-1] for support in supports]
+    centre = place_corner + (corner + extent / 2) * scale
+    boxes = np.concatenate([centre, extent * scale], axis=1) / side
+    return boxes.astype(np.float32)
+
+
+def draw_instances(logits_nhw: Tensor, scores_n: Tensor, side: int, query: Rectangle) -> tuple[Tensor, Tensor]:
+    """Return the greatest score that covers each pixel, (S, S), and that of an instance at least half in the query.
+
+    Both are 0 where no instance is.
+    """
+    x, y, w, h = query
+    best = scores_n.new_zeros(side, side)
+    within = scores_n.new_zeros(())
+    if not len(scores_n):
+        return best, within
+    for logits, scores in zip(logits_nhw.split(CHUNK), scores_n.split(CHUNK)):
+        masks = resize_cells(logits[None], (side, side))[0] > 0
+        best = torch.maximum(best, (masks * scores[:, None, None]).amax(0))
+        areas = masks.sum((1, 2))
+        inside = masks[:, y : y + h, x : x + w].sum((1, 2))
+        in_query = 2 * inside >= areas.clamp(min=1)
+        within = torch.maximum(within, (scores * in_query).max())
+    return best, within
 
 
 def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = False) -> list[Rectangle]:
@@ -161,21 +233,48 @@ def rectangles(shots: int, side: int, layout: str, ratio: float, swap: bool = Fa
     Layouts are vertical or horizontal for one support (``swap``: the query first), l_shape (five), horizontal_strip or
     vertical_strip for several; the supports take ``ratio``.
     """
-    a = int(side * ratio) if layout in ("vertical", "horizontal") else round(side * ratio)
-    rest, u = side - a, side // shots
     if layout == "l_shape":
-        w, h = side // 3, rest // 2
-        top = [(0, 0, w, a), (w, 0, w, a), (2 * w, 0, side - 2 * w, a)]
-        return [*top, (0, a, a, h), (0, a + h, a, rest - h), (a, a, rest, rest)]
+        return _l_shape(side, round(side * ratio))
     if layout in ("vertical", "horizontal"):
-        places = [(0, rest, side, a), (0, 0, side, rest)] if swap else [(0, 0, side, a), (0, a, side, rest)]
+        places = _pair(side, int(side * ratio), swap)
     else:
-        places = [(i * u, 0, u if i < shots - 1 else side - u * i, a) for i in range(shots)] + [(0, a, side, rest)]
-    return places if layout in ("vertical", "horizontal_strip") else [(y, x, h, w) for x, y, w, h in places]
+        places = _strip(shots, side, round(side * ratio))
+    if layout in ("horizontal", "vertical_strip"):
+        places = [(y, x, h, w) for x, y, w, h in places]
+    return places
+
+
+def _l_shape(side: int, a: int) -> list[Rectangle]:
+    """Return three supports above and two at the left of the query, ``a`` high and wide."""
+    rest = side - a
+    w, h = side // 3, rest // 2
+    above = [(0, 0, w, a), (w, 0, w, a), (2 * w, 0, side - 2 * w, a)]
+    at_left = [(0, a, a, h), (0, a + h, a, rest - h)]
+    return [*above, *at_left, (a, a, rest, rest)]
+
+
+def _pair(side: int, a: int, swap: bool) -> list[Rectangle]:
+    """Return a support of height ``a`` above the query, or with ``swap`` below it."""
+    rest = side - a
+    if swap:
+        return [(0, rest, side, a), (0, 0, side, rest)]
+    return [(0, 0, side, a), (0, a, side, rest)]
+
+
+def _strip(shots: int, side: int, a: int) -> list[Rectangle]:
+    """Return the supports side by side, of height ``a``, above the query; the last one takes what is left."""
+    w = side // shots
+    supports = [(i * w, 0, w, a) for i in range(shots - 1)]
+    last = (shots - 1) * w
+    return [*supports, (last, 0, side - last, a), (0, a, side, side - a)]
 
 
 def box_of(mask_hw: np.ndarray) -> np.ndarray | None:
     """Return the box (4,) float64 of the largest 8-connected component of the pixels 1; None for an empty mask."""
-    *_, stats, _ = cv2.connectedComponentsWithStats((mask_hw == 1).astype(np.uint8), connectivity=8)
-    objects = stats[1:]  # after the background
-    return objects[objects[:, cv2.CC_STAT_AREA].argmax(), :4].astype(np.float64) if len(objects) else None
+    is_object = (mask_hw == 1).astype(np.uint8)
+    *_, stats, _ = cv2.connectedComponentsWithStats(is_object, connectivity=8)
+    components = stats[1:]  # after the background
+    if not len(components):
+        return None
+    largest = components[:, cv2.CC_STAT_AREA].argmax()
+    return components[largest, :4].astype(np.float64)

@@ -29,6 +29,14 @@ def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
     return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
+def to_grid(windows_bntc: Tensor, shifted: bool) -> Tensor:
+    """Return the grid (B, G, G, C) of windows, without the padding: the inverse of ``to_windows``."""
+    rows = math.isqrt(windows_bntc.shape[1])
+    windows = windows_bntc.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows))
+    grid = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if shifted else grid
+
+
 @torch.no_grad()
 @in_float32
 def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
@@ -36,12 +44,14 @@ def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) 
 
     Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
     """
+    area = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
     query = query_bntc.mean(2)  # (B, N, C)
-    amount = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
-    support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (amount + SUPPORT_EPS)
-    query, support = (F.normalize(x, dim=2, eps=COSINE_EPS) for x in (query, support))
+    support = torch.einsum("bntc,bnt->bnc", support_bntc, mask_bnt) / (area + SUPPORT_EPS)
+    query = F.normalize(query, dim=2, eps=COSINE_EPS)
+    support = F.normalize(support, dim=2, eps=COSINE_EPS)
     similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
-    return (similarity * (amount > 0).transpose(1, 2)).argmax(2)
+    has_foreground = (area > 0).transpose(1, 2)
+    return (similarity * has_foreground).argmax(2)
 
 
 class WindowAttention(nn.Module):
@@ -55,14 +65,16 @@ class WindowAttention(nn.Module):
 
     def forward(self, x_bntc: Tensor, support_bntc: Tensor | None = None, aligned_bn: Tensor | None = None) -> Tensor:
         """Return attended values before the last projection, (B, N, T, C); ``aligned_bn`` selects windows, int64."""
-        query, (key, value) = split_heads(self.query(x_bntc), HEADS), self._keys_values(x_bntc)
+        query = split_heads(self.query(x_bntc), HEADS)
+        key, value = self._keys_values(x_bntc)
         if support_bntc is None or aligned_bn is None:
             return join_heads(F.scaled_dot_product_attention(query, key, value))
-        rows = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
-        support_key, support_value = (x[rows, aligned_bn] for x in self._keys_values(support_bntc))
-        parts = query, key, value, support_key, support_value  # (B, N, heads, T, C / heads) each
-        pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in parts))
-        return join_heads(torch.cat([_attend(*piece) for piece in pieces], dim=1))
+        items = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
+        support_key, support_value = (x[items, aligned_bn] for x in self._keys_values(support_bntc))
+        inputs = query, key, value, support_key, support_value  # (B, N, heads, T, C / heads) each
+        pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in inputs))
+        attended = [_attend(*piece) for piece in pieces]
+        return join_heads(torch.cat(attended, dim=1))
 
     def _keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
@@ -73,9 +85,11 @@ class WindowAttention(nn.Module):
 @in_float32
 def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, support_value: Tensor) -> Tensor:
     """Return softmax([q k / sqrt(d); cos(q, k of the support)]) [v; v of the support]."""
-    own = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-    query, support_key = (F.normalize(x, dim=-1, eps=COSINE_EPS) for x in (query, support_key))
-    weight = torch.cat([own, query @ support_key.transpose(-1, -2)], dim=-1).softmax(-1)  # cosines as they are
+    query_scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    query = F.normalize(query, dim=-1, eps=COSINE_EPS)
+    support_key = F.normalize(support_key, dim=-1, eps=COSINE_EPS)
+    support_scores = query @ support_key.transpose(-1, -2)  # cosines as they are
+    weight = torch.cat([query_scores, support_scores], dim=-1).softmax(-1)
     return weight @ torch.cat([value, support_value], dim=-2)
 
 
@@ -91,29 +105,29 @@ class CalibratedBlock(nn.Module):
 
     def __init__(self, width: int, shifted: bool, last: bool):
         super().__init__()
-        self.shifted, self.last = shifted, last
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attend_query, self.mlp_query = WindowAttention(width), _mlp(width)
-        self.attend_support, self.mlp_support = WindowAttention(width), _mlp(width)
+        self.shifted = shifted
+        self.last = last
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.attend_query = WindowAttention(width)
+        self.mlp_query = _mlp(width)
+        self.attend_support = WindowAttention(width)
+        self.mlp_support = _mlp(width)
 
     def forward(self, query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return query and support tokens, (B, G, G, C) float32 like the inputs; the mask is (B, G, G, 1)."""
-        grids = self.norm1(query), self.norm1(support), mask
-        of_query, of_support, amount = (to_windows(x, self.shifted) for x in grids)
-        aligned = aligned_windows(of_query, of_support, amount.squeeze(3))
-        query = self._finish(query, self.attend_query, self.mlp_query, of_query, of_support, aligned)
+        query_windows = to_windows(self.norm1(query), self.shifted)
+        support_windows = to_windows(self.norm1(support), self.shifted)
+        mask_windows = to_windows(mask, self.shifted).squeeze(3)
+        aligned = aligned_windows(query_windows, support_windows, mask_windows)
+        attended = self.attend_query(query_windows, support_windows, aligned)
+        query = query + self.attend_query.project(to_grid(attended, self.shifted))
+        query = query + self.mlp_query(self.norm2(query))
         if not self.last:
-            support = self._finish(support, self.attend_support, self.mlp_support, of_support)
+            attended = self.attend_support(support_windows)
+            support = support + self.attend_support.project(to_grid(attended, self.shifted))
+            support = support + self.mlp_support(self.norm2(support))
         return query, support
-
-    def _finish(self, x: Tensor, attend: WindowAttention, mlp: nn.Module, *inputs: Tensor) -> Tensor:
-        """Return the tokens after two residual steps, attention and MLP."""
-        windows = attend(*inputs)  # (B, N, T, C), then the grid again, without the padding
-        rows = math.isqrt(windows.shape[1])
-        grid = windows.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows)).transpose(2, 3)
-        grid = grid.flatten(3, 4).flatten(1, 2)
-        x = x + attend.project(grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if self.shifted else grid)
-        return x + mlp(self.norm2(x))
 
 
 class SelfCalibratedAttention(nn.Module):
@@ -121,7 +135,9 @@ class SelfCalibratedAttention(nn.Module):
 
     def __init__(self, width: int, blocks: int):
         super().__init__()
-        self.blocks = nn.ModuleList(CalibratedBlock(width, i % 2 == 1, i == blocks - 1) for i in range(blocks))
+        self.blocks = nn.ModuleList()
+        for i in range(blocks):
+            self.blocks.append(CalibratedBlock(width, shifted=i % 2 == 1, last=i == blocks - 1))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:

@@ -29,26 +29,35 @@ from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttenti
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
 BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
+ENCODER_NAMES = (  # published, and ours
+    *((rf"backbone\.body\.conv{i + 1}\.(.*)", rf"encoder.layer0.{3 * i}.\1") for i in range(3)),
+    *((rf"backbone\.body\.bn{i + 1}\.(.*)", rf"encoder.layer0.{3 * i + 1}.\1") for i in range(3)),
+    (r"backbone\.body\.(layer[1-4]\..*)", r"encoder.\1"),
+)
+
+
+def _branch_names(branch: str) -> list[tuple[str, str]]:
+    """Return the renames of a block's attention and MLP, of the query or of the support."""
+    attention, mlp = rf"{BLOCK}attn_{branch[0]}", rf"{BLOCK}mlp_{branch[0]}"
+    block = r"attend.blocks.\1"
+    return [
+        (rf"{attention}\.q\.(.*)", rf"{block}.attend_{branch}.query.\2"),
+        (rf"{attention}\.kv\.(.*)", rf"{block}.attend_{branch}.key_value.\2"),
+        (rf"{attention}\.proj\.(.*)", rf"{block}.attend_{branch}.project.\2"),
+        (rf"{mlp}\.fc1\.(.*)", rf"{block}.mlp_{branch}.0.\2"),
+        (rf"{mlp}\.fc2\.(.*)", rf"{block}.mlp_{branch}.2.\2"),
+    ]
+
+
 LAYOUT = Layout(
     "SCCAN",
     ("down_supp.0.weight", "init_merge_supp.0.weight", "transformer.norm0.weight", "ASPP_meta.layer6_0.0.weight"),
     (
-        *(*PROJECTIONS, *ASPP_DECODER),
-        *((rf"backbone\.body\.conv{i + 1}\.(.*)", rf"encoder.layer0.{3 * i}.\1") for i in range(3)),
-        *((rf"backbone\.body\.bn{i + 1}\.(.*)", rf"encoder.layer0.{3 * i + 1}.\1") for i in range(3)),
-        (r"backbone\.body\.(layer[1-4]\..*)", r"encoder.\1"),
+        *(*PROJECTIONS, *ASPP_DECODER, *ENCODER_NAMES),
         (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
         (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
         (rf"{BLOCK}(norm[12]\..*)", r"attend.blocks.\1.\2"),
-        *(
-            (rf"{BLOCK}{theirs}_{branch[0]}\.{part}\.(.*)", rf"attend.blocks.\1.{ours}_{branch}.{name}.\2")
-            for branch in ("query", "support")
-            for theirs, ours, parts in (
-                ("attn", "attend", {"q": "query", "kv": "key_value", "proj": "project"}),
-                ("mlp", "mlp", {"fc1": "0", "fc2": "2"}),
-            )
-            for part, name in parts.items()
-        ),
+        *(*_branch_names("query"), *_branch_names("support")),
         (r"transformer\.norm0\.(.*)", r"attend.norm.\1"),
     ),
 )
@@ -84,7 +93,8 @@ class SCCAN(WithEncoder):
     def __init__(self, settings: SCCANSettings, task: Task):
         super().__init__(settings, task)
         self.project_query, self.project_support = self.projections()
-        self.fuse_query, self.fuse_support = Fusion(), Fusion()
+        self.fuse_query = Fusion()
+        self.fuse_support = Fusion()
         self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
         self.decoder = ASPPDecoder(WIDTH)
         self.freeze()
@@ -97,34 +107,38 @@ class SCCAN(WithEncoder):
         query_feature, query_f4 = self._projected(query, self.project_query)
         labels = episode.support_label.transpose(0, 1)  # (K, B, S, S)
         shots = [self._shots(support, labels[group].flatten(0, 1), query_f4) for group, support in groups]
-        *maps, objects = (torch.cat(kind, dim=1) for kind in zip(*shots))
+        *maps, summaries = (torch.cat(parts, dim=1) for parts in zip(*shots))
         support_feature, prototype, mask, prior = map(mean_over_shots, maps)  # X_s, p, m, P
 
         # Fuse, attend, decode.
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
-        logits = resize(self.decoder(self.attend(query_map, support_map, mask)).float(), episode.query.shape[-2:])
+        attended = self.attend(query_map, support_map, mask)
+        logits = resize(self.decoder(attended).float(), episode.query.shape[-2:])
 
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
-            main = mask_loss(logits, episode.query_label, lambda *pair: image_mean(dice(*pair).sum(1)))
-            output.losses = {"main": main}
+            output.losses = {"main": mask_loss(logits, episode.query_label, dice_loss)}
         else:
-            output.presence_features = presence_features(query_f4, objects)
+            output.presence_features = presence_features(query_f4, summaries)
         return output
 
     def _shots(self, support: Features, label_nss: Tensor, query_f4: Tensor) -> list[Tensor]:
         """Return what is read of a group of n shots.
 
-        That is X_k m_k (B, n, 256, G, G), p_k (B, n, 256), m_k and prior (B, n, 1, G, G), and the object (B, n, C + 3).
+        That is X_k m_k (B, n, 256, G, G), p_k (B, n, 256), m_k and prior (B, n, 1, G, G), and the summary for the
+        presence (B, n, C + 3).
         """
         batch = len(query_f4)
         feature, support_f4 = self._projected(support, self.project_support)
-        of_image = foreground_mask(label_nss)
-        mask = resize(of_image, feature.shape[-2:])
-        prior = pseudo_mask(query_f4.repeat(len(mask) // batch, 1, 1, 1), support_f4, mask)
-        parts = feature * mask, masked_mean(feature, mask), mask, prior, support_summary(support_f4, of_image)
-        return [by_shot(part, batch) for part in parts]
+        image_mask = foreground_mask(label_nss)
+        mask = resize(image_mask, feature.shape[-2:])
+        shots = len(mask) // batch
+        prior = pseudo_mask(query_f4.repeat(shots, 1, 1, 1), support_f4, mask)
+        masked_feature = feature * mask
+        prototype = masked_mean(feature, mask)
+        summary = support_summary(support_f4, image_mask)
+        return [by_shot(part, batch) for part in (masked_feature, prototype, mask, prior, summary)]
 
     def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
         """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""
@@ -147,6 +161,11 @@ class SCCAN(WithEncoder):
         return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
 
 
+def dice_loss(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:
+    """Return the mean over images of the Dice losses of both classes, summed."""
+    return image_mean(dice(logits_b2hw, label_bhw).sum(1))
+
+
 @torch.no_grad()
 @in_float32
 def pseudo_mask(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1gg: Tensor) -> Tensor:
@@ -158,13 +177,18 @@ def pseudo_mask(query_f4_bchw: Tensor, support_f4_bchw: Tensor, mask_b1gg: Tenso
     are resized to the mask's. Some queries at a time are processed, so that the whole matrix never exists.
     """
     size, grid = query_f4_bchw.shape[-2:], mask_b1gg.shape[-2:]
-    query_blc, key_bcm = query_f4_bchw.flatten(2).transpose(1, 2), resize(support_f4_bchw, grid).flatten(2)
+    query_blc = query_f4_bchw.flatten(2).transpose(1, 2)
+    key_bcm = resize(support_f4_bchw, grid).flatten(2)
     value_bm1 = mask_b1gg.flatten(2).transpose(1, 2)
-    lengths = torch.linalg.vector_norm(key_bcm, dim=1, keepdim=True)  # (B, 1, M)
-    pieces = []
-    for query in query_blc.split(max(MAX_SCORES // (len(query_blc) * key_bcm.shape[2]), 1), dim=1):
+    key_length = torch.linalg.vector_norm(key_bcm, dim=1, keepdim=True)  # (B, 1, M)
+    batch, positions = len(query_blc), key_bcm.shape[2]
+    rows = max(MAX_SCORES // (batch * positions), 1)
+    means = []
+    for query in query_blc.split(rows, dim=1):
         cosine = torch.bmm(query, key_bcm)
-        cosine /= torch.linalg.vector_norm(query, dim=2, keepdim=True) * lengths + EPS
-        pieces.append(torch.bmm(cosine.softmax(2), value_bm1))
-    rough = torch.cat(pieces, dim=1).squeeze(2)  # (B, L)
-    return resize(min_max(rough, EPS).unflatten(1, size).unsqueeze(1), grid)
+        query_length = torch.linalg.vector_norm(query, dim=2, keepdim=True)
+        cosine /= query_length * key_length + EPS
+        means.append(torch.bmm(cosine.softmax(2), value_bm1))
+    mean_bl = torch.cat(means, dim=1).squeeze(2)
+    prior_bhw = min_max(mean_bl, EPS).unflatten(1, size)
+    return resize(prior_bhw.unsqueeze(1), grid)

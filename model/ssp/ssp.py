@@ -74,21 +74,21 @@ class SSP(WithEncoder):
 
         # The supports' prototypes.
         pairs = [prototypes(support, label) for support, label in shots]  # K of (fg_k, bg_k)
-        support_fg, support_bg = (mean_over_shots(torch.stack(kind, dim=1)) for kind in zip(*pairs))  # FP_0, BP_0
+        support_fg, support_bg = (mean_over_shots(torch.stack(x, dim=1)) for x in zip(*pairs))  # FP_0, BP_0
         guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
         # The query's own prototypes, from its confident positions.
-        own = self_support(query, guess)
-        first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
+        query_support = self_support(query, guess)
+        first_fg, first_bg = with_own(support_fg, query_support)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = similarity(query, first_fg, first_bg)  # sim_1
         size = episode.query.shape[-2:]
         plain = resize(first, size)  # out1, (B, 2, H, W)
         output = Output(plain)
         if self.settings.refine:
-            fg, bg = with_own(support_fg, self_support(query, first, own))
-            of_support, of_first, of_second = BLEND
-            second_fg = of_support * support_fg + of_first * first_fg + of_second * fg  # FP_2
-            second_bg = of_support * support_bg[:, :, None, None] + of_first * first_bg + of_second * bg  # BP_2
+            fg, bg = with_own(support_fg, self_support(query, first, query_support))
+            w0, w1, w2 = BLEND
+            second_fg = w0 * support_fg + w1 * first_fg + w2 * fg  # FP_2
+            second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * bg  # BP_2
             second = similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
         if self.training:
@@ -98,11 +98,14 @@ class SSP(WithEncoder):
                 output.losses["refined"] = mask_loss(output.logits, label)
             # The query, and the shots, by prototypes from their own labels.
             output.losses["self_support"] = mask_loss(similarity(query, *prototypes(query, label)), label)
-            each = [resize(similarity(s, *pair), y.shape[-2:]) for (s, y), pair in zip(shots, pairs)]
-            output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(each), torch.cat([y for _, y in shots]))
+            support_logits = []
+            for (support, support_label), (fg, bg) in zip(shots, pairs):
+                support_logits.append(resize(similarity(support, fg, bg), support_label.shape[-2:]))
+            support_labels = torch.cat([support_label for _, support_label in shots])
+            output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(support_logits), support_labels)
         else:
-            objects = [support_summary(support, foreground_mask(label)) for support, label in shots]
-            output.presence_features = presence_features(query, torch.stack(objects, dim=1))
+            summaries = [support_summary(support, foreground_mask(label)) for support, label in shots]
+            output.presence_features = presence_features(query, torch.stack(summaries, dim=1))
         return output
 
 

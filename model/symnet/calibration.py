@@ -33,11 +33,14 @@ def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
 
     Sampled are a lattice without ignored positions, and every position of an object that it misses.
     """
-    inside, background = (resize(mask(label_bhw), size)[:, 0] >= 0.5 for mask in (foreground_mask, background_mask))
+    inside = resize(foreground_mask(label_bhw), size)[:, 0] >= 0.5
+    background = resize(background_mask(label_bhw), size)[:, 0] >= 0.5
     rows, columns = (torch.arange(side, device=inside.device) % LATTICE == 0 for side in size)
     lattice = (rows[:, None] & columns).expand_as(inside)
-    missed = ~(inside & lattice).flatten(1).any(1)
-    return inside, lattice & (inside | background) | inside & missed[:, None, None]
+    is_missed = ~(inside & lattice).flatten(1).any(1)  # (B,)
+    on_lattice = lattice & (inside | background)
+    missed = inside & is_missed[:, None, None]
+    return inside, on_lattice | missed
 
 
 @torch.no_grad()
@@ -49,7 +52,8 @@ def shot_means(
     ``objects`` choose ``sampled``.
     """
     size = support_f4.shape[-2:]
-    sampled, (inside, _) = objects.on(size).chosen["sampled"], positions(label_bhw, size)
+    sampled = objects.on(size).chosen["sampled"]
+    inside, _ = positions(label_bhw, size)
     rows = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
     logits = base_learner.logits(rows[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
     image = sampled.flat // sampled.inside.shape[1]  # of every row
@@ -81,7 +85,8 @@ def base_probability(base_logits: Tensor, hidden: Tensor | None = None) -> Tenso
     if hidden is not None:
         channel = torch.arange(base_logits.shape[1], device=base_logits.device)
         hide = (channel == hidden.unsqueeze(1)) & (channel > 0)  # (B, N + 1)
-        base_logits = base_logits.masked_fill(hide.view(*hide.shape, *[1] * (base_logits.ndim - 2)), float("-inf"))
+        further = [1] * (base_logits.ndim - 2)
+        base_logits = base_logits.masked_fill(hide.view(*hide.shape, *further), float("-inf"))
     return base_logits.softmax(dim=1)
 
 
@@ -95,7 +100,10 @@ def with_likelihood(meta_b2hw: Tensor, base_bnhw: Tensor, support_b2n: Tensor, h
         probability = base_probability(base_bnhw, hidden_b)
         object_b1hw = meta_b2hw.softmax(1)[:, FOREGROUND_CHANNEL:]
         of_query = [masked_mean(probability, weight, EPS) for weight in (object_b1hw, 1 - object_b1hw)]
-        query_b2n, known = torch.stack(of_query, dim=1), support_b2n.sum(2, keepdim=True) > 0
+        query_b2n = torch.stack(of_query, dim=1)
+        known = support_b2n.sum(2, keepdim=True) > 0
         a, d = torch.where(known, (support_b2n + query_b2n) / 2, query_b2n).unbind(1)
-        ratio = torch.einsum("bnhw,bn->bhw", probability, ((a + RARE) / (d + RARE)).log())
-    return torch.stack([meta_b2hw[:, BACKGROUND_CHANNEL], meta_b2hw[:, FOREGROUND_CHANNEL] + ratio], dim=1)
+        log_ratio = ((a + RARE) / (d + RARE)).log()  # of each class, (B, N + 1)
+        evidence = torch.einsum("bnhw,bn->bhw", probability, log_ratio)  # r
+    background, foreground = meta_b2hw[:, BACKGROUND_CHANNEL], meta_b2hw[:, FOREGROUND_CHANNEL]
+    return torch.stack([background, foreground + evidence], dim=1)

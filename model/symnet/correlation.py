@@ -54,14 +54,15 @@ def correlation(
     (N, L, m) and the m positions inside; where an object has fewer, c_ij = 0. A shot without a position counts as
     zeros. Clamp and reduction commute with the length |q_i|, which divides last.
     """
-    batch, shots = len(query_bchw), sum(len(group.direction_nmc) for group in groups) // len(query_bchw)
+    batch = len(query_bchw)
+    shots = sum(len(group.direction_nmc) for group in groups) // batch
     length_bl1 = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS
-    out = torch.zeros(*length_bl1.shape[:2], cells, device=length_bl1.device)
+    total = torch.zeros(*length_bl1.shape[:2], cells, device=length_bl1.device)
     for direction_nmc, inside in groups:
         if direction_nmc.shape[1]:
             reduced = reduce(_clamped_products(query_bchw, direction_nmc), inside)
-            out += reduced.unflatten(0, (-1, batch)).sum(0) / shots
-    return (out / length_bl1).unflatten(1, query_bchw.shape[-2:])
+            total += reduced.unflatten(0, (-1, batch)).sum(0) / shots
+    return (total / length_bl1).unflatten(1, query_bchw.shape[-2:])
 
 
 def _clamped_products(query_bchw: Tensor, direction_nmc: Tensor) -> Tensor:
@@ -105,9 +106,8 @@ class Correlations:
     def __init__(self, head: PooledCorrelation):
         self.head = head
         self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
-        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(
-            lambda: defaultdict(list)
-        )  # stage, first query -> parts
+        # Stage, first query -> parts.
+        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
 
     def at_once(self, objects: Objects, batch: int) -> GiveOf:
         """Return the function that receives the features of B queries and, after them, of all their supports."""
@@ -120,12 +120,12 @@ class Correlations:
 
     def shot(self, objects: Objects) -> GiveOf:
         """Begin a shot of B supports, or one that queries share; return the function that receives their features."""
-        found: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
-        self._shots.append(found)
+        object_maps: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
+        self._shots.append(object_maps)
 
         def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
             for i, image in enumerate(maps_nchw.split(1), first):
-                found[stage, i].append(object_map(image, objects[i : i + 1]))
+                object_maps[stage, i].append(object_map(image, objects[i : i + 1]))
 
         return keep
 
@@ -133,15 +133,20 @@ class Correlations:
         """Correlate the queries ``first`` to ``first`` + n - 1 with their supports."""
         for b, query_1chw in enumerate(maps_nchw.split(1), first):
             kept = self._kept[stage][b]
-            own = [shot[stage, b if (stage, b) in shot else 0][len(kept)] for shot in self._shots]
-            kept.append(self.head(query_1chw, own))
+            supports = []
+            for shot in self._shots:
+                support = b if (stage, b) in shot else 0  # one that all queries share
+                supports.append(shot[stage, support][len(kept)])
+            kept.append(self.head(query_1chw, supports))
 
     def take(self) -> dict[int, list[Tensor]]:
         """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
-        out = {stage: [torch.cat(x) for x in zip(*kept.values())] for stage, kept in self._kept.items()}
+        correlations = {}
+        for stage, of_queries in self._kept.items():
+            correlations[stage] = [torch.cat(parts) for parts in zip(*of_queries.values())]
         self._shots.clear()
         self._kept.clear()
-        return out
+        return correlations
 
 
 class CorrelationFusion(nn.Module):
@@ -151,14 +156,16 @@ class CorrelationFusion(nn.Module):
         super().__init__()
         width = 16
         self.enter = nn.ModuleDict({str(stage): nn.Conv2d(n, width, 1) for stage, n in counts.items()})
-        top, bottom = (
-            [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True)] for _ in range(2)
-        )
-        self.top = nn.Sequential(*top)
-        self.bottom = nn.Sequential(*bottom, nn.Conv2d(width, OUT_CHANNELS, 3, padding=1))
+        self.top = nn.Sequential(*_mix(width))
+        self.bottom = nn.Sequential(*_mix(width), nn.Conv2d(width, OUT_CHANNELS, 3, padding=1))
 
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
         """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""
         c2, c3, c4 = (resize(maps[stage], maps[3].shape[-2:]) for stage in (2, 3, 4))  # (B, n, h, w) each
         top = self.top(self.enter["3"](c3) + self.enter["4"](c4))  # T, (B, 16, h, w)
         return self.bottom(top + self.enter["2"](c2))
+
+
+def _mix(width: int) -> list[nn.Module]:
+    """Return a convolution, a norm over all channels and a ReLU."""
+    return [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU(inplace=True)]

@@ -31,11 +31,14 @@ def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
 
     Only the window around the object is pooled: elsewhere all averages are 0.
     """
-    found = objects.on(support_f4_bchw.shape[-2:])
-    window = found.window(REACH, REACH)
-    support = window.crop(support_f4_bchw) * window.crop(found.mask)
-    units = (F.normalize(F.avg_pool2d(support, *kernel).flatten(2), dim=1, eps=PRIOR_EPS) for kernel in KERNELS)
-    return torch.stack([unit.sum(2) for unit in units], dim=1)
+    on_grid = objects.on(support_f4_bchw.shape[-2:])
+    window = on_grid.window(REACH, REACH)
+    support = window.crop(support_f4_bchw) * window.crop(on_grid.mask)
+    directions = []
+    for kernel in KERNELS:
+        pooled_bcl = F.avg_pool2d(support, *kernel).flatten(2)
+        directions.append(F.normalize(pooled_bcl, dim=1, eps=PRIOR_EPS).sum(2))
+    return torch.stack(directions, dim=1)
 
 
 @torch.no_grad()
@@ -48,11 +51,14 @@ def self_activation_priors(query_f4_bchw: Tensor, directions_bk3c: Tensor) -> Te
     positions j is one product, q_i . mean_j(s_j / |s_j|), so of a support only ``object_directions`` are kept. Pooling
     commutes with the sum over channels, so only the (h, w) map of products is pooled, not the query.
     """
-    size, query = query_f4_bchw.shape[-2:], query_f4_bchw.flatten(2)  # (h, w), (B, C, L)
-    prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query.device)
-    for kernel, direction_bkc in zip(KERNELS, (directions_bk3c / query.shape[2]).unbind(2)):
-        activation = F.avg_pool2d(torch.bmm(direction_bkc, query).unflatten(2, size), *kernel).flatten(2)
-        prior += min_max(activation, PRIOR_EPS).unflatten(2, size)
+    size = query_f4_bchw.shape[-2:]
+    query_bcl = query_f4_bchw.flatten(2)
+    mean_bk3c = directions_bk3c / query_bcl.shape[2]
+    prior = torch.zeros(*directions_bk3c.shape[:2], *size, device=query_bcl.device)
+    for kernel, direction_bkc in zip(KERNELS, mean_bk3c.unbind(2)):
+        products = torch.bmm(direction_bkc, query_bcl).unflatten(2, size)
+        activation_bkl = F.avg_pool2d(products, *kernel).flatten(2)
+        prior += min_max(activation_bkl, PRIOR_EPS).unflatten(2, size)
     return prior / len(KERNELS)
 
 
@@ -66,16 +72,22 @@ class QueryPrototypes(NamedTuple):
 
 def query_prototypes(feature_bchw: Tensor, prior_b1hw: Tensor) -> QueryPrototypes:
     """Return the query's prototypes; an empty set falls back to the highest, median or lowest prior."""
-    feature_bcl, prior_bl = feature_bchw.flatten(2), prior_b1hw.detach().float().flatten(1)
+    feature_bcl = feature_bchw.flatten(2)
+    prior_bl = prior_b1hw.detach().float().flatten(1)
     positions = prior_bl.shape[1]
-    take, (low, high) = min(FALLBACK, positions), AMBIGUOUS_BETWEEN
+    fallback = min(FALLBACK, positions)
+    middle = max(positions // 2 - fallback // 2, 0)
     ranking_bl = prior_bl.argsort(dim=1, descending=True, stable=True)
-    sets = (
-        (prior_bl > FOREGROUND_ABOVE, 0),
-        ((prior_bl > low) & (prior_bl < high), max(positions // 2 - take // 2, 0)),
-        (prior_bl < BACKGROUND_BELOW, positions - take),
+    low, high = AMBIGUOUS_BETWEEN
+    is_ambiguous = (prior_bl > low) & (prior_bl < high)
+    foreground = choose(prior_bl > FOREGROUND_ABOVE, ranking_bl, 0)
+    ambiguous = choose(is_ambiguous, ranking_bl, middle)
+    background = choose(prior_bl < BACKGROUND_BELOW, ranking_bl, positions - fallback)
+    return QueryPrototypes(
+        foreground=mean_over(feature_bcl, foreground),
+        ambiguous=mean_over(feature_bcl, ambiguous),
+        background=mean_over(feature_bcl, background),
     )
-    return QueryPrototypes(*(mean_over(feature_bcl, choose(chosen, ranking_bl, rank)) for chosen, rank in sets))
 
 
 class TextAlignment(nn.Module):
@@ -96,7 +108,8 @@ class TextAlignment(nn.Module):
         question_bc = self.query(torch.cat([text_bt, prototype_bc.to(text_bt.dtype)], dim=1))
         score_b1l = torch.bmm((question_bc @ self.bilinear).unsqueeze(1).to(key_bcl.dtype), key_bcl)
         weight_b1l = score_b1l.float().softmax(dim=2).to(key_bcl.dtype)
-        return prototype_bc + self.dropout(self.project(torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)))
+        attended_bc = torch.bmm(weight_b1l, key_bcl.transpose(1, 2)).squeeze(1)
+        return prototype_bc + self.dropout(self.project(attended_bc))
 
 
 @in_float32
@@ -107,14 +120,18 @@ def support_triplet(anchor_bc: Tensor, feature_bkchw: Tensor, mask_bk1hw: Tensor
     """
     anchor_b1c = F.normalize(anchor_bc, dim=1).unsqueeze(1)
     feature_bklc = F.normalize(feature_bkchw.flatten(3).transpose(2, 3), dim=3)
-    inside_bkl = F.interpolate(mask_bk1hw[:, :, 0], size=feature_bkchw.shape[-2:], mode="nearest").flatten(2) == 1
+    small_bkhw = F.interpolate(mask_bk1hw[:, :, 0], size=feature_bkchw.shape[-2:], mode="nearest")
+    inside_bkl = small_bkhw.flatten(2) == 1
     distance_bkl = F.pairwise_distance(anchor_b1c.unsqueeze(1), feature_bklc)
-    outside = (~inside_bkl).float()
-    mean_bkc = torch.einsum("bklc,bkl->bkc", feature_bklc, outside) / outside.sum(2, keepdim=True).clamp(min=1)
-    loss_bk = distance_bkl.masked_fill(~inside_bkl, 0.0).amax(2) - F.pairwise_distance(anchor_b1c, mean_bkc)
-    both_bk = inside_bkl.any(2) & ~inside_bkl.all(2)
-    shots = zip((F.relu(MARGIN + loss_bk) * both_bk).sum(0), both_bk.sum(0))
-    return torch.stack([batch_mean(total, count) for total, count in shots]).mean()
+    outside_bkl = (~inside_bkl).float()
+    total_bkc = torch.einsum("bklc,bkl->bkc", feature_bklc, outside_bkl)
+    background_bkc = total_bkc / outside_bkl.sum(2, keepdim=True).clamp(min=1)
+    farthest_bk = distance_bkl.masked_fill(~inside_bkl, 0.0).amax(2)
+    difference_bk = farthest_bk - F.pairwise_distance(anchor_b1c, background_bkc)
+    has_both_bk = inside_bkl.any(2) & ~inside_bkl.all(2)
+    loss_k = (F.relu(MARGIN + difference_bk) * has_both_bk).sum(0)
+    means = [batch_mean(total, count) for total, count in zip(loss_k, has_both_bk.sum(0))]
+    return torch.stack(means).mean()
 
 
 @in_float32

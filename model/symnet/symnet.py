@@ -76,7 +76,7 @@ class Shots(NamedTuple):
     grams: Tensor  # G_k, (B, n, C_2, C_2)
     directions: Tensor  # of the object for the prior, (B, n, 3, C_4)
     aligned: Tensor  # r_k, (B, n, 256)
-    seen: Tensor | None  # the object for the presence score, (B, n, C_4 + 3); None in training
+    support_summary: Tensor | None  # of the object for the presence score, (B, n, C_4 + 3); None in training
     features: Tensor | None  # in training X_k, (B, n, 256, h, w)
     more: Any  # what steps beyond the paper read
 
@@ -115,7 +115,7 @@ class SymNet(WithBaseLearner):
 
         # The frozen encoder and base learner. Every intermediate feature map becomes a correlation at once.
         query, correlation, shots = self._encoded(episode, objects, text)
-        grams, directions, aligned, seen, features, more = zip(*shots)
+        grams, directions, aligned, summaries, features, more = zip(*shots)
         with self.encoder_grad():
             base_logits = self.base_learner.logits(self.query_hidden(episode, query))  # (B, N + 1, h, w)
 
@@ -131,8 +131,8 @@ class SymNet(WithBaseLearner):
         # The hybrid prototype: support and query, each aligned with the class name.
         query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
         support_vector = mean_over_shots(torch.cat(aligned, dim=1), weight)  # r_s, (B, 256)
-        own = hybrid.query_prototypes(query_feature, prior)  # (B, 256) each
-        query_vector = self.align(query_feature * prior, text, own.foreground)  # r_q, (B, 256)
+        query_prototypes = hybrid.query_prototypes(query_feature, prior)  # (B, 256) each
+        query_vector = self.align(query_feature * prior, text, query_prototypes.foreground)  # r_q, (B, 256)
         prototype = (support_vector + query_vector) / 2  # r
 
         # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
@@ -147,10 +147,10 @@ class SymNet(WithBaseLearner):
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
             support_loss = hybrid.support_triplet(support_vector, torch.cat(features, dim=1), mask)
-            triplet = support_loss + hybrid.query_triplet(query_vector, own.ambiguous, own.background)
-            output.losses = self._losses(output, auxiliary, triplet, episode)
+            query_loss = hybrid.query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
+            output.losses = self._losses(output, auxiliary, support_loss + query_loss, episode)
         else:
-            output.presence_features = presence_features(query.stage[HIGH], torch.cat(seen, dim=1))
+            output.presence_features = presence_features(query.stage[HIGH], torch.cat(summaries, dim=1))
         return output
 
     def _encoded(
@@ -176,21 +176,25 @@ class SymNet(WithBaseLearner):
 
     def _shots(self, episode: Episode, group: slice, support: Features, objects: Objects, text: Tensor) -> "Shots":
         """Return what is read later of a group of shots, whose features would take the memory of K shots."""
-        batch, count = len(text), group.stop - group.start
-        more, f4 = self._read_more(episode, group, support, objects), support.stage.pop(HIGH)
+        batch = len(text)
+        count = group.stop - group.start
+        more = self._read_more(episode, group, support, objects)
+        f4 = support.stage.pop(HIGH)
         directions = hybrid.object_directions(f4, objects)
-        seen = None if self.training else by_shot(support_summary(f4, objects.mask), batch)
+        summary = None if self.training else by_shot(support_summary(f4, objects.mask), batch)
         del f4
         feature = self.project_support(mid_features(support))  # X_k, (n B, 256, h, w)
         small_mask = objects.on(feature.shape[-2:]).mask  # m_k, (n B, 1, h, w)
-        aligned = self.align(feature * small_mask, text.repeat(count, 1), masked_mean(feature, small_mask))
+        masked_feature = feature * small_mask
+        prototype = masked_mean(feature, small_mask)
+        aligned = self.align(masked_feature, text.repeat(count, 1), prototype)
         return Shots(
-            by_shot(gram(support.stage[LOW]), batch),
-            by_shot(directions, batch),
-            by_shot(aligned, batch),
-            seen,
-            by_shot(feature, batch) if self.training else None,
-            more,
+            grams=by_shot(gram(support.stage[LOW]), batch),
+            directions=by_shot(directions, batch),
+            aligned=by_shot(aligned, batch),
+            support_summary=summary,
+            features=by_shot(feature, batch) if self.training else None,
+            more=more,
         )
 
     def _choices(self, episode: Episode) -> dict[str, Choice]:
@@ -214,12 +218,17 @@ class SymNet(WithBaseLearner):
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
         """Return the weighted losses; ``meta`` is the sum over the logits in ``extra``."""
-        rule, label = partial(cross_entropy, foreground_weight=self.foreground_weight), episode.query_label
-        losses = {
-            "meta": torch.stack([mask_loss(x, label, rule) for x in output.extra.values()]).sum(),
+        rule = partial(cross_entropy, foreground_weight=self.foreground_weight)
+        label = episode.query_label
+        meta = [mask_loss(x, label, rule) for x in output.extra.values()]
+        inner = [mask_loss(x, label, rule) for x in auxiliary]
+        auxiliary_losses = {
+            "meta": torch.stack(meta).sum(),
             "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
-            "inner": torch.stack([mask_loss(x, label, rule) for x in auxiliary]).mean(),
+            "inner": torch.stack(inner).mean(),
             "triplet": triplet,
         }
-        main = mask_loss(output.logits, label, rule)
-        return {"main": main, **{name: self.settings.aux_weight * loss for name, loss in losses.items()}}
+        losses = {"main": mask_loss(output.logits, label, rule)}
+        for name, loss in auxiliary_losses.items():
+            losses[name] = self.settings.aux_weight * loss
+        return losses

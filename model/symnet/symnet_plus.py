@@ -77,11 +77,13 @@ class Conv4dCorrelation(PooledCorrelation):
         self.out_counts = dict.fromkeys(intermediate_counts, SQUEEZED)
         self.stages = nn.ModuleDict()
         for stage, channels in intermediate_counts.items():
-            layers, grid = list[nn.Module](), support_grid
+            layers = list[nn.Module]()
+            grid = support_grid
             while grid > SMALL_GRID:
                 layers.append(CentrePivotConv4d(channels, SQUEEZED, 3, STRIDE, bias=False))
                 layers += [nn.GroupNorm(1, SQUEEZED, NORM_EPS), nn.ReLU(inplace=True)]
-                channels, grid = SQUEEZED, -(-grid // STRIDE)
+                channels = SQUEEZED
+                grid = -(-grid // STRIDE)
             self.stages[str(stage)] = nn.Sequential(*layers)
 
     def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMap]) -> Tensor:
@@ -89,7 +91,8 @@ class Conv4dCorrelation(PooledCorrelation):
 
         A cell holds the mean over all its positions; positions outside the mask count as 0.
         """
-        grid, device = self.support_grid, query_bchw.device
+        grid = self.support_grid
+        device = query_bchw.device
         rows, columns = (torch.arange(side, device=device) * grid // side for side in query_bchw.shape[-2:])
         cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
         belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
@@ -102,9 +105,11 @@ class Conv4dCorrelation(PooledCorrelation):
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, SQUEEZED, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
-        # (B, n, R, R, h, w) of each stage.
-        stacked = {stage: torch.stack(x, dim=1).permute(0, 1, 4, 5, 2, 3) for stage, x in kept.items()}
-        return {stage: self.stages[str(stage)](x).mean((2, 3)) for stage, x in stacked.items()}
+        squeezed = {}
+        for stage, maps in kept.items():
+            stacked = torch.stack(maps, dim=1).permute(0, 1, 4, 5, 2, 3)  # (B, n, R, R, h, w)
+            squeezed[stage] = self.stages[str(stage)](stacked).mean((2, 3))
+        return squeezed
 
 
 class Match(nn.Module):
@@ -139,7 +144,8 @@ class Match(nn.Module):
         foreground, background = (mean_over_shots(x, weight_bk) for x in prototypes_bk2c.unbind(2))  # p_s, b_s
         query = self.project(query_bchw)
         guess = similarity(query, foreground, background)
-        return {"guess": guess, "match": similarity(query, *with_own(foreground, self_support(query, guess)))}
+        joint_foreground, joint_background = with_own(foreground, self_support(query, guess))
+        return {"guess": guess, "match": similarity(query, joint_foreground, joint_background)}
 
 
 @register("symnet_plus")
@@ -174,7 +180,8 @@ class SymNetPlus(SymNet):
 
     def _read_more(self, episode: Episode, group: slice, support: Features, objects: Objects) -> Any:
         """Return prototypes of the match (B, n, 2, C) and means of the base learner, None for a step that is off."""
-        batch, prototypes, means = len(episode.query), None, None
+        batch = len(episode.query)
+        prototypes, means = None, None
         label = episode.support_label[:, group].transpose(0, 1).flatten(0, 1)  # shot after shot
         if self.match is not None:
             prototypes = by_shot(self.match.prototypes(mid_features(support), label), batch)
@@ -193,8 +200,8 @@ class SymNetPlus(SymNet):
         prototypes = torch.cat([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
         predictions = self.match(mid_features(query), prototypes, weight)
         match = predictions["match"]
-        seen = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]  # the match's foreground probability, (B, 1, h, w)
-        decoded, auxiliary = self.decoder(*inputs, seen)
+        foreground_b1hw = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]
+        decoded, auxiliary = self.decoder(*inputs, foreground_b1hw)
         return {**predictions, "meta": decoded.float() + self.match.share * match}, auxiliary
 
     def _final(self, more: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:

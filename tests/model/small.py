@@ -58,7 +58,8 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     """
     model_class = models()[name]
     settings = model_class.Settings(**copy.deepcopy(SETTINGS.get(name, {}) | changes))
-    if folders := networks_of(model_class, seed):
+    folders = networks_of(model_class, seed)
+    if folders:
         settings.weights = folders
     else:
         settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
@@ -72,7 +73,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
 
 
 def drawn_episode(
-    name: str, shots: int, batch: int, seed: int = 0, novel: bool = False, size: int | None = None
+    name: str, shots: int, batch: int, seed: int = 0, *, novel: bool = False, size: int | None = None
 ) -> Episode:
     """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
     model_class, task = models()[name], task_of(name, shots, size)
@@ -80,18 +81,22 @@ def drawn_episode(
     images, labels = zip(*(_rectangle(random, task.size) for _ in range(batch * (shots + 1))))
     image = torch.stack(images).unflatten(0, (batch, shots + 1))
     label = torch.stack(labels).unflatten(0, (batch, shots + 1))
-    base_id = torch.zeros(batch).long() if novel else torch.arange(batch) % task.base_classes + 1
+    class_id = torch.arange(batch) % task.base_classes + 1
+    base_id = torch.zeros_like(class_id) if novel else class_id.clone()
+    text = None
+    if task.text_width:
+        text = torch.from_numpy(random.standard_normal((batch, TEXT_WIDTH), np.float32))
     base_label = torch.where(label[:, 0] == 1, base_id.view(-1, 1, 1).to(torch.uint8), label[:, 0])
     return Episode(
         query=image[:, 0].contiguous(),
         query_label=label[:, 0].contiguous(),
         support=image[:, 1:].contiguous(),
         support_label=label[:, 1:].contiguous(),
-        class_id=torch.arange(batch) % task.base_classes + 1,
+        class_id=class_id,
         base_id=base_id,
         number=torch.arange(batch),
         query_base_label=base_label if model_class.reads_base_labels else None,
-        text=torch.from_numpy(random.standard_normal((batch, TEXT_WIDTH), np.float32)) if task.text_width else None,
+        text=text,
     )
 
 

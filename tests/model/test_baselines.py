@@ -43,13 +43,16 @@ def test_classes_share_the_background_of_all_supports() -> None:
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
     first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
     second.support[:, 0] = first.support[:, 0]
-    shots = [(number, *shot) for number, episode in ((1, first), (2, second)) for shot in episode.shots(0)]
-    one, _, two, _ = probe._joint(shots)
-    mine, other = first.support_label[0, 0], second.support_label[0, 0]
-    assert (mine == 0)[other == 1].any() and (one[(mine == 0) & (other == 1)] == IGNORE).all()
-    for label, own, number in ((one, mine, 1), (two, other, 2)):
-        assert torch.equal(label == number, own == 1)
-        assert torch.equal(label == 0, (mine != 1) & (other != 1) & (own == 0))
+    images, labels = zip(*first.shots(0), *second.shots(0))
+    joint = probe.joint_labels([1, 1, 2, 2], images, labels)
+    of_first, of_second = first.support_label[0, 0], second.support_label[0, 0]
+    only_second = (of_first == 0) & (of_second == 1)
+    assert only_second.any()
+    assert (joint[0][only_second] == IGNORE).all()
+    no_object = (of_first != 1) & (of_second != 1)
+    for number, label, annotation in ((1, joint[0], of_first), (2, joint[2], of_second)):
+        assert torch.equal(label == number, annotation == 1)
+        assert torch.equal(label == 0, no_object & (annotation == 0))
 
 
 def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,27 @@ def fresh_model(name: str, seed: int = 0) -> FewShotModel:
     return copy.deepcopy(built(name, seed))
 
 
+def frozen_modules(network: FewShotModel) -> dict[int, torch.nn.Module]:
+    """Return the modules that do not learn, by their ids."""
+    return {id(module): module for part in network.frozen() for module in part.modules()}
+
+
+def buffers_of(network: FewShotModel, modules: dict[int, torch.nn.Module]) -> set[str]:
+    """Return the names of the buffers of some modules in the network's state."""
+    names = set()
+    for module_name, module in network.named_modules():
+        if id(module) in modules:
+            names |= {f"{module_name}.{buffer}" for buffer, _ in module.named_buffers()}
+    return names & network.state_dict().keys()
+
+
+def without_dropout(network: FewShotModel) -> FewShotModel:
+    """Return the network with every dropout off."""
+    for module in network.modules():
+        module.p = 0.0
+    return network
+
+
 @functools.cache
 def episode_of(name: str) -> Episode:
     return drawn_episode(name, SHOTS, BATCH).to(place)
@@ -90,16 +111,24 @@ def losses_of_training(network: Trainable, batch: Episode | LabelledImages, step
 
 @every_model
 def test_outputs_have_the_images_size_and_no_losses_in_evaluation(name: str) -> None:
-    episode, output = episode_of(name), prediction_of(name)
-    size = tuple(episode.query.shape[-2:])
-    network = built(name)
-    assert output.logits.std() > 0 and output.losses == {}
-    assert network.learns == bool(network.param_groups()) == any(p.requires_grad for p in network.parameters())
-    assert (output.base_logits is not None) == network.has_base_stage
+    output = prediction_of(name)
+    size = tuple(episode_of(name).query.shape[-2:])
+    assert output.logits.std() > 0
+    assert output.losses == {}
     for logits in (output.logits, *output.extra.values()):
-        assert logits.shape == (BATCH, 2, *size) and logits.isfinite().all()
+        assert logits.shape == (BATCH, 2, *size)
+        assert logits.isfinite().all()
+    assert (output.base_logits is not None) == built(name).has_base_stage
     if output.base_logits is not None:
-        assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size) and output.base_logits.isfinite().all()
+        assert output.base_logits.shape == (BATCH, BASE_CLASSES + 1, *size)
+        assert output.base_logits.isfinite().all()
+
+
+@every_model
+def test_a_model_has_groups_of_parameters_if_it_learns(name: str) -> None:
+    network = built(name)
+    assert network.learns == bool(network.param_groups())
+    assert network.learns == any(p.requires_grad for p in network.parameters())
 
 
 @every_model
@@ -107,9 +136,10 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
     episode, together = episode_of(name), prediction_of(name)
     apart = [predict(built(name), chosen(episode, slice(b, b + 1))) for b in range(BATCH)]
     for key, logits in scored_outputs(together).items():
-        torch.testing.assert_close(logits, torch.cat([scored_outputs(o)[key] for o in apart]), **CLOSE)
+        torch.testing.assert_close(logits, torch.cat([scored_outputs(output)[key] for output in apart]), **CLOSE)
     if together.presence_features is not None:
-        torch.testing.assert_close(together.presence_features, torch.cat([o.presence_features for o in apart]), **CLOSE)
+        presence_features = torch.cat([output.presence_features for output in apart])
+        torch.testing.assert_close(together.presence_features, presence_features, **CLOSE)
 
 
 def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
@@ -159,19 +189,24 @@ def test_empty_and_full_supports_give_finite_outputs_and_losses(name: str) -> No
 
 @every_model
 def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -> None:
-    episode, full = episode_of(name), prediction_of(name).logits
+    full = prediction_of(name).logits
     with torch.autocast(place.type, torch.bfloat16):
-        output = predict(built(name), episode)  # slow where bf16 is emulated
-    assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in scored_outputs(output).values())
+        output = predict(built(name), episode_of(name))  # slow where bf16 is emulated
+    for logits in scored_outputs(output).values():
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
     spread = (full - full.mean((2, 3), keepdim=True)).abs().max()
     assert (output.logits - full).abs().mean() < max(0.2 * spread.item(), 0.02)
-    if built(name).learns:
-        network = fresh_model(name).train()
-        with torch.autocast(place.type, torch.bfloat16):
-            loss = loss_of(network, chosen(episode, slice(0, 1)))
-        loss.backward()
-        assert loss.dtype == torch.float32
-        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@every_learner
+def test_bf16_autocast_gives_a_float32_loss_and_finite_gradients(name: str) -> None:
+    network = fresh_model(name).train()
+    with torch.autocast(place.type, torch.bfloat16):
+        loss = loss_of(network, chosen(episode_of(name), slice(0, 1)))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
 @every_model
@@ -186,8 +221,9 @@ def test_a_state_gives_the_same_output_in_another_model(name: str) -> None:
 
 @with_encoder
 def test_encoder_weights_enter_through_the_model(name: str) -> None:
-    network, other = fresh_model(name), built(name, 1)
-    assert network.load_encoder(state := other.encoder.state_dict(), partial=False) == []
+    network = fresh_model(name)
+    state = built(name, 1).encoder.state_dict()
+    assert network.load_encoder(state, partial=False) == []
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.encoder.state_dict().items())
     assert network.published is None or network.published.translate(state) is None
 
@@ -219,58 +255,77 @@ def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -
     queries = [network.cache_query(image[None]) for image in episode.query]
     if None in queries:
         return  # this model keeps nothing
-    shots = [pair for item in range(BATCH) for pair in episode.shots(item)]
+    shots = [shot for item in range(BATCH) for shot in episode.shots(item)]
     supports = [network.cache_support(image[None, None], label[None, None]) for image, label in shots]
     assert all(kept.nbytes > 0 for kept in (*queries, *supports))
-    image, label = (x[None, None] for x in shots[0])
-    other = network.cache_support(image, torch.zeros_like(label))  # the same image, nothing marked
-    same = all(torch.equal(x, supports[0].stage[stage]) for stage, x in other.stage.items())
-    assert same != network.masks_supports
-    known, encoded = dataclasses.replace(episode, cached_support=supports, cached_query=queries), []
-    seeing = network.networks[1] if isinstance(network, Foundation) else network.encoder
-    seeing.register_forward_pre_hook(lambda *_: encoded.append(1))
+    cached = dataclasses.replace(episode, cached_support=supports, cached_query=queries)
+    encoded = []
+    encoder = network.networks[1] if isinstance(network, Foundation) else network.encoder
+    encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
     for _ in range(2):  # cached features can be used more than once
-        given = scored_outputs(network(known))
+        given = scored_outputs(network(cached))
         for key, logits in want.items():
             torch.testing.assert_close(given[key], logits, **CLOSE)
     assert encoded == []
 
 
+@every_model
+@torch.no_grad()
+def test_features_of_a_support_depend_on_its_label_where_a_method_masks_supports(name: str) -> None:
+    network = built(name)
+    image, label = (x[None, None] for x in episode_of(name).shots(0)[0])
+    marked = network.cache_support(image, label)
+    if marked is None:
+        return  # this model keeps nothing
+    unmarked = network.cache_support(image, torch.zeros_like(label))
+    is_same = all(torch.equal(x, marked.stage[stage]) for stage, x in unmarked.stage.items())
+    assert is_same != network.masks_supports
+
+
 @every_learner
 def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None:
-    episode, found = episode_of(name), prediction_of(name).presence_features
-    if not built(name).learns or found is None:
+    episode, given = episode_of(name), prediction_of(name).presence_features
+    if given is None:
         return
-    own = dataclasses.replace(episode, support=torch.stack([episode.query] * SHOTS, dim=1))
-    itself = predict(built(name), own).presence_features
-    assert found.shape == (BATCH, 1, 6) and found.abs().max() <= 1 + 1e-5
-    assert built(name).masks_supports or (itself > found)[..., 0].all()  # masked supports differ from the query
+    with_itself = dataclasses.replace(episode, support=torch.stack([episode.query] * SHOTS, dim=1))
+    of_itself = predict(built(name), with_itself).presence_features
+    assert given.shape == (BATCH, 1, 6)
+    assert given.abs().max() <= 1 + 1e-5
+    assert built(name).masks_supports or (of_itself > given)[..., 0].all()  # masked supports differ from the query
 
 
 @every_learner
 def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     network = fresh_model(name).train()
-    frozen = [module for part in network.frozen() for module in part.modules()]
-    fixed = {id(p) for module in frozen for p in module.parameters()}
-    kept = {id(module) for module in frozen}
-    assert all(module.training == (id(module) not in kept) for module in network.modules())
+    frozen = frozen_modules(network)
     before = {key: x.clone() for key, x in network.state_dict().items()}
-    groups = network.param_groups()
-    parameters = [p for group in groups for p in group.params]
-    assert len({*map(id, parameters)}) == len(parameters) and len({group.name for group in groups}) == len(groups)
+    parameters = [p for group in network.param_groups() for p in group.params]
     optimizer = torch.optim.SGD(parameters, lr=BIG_RATE)
     loss_of(network, episode_of(name)).backward()
     optimizer.step()
+    assert all(p.requires_grad == (p.grad is not None) for p in network.parameters())
     after = network.state_dict()
-    buffers = {f"{n}.{b}" for n, m in network.named_modules() if id(m) in kept for b, _ in m.named_buffers()}
-    assert all(torch.equal(after[b], before[b]) for b in buffers & before.keys())
-    for key, parameter in network.named_parameters():
-        assert parameter.requires_grad == (id(parameter) not in fixed) == (parameter.grad is not None), key
-    changed = {key for key, _ in network.named_parameters() if not torch.equal(after[key], before[key])}
+    is_changed = {key: not torch.equal(x, before[key]) for key, x in after.items()}
+    assert not any(is_changed[key] for key in buffers_of(network, frozen))
+    changed = {key for key, _ in network.named_parameters() if is_changed[key]}
     learnable = {key: p for key, p in network.named_parameters() if p.requires_grad}
     silent = {key for key, p in learnable.items() if torch.equal(before[key] - BIG_RATE * p.grad, before[key])}
     assert changed == learnable.keys() - silent
     assert len(silent) <= len(learnable) // 20, silent  # a unit may be off by chance
+
+
+@every_learner
+def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evaluation(name: str) -> None:
+    network = fresh_model(name).train()
+    frozen = frozen_modules(network)
+    assert all(module.training == (id(module) not in frozen) for module in network.modules())
+    groups = network.param_groups()
+    parameters = [id(p) for group in groups for p in group.params]
+    assert len({*parameters}) == len(parameters)
+    assert len({group.name for group in groups}) == len(groups)
+    fixed = {id(p) for module in frozen.values() for p in module.parameters()}
+    for key, parameter in network.named_parameters():
+        assert parameter.requires_grad == (id(parameter) not in fixed), key
 
 
 @pytest.mark.train
@@ -289,10 +344,9 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
 def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_batch(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, counts = fresh_model(name).train(), list[torch.Tensor]()
+    network = without_dropout(fresh_model(name).train())
     episodes = drawn_episode(name, SHOTS, 3).to(place)
-    for module in network.modules():
-        module.p = 0.0  # of every dropout
+    counts = list[Tensor]()
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
     monkeypatch.setattr(distributed, "all_reduce", lambda count: counts.append(count.clone()))
@@ -310,9 +364,8 @@ def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_b
 @every_learner
 def test_the_losses_and_gradients_of_unequal_parts_are_those_of_the_batch(name: str) -> None:
     """One part has an episode more, and an episode with fewer known pixels."""
-    network, episodes = fresh_model(name).train(), drawn_episode(name, SHOTS, 3).to(place)
-    for module in network.modules():
-        module.p = 0.0  # of every dropout
+    network = without_dropout(fresh_model(name).train())
+    episodes = drawn_episode(name, SHOTS, 3).to(place)
     for label in (episodes.query_label, episodes.query_base_label, episodes.support_label[:, 0]):
         if label is not None:
             label[2, :, : label.shape[-1] // 3] = IGNORE
@@ -320,36 +373,41 @@ def test_the_losses_and_gradients_of_unequal_parts_are_those_of_the_batch(name: 
     learnt = [p for p in network.parameters() if p.requires_grad]
 
     whole = loss_of(network, episodes)
-    expected = torch.autograd.grad(whole, learnt, allow_unused=True)
+    expected = torch.autograd.grad(whole, learnt, allow_unused=True, materialize_grads=True)
     counts = PartCounts(len(parts))
     with torch.no_grad(), counts.counting(1):
         network(parts[1])
-    in_parts, found = 0.0, [torch.zeros_like(p) for p in learnt]
+    in_parts = 0.0
+    gradients = []  # of each part
     for i, part in enumerate(parts):
         with counts.part(i):
             loss = loss_of(network, part) / len(parts)
         in_parts += loss.item()
-        for total, gradient in zip(found, torch.autograd.grad(loss, learnt, allow_unused=True), strict=True):
-            total += 0 if gradient is None else gradient
+        gradients.append(torch.autograd.grad(loss, learnt, allow_unused=True, materialize_grads=True))
     assert in_parts == pytest.approx(whole.item(), rel=1e-4)
-    known = [(x, y) for x, y in zip(found, expected, strict=True) if y is not None]
-    apart = torch.stack([(x - y).norm() for x, y in known]).norm()
-    assert apart < 1e-3 * torch.stack([y.norm() for _, y in known]).norm()
+    totals = [sum(of_parts) for of_parts in zip(*gradients, strict=True)]
+    apart = torch.stack([(total - want).norm() for total, want in zip(totals, expected, strict=True)]).norm()
+    assert apart < 1e-3 * torch.stack([want.norm() for want in expected]).norm()
 
 
 @pytest.mark.train
 @with_base_stage
 def test_the_base_stage_trains_the_models_own_tensors(name: str) -> None:
-    network = fresh_model(name)
-    meta = {id(p) for group in network.param_groups() for p in group.params}
-    stage, own = network.base_stage(), {id(p) for p in network.parameters()}
-    learning = {id(p) for group in stage.param_groups() for p in group.params}
-    assert set() != learning <= own - meta
-    episode = episode_of(name)
+    network, episode = fresh_model(name), episode_of(name)
+    meta = ids_in_groups(network)
+    stage = network.base_stage()
+    learning = ids_in_groups(stage)
+    assert learning
+    assert learning <= {id(p) for p in network.parameters()} - meta
     batch = LabelledImages(episode.query, episode.query_base_label)
     losses = losses_of_training(stage, batch, STEPS)
     assert losses[-1] < losses[0], losses
     with torch.no_grad():
         assert stage.eval()(batch).logits.shape == (BATCH, BASE_CLASSES + 1, *episode.query.shape[-2:])
     network.freeze()
-    assert {id(p) for group in network.param_groups() for p in group.params} == meta
+    assert ids_in_groups(network) == meta
+
+
+def ids_in_groups(network: Trainable) -> set[int]:
+    """Return the ids of the parameters that an optimiser gets."""
+    return {id(p) for group in network.param_groups() for p in group.params}

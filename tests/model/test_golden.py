@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.contract import FewShotModel
 from model.encoders.resnet import SMALL
-from model.episode import LabelledImages
+from model.episode import Episode, LabelledImages
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes
 from tests.model.small import WITH_ENCODER, drawn_episode
@@ -29,7 +30,7 @@ OF_BATCH_NORM = 2e-2  # the same of that gradient: batch norm over two images en
 
 def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
     """Return each output with one and two shots, and losses and norms of gradients where the method learns."""
-    out = {}
+    out: dict[str, np.ndarray] = {}
     for shots in (1, 2):
         network = seeded_model(name, shots, backbone).to(device)
         episode = drawn_episode(name, shots, 2, size=network.task.size).to(device)
@@ -38,26 +39,41 @@ def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
         for key, logits in outputs.items():
             small = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12)
             out[f"{shots}-shot {key}"] = small.cpu().numpy().astype(np.float32)
-    if not network.learns:
-        return out
+    if network.learns:
+        out |= _of_meta_stage(network, episode)
+    if network.has_base_stage:
+        out |= _of_base_stage(network, episode)
+    return out
+
+
+def _of_meta_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndarray]:
+    """Return the losses of a training step, and the norm of the gradient of each group."""
     network.train()
     for module in network.modules():
         if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
             module.p = 0.0
     losses = network(episode).losses
     sum(losses.values()).backward()
-    out |= {f"loss {key}": np.float32(loss.item()) for key, loss in losses.items()}
+    out = {f"loss {key}": np.float32(loss.item()) for key, loss in losses.items()}
     for group in network.param_groups():
-        norms = [p.grad.norm() for p in group.params if p.grad is not None]
-        out[f"gradient {group.name}"] = np.float32(torch.stack(norms).norm().item() if norms else 0.0)
-    if network.has_base_stage:
-        stage = network.base_stage().train()
-        losses = stage(LabelledImages(episode.query, (episode.query_label == 1).byte())).losses
-        sum(losses.values()).backward()
-        norms = [p.grad.norm() for group in stage.param_groups() for p in group.params if p.grad is not None]
-        out |= {f"base stage, {key}": np.float32(loss.item()) for key, loss in losses.items()}
-        out[BASE_GRADIENT] = np.float32(torch.stack(norms).norm().item())
+        out[f"gradient {group.name}"] = _gradient_norm(group.params)
     return out
+
+
+def _of_base_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndarray]:
+    """Return the losses of a step of the base stage, and the norm of its gradient."""
+    stage = network.base_stage().train()
+    batch = LabelledImages(episode.query, (episode.query_label == 1).byte())
+    losses = stage(batch).losses
+    sum(losses.values()).backward()
+    out = {f"base stage, {key}": np.float32(loss.item()) for key, loss in losses.items()}
+    out[BASE_GRADIENT] = _gradient_norm([p for group in stage.param_groups() for p in group.params])
+    return out
+
+
+def _gradient_norm(parameters: list[torch.nn.Parameter]) -> np.ndarray:
+    norms = [p.grad.norm() for p in parameters if p.grad is not None]
+    return np.float32(torch.stack(norms).norm().item() if norms else 0.0)
 
 
 def file_of(name: str, backbone: str) -> Path:

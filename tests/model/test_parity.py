@@ -43,11 +43,7 @@ def test_measured_cases_are_all_there(shared: Path) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize(("model", "layout"), [(model, layout) for model in LAYOUTS for layout in LAYOUTS[model]])
 def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, model: str, layout: str) -> None:
-    files = [folder_of(model) / f"layout_{layout}{end}.json" for end in ("", "_constant_buffers")]
-    shapes = {name: shape for file in files if file.exists() for name, shape in json.loads(file.read_text()).items()}
-    # The prefix is that of a distributed run; every tensor has a number of its own.
-    values = {f"module.{name}": torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(shapes.items())}
-    state = {name: x.long() if name.endswith(COUNTER) else x for name, x in values.items()}
+    state = published_state(model, layout)
     encoder, _, shots = layout.partition("_pascal_")  # where the number of shots has weights, it is in the name
     name = f"pascal_split0_{model}_{BACKBONES.get(encoder, encoder)}.yaml".replace("symnet_", "")
     settings = [f"data.shot={shots.removesuffix('shot')}"] if shots else []
@@ -55,8 +51,22 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
         config = read_config(REPOSITORY / "config/pascal" / name, settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
     load_state(network, state, "authors.pth")
-    own = network.state_dict()
+    loaded = network.state_dict()
     renamed = models()[model].published.translate(state)
-    counters = {key for key in own if key.endswith(COUNTER)}  # SCCAN's files have none
-    assert renamed.keys() | counters == own.keys()
-    assert all(torch.equal(tensor, own[key]) for key, tensor in renamed.items())
+    counters = {key for key in loaded if key.endswith(COUNTER)}  # SCCAN's files have none
+    assert renamed.keys() | counters == loaded.keys()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in renamed.items())
+
+
+def published_state(model: str, layout: str) -> dict[str, torch.Tensor]:
+    """Return a state dict as authors publish it; every tensor has a number of its own."""
+    shapes = {}
+    for end in ("", "_constant_buffers"):
+        file = folder_of(model) / f"layout_{layout}{end}.json"
+        if file.exists():
+            shapes |= json.loads(file.read_text())
+    state = {}
+    for number, (name, shape) in enumerate(shapes.items()):
+        value = torch.tensor(number if name.endswith(COUNTER) else float(number))
+        state[f"module.{name}"] = value.expand(shape)  # the prefix is that of a distributed run
+    return state

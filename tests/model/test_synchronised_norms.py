@@ -27,13 +27,14 @@ def test_an_encoder_is_the_same_whether_its_norms_learn_or_not(backbone: str, le
             norm.running_var.uniform_(0.5, 2)
             if not learns:  # frozen parts stay in evaluation
                 norm.eval().train = lambda mode=True: None
-    synchronise_norms(other := copy.deepcopy(network))
-    norms = [m for m in other.modules() if isinstance(m, _BatchNorm)]
-    assert all(isinstance(m, nn.SyncBatchNorm) == learns for m in norms)
+    synchronised = copy.deepcopy(network)
+    synchronise_norms(synchronised)
+    norms = [module for module in synchronised.modules() if isinstance(module, _BatchNorm)]
+    assert all(isinstance(norm, nn.SyncBatchNorm) == learns for norm in norms)
     for mode in (False, True, False):
-        one, two = (net.train(mode)(x).stage for net in (network, other))
-        for stage, want in one.items():
-            torch.testing.assert_close(two[stage], want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
+        given = synchronised.train(mode)(x).stage
+        for stage, want in network.train(mode)(x).stage.items():
+            torch.testing.assert_close(given[stage], want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
 
 
 def _a_network(device: torch.device) -> nn.Module:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.bcm import regression
 from model.common.foundation import Foundation
-from model.encoders.encoder import EncoderVariant, folded
+from model.encoders.encoder import Encoder, EncoderVariant, folded
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.registry import every_model
 from tests.helpers.narrow import NARROW
@@ -94,41 +94,61 @@ def test_a_wait_and_an_upload_are_seen() -> None:
 
 def test_frozen_norms_are_folded_once_on_a_gpu_and_anew_after_every_change() -> None:
     with pretend_cuda():
-        torch.manual_seed(0)
-        encoder = build_encoder(EncoderSettings(NARROW, "plain"), variant=EncoderVariant()).eval()
-        vary_norms(encoder)
-        encoder.requires_grad_(False).to(GPU)
-        image = torch.rand(1, 3, 33, 33).to(GPU)
-
-        def right(net: nn.Module = encoder) -> bool:
-            """Say whether the encoder does what a copy on the CPU does, which folds in every pass."""
-            with torch.no_grad():
-                want = copy.deepcopy(net).cpu()(image.cpu()).stage[4]
-                return torch.allclose(net(image).stage[4].cpu(), want, atol=1e-4)
-
+        encoder, image = frozen_encoder()
         with torch.inference_mode():
             encoder(image)  # a fold that is made here serves training, too
-        [first, second], before = [encoder.layer1[0].conv1, encoder.layer1[0].bn1], encoder.state_dict()
-        assert right() and folded(first, second)[0] is folded(first, second)[0]
+        conv, norm = encoder.layer1[0].conv1, encoder.layer1[0].bn1
+        before = encoder.state_dict()
+        assert is_right(encoder, image)
+        assert folded(conv, norm)[0] is folded(conv, norm)[0]
         halved = {name: 0.5 * x if x.is_floating_point() else x for name, x in before.items()}
-        for change in (
-            torch.no_grad()(lambda: first.weight.mul_(2)),
-            torch.no_grad()(lambda: second.running_var.mul_(3)),
-            torch.inference_mode()(lambda: second.bias.add_(1)),
+        changes = (
+            torch.no_grad()(lambda: conv.weight.mul_(2)),
+            torch.no_grad()(lambda: norm.running_var.mul_(3)),
+            torch.inference_mode()(lambda: norm.bias.add_(1)),
+        )
+        loads = (
             lambda: encoder.load_state_dict(halved),
             lambda: encoder.load_state_dict({name: x.clone() for name, x in before.items()}, assign=True),
+        )
+        further = (
             lambda: encoder.to(torch.bfloat16).to(torch.float32),
-            lambda: (second.train(), encoder(image), second.eval()),  # changes the statistics
-        ):
+            lambda: (norm.train(), encoder(image), norm.eval()),  # changes the statistics
+        )
+        for change in (*changes, *loads, *further):
             change()
-            assert right()
+            assert is_right(encoder, image)
         other = copy.deepcopy(encoder)
         with torch.no_grad():
             other.layer1[0].conv1.weight.mul_(3)
-        assert right(other) and right()
-        first.weight.requires_grad_(True)
+        assert is_right(other, image)
+        assert is_right(encoder, image)
+
+
+def test_a_norm_is_folded_anew_after_a_step_of_its_convolution() -> None:
+    with pretend_cuda():
+        encoder, image = frozen_encoder()
+        weight = encoder.layer1[0].conv1.weight
+        assert is_right(encoder, image)
+        weight.requires_grad_(True)
         encoder(image).stage[4].sum().backward()
-        assert first.weight.grad is not None and first.weight.grad.abs().sum() > 0
-        torch.optim.SGD([first.weight], lr=0.1, fused=True).step()
-        first.weight.requires_grad_(False)
-        assert right()
+        assert weight.grad.abs().sum() > 0
+        torch.optim.SGD([weight], lr=0.1, fused=True).step()
+        weight.requires_grad_(False)
+        assert is_right(encoder, image)
+
+
+def frozen_encoder() -> tuple[Encoder, Tensor]:
+    """Return an encoder and an image on the simulated GPU."""
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderSettings(NARROW, "plain"), variant=EncoderVariant()).eval()
+    vary_norms(encoder)
+    encoder.requires_grad_(False).to(GPU)
+    return encoder, torch.rand(1, 3, 33, 33).to(GPU)
+
+
+def is_right(encoder: Encoder, image: Tensor) -> bool:
+    """Say whether the encoder does what a copy on the CPU does, which folds in every pass."""
+    with torch.no_grad():
+        want = copy.deepcopy(encoder).cpu()(image.cpu()).stage[4]
+        return torch.allclose(encoder(image).stage[4].cpu(), want, atol=1e-4)

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.bcm.bcm import BCM
+from model.bcm.bcm import BCM, NovelRegressions
 from model.common.linear import LinearHead
-from model.diam.diam import DIaM, adapt
+from model.diam import diam
+from model.diam.diam import DIaM, Supports
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
 from tests.helpers.paths import REPOSITORY, SHARED
 from tests.helpers.skip_init import skip_init
-from tests.parity.watched import WATCHES, usual
+from tests.parity.watched import WATCHES, on_calls, usual
 from util.checkpoints.checkpoint import load_state
 from util.config.folds import Fold
 from util.config.read import read_config
@@ -37,15 +38,7 @@ def forward_case(
     device: str = "cpu",
 ) -> dict[str, np.ndarray]:
     """Return the model's tensors for a case, under the names and in the thinned shapes of the case files."""
-    shots = case["support"].shape[1]
-    settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
-    if "scales" in case:
-        settings.append(f"model.scales={[int(z) for z in case['scales']]}")
-    if "refine" in case:
-        settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
-    middle = "" if model == "symnet" else f"{model}_"
-    name = f"{dataset}_split0_{middle}{BACKBONES.get(backbone, backbone)}.yaml"
-    config = read_config(REPOSITORY / "config" / dataset / name, settings)
+    config = _config(model, case, backbone, dataset)
     fold = Fold.of(config.data)
     vectors = read_vectors(SHARED / "embeddings" / f"word2vec_{dataset}.pkl") if model == "symnet" else None
     with skip_init():
@@ -62,11 +55,33 @@ def forward_case(
     result = {name: x for name, x in {**usual(output), **collect(output)}.items() if isinstance(x, Tensor)}
     if train:
         sum(output.losses.values()).backward()
-        named = dict(network.named_parameters())
-        ours = {name: models()[model].published.name(name) for name in state_dict}
-        norms = {n: _norm(named[o]) for n, o in ours.items() if o in named and named[o].requires_grad}
-        result["grad_norms"] = norms
+        published = {name: models()[model].published.name(name) for name in state_dict}
+        result["grad_norms"] = _gradient_norms(network, published)
     return {name: _plain(value, case.get(name)) for name, value in result.items()}
+
+
+def _config(model: str, case: dict[str, np.ndarray], backbone: str, dataset: str) -> Any:
+    """Return the config of a method as a case was measured."""
+    shots = case["support"].shape[1]
+    settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
+    if "scales" in case:
+        settings.append(f"model.scales={[int(z) for z in case['scales']]}")
+    if "refine" in case:
+        settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
+    middle = "" if model == "symnet" else f"{model}_"
+    name = f"{dataset}_split0_{middle}{BACKBONES.get(backbone, backbone)}.yaml"
+    return read_config(REPOSITORY / "config" / dataset / name, settings)
+
+
+def _gradient_norms(network: nn.Module, published: dict[str, str]) -> dict[str, float]:
+    """Return the norm of the gradient of every tensor that learns, by its published name."""
+    parameters = dict(network.named_parameters())
+    norms = {}
+    for name, our_name in published.items():
+        parameter = parameters.get(our_name)
+        if parameter is not None and parameter.requires_grad:
+            norms[name] = _norm(parameter)
+    return norms
 
 
 def _norm(parameter: nn.Parameter) -> float:
@@ -80,9 +95,9 @@ def _plain(value: Tensor | dict, stored: np.ndarray | None) -> np.ndarray | dict
     array = value.detach().cpu().numpy()
     if stored is None or array.shape == stored.shape or array.ndim < 2 or array.ndim != stored.ndim:
         return array
-    channels = array.shape[1] // stored.shape[1]
-    steps = [-(-full // kept) for full, kept in zip(array.shape[2:], stored.shape[2:])]
-    return array[(slice(None), slice(None, None, channels), *(slice(None, None, s) for s in steps))]
+    channel_step = array.shape[1] // stored.shape[1]
+    steps = [channel_step, *(-(-full // kept) for full, kept in zip(array.shape[2:], stored.shape[2:]))]
+    return array[(slice(None), *(slice(None, None, step) for step in steps))]
 
 
 def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None) -> Episode:
@@ -92,14 +107,15 @@ def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None
     if case["support"].shape[2:4] != case["query"].shape[1:3]:  # images of different sizes come as a list of shots
         support, support_label = list(support.unbind(1)), list(support_label.unbind(1))
     base_label = case.get("query_base_label")
-    kind = Episode if isinstance(support, torch.Tensor) else EpisodeOfOriginalSizes
-    return kind(
+    base_ids = [int(fold.base_table[c]) for c in class_id.tolist()]
+    episode_class = Episode if isinstance(support, torch.Tensor) else EpisodeOfOriginalSizes
+    return episode_class(
         query=torch.from_numpy(case["query"]).permute(0, 3, 1, 2).contiguous(),
         query_label=torch.from_numpy(case["query_label"]),
         support=support,
         support_label=support_label,
         class_id=class_id,
-        base_id=torch.tensor([int(fold.base_table[c]) for c in class_id.tolist()]),
+        base_id=torch.tensor(base_ids),
         number=torch.arange(len(class_id)),
         query_base_label=None if base_label is None else torch.from_numpy(base_label),
         text=None if vectors is None else torch.from_numpy(vectors)[class_id],
@@ -109,26 +125,64 @@ def _episode(case: dict[str, np.ndarray], fold: Fold, vectors: np.ndarray | None
 def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the numbers of a generalised method, ``bcm`` or ``diam``, for a case that begins at the features."""
     given = {key: torch.from_numpy(value) for key, value in inputs.items() if value.ndim}
-    base, labels = LinearHead(given["base_weight"], given["base_bias"]), given["support_labels"]
-    features, query, size = given["support_features"].float(), given["query_features"].float(), labels.shape[-2:]
-    kind: Any = {"bcm": BCM, "diam": DIaM}[name]
-    network = type("Bare", (kind,), {"base": base, "__init__": nn.Module.__init__})()  # no encoder
-    names = {f.name for f in fields(kind.Settings)}
-    network.settings = kind.Settings(**{k: v.tolist() for k, v in inputs.items() if k in names})
-    state, valid = network.fit_features(features, labels), given.get("query_valid", torch.ones(len(query), *size))
-    alone = network.base_probability(query, size).argmax(1)
-    out = {"prediction": network.channels(query, valid, state, alone)}
-    assert torch.equal(out["prediction"], network.label(query, valid, state).argmax(1))
+    features = given["support_features"].float()
+    labels = given["support_labels"]
+    query = given["query_features"].float()
+    size = labels.shape[-2:]
+    valid = given.get("query_valid", torch.ones(len(query), *size))
+    network = _without_encoder(name, inputs)
+    state = network.fit_features(features, labels)
+    base_prediction = network.base_probability(query, size).argmax(1)
+    prediction = network.channels(query, valid, state, base_prediction)
+    assert torch.equal(prediction, network.label(query, valid, state).argmax(1))
     if name == "bcm":
-        out |= {"counts": state.counts, "table": state.table, "base_prediction": alone}
-        for k, votes in state.votes.items():
-            out[f"chosen_c_{k}"] = torch.tensor([vote.chosen for vote in votes])
-            out[f"scores_{k}"] = torch.tensor(np.array([vote.scores for vote in votes]))
-            x = query.pow(network.settings.beta)
-            out |= {f"prob_{k}_{s}": v.probability(x) for s, v in enumerate(votes)}
+        out = {"base_prediction": base_prediction, **_bcm_steps(network, state, query)}
     else:
-        heads = [adapt(*one, state, network.settings) for one in zip(query, valid)]
-        out["probability"] = torch.stack([head.logits(x[None])[0].softmax(0) for head, x in zip(heads, query)])
-        out["novel_weight_start"] = state.start.weight[len(base.bias) :]
-        out |= {key: torch.stack(each) for key, each in zip(("weight", "bias"), zip(*heads))}
-    return {key: value.numpy() for key, value in out.items()}
+        out = _diam_steps(network, state, query, valid)
+    return {key: value.numpy() for key, value in {"prediction": prediction, **out}.items()}
+
+
+def _without_encoder(name: str, inputs: dict[str, np.ndarray]) -> Any:
+    """Return the method with the case's base classifier and settings, and nothing before them."""
+    method: Any = {"bcm": BCM, "diam": DIaM}[name]
+    base = LinearHead(torch.from_numpy(inputs["base_weight"]), torch.from_numpy(inputs["base_bias"]))
+    network = type("WithoutEncoder", (method,), {"base": base, "__init__": nn.Module.__init__})()
+    names = {f.name for f in fields(method.Settings)}
+    network.settings = method.Settings(**{key: value.tolist() for key, value in inputs.items() if key in names})
+    return network
+
+
+def _bcm_steps(network: Any, state: NovelRegressions, query: Tensor) -> dict[str, Tensor]:
+    """Return the association of classes, and scores, choice and probabilities of every regression."""
+    power = query.pow(network.settings.beta)
+    out = {"counts": state.counts, "table": state.table}
+    for base_class, votes in state.votes.items():
+        out[f"chosen_c_{base_class}"] = torch.tensor([vote.chosen for vote in votes])
+        out[f"scores_{base_class}"] = torch.tensor(np.array([vote.scores for vote in votes]))
+        for number, vote in enumerate(votes):
+            out[f"prob_{base_class}_{number}"] = vote.probability(power)
+    return out
+
+
+def _diam_steps(network: Any, state: Supports, query: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """Return start and end of the classifiers, the losses of all steps, and the first and the last prior."""
+    heads, losses, first_priors, last_priors = [], [], [], []
+    for x_chw, valid_hw in zip(query, valid):
+        steps = list[tuple[Tensor, Tensor]]()  # prior, and terms (4,)
+        on_calls(diam, "loss_terms", lambda given, terms, steps=steps: steps.append((given[2], torch.stack(terms))))
+        heads.append(diam.adapt(x_chw, valid_hw, state, network.settings))
+        mock.patch.stopall()
+        priors, terms = zip(*steps)
+        losses.append(torch.stack(terms).detach())
+        first_priors.append(priors[0])
+        last_priors.append(priors[-1])
+    logits = [head.logits(x_chw[None])[0] for head, x_chw in zip(heads, query)]
+    return {
+        "novel_weight_start": state.start.weight[len(network.base.bias) :],
+        "prior_start": torch.stack(first_priors),
+        "losses": torch.stack(losses, dim=1),
+        "prior_end": torch.stack(last_priors),
+        "weight": torch.stack([head.weight for head in heads]),
+        "bias": torch.stack([head.bias for head in heads]),
+        "probability": torch.stack(logits).softmax(1),
+    }

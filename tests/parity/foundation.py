@@ -64,7 +64,8 @@ def _sam3(side: int) -> nn.Module:
 
 @torch.no_grad()
 def sam3_case(inputs: Arrays) -> Arrays:
-    side, shots = int(inputs["canvas"]), sum(key.startswith("support_") for key in inputs)
+    side = int(inputs["canvas"])
+    shots = sum(key.startswith("support_") for key in inputs)
     settings = SAM3Settings(threshold=float(inputs["threshold"]))
     for name in ("layout", "ratio", "swap"):
         setattr(settings, name, inputs[name].item())
@@ -76,35 +77,49 @@ def sam3_case(inputs: Arrays) -> Arrays:
     boxes = inputs.get("boxes")
     if boxes is None:
         boxes = np.stack([canvas.box_of(inputs[f"mask_{k}"]) for k in range(shots)])
-    each, seen, out = iter(boxes), dict[str, Any](), []
     prompt = torch.from_numpy(np.stack([inputs["input_ids"], inputs["attention_mask"]]))[:, None]
     model._prompt = lambda *_: prompt
+    network_output = dict[str, Any]()
+    searches = []
+    drawn = []
     search = model.search
-    model.search = lambda *given: out.extend([given, search(*given)]) or out[1]
-    hook = model.networks[0].register_forward_hook(lambda module, inputs, output: seen.update(output))
-    images = {key: torch.from_numpy(x).permute(2, 0, 1)[None] for key, x in inputs.items() if x.ndim == 3}
-    one, supports = torch.ones(1).long(), [images[f"support_{k}"] for k in range(shots)]
-    labels = [torch.ones(1, *image.shape[2:]) for image in supports]
-    episode = EpisodeOfOriginalSizes(images["query"], one, supports, labels, one, one, one)
-    with mock.patch.object(canvas, "box_of", lambda _: next(each)):
-        best, _ = model._segment(episode, 0)
+    hook = model.networks[0].register_forward_hook(lambda module, inputs, output: network_output.update(output))
+    model.search = lambda *given: searches.append((given, search(*given))) or searches[-1][1]
+    on_calls(canvas, "draw_instances", lambda given, result: drawn.append(given))
+    given_boxes = iter(boxes)
+    with mock.patch.object(canvas, "box_of", lambda _: next(given_boxes)):
+        best, _ = model._segment(_episode_of_original_sizes(inputs, shots), 0)
+    mock.patch.stopall()
     hook.remove()
-    (pasted, norm_boxes, *_), (found, (presence, _)) = out
+    [((pasted, norm_boxes, *_), (union, (presence, _)))] = searches
+    [(_, kept_scores, *_)] = drawn
+    scores = network_output["pred_logits"][0].sigmoid() * presence
     return {
         "boxes": boxes,
         "canvas": pasted,
         "norm_boxes": norm_boxes,
-        "scores": (seen["pred_logits"][0].sigmoid() * presence).numpy(),
+        "scores": scores.numpy(),
         "presence": presence.numpy().reshape(1),
-        "pred_masks": seen["pred_masks"][0].numpy(),
-        "union": found.numpy() > 0,
+        "kept": torch.isin(scores, kept_scores).numpy(),
+        "pred_masks": network_output["pred_masks"][0].numpy(),
+        "union": union.numpy() > 0,
         "mask": best.numpy() > 0,
     }
 
 
+def _episode_of_original_sizes(inputs: Arrays, shots: int) -> EpisodeOfOriginalSizes:
+    """Return the case's episode; its boxes are given, so that every pixel of a support may be marked."""
+    images = {key: torch.from_numpy(x).permute(2, 0, 1)[None] for key, x in inputs.items() if x.ndim == 3}
+    supports = [images[f"support_{k}"] for k in range(shots)]
+    labels = [torch.ones(1, *image.shape[2:]) for image in supports]
+    one = torch.ones(1).long()
+    return EpisodeOfOriginalSizes(images["query"], one, supports, labels, class_id=one, base_id=one, number=one)
+
+
 @functools.cache
 def _sam_and_dino(side: int) -> list[nn.Module]:
-    library, config = require_transformers(), config_of("gfsam/config.json")
+    library = require_transformers()
+    config = config_of("gfsam/config.json")
     sam = {**config["sam"]}
     for part in ("vision_config", "prompt_encoder_config"):
         sam[part] = {**sam[part], "image_size": side}
@@ -117,14 +132,23 @@ def gfsam_case(inputs: Arrays) -> Arrays:
     shots = sum(key.startswith("support_") for key in inputs)
     model = GFSAM(GFSAMSettings(), TASK, *_sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
-    labels = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
-    supports = [(model.see(images[f"support_{k}"]), *model._weights(label)) for k, label in enumerate(labels)]
-    query, seen = images["query"], []
-    on_calls(gfsam, "judge", lambda inputs, verdict: seen.append((*inputs[:2], verdict)))
+    supports = []
+    for k in range(shots):
+        of_object, rest = model._weights(torch.from_numpy(inputs[f"mask_{k}"]))
+        supports.append((model.see(images[f"support_{k}"]), of_object, rest))
+    judged = []
+    prompts = []  # SAM's points, (1, P, 1, 2) of each call
+    on_calls(gfsam, "judge", lambda inputs, verdict: judged.append((*inputs[:2], verdict)))
+    hook = model.networks[0].register_forward_pre_hook(
+        lambda module, inputs, named: prompts.append(named["input_points"]), with_kwargs=True
+    )
+    query = images["query"]
     maps, mask = model.answer(model.cache_query(query[None]), 0, query, supports)
+    hook.remove()
     mock.patch.stopall()
-    [(masks, points, verdict)] = seen
+    [(masks, points, verdict)] = judged
     out = {name: x.view(model.grid, model.grid) for name, x in maps._asdict().items()}
     out |= {"points": points, "areas": masks.sum((1, 2)), "mask": mask}
+    out["prompts"] = torch.cat(prompts, dim=1)[0, :, 0]
     out |= {name: getattr(verdict, name) for name in ("components", "foreground", "state")}
     return {name: x if isinstance(x, np.ndarray) else x.numpy() for name, x in out.items()}
