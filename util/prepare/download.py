@@ -6,7 +6,6 @@ import lzma
 import os
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib

@@ -264,16 +264,8 @@ def _validate(
     examples = Examples(8)
     watch = hooks.Watch(training, length // world.size // batch_of_dataset)
     observers: list[Observer] = [board, examples, watch]
-    run_pass(
-        network,
-        data.held_out,
-        length,
-        observers,
-        world,
-        title="validate",
-        batch=batch,
-        workers=config.data.workers,
-    )
+    workers = config.data.workers
+    run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
     scores, _ = board.gather(world)
     points = dict[str, float]()
     for output, values in scores.items():
