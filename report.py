@@ -23,35 +23,37 @@ def _parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = cli.Parser(prog="report.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    pair = commands.add_parser("compare", help="paired difference of results on the same episodes")
+    comparison = commands.add_parser("compare", help="paired difference of results on the same episodes")
     several = "results, their folders, or manifests with counts; A B A B for several training runs of both systems"
-    pair.add_argument("runs", type=Path, nargs="+", metavar="A B", help=several)
-    many = commands.add_parser("table", help="the paper's table of all results below some folders")
-    form = many.add_mutually_exclusive_group()
+    comparison.add_argument("runs", type=Path, nargs="+", metavar="A B", help=several)
+    tables = commands.add_parser("table", help="the paper's table of all results below some folders")
+    form = tables.add_mutually_exclusive_group()
     form.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
     form.add_argument("--results", action="store_true", help="a plain row for each result instead")
     form.add_argument("--episodes", action="store_true", help="a plain row for each episode instead")
-    many.add_argument("--into", type=Path, metavar="FILE.csv", help="with --results: add the rows to this file instead")
-    many.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
-    drawn = commands.add_parser(
+    tables.add_argument(
+        "--into", type=Path, metavar="FILE.csv", help="with --results: add the rows to this file instead"
+    )
+    tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
+    charts = commands.add_parser(
         "figures", help="the curve and the bars of all results below some folders, written next to them"
     )
-    beside = commands.add_parser("figure", help="several methods side by side on the same episodes")
+    figure = commands.add_parser("figure", help="several methods side by side on the same episodes")
     whole = partial(cli.numbers, least=0)
-    beside.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
-    beside.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
-    checked = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
+    figure.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
+    figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
+    verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta against B's final"
-    for one in (pair, many):
-        one.add_argument("--output", default=FINAL, help=outputs)
-    for one in (many, beside):
-        one.add_argument("--protocol", help="only results of this protocol")
-    for one in (drawn, beside):
-        one.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
-    for one in (many, drawn, beside, checked):
-        one.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
-    for one in (pair, many, checked):
-        add_format(one)
+    for subparser in (comparison, tables):
+        subparser.add_argument("--output", default=FINAL, help=outputs)
+    for subparser in (tables, figure):
+        subparser.add_argument("--protocol", help="only results of this protocol")
+    for subparser in (charts, figure):
+        subparser.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
+    for subparser in (tables, charts, figure, verification):
+        subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
+    for subparser in (comparison, tables, verification):
+        add_format(subparser)
     return parser
 
 

@@ -5,6 +5,7 @@ from util import requirements
 if __name__ == "__main__":
     requirements.check()
 
+from argparse import Namespace
 from pathlib import Path
 
 from util import cli
@@ -21,6 +22,33 @@ from util.report.table import add_format
 
 def command() -> None:
     """Parse, build, call."""
+    options = _options()
+    for name in ("checkpoint", "episodes", "allow_fold_mismatch"):
+        value = getattr(options, name)
+        if value:
+            options.overrides.append(override(f"test.{name}", value))
+    config = Run(command_line.read(options)).with_checkpoint_config().config
+    options.overrides = config.given
+    if command_line.show(options):
+        return
+    if options.calibrate:
+        for name in ("figures", "manifest", "protocol", "save_images", "shot"):
+            if getattr(options, name):
+                raise UserError(f"--calibrate takes no --{name.replace('_', '-')}; leave it out")
+        calibrate(config)
+        return
+    test(
+        config,
+        protocols=cli.words(options.protocol),
+        shots=options.shot,
+        manifest=options.manifest,
+        save_images=parse_kinds(options.save_images),
+        figures=options.figures or "png",
+        form=options.format,
+    )
+
+
+def _options() -> Namespace:
     parser = command_line.parser(__doc__)
     add = parser.add_argument
     add("--checkpoint", help="same as --set test.checkpoint=...: best, last, none, or a file")
@@ -34,23 +62,7 @@ def command() -> None:
     add("--allow-fold-mismatch", action="store_true", help="score weights of another fold (marked everywhere)")
     text = "fit pixel probabilities and the presence score on base classes, and write them beside the weights"
     add("--calibrate", action="store_true", help=text)
-    options = parser.parse_args()
-    for name in ("checkpoint", "episodes", "allow_fold_mismatch"):
-        value = getattr(options, name)
-        if value:
-            options.overrides.append(override(f"test.{name}", value))
-    config = Run(command_line.read(options)).with_checkpoint_config().config
-    options.overrides = config.given
-    if command_line.show(options):
-        return
-    if options.calibrate:
-        extra = {"protocol", "shot", "manifest", "save_images", "figures"} & {k for k, v in vars(options).items() if v}
-        if extra:
-            raise UserError(f"--calibrate takes no --{min(extra).replace('_', '-')}; leave it out")
-        calibrate(config)
-        return
-    protocols, figures, kinds = cli.words(options.protocol), options.figures or "png", parse_kinds(options.save_images)
-    test(config, protocols, options.shot, options.manifest, kinds, figures, options.format)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

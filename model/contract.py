@@ -33,9 +33,7 @@ class ModelSettings:
     """Base of every model's settings dataclass: the questions that the engine asks before a network exists."""
 
     encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
-    pretraining = cast(
-        Any, None
-    )  # a field where the model pretrained_parts networks of its own: the data that trained them
+    pretraining = cast(Any, None)  # a field where the model has pretrained parts: the data that trained them
     # Keys that a checkpoint must share.
     identity: ClassVar[tuple[str, ...]] = ("encoder.backbone", "encoder.stem", "encoder.output_stride")
 
@@ -94,8 +92,9 @@ class Trainable(nn.Module):
         """Freeze statistics, scale and shift of every batch norm; return how many would have been trained."""
         self.norms_frozen = True
         norms = self._batch_norms()
-        trained = sum(any(p.requires_grad for p in norm.parameters(recurse=False)) for norm in norms)
+        trained = 0
         for norm in norms:
+            trained += any(p.requires_grad for p in norm.parameters(recurse=False))
             norm.requires_grad_(False)
             norm.eval()
         return trained
@@ -140,7 +139,7 @@ class FewShotModel(Trainable):
     for_base_stages: ClassVar[bool] = False  # whether it adds new classes to a base stage alone (``--keep-base``)
     # Classes of ``transformers`` whose networks and tokenizers it takes beside the task: position in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
-    licence: ClassVar[str | None] = None  # of the networks that it pretrained_parts along
+    licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
 
     def __init__(self, settings: Any, task: Task):
@@ -179,13 +178,15 @@ class FewShotModel(Trainable):
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
         it. ``base_logits`` and ``maps`` are those of the first episode.
         """
-        first, *_ = outputs = [self(episode) for episode in self.sharing_queries(episodes)]
-        extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
-        each = [output.presence_features for output in outputs if output.presence_features is not None]
+        outputs = [self(episode) for episode in self.sharing_queries(episodes)]
+        first = outputs[0]
+        extra = {}
+        for name in first.extra:
+            extra[name] = against_background([output.extra[name] for output in outputs])
         logits = against_background([output.logits for output in outputs])
-        return Output(
-            logits, first.base_logits, extra, first.maps, presence_features=torch.cat(each, 1) if each else None
-        )
+        presence = [output.presence_features for output in outputs if output.presence_features is not None]
+        presence_features = torch.cat(presence, 1) if presence else None
+        return Output(logits, first.base_logits, extra, first.maps, presence_features=presence_features)
 
     def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
@@ -196,11 +197,18 @@ class FewShotModel(Trainable):
             return episodes
         shared = []
         for episode in episodes:
-            shots = [shot for item in range(len(episode.query)) for shot in episode.shots(item)]
-            supports = episode.cached_support or [self.cache_support(x[None, None], y[None, None]) for x, y in shots]
-            kept = None if supports[0] is None else supports
+            supports = episode.cached_support or self._cached_supports(episode)
+            kept = None if supports[0] is None else supports  # None: this model keeps none
             shared.append(replace(episode, cached_query=queries, cached_support=kept))
         return shared
+
+    def _cached_supports(self, episode: Episode) -> list[Any]:
+        """Return the features of an episode's supports, a shot each, item after item."""
+        supports = []
+        for item in range(len(episode.query)):
+            for image, label in episode.shots(item):
+                supports.append(self.cache_support(image[None, None], label[None, None]))
+        return supports
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""

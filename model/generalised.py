@@ -54,18 +54,15 @@ class GeneralisedModel(OverBaseStage):
             ModelMismatch: a class without supports, a support whose object covers no cell, or fewer than five of a
                 class.
         """
-        features, counts = [], []
-        for own, (images, label) in enumerate(zip(supports, labels, strict=True), len(self.base.bias)):
+        features = []
+        counts = []  # of the cells of each support's object
+        for class_id, (images, labels_kss) in enumerate(zip(supports, labels, strict=True), len(self.base.bias)):
             maps = [self.base_features(image[None]) for image in images]
-            counts.append(torch.stack([(on_cells(y, x.shape[-2:]) == own).sum() for x, y in zip(maps, label)]))
+            cells = [on_cells(label, x.shape[-2:]) == class_id for x, label in zip(maps, labels_kss)]
+            counts.append(torch.stack([inside.sum() for inside in cells]))
             features.append(torch.cat(maps))
-        for name, count in zip(names, to_cpu(counts), strict=True):
-            found = count.tolist()
-            if 0 in found or sum(found) < LEAST_CELLS:
-                what = f"support {found.index(0) + 1} covers no" if 0 in found else f"supports cover {sum(found)}"
-                needed = f"each support needs one, all together {LEAST_CELLS}"
-                remedy = "give photos that show it larger, or larger images"
-                raise ModelMismatch(f"{name}: {what} cell(s) of the network's grid; {needed}: {remedy}")
+        for name, count_k in zip(names, to_cpu(counts), strict=True):
+            _check_cells(name, count_k.tolist())
         with torch.autocast(features[0].device.type, enabled=False):
             return self.fit_features(features, labels)
 
@@ -104,3 +101,16 @@ def base_logits(network: FewShotModel, query_b3ss: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         last = cast(nn.Sequential, network.base_classifier)[-1]
         return resize(last(features).softmax(1), query_b3ss.shape[-2:]).clamp(min=EPS).log()
+
+
+def _check_cells(name: str, counts: list[int]) -> None:
+    """Refuse a class whose supports' objects cover too few cells; ``counts`` are those of each support."""
+    if 0 in counts:
+        what = f"support {counts.index(0) + 1} covers no"
+    elif sum(counts) < LEAST_CELLS:
+        what = f"supports cover {sum(counts)}"
+    else:
+        return
+    needed = f"each support needs one, all together {LEAST_CELLS}"
+    remedy = "give photos that show it larger, or larger images"
+    raise ModelMismatch(f"{name}: {what} cell(s) of the network's grid; {needed}: {remedy}")

@@ -35,12 +35,12 @@ def _import_all(folders: tuple[str, ...]) -> None:
             importlib.import_module(module.name)
 
 
-def related(one: str, other: str) -> bool:
+def related(first: str, second: str) -> bool:
     """Return whether two names mean the same model, or a model and its subclass, so that weights may fit both."""
     known = models()
-    if one not in known or other not in known:
-        return one == other
-    return issubclass(known[one], known[other]) or issubclass(known[other], known[one])
+    if first not in known or second not in known:
+        return first == second
+    return issubclass(known[first], known[second]) or issubclass(known[second], known[first])
 
 
 def published_layout(names: Iterable[str]) -> Layout | None:

@@ -1,4 +1,8 @@
-"""Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set."""
+"""Fixtures of many tests: the shared measured cases and photos (skipped visibly where absent), and a tiny data set.
+
+Every test, in every folder, has the fixtures that are ``autouse``: they change the project in the tests' process, as
+the head of a run says. A test that needs the project as it is names the fixture that undoes it, such as ``charts``.
+"""
 
 import functools
 import pickle
@@ -24,13 +28,20 @@ from util.evaluate import testing
 from util.report import run_folder
 from util.runtime.device import take_precision
 
-MINI_TRAIN, MINI_TEST, MINI_SIDE = 48, 32, 64
+MINI_TRAIN = 48  # images
+MINI_TEST = 32
+MINI_SIDE = 64  # pixels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the device of the tests of numbers: golden files, measured cases, the contract, two processes."""
     text = "of golden files, measured cases and the contract: cpu, cuda, or pretend (a GPU that is not there)"
     parser.addoption("--device", default="cpu", help=text)
+
+
+def pytest_report_header() -> str:
+    """Say what of the project the fixtures of all tests change."""
+    return "in all tests: one thread, float32, configs are parsed once, git is asked once, no charts but by ``charts``"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import string
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -55,25 +56,70 @@ def _blocks(document: Path, language: str) -> list[str]:
     return [text for of_language, text in BLOCK.findall(document.read_text()) if of_language == language]
 
 
-def _commands(document: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Yield the environment and the words of each command of a document, in its blocks and in its sentences."""
-    sentences = re.sub(r"\s+", " ", BLOCK.sub(" ", document.read_text()))
-    kept, exported = dict[str, str](), dict[str, str]()  # variables that a block sets for those after it
+@dataclass
+class _Command:
+    """A command that a document shows."""
+
+    environment: dict[str, str]
+    words: list[str]
+
+    @property
+    def program(self) -> str:
+        """Its first word: sh, python or another program."""
+        return self.words[0]
+
+    @property
+    def script(self) -> str:
+        """The word after the program, '' for none."""
+        return self.words[1] if len(self.words) > 1 else ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words after the script."""
+        return self.words[2:]
+
+    @property
+    def names_what_readers_make(self) -> bool:
+        """Whether a data set or a method of it is one that a reader adds."""
+        return bool(MADE & {*self.arguments, self.environment.get("MODEL", "")})
+
+
+def _commands(document: Path) -> Iterator[_Command]:
+    """Yield each command of a document, in its blocks and in its sentences."""
+    variables = _Variables()
     for script in _blocks(document, "sh"):
         for line in script.replace("\\\n", " ").splitlines():
-            line = re.sub(r"(^|\s)# .*", "", line)
-            for part in line.split("&&"):
-                words = [string.Template(word).safe_substitute(kept) for word in shlex.split(part)]
-                export = words[:1] == ["export"]
-                given, words = _assigned(words[export:])
-                exported |= given if export else {}
-                kept |= {} if words else given
-                if words:
-                    yield {**exported, **given}, words[: words.index(">")] if ">" in words else words
+            without_comment = re.sub(r"(^|\s)# .*", "", line)
+            for part in without_comment.split("&&"):
+                command = variables.read(shlex.split(part))
+                if command.words:
+                    yield command
+    sentences = re.sub(r"\s+", " ", BLOCK.sub(" ", document.read_text()))
     for line in INLINE.findall(sentences):
         if not UNNAMED.search(line):
-            given, words = _assigned(shlex.split(line))
-            yield given, [CONFIG if word == "CONFIG" else word for word in words]
+            environment, words = _assigned(shlex.split(line))
+            yield _Command(environment, [CONFIG if word == "CONFIG" else word for word in words])
+
+
+class _Variables:
+    """The variables that blocks set for the commands after them."""
+
+    def __init__(self) -> None:
+        self.shell = dict[str, str]()
+        self.exported = dict[str, str]()
+
+    def read(self, words: list[str]) -> _Command:
+        """Return the command of some words, its variables replaced; one without words sets variables alone."""
+        words = [string.Template(word).safe_substitute(self.shell) for word in words]
+        is_export = words[:1] == ["export"]
+        given, words = _assigned(words[1:] if is_export else words)
+        if is_export:
+            self.exported |= given
+        if not words:
+            self.shell |= given
+        if ">" in words:
+            words = words[: words.index(">")]
+        return _Command({**self.exported, **given}, words)
 
 
 def _assigned(words: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -101,56 +147,113 @@ def _options(call: object, monkeypatch: pytest.MonkeyPatch, *words: str, given: 
     return parsed.value.args[0]
 
 
-def _check(words: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _check(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse the words of one command; read the configs that it names, with its settings."""
     for name in command_line.CHOICE:
         monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
+    for name, value in command.environment.items():
         monkeypatch.setenv(name, value)
-    program, first, *rest = [*words, "", ""][: len(words) + 2]
-    rest = [word for word in rest if word]
-    made = bool(MADE & {*rest, environment.get("MODEL", "")})
-    if program == "sh" and first in ("train.sh", "test.sh") and not made:
-        path, _, options = launch.parse(rest, first)
-        if first == "train.sh":
-            asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
-        else:
-            command = importlib.import_module("test").command
-            asked = _options(command, monkeypatch, str(path), *options)
-        read_config(path, asked.overrides)
-    elif program == "sh" and first == "reproduce.sh":
-        asked = _options(reproduce.main, monkeypatch, *rest)
-        for model in (asked.models or environment.get("MODEL") or "symnet").split(","):
-            read_config(config_path("split0", asked.dataset, model, asked.net), asked.overrides)
-    elif program == "python" and first in ("train.py", "train_base.py", "test.py"):
-        asked = _options(importlib.import_module(first.removesuffix(".py")).command, monkeypatch, *rest)
-        if not any(word.startswith("runs/") for word in asked.config):
-            command_line.read(asked)
-    elif program == "python" and first == "prepare.py" and rest[:1] != ["oxfordpet"]:
-        asked = _options(importlib.import_module("prepare").command, monkeypatch, *rest)
-        if asked.what == "check" and asked.configs and not made:
-            read_config(command_line.named(asked, asked.configs), asked.overrides)
-    elif program == "python" and first == "predict.py":
-        asked = _options(importlib.import_module("predict").command, monkeypatch, *rest, given=True)
-        if getattr(asked, "config", None):
-            read_config(asked.config)
-    elif program == "python" and first == "report.py":
-        _options(importlib.import_module(first.removesuffix(".py")).command, monkeypatch, *rest)
-    elif [program, first] == ["python", "-m"] and rest[0] == "benchmark":
-        _options(importlib.import_module("benchmark").command, monkeypatch, *rest[1:])
+    check = CHECKS.get((command.program, command.script))
+    if check is not None:
+        check(command, monkeypatch)
+        return
+    is_known = " ".join(command.words[:2]) in ("sh demo.sh", "sh check.sh")
+    is_of_reader = command.names_what_readers_make or command.script.startswith("runs/")
+    assert command.program not in ("sh", "python") or is_known or is_of_reader, "this command is not known"
+
+
+def _check_launch(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of train.sh and test.sh."""
+    if command.names_what_readers_make:
+        return
+    path, _, options = launch.parse(command.arguments, command.script)
+    if command.script == "train.sh":
+        asked = _options(lambda: launch.train(path, 0, options), monkeypatch)
     else:
-        other = program not in ("sh", "python") or " ".join(words[:2]) in ("sh demo.sh", "sh check.sh", "python -m")
-        assert other or made or first.startswith("runs/"), "this command is not known"
+        asked = _options(importlib.import_module("test").command, monkeypatch, str(path), *options)
+    read_config(path, asked.overrides)
+
+
+def _check_reproduce(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _options(reproduce.main, monkeypatch, *command.arguments)
+    models = asked.models or command.environment.get("MODEL") or "symnet"
+    for model in models.split(","):
+        read_config(config_path("split0", asked.dataset, model, asked.net), asked.overrides)
+
+
+def _check_script(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of train.py, train_base.py and test.py."""
+    script = importlib.import_module(command.script.removesuffix(".py"))
+    asked = _options(script.command, monkeypatch, *command.arguments)
+    if not any(word.startswith("runs/") for word in asked.config):
+        command_line.read(asked)
+
+
+def _check_prepare(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    if command.arguments[:1] == ["oxfordpet"]:  # of a reader
+        return
+    asked = _options(importlib.import_module("prepare").command, monkeypatch, *command.arguments)
+    if asked.what == "check" and asked.configs and not command.names_what_readers_make:
+        read_config(command_line.named(asked, asked.configs), asked.overrides)
+
+
+def _check_predict(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _options(importlib.import_module("predict").command, monkeypatch, *command.arguments, given=True)
+    if getattr(asked, "config", None):
+        read_config(asked.config)
+
+
+def _check_report(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    _options(importlib.import_module("report").command, monkeypatch, *command.arguments)
+
+
+def _check_module(command: _Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ``python -m``; of all modules only the benchmark has options."""
+    if command.arguments[0] == "benchmark":
+        _options(importlib.import_module("benchmark").command, monkeypatch, *command.arguments[1:])
+
+
+CHECKS = {
+    ("sh", "train.sh"): _check_launch,
+    ("sh", "test.sh"): _check_launch,
+    ("sh", "reproduce.sh"): _check_reproduce,
+    ("python", "train.py"): _check_script,
+    ("python", "train_base.py"): _check_script,
+    ("python", "test.py"): _check_script,
+    ("python", "prepare.py"): _check_prepare,
+    ("python", "predict.py"): _check_predict,
+    ("python", "report.py"): _check_report,
+    ("python", "-m"): _check_module,
+}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_what_a_document_names_exists_and_its_commands_parse(document: Path, monkeypatch: pytest.MonkeyPatch):
     """Files, sections, scripts, modules and paths; imports of its Python; options and configs of its commands."""
-    text = document.read_text()
-    for target, anchor in LINK.findall(text):
+    _check_links(document)
+    _check_places(document.read_text())
+    for code in _blocks(document, "python"):
+        _check_imports(code)
+    for text in _blocks(document, "yaml"):
+        assert yaml.safe_load(text)
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    for command in _commands(document):
+        try:
+            _check(command, monkeypatch)
+        except (Exception, SystemExit, pytest.fail.Exception) as error:
+            raise AssertionError(f"{shlex.join(command.words)}: {error}") from error
+
+
+def _check_links(document: Path) -> None:
+    for target, anchor in LINK.findall(document.read_text()):
         file = (document.parent / target).resolve() if target else document
         assert file.exists(), f"{target} does not exist"
         assert not anchor or anchor in _anchors(file), f"{target} has no section #{anchor}"
+
+
+def _check_places(text: str) -> None:
+    """Scripts, modules and paths of the repository."""
     for script in SCRIPT.findall(text):
         assert (REPOSITORY / script).exists(), f"{script} does not exist"
     for module in MODULE.findall(text):
@@ -160,26 +263,23 @@ def test_what_a_document_names_exists_and_its_commands_parse(document: Path, mon
         path = path.rstrip("./") if path.endswith((".", "/")) else path
         known = path in EXAMPLES or COMPOSED.fullmatch(path) or (REPOSITORY / path).exists()
         assert known, f"{path} does not exist"
-    for code in _blocks(document, "python"):
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("model", "util"):
-                module = importlib.import_module(node.module)
-                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
-    assert all(map(yaml.safe_load, _blocks(document, "yaml")))
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
-    for environment, words in _commands(document):
-        try:
-            _check(words, environment, monkeypatch)
-        except (Exception, SystemExit, pytest.fail.Exception) as error:
-            raise AssertionError(f"{shlex.join(words)}: {error}") from error
+
+
+def _check_imports(code: str) -> None:
+    """Names that Python code imports from the project."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("model", "util"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
 
 
 def test_options_and_settings_exist():
     """A program of the project declares each option, and a run's config has each setting that a document names."""
     config = read_config(REPOSITORY / CONFIG)
-    sources = [*REPOSITORY.glob("*.py"), *(p for name in ("util", "tests") for p in (REPOSITORY / name).rglob("*.py"))]
-    known = OTHERS | {option for source in sources for option in DECLARED.findall(source.read_text())}
+    known = set(OTHERS)
+    for pattern in ("*.py", "util/**/*.py", "tests/**/*.py"):
+        for source in REPOSITORY.glob(pattern):
+            known.update(DECLARED.findall(source.read_text()))
     for document in DOCUMENTS:
         text = re.sub("^#SBATCH .*", "", document.read_text(), flags=re.M)
         assert set(OPTION.findall(text)) <= known, document.name
@@ -196,9 +296,9 @@ def test_a_wrong_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ):
         for text in (f"```sh\n{wrong}\n```\n", f"Then `{wrong}` does it.\n"):
             (tmp_path / "page.md").write_text(text)
-            ((environment, words),) = _commands(tmp_path / "page.md")
+            (command,) = _commands(tmp_path / "page.md")
             with pytest.raises((Exception, SystemExit, pytest.fail.Exception)):
-                _check(words, environment, monkeypatch)
+                _check(command, monkeypatch)
 
 
 def test_one_version():

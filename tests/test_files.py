@@ -11,7 +11,7 @@ from tests.formats.drawn import photo
 from util.data.lists.files import photos_below
 from util.files import files_below, named, paths_below, writable, write_atomically
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 
 
@@ -51,22 +51,29 @@ def test_a_name_that_is_no_utf8_is_written_and_read_back(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["labelme", "yolo", "coco"])
 def test_annotations_and_their_photos_behind_links_are_found(tmp_path: Path, kind: str) -> None:
-    store, given = tmp_path / "store", tmp_path / "given"
-    photos = [photo(store / f"images/{name}.jpg") for name in "ab"]
+    store = tmp_path / "store"
+    made = tmp_path / "made"
+    write_annotations(kind, made, store / "images")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    if kind == "labelme":  # a folder of files behind a link
+        (linked / "batch").symlink_to(made)
+        annotations = recognise.read(f"{kind}:{linked}", store)
+    else:
+        for path in made.iterdir():
+            if path.name != "images":
+                (linked / path.name).symlink_to(path)
+        (linked / "images").symlink_to(store / "images")
+        annotations = recognise.read(f"{kind}:{linked}", linked)
+    assert len(annotations.annotated) == 2
+    assert all(annotations.path_of(photo).is_file() for photo in annotations.annotated)
+
+
+def write_annotations(kind: str, folder: Path, images: Path) -> None:
+    """Draw two photos, and write annotations of a cat in each in a form."""
+    photos = [photo(images / f"{name}.jpg") for name in "ab"]
     inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
     inside[5:20, 5:20] = True
-    found = [
-        FoundPhoto(path, path.name, *inside.shape, (FoundObject("cat", 1.0, encoded(inside)),), 0) for path in photos
-    ]
-    recognise.WRITERS[kind](tmp_path / "made", Found(found, store / "images", {1: "cat"}))
-    given.mkdir()
-    for name in ("images", *(path.name for path in (tmp_path / "made").iterdir() if path.name != "images")):
-        (given / name).symlink_to((store if name == "images" else tmp_path / "made") / name)
-    place = given
-    if kind == "labelme":  # a folder of files behind a link
-        place = tmp_path / "linked"
-        place.mkdir()
-        (place / "batch").symlink_to(tmp_path / "made")
-    annotations = recognise.read(f"{kind}:{place}", store if kind == "labelme" else given)
-    assert len(annotations.annotated) == 2
-    assert all(annotations.path_of(one).is_file() for one in annotations.annotated)
+    cat = PredictedObject("cat", 1.0, encoded(inside))
+    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
+    recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))

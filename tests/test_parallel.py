@@ -38,16 +38,17 @@ def _start_two_and_wait(method: str, folder: Path) -> None:
 
 def _running(session: int) -> list[int]:
     """Return the processes of a session that have not ended, but those that Python starts for itself."""
-    found = []
+    running = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, of = (place / "stat").read_text().rpartition(")")[2].split()[:4]
-            own = b"resource_tracker" in (place / "cmdline").read_bytes()
+            state, _, _, its_session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            is_of_python = b"resource_tracker" in (place / "cmdline").read_bytes()
         except OSError:  # it has ended since
             continue
-        if int(of) == session and state not in "ZX" and not own:
-            found.append(int(place.name))
-    return found
+        has_ended = state in "ZX"
+        if int(its_session) == session and not has_ended and not is_of_python:
+            running.append(int(place.name))
+    return running
 
 
 def _wait_for(condition) -> None:

@@ -40,15 +40,16 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
 
     A module's docstring is its help; its ``add_options(parser)`` declares its options.
     """
-    out = Parser(description=description)
-    known = out.add_subparsers(dest="what", required=True, metavar="what")
+    parser = Parser(description=description)
+    subcommands = parser.add_subparsers(dest="what", required=True, metavar="what")
     for name, module in commands.items():
-        about = textwrap.dedent(module.__doc__ or "")
-        raw = argparse.RawDescriptionHelpFormatter
-        sub = known.add_parser(name, help=about.splitlines()[0], description=about, formatter_class=raw)
-        module.add_options(sub)
-        sub.set_defaults(run=module.run)
-    options = out.parse_args()
+        text = textwrap.dedent(module.__doc__ or "")
+        subparser = subcommands.add_parser(
+            name, help=text.splitlines()[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_options(subparser)
+        subparser.set_defaults(run=module.run)
+    options = parser.parse_args()
     return options.run(options)
 
 
@@ -62,31 +63,34 @@ def numbers(text: str, least: int = 1) -> tuple[int, ...]:
 
     ArgumentTypeError: a word is no number of at least ``least``.
     """
-    if wrong := [word for word in words(text) if not word.isdecimal() or int(word) < least]:
-        raise argparse.ArgumentTypeError(f"'{wrong[0]}' is not a number of at least {least}")
-    return tuple(map(int, words(text)))
+    values = words(text)
+    for word in values:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"'{word}' is not a number of at least {least}")
+    return tuple(int(word) for word in values)
 
 
 def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
     """Return the type of an option whose value is a number of ``kind`` in low..high."""
 
     def read(text: str) -> Any:
-        if not low <= (value := kind(text)) <= high:
-            allowed = f"{low}..{high}" if high < math.inf else f"at least {low}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range; allowed: {allowed}")
-        return value
+        value = kind(text)
+        if low <= value <= high:
+            return value
+        allowed = f"{low}..{high}" if high < math.inf else f"at least {low}"
+        raise argparse.ArgumentTypeError(f"{text} is out of range; allowed: {allowed}")
 
     read.__name__ = kind.__name__  # for argparse's message about a text that is no number
     return read
 
 
-def add_training_options(out: argparse.ArgumentParser) -> None:
+def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of both training scripts for a run folder that is already in use."""
-    which = out.add_mutually_exclusive_group()
-    which.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
-    which.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="continue the run in this folder from its last checkpoint")
+    group.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")
     text = "resume although settings that decide the result were changed"
-    out.add_argument("--allow-changes", action="store_true", help=text)
+    parser.add_argument("--allow-changes", action="store_true", help=text)
 
 
 def main(command: Callable[[], int | None], training: bool = False) -> None:
@@ -103,22 +107,36 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         finally:
             sys.stdout.flush()
     except (UserError, ModelMismatch) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0" or getattr(error, "local", False):
-            prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
-            print(f"{prefix}: {one_line(error)}", file=sys.stderr)
+        _print_user_error(error)
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except OSError as error:
+    except BrokenPipeError:
+        _drop_unwritable_output()
         code = EXIT_UNREAD
-        if not isinstance(error, BrokenPipeError):
-            code, full = EXIT_USER_ERROR, error.errno in (errno.ENOSPC, errno.EDQUOT)
-            where = error.filename or ("the output could not be written" if full else type(error).__name__)
-            print(one_line(f"error: {where}: {error.strerror or error}"), file=sys.stderr)
+    except OSError as error:
+        _print_file_error(error)
         if error.filename is None:
             _drop_unwritable_output()
+        code = EXIT_USER_ERROR
     sys.exit(code)
+
+
+def _print_user_error(error: UserError | ModelMismatch) -> None:
+    """Print an error of the user, of several processes on a machine in the first or in the one that met it."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if is_first or getattr(error, "local", False):
+        prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
+        print(f"{prefix}: {one_line(error)}", file=sys.stderr)
+
+
+def _print_file_error(error: OSError) -> None:
+    """Print an error of a file with its name, or what else is known of its place."""
+    place = error.filename
+    if not place and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = "the output could not be written"
+    print(one_line(f"error: {place or type(error).__name__}: {error.strerror or error}"), file=sys.stderr)
 
 
 def _drop_unwritable_output() -> None:

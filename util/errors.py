@@ -3,7 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 2, 130, 141
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # the output is no longer read
 MAX_KNOWN = 20  # names that a message lists
 MAX_LINE = 4000  # characters of a message
 
@@ -11,7 +13,10 @@ MAX_LINE = 4000  # characters of a message
 def one_line(text: object) -> str:
     """Return a text on one line of bounded length, without characters that a terminal would obey."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
-    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
+    if len(line) <= MAX_LINE:
+        return line
+    half = MAX_LINE // 2
+    return f"{line[:half]} ... {line[-half:]}"
 
 
 class UserError(Exception):
@@ -38,7 +43,10 @@ class WriteError(UserError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, else a list of the known names."""
     known = sorted(known)
-    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
         return f"; did you mean '{close[0]}'?"
+    if not known:
+        return ""
     more = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
-    return f"; known: {', '.join(known[:MAX_KNOWN])}{more}" if known else ""
+    return f"; known: {', '.join(known[:MAX_KNOWN])}{more}"

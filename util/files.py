@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -49,7 +49,10 @@ def stand_in(path: Path) -> str:
 
 def _stand_in(content: bytes) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    return next((words for beginning, words in STAND_INS.items() if re.match(beginning, start)), "")
+    for beginning, words in STAND_INS.items():
+        if re.match(beginning, start):
+            return words
+    return ""
 
 
 def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:
@@ -68,8 +71,9 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
             raise UserError(f"{path}: is {other}")
         return parse(content)
     except (OSError, ValueError, RecursionError) as error:
-        damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
-        reason = getattr(error, "strerror", None) or damage
+        reason = getattr(error, "strerror", None)
+        if not reason:
+            reason = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
         raise UserError(f"{path}: cannot read {what} ({reason}); {fix}") from None
 
 
@@ -104,7 +108,9 @@ class RestrictedUnpickler(pickle.Unpickler):
             return int
         if name not in PICKLED.get(module, set()):
             raise pickle.UnpicklingError(f"it would load {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core") if hasattr(np, "_core") else module, name)
+        if hasattr(np, "_core"):
+            module = module.replace("numpy.core", "numpy._core")
+        return super().find_class(module, name)
 
 
 def write_atomically(
@@ -124,19 +130,15 @@ def write_atomically(
         path.parent.mkdir(parents=True, exist_ok=True)
         if callable(write):
             write(temporary)
+        elif isinstance(write, bytes):
+            temporary.write_bytes(write)
         else:
-            temporary.write_bytes(write if isinstance(write, bytes) else writable(write).encode())
+            temporary.write_bytes(writable(write).encode())
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-        if previous is not None and path.exists() and not (previous.exists() and path.samefile(previous)):
-            spare = temporary.with_name(f"{temporary.name}.previous")  # neither name is ever missing
-            spare.unlink(missing_ok=True)
-            try:
-                os.link(path, spare)
-            except OSError:  # no hard links here
-                shutil.copyfile(path, spare)
-            os.replace(spare, previous)
+        if previous is not None and path.exists():
+            _keep_as(previous, path, temporary.with_name(f"{temporary.name}.previous"))
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
@@ -144,6 +146,18 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _keep_as(previous: Path, path: Path, spare: Path) -> None:
+    """Let a file have a second name, by way of a third: neither of the two is ever missing."""
+    if previous.exists() and path.samefile(previous):
+        return
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:  # no hard links here
+        shutil.copyfile(path, spare)
+    os.replace(spare, previous)
 
 
 def lock(path: Path, refusal: str) -> TextIO:
@@ -175,7 +189,11 @@ def named(text: str) -> str:
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Return the paths below a folder in order, but hidden ones, those in hidden folders, and ``OF_SYSTEMS``."""
     hidden = (".", *OF_SYSTEMS)
-    return sorted(p for p in paths if not any(part.lower().startswith(hidden) for part in p.relative_to(folder).parts))
+
+    def is_visible(path: Path) -> bool:
+        return not any(name.lower().startswith(hidden) for name in path.relative_to(folder).parts)
+
+    return sorted(filter(is_visible, paths))
 
 
 def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
@@ -184,23 +202,28 @@ def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
     Links to folders are followed. Each folder is found once, by its own path before that of a link to it. Links that
     lead nowhere are among the files.
     """
-    folders, links, out = [folder] * folder.is_dir(), list[Path](), list[Path]()
-    known = set[tuple[int, int]]()  # of the folders that were entered
+    if not folder.is_dir():
+        return []
+    folders = [folder]
+    links = list[Path]()
+    paths = list[Path]()
+    entered = set[tuple[int, int]]()  # device and inode of folders
     while folders or links:
         place = folders.pop() if folders else links.pop(0)
         status = place.stat()
-        if (status.st_dev, status.st_ino) in known:
+        identity = (status.st_dev, status.st_ino)
+        if identity in entered:
             continue
-        known.add((status.st_dev, status.st_ino))
-        out.append(place)
+        entered.add(identity)
+        paths.append(place)
         for path in visible(_entries(place), folder):
             if not path.is_dir():
-                out.append(path)
+                paths.append(path)
             elif path.is_symlink():
                 links.append(path)
             else:
                 folders.append(path)
-    return sorted(path for path in out[1:] if path.match(pattern))
+    return sorted(path for path in paths[1:] if path.match(pattern))
 
 
 def files_below(folder: Path, suffix: str = "") -> list[Path]:
@@ -222,16 +245,26 @@ def leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def state_of(path: Path) -> tuple[int, int, int, int]:
-    """Return what tells a file from its changed self without reading it: bytes, both times of change in ns, inode.
+class FileState(NamedTuple):
+    """What tells a file from its changed self without reading it; four numbers that int64 arrays hold."""
 
-    UserError: there is no such file.
-    """
+    bytes: int
+    content_changed_ns: int
+    status_changed_ns: int
+    inode: int
+
+
+def state_of(path: Path) -> FileState:
+    """Return the state of a file; UserError if there is no such file."""
+    status = _status(path)
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
+
+
+def _status(path: Path) -> os.stat_result:
     try:
-        status = path.stat()
+        return path.stat()
     except OSError:
         raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63  # as int64 arrays hold it
 
 
 def content_digest(path: Path) -> bytes:
@@ -244,11 +277,8 @@ def fingerprint(files: Iterable[Path], *words: Any) -> str:
     """Return a digest of names, sizes and modification times of files, and of words; UserError if a file is missing."""
     digest = hashlib.sha256(json.dumps([str(w) for w in words]).encode())
     for path in files:
-        try:
-            stat = path.stat()
-        except OSError:
-            raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        status = _status(path)
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -264,22 +294,33 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
     if target.is_symlink():
         target.unlink()  # of another source, or of one that has moved
     elif target.exists():
-        if target.is_file() and target.stat().st_size == source.stat().st_size:
-            return  # an earlier copy
+        is_earlier_copy = target.is_file() and target.stat().st_size == source.stat().st_size
+        if is_earlier_copy:
+            return
         raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.symlink_to(os.path.relpath(source, target.parent.resolve()) if relative else source)
-        except PermissionError:  # a file system without links
-            (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+        _link_or_copy(source, target, relative)
     except OSError as error:
         raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
 
 
+def _link_or_copy(source: Path, target: Path, relative: bool) -> None:
+    way = Path(os.path.relpath(source, target.parent.resolve())) if relative else source
+    try:
+        target.symlink_to(way)
+    except PermissionError:  # a file system without links
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+
+
 def refuse_other_files(out: Path, marker: str) -> None:
     """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
-    if out.exists() and not (out / marker).exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.exists() or (out / marker).exists():
+        return
+    if not out.is_dir() or any(out.iterdir()):
         raise UserError(f"--out {out}: holds other files; remove it, or name another --out")
 
 
@@ -300,12 +341,7 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
         aside.mkdir(parents=True)
         try:
             yield aside
-            out.mkdir(exist_ok=True)
-            for part in aside.iterdir():
-                if (out / part.name).is_dir():
-                    shutil.rmtree(out / part.name)
-                os.replace(part, out / part.name)
-            aside.rmdir()
+            _move_content(aside, out)
         except BaseException as error:
             shutil.rmtree(aside, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -314,3 +350,14 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
             if isinstance(error, UserError):
                 raise UserError(str(error).replace(str(aside), str(out))) from None
             raise
+
+
+def _move_content(source: Path, target: Path) -> None:
+    """Move what a folder holds into another one, in place of what has its name there; remove the empty folder."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        place = target / path.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        os.replace(path, place)
+    source.rmdir()

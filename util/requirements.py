@@ -17,9 +17,9 @@ def python_problem() -> str:
     """Return why this Python cannot run the project, and the way out; '' if it can."""
     if sys.version_info >= OLDEST_PYTHON:
         return ""
-    have, needed = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST_PYTHON))
+    version, oldest = (".".join(map(str, numbers[:2])) for numbers in (sys.version_info, OLDEST_PYTHON))
     remedy = "call a newer Python, in an environment of its own (README.md, Install)"
-    return f"Python {needed} or later is needed, and {sys.executable} is {have}; {remedy}"
+    return f"Python {oldest} or later is needed, and {sys.executable} is {version}; {remedy}"
 
 
 def packages_problem() -> str:

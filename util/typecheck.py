@@ -37,80 +37,166 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
 
     Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
     """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    shown = repr(value) if len(repr(value)) <= MAX_SHOWN else f"{repr(value)[:MAX_SHOWN]}..."
-    if kind is Any or (dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))):
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind)):
         return value
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
-        if isinstance(value, dict):
-            return _section(kind, value, key, as_yaml)
-        kind = dict
+        return _section(kind, value, key, as_yaml)
+    origin = typing.get_origin(kind)
     if origin in UNIONS:
-        *others, last = sorted(arguments, key=lambda a: a is not type(None))
-        for member in others:
-            with contextlib.suppress(Misfit):
-                return convert(member, value, key, as_yaml)
-        return convert(last, value, key, as_yaml)
+        return _member(kind, value, key, as_yaml)
     if origin is Literal:
-        if value in arguments:
-            return value
-        hint = nearest(str(value), [str(a) for a in arguments])
-        raise Misfit(key, f"{key} = {shown} is not one of {', '.join(map(str, arguments))}{hint}")
-    if origin is list and isinstance(value, list):
-        return [convert(arguments[0], v, f"{key}[{i}]", as_yaml) for i, v in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {k: convert(arguments[1], v, f"{key}.{k}", as_yaml) for k, v in value.items()}
-    if kind is float and type(value) in ((int, float, str) if as_yaml else (int, float)):
-        with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
-            return float(value)
+        return _choice(kind, value, key)
+    if origin in (list, dict) and isinstance(value, origin):
+        return _container(kind, value, key, as_yaml)
+    return _plain(kind, value, key, as_yaml)
+
+
+def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
+    """Return a dict as a ``TypedDict`` or a dataclass."""
+    if not isinstance(values, dict):
+        raise _other_type(dict, values, key)
+    hints = hints_of(kind)
+    bounds = _bounds(kind)
+    prefix = f"{key}." if key else ""
+    converted = {}
+    for name, value in values.items():
+        place = f"{prefix}{name}"
+        if name not in bounds:
+            raise Misfit(place, f"unknown key '{place}'{nearest(str(name), bounds)}")
+        converted[name] = convert(hints[name], value, place, as_yaml)
+        if bounds[name] is not None:
+            _check(converted[name], place, bounds[name])
+    for name in _required(kind):
+        if name not in values:
+            raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
+    return converted if typing.is_typeddict(kind) else kind(**converted)
+
+
+def _bounds(kind: Any) -> dict[str, Any]:
+    """Return the keys of a section with the metadata of a dataclass's fields, None for those of a ``TypedDict``."""
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field.metadata for field in dataclasses.fields(kind)}
+    return dict.fromkeys(hints_of(kind))
+
+
+def _required(kind: Any) -> list[str]:
+    """Return the keys that a section must have: all of a ``TypedDict``, those of a dataclass that have no default."""
+    if not dataclasses.is_dataclass(kind):
+        return sorted(hints_of(kind))
+    absent = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(kind) if f.default is absent and f.default_factory is absent]
+
+
+def _member(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
+    """Return a value as the first type of a union that it fits, null before the others; the last one may refuse it."""
+    *others, last = sorted(typing.get_args(kind), key=lambda member: member is not type(None))
+    for member in others:
+        with contextlib.suppress(Misfit):
+            return convert(member, value, key, as_yaml)
+    return convert(last, value, key, as_yaml)
+
+
+def _choice(kind: Any, value: Any, key: str) -> Any:
+    """Return a value that a ``Literal`` lists."""
+    choices = typing.get_args(kind)
+    if value in choices:
+        return value
+    names = [str(choice) for choice in choices]
+    raise Misfit(key, f"{key} = {_shown(value)} is not one of {', '.join(names)}{nearest(str(value), names)}")
+
+
+def _container(kind: Any, value: list | dict, key: str, as_yaml: bool) -> list | dict:
+    """Return a list or a dict whose items have their type."""
+    item_kind = typing.get_args(kind)[-1]
+    if isinstance(value, list):
+        return [convert(item_kind, item, f"{key}[{i}]", as_yaml) for i, item in enumerate(value)]
+    return {name: convert(item_kind, item, f"{key}.{name}", as_yaml) for name, item in value.items()}
+
+
+def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
+    """Return a value of a plain type."""
+    if kind is float:
+        number = _as_float(value, as_yaml)
+        if number is not None:
+            return number
     elif kind is str and "\0" in str(value):
-        raise Misfit(key, f"{key} = {shown} holds a NUL, which no name may have; take it out")
+        raise Misfit(key, f"{key} = {_shown(value)} holds a NUL, which no name may have; take it out")
     elif type(value) is kind:
         return value
     elif kind is str and as_yaml and type(value) in (int, float):
         return str(value)
-    raise Misfit(key, f"{key} = {shown} must be {kind_name(kind)}")
+    raise _other_type(kind, value, key)
 
 
-def _section(kind: Any, values: dict[str, Any], key: str, as_yaml: bool) -> Any:
-    """Return a dict as a ``TypedDict`` or a dataclass."""
-    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
-    absent = dataclasses.MISSING
-    required = [n for n, f in fields.items() if f.default is absent and f.default_factory is absent]
-    hints, prefix, out = hints_of(kind), f"{key}." if key else "", {}
-    for name, value in values.items():
-        if name not in (fields or hints):
-            raise Misfit(f"{prefix}{name}", f"unknown key '{prefix}{name}'{nearest(str(name), fields or hints)}")
-        out[name] = convert(hints[name], value, f"{prefix}{name}", as_yaml)
-        if name in fields:
-            _check(out[name], f"{prefix}{name}", fields[name].metadata)
-    for name in required if fields else sorted(hints):
-        if name not in values:
-            raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
-    return kind(**out) if fields else out
+def _as_float(value: Any, as_yaml: bool) -> float | None:
+    """Return a number, and by ``as_yaml`` a text that reads as one, as a float; None for all else."""
+    sources = (int, float, str) if as_yaml else (int, float)
+    if type(value) in sources:
+        with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
+            return float(value)
+    return None
+
+
+def _other_type(kind: Any, value: Any, key: str) -> Misfit:
+    return Misfit(key, f"{key} = {_shown(value)} must be {kind_name(kind)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, its beginning if it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    problem, (shortest, longest) = metadata.get("problem"), metadata.get("length", (0, None))
-    if problem is not None and (words := problem(value)) is not None:
-        raise Misfit(key, f"{key} = {value!r}: {words}")
-    items = value if isinstance(value, list) else [value]
-    if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
-        count = f"{shortest} to {longest}" if longest else f"at least {shortest}"
-        raise Misfit(key, f"{key} = {value} must hold {shortest if shortest == longest else count} values")
-    low, high = metadata.get("low"), metadata.get("high")
-    least, most = -MAX_NUMBER if low is None else low, MAX_NUMBER if high is None else high
+    problem = metadata.get("problem")
+    if problem is not None:
+        words = problem(value)
+        if words is not None:
+            raise Misfit(key, f"{key} = {value!r}: {words}")
+    items = [value]
+    if isinstance(value, list):
+        shortest, longest = metadata.get("length", (0, None))
+        _check_length(value, key, shortest, longest)
+        items = value
     for item in items:
-        if isinstance(item, (int, float)) and not least <= item <= most:  # NaN is in no range
-            allowed = f"at least {least}" if high is None else f"between {least} and {high}"
-            raise Misfit(key, f"{key} = {str(item)[:MAX_SHOWN]} is out of range; allowed: {allowed}")
+        _check_range(item, key, metadata.get("low"), metadata.get("high"))
+
+
+def _check_length(values: list, key: str, shortest: int, longest: int | None) -> None:
+    """Refuse a list of another length; without ``longest`` no list is too long."""
+    is_too_long = longest and len(values) > longest
+    if len(values) >= shortest and not is_too_long:
+        return
+    if shortest == longest:
+        count = str(shortest)
+    elif longest:
+        count = f"{shortest} to {longest}"
+    else:
+        count = f"at least {shortest}"
+    raise Misfit(key, f"{key} = {values} must hold {count} values")
+
+
+def _check_range(value: Any, key: str, low: float | None, high: float | None) -> None:
+    """Refuse a number outside low..high; where one is None, outside the numbers that a tensor holds."""
+    if not isinstance(value, (int, float)):
+        return
+    least = -MAX_NUMBER if low is None else low
+    most = MAX_NUMBER if high is None else high
+    if least <= value <= most:  # NaN is in no range
+        return
+    allowed = f"at least {least}" if high is None else f"between {least} and {high}"
+    raise Misfit(key, f"{key} = {str(value)[:MAX_SHOWN]} is out of range; allowed: {allowed}")
 
 
 def kind_name(kind: Any) -> str:
     """Return the name of a type in words, such as ``a list, each a whole number``."""
-    if typing.get_origin(kind) is list:
-        return f"a list, each {kind_name(typing.get_args(kind)[0])}"
-    if typing.get_origin(kind) in UNIONS:
-        return " or ".join("null" if a is type(None) else kind_name(a) for a in typing.get_args(kind))
-    return NAMES.get(typing.get_origin(kind) or kind, str(kind))
+    origin = typing.get_origin(kind)
+    members = typing.get_args(kind)
+    if origin is list:
+        return f"a list, each {kind_name(members[0])}"
+    if origin in UNIONS:
+        return " or ".join("null" if member is type(None) else kind_name(member) for member in members)
+    return NAMES.get(origin or kind, str(kind))

@@ -148,7 +148,7 @@ def fit(supports: Sequence[tuple[Tensor, Tensor]], classes: int, penalty: float)
     variance = (importance @ (x_nc - mean).square()).mean()
     deviation = variance.sqrt().clamp(min=1e-6)
     standardised = (x_nc - mean) / deviation
-    weight, bias = logistic(standardised, y_nt, y_nt.shape[1], penalty, steps=200, tolerance=1e-6)
+    weight, bias = logistic(standardised, y_nt, y_nt.shape[1], penalty=penalty, steps=200, tolerance=1e-6)
     weight = weight / deviation
     bias = bias - weight @ mean
     features = supports[0][0]

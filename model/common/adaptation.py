@@ -7,7 +7,7 @@ those of a support are as they were when it last was the query.
 
 import copy
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -74,20 +74,30 @@ def adaptable(network: FewShotModel, settings: AdaptSettings = SETTINGS) -> list
     They are 1x1 convolutions beside a larger one (of bottlenecks and inverted residuals), and the linear layers that
     give query and value of attention.
     """
-    found: list[nn.Module] = []
-    encoder: Any = getattr(network, "encoder", None) if network.learns and not network.generalised else None
-    for name, layer in encoder.named_modules() if isinstance(encoder, Encoder) else ():
-        block, _, leaf = name.rpartition(".")
-        taken = leaf in ATTENTION and isinstance(layer, nn.Linear)
-        if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) == layer.groups == 1:
-            beside = encoder.get_submodule(block).children()
-            taken = any(isinstance(other, nn.Conv2d) and max(other.kernel_size) > 1 for other in beside)
-        if taken and encoder.stage_of(f"{name}.weight") > encoder.last_stage - settings.stages:
-            found.append(layer)
-    if not found:
+    layers: list[nn.Module] = []
+    encoder = getattr(network, "encoder", None)
+    if isinstance(encoder, Encoder) and network.learns and not network.generalised:
+        for name, layer in encoder.named_modules():
+            is_adapted = _is_attention(name, layer) or _is_pointwise_of_block(encoder, name, layer)
+            if is_adapted and encoder.stage_of(f"{name}.weight") > encoder.last_stage - settings.stages:
+                layers.append(layer)
+    if not layers:
         needed = "TaP needs a network that learns, and bottlenecks or attention in its encoder"
         raise ModelMismatch(f"{network.title}: no layer can be adapted; {needed}")
-    return found
+    return layers
+
+
+def _is_attention(name: str, layer: nn.Module) -> bool:
+    """Return whether a layer gives query and value of attention."""
+    return isinstance(layer, nn.Linear) and name.rpartition(".")[2] in ATTENTION
+
+
+def _is_pointwise_of_block(encoder: Encoder, name: str, layer: nn.Module) -> bool:
+    """Return whether a layer is a 1x1 convolution beside a larger one."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or max(layer.kernel_size) > 1:
+        return False
+    block = encoder.get_submodule(name.rpartition(".")[0])
+    return any(isinstance(other, nn.Conv2d) and max(other.kernel_size) > 1 for other in block.children())
 
 
 @in_float32
@@ -133,7 +143,9 @@ def fit(
     with torch.inference_mode(False), torch.enable_grad():
         adapted = cast(WithEncoder, copy.deepcopy(network).requires_grad_(False).eval())
         adapted.adapting = True
-        photos, layers, random = photos_of(ways), adaptable(adapted, settings), torch.Generator().manual_seed(seed)
+        photos = photos_of(ways)
+        layers = adaptable(adapted, settings)
+        random = torch.Generator().manual_seed(seed)
         for layer in layers:
             weight = cast(Tensor, layer.weight)
             rank = min(settings.rank, min(weight.shape[:2]) // 2)
@@ -151,51 +163,91 @@ def fit(
 
 def photos_of(ways: Sequence[Episode]) -> list[MaskedImage]:
     """Return the photos of all classes' supports, each once, in the order of their digests."""
-    found: dict[bytes, MaskedImage] = {}
+    photos: dict[bytes, MaskedImage] = {}
     for number, way in enumerate(ways, 1):
         for image, label in way.shots(0):
-            key = hashlib.sha256(image.float().cpu().numpy().tobytes()).digest()
-            known = found[key][1] if key in found else torch.zeros_like(label[None])
-            known = known.masked_fill((label == IGNORE) & (known == 0), IGNORE).masked_fill(label == 1, number)
-            found[key] = image[None].float().clone(), known
-    return [found[key] for key in sorted(found)]
+            digest = hashlib.sha256(image.float().cpu().numpy().tobytes()).digest()
+            classes = photos[digest][1] if digest in photos else torch.zeros_like(label[None])
+            classes = classes.masked_fill((label == IGNORE) & (classes == 0), IGNORE)
+            classes = classes.masked_fill(label == 1, number)
+            photos[digest] = image[None].float().clone(), classes
+    return [photos[digest] for digest in sorted(photos)]
 
 
 def _steps(
     network: WithEncoder, ways: Sequence[Episode], photos: list[MaskedImage], count: int
 ) -> Iterator[tuple[list[Episode], Tensor]]:
     """Yield episodes whose queries are the photos in turn, one for each class that another photo shows, and a label."""
-    takes, shown = network.shots_of(network.state_dict()), [set(label.unique().tolist()) for _, label in photos]
-    several = {n for n in range(1, len(ways) + 1) if sum(n in found for found in shown) > 1}
-    turns = [i for i, found in enumerate(shown) if 0 in found and found & several]
+    supports = SupportPhotos(network, photos)
+    turns = supports.queries(len(ways))
     if not turns:
         raise NotLearnt("TaP needs two supports of a class, and background beside the object in one of them")
-    kept: dict[tuple[int, int], Features] = {}  # of photos as supports of a class
     for step in range(count):
-        i = turns[step % len(turns)]
-        others = deque([*range(i + 1, len(photos)), *range(i)])
-        others.rotate(-(step // len(turns)))
-        query, label = photos[i]
-        own = network.encode_query(replace(ways[0], query=query, cached_query=None))
-        target, episodes = torch.where(label == IGNORE, label, 0), list[Episode]()
+        place = turns[step % len(turns)]
+        others = supports.others(place, lap=step // len(turns))
+        query, label = photos[place]
+        query_features = network.encode_query(replace(ways[0], query=query, cached_query=None))
+        target = torch.where(label == IGNORE, label, 0)
+        episodes: list[Episode] = []
         for number, way in enumerate(ways, 1):
-            shots = [j for j in others if number in shown[j]][:MOST]
-            target[label == number] = len(episodes) + 1 if shots else IGNORE
+            shots = supports.shots(number, others)
             if not shots:
+                target[label == number] = IGNORE
                 continue
-            shots = list(islice(cycle(shots), takes or len(shots)))
-            images, each = zip(*(photos[j] for j in shots))
-            labels = [torch.where(y == IGNORE, y, (y == number).to(y.dtype)) for y in each]
-            for j, image, mask in zip(shots, images, labels):
-                if (j, number) not in kept:
-                    kept[j, number] = network.cache_support(image[None], mask[None])
-            known = [kept[j, number].rows(slice(None)) for j in shots]  # without what a model adds
-            joint: Any = list if isinstance(way, EpisodeOfOriginalSizes) else partial(torch.stack, dim=1)
-            way = replace(way, query=query, query_label=label, query_base_label=None, cached_query=[own])
-            episodes.append(replace(way, support=joint(images), support_label=joint(labels), cached_support=known))
+            way = replace(way, query=query, query_label=label, query_base_label=None, cached_query=[query_features])
+            episodes.append(supports.put_into(way, number, shots))
+            target[label == number] = len(episodes)
         yield episodes, target
-        for number in range(1, len(ways) + 1):
-            if network.masks_supports:
-                kept.pop((i, number), None)
+        supports.refresh(place, len(ways), query_features)
+
+
+class SupportPhotos:
+    """The photos of all classes as supports of each other, with the features that are known of them."""
+
+    def __init__(self, network: WithEncoder, photos: list[MaskedImage]):
+        self.network = network
+        self.photos = photos
+        self.classes = [set(label.unique().tolist()) for _, label in photos]  # of each photo; 0 is background
+        self.shots_taken = network.shots_of(network.state_dict())  # of a network of a fixed number of shots
+        self._features: dict[tuple[int, int], Features] = {}  # of a photo as a support of a class
+
+    def queries(self, ways: int) -> list[int]:
+        """Return the photos that show background, and a class that another photo shows too."""
+        counts = Counter(number for classes in self.classes for number in classes)
+        shared = {number for number in range(1, ways + 1) if counts[number] > 1}
+        return [i for i, classes in enumerate(self.classes) if 0 in classes and classes & shared]
+
+    def others(self, place: int, lap: int) -> deque[int]:
+        """Return all photos but one, from the next one on; each lap begins one later."""
+        others = deque([*range(place + 1, len(self.photos)), *range(place)])
+        others.rotate(-lap)
+        return others
+
+    def shots(self, number: int, others: Iterable[int]) -> list[int]:
+        """Return those of other photos that serve as supports of a class, as many as the network takes."""
+        shots = [i for i in others if number in self.classes[i]][:MOST]
+        if not shots:
+            return []
+        return list(islice(cycle(shots), self.shots_taken or len(shots)))
+
+    def put_into(self, way: Episode, number: int, shots: list[int]) -> Episode:
+        """Return an episode of a class with these photos as its supports."""
+        images = [self.photos[i][0] for i in shots]
+        labels = []
+        for i in shots:
+            label = self.photos[i][1]
+            labels.append(torch.where(label == IGNORE, label, (label == number).to(label.dtype)))
+        for i, image, label in zip(shots, images, labels):
+            if (i, number) not in self._features:
+                self._features[i, number] = self.network.cache_support(image[None], label[None])
+        features = [self._features[i, number].rows(slice(None)) for i in shots]  # without what a model adds
+        joint: Any = list if isinstance(way, EpisodeOfOriginalSizes) else partial(torch.stack, dim=1)
+        return replace(way, support=joint(images), support_label=joint(labels), cached_support=features)
+
+    def refresh(self, place: int, ways: int, features: Features) -> None:
+        """Take the features that a photo had as a query; features of masked supports are computed again."""
+        for number in range(1, ways + 1):
+            if self.network.masks_supports:
+                self._features.pop((place, number), None)
             else:
-                kept[i, number] = own.each(Tensor.detach)
+                self._features[place, number] = features.each(Tensor.detach)

@@ -100,7 +100,7 @@ class Chosen:
     @property
     def index(self) -> list[Tensor]:
         """The positions chosen on every grid, N of (n,) int64, ascending."""
-        return [own[:count] for own, count in zip(self.places, self.counts)]
+        return [places[:count] for places, count in zip(self.places, self.counts)]
 
     def amounts(self) -> Tensor:
         """Return how many positions are chosen on every grid, at least 1, (N,) int64."""
@@ -109,7 +109,8 @@ class Chosen:
     @property
     def flat(self) -> Tensor:
         """The positions of all grids after each other, as numbers below N L; with fixed shapes all."""
-        return torch.cat([own + i * self.inside.shape[1] for i, own in enumerate(self.index)])
+        positions = self.inside.shape[1]
+        return torch.cat([index + i * positions for i, index in enumerate(self.index)])
 
     @property
     def places(self) -> Tensor:
@@ -129,19 +130,20 @@ class Chosen:
 
     def padded(self, x_nl: Tensor) -> Tensor:
         """Return the rows (N, m, ...) of the positions of every grid, 0 where there are fewer."""
-        rows, counts = x_nl, self.is_row()
+        rows = x_nl
+        is_row = self.is_row()
         if not shapes_are_fixed():
             grid = torch.arange(len(self.places), device=x_nl.device).unsqueeze(1)
             rows = x_nl[grid, self.places]
-        if counts is None:
+        if is_row is None:
             return rows
-        return rows * counts.view(*counts.shape, *[1] * (rows.ndim - 2)).to(rows.dtype)
+        return rows * is_row.view(*is_row.shape, *[1] * (rows.ndim - 2)).to(rows.dtype)
 
     def rows(self, x_nl: Tensor) -> list[Tensor]:
         """Return the rows (n, ...) of the positions of every grid, from (N, L, ...); with fixed shapes L, 0 outside."""
         if shapes_are_fixed():
             return list(self.padded(x_nl).unbind())
-        return [own.index_select(0, index) for own, index in zip(x_nl, self.index)]
+        return [x.index_select(0, index) for x, index in zip(x_nl, self.index)]
 
 
 def chosen(*inside_nl: Tensor) -> list[Chosen]:
@@ -149,7 +151,7 @@ def chosen(*inside_nl: Tensor) -> list[Chosen]:
     if shapes_are_fixed():
         return [Chosen(inside, [inside.shape[1]] * len(inside)) for inside in inside_nl]
     counts = torch.stack([inside.sum(1) for inside in inside_nl]).tolist()
-    return [Chosen(inside, own) for inside, own in zip(inside_nl, counts)]
+    return [Chosen(inside, numbers) for inside, numbers in zip(inside_nl, counts)]
 
 
 @dataclass
@@ -168,13 +170,20 @@ class OnGrid:
 
         All have the size of the largest; one cell for no object.
         """
-        corners, extents = [], []  # of rows, then of columns
+        corners = []  # of rows, then of columns
+        extents = []
         for axis, side in enumerate(self.mask.shape[-2:]):
-            ends = [own[2 * axis : 2 * axis + 2] for own in self.spans]
-            begins = [max(first - before, 0) // stride if last >= 0 else 0 for first, last in ends]
-            stops = [min(last + after, side - 1) // stride + 1 if last >= 0 else 1 for _, last in ends]
-            extents.append(max(stop - begin for begin, stop in zip(begins, stops)))
-            corners.append([min(begin, -(-side // stride) - extents[-1]) for begin in begins])
+            begins = []
+            longest = 0
+            for span in self.spans:
+                first, last = span[2 * axis : 2 * axis + 2]
+                begin = max(first - before, 0) // stride if last >= 0 else 0
+                stop = min(last + after, side - 1) // stride + 1 if last >= 0 else 1
+                begins.append(begin)
+                longest = max(longest, stop - begin)
+            cells = -(-side // stride)
+            corners.append([min(begin, cells - longest) for begin in begins])
+            extents.append(longest)
         return Window(list(zip(*corners)), extents[0], extents[1], stride)
 
 
@@ -201,16 +210,36 @@ class Objects:
         """Return the objects on several grids, in one transfer."""
         new = [size for size in dict.fromkeys(map(tuple, sizes)) if size not in self._grids]
         masks = [resize(self._whole, size) for size in new]
-        inside = [[choose(mask).flatten(1) for choose in self._choices.values()] for mask in masks]
-        if shapes_are_fixed():  # objects are as large as the grid
-            facts = [[[0, h - 1, 0, w - 1] + [h * w] * len(self._choices)] * len(self._whole) for h, w in new]
-        else:
-            each = [[spans_of(mask), *(x.sum(1, keepdim=True) for x in own)] for mask, own in zip(masks, inside)]
-            facts = [own.tolist() for own in to_cpu([torch.cat(own, 1) for own in each])]
-        for size, mask, own, rows in zip(new, masks, inside, facts):
-            spans, *counts = [row[:4] for row in rows], *map(list, zip(*(row[4:] for row in rows)))
-            self._grids[size] = OnGrid(mask, dict(zip(self._choices, map(Chosen, own, counts))), spans)
+        chosen = [self._choose(mask) for mask in masks]
+        extents = self._full_extents(new) if shapes_are_fixed() else _extents(masks, chosen)
+        for size, mask, chosen_of_size, rows in zip(new, masks, chosen, extents):
+            spans = [row[:4] for row in rows]
+            by_name = {}
+            for column, (name, inside_nl) in enumerate(chosen_of_size.items(), start=4):
+                by_name[name] = Chosen(inside_nl, [row[column] for row in rows])
+            self._grids[size] = OnGrid(mask, by_name, spans)
         return [self._grids[tuple(size)][self._which] for size in sizes]
+
+    def _choose(self, mask_n1hw: Tensor) -> dict[str, Tensor]:
+        """Return for each name of a choice which positions it takes, (N, L)."""
+        return {name: choose(mask_n1hw).flatten(1) for name, choose in self._choices.items()}
+
+    def _full_extents(self, sizes: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+        """Return what ``_extents`` does for objects that are as large as the grid."""
+        out = []
+        for height, width in sizes:
+            row = [0, height - 1, 0, width - 1] + [height * width] * len(self._choices)
+            out.append([row] * len(self._whole))
+        return out
+
+
+def _extents(masks: Sequence[Tensor], chosen: Sequence[dict[str, Tensor]]) -> list[list[list[int]]]:
+    """Return for each grid the rows of its objects: their spans, then the counts of each choice."""
+    facts = []
+    for mask, by_name in zip(masks, chosen):
+        counts = [inside_nl.sum(1, keepdim=True) for inside_nl in by_name.values()]
+        facts.append(torch.cat([spans_of(mask), *counts], dim=1))
+    return [rows.tolist() for rows in to_cpu(facts)]
 
 
 def objects_of_shots(mask_bk1ss: Tensor, **choices: Choice) -> Callable[[slice], Objects]:
@@ -222,7 +251,8 @@ def objects_of_shots(mask_bk1ss: Tensor, **choices: Choice) -> Callable[[slice],
 
 def spans_of(mask_n1hw: Tensor) -> Tensor:
     """Return the first and the last row and column where a mask is not 0, (N, 4) int64; last < first for none."""
-    occupied, out = mask_n1hw[:, 0] != 0, []
+    occupied = mask_n1hw[:, 0] != 0
+    out = []
     for line in (occupied.any(2), occupied.any(1)):
         position = torch.arange(line.shape[1], device=line.device)
         out += [position.where(line, line.shape[1]).amin(1), position.where(line, -1).amax(1)]

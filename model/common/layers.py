@@ -105,11 +105,14 @@ class FeatureEnrichment(nn.Module):
         self.refine = nn.ModuleList(Refine(width) for _ in scales)
         self.auxiliary = nn.ModuleList(Head(width) for _ in scales)
         self.merge = pointwise(len(scales) * width, width)
-        self.refine_merged, self.head = Refine(width), Head(width)
+        self.refine_merged = Refine(width)
+        self.head = Head(width)
 
     def forward(self, query_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return meta logits (B, 2, h, w) and, in training, the auxiliary logits of each scale (B, 2, z, z)."""
-        size, merged, auxiliary = query_bchw.shape[-2:], list[Tensor](), list[Tensor]()
+        size = query_bchw.shape[-2:]
+        merged: list[Tensor] = []
+        auxiliary: list[Tensor] = []
         for i, scale in enumerate(self.scales):
             grid = (scale, scale)
             spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
@@ -128,5 +131,6 @@ class FeatureEnrichment(nn.Module):
 
 def two_convolutions(channels: int, middle: int, out: int, bias: bool = True) -> list[nn.Module]:
     """Return two 3x3 convolutions with a ReLU between them."""
-    first, second = (nn.Conv2d(*ends, 3, padding=1, bias=bias) for ends in ((channels, middle), (middle, out)))
+    first = nn.Conv2d(channels, middle, kernel_size=3, padding=1, bias=bias)
+    second = nn.Conv2d(middle, out, kernel_size=3, padding=1, bias=bias)
     return [first, nn.ReLU(inplace=True), second]

@@ -19,7 +19,7 @@ class LinearHead(NamedTuple):
         return F.conv2d(x_bchw, self.weight[:, :, None, None], self.bias)
 
 
-def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, tolerance: float) -> LinearHead:
+def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, *, penalty: float, steps: int, tolerance: float) -> LinearHead:
     """Return the logistic regression (rows, C) of least cross entropy plus penalty / 2 times the squared weights.
 
     It begins at 0, computed as x is with parameters in float64; L-BFGS ends at the largest entry of the gradient below
@@ -28,10 +28,12 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, 
     """
     from scipy.optimize import minimize
 
-    weight_n1, shape = y_nt.sum(1, keepdim=True), (rows, x_nc.shape[1] + 1)
+    channels = x_nc.shape[1]
+    shape = (rows, channels + 1)
+    weight_n1 = y_nt.sum(1, keepdim=True)
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight, bias = torch.from_numpy(flat).view(shape).split([shape[1] - 1, 1], 1)
+        weight, bias = torch.from_numpy(flat).view(shape).split([channels, 1], 1)
         logits = torch.addmm(bias[:, 0].to(x_nc), x_nc, weight.T.to(x_nc))
         log_probability = F.pad(logits, (y_nt.shape[1] - rows, 0)).log_softmax(1)
         loss = penalty / 2 * weight.square().sum() - (y_nt * log_probability).sum(dtype=torch.float64)
@@ -40,6 +42,7 @@ def logistic(x_nc: Tensor, y_nt: Tensor, rows: int, penalty: float, steps: int, 
         return float(loss), gradient.numpy().ravel()
 
     options = {"maxiter": steps, "ftol": 0, "gtol": tolerance}
-    found = minimize(loss_and_gradient, np.zeros(rows * shape[1]), jac=True, method="L-BFGS-B", options=options).x
-    weight, bias = torch.from_numpy(found).view(shape).split([shape[1] - 1, 1], 1)
+    start = np.zeros(rows * (channels + 1))
+    fitted = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    weight, bias = torch.from_numpy(fitted.x).view(shape).split([channels, 1], 1)
     return LinearHead(weight, bias[:, 0])

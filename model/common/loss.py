@@ -39,7 +39,9 @@ class PartCounts:
     @contextmanager
     def part(self, part: int) -> Iterator[None]:
         """Let the means of a pass be those over all parts."""
-        self._part, self._means, self.only_counts = part, 0, False
+        self._part = part
+        self._means = 0
+        self.only_counts = False
         PartCounts.current = self
         try:
             yield

@@ -56,12 +56,15 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 
     Positions outside the object count as zero vectors, as published. ``foreground`` has features (n, C) of each object.
     """
-    shots, (channels, height, width) = len(foreground) // len(query_bchw), query_bchw.shape[1:]
-    outside, best = query_bchw.new_zeros(1, channels), []
-    for i, own in enumerate(foreground):
-        support = F.normalize(own.float(), dim=1, eps=COSINE_EPS)
-        support = support if len(own) == height * width else torch.cat([support, outside])
-        best.append((support @ query_bchw[i // shots].flatten(1)).amax(0))
+    channels, height, width = query_bchw.shape[1:]
+    shots = len(foreground) // len(query_bchw)
+    outside = query_bchw.new_zeros(1, channels)
+    best = []
+    for i, object_nc in enumerate(foreground):
+        support_nc = F.normalize(object_nc.float(), dim=1, eps=COSINE_EPS)
+        if len(object_nc) < height * width:
+            support_nc = torch.cat([support_nc, outside])
+        best.append((support_nc @ query_bchw[i // shots].flatten(1)).amax(0))
     scaled = torch.stack(best).unflatten(0, (-1, shots))  # |q_i| times the cosine, (B, K, L)
     length = query_bchw.flatten(2).norm(dim=1, keepdim=True).clamp(min=COSINE_EPS)
     return (scaled / length).unflatten(2, (height, width))
@@ -130,19 +133,28 @@ def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototyp
     ``before`` is the result of an earlier step on the same features, and only saves computation.
     """
     feature = feature_bchw.flatten(2)  # (B, C, L)
-    each = zip(logits_b2hw.detach().softmax(1).flatten(2).unbind(1), (CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND))
-    sets = [choose(p > least, p.argsort(dim=1, descending=True, stable=True)) for p, least in each]
-    background, foreground = sets  # N and A, (B, L)
+    background_bl, foreground_bl = logits_b2hw.detach().softmax(1).flatten(2).unbind(1)
+    background = _confident(background_bl, CONFIDENT_BACKGROUND)  # N, (B, L)
+    foreground = _confident(foreground_bl, CONFIDENT_FOREGROUND)  # A, (B, L)
     attended = _attend(feature.transpose(1, 2), background.bool(), before and before.attended)
     adaptive = (attended.values / attended.weights).transpose(1, 2)  # (B, C, L)
-    own = (mean_over(feature, foreground), mean_over(feature, background))
-    return SelfPrototypes(*own, adaptive.unflatten(2, feature_bchw.shape[-2:]), attended)
+    return SelfPrototypes(
+        foreground=mean_over(feature, foreground),
+        background=mean_over(feature, background),
+        adaptive=adaptive.unflatten(2, feature_bchw.shape[-2:]),
+        attended=attended,
+    )
 
 
-def with_own(support_fg: Tensor, own: SelfPrototypes) -> tuple[Tensor, Tensor]:
+def _confident(p_bl: Tensor, threshold: float) -> Tensor:
+    """Return the positions of a probability above a threshold, or of the greatest ones where there are none."""
+    return choose(p_bl > threshold, p_bl.argsort(dim=1, descending=True, stable=True))
+
+
+def with_own(support_fg: Tensor, query: SelfPrototypes) -> tuple[Tensor, Tensor]:
     """Return foreground (B, C) and background (B, C, h, w) prototypes after a self-support step."""
-    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * own.foreground
-    background = OWN_BACKGROUND * own.background[:, :, None, None] + (1 - OWN_BACKGROUND) * own.adaptive
+    foreground = (1 - OWN_FOREGROUND) * support_fg + OWN_FOREGROUND * query.foreground
+    background = OWN_BACKGROUND * query.background[:, :, None, None] + (1 - OWN_BACKGROUND) * query.adaptive
     return foreground, background
 
 
@@ -158,41 +170,51 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
     sets = chosen(inside_bl, *changes)
     parts = list[tuple[Tensor, Tensor]]()
     for group in groups_of(len(feature_blc), feature_blc):
-        now, *changed = (own[group] for own in sets)
+        now, *changed = (positions[group] for positions in sets)
         feature = feature_blc[group]
         unit = F.normalize(feature, dim=2)
-        if before is not None and changed and sum(max(own.counts) for own in changed) < max(now.counts):
+        if before is not None and changed and sum(max(positions.counts) for positions in changed) < max(now.counts):
             parts.append(_continued(before.part(group), unit, feature, changed))
         else:
             parts.append(_sums(unit, feature, now))
-    values, weights = (each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts))
+    values, weights = (_joined(pieces, dim=0) for pieces in zip(*parts))
     return Attended(inside_bl, values, weights)
 
 
 def _continued(before: Attended, unit_blc: Tensor, feature_blc: Tensor, changed: list[Chosen]) -> tuple[Tensor, Tensor]:
     """Return the sums of an earlier step, with those of the positions that entered and without those that left."""
-    (values, weights), (left_values, left_weights) = (_sums(unit_blc, feature_blc, own) for own in changed)
+    (values, weights), (left_values, left_weights) = (_sums(unit_blc, feature_blc, positions) for positions in changed)
     return before.values + values - left_values, before.weights + weights - left_weights
 
 
-def _sums(unit_blc: Tensor, feature_blc: Tensor, own: Chosen) -> tuple[Tensor, Tensor]:
+def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Chosen) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (B, L, C), and sum_j w_ij, (B, L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
     Some positions are processed at a time, and again in the backward pass: the matrix of all pairs is never in memory.
     """
-    key, value = own.padded(unit_blc).transpose(1, 2), own.padded(feature_blc)
-    is_key = own.is_row()  # a row that is not chosen has no weight
+    key = keys.padded(unit_blc).transpose(1, 2)
+    value = keys.padded(feature_blc)
+    is_key = keys.is_row()  # a row that is not chosen has no weight
 
-    def of(unit: Tensor) -> tuple[Tensor, Tensor]:
+    def weighted_sums(unit: Tensor) -> tuple[Tensor, Tensor]:
         weight = (2.0 * unit @ key).exp()
-        weight = weight if is_key is None else weight * is_key.unsqueeze(1)
+        if is_key is not None:
+            weight = weight * is_key.unsqueeze(1)
         return weight @ value, weight.sum(2, keepdim=True)
 
-    again = torch.is_grad_enabled() and unit_blc.requires_grad
     rows = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // (len(key) * max(key.shape[2], 1)), PIECE)
-    pieces = [
-        checkpoint(partial(of, x), use_reentrant=False, preserve_rng_state=False) if again else of(x)
-        for x in unit_blc.split(rows, dim=1)
-    ]
-    values, weights = (each[0] if len(each) == 1 else torch.cat(each, dim=1) for each in zip(*pieces))
+    recomputes = torch.is_grad_enabled() and unit_blc.requires_grad
+    pieces = []
+    for unit in unit_blc.split(rows, dim=1):
+        if recomputes:
+            sums = checkpoint(partial(weighted_sums, unit), use_reentrant=False, preserve_rng_state=False)
+        else:
+            sums = weighted_sums(unit)
+        pieces.append(sums)
+    values, weights = (_joined(each, dim=1) for each in zip(*pieces))
     return values, weights
+
+
+def _joined(pieces: Sequence[Tensor], dim: int) -> Tensor:
+    """Return pieces as one tensor, a single piece without a copy."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=dim)

@@ -72,8 +72,14 @@ class OnCells(TrainingFree):
 
     def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[Shot]]:
         """Return the queries' features (B, C, h, w), and all shots of N classes with labels 0, 1..N and 255."""
-        encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
-        return encoded[0][0], [(f, y.masked_fill(y == 1, c)) for c, (_, own) in enumerate(encoded, 1) for f, y in own]
+        shots: list[Shot] = []
+        queries = []
+        for number, episode in enumerate(self.sharing_queries(episodes), 1):
+            query, shots_of_class = self.encode_each(episode, self.compared)
+            queries.append(query)
+            for feature, label in shots_of_class:
+                shots.append((feature, label.masked_fill(label == 1, number)))
+        return queries[0], shots
 
     def compared(self, features: Features) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""

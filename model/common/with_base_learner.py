@@ -76,8 +76,9 @@ class Ensemble(nn.Module):
         probability = base_bnhw.softmax(dim=1)
         base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
         if own_class_b is not None:
-            own = probability.gather(1, own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:]))
-            base = base - own * (own_class_b > 0).view(-1, 1, 1, 1)
+            index = own_class_b.view(-1, 1, 1, 1).expand(-1, 1, *probability.shape[2:])
+            own_class = probability.gather(1, index)
+            base = base - own_class * (own_class_b > 0).view(-1, 1, 1, 1)
         difference = scene_b.view(-1, 1, 1, 1).expand_as(base)
         meta = meta_b2hw.softmax(dim=1).split(1, dim=1)
         background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)

@@ -128,10 +128,13 @@ class WithEncoder(FewShotModel):
         """
         batch, shots = episode.support.shape[:2]
         if episode.cached_support is not None:
-            each = [part.rows(slice(i, i + 1)) for part in episode.cached_support for i in range(len(part))]  # views
-            known = _joined(each[group.start :: shots], give)
-            return known.repeat(batch // len(known))
-        images, labels = (x[:, group].transpose(0, 1).flatten(0, 1) for x in (episode.support, episode.support_label))
+            images_of_cache: list[Features] = []
+            for part in episode.cached_support:
+                images_of_cache += [part.rows(slice(i, i + 1)) for i in range(len(part))]  # views
+            features = _joined(images_of_cache[group.start :: shots], give)
+            return features.repeat(batch // len(features))
+        images = episode.support[:, group].transpose(0, 1).flatten(0, 1)
+        labels = episode.support_label[:, group].transpose(0, 1).flatten(0, 1)
         return self.encode_supports(images, labels, give, objects)
 
     def encode_supports(
@@ -146,16 +149,20 @@ class WithEncoder(FewShotModel):
         Images of different sizes are encoded one by one.
         """
         if isinstance(episode, EpisodeOfOriginalSizes):
-            query, pairs = self.encode_query(episode), zip(episode.support, episode.support_label)
-            each = episode.cached_support or [self.encode_supports(*pair) for pair in pairs]
-            return read(query), list(zip(map(read, each), episode.support_label))
+            query = self.encode_query(episode)
+            supports = episode.cached_support
+            if not supports:
+                pairs = zip(episode.support, episode.support_label)
+                supports = [self.encode_supports(image, label) for image, label in pairs]
+            return read(query), list(zip(map(read, supports), episode.support_label))
         query, together = self.encode(episode)
         support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
         return read(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
 
     def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
-        parts = [image_b3hw] if torch.is_grad_enabled() or computed_together(image_b3hw) else image_b3hw.split(1)
+        together = torch.is_grad_enabled() or computed_together(image_b3hw)
+        parts = [image_b3hw] if together else image_b3hw.split(1)
 
         def encoded(first: int) -> Features:
             if give is None:

@@ -114,9 +114,9 @@ class Encoder(nn.Module):
                 out.stage[i] = x
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        found = objects.on(x.shape[-2:])
-        window = found.window(reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x * found.mask))
+        on_grid = objects.on(x.shape[-2:])
+        window = on_grid.window(reach, reach)
+        high = self.run_stage(stage + 1, window.crop(x * on_grid.mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
 
@@ -136,7 +136,8 @@ class Encoder(nn.Module):
 
     def normalisation(self) -> list[list[float]]:
         """Return mean and standard deviation of each channel that ``normalise`` uses, of pixels 0..1."""
-        return [[round(value, 7) for value in x.flatten().tolist()] for x in (self.mean, self.std)]
+        mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
+        return [[round(value, 7) for value in mean], [round(value, 7) for value in std]]
 
     def frozen_beside(self, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
         """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
@@ -144,21 +145,29 @@ class Encoder(nn.Module):
         Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; ModelMismatch for an
         unknown one.
         """
-        stages = {str(i): stage for i, stage in enumerate(self.stages())}
-        named = stages | {name: module for name, module in self.named_modules() if name}
-        if wrong := [part for part in parts if part not in named]:
-            names = ", ".join([*stages, *(name for name, _ in self.named_children())])
-            raise ModelMismatch(f"model.encoder.learn.parts: the encoder has no part '{wrong[0]}'; it has {names}")
-        learning = {id(p) for part in parts for p in named[part].parameters()}
+        learning: set[int] = set()
+        for part in parts:
+            learning |= {id(p) for p in self._part(part).parameters()}
         for module in self.modules():
-            own = [p for p in module.parameters() if id(p) in learning]
-            if isinstance(module, _BatchNorm) or not own or (is_depthwise(module) and not depthwise):
+            learns = any(id(p) in learning for p in module.parameters())
+            if isinstance(module, _BatchNorm) or not learns or (is_depthwise(module) and not depthwise):
                 yield module
-            elif rest := [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in learning]:
-                alone = nn.Module()  # parameters of a module that also holds a learning part
-                for name, parameter in rest:
-                    alone.register_parameter(name, parameter)
-                yield alone
+                continue
+            frozen = nn.Module()  # parameters of a module that also holds a learning part
+            for name, parameter in module.named_parameters(recurse=False):
+                if id(parameter) not in learning:
+                    frozen.register_parameter(name, parameter)
+            if next(frozen.parameters(), None) is not None:
+                yield frozen
+
+    def _part(self, name: str) -> nn.Module:
+        """Return a part of ``frozen_beside`` by its name."""
+        stages = {str(i): stage for i, stage in enumerate(self.stages())}
+        parts = stages | {module_name: module for module_name, module in self.named_modules() if module_name}
+        if name not in parts:
+            known = ", ".join([*stages, *(child for child, _ in self.named_children())])
+            raise ModelMismatch(f"model.encoder.learn.parts: the encoder has no part '{name}'; it has {known}")
+        return parts[name]
 
     def stage_of(self, name: str) -> int:
         """Return the stage that a tensor belongs to, by its name."""
@@ -192,10 +201,10 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     sources hold their memory, so no other tensor can have their address. A norm in training writes its statistics
     without a new version, but counts its batches.
     """
-    sources = [conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
-    sources = [x for x in (*sources, getattr(norm, "num_batches_tracked", None)) if x is not None]
-    fixed = not any(x.requires_grad or x.is_cpu or x.is_inference() for x in sources)
-    if not fixed or torch.compiler.is_compiling():
+    batches = getattr(norm, "num_batches_tracked", None)
+    statistics = [norm.running_mean, norm.running_var, batches]
+    sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
+    if torch.compiler.is_compiling() or any(x.requires_grad or x.is_cpu or x.is_inference() for x in sources):
         _FOLDS.pop(conv, None)
         return _fold(conv, norm)
     key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)

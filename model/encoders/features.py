@@ -33,8 +33,8 @@ class Features:
     @staticmethod
     def join(parts: "Sequence[Features]") -> "Features":
         """Return the features of all parts' images, in dictionaries of their own."""
-        maps = zip(*(part.maps() for part in parts))
-        joint = iter([each[0] if len(each) == 1 else torch.cat(each) for each in maps])
+        maps_of_parts = zip(*(part.maps() for part in parts))
+        joint = iter([maps[0] if len(maps) == 1 else torch.cat(maps) for maps in maps_of_parts])
         return parts[0].each(lambda _: next(joint))
 
     @staticmethod
@@ -42,18 +42,20 @@ class Features:
         """Return the features of ``count`` parts of one size, as ``join`` does; one part exists at a time."""
         out = Features({}, {})
         for i, part in enumerate(parts):
-            if not i:
+            if i == 0:
                 out = Features.join([part] * count)  # room for all of them
             else:
-                for target, x in zip(out.rows(slice(i * len(part), (i + 1) * len(part))).maps(), part.maps()):
+                room = out.rows(slice(i * len(part), (i + 1) * len(part)))
+                for target, x in zip(room.maps(), part.maps()):
                     target.copy_(x)
             del part  # before the next one is computed
         return out
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Features":
         """Return the features that ``change`` makes of each map, in the order of ``maps``, in new dictionaries."""
-        stage = {s: change(x) for s, x in self.stage.items()}
-        return Features(stage, {s: [change(x) for x in maps] for s, maps in self.intermediate.items()})
+        stage = {i: change(x) for i, x in self.stage.items()}
+        intermediate = {i: list(map(change, maps)) for i, maps in self.intermediate.items()}
+        return Features(stage, intermediate)
 
     def maps(self) -> Iterator[Tensor]:
         """Yield all maps, of the stages and the intermediate ones."""

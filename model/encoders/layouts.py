@@ -31,27 +31,40 @@ class Fit:
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     """Return how a state dict of any known layout fills an encoder."""
-    renamed = encoder.own_names({re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", k): x for k, x in state.items()})
-    own = encoder.state_dict()
-    given, others = {k: v for k, v in renamed.items() if k in own}, [k for k in renamed if k not in own]
-    begun = {encoder.stage_of(k) for k in given if k not in CONSTANTS}
-    needed = [k for k in own if k not in CONSTANTS and not k.endswith(COUNTER)]
-    missing = [k for k in needed if k not in given]
-    absent = sorted({encoder.stage_of(k) for k in needed} - begun)
-    inside = [k for k in missing if encoder.stage_of(k) in begun]
-    return Fit(given, others, encoder.foreign(others), missing, absent, inside)
+    unprefixed = {re.sub(r"^(module\.)?(encoder\.)?(backbone\.)?", "", name): x for name, x in state.items()}
+    renamed = encoder.own_names(unprefixed)
+    names = encoder.state_dict().keys()
+    given = {name: x for name, x in renamed.items() if name in names}
+    others = [name for name in renamed if name not in names]
+    needed = [name for name in names if name not in CONSTANTS and not name.endswith(COUNTER)]
+    missing = [name for name in needed if name not in given]
+    begun_stages = {encoder.stage_of(name) for name in given if name not in CONSTANTS}
+    return Fit(
+        given=given,
+        others=others,
+        foreign=encoder.foreign(others),
+        missing=missing,
+        absent_stages=sorted({encoder.stage_of(name) for name in needed} - begun_stages),
+        inside=[name for name in missing if encoder.stage_of(name) in begun_stages],
+    )
 
 
 def recognise(state: dict[str, Tensor], named: str | None = None) -> tuple[str, str, Fit] | None:
     """Return backbone, stem and fit of the encoder that a state dict fits, or timm's ``named`` fits; None if none."""
     fits = []
-    for backbone in (*ENCODERS, *([] if named is None else [named])):
+    for backbone in ENCODERS if named is None else (*ENCODERS, named):
         for stem in spec_of(backbone).stems:
             encoder = _bare(backbone, stem)
-            found, own = fit(encoder, encoder_part(state)), encoder.state_dict()
-            if found.given and not found.foreign and all(own[k].shape == x.shape for k, x in found.given.items()):
-                fits.append((backbone, stem, found))
-    return min(fits, key=lambda one: len(one[2].missing), default=None)
+            matched = fit(encoder, encoder_part(state))
+            if matched.given and not matched.foreign and not _other_shapes(encoder, matched):
+                fits.append((backbone, stem, matched))
+    return min(fits, key=lambda entry: len(entry[2].missing), default=None)
+
+
+def _other_shapes(encoder: Encoder, matched: Fit) -> list[str]:
+    """Return the tensors of a file that have another shape than the encoder's."""
+    expected = encoder.state_dict()
+    return [name for name, x in matched.given.items() if x.shape != expected[name].shape]
 
 
 @cache
@@ -80,18 +93,20 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         ModelMismatch: another stem or depth, wrong shapes, values that are no finite floats, or - unless ``partial`` -
             tensors of the encoder that the file does not hold.
     """
-    found, own = fit(encoder, state), encoder.state_dict()
-    wrong = [*found.foreign, *(k for k, x in found.given.items() if x.shape != own[k].shape), *found.inside]
-    if wrong or not found.given:
+    matched = fit(encoder, state)
+    wrong = [*matched.foreign, *_other_shapes(encoder, matched), *matched.inside]
+    if wrong or not matched.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
         raise ModelMismatch(
             f"these are not weights of this encoder, {encoder.title}: it holds {describe(state)}{which}"
         )
-    for name, tensor in found.given.items():
-        if tensor.is_floating_point() != own[name].is_floating_point() or not torch.isfinite(tensor).all():
+    expected = encoder.state_dict()
+    for name, tensor in matched.given.items():
+        is_float = expected[name].is_floating_point()
+        if tensor.is_floating_point() != is_float or not torch.isfinite(tensor).all():
             raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
-    if found.missing and not partial:
+    if matched.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
-        raise ModelMismatch(f"{len(found.missing)} tensors are missing, from {found.missing[0]} on; {remedy}")
-    encoder.load_state_dict({k: v.to(own[k].dtype) for k, v in found.given.items()}, strict=False)
-    return found.missing
+        raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
+    encoder.load_state_dict({k: x.to(expected[k].dtype) for k, x in matched.given.items()}, strict=False)
+    return matched.missing

@@ -77,20 +77,27 @@ def in_words(backbone: str, stem: str) -> str:
 def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = ANY_GRIDS) -> str | None:
     """Return why a method of these families and grids takes no such encoder, and which it takes; None if it does."""
     names = [name for name, spec in ENCODERS.items() if spec.family in families]
+    if backbone in names:
+        return None
     if not backbone.startswith(PREFIX):
         near = get_close_matches(backbone, names, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        return None if backbone in names else f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
-    if (problem := unknown(backbone)) is not None:
+        return f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
+    problem = unknown(backbone)
+    if problem is not None or _has_grids(spec_of(backbone), grids):
         return problem
-    spec = spec_of(backbone)
-    one_grid = spec.transformer or len(spec.strides) > 1
-    if grids == ANY_GRIDS or (one_grid if grids == ONE_GRID else not spec.transformer):
-        return None
-    own = "one grid, of patches" if spec.transformer else "grids of strides 8, 16 and 32 alone"
+    its_grids = "one grid, of patches" if spec_of(backbone).transformer else "grids of strides 8, 16 and 32 alone"
     fitting = "vit_small_patch14_dinov2" if grids == ONE_GRID else "swin_tiny_patch4_window7_224"
     examples = f"timm/resnet50, timm/tf_efficientnet_lite0, timm/{fitting}"
-    return f"it has {own}, this method needs {grids}; it takes {', '.join(names)}, and of timm for example {examples}"
+    takes = f"it takes {', '.join(names)}, and of timm for example {examples}"
+    return f"it has {its_grids}, this method needs {grids}; {takes}"
+
+
+def _has_grids(spec: EncoderSpec, grids: str) -> bool:
+    """Return whether a network of timm has the grids that a method needs."""
+    if grids == ONE_GRID:
+        return spec.transformer or len(spec.strides) > 1
+    return grids == ANY_GRIDS or not spec.transformer
 
 
 def downloadable() -> tuple[str, ...]:
@@ -100,7 +107,9 @@ def downloadable() -> tuple[str, ...]:
 
 def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
-    if backbone is None or backbone in ENCODERS:
-        return "" if backbone is None else ENCODERS[backbone].title
+    if backbone is None:
+        return ""
+    if backbone in ENCODERS:
+        return ENCODERS[backbone].title
     name = backbone.removeprefix(PREFIX)
     return TIMM_TITLES.get(name.partition(".")[0], name)

@@ -27,13 +27,10 @@ class ResNetEncoder(Encoder):
         self.layer0 = _deep_stem(net) if stem == DEEP else nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.last_stage = last_stage
         for i in range(1, last_stage + 1):
-            setattr(self, f"layer{i}", stage := getattr(net, f"layer{i}"))
-            for name, module in stage.named_modules() if i in variant.dilation else ():
-                if isinstance(module, nn.Conv2d):
-                    module.stride = (1, 1)
-                    if module.kernel_size == (3, 3):
-                        as_before = name.startswith("0.") and not variant.first_block_dilated
-                        module.dilation = module.padding = (variant.dilation.get(i - as_before, 1),) * 2
+            stage = getattr(net, f"layer{i}")
+            if i in variant.dilation:
+                _dilate(stage, i, variant)
+            setattr(self, f"layer{i}", stage)
         returned = variant.returned_stages(last_stage)
         self.channels = {i: _out_channels(self.stage(i)[-1]) for i in returned}
         counts = {i: variant.count(i, len(self.stage(i))) for i in returned}
@@ -47,11 +44,12 @@ class ResNetEncoder(Encoder):
             blocks = self.stage(i)
             first_given = len(blocks) - self.intermediate_counts.get(i, 0)
             for position, block in enumerate(blocks):
-                given = give is not None and position >= first_given
+                is_given = give is not None and position >= first_given
+                is_last = i == self.last_stage and position + 1 == len(blocks)
                 feature = x = residual(block, x)
-                if i < self.last_stage or position + 1 < len(blocks) or self.variant.final_relu:
-                    x = F.relu(feature, inplace=not given)
-                if give is not None and given:
+                if not is_last or self.variant.final_relu:
+                    x = F.relu(feature, inplace=not is_given)
+                if give is not None and is_given:
                     give(i, feature)
             if i in self.channels:
                 out[i] = x
@@ -66,7 +64,8 @@ class ResNetEncoder(Encoder):
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the stem of torchvision's files and of the files with a deep stem; the classifier is left out."""
-        stem, out = NESTED_STEM_NAMES if "conv1.0.weight" in state else STEM_NAMES, {}
+        stem = NESTED_STEM_NAMES if "conv1.0.weight" in state else STEM_NAMES
+        out = {}
         for name, tensor in state.items():
             owner, _, leaf = name.rpartition(".")
             if not name.startswith(CLASSIFIER):
@@ -84,13 +83,28 @@ def residual(block: Any, x: Tensor) -> Tensor:
     return x.add_(shortcut)
 
 
+def _dilate(stage: nn.Module, number: int, variant: EncoderVariant) -> None:
+    """Replace the stride of a stage by dilation, in place; its first block may keep the dilation of the one before."""
+    for name, module in stage.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        module.stride = (1, 1)
+        if module.kernel_size == (3, 3):
+            as_before = name.startswith("0.") and not variant.first_block_dilated
+            dilation = variant.dilation.get(number - 1 if as_before else number, 1)
+            module.dilation = (dilation, dilation)
+            module.padding = (dilation, dilation)
+
+
 def _deep_stem(net: Any) -> nn.Sequential:
     """Return three 3x3 convolutions, each with norm and ReLU, and the pool; the first block takes their channels."""
     parts: list[nn.Module] = []
-    width, block = net.conv1.out_channels, net.layer1[0]
+    width = net.conv1.out_channels
+    block = net.layer1[0]
     for channels, out, stride in ((3, width, 2), (width, width, 1), (width, 2 * width, 1)):
         parts += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-    old, out = block.conv1, _out_channels(block)
+    old = block.conv1
+    out = _out_channels(block)
     block.conv1 = nn.Conv2d(2 * width, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)
     block.downsample = nn.Sequential(nn.Conv2d(2 * width, out, 1, bias=False), nn.BatchNorm2d(out))
     return nn.Sequential(*parts, net.maxpool)

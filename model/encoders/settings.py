@@ -37,11 +37,15 @@ class EncoderSettings:
 
     def size_rule(self, default_stride: int) -> tuple[int, int] | None:
         """Return (step, rest) of image sides, S % step == rest; None: the method's rule, of that default stride."""
-        spec, stride, own_stride = spec_of(self.backbone), self.stride or default_stride, STAGE_STRIDES[4]
+        spec = spec_of(self.backbone)
         if spec.transformer:
             return spec.stride, 1
-        free = self.backbone in ENCODERS or (default_stride == own_stride and spec.any_size)
-        return None if self.output_stride is None and free else (stride, int(stride < own_stride))
+        undilated = STAGE_STRIDES[4]
+        takes_rule = self.backbone in ENCODERS or (default_stride == undilated and spec.any_size)
+        if self.output_stride is None and takes_rule:
+            return None
+        stride = self.stride or default_stride
+        return stride, int(stride < undilated)
 
     def grid(self, size: int, stage: int = 3) -> int:
         """Return the side of a stage's grid, 2..4, for an image of ``size`` pixels."""

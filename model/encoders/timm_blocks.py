@@ -29,15 +29,23 @@ STEM = ("conv_stem", "bn1")
 
 def fold_frozen_norms(net: nn.Module) -> None:
     """Let known blocks of timm compute convolution and norm together while the norm is frozen; names stay."""
-    pairs = [(module, *names) for module in net.modules() for names in PAIRS.get(type(module), ())]
-    if pairs and all(hasattr(net, name) for name in STEM):
-        pairs.append((net, *STEM))
+    blocks_of_net = [module for module in net.modules() if type(module) in PAIRS]
+    for block in blocks_of_net:
+        for names in PAIRS[type(block)]:
+            _fold_pair(block, *names)
+    if blocks_of_net and all(hasattr(net, name) for name in STEM):
+        _fold_pair(net, *STEM)
+
+
+def _fold_pair(block: nn.Module, conv_name: str, norm_name: str) -> None:
+    """Let a convolution of a block compute the norm after it, if both are of known kinds."""
     kinds: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FoldedConv, Conv2dSame: FoldedConvSame}
-    for module, *names in pairs:
-        conv, norm = (getattr(module, name) for name in names)
-        if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
-            conv.__class__, norm.__class__ = kinds[type(conv)], NormAfterFolded
-            conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
+    conv = getattr(block, conv_name)
+    norm = getattr(block, norm_name)
+    if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
+        conv.__class__ = kinds[type(conv)]
+        norm.__class__ = NormAfterFolded
+        conv.__dict__["norm_after"] = (norm,)  # in a tuple: no submodule, so that the norm's tensors keep one name
 
 
 class _ActivationAlone(nn.Module):
@@ -70,13 +78,17 @@ class FoldedConv(nn.Conv2d):
             return super().forward(input)
         weight, bias = folded(self, self.norm_after[0])
         learns = weight.requires_grad or bias.requires_grad
-        keeps_size = self.stride == (1, 1) and self.padding == (self.dilation[0] * (self.kernel_size[0] // 2),) * 2
-        if input.is_cpu and input.requires_grad and not learns and is_depthwise(self) and keeps_size:
+        if input.is_cpu and input.requires_grad and not learns and self._keeps_size() and is_depthwise(self):
             if torch.is_autocast_enabled("cpu"):
                 input, weight, bias = (x.to(torch.get_autocast_dtype("cpu")) for x in (input, weight, bias))
             with torch.autocast("cpu", enabled=False):
                 return _Depthwise.apply(input, weight, bias, self.dilation[0])
         return self._conv_forward(input, weight, bias)
+
+    def _keeps_size(self) -> bool:
+        """Return whether the map has the size of the input."""
+        margin = self.dilation[0] * (self.kernel_size[0] // 2)
+        return self.stride == (1, 1) and self.padding == (margin, margin)
 
 
 class FoldedConvSame(FoldedConv, Conv2dSame):

@@ -35,8 +35,12 @@ class TimmEncoder(Encoder):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
 
         super().__init__()
-        self.variant, self.backbone, self.facts, self.last_stage = variant, backbone, facts(backbone), last_stage
-        pyramid, dilation = not self.facts.transformer, variant.dilation.get(last_stage, 1)
+        self.variant = variant
+        self.backbone = backbone
+        self.facts = facts(backbone)
+        self.last_stage = last_stage
+        pyramid = not self.facts.transformer
+        dilation = variant.dilation.get(last_stage, 1)
         stride = STAGE_STRIDES[last_stage] // dilation
         self.net = create(backbone, stride if pyramid and dilation > 1 else None)
         self.net.prune_intermediate_layers([self.facts.outputs[last_stage]], prune_norm=pyramid)
@@ -62,10 +66,10 @@ class TimmEncoder(Encoder):
         A side of p k + 1 pixels gives k + 1 cells, the corner cells centred on the corner pixels, as in a network of
         centred convolutions: on a grid of patches, half a patch is added around the image by repeating its border.
         """
-        ends, inside = {self.facts.outputs[i]: i for i in self.channels}, dict[Any, int]()
-        if give is not None:  # position among timm's outputs -> stage; the hooks give the blocks with names
-            inside = {block: i for i in self.intermediate_counts for block in self._blocks(i) if isinstance(block, int)}
-        wanted, self._give = sorted({*ends, *inside}), give
+        ends = {self.facts.outputs[i]: i for i in self.channels}  # position among timm's outputs -> stage
+        inside = {} if give is None else self._intermediate_outputs()
+        wanted = sorted({*ends, *inside})
+        self._give = give  # for the hooks, which give the blocks with names
         try:
             maps = self.net.forward_intermediates(
                 self._padded(x), indices=wanted, norm=self.facts.transformer, stop_early=True, intermediates_only=True
@@ -94,12 +98,21 @@ class TimmEncoder(Encoder):
             out.stage[stage] = _channels_first(unmasked, self.channels[stage])
         return out
 
+    def _intermediate_outputs(self) -> dict[int, int]:
+        """Return position among timm's outputs -> stage of the blocks without names that are intermediate features."""
+        positions: dict[int, int] = {}
+        for i in self.intermediate_counts:
+            positions |= {block: i for block in self._blocks(i) if isinstance(block, int)}
+        return positions
+
     def _hang_hooks(self) -> None:
         from timm.models import resnet
 
         for i in self.intermediate_counts:
-            for name in (block for block in self._blocks(i) if isinstance(block, str)):
-                block, give = self.net.get_submodule(name), partial(self._give_map, i, self.facts.blocks[i][name])
+            names = [block for block in self._blocks(i) if isinstance(block, str)]
+            for name in names:
+                block = self.net.get_submodule(name)
+                give = partial(self._give_map, i, self.facts.blocks[i][name])
                 if isinstance(block, (resnet.BasicBlock, resnet.Bottleneck)):  # the map before its last activation
                     last: Any = block.act3 if isinstance(block, resnet.Bottleneck) else block.act2
                     last.inplace = False
@@ -117,7 +130,8 @@ class TimmEncoder(Encoder):
         """Return a stage's output times the mask of the pass that asks for it; None: unchanged."""
         if self._mask is None or self._mask[0] != stage:
             return None
-        self._unmasked, mask = output, self._mask[1]
+        mask = self._mask[1]
+        self._unmasked = output
         if output.ndim == 3:  # tokens, after class and register tokens
             inside = resize(mask, [n // self.patch for n in mask.shape[-2:]]).flatten(2).transpose(1, 2)
             return output * F.pad(inside, (0, 0, self.net.num_prefix_tokens, 0), value=1.0)
@@ -127,10 +141,11 @@ class TimmEncoder(Encoder):
 
     def _blocks(self, stage: int) -> list[str | int]:
         """Return the blocks that give intermediate features, as in ``facts``; a stage without any gives its output."""
-        widths, own = self.facts.blocks[stage], self.facts.channels[stage]
-        every = [block for block, width in widths.items() if self.variant.any_width or width == own]
-        every = every or [self.facts.outputs[stage]]
-        return every[len(every) - self.variant.count(stage, len(every)) :]
+        channels = self.facts.channels[stage]
+        widths = self.facts.blocks[stage]
+        blocks = [block for block, width in widths.items() if self.variant.any_width or width == channels]
+        blocks = blocks or [self.facts.outputs[stage]]
+        return blocks[len(blocks) - self.variant.count(stage, len(blocks)) :]
 
     def widths(self, stage: int) -> list[int]:
         """See :class:`Encoder`."""
@@ -145,7 +160,8 @@ class TimmEncoder(Encoder):
         """Return the parts of stages 0..last_stage; they hold the network's own parameters and layers."""
         parts = [nn.Module() for _ in range(self.last_stage + 1)]
         for name, parameter in self.net.named_parameters():
-            part, owner = parts[self.stage_of(NET + name)], name.rpartition(".")[0]
+            part = parts[self.stage_of(NET + name)]
+            owner = name.rpartition(".")[0]
             if owner:
                 part.add_module(owner.replace(".", "/"), self.net.get_submodule(owner))
             else:
@@ -158,27 +174,44 @@ class TimmEncoder(Encoder):
 
     @cached_property
     def _stage_of(self) -> dict[str, int]:
-        names, stages = list(self.net.state_dict()), range(1, self.last_stage + 1)
+        names = list(self.net.state_dict())
         first = "blocks." if self.facts.transformer else f"{self.facts.stages[1]}."
         begin = next(n for n, name in enumerate(names) if name.startswith(first))
-        ends = [max(n for n, name in enumerate(names) if name.startswith(f"{self.facts.stages[i]}.")) for i in stages]
-        later = [next((i for i, end in zip(stages, ends) if n <= end), self.last_stage) for n in range(len(names))]
-        return {NET + name: later[n] if n >= begin else 0 for n, name in enumerate(names)}
+        last: dict[int, int] = {}  # stage -> number of its last tensor
+        for stage in range(1, self.last_stage + 1):
+            last[stage] = max(n for n, name in enumerate(names) if name.startswith(f"{self.facts.stages[stage]}."))
+        stages = {}
+        stage = 0
+        for n, name in enumerate(names):
+            if n == begin:
+                stage = 1
+            while stage and stage < self.last_stage and n > last[stage]:
+                stage += 1
+            stages[NET + name] = stage
+        return stages
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
-        own, constants = self.state_dict(), {name: state[name] for name in CONSTANTS if name in state}
-        if own.keys() & state.keys() > constants.keys():
+        names = self.state_dict().keys()
+        constants = {name: state[name] for name in CONSTANTS if name in state}
+        if names & state.keys() > constants.keys():
             return state
         state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
-        if translate := getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None):
+        translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
+        if translate is not None:
             with suppress(Exception):  # a layout that it does not know
                 state = translate(dict(state), self.net)
-        named = self.net.pretrained_cfg.get("classifier") or ()
-        classifiers = *([named] if isinstance(named, str) else named), "head", "fc", "classifier"
-        unused = {name for name in create(self.backbone, device="meta").state_dict() if NET + name not in own}
-        unused |= {name for name in state if name.startswith(tuple(f"{c}." for c in classifiers))}
+        whole_network = create(self.backbone, device="meta").state_dict()
+        unused = {name for name in whole_network if NET + name not in names}
+        classifiers = self._classifiers()
+        unused |= {name for name in state if name.startswith(classifiers)}
         return constants | {NET + name: tensor for name, tensor in state.items() if name not in unused}
+
+    def _classifiers(self) -> tuple[str, ...]:
+        """Return the prefixes of a classifier's tensors in timm's files."""
+        stated = self.net.pretrained_cfg.get("classifier") or ()
+        parts = [stated] if isinstance(stated, str) else [*stated]
+        return tuple(f"{part}." for part in (*parts, "head", "fc", "classifier"))
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return those of tensors that this encoder does not have whose names are of a network of timm."""

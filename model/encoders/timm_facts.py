@@ -22,6 +22,7 @@ STRIDES = (8, 16, 32)  # output strides that may be asked for
 # Arguments that let a network take images of other sides than its own, in the order in which they are tried.
 SIZE_ARGUMENTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 PROBE_CELLS = 8  # side of the coarsest grid in the images that the facts are read from
+CONTAINERS = (nn.Sequential, nn.ModuleList)
 IMAGENET = "ImageNet-1k"
 NOTHING = "none (random values)"
 # Parts of timm's tags of weights -> the data in words, in the order in which they are named.
@@ -76,16 +77,19 @@ def unknown(backbone: str) -> str | None:
     tags = [full for full in timm.list_pretrained(f"{architecture}.*") if full != architecture]
     if not timm.is_model(architecture):
         known = timm.list_models(pretrained=bool(tag))
-        near, what = get_close_matches(name, known) or get_close_matches(architecture, known), "network"
-    elif tag and name not in tags:
-        near, what = get_close_matches(name, tags) or tags[:3], "weights"
-    else:
-        try:
-            facts(backbone)
-        except ModelMismatch as error:
-            return str(error)
-        return None
-    hint = f"; did you mean {' or '.join(PREFIX + one for one in near)}?" if near else ""
+        return _no_such("network", get_close_matches(name, known) or get_close_matches(architecture, known))
+    if tag and name not in tags:
+        return _no_such("weights", get_close_matches(name, tags) or tags[:3])
+    try:
+        facts(backbone)
+    except ModelMismatch as error:
+        return str(error)
+    return None
+
+
+def _no_such(what: str, near: list[str]) -> str:
+    """Return the message that timm has no network or weights of a name, with the nearest ones."""
+    hint = f"; did you mean {' or '.join(PREFIX + name for name in near)}?" if near else ""
     return f"timm knows no {what} of that name{hint}"
 
 
@@ -111,9 +115,13 @@ def create(backbone: str, output_stride: int | None = None, device: str = "cpu")
 
 def _strides(network: Any) -> list[int]:
     """Return the strides of the maps that a network of timm states."""
+    return [int(output["reduction"]) for output in _stated_outputs(network)]
+
+
+def _stated_outputs(network: Any) -> list[dict[str, Any]]:
+    """Return what a network of timm states about each of its maps."""
     info = network.feature_info
-    each = info.get_dicts() if hasattr(info, "get_dicts") else list(info)
-    return [int(one["reduction"]) for one in each]
+    return info.get_dicts() if hasattr(info, "get_dicts") else list(info)
 
 
 def can_have(backbone: str, output_stride: int) -> bool:
@@ -129,31 +137,54 @@ def can_have(backbone: str, output_stride: int) -> bool:
 def facts(backbone: str) -> TimmFacts:
     """Return the facts about ``timm/<name>``; ModelMismatch if it does not give the maps of an encoder."""
     net: Any = create(backbone, device="meta")
-    info = getattr(net, "feature_info", None)
-    if info is None or not hasattr(net, "forward_intermediates"):
+    if getattr(net, "feature_info", None) is None or not hasattr(net, "forward_intermediates"):
         raise ModelMismatch("it returns no intermediate maps (timm's forward_intermediates)")
-    each = info.get_dicts() if hasattr(info, "get_dicts") else list(info)
-    strides = [int(one["reduction"]) for one in each]
-    if transformer := len(set(strides)) == 1 and len(each) > LAST_STAGE:
-        outputs = {i: len(each) * i // LAST_STAGE - 1 for i in STAGE_STRIDES}
-    elif set(STAGE_STRIDES.values()) <= set(strides):
-        outputs = {i: len(strides) - 1 - strides[::-1].index(stride) for i, stride in STAGE_STRIDES.items()}
-    else:
-        raise ModelMismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
+    stated = _stated_outputs(net)
+    strides = _strides(net)
+    transformer = len(set(strides)) == 1 and len(strides) > LAST_STAGE
+    outputs = _outputs_of_stages(strides, transformer)
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
     for side in (patch * PROBE_CELLS, patch * (PROBE_CELLS + 1)):
         if not _maps(net, side, outputs.values()):
             raise ModelMismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
-    channels = {i: int(each[output]["num_chs"]) for i, output in outputs.items()}
-    stages = {i: str(each[output]["module"]) for i, output in outputs.items()}
+    channels = {i: int(stated[output]["num_chs"]) for i, output in outputs.items()}
+    stages = {i: str(stated[output]["module"]) for i, output in outputs.items()}
     if transformer:
-        groups = {i: range(outputs.get(i - 1, -1) + 1, end + 1) for i, end in outputs.items()}
-        blocks: Any = {i: dict.fromkeys(group, channels[i]) for i, group in groups.items()}
-        return TimmFacts(True, patch, False, outputs, channels, stages, blocks)
-    # One pixel more gives one more cell; a network that refuses it takes whole patches alone.
-    more = _maps(net, PROBE_CELLS * patch + 1, outputs.values())
-    centred = bool(more) and more[-1].shape[-1] > PROBE_CELLS
-    return TimmFacts(False, patch, centred, outputs, channels, stages, _blocks(net, outputs, stages))
+        centred = False
+        blocks = _transformer_blocks(outputs, channels)
+    else:  # one pixel more gives one more cell; a network that refuses it takes whole patches alone
+        more = _maps(net, PROBE_CELLS * patch + 1, outputs.values())
+        centred = bool(more) and more[-1].shape[-1] > PROBE_CELLS
+        blocks = _pyramid_blocks(net, outputs, stages)
+    return TimmFacts(
+        transformer=transformer,
+        patch=patch,
+        centred=centred,
+        outputs=outputs,
+        channels=channels,
+        stages=stages,
+        blocks=blocks,
+    )
+
+
+def _outputs_of_stages(strides: list[int], transformer: bool) -> dict[int, int]:
+    """Return for each stage the position of its map among timm's: quarters of a transformer, last maps of a stride."""
+    if transformer:
+        return {i: len(strides) * i // LAST_STAGE - 1 for i in STAGE_STRIDES}
+    if not set(STAGE_STRIDES.values()) <= set(strides):
+        raise ModelMismatch(f"its maps have strides {', '.join(map(str, strides))}; an encoder needs 4, 8, 16 and 32")
+    last = {stride: position for position, stride in enumerate(strides)}
+    return {i: last[stride] for i, stride in STAGE_STRIDES.items()}
+
+
+def _transformer_blocks(outputs: dict[int, int], channels: dict[int, int]) -> dict[int, dict[str | int, int]]:
+    """Return the blocks of each stage of a transformer, by position, and their widths."""
+    blocks: dict[int, dict[str | int, int]] = {}
+    begin = 0
+    for stage, end in outputs.items():
+        blocks[stage] = dict.fromkeys(range(begin, end + 1), channels[stage])
+        begin = end + 1
+    return blocks
 
 
 def _maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:
@@ -165,38 +196,55 @@ def _maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:
         return []
 
 
-def _blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> dict[int, dict[str | int, int]]:
+def _pyramid_blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> dict[int, dict[str | int, int]]:
     """Return the blocks of each stage of a pyramid and their widths, by a pass without numbers.
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
     holds no other block, and its output has the shape of the stage's, or is on its grid and of a class of such a block.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}  # of the outputs of what may be a block
 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             shapes[name] = tuple(output.shape[1:])
 
-    containers = (nn.Sequential, nn.ModuleList)
-    handles = [
-        part.register_forward_hook(partial(keep, f"{outer}.{inner}"))
-        for outer, parts in net.named_modules()
-        if isinstance(parts, containers) or outer in stages.values()
-        for inner, part in parts.named_children()
-        if not isinstance(part, containers) and any(part.children()) and inner != "downsample"  # which halves the grid
-    ]
+    candidates = _possible_blocks(net, stages)
+    handles = [block.register_forward_hook(partial(keep, name)) for name, block in candidates.items()]
     maps = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE], outputs.values())
     for handle in handles:
         handle.remove()
+    kinds = {name: type(net.get_submodule(name)) for name in shapes}
     blocks: dict[int, dict[str | int, int]] = {}
-    for stage, one in zip(outputs, maps):
-        channels, grid = one.shape[1], tuple(one.shape[2:])
-        # Channels are first, or last in networks of windows.
-        widths = {n: s[0] if s[1:] == grid else s[2] for n, s in shapes.items() if grid in (s[1:], s[:2])}
-        kinds = {type(net.get_submodule(n)) for n in _innermost([n for n, w in widths.items() if w == channels])}
-        alike = _innermost([n for n in widths if type(net.get_submodule(n)) in kinds])
+    for stage, output in zip(outputs, maps):
+        widths = _widths_on_grid(shapes, tuple(output.shape[2:]))
+        as_wide = [name for name, width in widths.items() if width == output.shape[1]]
+        block_kinds = {kinds[name] for name in _innermost(as_wide)}
+        alike = _innermost([name for name in widths if kinds[name] in block_kinds])
         blocks[stage] = {name: widths[name] for name in alike}
     return blocks
+
+
+def _possible_blocks(net: nn.Module, stages: dict[int, str]) -> dict[str, nn.Module]:
+    """Return the modules with parts of their own in containers and stages, but for what halves the grid."""
+    candidates = {}
+    for outer, container in net.named_modules():
+        if not isinstance(container, CONTAINERS) and outer not in stages.values():
+            continue
+        for inner, part in container.named_children():
+            if not isinstance(part, CONTAINERS) and any(part.children()) and inner != "downsample":
+                candidates[f"{outer}.{inner}"] = part
+    return candidates
+
+
+def _widths_on_grid(shapes: dict[str, tuple[int, ...]], grid: tuple[int, ...]) -> dict[str, int]:
+    """Return the channels of outputs on a grid: (C, h, w), or (h, w, C) in networks of windows."""
+    widths = {}
+    for name, shape in shapes.items():
+        if shape[1:] == grid:
+            widths[name] = shape[0]
+        elif shape[:2] == grid:
+            widths[name] = shape[2]
+    return widths
 
 
 def _innermost(names: list[str]) -> list[str]:
@@ -208,11 +256,16 @@ def pretraining_of_tag(architecture: str, tag: str) -> str | None:
     """Return the data that weights of timm were trained on; None: their tag does not say."""
     parts = re.split(r"[_.\-]", tag.lower())
     data = [words for part, words in DATA.items() if part in parts]
-    if any(part.startswith(IMAGE_TEXT_PARTS) for part in parts) or "clip" in architecture:
+    if "clip" in architecture or _any_starts(parts, IMAGE_TEXT_PARTS):
         data.insert(0, "image-text pairs (CLIP)")
     if architecture.startswith(("samvit", "sam2")):
         data.append(DATA["sa1b"])
-    if not data and any(part in ON_IMAGENET for part in parts):
+    if not data and not set(parts).isdisjoint(ON_IMAGENET):
         data.append(IMAGENET)
-    alone = any(part.startswith(SELF_SUPERVISED_PARTS) for part in parts) and "ft" not in parts
-    return ", ".join(dict.fromkeys([*data, *(["self-supervised"] if alone else [])])) or None
+    if "ft" not in parts and _any_starts(parts, SELF_SUPERVISED_PARTS):
+        data.append("self-supervised")
+    return ", ".join(dict.fromkeys(data)) or None
+
+
+def _any_starts(parts: list[str], prefixes: tuple[str, ...]) -> bool:
+    return any(part.startswith(prefixes) for part in parts)

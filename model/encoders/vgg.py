@@ -28,32 +28,38 @@ class VGGEncoder(Encoder):
         self.batch_norm = batch_norm = variant.batch_norm
         layers = list((vgg.vgg16_bn if batch_norm else vgg.vgg16)(weights=None).features)
         self.ends = ENDS if batch_norm else PLAIN_ENDS
-        for i, layer in enumerate(layers):
-            if isinstance(layer, nn.MaxPool2d):
-                layer.ceil_mode = batch_norm
-            elif isinstance(layer, nn.ReLU) and not batch_norm and i >= self.ends[2]:
-                layer.inplace = False  # its input is an intermediate feature
-        for i, (start, end) in enumerate(zip((0, *self.ends), self.ends)):
-            if i <= last_stage:
-                setattr(self, f"layer{i}", nn.Sequential(*layers[start:end]))
+        self._change_layers(layers)
+        starts = (0, *self.ends)
+        for i in range(last_stage + 1):
+            setattr(self, f"layer{i}", nn.Sequential(*layers[starts[i] : self.ends[i]]))
         self.last_stage = last_stage
         if not batch_norm:
-            self.title, self.torchvision = "VGG-16 without batch norm", "vgg16"
+            self.title = "VGG-16 without batch norm"
+            self.torchvision = "vgg16"
         self.channels = {i: c for i, (c, _) in STAGES.items() if i <= last_stage}
         self.intermediate_counts = {i: n for i, (_, n) in STAGES.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
         """See :class:`Encoder`."""
+        give = give or _drop
         for i in range(self.last_stage + 1):
             for layer in self.stage(i):
                 x = layer(x)
-                if give is not None and i > 2 and isinstance(layer, nn.Conv2d):
+                if i > 2 and isinstance(layer, nn.Conv2d):
                     give(i - 1, x)
             if i == LAST_STAGE or (self.batch_norm and i in self.channels):
                 out[i] = x
-        if give is not None and self.last_stage == LAST_STAGE:
+        if self.last_stage == LAST_STAGE:
             give(LAST_STAGE, x)
+
+    def _change_layers(self, layers: list[nn.Module]) -> None:
+        """Change torchvision's layers in place: how pools round, and which ReLUs keep their input."""
+        for i, layer in enumerate(layers):
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = self.batch_norm
+            elif isinstance(layer, nn.ReLU) and not self.batch_norm and i >= self.ends[2]:
+                layer.inplace = False  # its input is an intermediate feature
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Split torchvision's flat list of layers into stages; its classifier is left out."""
@@ -64,5 +70,10 @@ class VGGEncoder(Encoder):
             if name.startswith(PREFIX):
                 _, index, leaf = name.split(".")
                 stage = bisect(self.ends, int(index))
-                out[f"layer{stage}.{int(index) - (0, *self.ends)[stage]}.{leaf}"] = tensor
+                start = (0, *self.ends)[stage]
+                out[f"layer{stage}.{int(index) - start}.{leaf}"] = tensor
         return out
+
+
+def _drop(stage: int, feature: Tensor) -> None:
+    """Take an intermediate feature that nobody asked for."""

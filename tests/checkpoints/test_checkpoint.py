@@ -34,7 +34,7 @@ cli.main(lambda: checkpoint.save(Path(sys.argv[1]), {"weights": {"w": torch.zero
 
 
 def no_file_may_grow() -> None:
-    """Play the full disk."""
+    """Act as a full disk does."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 
@@ -56,7 +56,8 @@ def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
     checkpoint.save(path, {"weights": {"w": torch.full((999,), 7.0)}})
     content = path.read_bytes()
     place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
-    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    flipped = bytearray(content)
+    flipped[place] ^= 1
     for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, ".*checksum")):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"best\.pth: truncated{said}"):
@@ -78,13 +79,14 @@ def tiny(mini_yaml):
 
 
 def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp_path: Path):
-    (context, model), path = tiny(), tmp_path / "a.pth"
+    context, model = tiny()
+    path = tmp_path / "a.pth"
     checkpoint.save(path, {"stage": "meta", "config": to_dict(context.config), "weights": model.state_dict()})
     _, other = tiny("run.seed=7")
     before = other.decoder.head.classify.weight.clone()
     load_checkpoint(context, other, "meta", path)
     assert not torch.equal(before, model.decoder.head.classify.weight)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     for override, expected in {
         "data.fold=1": "data.fold = 0, this run has 1",
         "model.encoder.backbone=resnet18": "backbone = resnet10_narrow, this run has resnet18",
@@ -148,8 +150,8 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
 )
 def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    found = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
-    assert found.keys() == STATE.keys() and all(torch.equal(found[name], x) for name, x in STATE.items())
+    weights = checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth"))
+    torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,8 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
             checkpoint.read(tmp_path / "a.pth")
         assert refused in str(caught.value)
     else:
-        assert checkpoint.weights_of(checkpoint.read(tmp_path / "a.pth")).keys() == STATE.keys()
+        content = checkpoint.read(tmp_path / "a.pth")
+        assert checkpoint.weights_of(content).keys() == STATE.keys()
     assert not made.exists()
 
 
@@ -211,9 +214,10 @@ def saved(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
     StageFolder(tmp_path).check_free(resume=False, overwrite=False)
     for name in (BEST, LAST, PREVIOUS):
-        (tmp_path / name[:-4]).mkdir()
-        (tmp_path / name[:-4] / name).touch()
-        folder = StageFolder(tmp_path / name[:-4])
+        path = tmp_path / f"with_{name}"
+        path.mkdir()
+        (path / name).touch()
+        folder = StageFolder(path)
         folder.check_free(resume=False, overwrite=True)
         with pytest.raises(UserError, match=rf"holds a run already \({name}\).*--overwrite"):
             folder.check_free(resume=False, overwrite=False)
@@ -270,8 +274,10 @@ def test_what_is_not_this_run_is_refused(tmp_path: Path, content: dict[str, Any]
 def test_the_precision_that_was_computed_in_is_compared(
     tmp_path: Path, asked: str | None, begun: str | None, resumed: str, is_refused: bool
 ) -> None:
-    content, now = saved({"run": {**CONFIG["run"], "precision": asked}}), NOW | {"precision": resumed}
-    content |= {} if begun is None else {"precision": begun}
+    now = NOW | {"precision": resumed}
+    content = saved({"run": {**CONFIG["run"], "precision": asked}})
+    if begun is not None:
+        content["precision"] = begun
     reason = "run.precision = bf16, now float32.*--set run.precision=bf16"
     with pytest.raises(UserError, match=reason) if is_refused else nullcontext():
         check_continues(content, now, tmp_path / LAST, allow_changes=False)
@@ -279,8 +285,11 @@ def test_the_precision_that_was_computed_in_is_compared(
 
 
 def test_settings_that_decide_nothing_or_are_allowed_may_change(tmp_path: Path) -> None:
-    elsewhere = {"run": {"seed": 1, "folder": "other"}, "base_stage": {"epochs": 2}}
-    elsewhere["meta_stage"] = {**CONFIG["meta_stage"], "log_steps": 5}
+    elsewhere = {
+        "run": {"seed": 1, "folder": "other"},
+        "base_stage": {"epochs": 2},
+        "meta_stage": {**CONFIG["meta_stage"], "log_steps": 5},
+    }
     older = {"run": {"folder": "runs"}}  # written before a setting existed
     for config in ({}, elsewhere, older):
         check_continues(saved(config), NOW, tmp_path / LAST, allow_changes=False)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,12 +26,14 @@ from util.prepare.check import experiments
 CONFIGS = REPOSITORY / "config"
 SCRIPTS = ("benchmark", "predict", "prepare", "report", "test", "train", "train_base")
 ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
-RECIPES = sorted(
-    path.relative_to(CONFIGS)
-    for folder in data_sets(CONFIGS)
-    for path in folder.glob("*.yaml")
-    if path.stem.partition("_")[0] in methods(CONFIGS) and not path.stem.endswith("_timm")
-)
+
+
+def recipes() -> list[Path]:
+    """Return the files of data sets for methods, with and without an encoder."""
+    known = methods(CONFIGS)
+    paths = (path for folder in data_sets(CONFIGS) for path in folder.glob("*.yaml"))
+    of_methods = (path for path in paths if path.stem.partition("_")[0] in known)
+    return sorted(path.relative_to(CONFIGS) for path in of_methods if not path.stem.endswith("_timm"))
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +96,7 @@ def test_every_method_takes_every_encoder_of_its_families(method: str) -> None:
                 read_config(path)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=str)
+@pytest.mark.parametrize("path", recipes(), ids=str)
 def test_a_recipe_is_a_config_and_so_is_its_copy(tmp_path: Path, path: Path) -> None:
     config = read_config(CONFIGS / path)
     assert config.run.name == path.stem and config.data.fold == 0
@@ -105,7 +108,8 @@ def test_a_recipe_is_a_config_and_so_is_its_copy(tmp_path: Path, path: Path) -> 
     copy = tmp_path / path.parent / "mine.yaml"
     copy.write_text(content)
     assert replace(read_config(copy), run=config.run) == config
-    assert "base: " in content and content.startswith("# ")
+    assert "base: " in content
+    assert content.startswith("# ")
 
 
 SIDES = {"test_vit.r160_in1k": (97, 81, 80), "test_resnet": (96, 81, 81), "test_mambaout": (96, 96, 81)}
@@ -150,24 +154,36 @@ def test_a_file_of_the_name_takes_its_place(configs: Path) -> None:
     assert read("split2", "mini", "ssp", "lite0", root=configs).data == replace(after.data, shot=5)
 
 
-def test_a_data_set_of_one_file_serves_every_method(configs: Path) -> None:
+@pytest.fixture
+def pets(configs: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the one file of a further data set, and its content."""
     content = yaml.safe_load((configs / "mini/mini.yaml").read_text())
     content["data"]["name"] = "pets"
     del content["net"]
-    (configs / "pets").mkdir()
-    (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
+    path = configs / "pets/pets.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(content))
+    return path, content
+
+
+def test_a_data_set_of_one_file_serves_every_method(configs: Path, pets) -> None:
     assert config_path("split1", "pets", root=configs) == configs / "pets/pets_split1_resnet50.yaml"
     for method in METHODS:
         config = read("split1", "pets", method, "resnet50_plain", root=configs)
         assert config.data.text == ("names" if class_of(config.model).reads_text else "none")
+
+
+def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
+    path, content = pets
     for folder in data_sets(configs):
         if folder.name not in ("pets", "mini"):
             shutil.rmtree(folder)
     assert {p.stem for p in experiments(configs)} >= {"pets_split3_ssp_resnet50", "mini_split0_resnet10"}
     content["data"] |= {"fold_rule": "lists", "folds": 1}
-    (configs / "pets/pets.yaml").write_text(yaml.safe_dump(content))
-    left = {p.stem for p in experiments(configs) if p.parent.name == "pets"}
-    assert left >= {"pets_split0_ssp_resnet50"} and not left & {"pets_split0_bam_resnet50", "pets_split0_resnet50"}
+    path.write_text(yaml.safe_dump(content))
+    of_pets = {p.stem for p in experiments(configs) if p.parent.name == "pets"}
+    assert "pets_split0_ssp_resnet50" in of_pets
+    assert of_pets.isdisjoint({"pets_split0_bam_resnet50", "pets_split0_resnet50"})
 
 
 @pytest.mark.parametrize(
@@ -223,8 +239,11 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: list[s
     assert command_line.show(options)
     text = capsys.readouterr().out
     (tmp_path / "copy.yaml").write_text(text)
-    config, again = command_line.read(options), read_config(tmp_path / "copy.yaml")
-    assert config.run.name == name and again == config and to_dict(again) == to_dict(config)
+    config = command_line.read(options)
+    copy = read_config(tmp_path / "copy.yaml")
+    assert config.run.name == name
+    assert copy == config
+    assert to_dict(copy) == to_dict(config)
     assert all(line.endswith(":") or "  # " in line for line in text.splitlines())
 
 
@@ -236,9 +255,12 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     names = {setting.strip(): place for setting, _, place in lines}
     assert names["name: pascal_split2_ssp_resnet50"] == "composed: the config's name"
     assert (source["shot"], source["fold"]) == ("--set data.shot=5", "composed: fold")
-    assert source["image_suffix"] == "default" and source["backbone"].startswith("config/encoder/resnet50.yaml:")
-    file, line = source["refine"].split(":")
-    assert file == "config/pascal/ssp.yaml" and "refine" in Path(file).read_text().splitlines()[int(line) - 1]
+    assert source["image_suffix"] == "default"
+    assert source["backbone"].startswith("config/encoder/resnet50.yaml:")
+    file, number = source["refine"].split(":")
+    assert file == "config/pascal/ssp.yaml"
+    line = Path(file).read_text().splitlines()[int(number) - 1]
+    assert "refine" in line
 
 
 def test_what_is_there_is_listed(capsys) -> None:

@@ -1,9 +1,12 @@
 """The published settings of the methods, as the configs of this project merge to them."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from tests.helpers.paths import REPOSITORY
 from util.config.read import read_config, to_dict
+from util.config.settings import StageSettings
 from util.config.tree import find
 
 CONFIGS = REPOSITORY / "config"
@@ -14,33 +17,64 @@ PUBLISHED = [(dataset, n, net) for dataset in ("pascal", "coco") for n, net in e
 @pytest.mark.parametrize(("dataset", "fold", "net"), PUBLISHED)
 def test_published_settings_common_to_all(dataset: str, fold: int, net: str) -> None:
     config = read_config(CONFIGS / f"{dataset}/{dataset}_split{fold}_{net}.yaml")
-    data, base, meta = config.data, config.base_stage, config.meta_stage
+    data = config.data
+    base, meta = config.base_stage, config.meta_stage
     assert (data.fold, data.folds, data.shot, data.min_pixels, data.exclude_novel) == (fold, 4, 1, 2048, True)
     assert (data.text, config.run.seed, config.run.precision) == ("word2vec", 321, None)
     assert config.model.encoder.backbone == net
     assert (base.batch, base.batch_per, meta.batch, meta.batch_per) == (12, "run", 32, "run")
-    for stage in (base, meta):
-        main = stage.optimizers["main"]
-        assert (main.kind, main.momentum, main.weight_decay) == ("sgd", 0.9, 1e-4)
-        assert (main.schedule, main.power) == ("poly", 0.9)
-        augment = stage.augment
-        assert augment.rotate == 10
-        assert augment.rotate_probability == augment.blur_probability == augment.flip_probability == 0.5
-        assert stage.validate_every == 1
     assert (base.augment.keep_target, meta.augment.keep_target, meta.augment.keep_tries) == (0, 0.85, 30)
-    assert meta.optimizers["main"].lr == 0.05 and meta.patience == 80
+    assert (meta.optimizers["main"].lr, meta.patience) == (0.05, 80)
     assert config.test.protocol == "symnet"
-    assert len(config.protocols["symnet"].seeds) == 5 and config.protocols["symnet"].query == "sequential"
+    protocol = config.protocols["symnet"]
+    assert (len(protocol.seeds), protocol.query) == (5, "sequential")
+    for stage in (base, meta):
+        check_stage(stage)
 
 
-OF_DATA = {  # sides, epochs, base rate, its head's factor, scales of both stages, episodes, fold rule, some classes
-    "pascal": (
-        *((473, 417, 473), (100, 200), 2.5e-4, 10, ([0.5, 2.0], [0.9, 1.1]), 1000, "contiguous"),
-        {1: "aeroplane", 5: "bottle", 15: "person", 20: "tvmonitor"},
+def check_stage(stage: StageSettings) -> None:
+    main, augment = stage.optimizers["main"], stage.augment
+    assert (main.kind, main.momentum, main.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (main.schedule, main.power) == ("poly", 0.9)
+    assert (augment.rotate, augment.rotate_probability) == (10, 0.5)
+    assert (augment.blur_probability, augment.flip_probability) == (0.5, 0.5)
+    assert stage.validate_every == 1
+
+
+@dataclass
+class OfData:
+    """Settings that the stages of a data set have."""
+
+    sides: tuple[int, int, int]  # of tests and both stages
+    epochs: tuple[int, int]
+    base_rate: float
+    head_factor: float  # of the base stage's rate
+    scales: tuple[list[float], list[float]]  # of both stages' augmentation
+    episodes: int
+    fold_rule: str
+    classes: dict[int, str]  # the last one, and some others
+
+
+OF_DATA = {
+    "pascal": OfData(
+        sides=(473, 417, 473),
+        epochs=(100, 200),
+        base_rate=2.5e-4,
+        head_factor=10,
+        scales=([0.5, 2.0], [0.9, 1.1]),
+        episodes=1000,
+        fold_rule="contiguous",
+        classes={1: "aeroplane", 5: "bottle", 15: "person", 20: "tvmonitor"},
     ),
-    "coco": (
-        *((641, 641, 641), (20, 50), 2.5e-3, 1, ([0.5, 2.0], [0.8, 1.25]), 5000, "interleaved"),
-        {1: "person", 12: "stop sign", 80: "toothbrush"},
+    "coco": OfData(
+        sides=(641, 641, 641),
+        epochs=(20, 50),
+        base_rate=2.5e-3,
+        head_factor=1,
+        scales=([0.5, 2.0], [0.8, 1.25]),
+        episodes=5000,
+        fold_rule="interleaved",
+        classes={1: "person", 12: "stop sign", 80: "toothbrush"},
     ),
 }
 
@@ -48,18 +82,20 @@ OF_DATA = {  # sides, epochs, base rate, its head's factor, scales of both stage
 @pytest.mark.parametrize("dataset", OF_DATA)
 def test_published_settings_of_a_data_set(dataset: str) -> None:
     config = read_config(CONFIGS / f"{dataset}/{dataset}_split0_resnet50.yaml")
-    data, base, meta = config.data, config.base_stage, config.meta_stage
-    *numbers, classes = OF_DATA[dataset]
-    assert numbers == [
-        (data.size, config.stage_size(base), config.stage_size(meta)),
-        (base.epochs, meta.epochs),
-        base.optimizers["main"].lr,
-        config.model.base.head_lr_factor,
-        (base.augment.scale, meta.augment.scale),
-        config.protocols["symnet"].episodes,
-        data.fold_rule,
-    ]
-    assert len(set(data.classes)) == max(classes) and {c: data.classes[c - 1] for c in classes} == classes
+    data = config.data
+    base, meta = config.base_stage, config.meta_stage
+    wanted = OF_DATA[dataset]
+    assert len(set(data.classes)) == max(wanted.classes)
+    assert wanted == OfData(
+        sides=(data.size, config.stage_size(base), config.stage_size(meta)),
+        epochs=(base.epochs, meta.epochs),
+        base_rate=base.optimizers["main"].lr,
+        head_factor=config.model.base.head_lr_factor,
+        scales=(base.augment.scale, meta.augment.scale),
+        episodes=config.protocols["symnet"].episodes,
+        fold_rule=data.fold_rule,
+        classes={class_id: data.classes[class_id - 1] for class_id in wanted.classes},
+    )
     assert dataset == "pascal" or config.model.scales == [81, 40, 20, 10]
 
 

@@ -20,10 +20,16 @@ def mini_data(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     cache = tmp_path_factory.mktemp("mini_cache")
 
     def settings(**changes: Any) -> DataSettings:
-        lists = (f"ImageSets/Segmentation/{part}.txt" for part in ("train", "val"))
-        values = {"min_pixels": 100, "exclude_novel": False, "size": 65, "text": "names", "workers": 0} | changes
-        classes = list(CLASS_NAMES)
-        return DataSettings("mini", str(mini_root), *lists, classes, **{"folds": 4, "cache": str(cache), **values})
+        values = {"min_pixels": 100, "exclude_novel": False, "size": 65, "text": "names", "workers": 0}
+        values |= {"folds": 4, "cache": str(cache)} | changes
+        return DataSettings(
+            name="mini",
+            root=str(mini_root),
+            train_list="ImageSets/Segmentation/train.txt",
+            test_list="ImageSets/Segmentation/val.txt",
+            classes=list(CLASS_NAMES),
+            **values,
+        )
 
     return settings
 
@@ -34,7 +40,9 @@ def mini_lists(mini_data) -> Callable[..., tuple[Fold, ImageList, ImageList]]:
 
     def lists(**changes: Any) -> tuple[Fold, ImageList, ImageList]:
         data = mini_data(**changes)
-        fold, (train, test) = Fold.of(data), (load_index(data, part, progress=False) for part in ("train", "test"))
+        fold = Fold.of(data)
+        train = load_index(data, "train", progress=False)
+        test = load_index(data, "test", progress=False)
         return fold, train_list(train, fold, data), novel_list(test, fold, data)
 
     return lists

@@ -26,21 +26,18 @@ PER_CLASS, SIDE = 4, 40
 @pytest.fixture
 def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
     """Return a data set of four shown classes of 600; masks of two classes share each photo and overlap."""
-    root, random = tmp_path / "data", np.random.default_rng(0)
+    root = tmp_path / "data"
+    random = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "lists").mkdir()
     for part, ids in getattr(request, "param", IDS).items():
         lines = []
         for number in range(PER_CLASS):
             photo = root / "images" / f"{part}{number}.jpg"
-            photo.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(photo)
             for class_id in ids:
-                mask = np.zeros((SIDE, SIDE), np.uint8)
-                mask[: 10 + class_id % 7] = 1
-                path = root / "masks" / str(class_id) / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(mask).save(path)
+                _write_mask_of_class(root / "masks" / str(class_id) / f"{number}.png", class_id)
                 lines.append(f"{class_id}/{number} {class_id} {photo.name}\n")
-        (root / "lists").mkdir(exist_ok=True)
         (root / f"lists/{part}.txt").write_text("".join(lines))
     folders = {"images": "images", "masks": "masks", "image_suffix": "", "cache": str(tmp_path / "cache")}
     rules = {"mask_form": "binary", "folds": 1, "fold_rule": "lists", "min_pixels": 1, "text": "none"}
@@ -48,52 +45,115 @@ def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
     return DataSettings("many", str(root), "lists/train.txt", "lists/test.txt", classes, **folders, **rules)
 
 
-def test_areas_are_read_like_the_table_they_stand_for() -> None:
-    random = np.random.default_rng(0)
-    pixels, ids = random.integers(0, 99, (5, 2)), np.array([2, 1, 7, 2, 3])
+def _rows_of_object(class_id: int) -> int:
+    """Return how many rows of a mask, from the first on, show an object of a class."""
+    return 10 + class_id % 7
+
+
+def _write_mask_of_class(path: Path, class_id: int) -> None:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[: _rows_of_object(class_id)] = 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+ROWS = np.array([3, 0, 2])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (slice(None), (2, 7)),
+        (slice(None), 2),
+        (3, (1, 2)),
+        (ROWS, 2),
+        (2, slice(1, None)),
+        (3, 2),
+        ROWS,
+        4,
+    ],
+    ids=str,
+)
+def test_areas_are_read_like_the_table_they_stand_for(place) -> None:
+    pixels = np.random.default_rng(0).integers(0, 99, (5, 2))
+    class_ids = np.array([2, 1, 7, 2, 3])
     table = np.zeros((5, 9), np.int64)
-    table[:, 0], table[np.arange(5), ids] = pixels[:, 0], pixels[:, 1]
-    areas, rows = OneClassAreas(pixels, ids, 8), np.array([3, 0, 2])
+    table[:, 0] = pixels[:, 0]
+    table[np.arange(5), class_ids] = pixels[:, 1]
+    areas = OneClassAreas(pixels, class_ids, 8)
     assert areas.shape == table.shape
-    several = (slice(None), (2, 7)), (slice(None), 2), (3, (1, 2)), (rows, 2), (2, slice(1, None))
-    for place in (*several, (3, 2), rows, 4):
-        assert np.array_equal(areas[place], table[place]), place
+    assert np.array_equal(areas[place], table[place])
 
 
 def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
-    fold, test_index = Fold.of(data), load_index(data, "test")
-    training, novel = train_list(load_index(data, "train"), fold, data), novel_list(test_index, fold, data)
-    assert (training.classes, novel.classes) == (IDS["train"], IDS["test"])
-    assert len(novel.pairs) == 2 * PER_CLASS and set(novel.candidates[512]) == {0, 2, 4, 6}
+    fold = Fold.of(data)
+    index = load_index(data, "test")
+    novel = novel_list(index, fold, data)
+    assert train_list(load_index(data, "train"), fold, data).classes == IDS["train"]
+    assert novel.classes == IDS["test"]
     assert novel.classes_in(1) == [513]
+    assert len(novel.pairs) == 2 * PER_CLASS
+    assert set(novel.candidates[512]) == {0, 2, 4, 6}
     check_shots(novel, data)
-    again = load_index(data, "test")  # from the cache
-    assert np.array_equal(again.areas[:, IDS["test"]], test_index.areas[:, IDS["test"]])
+    from_cache = load_index(data, "test")
+    assert np.array_equal(from_cache.areas[:, IDS["test"]], index.areas[:, IDS["test"]])
+
+
+def test_episodes_have_classes_beyond_255(data: DataSettings) -> None:
+    fold = Fold.of(data)
+    novel = novel_list(load_index(data, "test"), fold, data)
     sampler = EpisodeSampler(novel, "class_in_turn", 2, 0, with_replacement=True)
     episodes = EpisodeDataset(sampler, fold, SIDE, view=View(STRETCH, SIDE, SIDE))
-    for number in range(2):  # of classes beyond 255
+    for number, class_id in enumerate(IDS["test"]):
         episode = episodes[number]
-        assert int(episode.class_id) == 512 + number
-        assert int(episode.query_label.sum()) == SIDE * (10 + int(episode.class_id) % 7)
+        assert int(episode.class_id) == class_id
+        assert int(episode.query_label.sum()) == SIDE * _rows_of_object(class_id)
         assert set(episode.support_label.unique().tolist()) == {0, 1}
 
 
-@pytest.mark.parametrize("data", [{"train": (1, 2), "test": (3, 4)}], indirect=True)
-def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(data: DataSettings) -> None:
+@pytest.fixture
+def given_folds(data: DataSettings) -> DataSettings:
+    """Return the data set with four classes in folds that the settings give; 1 and 2 are base classes of fold 0."""
     names = [f"class {n}" for n in range(1, 5)]
-    folds = {"fold_rule": "given", "folds": 2, "fold_classes": [names[2:], names[1:2]], "exclude_novel": True}
-    data = replace(data, classes=names, **folds)
-    index, fold = load_index(data, "train"), Fold.of(data)
-    small, large = (with_decoded_images(index, data).pair(row)[1] for row in (0, 1))  # the second hides the first
-    assert (small[:11] == 1).all() and (small[11] == 2).all() and not small[12:].any()
-    assert (large[:12] == 2).all() and not large[12:].any() and np.array_equal(index.pair(0)[1], small)
-    sampler = EpisodeSampler(train_list(index, fold, data), "pairs", 1, 0)
+    fold_classes = [names[2:], names[1:2]]
+    return replace(data, classes=names, fold_rule="given", folds=2, fold_classes=fold_classes, exclude_novel=True)
+
+
+four_classes = pytest.mark.parametrize("data", [{"train": (1, 2), "test": (3, 4)}], indirect=True)
+
+
+@four_classes
+def test_the_masks_of_a_photo_are_joined_where_folds_part_the_classes(given_folds: DataSettings) -> None:
+    """An image's class hides the others: its object of class 1 has 11 rows, that of class 2 has 12."""
+    index = load_index(given_folds, "train")
+    decoded = with_decoded_images(index, given_folds)
+    _, of_class_1 = decoded.pair(0)
+    _, of_class_2 = decoded.pair(1)
+    assert of_class_1[:, 0].tolist() == [1] * 11 + [2] + [0] * 28
+    assert of_class_2[:, 0].tolist() == [2] * 12 + [0] * 28
+    assert (of_class_1 == of_class_1[:, :1]).all()
+    assert (of_class_2 == of_class_2[:, :1]).all()
+    assert np.array_equal(index.pair(0)[1], of_class_1)
+
+
+@four_classes
+def test_episodes_of_joined_masks_show_their_class_and_the_base_classes(given_folds: DataSettings) -> None:
+    index = load_index(given_folds, "train")
+    fold = Fold.of(given_folds)
+    sampler = EpisodeSampler(train_list(index, fold, given_folds), "pairs", 1, 0)
     episodes = EpisodeDataset(sampler, fold, SIDE, base_labels=True, view=View(STRETCH, SIDE, SIDE))
-    for number, own, second in ((0, 11, 1), (1, 12, 12)):  # rows of class 1, of class 2; those that show class 2
+    for number, rows, rows_of_class_2 in ((0, 11, 1), (1, 12, 12)):
         episode = episodes[number]
-        assert int(episode.query_label.sum()) == own * SIDE == int(episode.support_label.sum())
-        assert int((episode.query_base_label == 2).sum()) == second * SIDE
+        assert int(episode.query_label.sum()) == rows * SIDE == int(episode.support_label.sum())
+        assert int((episode.query_base_label == 2).sum()) == rows_of_class_2 * SIDE
+
+
+@four_classes
+def test_a_photo_with_a_novel_mask_is_excluded_with_all_its_masks(given_folds: DataSettings) -> None:
+    index = load_index(given_folds, "train")
+    class_2_is_novel = replace(given_folds, fold=1)
+    fold = Fold.of(class_2_is_novel)
     with pytest.raises(UserError, match="a list is empty"):  # every photo shows class 2, if not in every mask
-        train_list(index, Fold.of(replace(data, fold=1)), data)
-    shows_novel = replace(data, fold=1, exclude_novel=False)
-    assert len(train_list(index, Fold.of(shows_novel), shows_novel).queries) == PER_CLASS
+        train_list(index, fold, class_2_is_novel)
+    shows_novel = replace(class_2_is_novel, exclude_novel=False)
+    assert len(train_list(index, fold, shows_novel).queries) == PER_CLASS

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -40,52 +40,84 @@ def _files(data: DataSettings) -> list[Path]:
     return list(Path(data.cache).glob(f"*{SUFFIX}*")) + list(Path(data.cache).glob(".*"))
 
 
-def _same_images(index: Index) -> bool:
-    rows = range(len(index))
-    return all(np.array_equal(index.stacked(r), read_stacked(index.images[r], index.masks[r])) for r in rows)
+def _assert_same_images(index: Index) -> None:
+    for row in range(len(index)):
+        assert np.array_equal(index.stacked(row), read_stacked(index.images[row], index.masks[row]))
+
+
+def _data_sets(index: Index, data: DataSettings, view: View | None) -> tuple[EpisodeDataset, LabelledDataset]:
+    """Return the episodes and the labelled images of an index: in a view, else in random crops."""
+    fold = Fold.of(data)
+    images = train_list(index, fold, data)
+    augment = None if view else AugmentSettings(scale=[0.8, 1.3], keep_target=0.85)
+    sampler = EpisodeSampler(images, "shuffle", 2, 0)
+    episodes = EpisodeDataset(sampler, fold, SIZE, augment, base_labels=True, view=view)
+    return episodes, LabelledDataset(images, fold, SIZE, 0, augment)
 
 
 @pytest.mark.parametrize("view", [None, View(STRETCH, SIZE, SIZE, smooth=True)], ids=["crop", "stretch"])
 def test_a_decoded_photo_gives_the_same_views_to_the_last_bit(data: DataSettings, view: View | None) -> None:
-    episodes, images = [], []
-    for index in (load_index(data, "train", progress=False), _index(data)):
-        assert (index.decoded is None) == (not episodes)
-        fold = Fold.of(data)
-        chosen = train_list(index, fold, data)
-        augment = None if view else AugmentSettings(scale=[0.8, 1.3], keep_target=0.85)
-        sampler = EpisodeSampler(chosen, "shuffle", 2, 0)
-        episodes.append(EpisodeDataset(sampler, fold, SIZE, augment, base_labels=True, view=view))
-        images.append(LabelledDataset(chosen, fold, SIZE, 0, augment))
-    for number in range(20):
-        for one, other in (episodes, images):
-            first, second = one[number], other[number]
-            pairs = [(getattr(first, f.name), getattr(second, f.name)) for f in fields(first)]
-            assert all(torch.equal(a, b) if a is not None else b is None for a, b in pairs)
+    file_index = load_index(data, "train", progress=False)
+    cached_index = _index(data)
+    assert file_index.decoded is None and cached_index.decoded is not None
+    data_sets = zip(_data_sets(file_index, data, view), _data_sets(cached_index, data, view), strict=True)
+    for expected, cached in data_sets:
+        for number in range(20):
+            expected_item = vars(expected[number])
+            cached_item = vars(cached[number])
+            assert expected_item.keys() == cached_item.keys()
+            for name, value in expected_item.items():
+                if value is None:
+                    assert cached_item[name] is None
+                else:
+                    assert torch.equal(value, cached_item[name])
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Give a file other content of the same size and time of change."""
+    before = path.stat()
+    assert len(content) <= before.st_size
+    path.write_bytes(content.ljust(before.st_size, b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_whole_cache_of_the_same_files_is_taken(data: DataSettings) -> None:
+    index = _index(data)
+    (path,) = _files(data)
+    assert path.stat().st_size == 4 * (index.sizes.prod(1).sum() + len(index))
+    _assert_same_images(index)
+    written = path.stat().st_mtime_ns
+    assert _index(data).decoded.path == path
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(b"cut")
+    _assert_same_images(_index(data))
 
 
 def test_a_changed_photo_or_mask_makes_it_anew_and_removes_the_old(data: DataSettings) -> None:
     index = _index(data)
     (first,) = _files(data)
-    assert first.stat().st_size == 4 * (index.sizes.prod(1).sum() + len(index)) and _same_images(index)
-    made = first.stat().st_mtime_ns
-    assert _index(data).decoded.path == first and first.stat().st_mtime_ns == made
     cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
     index = _index(data)
     (second,) = _files(data)
-    assert second != first and _same_images(index) and index.stacked(3)[..., :3].max() < 20
+    assert second != first
+    assert index.stacked(3)[..., :3].max() < 20
+    _assert_same_images(index)
     write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8))
     index = _index(data)
     (third,) = _files(data)
-    assert third != second and (index.stacked(3)[..., 3] == 2).all() and _same_images(index)
-    times, size = index.images[3].stat(), index.images[3].stat().st_size
-    negative = cv2.imencode(".jpg", np.full((*index.sizes[3], 3), 200, np.uint8))[1].tobytes()
-    index.images[3].write_bytes(negative.ljust(size, b"\0")[:size])
-    os.utime(index.images[3], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert third not in (first, second)
+    assert (index.stacked(3)[..., 3] == 2).all()
+    _assert_same_images(index)
+
+
+def test_a_photo_changed_to_one_of_equal_size_and_time_makes_it_anew(data: DataSettings) -> None:
     index = _index(data)
-    (third,) = _files(data)
-    assert _same_images(index) and index.stacked(3)[..., :3].min() > 150
-    third.write_bytes(b"cut")
-    assert _same_images(_index(data))
+    bright = cv2.imencode(".jpg", np.full((*index.sizes[3], 3), 200, np.uint8))[1].tobytes()
+    _overwrite(index.images[3], bright)
+    index = _index(data)
+    assert len(_files(data)) == 1
+    assert index.stacked(3)[..., :3].min() > 150
+    _assert_same_images(index)
 
 
 def test_a_damaged_cache_is_seen_and_those_of_other_lists_are_kept(data: DataSettings) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.data.test_sampling import golden_list
+from tests.data.made_lists import golden_list
 from tests.helpers.paths import REPOSITORY, SHARED
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
@@ -38,10 +38,8 @@ GOLDEN_HSNET = {  # digests of the 1000 episodes of folds 0 to 3
     ("coco", 5): ("878fae62eb91e60e", "733ed205f785da5d", "d6d6801a9899cd55", "952c06a9c874eaff"),
 }
 GOLDEN_FSS1000 = {1: "5743546b0174ae8d", 5: "198f423f5d70a4e0"}  # of 2400 episodes
-GOLDEN_PFENET = {
-    1: "29a84cf1453613f3",
-    5: "7db8ec4336b04a5b",
-}  # of 300 episodes of the list of formulas, which is walked again and again
+# Of 300 episodes of the list of formulas, which is walked again and again.
+GOLDEN_PFENET = {1: "29a84cf1453613f3", 5: "7db8ec4336b04a5b"}
 SEED = 321
 
 
@@ -59,10 +57,12 @@ def made_index(names: list[str], pairs: list[tuple[str, int]], classes: int) -> 
 def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     """Return HSNet's list of a fold as complete data have it, and the config of the fold."""
     config = read_config(REPOSITORY / f"config/{dataset}/{dataset}_split{fold}_hsnet_resnet50.yaml")
-    split, file = Fold.of(config.data), config.protocols["hsnet"].list_file
+    split = Fold.of(config.data)
+    file = config.protocols["hsnet"].list_file
     listed = read_fold_list(file, split)
     pairs = [(PREFIX[dataset] + stem, c) for stem, c in zip(listed.stems, listed.classes, strict=True)]
-    index = made_index(sorted({name for name, _ in pairs}), pairs, len(config.data.classes))
+    names = sorted({name for name, _ in pairs})
+    index = made_index(names, pairs, len(config.data.classes))
     return novel_list(index, split, config.data, file), config
 
 
@@ -100,15 +100,20 @@ def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: i
     assert rows_of(sampler, 1000) == expected(f"{dataset}_fold{fold}_{shots}shot")
 
 
+def _fss1000_list(data: DataSettings) -> ImageList:
+    """Return FSS-1000's test list as complete data have it: ten masks of each class, in the order 1, 10, 2, ..."""
+    classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
+    names = tuple(f"{name}/{number}" for name in classes for number in sorted(map(str, range(1, 11))))
+    class_ids = np.array([data.classes.index(name.split("/")[0]) + 1 for name in names])
+    areas = OneClassAreas(np.full((len(names), 2), 100), class_ids, len(data.classes))
+    paths = tuple(map(Path, names))
+    return novel_list(Index(names, areas, paths, paths, "made"), Fold.of(data), data)
+
+
 def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
     """Queries are in the order of their names, 1, 10, 2, ..., supports are numbers from 1 to 10."""
     data = read_data(REPOSITORY / "config/fss1000/fss1000.yaml")
-    ids = {name: class_id for class_id, name in enumerate(data.classes, 1)}
-    classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
-    names = tuple(f"{name}/{number}" for name in classes for number in sorted(map(str, range(1, 11))))
-    areas = OneClassAreas(np.full((len(names), 2), 100), np.array([ids[n.split("/")[0]] for n in names]), len(ids))
-    paths = tuple(map(Path, names))
-    images = novel_list(Index(names, areas, paths, paths, "made"), Fold.of(data), data)
+    images = _fss1000_list(data)
     protocol = ProtocolSettings(draw=HSNET, query="pairs", supports="with_replacement")
     assert why_not_published(images, data, protocol) == ""
     for shots, golden in GOLDEN_FSS1000.items():
@@ -147,9 +152,10 @@ class LoaderOfEightWorkers(Dataset):
         query = int(self.images.queries[place])
         shown = self.images.classes_in(query)
         class_id = shown[random.randint(1, len(shown)) - 1]
-        rows, chosen = self.images.candidates[class_id].tolist(), list[int]()
+        rows = self.images.candidates[class_id].tolist()
+        chosen: list[int] = []
         for _ in range(self.shots):
-            number = random.randint(1, len(rows)) - 1
+            random.randint(1, len(rows))  # is not used
             number = random.randint(1, len(rows)) - 1
             while rows[number] == query or number in chosen:
                 number = random.randint(1, len(rows)) - 1
@@ -169,21 +175,42 @@ def test_the_eight_streams_are_those_of_a_loaders_workers() -> None:
     assert [[key.query, key.class_id, *key.supports] for key in drawn] == walked
 
 
-@pytest.mark.parametrize("shots", [1, 5])
-def test_a_draw_never_changes_and_takes_no_global_random_numbers(shots: int) -> None:
-    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].copy()
+def _pfenet_sampler(shots: int) -> PublishedSampler:
+    """Return 300 episodes of the list of formulas; with five shots every image is a candidate of every class."""
     images = golden_list()
     if shots == 5:
         images = replace(images, candidates={c: np.arange(20) for c in images.classes})
-    sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED, 300)
+    return PublishedSampler(images, PFENET, "sequential", shots, SEED, 300)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_draw_never_changes(shots: int) -> None:
+    sampler = _pfenet_sampler(shots)
     assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
     assert sampler(299) == replace(sampler, length=1)(299)  # in whatever parts it is drawn
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_pfenets_draw_walks_the_list_with_distinct_supports(shots: int) -> None:
+    sampler = _pfenet_sampler(shots)
+    images = sampler.images
     for number in range(300):
         key = sampler(number)
-        assert key.query == images.queries[number % len(images.queries)] and key.query not in key.supports
-        assert images.index.areas[key.query, key.class_id] > 0 and len(set(key.supports)) == shots
-    assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[1])
-    assert np.array_equal(np.random.get_state()[1], states[2])
+        assert key.query == images.queries[number % len(images.queries)]
+        assert key.query not in key.supports
+        assert images.index.areas[key.query, key.class_id] > 0
+        assert len(set(key.supports)) == shots
+
+
+@pytest.mark.parametrize(("draw", "query"), [(PFENET, "sequential"), (HSNET, "pairs")])
+def test_a_draw_takes_no_global_random_numbers(draw: str, query: str) -> None:
+    python_state = random.getstate()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
+    PublishedSampler(golden_list(), draw, query, 1, SEED + 1, 300)(0)  # of no other test: those are kept
+    assert random.getstate() == python_state
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def _pascal(fold: int) -> DataSettings:
@@ -198,17 +225,24 @@ def _pixel_list(photos: int, pairs: int, data: DataSettings) -> ImageList:
     return novel_list(made_index(names, shown, 20), Fold.of(data), data)
 
 
-def test_other_lists_are_drawn_here() -> None:
-    """Of folds whose photos were not available the numbers of photos and pairs decide."""
+def test_the_numbers_of_photos_and_pairs_decide_where_photos_were_not_available() -> None:
     protocol = ProtocolSettings(draw=PFENET)
     data = _pascal(2)
     assert why_not_published(_pixel_list(592, 734, data), data, protocol) == ""
     for photos, pairs in ((591, 734), (592, 733)):
         reason = why_not_published(_pixel_list(photos, pairs, data), data, protocol)
         assert reason == f"the list of {photos} images is not that of the published runs"
-    protocol_of_321 = replace(protocol, seeds=[321])
-    reason = why_not_published(_pixel_list(592, 734, data), data, protocol_of_321, seeds=[321, 5])
+
+
+def test_seeds_that_no_published_run_had_are_named() -> None:
+    data = _pascal(2)
+    protocol = ProtocolSettings(draw=PFENET, seeds=[321])
+    reason = why_not_published(_pixel_list(592, 734, data), data, protocol, seeds=[321, 5])
     assert reason == "the published runs have no seed 5"
+
+
+def test_other_lists_are_drawn_here() -> None:
+    protocol = ProtocolSettings(draw=PFENET)
     data = _pascal(0)
     assert "364 images is not that" in why_not_published(_pixel_list(364, 365, data), data, protocol)
     assert "on pets is not known" in why_not_published(golden_list(), replace(data, name="pets"), protocol)
@@ -226,22 +260,21 @@ def _refused() -> Iterator[dict]:
 @pytest.mark.parametrize("settings", _refused(), ids=str)
 def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
     key, words = ProtocolSettings(**settings).problem()
-    assert key == "draw" and f"= {settings['draw']} goes with query: " in words and "set draw to own" in words
+    assert key == "draw"
+    assert f"= {settings['draw']} goes with query: " in words
+    assert "set draw to own" in words
 
 
 @pytest.mark.process
 def test_workers_draw_the_same_episodes_with_the_last_support_first(novel: ImageList, mini_data) -> None:
-    fold, view = Fold.of(mini_data()), View("stretch", 33, 33)
     sampler = PublishedSampler(novel, PFENET, "sequential", 2, SEED, 8)
-    plain, reverse = (
-        TrialDataset(EpisodeDataset(sampler, fold, 33, view=view), ("original",), last_support_first=last)
-        for last in (False, True)
-    )
-    numbers = [[number] for number in range(40, 52)]
-    drawn = [plain[number] for (number,) in numbers]
+    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
+    forward = TrialDataset(episodes, ("original",))
+    backward = TrialDataset(episodes, ("original",), last_support_first=True)
+    expected = [forward[number] for number in range(40, 52)]
     for workers in (0, 2):
-        loaded = list(batches(reverse, numbers, workers, torch.device("cpu")))
-        for trial, forward in zip(loaded, drawn, strict=True):
-            (query, *supports), (same, *reversed_supports) = forward.rows[0], trial.rows[0]
-            assert query == same and supports[::-1] == reversed_supports
-            assert torch.equal(trial.episode.support[0], forward.episode.support.flip(0))
+        loaded = list(batches(backward, [[number] for number in range(40, 52)], workers, torch.device("cpu")))
+        for trial, forward_trial in zip(loaded, expected, strict=True):
+            query, *supports = forward_trial.rows[0]
+            assert trial.rows[0] == (query, *supports[::-1])
+            assert torch.equal(trial.episode.support[0], forward_trial.episode.support.flip(0))

@@ -14,7 +14,10 @@ from util.data.mini import CLASS_NAMES
 from util.data.sampling import EpisodeSampler
 from util.data.words.text import name_vectors
 
-SIZE, SHOTS, IGNORE = 65, 3, 255  # mini's photos have a longer side of 64: a crop of 65 holds all of each
+SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of each
+SHOTS = 3
+IGNORE = 255
+MEAN_RGB = (124, 116, 104)
 STILL = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0, keep_target=0.85)
 FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids 1 and 5
 
@@ -49,47 +52,60 @@ def _centred(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray
 
 @pytest.mark.parametrize("part", [1, 2], ids=["train", "novel"])
 def test_evaluation_episode_equals_the_files(lists, part: int) -> None:
-    fold, images, vectors = lists[0], lists[part], name_vectors(list(CLASS_NAMES))
+    fold = lists[0]
+    images = lists[part]
+    vectors = name_vectors(list(CLASS_NAMES))
     dataset = _episodes(images, fold, None, vectors=vectors, base_labels=True)
     for number in range(len(images.queries) // 2):
-        key, episode = dataset.sampler(number), dataset[number]
+        key = dataset.sampler(number)
+        episode = dataset[number]
         shown = [(episode.query, episode.query_label), *zip(episode.support, episode.support_label, strict=True)]
         for row, (image, label) in zip(key.rows, shown, strict=True):
-            photo, classes = View("letterbox", SIZE, SIZE).apply(*_views(images, row))
+            photo, classes = _letterboxed(images, row)
             assert torch.equal(image, torch.from_numpy(photo.transpose(2, 0, 1)))
             assert (label.numpy() == _binary(classes, key.class_id)).all()
-            if row == key.query:
-                assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
+        _, classes = _letterboxed(images, key.query)
+        assert (episode.query_base_label.numpy() == fold.base_table[classes]).all()
         assert (episode.class_id, episode.base_id) == (key.class_id, fold.base_table[key.class_id])
         assert (episode.text.numpy() == vectors[key.class_id]).all()
 
 
+def _letterboxed(images: ImageList, row: int) -> tuple[np.ndarray, np.ndarray]:
+    return View("letterbox", SIZE, SIZE).apply(*_views(images, row))
+
+
 def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
     fold, train, _ = lists
-    dataset, others = _episodes(train, fold, STILL, shots=1, base_labels=True), set()
+    dataset = _episodes(train, fold, STILL, shots=1, base_labels=True)
+    shown_values = set()
     for number in range(60):
-        key, episode = dataset.sampler(number), dataset[number]
-        class_id = key.class_id
+        key = dataset.sampler(number)
+        episode = dataset[number]
         photo, classes = _views(train, key.query)
-        others.update(np.unique(classes).tolist())
-        assert (episode.query.numpy() == _centred(photo, (124, 116, 104)).transpose(2, 0, 1)).all()
-        assert (episode.query_label.numpy() == _centred(_binary(classes, class_id), IGNORE)).all()
+        shown_values.update(np.unique(classes).tolist())
+        assert (episode.query.numpy() == _centred(photo, MEAN_RGB).transpose(2, 0, 1)).all()
+        assert (episode.query_label.numpy() == _centred(_binary(classes, key.class_id), IGNORE)).all()
         assert (episode.query_base_label.numpy() == _centred(fold.base_table[classes], IGNORE)).all()
         _, classes = _views(train, key.supports[0])
-        assert (episode.support_label[0].numpy() == _centred(_binary(classes, class_id), IGNORE)).all()
-    assert len(others) >= 3
+        assert (episode.support_label[0].numpy() == _centred(_binary(classes, key.class_id), IGNORE)).all()
+    assert len(shown_values) >= 3
 
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
     augment = AugmentSettings(scale=[1, 1], rotate_probability=0, blur_probability=0, flip_probability=0.5)
-    dataset, flips = _episodes(train, fold, augment, shots=2), []
+    dataset = _episodes(train, fold, augment, shots=2)
+    flips = []
     for number in range(60):
-        key, episode = dataset.sampler(number), dataset[number]
-        pixels = [episode.query, *episode.support]
-        originals = [_centred(_views(train, row)[0], (124, 116, 104)) for row in (key.query, *key.supports)]
-        plain = [(p.numpy() == o.transpose(2, 0, 1)).all() for p, o in zip(pixels, originals, strict=True)]
-        flips.append([not p for p in plain])
+        episode = dataset[number]
+        images = [episode.query, *episode.support]
+        is_flipped = []
+        for row, image in zip(dataset.sampler(number).rows, images, strict=True):
+            photo, _ = _views(train, row)
+            unflipped = _centred(photo, MEAN_RGB).transpose(2, 0, 1)
+            is_flipped.append(not np.array_equal(image.numpy(), unflipped))
+        flips.append(tuple(is_flipped))
     share = np.mean(flips, axis=0)
-    assert (share > 0.25).all() and (share < 0.75).all()
-    assert len({tuple(f) for f in flips}) == 8  # every combination occurs
+    assert (share > 0.25).all()
+    assert (share < 0.75).all()
+    assert len(set(flips)) == 8  # every combination occurs

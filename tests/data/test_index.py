@@ -37,8 +37,10 @@ def _mask_path(data: DataSettings, number: int) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path) -> DataSettings:
     """Return the settings of six small images with known masks, all in the training list."""
-    root, drawn = tmp_path / "tiny", np.random.default_rng(0).integers(0, 5, (6, 12, 10))
-    for n, mask in enumerate(np.array([0, 1, 2, 3, IGNORE], np.uint8)[drawn]):
+    root = tmp_path / "tiny"
+    values = np.array([0, 1, 2, 3, IGNORE], np.uint8)
+    masks = values[np.random.default_rng(0).integers(0, 5, (6, 12, 10))]
+    for n, mask in enumerate(masks):
         save_photo(root / f"JPEGImages/photo{n}.jpg", n, mask.shape)
         write_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
     (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(6)))
@@ -51,12 +53,14 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     data = mini_data()
     index = load_index(data, part, progress=False)
     names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    assert list(index.names) == names and len(index) == len(names)
-    for name, areas, image, mask in zip(names, index.areas, index.images, index.masks, strict=True):
-        assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
-        values = np.asarray(Image.open(mask)).ravel().tolist()
-        assert areas.tolist() == [values.count(c) for c in range(9)]
+    assert list(index.names) == names
+    assert len(index) == len(names)
     assert index.areas.dtype == np.int64
+    for row, name in enumerate(names):
+        mask = index.masks[row]
+        assert (index.images[row].name, mask.name) == (f"{name}.jpg", f"{name}.png")
+        values = np.asarray(Image.open(mask)).ravel().tolist()
+        assert index.areas[row].tolist() == [values.count(c) for c in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -69,19 +73,24 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     ],
 )
 def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], object], says: str) -> None:
-    spoil(path := _mask_path(tiny, 2))
+    path = _mask_path(tiny, 2)
+    spoil(path)
     with pytest.raises(UserError) as caught:
         _load(tiny)
-    assert str(path) in str(caught.value) and says in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
 
 
-def test_a_list_names_each_image_once(tiny: DataSettings, tmp_path: Path) -> None:
+def test_a_list_names_each_image_once(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a\n\nb -1\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
     assert read_names(path) == ("a", "b")
     path.write_text("a\nb\nb\n")
     with pytest.raises(UserError, match=r"list\.txt:3: 'b'"):
         read_names(path)
+
+
+def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
     root = Path(tiny.root)
     (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
     (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
@@ -93,63 +102,123 @@ def test_a_list_names_each_image_once(tiny: DataSettings, tmp_path: Path) -> Non
 def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
     (path,) = Path(tiny.cache).glob("*")
-    whole = path.read_bytes()
-    part, rest = len(whole) // 3, len(whole) // 3 + 40
-    path.write_bytes(whole[:part] + bytes(255 - b for b in whole[part:rest]) + whole[rest:])
-    assert (_load(tiny).areas == first.areas).all() and [*Path(tiny.cache).glob("*")] == [path]
+    content = bytearray(path.read_bytes())
+    start = len(content) // 3
+    for place in range(start, start + 40):
+        content[place] ^= 255
+    path.write_bytes(content)
+    assert (_load(tiny).areas == first.areas).all()
+    assert [*Path(tiny.cache).glob("*")] == [path]
 
 
 def _replace(path: Path, content: bytes, in_place: bool) -> None:
     """Give a file other content of the same size and time."""
-    before, other = path.stat(), path if in_place else path.with_name("other")
+    before = path.stat()
     assert len(content) == before.st_size
+    other = path if in_place else path.with_name("other")
     other.write_bytes(content)
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(path)
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
+    """Return a list that gets the photo and mask of each image that is measured."""
+    pairs = []
+
+    def recorded(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
+        pairs.append(pair)
+        return measure(pair, classes)
+
+    monkeypatch.setattr(index, "measure", recorded)
+    return pairs
+
+
 @pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("kind", ["photo", "mask"])
-def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
-    tiny: DataSettings, monkeypatch: pytest.MonkeyPatch, kind: str, in_place: bool
+def test_a_photo_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
+    tiny: DataSettings, read: list, in_place: bool
 ) -> None:
-    for path in (Path(tiny.root) / tiny.masks).iterdir():
-        Image.fromarray(np.asarray(Image.open(path))).save(path, compress_level=0)  # of one size, whatever it shows
-    first, read = _load(tiny), []
-    monkeypatch.setattr(index, "measure", lambda pair, classes: read.append(pair) or measure(pair, classes))
-    assert _load(tiny).fingerprint == first.fingerprint and not read
-    if kind == "photo":
-        photo = first.images[2].read_bytes()
-        _replace(first.images[2], photo[:-9] + bytes([photo[-9] ^ 1]) + photo[-8:], in_place)
-    else:
-        Image.fromarray(np.full((12, 10), 3, np.uint8)).save(written := Path(tiny.root) / "3.png", compress_level=0)
-        _replace(first.masks[2], written.read_bytes(), in_place)
+    first = _load(tiny)
+    read.clear()
+    assert _load(tiny).fingerprint == first.fingerprint
+    assert not read
+    photo = bytearray(first.images[2].read_bytes())
+    photo[-9] ^= 1
+    _replace(first.images[2], bytes(photo), in_place)
     second = _load(tiny)
-    assert read == [(first.images[2], first.masks[2])] and second.fingerprint != first.fingerprint
-    assert (second.areas[2].tolist() == [0, 0, 0, 120]) == (kind == "mask")
+    assert read == [(first.images[2], first.masks[2])]
+    assert second.fingerprint != first.fingerprint
     assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
 
 
+def _save_uncompressed(path: Path, mask: np.ndarray) -> None:
+    """Write a mask as a file whose size depends on the mask's size alone."""
+    Image.fromarray(mask).save(path, compress_level=0)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_mask_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_other(
+    tiny: DataSettings, read: list, in_place: bool
+) -> None:
+    for number in range(6):
+        path = _mask_path(tiny, number)
+        _save_uncompressed(path, np.asarray(Image.open(path)))
+    first = _load(tiny)
+    read.clear()
+    other = Path(tiny.root) / "3.png"
+    _save_uncompressed(other, np.full((12, 10), 3, np.uint8))
+    _replace(first.masks[2], other.read_bytes(), in_place)
+    second = _load(tiny)
+    assert read == [(first.images[2], first.masks[2])]
+    assert second.fingerprint != first.fingerprint
+    assert second.areas[2].tolist() == [0, 0, 0, 120]
+    assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
+
+
+FOLD = Fold(CLASSES, 3, 0, "contiguous")
+
+
 def test_a_copy_of_the_files_with_other_times_is_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:
-    first, fold = _load(tiny), Fold(CLASSES, 3, 0, "contiguous")
+    first = _load(tiny)
     shutil.copytree(tiny.root, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = _load(replace(tiny, root=str(tmp_path / "copy")))
     assert copy.fingerprint == first.fingerprint
     data = replace(tiny, min_pixels=1, folds=3, exclude_novel=False)
-    assert train_list(copy, fold, data).files_digest == train_list(first, fold, data).files_digest
+    assert train_list(copy, FOLD, data).files_digest == train_list(first, FOLD, data).files_digest
 
 
-def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gives the areas, lists and episodes of the same data set of files."""
+@pytest.fixture
+def arrays(tiny: DataSettings, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Return the stacked images of the tiny data set, which are a data set of arrays with its names."""
     files = _load(tiny)
-    arrays = [files.stacked(row).copy() for row in range(len(files))]
-    monkeypatch.setitem(index.ARRAYS, "of arrays", lambda data, part: (files.names, arrays))
-    data = replace(tiny, name="of arrays", root="no folder", min_pixels=1, folds=3)
-    own, fold = with_decoded_images(_load(data), data), Fold(CLASSES, 3, 0, "contiguous")
-    assert (own.areas == files.areas).all() and (own.sizes == files.sizes).all() and own.names == files.names
-    lists = [train_list(each, fold, replace(data, exclude_novel=False)) for each in (files, own)]
-    assert lists[0].digest == lists[1].digest and lists[1].files_digest != lists[0].files_digest
-    episodes = [EpisodeDataset(EpisodeSampler(each, "shuffle", 2, 0), fold, 33)[5] for each in lists]
-    assert torch.equal(*(episode.query for episode in episodes))
+    stacked = [files.stacked(row).copy() for row in range(len(files))]
+    monkeypatch.setitem(index.ARRAYS, "of arrays", lambda data, part: (files.names, stacked))
+    return stacked
+
+
+def _settings_of_arrays(tiny: DataSettings) -> DataSettings:
+    return replace(tiny, name="of arrays", root="no folder", min_pixels=1, folds=3, exclude_novel=False)
+
+
+def test_a_data_set_of_arrays_is_an_entry_of_the_index(tiny: DataSettings, arrays: list) -> None:
+    """It gives the areas, lists and episodes of the same data set of files."""
+    data = _settings_of_arrays(tiny)
+    file_index = _load(tiny)
+    array_index = with_decoded_images(_load(data), data)
+    assert (array_index.areas == file_index.areas).all()
+    assert (array_index.sizes == file_index.sizes).all()
+    assert array_index.names == file_index.names
+    file_list = train_list(file_index, FOLD, data)
+    array_list = train_list(array_index, FOLD, data)
+    assert array_list.digest == file_list.digest
+    assert array_list.files_digest != file_list.files_digest
+    expected = EpisodeDataset(EpisodeSampler(file_list, "shuffle", 2, 0), FOLD, 33)[5]
+    episode = EpisodeDataset(EpisodeSampler(array_list, "shuffle", 2, 0), FOLD, 33)[5]
+    assert torch.equal(episode.query, expected.query)
+
+
+def test_the_digest_of_a_data_set_of_arrays_is_of_their_values(tiny: DataSettings, arrays: list) -> None:
+    data = _settings_of_arrays(tiny)
+    before = train_list(_load(data), FOLD, data).files_digest
     arrays[0][..., 0] += 1
-    assert train_list(_load(data), fold, replace(data, exclude_novel=False)).files_digest != lists[1].files_digest
+    assert train_list(_load(data), FOLD, data).files_digest != before

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from util.errors import UserError
 
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
-PASCAL, COCO, IGNORE = 20, 80, 255
+PASCAL, COCO = 20, 80  # classes
+IGNORE = 255
 
 
 @pytest.mark.parametrize("number", range(FOLDS))
@@ -30,33 +32,41 @@ def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
     assert Fold(PASCAL, FOLDS, number, "contiguous").novel == tuple(range(5 * number + 1, 5 * number + 6))
     fold = Fold(COCO, FOLDS, number, "interleaved")
     assert fold.novel == tuple(number + 1 + 4 * k for k in range(20))
-    table, base = fold.base_table.tolist(), [c for c in range(1, COCO + 1) if c not in fold.novel]
-    assert table == [base.index(c) + 1 if c in base else 0 for c in range(255)] + [IGNORE]
+    base = [c for c in range(1, COCO + 1) if c not in fold.novel]
+    base_ids = [base.index(c) + 1 if c in base else 0 for c in range(255)]
+    assert fold.base_table.tolist() == [*base_ids, IGNORE]
 
 
 def _truth(data: DataSettings, file: str) -> list[dict[int, int]]:
     """Return, for every image of a list file, class -> pixels, counted from the mask itself."""
     names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    masks = (read_mask(Path(data.root) / data.masks / f"{n}.png") for n in names)
-    return [dict(zip(*(a.tolist() for a in np.unique(m, return_counts=True)), strict=True)) for m in masks]
+    truth = []
+    for name in names:
+        mask = read_mask(Path(data.root) / data.masks / f"{name}.png")
+        truth.append(Counter(mask.ravel().tolist()))
+    return truth
 
 
 def _expected(truth: list[dict[int, int]], classes: tuple[int, ...], exclude: tuple[int, ...]) -> list[int]:
-    return [
-        row
-        for row, areas in enumerate(truth)
-        if any(areas.get(c, 0) >= PIXELS for c in classes) and not any(areas.get(c, 0) for c in exclude)
-    ]
+    """Return the images in which one of the classes has enough pixels and an excluded one has none."""
+    rows = []
+    for row, areas in enumerate(truth):
+        is_present = any(areas[c] >= PIXELS for c in classes)
+        is_excluded = any(areas[c] for c in exclude)
+        if is_present and not is_excluded:
+            rows.append(row)
+    return rows
 
 
-def _check(images: ImageList, truth: list[dict[int, int]], classes: tuple[int, ...], exclude: tuple[int, ...]) -> None:
+def _check(
+    images: ImageList, truth: list[dict[int, int]], classes: tuple[int, ...], exclude: tuple[int, ...] = ()
+) -> None:
     assert images.classes == classes
     assert images.queries.tolist() == _expected(truth, classes, exclude)
-    assert set(images.candidates) == set(classes)
-    for c, rows in images.candidates.items():
-        assert rows.tolist() == _expected(truth, (c,), exclude)
+    candidates = {c: rows.tolist() for c, rows in images.candidates.items()}
+    assert candidates == {c: _expected(truth, (c,), exclude) for c in classes}
     for row in images.queries:
-        assert images.classes_in(row) == [c for c in classes if truth[row].get(c, 0) > 0]
+        assert images.classes_in(row) == [c for c in classes if truth[row][c] > 0]
 
 
 @pytest.mark.parametrize("fold_rule", ["contiguous", "interleaved"])
@@ -64,25 +74,40 @@ def _check(images: ImageList, truth: list[dict[int, int]], classes: tuple[int, .
 def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> None:
     data = mini_data(fold=fold, fold_rule=fold_rule, min_pixels=PIXELS)
     split = Fold.of(data)
-    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
-    train_truth, test_truth = _truth(data, "train"), _truth(data, "val")
+    train = load_index(data, "train", progress=False)
+    test = load_index(data, "test", progress=False)
+    train_truth = _truth(data, "train")
+    test_truth = _truth(data, "val")
     assert any(0 < n < PIXELS for areas in train_truth for n in areas.values())  # else the rule is not exercised
-    _check(train_list(train, split, data), train_truth, split.base, ())
-    _check(novel_list(test, split, data), test_truth, split.novel, ())
-    _check(base_validation_list(test, split.base, data), test_truth, split.base, ())
-    strict = mini_data(fold=fold, fold_rule=fold_rule, min_pixels=PIXELS, exclude_novel=True)
-    _check(train_list(train, split, strict), train_truth, split.base, split.novel)
+    _check(train_list(train, split, data), train_truth, split.base)
+    _check(novel_list(test, split, data), test_truth, split.novel)
+    _check(base_validation_list(test, split.base, data), test_truth, split.base)
+    strict = replace(data, exclude_novel=True)
+    _check(train_list(train, split, strict), train_truth, split.base, exclude=split.novel)
 
 
-def test_rare_classes_are_left_out_where_settings_say_so() -> None:
-    areas = np.array([[0, 0, 0, 50, 0], [0, 0, 0, 50, 30], [0, 0, 0, 60, 0], [0, 0, 0, 0, 40]])  # class 4 in 2 images
-    index, classes = Index(("a", "b", "c", "d"), areas, (Path(),) * 4, (Path(),) * 4, ""), ["cat", "dog", "cow", "car"]
-    data = DataSettings("tiny", "data/tiny", "train.txt", "test.txt", classes, folds=2, min_pixels=10, shot=2)
-    fold = Fold.of(data)
+@pytest.fixture
+def car_is_rare() -> tuple[Index, DataSettings]:
+    """Return the index of four images and 2-shot settings; of the base classes cow is in three images, car in two."""
+    areas = np.array([[0, 0, 0, 50, 0], [0, 0, 0, 50, 30], [0, 0, 0, 60, 0], [0, 0, 0, 0, 40]])
+    index = Index(("a", "b", "c", "d"), areas, (Path(),) * 4, (Path(),) * 4, "")
+    classes = ["cat", "dog", "cow", "car"]
+    return index, DataSettings("tiny", "data/tiny", "train.txt", "test.txt", classes, folds=2, min_pixels=10, shot=2)
+
+
+def test_rare_classes_are_refused(car_is_rare) -> None:
+    index, data = car_is_rare
     with pytest.raises(UserError, match=r"fold 0 .* car \(2\); 2-shot needs 3"):
-        check_shots(train_list(index, fold, data), data)
+        check_shots(train_list(index, Fold.of(data), data), data)
+
+
+def test_rare_classes_are_left_out_where_settings_say_so(car_is_rare) -> None:
+    index, data = car_is_rare
+    fold = Fold.of(data)
     images = train_list(index, fold, replace(data, rare_classes="skip"))
-    assert images.classes == (3,) and images.rare == (4,) and list(images.queries) == [0, 1, 2]
+    assert images.classes == (3,)
+    assert images.rare == (4,)
+    assert list(images.queries) == [0, 1, 2]
     check_shots(images, data)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):
@@ -110,18 +135,25 @@ def test_queries_pairs_and_candidates_are_the_files(tmp_path: Path, novel: Image
     half = novel.pairs[::-2]
     path = write_pairs(tmp_path / "fold0.txt", novel, half, form)
     images = listed(tmp_path / "fold{fold}.txt", novel, mini_data())
-    assert images.pairs == half and images.source == path and images.digest != novel.digest
+    assert images.pairs == half
+    assert images.source == path
+    assert images.digest != novel.digest
     assert list(images.queries) == list(dict.fromkeys(r for r, _ in half))
     for c in images.classes:
-        assert list(images.candidates[c]) == [r for r, its in half if its == c]
+        assert list(images.candidates[c]) == [row for row, class_id in half if class_id == c]
 
 
-def test_pickles_count_classes_from_zero_and_two_columns_keep_the_pixel_rule(tmp_path, novel, mini_data) -> None:
-    names = novel.index.names
-    table = {c - 1: [f"val2014/{names[row]}.jpg" for row, its in novel.pairs if its == c] for c in novel.classes}
+def test_pickles_count_classes_from_zero(tmp_path: Path, novel: ImageList, mini_data) -> None:
+    table = {c - 1: [] for c in novel.classes}
+    for row, c in novel.pairs:
+        table[c - 1].append(f"val2014/{novel.index.names[row]}.jpg")
     path = tmp_path / "fold0.pkl"
     path.write_bytes(pickle.dumps(table))
     assert sorted(listed(path, novel, mini_data()).listed_pairs) == sorted(novel.pairs)
+
+
+def test_two_columns_keep_the_pixel_rule(tmp_path: Path, novel: ImageList, mini_data) -> None:
+    names = novel.index.names
     rows = novel.queries[::2]
     path = tmp_path / "list.txt"
     path.write_text("".join(f"{names[r]}.jpg {names[r]}.png\n" for r in rows))
@@ -137,18 +169,19 @@ def test_pickles_count_classes_from_zero_and_two_columns_keep_the_pixel_rule(tmp
         ("", ": this list is empty"),
         ("a.jpg a.png\nb__3\n", ": .* only some"),
         ("a__1\nimport os\n", ":2: neither"),
-        ("{name} {own}\n{name} 8\n", ": .*not of this fold"),
-        ("{name} {own}\n{name} {other}\n", ": .*no pixel"),
-        ("{name} {own}\nlost 1\n", ": .*lost"),
-        ("{name} {own}\n{name}.jpg {own}\n", ": 1 pairs are named more than once, such as"),
-        ("{name} {own}\n{name}\0 {own}\n", ":2: holds a NUL"),
+        ("a__1\n__x\n", ":2: neither"),
+        ("{name} {shown}\n{name} 8\n", ": .*not of this fold"),
+        ("{name} {shown}\n{name} {hidden}\n", ": .*no pixel"),
+        ("{name} {shown}\nlost 1\n", ": .*lost"),
+        ("{name} {shown}\n{name}.jpg {shown}\n", ": 1 pairs are named more than once, such as"),
+        ("{name} {shown}\n{name}\0 {shown}\n", ":2: holds a NUL"),
     ],
 )
 def test_what_is_no_list_of_the_data_is_named(tmp_path: Path, novel: ImageList, mini_data, content: str, place: str):
-    row, own = novel.pairs[0]
-    other = next(c for c in novel.classes if not novel.index.areas[row, c])
+    row, shown = novel.pairs[0]
+    hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
     path = tmp_path / "list.txt"
-    path.write_text(content.format(name=novel.index.names[row], own=own, other=other))
+    path.write_text(content.format(name=novel.index.names[row], shown=shown, hidden=hidden))
     with pytest.raises(UserError, match=f"list.txt{place}"):
         listed(path, novel, mini_data())
 
@@ -160,35 +193,49 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
     split = Fold.of(config.data)
     test = read_fold_list(config.protocols["hsnet"].list_file, split)
     assert config.protocols["dcama"].list_file == config.protocols["hsnet"].list_file
-    assert len(test.stems) == TEST_PAIRS[dataset][fold] and set(test.classes) == set(split.novel)
+    assert len(test.stems) == TEST_PAIRS[dataset][fold]
+    assert set(test.classes) == set(split.novel)
     train = read_fold_list(config.meta_stage.list_file, split)
     length = len(train.stems) if dataset == "pascal" else len(set(train.stems))
-    assert length == EPOCHS[dataset][fold] and set(train.classes) == set(split.base)
+    assert length == EPOCHS[dataset][fold]
+    assert set(train.classes) == set(split.base)
     assert config.protocols["symnet"].list_file is None
 
 
-def test_a_published_list_is_taken_unless_there_is_an_own(tmp_path: Path, novel: ImageList, mini_data) -> None:
-    data, chosen = mini_data(), novel.pairs[::-2]
+def test_a_published_list_is_taken_unless_there_is_a_users(tmp_path: Path, novel: ImageList, mini_data) -> None:
+    data = mini_data()
+    chosen = novel.pairs[::-2]
     published = write_pairs(tmp_path / "val_fold0.txt", novel, chosen)
     images = novel_list(novel.index, Fold.of(data), data, str(tmp_path / "val_fold{fold}.txt"))
     assert (images.pairs, images.source, images.note) == (chosen, published, "")
-    own = replace(data, test_fold_list=write_pairs(tmp_path / "own.txt", novel, novel.pairs[:3]))
-    assert novel_list(novel.index, Fold.of(own), own, published).pairs == novel.pairs[:3]
+    data = replace(data, test_fold_list=write_pairs(tmp_path / "users.txt", novel, novel.pairs[:3]))
+    assert novel_list(novel.index, Fold.of(data), data, published).pairs == novel.pairs[:3]
 
 
-def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(tmp_path, novel, mini_data) -> None:
-    """Of one that fits, pairs that a mask does not show are left out and counted."""
-    data, (row, c) = mini_data(), novel.pairs[0]
-    path, name = tmp_path / "val.txt", novel.index.names[row]
-    for line, says in (("lost 1", "1 of its 2 images .*lost"), (f"{name} 8", "class 8")):
-        path.write_text(f"{name} {c}\n{line}\n")
-        images = novel_list(novel.index, Fold.of(data), data, str(path))
-        assert (images.pairs, images.digest, images.source) == (novel.pairs, novel.digest, "")
-        assert re.search(says, images.note) and "data.min_pixels = 100" in images.note
+@pytest.mark.parametrize(("line", "reason"), [("lost 1", "1 of its 2 images .*lost"), ("{name} 8", "class 8")])
+def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(
+    tmp_path: Path, novel: ImageList, mini_data, line: str, reason: str
+) -> None:
+    data = mini_data()
+    row, c = novel.pairs[0]
+    name = novel.index.names[row]
+    path = tmp_path / "val.txt"
+    path.write_text(f"{name} {c}\n{line.format(name=name)}\n")
+    images = novel_list(novel.index, Fold.of(data), data, str(path))
+    assert (images.pairs, images.digest, images.source) == (novel.pairs, novel.digest, "")
+    assert re.search(reason, images.note) and "data.min_pixels = 100" in images.note
+
+
+def test_pairs_of_a_published_list_that_a_mask_does_not_show_are_left_out(
+    tmp_path: Path, novel: ImageList, mini_data
+) -> None:
+    data = mini_data()
+    row, _ = novel.pairs[0]
     hidden = next(c for c in novel.classes if not novel.index.areas[row, c])
     published = write_pairs(tmp_path / "val.txt", novel, [*novel.pairs, (row, hidden)])
     images = novel_list(novel.index, Fold.of(data), data, published)
-    assert images.pairs == novel.pairs and f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
+    assert images.pairs == novel.pairs
+    assert f"left out 1 of {len(novel.pairs) + 1} pairs" in images.note
 
 
 def test_a_training_list_joins_the_files_of_the_other_folds(tmp_path: Path, novel: ImageList, mini_data) -> None:
@@ -199,6 +246,8 @@ def test_a_training_list_joins_the_files_of_the_other_folds(tmp_path: Path, nove
         rows = [(r, c) for r in range(len(index)) for c in fold.novel if index.areas[r, c] >= 100]
         write_pairs(tmp_path / f"trn_fold{n}.txt", novel, rows)
     data = mini_data(fold=1, exclude_novel=True)
-    images = train_list(index, Fold.of(data), data, str(tmp_path / "trn_fold{others}.txt"))
-    assert {c for _, c in images.pairs} == set(Fold.of(data).base) and images.note == ""
-    assert (index.areas[images.queries][:, Fold.of(data).novel] > 0).any()
+    fold = Fold.of(data)
+    images = train_list(index, fold, data, str(tmp_path / "trn_fold{others}.txt"))
+    assert {c for _, c in images.pairs} == set(fold.base)
+    assert images.note == ""
+    assert (index.areas[images.queries][:, fold.novel] > 0).any()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest, described, digest, replay
@@ -27,23 +28,32 @@ def write(path: Path, rows: list[dict], **header: object) -> Path:
 
 def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
     images, data = context
-    played = replay(write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0), images, data)
-    assert list(played) == [0, 7]
-    for seed, episodes in played.items():
+    path = write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0)
+    replayed = replay(path, images, data)
+    assert list(replayed) == [0, 7]
+    for seed, episodes in replayed.items():
         sampler = EpisodeSampler(images, "sequential", 2, seed)
         assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
-        assert digest(episodes, 5) == digest(sampler, 5) and digest(episodes, 3) == digest(sampler, 3)
-    rows = [{k: v for k, v in row.items() if k != "seed"} for row in rows_of(images, (0,))]
-    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps(r) for r in rows) + "\n\n")  # by hand, without a header
-    assert [len(s.keys) for s in replay(tmp_path / "m.jsonl", images, data).values()] == [5]
+        assert digest(episodes, 5) == digest(sampler, 5)
+        assert digest(episodes, 3) == digest(sampler, 3)
+
+
+def test_a_manifest_by_hand_needs_no_header_and_no_seed(context, tmp_path: Path):
+    images, data = context
+    rows = rows_of(images, (0,))
+    for row in rows:
+        del row["seed"]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    replayed = replay(tmp_path / "m.jsonl", images, data)
+    assert {seed: len(episodes.keys) for seed, episodes in replayed.items()} == {0: 5}
 
 
 def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: Path):
     images, data = context
     sampler = EpisodeSampler(images, "sequential", 2, 0, ways=2)
     rows = [described(sampler(n), images.index.names) for n in range(5)]
-    played = replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)[0]
-    assert [played(n) for n in range(5)] == [sampler(n) for n in range(5)]
+    episodes = replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)[0]
+    assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
     rows[3]["others"][0]["class"] = rows[3]["class"]
     with pytest.raises(UserError, match=r"m.jsonl:5: this episode has 2 classes"):
         replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
@@ -66,10 +76,12 @@ def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: P
 def test_a_wrong_line_is_named(context, tmp_path: Path, change: dict, message: str):
     images, data = context
     rows = rows_of(images)
-    bare = next(i for i in range(len(images.index)) if not images.index.areas[i, rows[3]["class"]])
-    words = {"query": rows[3]["query"], "bare": images.index.names[bare]}
-    rows[3] |= {k: [n.format(**words) for n in v] if k == "supports" else v for k, v in change.items()}
-    rows[3]["query"] = rows[3]["query"].format(**words)
+    wrong = rows[3]
+    bare = np.flatnonzero(images.index.areas[:, wrong["class"]] == 0)[0]
+    words = {"query": wrong["query"], "bare": images.index.names[bare]}
+    wrong |= change
+    wrong["query"] = wrong["query"].format(**words)
+    wrong["supports"] = [name.format(**words) for name in wrong["supports"]]
     with pytest.raises(UserError, match=rf"m.jsonl:5: {message}"):  # the header is line 1
         replay(write(tmp_path / "m.jsonl", rows), images, data)
 

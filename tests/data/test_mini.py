@@ -8,7 +8,8 @@ from PIL import Image
 from util.data.mini import generate
 from util.errors import UserError
 
-TRAIN, TEST, SIDE = 24, 16, 128
+TRAIN, TEST = 24, 16  # images
+SIDE = 128
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +20,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_images_and_masks_fit(root: Path) -> None:
-    shapes, names = set(), [p.read_text().split() for p in sorted(root.glob("ImageSets/Segmentation/*.txt"))]
-    assert [len(part) for part in names] == [TRAIN, TEST]
-    for key in names[0] + names[1]:
-        image, mask = Image.open(root / f"JPEGImages/{key}.jpg"), Image.open(root / f"SegmentationClassAug/{key}.png")
+    train = (root / "ImageSets/Segmentation/train.txt").read_text().split()
+    test = (root / "ImageSets/Segmentation/val.txt").read_text().split()
+    assert (len(train), len(test)) == (TRAIN, TEST)
+    sizes = set()
+    for name in train + test:
+        image = Image.open(root / f"JPEGImages/{name}.jpg")
+        mask = Image.open(root / f"SegmentationClassAug/{name}.png")
         assert (image.mode, mask.mode, image.size) == ("RGB", "P", mask.size)
-        assert max(image.size) == SIDE and min(image.size) >= 0.75 * SIDE
+        assert max(image.size) == SIDE
+        assert min(image.size) >= 0.75 * SIDE
         assert mask.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
-        shapes.add(image.size)
-    assert len(shapes) > 1
+        sizes.add(image.size)
+    assert len(sizes) > 1
 
 
 def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> None:
@@ -37,5 +42,5 @@ def test_image_depends_on_seed_and_number_only(root: Path, tmp_path: Path) -> No
         assert (tmp_path / "fewer" / name).read_bytes() == (root / name).read_bytes()
         assert (tmp_path / "other" / name).read_bytes() != (root / name).read_bytes()
     assert not generate(root, TRAIN, TEST, SIDE)  # is there already
-    with pytest.raises(UserError, match="does not hold"):  # other folders are left alone
+    with pytest.raises(UserError, match="does not hold"):  # other folders stay as they are
         generate(tmp_path, 1, 1, 64)

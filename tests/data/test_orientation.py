@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -15,16 +16,28 @@ from util.errors import UserError
 from util.predict.photos import read_photo
 
 HEIGHT, WIDTH = 40, 64
-BACK = {  # the stored pixels of an upright photo, by EXIF's definition
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, -1),
-}
+Reader = Callable[[Path], np.ndarray]
+
+
+def _stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the stored pixels of an upright image, by EXIF's definition."""
+    match orientation:
+        case 1:
+            return upright
+        case 2:
+            return upright[:, ::-1]
+        case 3:
+            return upright[::-1, ::-1]
+        case 4:
+            return upright[::-1]
+        case 5:
+            return upright.swapaxes(0, 1)
+        case 6:
+            return np.rot90(upright)
+        case 7:
+            return upright[::-1, ::-1].swapaxes(0, 1)
+        case _:
+            return np.rot90(upright, -1)
 
 
 def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path:
@@ -47,43 +60,51 @@ def _deep_tiff(array: np.ndarray, orientation: int) -> bytes:
     numbers |= {278: height, 279: array.nbytes}
     head = b"II*\0" + struct.pack("<IH", 8, len(numbers))
     for tag, value in numbers.items():
-        head += struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, value)
-    return head + struct.pack("<I4H", 0, 16, 16, 16, 0) + np.ascontiguousarray(array).tobytes()
+        kind, count = (3, 3) if tag == 258 else (4, 1)
+        head += struct.pack("<HHII", tag, kind, count, value)
+    head += struct.pack("<I4H", 0, 16, 16, 16, 0)
+    return head + np.ascontiguousarray(array).tobytes()
 
 
 @pytest.fixture
 def upright() -> tuple[np.ndarray, np.ndarray]:
     """Return a photo and its mask."""
-    photo, mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
-    photo[:16, :24], mask[:16, :24] = 250, 1
+    photo = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    photo[:16, :24] = 250
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:16, :24] = 1
     return photo, mask
+
+
+def _assert_alike(photo: np.ndarray, expected: np.ndarray) -> None:
+    """Refuse a photo that differs by more than a lossy format does."""
+    assert np.abs(photo.astype(int) - expected).max() < 40
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", "deep.tif", "grey.tif"])
 def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    stored = BACK[orientation](photo)
+    stored = _stored(photo, orientation)
     forms = {"deep.tif": stored.astype(np.uint16) * 257, "grey.tif": stored[..., 0]}
     path = _save(tmp_path / f"a{suffix}", forms.get(suffix, stored), orientation)
     assert header_of(path) == (stored.shape[:2], orientation)
     with Image.open(path) as lazy:
-        assert np.abs(read_photo(lazy).astype(int) - photo).max() < 40
-    marks = tmp_path / "a_mask.png"
-    write_mask(marks, mask, stated=True)
-    assert np.abs(read_image(path).astype(int) - photo).max() < 40
-    assert np.abs(read_photo(path).astype(int) - photo).max() < 40
-    stacked = read_stacked(path, marks)
-    assert stacked.shape == (*mask.shape, 4) and np.array_equal(stacked[..., 3], mask)
-    assert np.array_equal(read_mask_of(path, marks), mask)
-    assert np.array_equal(turned(BACK[orientation](mask), orientation), mask)
+        _assert_alike(read_photo(lazy), photo)
+    _assert_alike(read_photo(path), photo)
+    _assert_alike(read_image(path), photo)
+    mask_path = tmp_path / "a_mask.png"
+    write_mask(mask_path, mask, stated=True)
+    assert np.array_equal(read_stacked(path, mask_path)[..., 3], mask)
+    assert np.array_equal(read_mask_of(path, mask_path), mask)
+    assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_a_mask_of_the_stored_photo_is_recognised_by_its_size(upright, tmp_path: Path, orientation: int) -> None:
     photo, mask = upright
-    path = _save(tmp_path / "a.jpg", BACK[orientation](photo), orientation)
-    for name, drawn in (("upright.png", mask), ("stored.png", BACK[orientation](mask))):
+    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
+    for name, drawn in (("upright.png", mask), ("stored.png", _stored(mask, orientation))):
         assert np.array_equal(read_mask_of(path, _save(tmp_path / name, drawn)), mask)
     with pytest.raises(UserError, match=r"different sizes \(height, width\): \(40, 64\) and \(39, 64\)"):
         read_mask_of(path, _save(tmp_path / "other.png", mask[1:]))
@@ -91,29 +112,29 @@ def test_a_mask_of_the_stored_photo_is_recognised_by_its_size(upright, tmp_path:
 
 @pytest.mark.parametrize(("orientation", "side"), [(2, WIDTH), (3, WIDTH), (4, WIDTH), (6, HEIGHT), (8, HEIGHT)])
 def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, orientation: int, side: int) -> None:
-    photo, mask = (a[:, :side] for a in upright)
-    path = _save(tmp_path / "a.jpg", BACK[orientation](photo), orientation)
+    photo, mask = (pixels[:, :side] for pixels in upright)
+    path = _save(tmp_path / "a.jpg", _stored(photo, orientation), orientation)
     drawn = _save(tmp_path / "a.png", mask)
     for read in (read_stacked, read_mask_of):
         with pytest.raises(UserError, match=rf"a.png: its photo has EXIF orientation {orientation}.*auto-orient"):
             read(path, drawn)
     assert not read_mask_of(path, _save(tmp_path / "empty.png", np.zeros_like(mask))).any()
     for suffix in (".png", ".tif"):  # the mask states its own orientation
-        same = _save(tmp_path / f"tagged{suffix}", BACK[orientation](mask), orientation)
-        assert np.array_equal(read_mask_of(path, same), mask)
+        tagged = _save(tmp_path / f"tagged{suffix}", _stored(mask, orientation), orientation)
+        assert np.array_equal(read_mask_of(path, tagged), mask)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_masks_and_what_they_show_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    path = _save(tmp_path / "a.tif", BACK[orientation](photo), orientation)
-    marks = _save(tmp_path / f"m{suffix}", BACK[orientation](mask), orientation)
-    assert np.array_equal(read_mask(marks), mask)
-    assert np.array_equal(read_stacked(path, marks)[..., 3], mask)
-    assert np.array_equal(read_region_of(path, marks), mask)
+    path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
+    mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
+    assert np.array_equal(read_mask(mask_path), mask)
+    assert np.array_equal(read_stacked(path, mask_path)[..., 3], mask)
+    assert np.array_equal(read_region_of(path, mask_path), mask)
     if orientation > 4:  # the size of a mask without orientation tells which it is of
-        for drawn in (mask, BACK[orientation](mask)):
+        for drawn in (mask, _stored(mask, orientation)):
             assert np.array_equal(read_mask_of(path, _save(tmp_path / f"n{suffix}", drawn)), mask)
 
 
@@ -126,60 +147,89 @@ def _pages(path: Path, *sizes: int, preview: int = -1) -> Path:
     return path
 
 
-def test_the_largest_page_of_a_tiff_is_the_photo(tmp_path: Path, capsys) -> None:
-    for number, (sizes, preview, best) in enumerate((((8, 40), 0, 1), ((8, 40, 16), -1, 1), ((40, 40), -1, 0))):
-        (tmp_path / f"{number}").mkdir()
-        path = _pages(tmp_path / f"{number}/a.tif", *sizes, preview=preview)
-        assert read_image(path).shape == (40, 40, 3) and read_image(path).max() == 10 * best
-        assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
-    assert read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).max() == 0 and not capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("sizes", "preview", "best"), [((8, 40), 0, 1), ((8, 40, 16), -1, 1), ((40, 40), -1, 0)], ids=str
+)
+def test_the_largest_page_of_a_tiff_is_the_photo(
+    tmp_path: Path, capsys, sizes: tuple[int, ...], preview: int, best: int
+) -> None:
+    path = _pages(tmp_path / "a.tif", *sizes, preview=preview)
+    assert (read_image(path) == np.full((40, 40, 3), 10 * best)).all()
+    assert f"a.tif: page {best + 1} of {len(sizes)} is read" in capsys.readouterr().err
+
+
+def test_of_a_pyramid_in_a_tiff_the_first_page_is_the_photo(tmp_path: Path, capsys) -> None:
+    assert not read_image(_pages(tmp_path / "pyramid.tif", 40, 20, 10)).any()
+    assert not capsys.readouterr().err
+
+
+def test_a_tiff_of_a_preview_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="contains only a preview"):
         read_image(_pages(tmp_path / "preview.tif", 8, preview=0))
 
 
+def _red(opacity: int) -> np.ndarray:
+    """Return a red image (8, 8, 4) of an opacity."""
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[..., 0] = 200
+    pixels[..., 3] = opacity
+    return pixels
+
+
 def test_colours_under_transparency_are_white(tmp_path: Path, capsys) -> None:
-    hidden = np.zeros((8, 8, 4), np.uint8)
-    hidden[..., 0], hidden[:4, :, 3] = 200, 255
-    hidden[0, 0, 3] = 51  # a fifth
-    palette = Image.fromarray(hidden[..., :3]).quantize(2)
-    palette.info["transparency"] = palette.getpixel((0, 0))
-    for name, image in (
-        ("a.png", Image.fromarray(hidden)),
-        ("b.webp", Image.fromarray(hidden)),
-        ("c.tif", Image.fromarray(hidden)),
-    ):
-        image.save(tmp_path / name, **({"lossless": True, "exact": True} if name == "b.webp" else {}))
-        for photo in (read_image(tmp_path / name), read_photo(image)):
-            assert (photo[4:] == 255).all() and (photo[1:4] == (200, 0, 0)).all()
-            assert photo[0, 0].tolist() == [244, 204, 204]
+    pixels = _red(opacity=255)
+    pixels[4:, :, 3] = 0
+    pixels[0, 0, 3] = 51  # a fifth
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.webp", lossless=True, exact=True)
+    image.save(tmp_path / "c.tif")
+    expected = np.full((8, 8, 3), 255)
+    expected[:4] = (200, 0, 0)
+    expected[0, 0] = (244, 204, 204)
+    for name in ("a.png", "b.webp", "c.tif"):
+        assert np.array_equal(read_image(tmp_path / name), expected), name
+    assert np.array_equal(read_photo(image), expected)
     assert capsys.readouterr().err.count("is transparent in places, which are read as white") == 2  # a file, an image
-    palette.save(tmp_path / "d.png")
-    hidden[..., 3] = 0
-    Image.fromarray(hidden).save(tmp_path / "e.png")
-    for path in (tmp_path / "d.png", tmp_path / "e.png"):
+
+
+def test_a_photo_that_is_transparent_everywhere_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(_red(opacity=0)).save(tmp_path / "a.png")
+    palette = Image.fromarray(_red(opacity=255)[..., :3]).quantize(2)
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    palette.save(tmp_path / "palette.png")
+    for name in ("a.png", "palette.png"):
         with pytest.raises(UserError, match=r"\.png: is transparent everywhere"):
-            read_image(path)
-    hidden[..., 3] = 255
-    Image.fromarray(hidden).save(tmp_path / "f.png")
-    assert (read_image(tmp_path / "f.png") == (200, 0, 0)).all()
+            read_image(tmp_path / name)
 
 
-def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "a.png"
-    for content, said in (
+def test_a_photo_that_is_opaque_everywhere_keeps_its_colours(tmp_path: Path) -> None:
+    Image.fromarray(_red(opacity=255)).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png") == (200, 0, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a pointer of Git LFS"),
         (b"../.git/annex/objects/aa/bb/SHA256E-s9--0.png", "is a pointer of git-annex"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
-    ):
-        path.write_bytes(content)
-        for read in (read_image, read_mask):
-            with pytest.raises(UserError, match=said):
-                read(path)
-    Image.new("L", (40, 40)).save(path)
+    ],
+    ids=["lfs", "annex", "web page"],
+)
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_file_that_is_no_image_says_what_it_is(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # twice as many are refused
-    for read in (read_image, read_mask):
-        with pytest.raises(UserError, match=r"a\.png: this \w+ has more than 1400 pixels, which is too many"):
-            read(path)
+    with pytest.raises(UserError, match=r"a\.png: this \w+ has more than 1400 pixels, which is too many"):
+        read(tmp_path / "a.png")
 
 
 @pytest.fixture
@@ -189,20 +239,37 @@ def jpeg() -> bytes:
     return out.getvalue()
 
 
-def test_damage_of_a_jpeg_is_seen(jpeg: bytes, tmp_path: Path) -> None:
-    middle, path = len(jpeg) // 2, tmp_path / "a.jpg"
-    path.write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
-    for read in (read_image, read_photo):
-        with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
-            read(path)
-    for content in (b"", b"no picture" * 50, jpeg[:160], jpeg[:middle], jpeg[:-100]):
-        path.write_bytes(content)
+@pytest.mark.parametrize("read", [read_image, read_photo])
+def test_overwritten_pixels_of_a_jpeg_are_refused(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
+    middle = len(jpeg) // 2
+    (tmp_path / "a.jpg").write_bytes(jpeg[:middle] + bytes(300) + jpeg[middle + 300 :])
+    with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
+        read(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_that_is_cut_short_or_none_is_refused(jpeg: bytes, tmp_path: Path) -> None:
+    for content in (b"", b"no picture" * 50, jpeg[:160], jpeg[: len(jpeg) // 2], jpeg[:-100]):
+        (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(UserError, match=r"a\.jpg"):
-            read_image(path)
-    path.write_bytes(jpeg)
-    (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)  # bytes behind the end are no damage
-    for read in (read_image, read_photo):
-        assert np.array_equal(read(tmp_path / "film.jpg"), read(path))
+            read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("read", [read_image, read_photo])
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(jpeg: bytes, tmp_path: Path, read: Reader) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg)
+    (tmp_path / "film.jpg").write_bytes(jpeg + b"film" * 5000)
+    assert np.array_equal(read(tmp_path / "film.jpg"), read(tmp_path / "a.jpg"))
+
+
+def _jpeg_with_markers_in_exif(progressive: bool) -> tuple[bytes, bytes]:
+    """Return a JPEG, in whose EXIF data are bytes like markers, and its end marker."""
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xd9 \xff\xda"
+    pixels = np.random.default_rng(0).integers(90, 130, (72, 96, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92, progressive=progressive, exif=exif)
+    content = out.getvalue()
+    return content[:-2], content[-2:]
 
 
 STRAY = {
@@ -217,18 +284,21 @@ STRAY = {
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("kind", STRAY)
 def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, kind: str, progressive: bool) -> None:
-    exif, buffer, path = Image.Exif(), io.BytesIO(), tmp_path / "a.jpg"
-    exif[0x010E] = "\xff\xd9 \xff\xda"  # markers inside a segment
-    pixels = np.random.default_rng(0).integers(90, 130, (72, 96, 3), np.uint8)
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=92, progressive=progressive, exif=exif)
-    path.write_bytes(buffer.getvalue())
+    content, end = _jpeg_with_markers_in_exif(progressive)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content + end)
     whole = read_image(path)
-    path.write_bytes(buffer.getvalue()[:-2] + STRAY[kind] + buffer.getvalue()[-2:] + b"film")
+    path.write_bytes(content + STRAY[kind] + end + b"film")
     assert np.array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_many_stray_bytes_of_many_values_may_be_the_rest_of_damaged_pixels(tmp_path: Path, progressive: bool) -> None:
+    content, end = _jpeg_with_markers_in_exif(progressive)
     noise = np.random.default_rng(1).integers(1, 255, 300, np.uint8).tobytes()
-    path.write_bytes(buffer.getvalue()[:-2] + noise + buffer.getvalue()[-2:])  # may be the rest of damaged pixels
+    (tmp_path / "a.jpg").write_bytes(content + noise + end)
     with pytest.raises(UserError, match="extraneous bytes"):
-        read_image(path)
+        read_image(tmp_path / "a.jpg")
 
 
 def test_sound_jpegs_of_every_kind_are_sound(tmp_path: Path) -> None:

@@ -32,57 +32,80 @@ def photo() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("tag", ["landscape", "portrait"])
 def test_evaluation_view_equals_the_measured_one(shared: Path, tag: str, size: int) -> None:
     with np.load(shared / "parity/eval_transform.npz") as measured:
-        name, label, image = (measured[f"{tag}_{size}_{part}"] for part in ("id", "label", "image"))
+        name = measured[f"{tag}_{size}_id"]
+        expected_label = measured[f"{tag}_{size}_label"]
+        expected_image = measured[f"{tag}_{size}_image"]
     root = shared / "data/VOC2012"
-    photo, classes = read_image(root / f"JPEGImages/{name}.jpg"), read_mask(root / f"SegmentationClassAug/{name}.png")
+    photo = read_image(root / f"JPEGImages/{name}.jpg")
+    classes = read_mask(root / f"SegmentationClassAug/{name}.png")
     assert (photo.shape[0] < photo.shape[1]) == (tag == "landscape")
-    boxed, our_label = View("letterbox", size, size).apply(photo, classes)
-    ours = normalise(torch.from_numpy(boxed.transpose(2, 0, 1))).numpy()
-    step = 8 if size == 473 else 1
-    assert (our_label == label).all() and np.abs(ours[:, ::step, ::step] - image).max() <= 1e-4
+    boxed, label = View("letterbox", size, size).apply(photo, classes)
+    assert (label == expected_label).all()
+    image = normalise(torch.from_numpy(boxed.transpose(2, 0, 1))).numpy()
+    step = 8 if size == 473 else 1  # the larger one is stored in part
+    assert np.abs(image[:, ::step, ::step] - expected_image).max() <= 1e-4
 
 
 def test_evaluation_view_follows_the_written_rule() -> None:
     for seed in range(8):
-        height, width, size = (int(v) for v in seeded(seed).integers((20, 20, 40), (120, 120, 100)))
-        image, label = noise(height, width, seed), drawn_label(height, width, seed=seed)
-        boxed, new_label = View("letterbox", size, size).apply(image, label)
-        new_height, new_width = (int(s * size / max(height, width)) // 8 * 8 for s in (height, width))
+        height, width, size = seeded(seed).integers((20, 20, 40), (120, 120, 100)).tolist()
+        image = noise(height, width, seed)
+        label = drawn_label(height, width, seed=seed)
+        boxed_image, boxed_label = View("letterbox", size, size).apply(image, label)
+        new_height, new_width = (int(side * size / max(height, width)) // 8 * 8 for side in (height, width))
         rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
         columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
-        assert (new_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
+        assert (boxed_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
         planes = torch.from_numpy(image).permute(2, 0, 1)[None].double()
         expected = F.interpolate(planes, (new_height, new_width), mode="bilinear", align_corners=False)[0]
-        assert np.abs(boxed[:new_height, :new_width] - expected.permute(1, 2, 0).numpy()).max() < 1e-2
+        assert np.abs(boxed_image[:new_height, :new_width] - expected.permute(1, 2, 0).numpy()).max() < 1e-2
 
 
-def test_hsnet_squeezes_photo_and_label_to_400_and_bam_scores_in_a_square(photo):
-    """Recounts every label from the rule floor(i * old / 400)."""
+def _squeezed(classes: np.ndarray) -> np.ndarray:
+    """Return a map of class ids in 400 x 400 by the rule floor(i * old / 400)."""
+    rows, columns = (np.arange(400) * side // 400 for side in classes.shape)
+    return classes[np.ix_(rows, columns)]
+
+
+def test_hsnet_squeezes_photo_and_label_to_400(photo) -> None:
     image, classes = photo
-    seen, sized = View("stretch", 400, 400, smooth=True).apply(image, classes)
-    assert seen.shape == (400, 400, 3) and seen.dtype == np.float32
-    assert np.array_equal(seen, np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32))
-    expected = classes[np.ix_(*(np.arange(400) * side // 400 for side in classes.shape))]
-    assert np.array_equal(sized, expected)
+    squeezed_image, squeezed_label = View("stretch", 400, 400, smooth=True).apply(image, classes)
+    expected = np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32)
+    assert squeezed_image.dtype == np.float32 and np.array_equal(squeezed_image, expected)
+    assert np.array_equal(squeezed_label, _squeezed(classes))
+
+
+def test_hsnet_scores_at_400_also_where_a_model_could_only_take_401(photo) -> None:
+    _, classes = photo
     scored = View("stretch", 401, 400, smooth=True).scored(classes, "letterbox")
-    assert np.array_equal(scored, expected) and 255 in scored  # also where a model could only take 401
+    assert np.array_equal(scored, _squeezed(classes))
+    assert 255 in scored
+
+
+def test_bam_scores_in_a_square(photo) -> None:
+    _, classes = photo
     height, width = classes.shape
     scored = View("letterbox", 473, 473).scored(classes, "square")
     assert scored.shape == (width, width)  # the longer side
-    assert np.array_equal(scored[:height], classes) and (scored[height:] == 255).all()
+    assert np.array_equal(scored[:height], classes)
+    assert (scored[height:] == 255).all()
 
 
-def test_a_further_rule_is_an_entry_of_the_table(monkeypatch) -> None:
+def test_a_further_rule_is_an_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     middle = (slice(None), slice(20, 60))
-    monkeypatch.setitem(RULES, "middle", lambda shape, size: (middle, (size, size)))
-    view, image, label = View("middle", 40, 40), noise(40, 80), drawn_label(40, 80)
-    seen, classes = view.apply(image, label)
-    assert np.array_equal(seen, image[middle]) and np.array_equal(classes, label[middle])
-    for values, unseen in ((classes, 0), (seen[..., 0] - 300, seen[..., 0].min() - 300)):
+    monkeypatch.setitem(RULES, "middle", lambda shape, side: (middle, (side, side)))
+    view = View("middle", 40, 40)
+    image = noise(40, 80)
+    label = drawn_label(40, 80)
+    middle_image, middle_label = view.apply(image, label)
+    assert np.array_equal(middle_image, image[middle])
+    assert np.array_equal(middle_label, label[middle])
+    brightness = middle_image[..., 0] - 300
+    for values, outside in ((middle_label, 0), (brightness, brightness.min())):
         back = view.back(values, (40, 80), view.rule)
-        assert (
-            np.array_equal(back[middle], values) and (back[:, :20] == unseen).all() and (back[:, 60:] == unseen).all()
-        )
+        assert np.array_equal(back[middle], values)
+        assert (back[:, :20] == outside).all()
+        assert (back[:, 60:] == outside).all()
 
 
 @pytest.mark.parametrize(
@@ -126,9 +149,11 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
     words = in_words(config, config.protocols[name], view)
     assert ("does not take" in words) == (side != label_side)
     assert ("takes no images" in words) == (name == "ssp" and rule == "letterbox")
-    if name == "hsnet":
-        config = read_config("config/coco/coco_split0_resnet50.yaml")  # decoder scales of 641 pixels
-        assert view_of(config, config.protocols["hsnet"]).side == 641
+
+
+def test_a_model_with_decoder_scales_for_641_pixels_takes_these() -> None:
+    config = read_config("config/coco/coco_split0_resnet50.yaml")
+    assert view_of(config, config.protocols["hsnet"]).side == 641
 
 
 def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
@@ -138,8 +163,9 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     trials = run_data.trials(context, sampler, view_of(context.config, protocol), ("original",))
     assert trials.one_by_one
     for number in range(8):
-        trial, key = trials[number], sampler(number)
-        shapes = [Image.open(sampler.images.index.masks[r]).size[::-1] for r in (key.query, *key.supports)]
-        found = [trial.episode.query, *trial.episode.support]
-        assert [tuple(x.shape[1:]) for x in found] == shapes
+        trial = trials[number]
+        sizes = [Image.open(sampler.images.index.masks[row]).size for row in sampler(number).rows]
+        shapes = [(height, width) for width, height in sizes]
+        images = [trial.episode.query, *trial.episode.support]
+        assert [tuple(image.shape[1:]) for image in images] == shapes
         assert tuple(trial.label["original"][0].shape) == shapes[0]

@@ -10,7 +10,8 @@ from util.config.settings import Config
 from util.runtime.context import make_run_context
 from util.runtime.network import build_model
 
-PROTOTYPE, SYMNET = "mini_split0_prototype_resnet10.yaml", "mini_split0_resnet10.yaml"
+PROTOTYPE = "mini_split0_prototype_resnet10.yaml"
+SYMNET = "mini_split0_resnet10.yaml"
 QUICK = {"checkpoint": "none", "episodes": 7, "seeds": [0, 1], "pictures": 0, "batch": 1}
 FEW = ("test.episodes=2", "test.seeds=[0]")  # where the scores do not matter
 
@@ -29,6 +30,12 @@ def new_checkpoint(config: Config, path: Path) -> Path:
     """Write a checkpoint of a config as training writes it, with the weights that it would start from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     context = make_run_context(config)
-    content = {"stage": "meta", "config": to_dict(config), "text": context.text_digest}
-    checkpoint.save(path, {**content, "weights": build_model(context.config, context.text_width).state_dict()})
+    network = build_model(context.config, context.text_width)
+    content = {
+        "stage": "meta",
+        "config": to_dict(config),
+        "text": context.text_digest,
+        "weights": network.state_dict(),
+    }
+    checkpoint.save(path, content)
     return path

@@ -2,7 +2,6 @@
 
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -29,29 +28,49 @@ def test_a_test_on_a_prepared_set_and_its_table(
     tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trees.chest(tmp_path / "raw")
-    root, out = tmp_path / "raw", tmp_path / "data"
-    assert run_script("prepare.py", ("chestxray", "--root", root, "--out", out), capfd, monkeypatch).code == 0
-    own = f"data.root={out}", f"data.cache={tmp_path / 'cache'}", f"run.folder={tmp_path / 'runs'}", "run.device=cpu"
-    own += "model.encoder.weights=null", "data.workers=0", "test.pictures=1"
-    own += "protocols.crossdomain.side=33", "protocols.crossdomain.episodes=4"
-    (result,) = run_test(read_config(config_path("split0", "chestxray", "prototype", "resnet10"), [*own]))
-    assert result["protocol"] == "crossdomain" and result["novel"] == {"1": "lung"} and result["list_images"] == 5
+    data = tmp_path / "data"
+    prepared = run_script("prepare.py", ("chestxray", "--root", tmp_path / "raw", "--out", data), capfd, monkeypatch)
+    assert prepared.code == 0
+    overrides = [
+        f"data.root={data}",
+        f"data.cache={tmp_path / 'cache'}",
+        f"run.folder={tmp_path / 'runs'}",
+        "run.device=cpu",
+        "model.encoder.weights=null",
+        "data.workers=0",
+        "test.pictures=1",
+        "protocols.crossdomain.side=33",
+        "protocols.crossdomain.episodes=4",
+    ]
+    (result,) = run_test(read_config(config_path("split0", "chestxray", "prototype", "resnet10"), overrides))
+    stated = (result["protocol"], result["novel"], result["list_images"])
+    assert stated == ("crossdomain", {"1": "lung"}, 5)
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
-    others = [tmp_path / f"{name}.json" for name in ("deepglobe", "fss1000", "isic", "suim")]
+    check_tables(file, result)
+
+
+def check_tables(file: Path, result: dict) -> None:
+    """Check the tables of a result with results of three and of four other data sets, which are copies of it."""
+    others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic", "suim")]
     for other in others:
         other.write_text(json.dumps({**result, "dataset": other.stem, "manifest": "none"}))
-    text, of_five = (str(table([file, *chosen], across=True)) for chosen in (others[:3], others))
-    miou, spread = (result[key]["final"]["miou"] for key in ("mean", "deviation"))
-    assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", text)
-    assert f"{miou:.1f} +- {spread:.1f}*" in text and "test seeds 0, 1, 2, 3, 4" in text
-    assert "whole batches scored as the class of their first item [1]" in text
-    assert "1-shot suim" in of_five and "whole batches" not in of_five  # published means are of the four
+    four_sets = str(table([file, *others[:3]], across=True))
+    assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", four_sets)
+    miou = result["mean"]["final"]["miou"]
+    spread = result["deviation"]["final"]["miou"]
+    assert f"{miou:.1f} +- {spread:.1f}*" in four_sets
+    assert "test seeds 0, 1, 2, 3, 4" in four_sets
+    assert "whole batches scored as the class of their first item [1]" in four_sets
+    five_sets = str(table([file, *others], across=True))
+    assert "1-shot suim" in five_sets
+    assert "whole batches" not in five_sets  # published means are of the four
 
 
 def test_configs_of_the_sets_and_what_cannot_learn_from_them() -> None:
     for name in ("fss1000", "isic", "chestxray", "deepglobe", "suim", "crossdomain"):
         config = read_config(config_path("split0", name, "hsnet"))
-        assert config.test.protocol == "crossdomain" or name == "fss1000"
+        if name != "fss1000":
+            assert config.test.protocol == "crossdomain"
         assert config.protocols["crossdomain"].query == "class_in_turn"
         assert config.protocols["hsnet"].episodes == (2400 if name == "fss1000" else 1000)
     with pytest.raises(UserError, match="Sym-Net has a base learner"):
@@ -65,11 +84,14 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal", "test.scales=[1.0, 0.5]"]
     context = make_run_context(read_config(config_path("split0", "isic", "pocket", "lite0"), settings))
     network, weights = load_weights(context)
-    assert len(context.fold.base) == 3 and network.task.base_classes == 20
-    assert weights.trained_with and weights.trained_with["name"] == "pascal"
+    assert len(context.fold.base) == 3
+    assert network.task.base_classes == 20
+    assert weights.trained_with is not None
+    assert weights.trained_with["name"] == "pascal"
     side = network.task.size
-    averaged = with_tta(network, context, View(LETTERBOX, side, side), 1)
-    assert isinstance(averaged, TestTimeAugmentation) and len(averaged.networks) == 2
+    averaged = with_tta(network, context, View(LETTERBOX, side, side), shots=1)
+    assert isinstance(averaged, TestTimeAugmentation)
+    assert len(averaged.networks) == 2
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
@@ -84,8 +106,12 @@ def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
 def test_weights_of_another_data_set_need_its_name() -> None:
     trained = to_dict(read_config(config_path("split0", "pascal", "hsnet", "resnet50")))
     content = {"format": checkpoint.FORMAT, "stage": "meta", "config": trained}
-    for name in ("null", "coco", "pascal"):
-        here = read_config(config_path("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={name}"])
-        wrong = pytest.raises(UserError, match=rf"data\.name = pascal, this run has {name.replace('null', 'isic')}")
-        with wrong if name != "pascal" else nullcontext():
-            checkpoint.check_identity(content, here, "meta", "best.pth")
+
+    def check_identity(trained_on: str) -> None:
+        here = read_config(config_path("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
+        checkpoint.check_identity(content, here, "meta", "best.pth")
+
+    check_identity("pascal")
+    for trained_on, expected in (("null", "isic"), ("coco", "coco")):
+        with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}"):
+            check_identity(trained_on)

@@ -21,6 +21,10 @@ EPISODES = 14  # more images in all than the list has
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
+def bytes_of(cache: FeatureCache) -> int:
+    return sum(features.nbytes for features in cache.kept.values())
+
+
 @pytest.fixture(
     params=[(PROTOTYPE, "symnet"), (PROTOTYPE, "ssp"), (WITH_BASE_LEARNER, "symnet")],
     ids=["letterbox", "original sizes", "base learner"],
@@ -36,32 +40,52 @@ def run(request, mini_yaml):
         if cache is not None:
             cache.use_for(network, scope)
         board = Scoreboard(8)
-        run_pass(prepare_network(network, WORLD.device), data, EPISODES, [board], WORLD, "test", batch, cache=cache)
-        return board.gather(WORLD)[1]["final"]
+        prepared = prepare_network(network, WORLD.device)
+        run_pass(prepared, data, EPISODES, [board], WORLD, title="test", batch=batch, cache=cache)
+        _, records = board.gather(WORLD)
+        return records["final"]
 
     return counts
 
 
-def test_kept_features_change_no_count_whatever_fits(run, monkeypatch) -> None:
-    expected, cache = run(None), FeatureCache(1)
+def test_kept_features_change_no_count_and_no_image_is_encoded_twice(run) -> None:
+    expected = run(None)
+    cache = FeatureCache(1)
     assert np.array_equal(run(cache), expected)
-    images, size = len(cache.kept), cache.used
-    assert cache.misses == images and cache.hits == 2 * EPISODES - images > 0
-    assert size == sum(features.nbytes for features in cache.kept.values())  # maps of the model's own too
-    assert np.array_equal(run(cache, batch=3), expected) and cache.misses == 0
+    images = len(cache.kept)
+    assert (cache.misses, cache.hits) == (images, 2 * EPISODES - images)
+    assert cache.hits > 0
+    assert cache.used == bytes_of(cache)  # maps of the model's own too
+    assert np.array_equal(run(cache, batch=3), expected)
+    assert cache.misses == 0
     run(cache, scope="another view")
     assert cache.misses == images
-    quarter, natural, blind, nothing = (FeatureCache(share * size / GIB) for share in (0.25, 0.25, 0.25, 0))
-    assert np.array_equal(run(quarter), expected) and quarter.misses > len(quarter.kept) > 0 and quarter.hits > 0
-    assert 0 < quarter.used <= quarter.limit and quarter.used == sum(kept.nbytes for kept in quarter.kept.values())
-    assert np.array_equal(run(nothing), expected) and nothing.hits == 0 and not nothing.kept
+
+
+def test_kept_features_change_no_count_where_few_fit(run, monkeypatch) -> None:
+    """A fourth of the images, of which those that are needed again last are dropped, or none."""
+    whole = FeatureCache(1)
+    expected = run(whole)
+    quarter = 0.25 * whole.used / GIB
+    few = FeatureCache(quarter)
+    natural_order = FeatureCache(quarter)
+    blind = FeatureCache(quarter)
+    nothing = FeatureCache(0)
+    assert np.array_equal(run(few), expected)
+    assert few.hits > 0 and few.misses > len(few.kept) > 0
+    assert 0 < few.used == bytes_of(few) <= few.limit
+    assert np.array_equal(run(nothing), expected)
+    assert (nothing.hits, len(nothing.kept)) == (0, 0)
     monkeypatch.setattr("util.evaluate.evaluate.ordered_by_images", lambda _, episodes: range(episodes))
-    assert np.array_equal(run(natural), expected) and quarter.misses < natural.misses
+    assert np.array_equal(run(natural_order), expected)
     monkeypatch.setattr(blind, "expect", lambda sampler, steps: None)
-    assert np.array_equal(run(blind), expected) and natural.misses < blind.misses
+    assert np.array_equal(run(blind), expected)
+    assert few.misses < natural_order.misses < blind.misses
 
 
 def test_episodes_that_share_images_follow_each_other() -> None:
     episodes = [(3, 1, 2), (1, 5, 6), (3, 7, 8), (3, 2, 9), (1, 4, 3)]  # class, query, support
-    keys = [EpisodeKey(n, query, class_id, (support,)) for n, (class_id, query, support) in enumerate(episodes)]
+    keys = []
+    for number, (class_id, query, support) in enumerate(episodes):
+        keys.append(EpisodeKey(number, query, class_id, (support,)))
     assert ordered_by_images(keys.__getitem__, len(keys)) == [1, 4, 0, 3, 2]

@@ -21,9 +21,12 @@ ENTRY = {"gfss": {"side": 65, "support_pixels": 100, "supports": "published"}}
 def test_the_published_supports_are_drawn(shared: Path, tmp_path: Path) -> None:
     places = [f"data.root={shared}/data/VOC2012", f"data.cache={tmp_path}"]
     context = make_run_context(read_config("config/pascal/pascal_split0_bcm_lite0.yaml", places))
-    images = images_for_protocol(context, False, protocol := context.config.protocols["gfss"])
+    protocol = context.config.protocols["gfss"]
+    images = images_for_protocol(context, False, protocol)
     runs = {seed: protocol_sampler(context, images, protocol, seed) for seed in (1, 5, 6)}
-    drawn = {seed: [images.index.names[s[0]] for _, s in run(0).drawn] for seed, run in runs.items()}
+    drawn = {}
+    for seed, run in runs.items():
+        drawn[seed] = [images.index.names[supports[0]] for _, supports in run(0).drawn]
     assert drawn[1] == ["2009_001851", "2011_000412", "2009_004895", "2010_004772", "2008_005904"]
     assert drawn[5] == ["2010_001448", "2008_002269", "2009_005262", "2008_001040", "2009_000121"]
     assert {len(run.keys) for run in runs.values()} == {364 - 5}
@@ -37,10 +40,12 @@ def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: 
     test = {"checkpoint": str(made), "seeds": [7], "episodes": 4, "pictures": 1}
     path = mini_yaml("mini_split0_bcm_resnet10.yaml", test=test, protocols=ENTRY)
     (result,) = score(read_config(path))
-    folder = next((tmp_path / "runs").rglob(RESULT)).parent
-    assert {outcome for outcome, _ in checks_of(folder / RESULT, read_result(folder / RESULT)).values()} == {AGREES}
-    (again,) = score(read_config(path, ["test.pictures=0"]), manifest=folder / "episodes.jsonl")
-    assert again["per_seed"] == result["per_seed"] and again["episode_digests"] == result["episode_digests"]
+    file = next((tmp_path / "runs").rglob(RESULT))
+    checks = checks_of(file, read_result(file))
+    assert {outcome for outcome, _ in checks.values()} == {AGREES}
+    (again,) = score(read_config(path, ["test.pictures=0"]), manifest=file.with_name("episodes.jsonl"))
+    assert again["per_seed"] == result["per_seed"]
+    assert again["episode_digests"] == result["episode_digests"]
     for options, word in (
         (["data.fold=1"], "data.fold = 0, this run has 1"),
         (["protocols.gfss.support_pixels=99999"], "no support for striped disc, dotted star"),

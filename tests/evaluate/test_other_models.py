@@ -11,6 +11,7 @@ from util.checkpoints.run import Run
 from util.checkpoints.weights import TRAINING_FREE, load_checkpoint
 from util.config.compose import CONFIG, MAIN_METHOD, methods
 from util.config.read import read_config
+from util.config.settings import Config
 from util.errors import UserError
 from util.evaluate.testing import test as score
 from util.runtime.context import make_run_context, with_data
@@ -29,6 +30,7 @@ from util.train.stages import train_base, train_meta
 CLASSES = {name: models()[name] for name in methods(CONFIG) if name in models() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0], "pictures": 0}
 
 
@@ -50,26 +52,41 @@ def config(mini_yaml):
 
 @pytest.mark.train
 @pytest.mark.parametrize("model", LEARNING)
-def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tmp_path: Path) -> None:
-    short, cls = config(model), CLASSES[model]
+def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) -> None:
+    short = config(model)
+    cls = CLASSES[model]
     if cls.has_base_stage:
         assert train_base(short, resume=False, overwrite=False) == 0
     assert train_meta(short, resume=False, overwrite=False) == 0
-    record = json.loads((Run(short).folder("meta") / "metrics.json").read_text())
-    assert record["finished"] and [entry["step"] for entry in record["epochs"]] == [1, 2]  # four episodes at a time
-    base = {str(c) for c in make_run_context(short).fold.base}
-    assert all(set(entry["validation"]["final"]["per_class"]) <= base for entry in record["epochs"])
-    protocols = ("hdmnet", "ssp")
-    results = score(short, protocols=protocols)
-    square = f"{short.data.size} x {short.data.size}"
-    second = "original sizes" if cls.takes_any_size(short.model) else f"letterbox {square}"
-    for result, protocol, start in zip(results, protocols, (f"stretch {square}", second), strict=True):
-        assert result["protocol"] == protocol and result["input"].startswith(start)
-        assert result["trained_with"]["model"]["name"] == model
+    check_training(short)
+    check_results(short, model)
     if cls.shots_share_weights:
-        two = with_data(short, shot=2)
-        assert Run(two).trained == Run(short).trained != Run(two).folder("meta")
-        assert score(two)[0]["checkpoint"].endswith("meta/best.pth")
+        two_shots = with_data(short, shot=2)
+        assert Run(two_shots).trained == Run(short).trained != Run(two_shots).folder("meta")
+        assert score(two_shots)[0]["checkpoint"].endswith("meta/best.pth")
+
+
+def check_results(short: Config, model: str) -> None:
+    """Test a trained model by protocols of two image sizes, and check what the results state."""
+    square = f"{short.data.size} x {short.data.size}"
+    inputs = {
+        "hdmnet": f"stretch {square}",
+        "ssp": "original sizes" if CLASSES[model].takes_any_size(short.model) else f"letterbox {square}",
+    }
+    for result, (protocol, start) in zip(score(short, protocols=[*inputs]), inputs.items(), strict=True):
+        assert result["protocol"] == protocol
+        assert result["input"].startswith(start)
+        assert result["trained_with"]["model"]["name"] == model
+
+
+def check_training(config: Config) -> None:
+    """Check the record of a training of two steps, which is validated on base classes."""
+    record = json.loads((Run(config).folder("meta") / "metrics.json").read_text())
+    assert record["finished"]
+    assert [epoch["step"] for epoch in record["epochs"]] == [1, 2]  # four episodes at a time
+    base = {str(c) for c in make_run_context(config).fold.base}
+    for epoch in record["epochs"]:
+        assert set(epoch["validation"]["final"]["per_class"]) <= base
 
 
 @pytest.mark.train
@@ -77,48 +94,61 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str, tm
 def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_yaml, model: str) -> None:
     path = mini_yaml(f"mini_split0_{model}_resnet10.yaml", test=FAST)
     config = read_config(path, ["data.shot=2", "test.batch=3"])
-    results = score(config, protocols=("symnet", "hsnet", "hdmnet", "ssp", "2way", "presence"))
-    inputs = {result["protocol"]: result["input"] for result in results}
-    assert inputs["symnet"] == "letterbox 33 x 33" and inputs["ssp"] == "original sizes, nothing resized"
-    assert inputs["hsnet"] == "stretch 100 x 100" and inputs["hdmnet"] == "stretch 33 x 33"
-    assert len(inputs) == len(results) and {result["checkpoint"] for result in results} == {TRAINING_FREE}
+    inputs = {
+        "symnet": "letterbox 33 x 33",
+        "ssp": "original sizes, nothing resized",
+        "hsnet": "stretch 100 x 100",
+        "hdmnet": "stretch 33 x 33",
+    }
+    results = score(config, protocols=(*inputs, "2way", "presence"))
+    assert [result["protocol"] for result in results] == [*inputs, "2way", "presence"]
+    assert [result["input"] for result in results[:4]] == [*inputs.values()]
+    assert {result["checkpoint"] for result in results} == {TRAINING_FREE}
 
 
 def test_a_base_stage_may_train_on_all_images(config) -> None:
     """Those that show novel classes stay, with the novel classes as background; so they do in its validation."""
-    found = {}
+    data = {}
     for images in ("fold", "all"):
         settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
-        context = make_run_context(settings)
-        found[images] = base_stage_data(context, settings.base_stage, ProcessGroup(0, 1, torch.device("cpu")))
-    index = found["all"].images.index
-    assert len(found["all"].images.queries) == len(index.names) > len(found["fold"].images.queries)
-    assert found["all"].validation_length > found["fold"].validation_length
+        data[images] = base_stage_data(make_run_context(settings), settings.base_stage, WORLD)
+    fold_images = data["fold"].images
+    all_images = data["all"].images
+    index = all_images.index
+    assert len(all_images.queries) == len(index.names) > len(fold_images.queries)
+    assert data["all"].validation_length > data["fold"].validation_length
     novel = list(make_run_context(config("bam")).fold.novel)
     row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
-    assert row in found["all"].images.queries and row not in found["fold"].images.queries
+    assert row in all_images.queries
+    assert row not in fold_images.queries
     many = config("bam", "data.shot=40")
     with pytest.raises(UserError, match="rare_classes"):  # the meta stage would refuse it, after this stage
-        base_stage_data(make_run_context(many), many.base_stage, ProcessGroup(0, 1, torch.device("cpu")))
+        base_stage_data(make_run_context(many), many.base_stage, WORLD)
 
 
-def test_pairs_make_an_epoch_each_once_and_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
+def test_validation_episodes_are_of_the_seed_that_the_stage_names(config) -> None:
     drawn = {}
-    for given in ("321", "510", "null"):  # without one, the protocol's first
-        context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={given}", "test.protocol=hdmnet"))
+    for seed in ("321", "510", "null"):  # without one, the protocol's first
+        context = make_run_context(config("hdmnet", f"meta_stage.validate_seed={seed}", "test.protocol=hdmnet"))
         episodes = validation_episodes(context, images_for_test(context, progress=False))
-        drawn[given] = [episodes[i].rows for i in range(8)]
+        drawn[seed] = [episodes[i].rows for i in range(8)]
     assert drawn["null"] == drawn["510"] != drawn["321"]
+
+
+def test_pairs_make_an_epoch_each_once(config) -> None:
     context = make_run_context(config("dcama", "meta_stage.epoch_length=null"))
     images = images_for_training(context, progress=False)
     length = epoch_length(context.config.meta_stage, images)
+    assert length == len(images.pairs)
     episodes = training_episodes(context, images)
     keys = [episodes.sampler(n) for n in range(2 * length)]
-    laps = [[(k.query, k.class_id) for k in keys[i : i + length]] for i in (0, length)]
-    assert length == len(images.pairs) and laps[0] != laps[1]
-    assert sorted(laps[0]) == sorted(laps[1]) == sorted(images.pairs)
-    item = episodes[0]
-    assert item.query.shape[-2:] == (64, 64) and item.query.dtype == torch.float32
+    pairs = [(key.query, key.class_id) for key in keys]
+    first_epoch, second_epoch = pairs[:length], pairs[length:]
+    assert first_epoch != second_epoch
+    assert sorted(first_epoch) == sorted(second_epoch) == sorted(images.pairs)
+    query = episodes[0].query
+    assert query.shape[-2:] == (64, 64)
+    assert query.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -130,7 +160,9 @@ def test_pairs_make_an_epoch_each_once_and_validation_episodes_are_of_the_seed_t
     ],
 )
 def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, other: str, reason: str):
-    torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, tmp_path / "authors.pth")
+    path = tmp_path / "authors.pth"
+    torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, path)
     context = make_run_context(config(model))
+    network = build_model(context.config, context.text_width)
     with pytest.raises(UserError, match=reason):
-        load_checkpoint(context, build_model(context.config, context.text_width), "meta", tmp_path / "authors.pth")
+        load_checkpoint(context, network, "meta", path)

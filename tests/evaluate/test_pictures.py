@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from PIL import Image
 from model.baselines.prototype import PrototypeBaseline
 from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, lines, quick_config
+from util.config.settings import Config
 from util.errors import UserError
 from util.evaluate import pictures as module
 from util.evaluate.evaluate import FINAL
 from util.evaluate.metrics import iou_of
-from util.evaluate.pictures import KeptPredictions, side_by_side
+from util.evaluate.pictures import Kept, KeptPredictions, side_by_side
 from util.evaluate.test import Test, own_config
 from util.evaluate.testing import test as score
 from util.report.figure import CAPTION, GAP, PANEL_HEIGHT
@@ -34,23 +35,30 @@ EPISODES = {0: 40, 7: 25}
 def test_the_chosen_episodes_are_kept_with_their_predictions(wanted: dict[str, int], processes: int) -> None:
     random = np.random.default_rng(0)
     episodes = [(seed, n) for seed, length in EPISODES.items() for n in range(length)]
-    records = {key: torch.tensor([[key[1], 1, random.integers(0, 5), 5, 0, 1]]) for key in episodes}  # many ties
+    records = {}
+    for seed, number in episodes:  # many ties
+        records[seed, number] = torch.tensor([[number, 1, random.integers(0, 5), 5, 0, 1]])
     kept = {}
     for rank in range(processes):
         part = KeptPredictions(wanted, EPISODES)
         for seed, number in episodes[rank::processes]:
-            of, prior = {FINAL: torch.full((1, 6, 8), number % 2)}, {"prior": torch.full((3, 4), seed / 8)}
-            part.add(seed, number, {FINAL: records[seed, number]}, of, prior)
-        own = part.gathered(ProcessGroup(0, 1, torch.device("cpu")))
-        assert len(own) <= sum(wanted.values())
-        kept |= own
-    chosen = part.chosen({key: iou_of(rows.numpy()) for key, rows in records.items()})
-    assert chosen == part.chosen({episode: found.ious[FINAL] for episode, found in kept.items()})
+            prediction = torch.full((1, 6, 8), number % 2)
+            prior = torch.full((3, 4), seed / 8)
+            part.add(seed, number, {FINAL: records[seed, number]}, {FINAL: prediction}, {"prior": prior})
+        kept_by_rank = part.gathered(ProcessGroup(0, 1, torch.device("cpu")))
+        assert len(kept_by_rank) <= sum(wanted.values())
+        kept |= kept_by_rank
+    chosen = part.chosen({episode: iou_of(rows.numpy()) for episode, rows in records.items()})
+    assert chosen == part.chosen({episode: predictions.ious[FINAL] for episode, predictions in kept.items()})
     for seed, number in chosen:
-        mask = cv2.imdecode(kept[seed, number].predictions[FINAL], cv2.IMREAD_UNCHANGED)
-        prior = kept[seed, number].maps["prior"]
-        assert mask.shape == (6, 8) and mask.dtype == np.uint8 and (mask == number % 2).all()
-        assert prior.shape == (3, 4) and (prior == seed / 8).all()
+        check_kept(kept[seed, number], seed, number)
+
+
+def check_kept(kept: Kept, seed: int, number: int) -> None:
+    """Check the prediction and the map of an episode, which hold its number and its seed."""
+    mask = cv2.imdecode(kept.predictions[FINAL], cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, np.full((6, 8), number % 2, np.uint8), strict=True)
+    np.testing.assert_array_equal(kept.maps["prior"], np.full((3, 4), seed / 8, np.float16), strict=True)
 
 
 @pytest.fixture
@@ -65,20 +73,43 @@ def test_pictures_are_the_worst_and_best_until_the_next_test(config, tmp_path: P
     folder = tmp_path / "runs/tiny/test/symnet_quick"
     height = len(np.array(Image.open(folder / "episodes.png")))  # of two rows of panels
     assert height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
-    page = (folder / "pictures/index.html").read_text()
-    figures = re.findall(r'data-iou="([\d.]+)" data-class="([^"]+)" data-kinds="([^"]+)"', page)
-    ious = sorted(100 * e["outputs"]["final"][0] / max(e["outputs"]["final"][1], 1) for e in lines(folder))
-    shown = {kind: sorted(float(i) for i, _, kinds in figures if kind in kinds.split()) for kind in ("worst", "best")}
-    assert shown["worst"] == pytest.approx(ious[:3], abs=1e-3) and shown["best"] == pytest.approx(ious[-2:], abs=1e-3)
-    assert sum("random" in kinds for _, _, kinds in figures) == 4
-    assert "http" not in page
-    files = re.findall(r'<a href="([^"]+\.png)"', page)
-    assert len(files) == len(figures) and all(np.array(Image.open(folder / "pictures" / f)).std() > 10 for f in files)
+    check_page(folder / "pictures", lines(folder))
     for name in ("curve.png", "per_class.png"):
         assert np.array(Image.open(folder / name)).std() > 10
     score(config())
-    assert not (folder / "pictures").exists() and not (folder / "episodes.png").exists()
-    assert (folder / "curve.png").exists() and (folder / "result.json").exists()
+    remaining = {path.name for path in folder.iterdir()}
+    assert not {"pictures", "episodes.png"} & remaining
+    assert {"curve.png", "result.json"} <= remaining
+
+
+def check_page(folder: Path, episodes: list[dict]) -> None:
+    """Check that a page shows the three worst, the two best and four random episodes, each with a picture."""
+    page = (folder / "index.html").read_text()
+    assert "http" not in page
+    shown = ious_by_kind(page)
+    assert {kind: len(ious) for kind, ious in shown.items()} == {"worst": 3, "best": 2, "random": 4}
+    ious = sorted(iou_of_episode(episode) for episode in episodes)
+    assert sorted(shown["worst"]) == pytest.approx(ious[:3], abs=1e-3)
+    assert sorted(shown["best"]) == pytest.approx(ious[-2:], abs=1e-3)
+    files = re.findall(r'<a href="([^"]+\.png)"', page)
+    assert len(files) == page.count("<figure ")
+    for file in files:
+        assert np.array(Image.open(folder / file)).std() > 10
+
+
+def ious_by_kind(page: str) -> dict[str, list[float]]:
+    """Return the IoU of a page's episodes in percent, by their kinds."""
+    ious = defaultdict(list)
+    for iou, kinds in re.findall(r'data-iou="([\d.]+)" data-class="[^"]+" data-kinds="([^"]+)"', page):
+        for kind in kinds.split():
+            ious[kind].append(float(iou))
+    return ious
+
+
+def iou_of_episode(episode: dict) -> float:
+    """Return the IoU of a manifest's episode of one class in percent."""
+    intersection, union = episode["outputs"]["final"][:2]
+    return 100 * intersection / max(union, 1)
 
 
 @pytest.mark.train
@@ -95,40 +126,57 @@ def test_pictures_need_no_second_pass(config, tmp_path: Path, monkeypatch):
     assert passes["network"] == 14
     folder = tmp_path / "runs/tiny/test_3shot/symnet_quick"
     drawn = [*(folder / "pictures").glob("*.svg")]
-    assert len(drawn) == len([*(folder / "pictures").glob("*.png")]) == 4 and "support 3" in drawn[0].read_text()
+    assert len(drawn) == 4
+    assert {path.stem for path in drawn} == {path.stem for path in (folder / "pictures").glob("*.png")}
+    assert "support 3" in drawn[0].read_text()
     log = (folder / "log.txt").read_text()
-    assert "protocol: symnet" in log and "| final" in log and "shot: 3" in log and "made from the masks" in log
+    for text in ("protocol: symnet", "| final", "shot: 3", "made from the masks"):
+        assert text in log
 
 
 @pytest.mark.train
 def test_methods_stand_beside_each_other_on_the_same_episodes(mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    configs = [quick_config(mini_yaml, name, f"run.name={name[:-5]}") for name in (SYMNET, PROTOTYPE)]
-    for config in configs:
-        score(config)
-    folders = [Test(own_config(config, "symnet", config.data.shot)).folder for config in configs]
-    drawn, out = [], tmp_path / "beside"
-    monkeypatch.setattr(module, "draw", lambda boards, aligned: drawn.extend(boards) or "figure")
-    monkeypatch.setattr(module, "write_figure", lambda path, figure, suffix: None)
-    assert side_by_side(folders, (5, 0), out) == [tmp_path / "beside.png", tmp_path / "beside.pdf"]
-    assert [len(board) for board in drawn] == [5, 5]  # support, query, truth and two methods
+    folders = []
+    for name in (SYMNET, PROTOTYPE):
+        folders.append(scored_folder(quick_config(mini_yaml, name, f"run.name={name[:-5]}")))
+    drawn = []
+    out = tmp_path / "beside"
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "draw", lambda boards, aligned: drawn.extend(boards) or "figure")
+        patched.setattr(module, "write_figure", lambda path, figure, suffix: None)
+        assert side_by_side(folders, (5, 0), out) == [tmp_path / "beside.png", tmp_path / "beside.pdf"]
     for number, board in zip((5, 0), drawn, strict=True):
-        for (caption, _), folder, title in zip(board[3:], folders, ("Sym-Net", "prototype baseline"), strict=True):
-            counts = module.read_manifest(folder / "episodes.jsonl").episodes[number]["outputs"]["final"]
-            iou = 100 * counts[0] / max(counts[1], 1)
-            assert caption.startswith(title) and caption.endswith(f"IoU {iou:.1f} %")
-    monkeypatch.undo()
+        _, _, _, symnet, prototype = board  # after support, query and truth
+        check_caption(symnet[0], "Sym-Net", folders[0], number)
+        check_caption(prototype[0], "prototype baseline", folders[1], number)
     words = ["report", "figure", *map(str, folders), "--episodes", "1,2", "--out", f"{out}.pdf"]
     monkeypatch.setattr(sys, "argv", words)
-    assert command() == 0 and out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert command() == 0
+    assert out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def scored_folder(config: Config) -> Path:
+    """Test a config and return the folder of the result."""
+    score(config)
+    return Test(own_config(config, "symnet", config.data.shot)).folder
+
+
+def check_caption(caption: str, method: str, folder: Path, number: int) -> None:
+    """Check that a panel names the method and its IoU of an episode."""
+    iou = iou_of_episode(module.read_manifest(folder / "episodes.jsonl").episodes[number])
+    assert caption.startswith(method)
+    assert caption.endswith(f"IoU {iou:.1f} %")
 
 
 @pytest.mark.train
 def test_what_cannot_stand_beside_is_refused(mini_yaml, tmp_path: Path) -> None:
-    configs = [quick_config(mini_yaml, PROTOTYPE, f"run.name=of{fold}", f"data.fold={fold}", *FEW) for fold in (0, 1)]
-    for config in configs:
-        score(config)
-    first, second = folders = [Test(own_config(config, "symnet", config.data.shot)).folder for config in configs]
-    path, weights = second / "result.json", read_result(second / "result.json")["weights"]
+    folders = []
+    for fold in (0, 1):
+        config = quick_config(mini_yaml, PROTOTYPE, f"run.name=fold{fold}", f"data.fold={fold}", *FEW)
+        folders.append(scored_folder(config))
+    first, second = folders
+    path = second / "result.json"
+    weights = read_result(path)["weights"]
     path.write_text(path.read_text().replace(weights, "0" * 64))
     for places, number, message in (
         ([first], 2, "--episodes 2: .* 0 to 1"),

@@ -4,6 +4,7 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.evaluate.quick import FEW, PROTOTYPE, QUICK, SYMNET, lines, new_checkpoint, quick_config
@@ -37,65 +38,86 @@ def config(mini_yaml):
 @pytest.mark.process
 def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
     """Three protocols by one and by four in this process, by four in two processes; seven episodes do not divide."""
-    few, names = QUICK | {"seeds": [0], "metrics": ["boundary_iou"]}, ("symnet", "bam", "hsnet")
-    path = mini_yaml(SYMNET, run={"seed": 1}, test=few)
+    names = ("symnet", "bam", "hsnet")
+    path = mini_yaml(SYMNET, run={"seed": 1}, test=QUICK | {"seeds": [0], "metrics": ["boundary_iou"]})
 
-    def files() -> list:
-        folders = [tmp_path / f"runs/tiny/test/{name}_untrained_quick" for name in names]
-        results = [read_result(folder / "result.json") for folder in folders]
-        return [(lines(f), r["per_seed"], r["episode_digests"]) for f, r in zip(folders, results, strict=True)]
+    def counts() -> list[tuple]:
+        return [counts_of(tmp_path / f"runs/tiny/test/{name}_untrained_quick") for name in names]
 
-    found = []
-    for batch in (1, 4):
-        score(read_config(path, [f"test.batch={batch}"]), names)
-        found.append(files())
+    score(read_config(path, ["test.batch=1"]), names)
+    one_by_one = counts()
+    check_variety(one_by_one)
+    score(read_config(path, ["test.batch=4"]), names)
+    assert counts() == one_by_one
     ranks = spawned.start_ranks(2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4")
-    assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
-    assert sum((r.stdout + r.stderr).count("result: ") for r in ranks) == len(names)  # reported once
-    assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick/result.json")["processes"] == 2
-    assert found[0] == found[1] == files()
-    finals = [e["outputs"]["final"] for episodes, *_ in found[0] for e in episodes]
-    assert len(finals) == 21 and len({tuple(f) for f in finals}) > 7 and any(f[0] for f in finals)
+    assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
+    printed = "".join(rank.stdout + rank.stderr for rank in ranks)
+    assert printed.count("result: ") == len(names)  # reported once
+    assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick" / RESULT)["processes"] == 2
+    assert counts() == one_by_one
 
 
-def test_protocols_together_equal_each_alone(config, tmp_path: Path):
+def counts_of(folder: Path) -> tuple[list[dict], list[dict], list[str]]:
+    """Return the episodes of a result with their counts, its scores and its digests."""
+    result = read_result(folder / RESULT)
+    return lines(folder), result["per_seed"], result["episode_digests"]
+
+
+def check_variety(results: list[tuple]) -> None:
+    """Check that three times seven episodes have many different counts, of which one at least is not empty."""
+    finals = [episode["outputs"]["final"] for episodes, *_ in results for episode in episodes]
+    assert len(finals) == 21
+    assert len({tuple(final) for final in finals}) > 7
+    assert any(final[0] for final in finals)
+
+
+def test_protocols_together_equal_each_in_a_test_of_its_own(config):
     one_draw = "protocols.symnet.draw=pfenet"
     together = score(config(PROTOTYPE, "data.workers=1", one_draw), ("symnet", "bam", "hdmnet", "ssp"))
-    assert together[0]["shared_with"] == ["bam"] and together[1]["shared_with"] == ["symnet"]
-    assert together[0]["episode_digests"] == together[1]["episode_digests"] != together[3]["episode_digests"]
-    for result in together[1::2]:
-        alone = score(config(), (result["protocol"],))[0]
-        assert alone["per_seed"] == result["per_seed"] and alone["shared_with"] == []
-    assert len({r["mean"]["final"]["miou"] for r in together}) == 4
+    symnet, bam, _, ssp = together
+    assert (symnet["shared_with"], bam["shared_with"]) == (["bam"], ["symnet"])
+    assert symnet["episode_digests"] == bam["episode_digests"] != ssp["episode_digests"]
+    for result in (bam, ssp):
+        (separate,) = score(config(), (result["protocol"],))
+        assert separate["per_seed"] == result["per_seed"]
+        assert separate["shared_with"] == []
+    assert len({result["mean"]["final"]["miou"] for result in together}) == 4
 
 
 def test_each_number_of_shots_has_a_result_whose_episodes_are_replayed(config, tmp_path: Path):
     """Replayed by the same protocol the counts are the same; by another they are of the same episodes."""
     folder = tmp_path / "runs/tiny/test"
+    one_shot, two_shots = score(config(), shots=(1, 2))
+    assert (one_shot["shot"], two_shots["shot"]) == (1, 2)
+    two_shot_folder = tmp_path / "runs/tiny/test_2shot/symnet_quick"
+    assert read_result(folder / "symnet_quick" / RESULT) == one_shot
+    assert read_result(two_shot_folder / RESULT) == two_shots
+    assert {len(episode["supports"]) for episode in lines(two_shot_folder)} == {2}
     file = folder / "symnet_quick/episodes.jsonl"
-    one, two = score(config(), shots=(1, 2))
-    places = folder / "symnet_quick", folder.with_name("test_2shot") / "symnet_quick"
-    assert [read_result(place / RESULT) for place in places] == [one, two] and (one["shot"], two["shot"]) == (1, 2)
-    assert all(len(e["supports"]) == 2 for e in lines(places[1]))
     with pytest.raises(UserError, match=r"episode\.jsonl"):  # its own episodes would be others
         score(config(), manifest=file.with_name("episode.jsonl"))
+    check_replays(config, folder, file)
+
+
+def check_replays(config, folder: Path, file: Path) -> None:
+    """Check a replay of symnet's episodes by its own protocol and by one that scores them at another size."""
     text = file.read_text()
-    again, squeezed = score(config(), ("symnet", "hsnet"), manifest=file)
+    replayed, squeezed = score(config(), ("symnet", "hsnet"), manifest=file)
     assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
-    assert again["replayed"] == str(file) and not again["quick_look"]
-    assert again["episode_digests"] == squeezed["episode_digests"]
+    assert (replayed["replayed"], replayed["quick_look"]) == (str(file), False)
+    assert replayed["episode_digests"] == squeezed["episode_digests"]
     assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
-    assert text == file.read_text()  # a replay leaves it alone
+    assert file.read_text() == text  # neither a replay nor a comparison changes it
 
 
 def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def one_shot_alone(*arguments) -> None:
-        if "2-shot" in arguments[5]:  # the label
+    def stop_before_two_shots(*arguments, title: str, **options) -> None:
+        if "2-shot" in title:
             raise KeyboardInterrupt
-        run_pass(*arguments)
+        run_pass(*arguments, title=title, **options)
 
-    monkeypatch.setattr(testing, "run_pass", one_shot_alone)
+    monkeypatch.setattr(testing, "run_pass", stop_before_two_shots)
     with pytest.raises(KeyboardInterrupt):
         score(config(), shots=(1, 2))
     folder = tmp_path / "runs/tiny"
@@ -110,7 +132,8 @@ def folder_of(config: Config, protocol: str) -> Path:
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):
     """Neither the old one nor a new one beside files that are not its own."""
     score(config(PROTOTYPE, *FEW))
-    assert (path := folder_of(config(PROTOTYPE, *FEW), "symnet") / RESULT).exists()
+    path = folder_of(config(PROTOTYPE, *FEW), "symnet") / RESULT
+    assert path.exists()
     monkeypatch.setattr(testing, "save_pictures", None)  # which fails as a full disk does
     with pytest.raises(TypeError):
         score(config(PROTOTYPE, *FEW))
@@ -120,9 +143,10 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
 def test_quick_looks_of_other_settings_do_not_overwrite_each_other(config):
     looks = [("run.seed=2",), ("data.min_pixels=60",), ("run.seed=2", "test.episodes=6"), ()]
     results = [score(config(PROTOTYPE, *look))[0] for look in looks]
-    places = [folder_of(config(PROTOTYPE, *look), "symnet") for look in looks]
-    assert len({*places}) == len(looks) and places[0].name == "symnet_quick"
-    assert [read_result(place / RESULT) for place in places] == results
+    folders = [folder_of(config(PROTOTYPE, *look), "symnet") for look in looks]
+    assert len(set(folders)) == len(looks)
+    assert folders[0].name == "symnet_quick"
+    assert [read_result(folder / RESULT) for folder in folders] == results
 
 
 def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
@@ -133,7 +157,8 @@ def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_
     checkpoint.save(path, content | {"ema": average})
     other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
     (result,) = score(other)
-    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"] and "not finished" in title(result)
+    assert result["trained_otherwise"] == ["not finished (step 2 of 8)"]
+    assert "not finished" in title(result)
     assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
     checkpoint.save(path, content | {"finished": True})
     assert score(other)[0]["trained_otherwise"] == []
@@ -141,42 +166,60 @@ def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
     """Neither batches nor a cache change a count; scores, the comparison and a replay agree with the episodes."""
-    result = score(config(PROTOTYPE, "data.shot=2"), ("2way",), save_images={"worst": 1})[0]
+    (result,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), save_images={"worst": 1})
     folder = tmp_path / "runs/tiny/test_2shot/2way_quick"
     file = folder / "episodes.jsonl"
-    assert read_result(folder / "result.json") == result and "2-way 2-shot" in title(result)
-    sums = {1: [0, 0], 2: [0, 0]}
-    episodes = [e for e in lines(folder) if e["seed"] == 0]
-    for episode in episodes:
-        i1, u1, i2, u2, foreground, _, _, every = episode["outputs"]["final"]
-        assert foreground >= i1 + i2 and sorted([episode["class"], episode["others"][0]["class"]]) == [1, 2]
-        assert every > 0 and len(episode["others"][0]["supports"]) == 2
-        sums = {1: [sums[1][0] + i1, sums[1][1] + u1], 2: [sums[2][0] + i2, sums[2][1] + u2]}
-    expected = {str(c): 100 * i / u for c, (i, u) in sums.items()}
-    assert result["per_seed"][0]["final"]["per_class"] == pytest.approx(expected) and min(expected.values()) > 0
-    again = score(config(PROTOTYPE, "data.shot=2", "test.batch=3", "test.cache_gib=1"), ("2way",))[0]
-    assert again["per_seed"] == result["per_seed"]
-    replayed = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)[0]
-    assert replayed["per_seed"] == result["per_seed"] and replayed["episode_digests"] == result["episode_digests"]
+    assert read_result(folder / RESULT) == result
+    assert "2-way 2-shot" in title(result)
+    check_classes_of_two_ways([episode for episode in lines(folder) if episode["seed"] == 0], result)
+    (batched,) = score(config(PROTOTYPE, "data.shot=2", "test.batch=3", "test.cache_gib=1"), ("2way",))
+    assert batched["per_seed"] == result["per_seed"]
+    (replayed,) = score(config(PROTOTYPE, "data.shot=2"), ("2way",), manifest=file)
+    assert replayed["per_seed"] == result["per_seed"]
+    assert replayed["episode_digests"] == result["episode_digests"]
     assert "over 14 paired episodes" in str(compare(folder, folder))
     with pytest.raises(UserError, match=r"episodes.jsonl:2: .*2"):
         score(config(PROTOTYPE, "data.shot=2"), manifest=file)
+
+
+def check_classes_of_two_ways(episodes: list[dict], result: dict) -> None:
+    """Check the counts of a seed's episodes of classes 1 and 2 with two supports each, and the IoU of both classes."""
+    intersection = np.zeros(3)
+    union = np.zeros(3)
+    for episode in episodes:
+        (other,) = episode["others"]
+        assert sorted([episode["class"], other["class"]]) == [1, 2]
+        assert len(other["supports"]) == 2
+        i1, u1, i2, u2, foreground_intersection, _, _, background_union = episode["outputs"]["final"]
+        assert foreground_intersection >= i1 + i2
+        assert background_union > 0
+        intersection += [0, i1, i2]
+        union += [0, u1, u2]
+    per_class = result["per_seed"][0]["final"]["per_class"]
+    assert per_class == pytest.approx({str(c): 100 * intersection[c] / union[c] for c in (1, 2)})
+    assert min(per_class.values()) > 0
+
+
+def test_unknown_metrics_and_a_folder_that_is_a_file_are_refused(config, tmp_path: Path):
     with pytest.raises(UserError, match=r"test.metrics.*boundary_iou"):
         score(config(PROTOTYPE, "test.metrics=[boundary]"))
+    file = tmp_path / "file"
+    file.touch()
     with pytest.raises(NotADirectoryError, match=str(file)):
         score(config(PROTOTYPE, f"run.folder={file}", *FEW))
 
 
 def test_a_checkpoint_or_an_encoder_of_another_fold_is_refused_unless_allowed(config, tmp_path: Path):
     trained = new_checkpoint(config(SYMNET), tmp_path / "fold0.pth")
-    own = [f"test.checkpoint={trained}", "data.fold=1", *FEW]
+    other_fold = [f"test.checkpoint={trained}", "data.fold=1", *FEW]
     with pytest.raises(UserError, match=r"data.fold = 0, this run has 1; its base classes may be novel here"):
-        score(config(SYMNET, *own))
-    result = score(config(SYMNET, *own, "test.allow_fold_mismatch=true"))[0]
-    assert result["fold_mismatch"] and result["trained_with"]["fold"] == 0
-    same = score(config(SYMNET, own[0], *FEW))[0]
-    assert not same["fold_mismatch"] and title(same).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
-    encoder = [f"model.encoder.weights={trained}", *own[1:]]
+        score(config(SYMNET, *other_fold))
+    (result,) = score(config(SYMNET, *other_fold, "test.allow_fold_mismatch=true"))
+    assert (result["fold_mismatch"], result["trained_with"]["fold"]) == (True, 0)
+    (same_fold,) = score(config(SYMNET, f"test.checkpoint={trained}", *FEW))
+    assert not same_fold["fold_mismatch"]
+    assert title(same_fold).startswith("WEIGHTS FROM ELSEWHERE: QUICK LOOK")
+    encoder = [f"model.encoder.weights={trained}", "data.fold=1", *FEW]
     with pytest.raises(UserError, match="an encoder trained with fold = 0, now 1"):
         score(config(PROTOTYPE, *encoder))
     score(config(PROTOTYPE, *encoder, "test.allow_fold_mismatch=true"))
@@ -204,27 +247,38 @@ def test_weights_of_other_shots_say_so_before_the_first_is_scored(config, tmp_pa
 )
 def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: list[str], name: str):
     meta = Run(read_config(mini_yaml(SYMNET))).folder("meta")
-    config = read_config(mini_yaml(SYMNET), overrides := [text.format(meta=meta) for text in overrides])
-    folder = folder_of(config, "bam")
-    assert folder.parent == meta.parent / "test" and fnmatch(folder.name, name)
+    overrides = [text.format(meta=meta) for text in overrides]
+    folder = folder_of(read_config(mini_yaml(SYMNET), overrides), "bam")
+    assert folder.parent == meta.parent / "test"
+    assert fnmatch(folder.name, name)
     other = read_config(mini_yaml(SYMNET), [*overrides, "test.checkpoint=another.pth"])
     assert folder_of(other, "bam") != folder  # neither overwrites the other
 
 
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
-    one = score(config(PROTOTYPE, *full, "test.seeds=[0]"), ("bam",))[0]
-    assert one["other_seeds"] and not one["quick_look"] and "1 OF 2 SEEDS" in title(one)
-    both = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))[0]
-    assert not both["other_seeds"] and "SEEDS" not in title(both)
-    assert len({path.parent.name for path in tmp_path.rglob(RESULT)} & {"bam", "bam_seeds-0"}) == 2
+    (one_seed,) = score(config(PROTOTYPE, *full, "test.seeds=[0]"), ("bam",))
+    assert (one_seed["other_seeds"], one_seed["quick_look"]) == (True, False)
+    assert "1 OF 2 SEEDS" in title(one_seed)
+    (both_seeds,) = score(config(PROTOTYPE, *full, "test.seeds=null"), ("bam",))
+    assert not both_seeds["other_seeds"]
+    assert "SEEDS" not in title(both_seeds)
+    assert {path.parent.name for path in tmp_path.rglob(RESULT)} == {"bam", "bam_seeds-0"}
     folder = tmp_path / "runs/tiny/test"
-    play = {"protocols": ["bam"], "manifest": folder / "bam/episodes.jsonl"}
-    assert not score(config(PROTOTYPE, "test.episodes=null"), **play)[0]["quick_look"]
-    cut = score(config(PROTOTYPE, "test.episodes=3"), **play)[0]
-    assert cut["quick_look"] and "QUICK LOOK (3 episodes)" in title(cut) and "REPLAY" in title(cut)
-    assert read_result(folder / "bam_replay/result.json")["episodes"] == 4
-    assert read_result(folder / "bam_replay_quick/result.json")["episodes"] == 3
+    check_replays_of_four_episodes(config, folder)
+
+
+def check_replays_of_four_episodes(config, folder: Path) -> None:
+    """Check that a replay of all four episodes is none of fewer, and that one of three says so."""
+    file = folder / "bam/episodes.jsonl"
+    (whole,) = score(config(PROTOTYPE, "test.episodes=null"), ["bam"], manifest=file)
+    assert not whole["quick_look"]
+    (cut,) = score(config(PROTOTYPE, "test.episodes=3"), ["bam"], manifest=file)
+    assert cut["quick_look"]
+    assert "QUICK LOOK (3 episodes)" in title(cut)
+    assert "REPLAY" in title(cut)
+    assert read_result(folder / "bam_replay" / RESULT)["episodes"] == 4
+    assert read_result(folder / "bam_replay_quick" / RESULT)["episodes"] == 3
 
 
 @pytest.fixture
@@ -237,41 +291,65 @@ def listed(mini_yaml, tmp_path: Path):
         data = read_config(path).data
         index = load_index(data, "test", progress=False)
         pairs = novel_list(index, Fold.of(data), data).pairs[::-1][:5]
-        text = [f"{index.names[row]} {c}\n" for row, c in pairs]
-        (tmp_path / "val_fold0.txt").write_text("".join([*text, *more]))
+        listed_pairs = [f"{index.names[row]} {c}\n" for row, c in pairs]
+        (tmp_path / "val_fold0.txt").write_text("".join([*listed_pairs, *more]))
         return path, [index.names[row] for row, _ in pairs]
 
     return make
 
 
+def queries_of(folder: Path) -> list[str]:
+    return [episode["query"] for episode in lines(folder)]
+
+
 def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
     path, names = listed()
     wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
-    one, two, other = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
+    hsnet, dcama, symnet = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test"
-    for place in (folder / "hsnet_quick", folder / "dcama_quick"):
-        assert [episode["query"] for episode in lines(place)] == names
-    assert "hsnet (contiguous folds, published list, drawn here)" in title(one) and one["list_note"] == ""
-    assert one["draw_note"] == "the list of a published run on mini is not known" and not other["draw_note"]
-    assert one["list"] == two["list"] != other["list"] and one["list_source"] == str(tmp_path / "val_fold0.txt")
-    assert "list" not in title(other) and not other["shared_with"]
-    rule = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))[0]
-    assert "pairs by 100 pixels" in title(rule) and rule["list_source"] == "made from the masks"
-    (place,) = folder.glob("hsnet_quick-*")
-    assert [episode["query"] for episode in lines(place)] != names
-    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(table([place]))
-    again = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")[0]
-    assert again["list"] == one["list"] and "published list" in title(again)  # its episodes are pairs of the list
-    other_pairs = score(read_config(path), ("hsnet",), manifest=place / "episodes.jsonl")[0]
-    assert other_pairs["list_source"] == "made from the masks" and "list" not in title(other_pairs)
+    assert queries_of(folder / "hsnet_quick") == queries_of(folder / "dcama_quick") == names
+    check_published(hsnet, tmp_path / "val_fold0.txt")
+    assert hsnet["list"] == dcama["list"] != symnet["list"]
+    assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])
+    assert "list" not in title(symnet)
+    (from_masks,) = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
+    assert from_masks["list_source"] == "made from the masks"
+    assert "pairs by 100 pixels" in title(from_masks)
+    (other_folder,) = folder.glob("hsnet_quick-*")
+    assert queries_of(other_folder) != names
+    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in str(table([other_folder]))
+
+
+def check_published(result: dict, file: Path) -> None:
+    """Check what a result says about its published list, which no published run is known to have."""
+    assert "hsnet (contiguous folds, published list, drawn here)" in title(result)
+    assert result["list_source"] == str(file)
+    assert result["list_note"] == ""
+    assert result["draw_note"] == "the list of a published run on mini is not known"
+
+
+def test_a_replay_takes_the_published_list_if_that_has_its_episodes(listed, tmp_path: Path) -> None:
+    path, _ = listed()
+    folder = tmp_path / "runs/tiny/test"
+    hsnet, dcama = score(read_config(path), ("hsnet", "dcama"))
+    score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
+    (other_folder,) = folder.glob("hsnet_quick-*")
+    (replayed,) = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")
+    assert replayed["list"] == hsnet["list"]
+    assert "published list" in title(replayed)
+    (other_pairs,) = score(read_config(path), ("hsnet",), manifest=other_folder / "episodes.jsonl")
+    assert other_pairs["list_source"] == "made from the masks"
+    assert "list" not in title(other_pairs)
     (tmp_path / "val_fold0.txt").unlink()  # a replay needs no list
-    again = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
-    assert again[0]["per_seed"] == two["per_seed"] and "list" not in title(again[0])
+    (replayed,) = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
+    assert replayed["per_seed"] == dcama["per_seed"]
+    assert "list" not in title(replayed)
 
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:
     path, _ = listed("lost 1\n")
-    result = score(read_config(path), ("hsnet", "dcama"))[0]
-    told = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
-    assert len(told) == 1 and "1 of its" in told[0] and result["list_note"] in told[0]
+    result, _ = score(read_config(path), ("hsnet", "dcama"))
+    (warning,) = [line for line in "".join(capfd.readouterr()).splitlines() if "is not used" in line]
+    assert "1 of its" in warning
+    assert result["list_note"] in warning
     assert "pairs by 100 pixels" in title(result)

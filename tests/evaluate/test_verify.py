@@ -21,48 +21,80 @@ pytestmark = pytest.mark.train
 def result(mini_yaml, tmp_path: Path) -> Path:
     """Return the folder of a new result."""
     score(quick_config(mini_yaml, SYMNET, "test.metrics=[boundary_iou,hd95]"))
-    (found,) = (tmp_path / "runs").rglob(RESULT)
-    return found.parent
+    (file,) = (tmp_path / "runs").rglob(RESULT)
+    return file.parent
 
 
-def outcomes(folder: Path) -> dict[str, str]:
+def subjects(folder: Path, outcome: str) -> set[str]:
+    """Return the subjects of a result's checks that have an outcome."""
     path = folder / RESULT
-    return {subject: outcome for subject, (outcome, _) in checks_of(path, read_result(path)).items()}
+    checks = checks_of(path, read_result(path))
+    return {subject for subject, (other, _) in checks.items() if other == outcome}
 
 
-def edit(file: Path, change: Callable[[dict], None], line: int = 0) -> None:
-    """Change the JSON of a line of a file."""
-    texts = file.read_text().splitlines() if line else [file.read_text()]
-    content = json.loads(texts[line])
+Change = Callable[[dict], object]
+
+
+def edit(file: Path, change: Change) -> None:
+    """Change the content of a JSON file."""
+    content = json.loads(file.read_text())
     change(content)
-    file.write_text("\n".join([*texts[:line], json.dumps(content), *texts[line + 1 :]]))
+    file.write_text(json.dumps(content))
 
 
-def test_what_was_edited_is_found(result: Path, capsys) -> None:
-    assert set(outcomes(result).values()) == {AGREES} and len(outcomes(result)) == 5
+def edit_line(file: Path, number: int, change: Change) -> None:
+    """Change the JSON of a line of a file."""
+    texts = file.read_text().splitlines()
+    content = json.loads(texts[number])
+    change(content)
+    texts[number] = json.dumps(content)
+    file.write_text("\n".join(texts))
+
+
+def more_pixels(episode: dict) -> None:
+    episode["outputs"]["final"][0] += 5
+
+
+def other_boundary(episode: dict) -> None:
+    episode["boundary_iou"]["final"][0] = 5
+
+
+def other_iou_of_a_class(result: dict) -> None:
+    per_class = result["per_seed"][0]["all_foreground"]["per_class"]
+    per_class[next(iter(per_class))] += 1
+
+
+EDITS_OF_AN_EPISODE: list[tuple[Change, set[str]]] = [  # with the checks that then differ
+    (lambda episode: episode.update(query="other"), {"episodes"}),
+    (more_pixels, {"scores"}),
+    (other_boundary, {"scores"}),
+    (lambda episode: episode.update(seed=9), {"episodes", "scores"}),
+]
+EDITS_OF_THE_RESULT: list[tuple[Change, set[str]]] = [
+    (lambda result: result["mean"]["final"].update(miou=99.0), {"scores"}),
+    (other_iou_of_a_class, {"scores"}),
+    (lambda result: result.update(list="0" * 64), {"list"}),
+    (lambda result: result.update(weights="0" * 64), {"weights"}),
+    (lambda result: result.update(training=[{}]), {"weights"}),
+]
+
+
+def test_edited_files_are_noticed(result: Path, capsys) -> None:
+    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "weights"}
     assert verify([result]) == 0
     assert "\nall checks passed; not the protocol's number (quick look, " in capsys.readouterr().out
-    episodes, stored = result / MANIFEST, result / RESULT
-    whole = episodes.read_text(), stored.read_text()
-
-    def first_class(content: dict) -> None:
-        of_class = content["per_seed"][0]["all_foreground"]["per_class"]
-        of_class[next(iter(of_class))] += 1
-
-    for file, line, change, subjects in (
-        (episodes, 4, lambda e: e.update(query="other"), {"episodes"}),
-        (episodes, 4, lambda e: e["outputs"]["final"].__setitem__(0, e["outputs"]["final"][0] + 5), {"scores"}),
-        (episodes, 4, lambda e: e["boundary_iou"]["final"].__setitem__(0, 5), {"scores"}),
-        (episodes, 4, lambda e: e.update(seed=9), {"episodes", "scores"}),
-        (stored, 0, lambda r: r["mean"]["final"].update(miou=99.0), {"scores"}),
-        (stored, 0, first_class, {"scores"}),
-        (stored, 0, lambda r: r.update(list="0" * 64), {"list"}),
-        (stored, 0, lambda r: r.update(weights="0" * 64), {"weights"}),
-        (stored, 0, lambda r: r.update(training=[{}]), {"weights"}),
-    ):
-        edit(file, change, line)
-        assert {subject for subject, outcome in outcomes(result).items() if outcome == DIFFERS} == subjects
-        episodes.write_text(whole[0]), stored.write_text(whole[1])
+    episodes = result / MANIFEST
+    whole = episodes.read_text()
+    for change, differing in EDITS_OF_AN_EPISODE:
+        edit_line(episodes, 4, change)
+        assert subjects(result, DIFFERS) == differing
+        episodes.write_text(whole)
+    stored = result / RESULT
+    whole = stored.read_text()
+    for change, differing in EDITS_OF_THE_RESULT:
+        edit(stored, change)
+        assert subjects(result, DIFFERS) == differing
+        stored.write_text(whole)
     episodes.unlink()
     assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out
@@ -70,8 +102,9 @@ def test_what_was_edited_is_found(result: Path, capsys) -> None:
 
 def test_all_protocols_of_one_class_are_scored_together(mini_yaml) -> None:
     results = score(quick_config(mini_yaml, PROTOTYPE, *FEW), protocols=("all",))
-    names = [result["protocol"] for result in results]
-    assert {"symnet", "bam", "hsnet"} <= set(names) and not {"2way", "presence"} & set(names)
+    names = {result["protocol"] for result in results}
+    assert {"symnet", "bam", "hsnet"} <= names
+    assert not {"2way", "presence"} & names
     assert "mIoU - first" in str(protocol_table(results))
 
 
@@ -83,7 +116,9 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     stored["config"]["meta_stage"]["epochs"] += 1
     checkpoint.save(path, stored)
     (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))
-    assert "meta_stage.epochs" in result["trained_otherwise"][0] and "not finished" in result["trained_otherwise"][1]
+    other_settings, unfinished = result["trained_otherwise"]
+    assert "meta_stage.epochs" in other_settings
+    assert "not finished" in unfinished
     assert "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
     verify([Run(config).folder("test")])
     assert "trained with other settings" in capsys.readouterr().out

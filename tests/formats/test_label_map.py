@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.formats.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, region
+from tests.formats.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, photo, refusal, region
 from util.data.images.read import read_mask
 from util.errors import UserError
 from util.formats.masks import read_names
@@ -64,64 +64,108 @@ def custom(
     return list(plan.classes), read_mask(folder / "out/masks/p0.png")
 
 
-@pytest.mark.parametrize(
-    ("form", "order"), [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
-)
-def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
-    folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
+MAPS = [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
+
+
+@pytest.fixture(params=MAPS, ids="-".join)
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a folder as CVAT exports it, with masks and a label map of each form."""
+    form, order = request.param
+    return export(tmp_path, MASKS[form], LABEL_MAPS[order])
+
+
+def test_a_label_map_names_colours_and_numbers(exported: Path) -> None:
     both = {name: 2 * area for name, area in AREAS.items()}
-    assert areas(folder) == areas(folder, folder / "JPEGImages") == both
-    of_masks = folder / "SegmentationClass"
-    for masks, classes, photos in ((folder, None, ""), (of_masks, folder / "labelmap.txt", "JPEGImages")):
-        names, mask = custom(folder, masks, classes, photos)
-        assert names == ["cat", "dog"] and np.array_equal(mask, VALUES)
+    assert areas(exported) == both
+    assert areas(exported, exported / "JPEGImages") == both
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes", "photos"), [("", None, ""), ("SegmentationClass", "labelmap.txt", "JPEGImages")]
+)
+def test_a_label_map_gives_the_classes_of_a_data_set(
+    exported: Path, masks: str, classes: str | None, photos: str
+) -> None:
+    names, mask = custom(exported, exported / masks, exported / classes if classes else None, photos)
+    assert names == ["cat", "dog"]
+    np.testing.assert_array_equal(mask, VALUES)
 
 
 def test_unknown_classes_and_borders_of_a_label_map_are_unknown(tmp_path: Path) -> None:
     coloured = COLOURED.copy()
-    coloured[:3], coloured[-3:] = (224, 224, 192), (9, 9, 9)  # VOC's borders, and a class named void
+    coloured[:3] = (224, 224, 192)  # VOC's borders
+    coloured[-3:] = (9, 9, 9)  # a class named void
     folder = export(tmp_path, Image.fromarray(coloured), [*ENTRIES, "void:9,9,9::"])
     names, mask = custom(folder, folder / "SegmentationClass")
-    assert names == ["cat", "dog"] and (mask == 255).sum() == 6 * WIDTH
-    assert np.array_equal(mask[3:-3], VALUES[3:-3])
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        areas(folder)
-    return str(caught.value)
+    assert names == ["cat", "dog"]
+    assert (mask == 255).sum() == 6 * WIDTH
+    np.testing.assert_array_equal(mask[3:-3], VALUES[3:-3])
 
 
 def test_colours_without_a_class_and_classes_of_one_colour_are_named(tmp_path: Path) -> None:
     folder = export(tmp_path, MASKS["colours"], ENTRIES[:2])
     assert "p0.png: 1 colours of this mask have no class, such as (176, 112, 32)" in refusal(folder)
-    (folder / "labelmap.txt").write_text(HEAD + "cat:48,112,32::\ndog:48,112,32::\n")
+    label_map = folder / "labelmap.txt"
+    label_map.write_text(HEAD + "cat:48,112,32::\ndog:48,112,32::\n")
     assert "labelmap.txt: 'dog' has the colour 48,112,32 of another class" in refusal(folder)
-    (folder / "labelmap.txt").write_text("cat:0,0,0::\n")
+    label_map.write_text("cat:0,0,0::\n")
     assert "'cat' has the colour 0,0,0" in refusal(folder)
-    (folder / "labelmap.txt").write_text("cat:domestic\ndog\n")
-    assert read_names(folder / "labelmap.txt").names == {1: "cat:domestic", 2: "dog"}  # a plain list of names
 
 
-def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, capsys) -> None:
-    several = {
-        "colours": COLOURED,
-        "shades": np.array([(0, 0, 0), (128, 0, 0), (64, 0, 0)], np.uint8)[VALUES],
-        "layers": np.dstack([COLOURED, 255 * (VALUES > 0)]).astype(np.uint8),
-        "numbers": VALUES,
-        "levels": 100 * VALUES,
-    }
-    for name, pixels in several.items():
-        folder = export(tmp_path / name, Image.fromarray(pixels), [])
-        (folder / "labelmap.txt").unlink()
-        what = "class indices" if pixels.ndim == 2 else "colours"
-        assert f"hold the {what} [" in refusal(folder) and "name the classes in" in refusal(folder)
-    for number, value in enumerate((1, 2)):  # or each mask has one
-        Image.fromarray(COLOURED * (value == VALUES)[..., None]).save(folder / f"SegmentationClass/p{number}.png")
+def test_names_with_colons_may_be_a_plain_list(tmp_path: Path) -> None:
+    (tmp_path / "labelmap.txt").write_text("cat:domestic\ndog\n")
+    assert read_names(tmp_path / "labelmap.txt").names == {1: "cat:domestic", 2: "dog"}
+
+
+def unnamed(folder: Path, pixels: np.ndarray) -> Path:
+    """Write a folder as CVAT exports it, without the label map."""
+    export(folder, Image.fromarray(pixels), [])
+    (folder / "labelmap.txt").unlink()
+    return folder
+
+
+SEVERAL = {
+    "colours": COLOURED,
+    "shades": np.array([(0, 0, 0), (128, 0, 0), (64, 0, 0)], np.uint8)[VALUES],
+    "layers": np.dstack([COLOURED, 255 * (VALUES > 0)]).astype(np.uint8),
+    "numbers": VALUES,
+    "levels": 100 * VALUES,
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, name: str) -> None:
+    pixels = SEVERAL[name]
+    line = refusal(unnamed(tmp_path, pixels))
+    what = "class indices" if pixels.ndim == 2 else "colours"
+    assert f"hold the {what} [" in line
+    assert "name the classes in" in line
+
+
+def test_masks_of_different_colours_without_names_are_refused(tmp_path: Path) -> None:
+    folder = unnamed(tmp_path, COLOURED)
+    for number, value in enumerate((1, 2)):
+        pixels = COLOURED * (value == VALUES)[..., None]
+        Image.fromarray(pixels).save(folder / f"SegmentationClass/p{number}.png")
     assert "p1.png: this mask and those before hold the colours" in refusal(folder)
-    (tmp_path / "classes/cat").mkdir(parents=True)
-    MASKS["colours"].save(tmp_path / "classes/cat/p0.png")
+
+
+@pytest.fixture
+def mask_of_class(tmp_path: Path) -> Path:
+    """Return a mask of two colours in a folder of one class, beside photos that CVAT has exported."""
+    unnamed(tmp_path, COLOURED)
+    mask = tmp_path / "classes/cat/p0.png"
+    mask.parent.mkdir(parents=True)
+    MASKS["colours"].save(mask)
+    return mask
+
+
+def test_a_mask_of_one_class_has_one_colour(tmp_path: Path, mask_of_class: Path) -> None:
     with pytest.raises(UserError, match=r"has the colours \(48, 112, 32\), .*; a mask of one class has one"):
-        custom(folder, tmp_path / "classes")
-    label = parse_support(f"{folder / 'JPEGImages/p0.jpg'}:{tmp_path / 'classes/cat/p0.png'}").read().label
-    assert int(label.sum()) == sum(AREAS.values()) and label.shape == (HEIGHT, WIDTH)  # one mask of one object
+        custom(tmp_path, mask_of_class.parent.parent)
+
+
+def test_one_mask_of_a_support_is_one_object_in_any_colours(tmp_path: Path, mask_of_class: Path) -> None:
+    label = parse_support(f"{tmp_path / 'JPEGImages/p0.jpg'}:{mask_of_class}").read().label
+    assert label.shape == (HEIGHT, WIDTH)
+    assert int(label.sum()) == sum(AREAS.values())

@@ -11,7 +11,7 @@ from util.errors import UserError
 from util.predict.supports import read_supports
 
 Change = Callable[[str], str]
-SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}
+SIZE = {"size": [drawn.HEIGHT, drawn.WIDTH]}  # of run lengths
 
 
 def _cut(text: str) -> str:
@@ -31,78 +31,104 @@ def _json(key: str, **changes: object) -> Change:
 
     def change(text: str) -> str:
         content = json.loads(text)
-        (content[key][-1] if key else content).update(changes)
+        entry = content[key][-1] if key else content
+        entry.update(changes)
         return json.dumps(content)
 
     return change
 
 
-DAMAGES: dict[str, list[tuple[str, Change, str]]] = {
-    "coco": [
-        ("coco.json", _cut, "line 1 column"),
-        ("coco.json", _in("images", "pictures"), "'images' is missing"),
-        ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
-        ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
-        ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "x and y come in pairs"),
-        ("coco.json", _json("annotations", segmentation={"counts": "x"}), "annotation 18: 'size' is missing"),
-        ("coco.json", _json("annotations", image_id="p0"), "annotation 18: invalid literal"),
-        ("coco.json", _json("categories", name="cat"), "the same"),
-        ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": "0~"}), "its runs cover 14 pixels"),
-        ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
-        ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
-        ("a.jpg", _json("images", width=50), "different sizes"),
-    ],
-    "labelme": [
-        ("a.json", _cut, "line 1 column"),
-        ("a.json", _json("", shapes=3), "of another kind than expected"),
-        ("a.json", _json("shapes", points=[["x", 1]]), "shape 3: could not convert"),
-        ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
-        ("a.json", _json("shapes", points=[[80, 60], [90, 70]]), "its mask reaches beyond the photo"),
-        ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not in the folder of photos"),
-        ("a.jpg", _json("", imageHeight=73), "different sizes"),
-    ],
-    "labelstudio": [
-        ("export.json", _cut, "cut short"),
-        ("export.json", _in('"image_rotation": 0', '"image_rotation": 90'), "is rotated there"),
-        ("export.json", _in('"rle": [', '"rle": [1], "old": ['), "task 1: run lengths of a brush are cut short"),
-        ("export.json", _in("0123abcd-", "other-"), "did you mean 'a.jpg'"),
-    ],
-    "results": [
-        ("a.json", _json("", height="x"), "is no result of this project"),
-        ("a.json", _json("", query="gone.jpg"), "'gone.jpg' is not in the folder of photos"),
-        ("accepted (1).csv", _in("class,", "class;"), "needs the columns"),
-    ],
-    "yolo": [
-        ("labels/train/a.txt", lambda text: text[:30], "line 1"),
-        ("labels/train/a.txt", _in("0 ", "7 "), "class 7 is not among the classes 0..1"),
-        ("labels/train/a.txt", _in("0 ", "0.5 "), "line 1 is not in YOLO's form"),
-        ("labels/train/a.txt", _in("\n1 ", " 0.91\n1 "), "odd number of coordinates; take out the last number"),
-        ("labels/train/a.txt", _in("0.083333", "nan"), "must be shares"),
-        ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
-        ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
-        ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
-        ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' is not a name, or"),
-        ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
-        ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
-    ],
-}
+Damage = tuple[str, Change, str]  # the file that the line names (often the damaged one), what is done, the reason
+COCO: list[Damage] = [
+    ("coco.json", _cut, "line 1 column"),
+    ("coco.json", _in("images", "pictures"), "'images' is missing"),
+    ("coco.json", _json("annotations", category_id=5), "category_id 5 is not among the categories"),
+    ("coco.json", _json("annotations", segmentation=7), 'annotation 18: its "segmentation" must be outlines'),
+    ("coco.json", _json("annotations", segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "x and y come in pairs"),
+    ("coco.json", _json("annotations", segmentation={"counts": "x"}), "annotation 18: 'size' is missing"),
+    ("coco.json", _json("annotations", image_id="p0"), "annotation 18: invalid literal"),
+    ("coco.json", _json("categories", name="cat"), "the same"),
+    ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": "0~"}), "its runs cover 14 pixels"),
+    ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": [10**9]}), "its runs cover 1000000000 pixels"),
+    ("a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
+    ("a.jpg", _json("images", width=50), "different sizes"),
+]
+LABELME: list[Damage] = [
+    ("a.json", _cut, "line 1 column"),
+    ("a.json", _json("", shapes=3), "of another kind than expected"),
+    ("a.json", _json("shapes", points=[["x", 1]]), "shape 3: could not convert"),
+    ("a.json", _json("shapes", mask="aGVsbG8="), "a mask is damaged"),
+    ("a.json", _json("shapes", points=[[80, 60], [90, 70]]), "its mask reaches beyond the photo"),
+    ("a.json", _json("", imagePath="b.jpg"), "its photo 'b.jpg' is not in the folder of photos"),
+    ("a.jpg", _json("", imageHeight=73), "different sizes"),
+]
+LABEL_STUDIO: list[Damage] = [
+    ("export.json", _cut, "cut short"),
+    ("export.json", _in('"image_rotation": 0', '"image_rotation": 90'), "is rotated there"),
+    ("export.json", _in('"rle": [', '"rle": [1], "old": ['), "task 1: run lengths of a brush are cut short"),
+    ("export.json", _in("0123abcd-", "other-"), "did you mean 'a.jpg'"),
+]
+RESULTS: list[Damage] = [
+    ("a.json", _json("", height="x"), "is no result of this project"),
+    ("a.json", _json("", query="gone.jpg"), "'gone.jpg' is not in the folder of photos"),
+    ("accepted (1).csv", _in("class,", "class;"), "needs the columns"),
+]
+YOLO: list[Damage] = [
+    ("labels/train/a.txt", lambda text: text[:30], "line 1"),
+    ("labels/train/a.txt", _in("0 ", "7 "), "class 7 is not among the classes 0..1"),
+    ("labels/train/a.txt", _in("0 ", "0.5 "), "line 1 is not in YOLO's form"),
+    ("labels/train/a.txt", _in("\n1 ", " 0.91\n1 "), "odd number of coordinates; take out the last number"),
+    ("labels/train/a.txt", _in("0.083333", "nan"), "must be shares"),
+    ("labels/train/a.txt", _in("0.083333", "40"), "must be shares"),
+    ("labels/train/a.txt", lambda _: "0 0.1 0.1\n", "at least three corners"),
+    ("data.yaml", _in("names:", "nam: &x ["), "line 2"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "[cat, cat]"), "'cat' is not a name, or"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "cat"), "must list the classes"),
+    ("data.yaml", _in("{0: cat, 1: dog}", "!!python/object/apply:os.system [ls]"), "python/object"),
+]
+
+
+@pytest.mark.parametrize(("named", "change", "reason"), COCO)
+def test_a_damaged_file_of_coco_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
+    line = _refusal_of_damaged("coco", tmp_path, "coco.json", change)
+    assert named in line
+    assert reason in line
+
+
+@pytest.mark.parametrize(("named", "change", "reason"), LABELME)
+def test_a_damaged_file_of_labelme_is_one_line(named: str, change: Change, reason: str, tmp_path: Path) -> None:
+    line = _refusal_of_damaged("labelme", tmp_path, "a.json", change)
+    assert named in line
+    assert reason in line
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "change", "reason"), [(k, *rest) for k, damages in DAMAGES.items() for rest in damages]
+    ("kind", "name", "change", "reason"),
+    [
+        *[("labelstudio", *damage) for damage in LABEL_STUDIO],
+        *[("results", *damage) for damage in RESULTS],
+        *[("yolo", *damage) for damage in YOLO],
+    ],
 )
 def test_a_damaged_file_is_one_line(kind: str, name: str, change: Change, reason: str, tmp_path: Path) -> None:
-    drawn.WRITERS[kind](tmp_path)
-    path = tmp_path / ("coco.json" if kind == "coco" else "a.json" if kind == "labelme" else name)
-    path.write_text(change(path.read_text()))
-    line = _refusal(f"{kind}:{tmp_path}")
-    assert Path(name).name in line and reason in line
+    line = _refusal_of_damaged(kind, tmp_path, name, change)
+    assert Path(name).name in line
+    assert reason in line
+
+
+def _refusal_of_damaged(kind: str, folder: Path, name: str, change: Change) -> str:
+    """Return the error of reading a folder of a format after the change of one of its files."""
+    drawn.WRITERS[kind](folder)
+    file = folder / name
+    file.write_text(change(file.read_text()))
+    return _refusal(f"{kind}:{folder}")
 
 
 def _refusal(text: str) -> str:
     """Return the error of reading all supports."""
     with pytest.raises(UserError) as caught:
-        for support in read_supports([text])[0]:
+        supports, _ = read_supports([text])
+        for support in supports:
             support.read()
     return str(caught.value)
 

@@ -32,6 +32,7 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.errors import UserError
 from util.launch import launch, reproduce
+from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
 from util.train.optim import StepSchedule
 
@@ -86,7 +87,8 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
 
 
 def task(dataset: str, method: str, stage: str, gpus: int, *overrides: str) -> StageTask:
-    return StageTask(read_config(config_path("split0", dataset, method, "resnet50"), [*overrides]), stage, gpus, Path())
+    config = read_config(config_path("split0", dataset, method, "resnet50"), [*overrides])
+    return StageTask(config, stage, gpus, Path())
 
 
 def test_no_more_gpus_are_used_than_the_batch_has_parts_and_what_changes_is_said(monkeypatch):
@@ -94,8 +96,8 @@ def test_no_more_gpus_are_used_than_the_batch_has_parts_and_what_changes_is_said
     for gpus, machines, stage, used in [(8, 1, "base", 6), (4, 2, "base", 3), (8, 1, "meta", 8), (0, 1, "base", 0)]:
         monkeypatch.setenv("NNODES", str(machines))
         assert task("pascal", "symnet", stage, gpus).used == used
-    of_each = task("pascal", "hdmnet", "meta", 8, "meta_stage.batch_per=process")
-    assert "16 for each of 8 processes: 128 in all, the steps 1/8" in of_each.note
+    batch_of_process = task("pascal", "hdmnet", "meta", 8, "meta_stage.batch_per=process")
+    assert "16 for each of 8 processes: 128 in all, the steps 1/8" in batch_of_process.note
     assert "4 of 8 GPUs" in task("pascal", "ssp", "meta", 8).note
 
 
@@ -173,7 +175,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
     mini_yaml, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ):
     """By ``train.sh``, which keeps a base stage, and by ``train.py``, which starts from it; unchanged, both go on."""
-    root, encoder, called = tmp_path / "own", tmp_path / "encoder.pth", list[str]()
+    root, encoder = tmp_path / "own", tmp_path / "encoder.pth"
     generate(root, 48, 32, 64)
     weights = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict()
     torch.save(weights, encoder)
@@ -181,24 +183,75 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
     model = {"encoder": {"backbone": NARROW, "stem": "plain", "weights": str(encoder)}}
     path = mini_yaml(model=model, base_stage=stage, meta_stage=stage, data={"root": str(root), "text": "names"})
     run = Run(read_config(path))
-    monkeypatch.setattr(launch, "run_script", lambda script, *_: called.append(script))
+    scripts = list[str]()  # that train.sh would run
+    monkeypatch.setattr(launch, "run_script", lambda script, *_: scripts.append(script))
 
-    assert run_script("train_base.py", (path,), capfd, monkeypatch).code == 0
-    launch.train(path, 0, [])
-    assert called == ["train.py"] and run_script("train.py", (path,), capfd, monkeypatch).code == 0
-    assert stage_in(run.folder("meta"), run, "meta", 0).refusal == "" and checkpoint.read(run.weights)["finished"]
-    for words in ("other initial weights", "other photos or masks"):
-        if "weights" in words:
-            torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
-        else:
-            torch.save(weights, encoder)
-            generate(shutil.rmtree(root) or root, 48, 32, 64, 9)
-            assert words in stage_in(run.folder("meta"), run, "meta", 0).refusal
+    def refusal_of_meta_stage() -> str:
+        return stage_in(run.folder("meta"), run, "meta", 0).refusal
+
+    def check_refused(words: str) -> None:
         with pytest.raises(UserError, match=f"the base stage was trained with .*{words}"):
             launch.train(path, 0, [])
         assert words in run_script("train.py", (path, "--overwrite"), capfd, monkeypatch).error
+
+    assert run_script("train_base.py", (path,), capfd, monkeypatch).code == 0
+    launch.train(path, 0, [])
+    assert scripts == ["train.py"]
+    assert run_script("train.py", (path,), capfd, monkeypatch).code == 0
+    assert refusal_of_meta_stage() == ""
+    assert checkpoint.read(run.weights)["finished"]
+
+    torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
+    check_refused("other initial weights")
+    torch.save(weights, encoder)
+    shutil.rmtree(root)
+    generate(root, 48, 32, 64, 9)
+    assert "other photos or masks" in refusal_of_meta_stage()
+    check_refused("other photos or masks")
     best = run.folder("base") / BEST  # named, it is taken
     assert run_script("train.py", (path, "--overwrite", "--checkpoint", best), capfd, monkeypatch).code == 0
+
+
+def check_stage_folder(folder: Path, stage: str) -> None:
+    """Assert that a stage's folder tells all of its training."""
+    environment = json.loads((folder / "environment.json").read_text())
+    assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
+    assert "fold: 0" in (folder / "config.yaml").read_text()
+    assert f"{stage} stage" in (folder / "log.txt").read_text()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = metrics["epochs"][0]["losses"]
+    total = losses.pop("total")
+    assert total == pytest.approx(sum(losses.values()))
+    assert metrics["finished"]
+    assert list((folder / "tensorboard").iterdir())
+
+
+def check_result(folder: Path) -> None:
+    """Assert that the folder of a quick test has a result of the settings that the weights were trained with."""
+    result = json.loads((folder / "result.json").read_text())
+    assert result["quick_look"] and not result["trained_otherwise"]
+    assert result["checkpoint"].endswith("last.pth")
+    assert result["config"]["data"]["size"] == 33
+    assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
+    assert (folder / "episodes.png").exists()
+
+
+def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -> None:
+    """Train over a finished training: continued, with other settings, and again."""
+    called: list[tuple[str, bool]] = []  # scripts, and whether they continue with the training's size
+
+    def note(script: str, _: int, words: list[str]) -> None:
+        called.append((script, "--resume" in words and "data.size=33" in words))
+
+    monkeypatch.setattr(launch, "run_script", note)
+    path = config_path("split0", "mini")
+    longer = [*options, "--set", "base_stage.epochs=2"]
+    launch.train(path, 0, ["--set", f"run.folder={run.parent}", "--resume"])
+    assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
+        launch.train(path, 0, [*longer, "--resume"])
+    launch.train(path, 0, [*longer, "--overwrite"])
+    assert called == [("train.py", True), ("train_base.py", False), ("train.py", False)]
 
 
 @pytest.mark.process
@@ -206,41 +259,20 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
 def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs a shell script itself."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
-    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    run, words = tmp_path / "runs/mini_split0_resnet10", ("-m", "util.launch.launch")
-    trained = spawned.run(*words, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
+    options = as_options([f"{key}={value}" for key, value in settings.items()])
+    run = tmp_path / "runs/mini_split0_resnet10"
+    launcher = ("-m", "util.launch.launch")
+    trained = spawned.run(*launcher, "train", "split0", "mini", "0", *options, before=spawned.fork_scripts)
     assert f"base stage: {run}/base: not begun" in trained.stdout
-    for stage in ("base", "meta"):  # both folders tell all of the run
-        environment = json.loads((run / stage / "environment.json").read_text())
-        assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
-        assert "fold: 0" in (run / stage / "config.yaml").read_text()
-        assert f"{stage} stage" in (run / stage / "log.txt").read_text()
-        metrics = json.loads((run / stage / "metrics.json").read_text())
-        losses = metrics["epochs"][0]["losses"]
-        assert losses["total"] == pytest.approx(sum(v for k, v in losses.items() if k != "total"))
-        assert metrics["finished"] and list((run / stage / "tensorboard").iterdir())
-    base, meta = (checkpoint.read(run / s / BEST)["weights"] for s in ("base", "meta"))
-    assert all(torch.equal(base[k], meta[k]) for k in base)  # frozen parts stayed as the base stage left them
-    given = ["split0", "mini", "0", "names", run / "meta/last.pth", "--set", f"run.folder={run.parent}"]
-    given += [word for key in SHORT if key.startswith("test.") for word in ("--set", f"{key}={SHORT[key]}")]
-    tested = spawned.run(*words, "test", *given, before=spawned.fork_scripts)  # all else as in the training
+    check_stage_folder(run / "base", "base")
+    check_stage_folder(run / "meta", "meta")
+    meta = checkpoint.read(run / "meta" / BEST)["weights"]
+    for name, tensor in checkpoint.read(run / "base" / BEST)["weights"].items():  # frozen in the meta stage
+        assert torch.equal(tensor, meta[name]), name
+
+    given = [f"{key}={value}" for key, value in SHORT.items() if key.startswith("test.")]  # all else as in the training
+    words = ["split0", "mini", "0", "names", run / "meta/last.pth", *as_options([f"run.folder={run.parent}", *given])]
+    tested = spawned.run(*launcher, "test", *words, before=spawned.fork_scripts)
     assert "| final" in tested.stdout + tested.stderr
-    result = json.loads((run / "test/symnet_last_quick/result.json").read_text())
-    assert result["quick_look"] and result["checkpoint"].endswith("last.pth")
-    assert result["config"]["data"]["size"] == 33 and not result["trained_otherwise"]
-    assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
-    assert (run / "test/symnet_last_quick/episodes.png").exists()
-
-    called: list[tuple[str, bool]] = []  # by a further training over the finished one, with its size
-
-    def note(script: str, _: int, words: list[str]) -> None:
-        called.append((script, "--resume" in words and "data.size=33" in words))
-
-    monkeypatch.setattr(launch, "run_script", note)
-    path, longer = config_path("split0", "mini"), [*options, "--set", "base_stage.epochs=2"]
-    launch.train(path, 0, ["--set", f"run.folder={run.parent}", "--resume"])
-    assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
-        launch.train(path, 0, [*longer, "--resume"])
-    launch.train(path, 0, [*longer, "--overwrite"])
-    assert called == [("train.py", True), ("train_base.py", False), ("train.py", False)]
+    check_result(run / "test/symnet_last_quick")
+    check_further_training(run, options, monkeypatch, capsys)

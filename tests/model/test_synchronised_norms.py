@@ -1,15 +1,17 @@
 """Norms of networks that several GPUs train: those that learn are converted, and give the same in one process."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.multiprocessing import start_processes
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.encoders.registry import build
 from tests.helpers.narrow import NARROW
-from util.runtime.network import synchronise_norms
+from util.runtime.network import prepare_network, synchronise_norms
 
 
 @pytest.mark.parametrize("learns", [True, False])
@@ -33,3 +35,37 @@ def test_an_encoder_is_the_same_whether_its_norms_learn_or_not(backbone: str, le
         given = synchronised.train(mode)(x).stage
         for stage, want in network.train(mode)(x).stage.items():
             torch.testing.assert_close(given[stage], want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
+
+
+def _a_network(device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3)).to(device)
+
+
+def _gradients(learner: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the gradients of a loss that is a mean over images, by the names of parameters without a wrapper's."""
+    learner.train()(images).square().mean().backward()
+    return {name.removeprefix("module."): p.grad.cpu() for name, p in learner.named_parameters()}
+
+
+def _write_gradients_of_a_share(rank: int, folder: Path, images: torch.Tensor, device: torch.device) -> None:
+    """Be one of two processes on one GPU, which NCCL does not serve; write the gradients, which both exchange."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    prepared = prepare_network(_a_network(device), device, processes=2)
+    gradients = _gradients(prepared.learner, images.chunk(2)[rank].to(device))
+    torch.save(gradients, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.process
+def test_the_gradients_of_two_processes_are_those_of_the_whole_batch(device: str, tmp_path: Path) -> None:
+    """Norms whose statistics were of each process's images alone would give others."""
+    if device == "cpu" or not torch.version.cuda or not torch._C._cuda_getDeviceCount():
+        pytest.skip("needs a GPU: the CPU has no synchronised norms")
+    place = torch.device(device, 0)
+    images = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    images[2:] += 3  # the halves differ, so their statistics do
+    expected = _gradients(_a_network(place), images.to(place))
+    start_processes(_write_gradients_of_a_share, (tmp_path, images, place), nprocs=2, start_method="spawn")
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-6)

@@ -31,6 +31,7 @@ class Made:
     folder: Path
     checkpoints: dict[tuple[str, tuple[str, ...]], Path] = field(default_factory=dict)  # (model, overrides) -> file
     segmenters: dict[str, Segmenter] = field(default_factory=dict)  # by model
+    exports: dict[str, tuple[Path, str]] = field(default_factory=dict)  # format -> folder, output of the command
 
 
 @pytest.fixture
@@ -52,7 +53,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def model_yaml(mini_yaml) -> Callable[[str], Path]:
     """Return a function that writes a small config of a model ("" is Sym-Net) without ImageNet weights."""
-    return lambda model: mini_yaml("_".join(filter(None, ("mini_split0", model, "resnet10.yaml"))))
+
+    def write(model: str) -> Path:
+        return mini_yaml(f"mini_split0_{model}_resnet10.yaml" if model else "mini_split0_resnet10.yaml")
+
+    return write
 
 
 @pytest.fixture
@@ -60,15 +65,16 @@ def make_checkpoint(model_yaml, made: Made) -> Callable[..., Path]:
     """Return a function that gives a checkpoint of a model with random weights, in the format of a training."""
 
     def make(model: str = "", *overrides: str) -> Path:
-        if (model, overrides) not in made.checkpoints:
+        key = (model, overrides)
+        if key not in made.checkpoints:
             config = read_config(model_yaml(model), list(overrides))
             context = make_run_context(config)
             weights = build_model(config, context.text_width).state_dict()
-            content = {"stage": "meta", "config": to_dict(config), "weights": weights}
+            content = {"stage": "meta", "config": to_dict(config), "weights": weights, "text": context.text_digest}
             path = made.folder / f"{model or 'symnet'}{len(made.checkpoints)}.pth"
-            checkpoint.save(path, {**content, "text": context.text_digest})
-            made.checkpoints[model, overrides] = path
-        return made.checkpoints[model, overrides]
+            checkpoint.save(path, content)
+            made.checkpoints[key] = path
+        return made.checkpoints[key]
 
     return make
 
@@ -95,8 +101,14 @@ def baseline(mini_yaml, made: Made) -> Path:
 
 
 @pytest.fixture
+def baseline_words(baseline: Path, marked: dict[str, str]) -> tuple[object, ...]:
+    """Return the words of a command line that name the baseline and a support."""
+    return "--config", baseline, "--support", marked["box"]
+
+
+@pytest.fixture
 def photos(mini_root: Path) -> list[Path]:
-    """Return some photos of the synthetic data set."""
+    """Return the first three photos of the synthetic data set."""
     return sorted((mini_root / "JPEGImages").iterdir())[:3]
 
 
@@ -113,12 +125,15 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
     Image.fromarray(mask).save(folder / "index.png")
-    shape = {"label": "cat", "points": drawn.corners(BOX), "shape_type": "polygon"}
-    for name, change in (("polygon", {}), ("rectangle", {"points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"})):
-        (folder / f"{name}.json").write_text(json.dumps({"shapes": [shape | change], "imagePath": photo.name}))
+    outlines = {
+        "polygon": {"label": "cat", "points": drawn.corners(BOX), "shape_type": "polygon"},
+        "rectangle": {"label": "cat", "points": [[x1, y1], [x0, y0]], "shape_type": "rectangle"},
+    }
+    for name, shape in outlines.items():
+        (folder / f"{name}.json").write_text(json.dumps({"shapes": [shape], "imagePath": photo.name}))
     place = {"file": f"train/{photo.name}", "size": (WIDTH, HEIGHT)}
     drawn.coco_json(folder, {"segmentation": [drawn.outline(BOX)]}, names=("cat",), first=9, **place)
-    kinds = {name: f"{photo}:{folder / name}.json" for name in ("polygon", "rectangle", "coco")}
+    kinds = {name: f"{photo}:{folder / name}.json" for name in (*outlines, "coco")}
     return kinds | {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 
 

@@ -31,8 +31,12 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
     """Return a function that runs a good command line with some options replaced, and gives the error line."""
 
     def run(**options: object) -> str:
-        words = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
-        line = predict(*(w for k, v in words.items() if v is not None for w in (f"--{k.replace('_', '-')}", v))).error
+        given = {"config": baseline, "support": marked["box"], "query": photos[0], "out": tmp_path / "out", **options}
+        words = list[object]()
+        for name, value in given.items():
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}", value]
+        line = predict(*words).error
         assert not list(tmp_path.glob("out/*"))
         return line
 
@@ -41,7 +45,8 @@ def refused(predict, baseline: Path, marked: dict[str, str], photos, tmp_path: P
 
 def test_marks(baseline: Path, marked: dict[str, str]) -> None:
     """The last two mark nothing, and vanish at the network's input."""
-    segmenter, photo = Segmenter(config=baseline, device="cpu"), marked["box"].partition(":")[0]
+    segmenter = Segmenter(config=baseline, device="cpu")
+    photo = marked["box"].partition(":")[0]
     wrong = "box=1,2,3|box=1,2,3,4;1,2,x,4|box=0,0,61,44|box=nan,0,9,9|points=|points=1,2;99,3|scribble=1;2"
     wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|not=30,9|box=2,2,3,3"
     for marks in wrong.split("|"):
@@ -84,11 +89,11 @@ def test_options(refused, options: dict[str, object], reason: str, tmp_path: Pat
     assert reason in refused(**options)
 
 
-def test_queries_that_would_share_their_results(predict, baseline, marked, photos, tmp_path: Path) -> None:
+def test_queries_that_would_share_their_results(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     twin = tmp_path / "again" / f"{photos[0].stem}.png"
     for path in (twin, tmp_path / "a.png", tmp_path / "a_mask.png"):
         Image.new("RGB", (40, 50)).save(path)
-    words = ("--config", baseline, "--support", marked["box"], "--overwrite", "--query")
+    words = (*baseline_words, "--overwrite", "--query")
     for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
         assert "rename a photo" in predict(*words, first, second, "--out", tmp_path).error

@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import yaml
 from PIL import Image
 
 from model.pocket import comparison
+from tests.predict.conftest import Made
 from util.data.images.read import TAG
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration, key_of
 from util.export import export as exporting
 from util.export.export import write_export
 from util.files import read_json
-from util.predict import Segmenter
+from util.predict import Prediction, Segmenter
 from util.predict.prediction import Decision
 from util.predict.supports import parse_support
 from util.runtime import device
@@ -34,51 +36,100 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def _photos(plain: list[Path], folder: Path) -> list[Path]:
-    """Return photos, some of them turned by EXIF data, with alpha or 16 bits, and a file that is none."""
-    pixels, exif = np.asarray(Image.open(plain[0])), Image.Exif()
+@pytest.fixture
+def queries(photos: list[Path], made: Made) -> list[Path]:
+    """Return photos, some of them turned by EXIF data, with alpha or 16 bits."""
+    pixels, exif = np.asarray(Image.open(photos[0])), Image.Exif()
     exif[TAG] = 6
-    Image.fromarray(pixels[:40]).save(folder / "turned.jpg", exif=exif)
-    Image.fromarray(np.dstack([pixels, pixels[:, :, 0]])).save(folder / "alpha.png")
-    Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 256 + 200).save(folder / "deep.png")
-    (folder / "damaged.jpg").write_text("")
-    return [*plain, *(folder / name for name in ("turned.jpg", "alpha.png", "deep.png", "damaged.jpg"))]
+    turned, alpha, deep = (made.folder / name for name in ("turned.jpg", "alpha.png", "deep.png"))
+    Image.fromarray(pixels[:40]).save(turned, exif=exif)
+    Image.fromarray(np.dstack([pixels, pixels[:, :, 0]])).save(alpha)
+    Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 256 + 200).save(deep)
+    return [*photos, turned, alpha, deep]
+
+
+@pytest.fixture
+def supports(drawn_support: str, marked: dict[str, str]) -> list[str]:
+    """Return supports of two classes."""
+    return [drawn_support, f"box={marked['box']}"]
+
+
+@pytest.fixture
+def weights(make_checkpoint, supports: list[str], queries: list[Path], made: Made) -> Path:
+    """Return weights beside a calibration, by whose threshold the classes are on some of the queries."""
+    path = made.folder / "calibrated" / "weights.pth"
+    if path.exists():
+        return path
+    path.parent.mkdir()
+    shutil.copy(make_checkpoint("ssp", "run.precision=auto"), path)
+    segmenter = Segmenter(path, supports, device="cpu")
+    key = key_of(segmenter.model.run.config, segmenter.model.weights.digest)
+    numbers = [0.5] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
+    calibration = Calibration(FORMAT, "", key, "", 1.0, 0.0, numbers, 0.1, 0.5)
+    segmenter.calibration = calibration
+    scores = [prediction.presence for prediction in segmenter.many(queries)]
+    calibration = replace(calibration, threshold=float(np.median(scores)))
+    (path.parent / "calibration.yaml").write_text(yaml.safe_dump(asdict(calibration)))
+    return path
+
+
+@pytest.fixture
+def fast_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be a processor that computes bf16 fast."""
+    monkeypatch.setattr(device, "fast_bf16", lambda _: True)
+
+
+@pytest.fixture
+def export(predict, weights: Path, supports: list[str], made: Made, fast_bf16) -> Callable[[str], tuple[Path, str]]:
+    """Return a function that gives the export in a format, made once and moved, and the output of its command."""
+
+    def give(name: str) -> tuple[Path, str]:
+        if name not in made.exports:
+            out = made.folder / f"made {name}"
+            words = ("export", "--checkpoint", weights, "--format", name, "--out", out)
+            done = predict(*words, "--support", supports[0], "--support", supports[1])
+            assert done.code == 0 and not done.errors.strip(), done.errors
+            made.exports[name] = (out.rename(made.folder / f"elsewhere {name}"), done.output)
+        return made.exports[name]
+
+    return give
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", NEEDED_BY_OTHERS)
 def test_the_folder_gives_the_same_masks_elsewhere(
-    predict, make_checkpoint, marked: dict, drawn_support, photos, tmp_path: Path, name: str
+    export, weights: Path, supports: list[str], queries: list[Path], *, tmp_path: Path, name: str
 ) -> None:
     if name == "onnx":
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-export.txt)")
-    weights, supports = tmp_path / "weights.pth", [drawn_support, f"box={marked['box']}"]
-    shutil.copy(make_checkpoint("ssp"), weights)
-    network = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
-    classes = [text.partition("=")[0] for text in supports]
-    key = key_of(network.model.run.config, network.model.weights.digest)
-    numbers = [0.5] * MARGIN_NUMBERS + [3.0, -2.0, 1.0, 2.0, 1.0, -1.0]
-    network.calibration = Calibration(FORMAT, "", key, "", 1.0, 0.0, numbers, 0.1, 0.5)
-    queries = _photos(photos, tmp_path)
-    scores = [found.presence for found in network.many(queries[:-1])]
-    network.calibration = replace(network.calibration, threshold=float(np.median(scores)))  # some are shown, some not
-    (tmp_path / "calibration.yaml").write_text(yaml.safe_dump(asdict(network.calibration)))
-    words = ("export", "--checkpoint", weights, "--format", name, "--out", tmp_path / "made")
-    done = predict(*words, "--support", supports[0], "--support", supports[1])
-    assert done.code == 0 and not done.errors.strip(), done.errors
-    assert "not empty" in predict(*words).error
-    elsewhere = (tmp_path / "made").rename(tmp_path / "elsewhere")
-    run = [sys.executable, "-I", "-c", ALONE, NEEDED_BY_OTHERS[name], elsewhere / "run.py", *queries]
-    alone = subprocess.run([*map(str, run), "--out", "found"], cwd=tmp_path, capture_output=True, text=True)
-    assert alone.returncode == 2 and alone.stderr.splitlines()[-1].startswith(f"error: {queries[-1]}: "), alone.stderr
-    rows = [*csv.DictReader((tmp_path / "found/summary.csv").open())]
-    assert [(row["photo"], row["class"]) for row in rows] == [(str(q), c) for q in queries[:-1] for c in classes]
+    folder, _ = export(name)
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_text("")
+    program = [sys.executable, "-I", "-c", ALONE, NEEDED_BY_OTHERS[name], folder / "run.py"]
+    words = [*program, *queries, damaged, "--out", "found"]
+    done = subprocess.run(map(str, words), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {damaged}: "), done.stderr
+    segmenter = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
+    predictions = list(segmenter.many(queries))
+    _check_masks(tmp_path / "found", predictions)
+    _check_table(tmp_path / "found", predictions)
+
+
+def _check_masks(folder: Path, predictions: list[Prediction]) -> None:
+    for prediction in predictions:
+        mask = np.asarray(Image.open(folder / f"{prediction.photo.stem}_mask.png"))
+        assert mask.shape == prediction.mask.shape
+        assert (mask != prediction.mask).mean() < 0.001
+
+
+def _check_table(folder: Path, predictions: list[Prediction]) -> None:
+    with (folder / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = [(str(prediction.photo), name) for prediction in predictions for name in prediction.names]
+    assert [(row["photo"], row["class"]) for row in rows] == expected
     assert {row["shown"] for row in rows} == {"True", "False"}
-    for i, found in enumerate(network.many(queries[:-1])):
-        mask = np.asarray(Image.open(tmp_path / f"found/{queries[i].stem}_mask.png"))
-        assert mask.shape == found.mask.shape and (mask != found.mask).mean() < 0.001
-        presence = [float(row["presence"]) for row in rows[2 * i : 2 * i + 2]]
-        assert presence == pytest.approx(found.presence, abs=1e-4)
+    presence = [float(row["presence"]) for row in rows]
+    assert presence == pytest.approx(np.concatenate([p.presence for p in predictions]), abs=1e-4)
 
 
 @pytest.mark.compile
@@ -93,36 +144,59 @@ def test_every_method_equals_its_files(
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize(("asked", "precision"), [("auto", "float32"), ("bf16", "bf16")])
-def test_the_precision_is_that_of_predictions(
-    predict, make_checkpoint, drawn_support, photos, tmp_path: Path, monkeypatch, asked: str, precision: str
-) -> None:
-    """Which ``auto`` is not, on a processor that computes bf16 fast."""
-    monkeypatch.setattr(device, "fast_bf16", lambda _: True)
-    weights, out = make_checkpoint("ssp", f"run.precision={asked}"), tmp_path / "out"
-    words = ("export", "--checkpoint", weights, "--support", drawn_support)
-    done = predict(*words, "--out", out)
-    assert f"in {precision}, differs from predict.py in {precision}" in done.output, done.errors
-    facts = read_json(out / "export.json", "", "")
-    assert facts["precision"] == precision and facts["difference"] <= exporting.allowed_difference(precision)
-    segmenter = Segmenter(weights, [drawn_support], device="cpu", decision=Decision(refine=False))
-    spec = importlib.util.spec_from_file_location("run", out / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    mask, _ = module.Exported()(np.asarray(Image.open(photos[0]).convert("RGB")))
-    assert segmenter.facts["precision"] == precision and (mask != segmenter(photos[0]).mask).mean() < 0.03
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda _: True)
-    refused = predict(*words, "--out", tmp_path / "onnx", "--format", "onnx", "--set", "run.precision=fp16").error
-    assert "--format onnx: takes float32 and not fp16" in refused and not (tmp_path / "onnx").exists()
+def test_auto_is_the_precision_of_predictions(export, weights: Path, supports: list[str], photos: list[Path]) -> None:
+    """Which is float32, also on a processor that computes bf16 fast."""
+    folder, output = export("pt2")
+    _check_precision(folder, output, "float32")
+    segmenter = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
+    assert segmenter.facts["precision"] == "float32"
+    assert _difference(folder, segmenter, photos[0]) < 0.03
 
 
 @pytest.mark.compile
-def test_a_file_that_differs_is_removed(
-    predict, baseline: Path, marked: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bf16_is_the_precision_of_predictions(
+    predict, make_checkpoint, drawn_support: str, photos: list[Path], tmp_path: Path
 ) -> None:
+    weights, out = make_checkpoint("ssp", "run.precision=bf16"), tmp_path / "out"
+    words = ("export", "--checkpoint", weights, "--support", drawn_support, "--out", out)
+    _check_precision(out, predict(*words).output, "bf16")
+    segmenter = Segmenter(weights, [drawn_support], device="cpu", decision=Decision(refine=False))
+    assert segmenter.facts["precision"] == "bf16"
+    assert _difference(out, segmenter, photos[0]) < 0.03
+    assert "not empty" in predict(*words).error
+
+
+def _check_precision(folder: Path, output: str, precision: str) -> None:
+    """Check what an export and the output of its command say of the precision."""
+    assert f"in {precision}, differs from predict.py in {precision}" in output
+    facts = read_json(folder / "export.json", "", "")
+    assert facts["precision"] == precision
+    assert facts["difference"] <= exporting.allowed_difference(precision)
+
+
+def _difference(folder: Path, segmenter: Segmenter, photo: Path) -> float:
+    """Return the share of a photo's pixels of which an export and a segmenter say different things."""
+    spec = importlib.util.spec_from_file_location("run", folder / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    mask, _ = module.Exported()(np.asarray(Image.open(photo).convert("RGB")))
+    return float((mask != segmenter(photo).mask).mean())
+
+
+def test_onnx_takes_float32_alone(predict, make_checkpoint, drawn_support: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda _: True)
+    words = ("export", "--checkpoint", make_checkpoint("ssp"), "--support", drawn_support, "--format", "onnx")
+    error = predict(*words, "--out", tmp_path / "onnx", "--set", "run.precision=fp16").error
+    assert "--format onnx: takes float32 and not fp16" in error
+    assert not (tmp_path / "onnx").exists()
+
+
+@pytest.mark.compile
+def test_a_file_that_differs_is_removed(predict, baseline_words, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1.0)
-    error = predict("export", "--config", baseline, "--support", marked["box"], "--out", tmp_path / "out").error
-    assert "removed" in error and not list(tmp_path.glob("*out*"))
+    error = predict("export", *baseline_words, "--out", tmp_path / "out").error
+    assert "removed" in error
+    assert not list(tmp_path.glob("*out*"))
 
 
 @pytest.mark.parametrize(
@@ -134,13 +208,13 @@ def test_a_file_that_differs_is_removed(
         (("--out", "{file}2"), "no supports"),
     ],
 )
-def test_refusals(predict, baseline: Path, marked: dict, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+def test_refusals(predict, baseline_words, tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
     file, full = tmp_path / "file", tmp_path / "full"
     full.mkdir()
     for path in (file, full / "photo.jpg"):
         path.write_text("")
     before = sorted(tmp_path.rglob("*"))
     given = [word.replace("{file}", str(file)).replace("{full}", str(full)) for word in words]
-    supports = () if reason == "no supports" else ("--support", marked["box"])
-    assert reason in predict("export", "--config", baseline, *supports, *given).error
+    config_and_support = baseline_words[:2] if reason == "no supports" else baseline_words
+    assert reason in predict("export", *config_and_support, *given).error
     assert sorted(tmp_path.rglob("*")) == before

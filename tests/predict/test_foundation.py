@@ -22,35 +22,42 @@ EASY = ("model.threshold=0.01",)
 @pytest.mark.parametrize("name", SHAPES)
 def test_net_names_the_networks(name: str) -> None:
     config = read_config(config_path("split1", "coco", name))
-    assert config.model.weights == SHAPES[name] and config.run.name == f"coco_split1_{name}"
-    names = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
-    path = config_path("split2", "pascal", name, ",".join(names))
-    config = read_config(path)
-    assert config.model.weights == names and config.data.fold == 2 and "/" not in config.run.name
-    assert config.model.backbone() == ",".join(names)
+    assert (config.model.weights, config.run.name) == (SHAPES[name], f"coco_split1_{name}")
+    networks = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
+    config = read_config(config_path("split2", "pascal", name, ",".join(networks)))
+    assert (config.model.weights, config.data.fold) == (networks, 2)
+    assert "/" not in config.run.name
+    assert config.model.backbone() == ",".join(networks)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_names_that_are_no_networks_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         read_config(config_path("split0", "pascal", name, "a/b,c/d,e/f"))
     with pytest.raises(UserError, match="'--' and the end of a variant have a meaning in names"):
         config_path("split0", "pascal", name, "/models/my--net")
     with pytest.raises(UserError, match="too long for the name of a run"):
         config_path("split0", "pascal", name, "/models" + "/folder" * 40)
-    for net in (None, "/models/sam3"):
-        config = read_config(config_path("split0", "coco", "sam3_words", net))
-        assert config.model.words == "names" and config.model.reads_names and config.model.swap
-        assert config.model.weights == [net or "facebook/sam3"]
+
+
+@pytest.mark.parametrize("net", [None, "/models/sam3"])
+def test_a_variant_reads_words(net: str | None) -> None:
+    model = read_config(config_path("split0", "coco", "sam3_words", net)).model
+    assert (model.words, model.reads_names, model.swap) == ("names", True, True)
+    assert model.weights == [net or "facebook/sam3"]
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path], tmp_path: Path) -> None:
+def test_own_photos_with_two_classes(name: str, marked: dict, photos: list[Path]) -> None:
     net = ",".join(networks_of(models()[name]))
     path = config_path("split0", "pascal", name, net)
-    changes = ["data.size=97", *(EASY if name == "sam3" else ())]
-    segmenter = Segmenter({"cup": [marked["box"]]}, config=path, overrides=changes, device="cpu")
+    overrides = ["data.size=97", *(EASY if name == "sam3" else ())]
+    segmenter = Segmenter({"cup": [marked["box"]]}, config=path, overrides=overrides, device="cpu")
     segmenter.add("dog", [marked["box"]] * 2)
-    together = list(segmenter.many(photos[:2], batch=2))
-    for photo, found in zip(photos[:2], together, strict=True):
-        assert np.array_equal(segmenter(photo).mask, found.mask)
-        assert found.mask.max() <= 2
+    together = segmenter.many(photos[:2], batch=2)
+    for photo, prediction in zip(photos[:2], together, strict=True):
+        assert np.array_equal(segmenter(photo).mask, prediction.mask)
+        assert prediction.mask.max() <= 2
     assert segmenter.facts["settings"]["weights"] == net.split(",")
 
 
@@ -73,8 +80,8 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     words = [word for text in sets for word in ("--set", text)]
     done = run_script("test.py", (path, *words, "--episodes", 4, "--protocol", "symnet"), capfd, monkeypatch)
     assert done.code == 0, done.errors
-    (result,) = tmp_path.rglob("result.json")
-    track = json.loads(result.read_text())["track"]
-    data = {"sam3": "SA-Co", "gfsam": "LVD-142M, SA-1B"}[name]
-    assert (track["encoder_data"], track["text"], track["training"]) == (data, False, "none")
-    assert json.loads(result.read_text())["encoder_licence"] == {"sam3": "SAM License", "gfsam": "apache-2.0"}[name]
+    (path,) = tmp_path.rglob("result.json")
+    result = json.loads(path.read_text())
+    track, data = result["track"], {"sam3": "SA-Co", "gfsam": "LVD-142M, SA-1B"}
+    assert (track["encoder_data"], track["text"], track["training"]) == (data[name], False, "none")
+    assert result["encoder_licence"] == {"sam3": "SAM License", "gfsam": "apache-2.0"}[name]

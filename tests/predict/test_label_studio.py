@@ -57,12 +57,23 @@ class Studio:
     def annotate(self, task: int, regions: list[dict[str, Any]], **more: Any) -> None:
         """Add a finished annotation to a task."""
         self.changes += 1
-        changed = f"2026-01-01T00:00:{self.changes:02d}Z"
-        one = {"id": 100 + self.changes, "result": regions, "was_cancelled": False, "updated_at": changed}
-        self.annotations.setdefault(task, []).append({**one, "ground_truth": False, **more})
+        annotation = {
+            "id": 100 + self.changes,
+            "result": regions,
+            "was_cancelled": False,
+            "updated_at": f"2026-01-01T00:00:{self.changes:02d}Z",
+            "ground_truth": False,
+        }
+        self.annotations.setdefault(task, []).append(annotation | more)
 
     def task(self, number: int) -> dict[str, Any]:
         return {"id": number, "data": {"image": self.photos[number]}}
+
+    def annotated(self) -> list[dict[str, Any]]:
+        """Return the tasks that have annotations, the newest first."""
+        changes = {task: annotations[-1]["updated_at"] for task, annotations in self.annotations.items()}
+        newest = sorted(changes, key=lambda task: changes[task], reverse=True)
+        return [{"id": task, "updated_at": changes[task]} for task in newest]
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
         """Return what GET gives; KeyError: nothing is there."""
@@ -72,8 +83,7 @@ class Studio:
             return {"results": [{"id": number, "title": f"title {number}"} for number in self.configs]}
         if path == "/api/tasks/":
             assert json.loads(query["query"][0])["ordering"] == ["-tasks:completed_at"]
-            newest = sorted(self.annotations, key=lambda task: self.annotations[task][-1]["updated_at"], reverse=True)
-            return {"tasks": [{"id": n, "updated_at": self.annotations[n][-1]["updated_at"]} for n in newest]}
+            return {"tasks": self.annotated()}
         number = int(path.split("/")[3])
         if path.endswith("/export"):
             chosen = map(int, query["ids[]"])
@@ -87,7 +97,8 @@ class StudioHandler(BaseHTTPRequestHandler):
     server: Any
 
     def do_GET(self) -> None:
-        studio, url = self.server.studio, urlsplit(self.path)
+        studio = self.server.studio
+        url = urlsplit(self.path)
         studio.asked.append(url.path)
         if self.headers.get("Authorization") not in (f"Token {LEGACY}", f"Bearer {studio.access}"):
             return self.give(401, {"detail": "Invalid token."})
@@ -101,8 +112,10 @@ class StudioHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.path == "/api/token/refresh/"  # nothing else is written
-        is_known = body == {"refresh": PERSONAL}
-        self.give(200 if is_known else 401, {"access": self.server.studio.access} if is_known else {"detail": "No."})
+        if body == {"refresh": PERSONAL}:
+            self.give(200, {"access": self.server.studio.access})
+        else:
+            self.give(401, {"detail": "No."})
 
     def give(self, code: int, content: Any, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -152,10 +165,11 @@ def ask(studio, baseline: Path, made) -> Iterator[Callable[..., Any]]:
 
     def call(path: str, *tasks: int, of: int = 1, at: str = address, drawn: Any = None, **more: Any) -> Any:
         body = {"project": f"{of}.1795732615", "tasks": [studio.task(number) for number in tasks]}
-        body |= {"params": {"login": None, "context": drawn and {"result": drawn}}, **more}
-        content = None if path == "health" else json.dumps(body).encode()
+        body["params"] = {"login": None, "context": drawn and {"result": drawn}}
+        content = None if path == "health" else json.dumps(body | more).encode()
+        request = Request(f"{at}/{path}", content, {"Content-Type": "application/json"})
         try:
-            with urlopen(Request(f"{at}/{path}", content, {"Content-Type": "application/json"})) as answer:
+            with urlopen(request) as answer:
                 return json.load(answer)
         except HTTPError as error:
             assert json.load(error)["error"].startswith(error.reason[:200])
@@ -168,7 +182,7 @@ def ask(studio, baseline: Path, made) -> Iterator[Callable[..., Any]]:
         server.server_close()
 
 
-def found(answer: dict[str, Any]) -> np.ndarray:
+def mask_in(answer: dict[str, Any]) -> np.ndarray:
     """Return the mask of the brush in an answer to one task."""
     ((prediction,),) = answer["results"]
     (region,) = prediction["result"]
@@ -177,21 +191,31 @@ def found(answer: dict[str, Any]) -> np.ndarray:
     return brush_mask(region["value"]["rle"], (HEIGHT, WIDTH))
 
 
-def test_annotations_are_supports_and_corrections_change_the_next_answers(ask, studio: Studio, capfd) -> None:
+def test_finished_annotations_are_supports(ask, studio: Studio) -> None:
     assert ask("health") == {"status": "UP", "model_class": "prototype baseline"}
     empty = ask("setup")["model_version"]
     assert "project 1: no finished annotation" in ask("predict", 2)
     studio.annotate(1, result(SQUARE, "dog"), was_cancelled=True)
     studio.annotate(1, result(SQUARE))
     first = ask("setup")["model_version"]
-    before = found(ask("predict", 2))
-    assert first != empty and (before & SQUARE).sum() > 0.8 * SQUARE.sum()
+    assert first != empty
+    mask = mask_in(ask("predict", 2))
+    assert (mask & SQUARE).sum() > 0.8 * SQUARE.sum()
     assert ask("setup")["model_version"] == first  # nothing has changed
-    studio.annotations[1][-1] |= {"result": result(~SQUARE), "updated_at": "2026-01-02T00:00:00Z"}
-    after = found(ask("predict", 2))
-    assert (after != before).any() and ask("setup")["model_version"] not in (first, empty)
     studio.annotations.clear()
-    assert "no finished annotation" in ask("predict", 2) and ask("setup")["model_version"] == empty
+    assert "no finished annotation" in ask("predict", 2)
+    assert ask("setup")["model_version"] == empty
+
+
+def test_a_correction_changes_the_next_answers(ask, studio: Studio, capfd) -> None:
+    empty = ask("setup")["model_version"]
+    studio.annotate(1, result(SQUARE))
+    first = ask("setup")["model_version"]
+    before = mask_in(ask("predict", 2))
+    studio.annotations[1][-1] |= {"result": result(~SQUARE), "updated_at": "2026-01-02T00:00:00Z"}
+    after = mask_in(ask("predict", 2))
+    assert (after != before).any()
+    assert ask("setup")["model_version"] not in (first, empty)
     said = capfd.readouterr().out.splitlines()
     assert said.count("project 1: supports: cat 1; none yet of dog") == 2
     assert any("1 of 1 tasks in" in line for line in said)
@@ -201,8 +225,8 @@ def test_what_to_expect_of_a_label_is_said_once(studio: Studio) -> None:
     """Of a training class nothing; of another one at its first annotation, and not again after a correction."""
     lines: list[str] = []
     studio.configs[1] = studio.configs[1].replace("dog", "wheel")
-    client, segmenter = Client(studio.address, LEGACY), Segmenter(device="cpu", side=97)
-    project = Project(client, 1, segmenter, shots=2, say=lines.append)
+    segmenter = Segmenter(device="cpu", side=97)
+    project = Project(Client(studio.address, LEGACY), 1, segmenter, shots=2, say=lines.append)
     counts = []
     for task, label in enumerate(("cat", "wheel", "wheel"), 1):
         studio.annotate(task, result(SQUARE, label))
@@ -229,29 +253,51 @@ def test_an_absent_object_is_an_empty_answer_of_polygons(ask, studio: Studio, ma
     studio.annotate(1, result(SQUARE))
     ((shown,),) = ask("predict", 2)["results"]
     assert {region["type"] for region in shown["result"]} == {"polygonlabels"}
-    monkeypatch.setattr(
-        made.segmenters["page"], "calibration", Calibration("", "", "", "", 1.0, 0.0, [0.0] * 6, -3, 0.5)
-    )
+    never = Calibration("", "", "", "", 1.0, 0.0, [0.0] * 6, -3, 0.5)
+    monkeypatch.setattr(made.segmenters["page"], "calibration", never)
     ((absent,),) = ask("predict", 2, at=ask.start())["results"]
-    assert absent["result"] == [] and absent["score"] == pytest.approx(1 / (1 + np.exp(3)), abs=1e-5)
+    assert absent["result"] == []
+    assert absent["score"] == pytest.approx(1 / (1 + np.exp(3)), abs=1e-5)
 
 
-def test_a_smart_tool_returns_the_region(ask, studio: Studio) -> None:
-    at = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0, "from_name": "point"}
-    value = {"x": 45, "y": 45, "width": 0.3, "labels": ["cat"], "keypointlabels": ["cat"]}
-    point = {**at, "type": "keypointlabels", "is_positive": True, "value": value}
-    (answer,) = ask("predict", 2, drawn=[point])["results"]
-    region = found({"results": [[answer]]})
+def smart_entry(kind: str, **value: Any) -> dict[str, Any]:
+    """Return what a smart tool of the label cat has drawn."""
+    return {
+        "type": kind,
+        "from_name": "point",
+        "original_width": WIDTH,
+        "original_height": HEIGHT,
+        "image_rotation": 0,
+        "value": {**value, kind: ["cat"]},
+    }
+
+
+POINT = smart_entry("keypointlabels", x=45, y=45, width=0.3, labels=["cat"]) | {"is_positive": True}
+
+
+def test_a_smart_point_returns_the_region_about_it(ask) -> None:
+    (answer,) = ask("predict", 2, drawn=[POINT])["results"]
+    region = mask_in({"results": [[answer]]})
     assert region[20, 27]
-    corner = {"x": 15, "y": 10, "width": 60, "height": 65, "rotation": 0, "rectanglelabels": ["cat"]}
-    (answer,) = ask("predict", 2, drawn=[{**at, "type": "rectanglelabels", "value": corner}])["results"]
-    boxed = found({"results": [[answer]]})
-    assert boxed.any() and not boxed[:, 50:].any()
-    (answer,) = ask("predict", 2, drawn=[point, {**point, "is_positive": False}])["results"]
+
+
+def test_a_smart_rectangle_returns_the_region_in_it(ask) -> None:
+    rectangle = smart_entry("rectanglelabels", x=15, y=10, width=60, height=65, rotation=0)
+    (answer,) = ask("predict", 2, drawn=[rectangle])["results"]
+    region = mask_in({"results": [[answer]]})
+    assert region.any()
+    assert not region[:, 50:].any()
+
+
+def test_a_negative_smart_point_takes_the_region_away(ask) -> None:
+    (answer,) = ask("predict", 2, drawn=[POINT, POINT | {"is_positive": False}])["results"]
     assert answer["result"] == []
-    value["keypointlabels"] = ["cow"]
-    assert "'cow' is no label of BrushLabels" in ask("predict", 2, drawn=[point])
-    assert "draw a key point or a rectangle" in ask("predict", 2, drawn=[{**point, "value": {"points": []}}])
+
+
+def test_smart_tools_of_other_labels_or_forms_are_refused(ask) -> None:
+    cow = POINT | {"value": POINT["value"] | {"keypointlabels": ["cow"]}}
+    assert "'cow' is no label of BrushLabels" in ask("predict", 2, drawn=[cow])
+    assert "draw a key point or a rectangle" in ask("predict", 2, drawn=[POINT | {"value": {"points": []}}])
 
 
 def test_a_webhook_reads_the_annotations_before_the_next_question(ask, studio: Studio) -> None:
@@ -269,40 +315,57 @@ def test_photos_of_this_server_alone_are_read(ask, studio: Studio, capfd) -> Non
     studio.photos |= {2: f"{studio.address}/data/upload/1/a.png", 3: "http://127.0.0.2:1/a.png", 4: "s3://store/a.png"}
     studio.photos[5] = "/data/upload/1/moved.png"  # the token must not go there
     answers = ask("predict", 2, 3, 4, 5)["results"]
-    assert [len(of_task) for of_task in answers] == [1, 0, 0, 0]
+    assert [len(predictions) for predictions in answers] == [1, 0, 0, 0]
     said = capfd.readouterr().out
     assert f"task 3: http://127.0.0.2:1/a.png: is not on {studio.address}" in said
     assert "task 4: s3://store/a.png: is not on" in said
     assert "task 5: /data/upload/1/moved.png: lies on 127.0.0.2:1, which is not read" in said
 
 
-def test_two_projects_and_a_renamed_class(ask, studio: Studio, capfd) -> None:
+def test_two_projects_are_served_or_one_alone(ask, studio: Studio) -> None:
     studio.configs[2] = CONFIG.format(tag="BrushLabels")
     studio.annotate(1, result(SQUARE))
-    alone = ask.start(only=1)
-    assert "project 1 alone is served" in ask("predict", 2, of=2, at=alone)
-    assert found(ask("predict", 2, at=alone)).any() and found(ask("predict", 2, of=2)).any()
+    only_first = ask.start(only=1)
+    assert "project 1 alone is served" in ask("predict", 2, of=2, at=only_first)
+    assert mask_in(ask("predict", 2, at=only_first)).any()
+    assert mask_in(ask("predict", 2, of=2)).any()
     assert "project 3: is not on" in ask("setup", of=3)
+
+
+def test_annotations_of_a_renamed_class_are_left_out(ask, studio: Studio, capfd) -> None:
+    studio.annotate(1, result(SQUARE))
     studio.configs[1] = studio.configs[1].replace("cat", "kitten")
     ask("setup")
     assert "left out: annotations of cat, no label of BrushLabels: kitten, dog" in capfd.readouterr().out
 
 
-def test_tokens(studio: Studio, predict) -> None:
-    assert list(Client(f"{studio.address}/", LEGACY).projects()) == [1]
+def test_a_personal_token_is_exchanged_again_when_its_minutes_are_over(studio: Studio) -> None:
     client = Client(studio.address, PERSONAL)
     client.projects()
-    studio.access = "minutes-2"  # the former is over
+    studio.access = "minutes-2"
     assert client.projects() == {1: "title 1"}
-    for token in ("wrong", "a.b.c"):
-        with pytest.raises(UserError, match=r"--token: .* answers 401"):
-            Client(studio.address, token).projects()
+
+
+def test_a_legacy_token_is_sent_as_it_is(studio: Studio) -> None:
+    assert list(Client(f"{studio.address}/", LEGACY).projects()) == [1]
+
+
+@pytest.mark.parametrize("token", ["wrong", "a.b.c"])
+def test_a_wrong_token_is_one_line(studio: Studio, token: str) -> None:
+    with pytest.raises(UserError, match=r"--token: .* answers 401"):
+        Client(studio.address, token).projects()
+
+
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(NoAnswer, match="is Label Studio running"):
+        Client("http://127.0.0.1:9", LEGACY).projects()
+
+
+def test_mistakes_of_the_command_are_one_line(studio: Studio, predict) -> None:
     words = ("--label-studio", studio.address)
     assert "--token: is missing" in predict(*words).error
     assert "project 7: is not on" in predict(*words, "--token", LEGACY, "--project", 7).error
     assert "takes no --query" in predict(*words, "--token", LEGACY, "--query", "x").error
-    with pytest.raises(NoAnswer, match="is Label Studio running"):
-        Client("http://127.0.0.1:9", LEGACY).projects()
 
 
 @pytest.mark.process
@@ -314,10 +377,11 @@ def test_the_command_answers_until_it_is_stopped(ask, studio: Studio, baseline: 
     words = ("--label-studio", studio.address, "--config", baseline, "--device", "cpu", "--port", port)
     model = spawned.start("predict.py", *words, LABEL_STUDIO_API_KEY=PERSONAL)
     spawned.wait_for(lambda: "project 1: supports: cat 1" in model.stdout, model)
-    assert found(ask("predict", 2, at=f"http://127.0.0.1:{port}")).any()
+    assert mask_in(ask("predict", 2, at=f"http://127.0.0.1:{port}")).any()
     assert "--port" in spawned.run("predict.py", *words, check=2, LABEL_STUDIO_API_KEY=LEGACY).stderr
     model.signal(signal.SIGTERM)
-    assert model.code == 0 and model.stderr == "" and "1 project(s): 1 (title 1)" in model.stdout
+    assert (model.code, model.stderr) == (0, "")
+    assert "1 project(s): 1 (title 1)" in model.stdout
 
 
 @pytest.mark.parametrize("config", ["", "<View>", "<View/>", CONFIG.format(tag="EllipseLabels"), "<BrushLabels/>"])

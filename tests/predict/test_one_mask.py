@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -27,9 +28,14 @@ def _palette(values: np.ndarray, *colours: tuple[int, int, int]) -> Image.Image:
 
 
 def _layer(colour: object, opacity: int = 255) -> Image.Image:
-    out = np.zeros((*INSIDE.shape, 4), np.uint8)
-    out[..., :3], out[..., 3] = colour, opacity * INSIDE
-    return Image.fromarray(out)
+    rgba = np.zeros((*INSIDE.shape, 4), np.uint8)
+    rgba[..., :3] = colour
+    rgba[..., 3] = opacity * INSIDE
+    return Image.fromarray(rgba)
+
+
+def _rgb(red: int, green: int, blue: int) -> np.ndarray:
+    return np.dstack([INSIDE * red, INSIDE * green, INSIDE * blue])
 
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -41,8 +47,8 @@ FORMS = {
     "palette": _palette(INSIDE, BLACK, (128, 0, 0)),
     "sorted palette": _palette(1 - INSIDE, WHITE, BLACK),
     "fewer colours": Image.fromarray(255 * INSIDE).convert("RGB").quantize(2),
-    "one colour": Image.fromarray(np.dstack([INSIDE * 200, INSIDE * 0, INSIDE * 0])),
-    "opaque": Image.fromarray(np.dstack([INSIDE * 255] * 3 + [INSIDE * 0 + 255])),
+    "one colour": Image.fromarray(_rgb(200, 0, 0)),
+    "opaque": Image.fromarray(np.dstack([_rgb(255, 255, 255), np.full_like(INSIDE, 255)])),
     "white layer": _layer(255),
     "black layer": _layer(0),
     "thin layer": _layer((255, 0, 0), 127),
@@ -53,28 +59,41 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_all_callers_read_the_same_pixels(tmp_path: Path, form: str) -> None:
-    path, mask = photo(tmp_path / "photos/p0.jpg"), tmp_path / "masks/cat/p0.png"
-    mask.parent.mkdir(parents=True)
-    FORMS[form].save(mask)
-    labels = [parse_support(f"{path}:{mask}").read().label, support_from_arrays(path, FORMS[form]).label]
-    labels += [
-        support_from_arrays(read_image(path), str(mask)).label,
-        read_supports([str(mask.parent)], path.parent)[0][0].read().label,
+    path, mask = _photo_and_mask(tmp_path, FORMS[form])
+    supports = [
+        parse_support(f"{path}:{mask}").read(),
+        support_from_arrays(path, FORMS[form]),
+        support_from_arrays(read_image(path), str(mask)),
+        *(marked.read() for marked in read_supports([str(mask.parent)], path.parent)[0]),
     ]
+    assert len(supports) == 4
     (tmp_path / "names.txt").write_text("_background_\ncat\n")
-    for number, (folder, names) in enumerate(((mask.parents[1], None), (mask.parent, tmp_path / "names.txt"))):
-        options = Namespace(images=path.parent, masks=folder, classes=names, white_is_object=True)
-        run_jobs(from_masks(options), out := tmp_path / f"out{number}", skip_bad=False)
-        labels.append(read_mask(next((out / "masks").rglob("p0.png"))))
+    labels = [support.label for support in supports]
+    labels.append(_made(tmp_path / "by folders", images=path.parent, masks=mask.parents[1], classes=None))
+    labels.append(_made(tmp_path / "named", images=path.parent, masks=mask.parent, classes=tmp_path / "names.txt"))
     assert all(np.array_equal(label, INSIDE) for label in labels)
+
+
+def _photo_and_mask(folder: Path, mask: Image.Image) -> tuple[Path, Path]:
+    """Write a photo, and a mask of it in a folder of its class; return their paths."""
+    path = folder / "masks/cat/p0.png"
+    path.parent.mkdir(parents=True)
+    mask.save(path)
+    return photo(folder / "photos/p0.jpg"), path
+
+
+def _made(out: Path, **options: Path | None) -> np.ndarray:
+    """Return the mask in a data set that is made of a user's masks."""
+    run_jobs(from_masks(Namespace(**options, white_is_object=True)), out, skip_bad=False)
+    return read_mask(next((out / "masks").rglob("p0.png")))
 
 
 def test_arrays_and_tensors_are_read_alike(tmp_path: Path) -> None:
     image = read_image(photo(tmp_path / "p0.jpg"))
     for mask in (INSIDE > 0, INSIDE[None], INSIDE.astype(float), -INSIDE.astype(int), INSIDE[..., None] * 255):
-        wanted = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
+        expected = INSIDE * (255 if mask.min() < 0 else 1)  # negative numbers are ignored
         for given in (mask, torch.from_numpy(mask)):
-            assert np.array_equal(support_from_arrays(image, given).label, wanted)
+            assert np.array_equal(support_from_arrays(image, given).label, expected)
 
 
 def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> None:
@@ -85,43 +104,74 @@ def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> No
     assert np.array_equal(read_region(Image.fromarray(border))[0], border)
 
 
-def test_a_mask_without_a_meaning_is_refused(tmp_path: Path) -> None:
-    path, mask = photo(tmp_path / "photos/p0.jpg"), tmp_path / "masks/cat/p0.png"
-    mask.parent.mkdir(parents=True)
+def test_a_mask_without_black_is_refused(tmp_path: Path) -> None:
     colours = np.where(INSIDE[..., None] == 1, (255, 0, 0), WHITE).astype(np.uint8)
-    Image.fromarray(colours).save(mask)
+    path, mask = _photo_and_mask(tmp_path, Image.fromarray(colours))
     with pytest.raises(UserError, match=r"p0\.png: .* none is black"):
         parse_support(f"{path}:{mask}").read()
-    Image.fromarray(region(CAT, DOG)).save(mask)  # of class ids
+
+
+def test_class_ids_are_no_mask_of_one_class_in_a_data_set(tmp_path: Path) -> None:
+    path, mask = _photo_and_mask(tmp_path, Image.fromarray(region(CAT, DOG)))
     options = Namespace(images=path.parent, masks=mask.parents[1], classes=None, white_is_object=False)
     with pytest.raises(UserError, match=r"p0\.png: holds the values \[1, 2\] beside 0; is it of class ids"):
         run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
     assert (parse_support(f"{path}:{mask}").read().label == 1).sum() == sum(AREAS.values())
-    _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK).save(mask)
+
+
+def test_a_sorted_palette_of_several_classes_is_refused(tmp_path: Path) -> None:
+    image = _palette((region(CAT, DOG) + 2) % 3, (255, 0, 0), (0, 255, 0), BLACK)
+    _, mask = _photo_and_mask(tmp_path, image)
     with pytest.raises(UserError, match=r"p0\.png: the palette of this mask is sorted"):
         read_mask(mask)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "file", "names", "values", "unknown"),
-    [
-        (".png", "labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
-        (".PNG", "class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
-        (".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
-    ],
-)
-def test_a_file_of_names_says_what_values_mean(tmp_path: Path, capsys, suffix, file, names, values, unknown) -> None:
-    path, mask = photo(tmp_path / "images/p0.jpg"), tmp_path / f"masks/p0{suffix}"
-    mask.parent.mkdir()
-    ids = np.array([0, *values, unknown], np.uint8)[region(CAT, DOG, (0, 0, 4, 4))]
-    Image.fromarray(ids).save(mask), Image.fromarray(ids).save(mask.with_stem("p1"))
-    (mask.parent / "._p0.png").write_bytes(b"\0\5"), (mask.parent / ".ipynb_checkpoints").mkdir()
-    (tmp_path / file).write_text("\n".join(names))
-    listed, categories = read_supports([str(tmp_path)])
-    assert {one.name: int((one.read().label == 1).sum()) for one in listed} == AREAS
-    assert [*categories.values()] == ["cat", "dog"] and all((s.read().label == 255).sum() == 16 for s in listed)
-    plan = from_masks(Namespace(images=path.parent, masks=mask.parent, classes=tmp_path / file))
-    run_jobs(plan, tmp_path / "out", skip_bad=False)
-    made = read_mask(tmp_path / "out/masks/p0.png")
+class Named(NamedTuple):
+    """Masks beside a file of names."""
+
+    suffix: str  # of the masks
+    file: str
+    names: list[str]
+    values: tuple[int, int]  # of cat and dog
+    unknown: int  # a value
+
+
+NAMED = [
+    Named(".png", "labels.txt", ["_background_", "cat", "dog"], (1, 2), 255),
+    Named(".PNG", "class_names.txt", ["__ignore__", "_background_", "cat", "dog"], (1, 2), 255),
+    Named(".tif", "names.txt", ["background", "cat", "void", "dog"], (1, 3), 2),
+]
+
+
+@pytest.fixture(params=NAMED, ids=lambda named: named.file)
+def named_masks(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a folder of a photo, its mask of two classes, a mask without a photo, files of systems, and names."""
+    named = request.param
+    photo(tmp_path / "images/p0.jpg")
+    values = np.array([0, *named.values, named.unknown], np.uint8)
+    ids = Image.fromarray(values[region(CAT, DOG, (0, 0, 4, 4))])
+    folder = tmp_path / "masks"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("p0", "p1"):
+        ids.save(folder / f"{name}{named.suffix}")
+    (folder / "._p0.png").write_bytes(b"\0\5")
+    (tmp_path / named.file).write_text("\n".join(named.names))
+    return tmp_path
+
+
+def test_names_beside_masks_say_what_values_of_supports_mean(named_masks: Path) -> None:
+    listed, categories = read_supports([str(named_masks)])
+    labels = {marked.name: marked.read().label for marked in listed}
+    assert {name: int((label == 1).sum()) for name, label in labels.items()} == AREAS
+    assert [*categories.values()] == ["cat", "dog"]
+    assert [(label == 255).sum() for label in labels.values()] == [16, 16]
+
+
+def test_names_beside_masks_say_what_values_in_a_data_set_mean(named_masks: Path, capsys) -> None:
+    (names,) = named_masks.glob("*.txt")
+    plan = from_masks(Namespace(images=named_masks / "images", masks=named_masks / "masks", classes=names))
+    run_jobs(plan, named_masks / "out", skip_bad=False)
+    made = read_mask(named_masks / "out/masks/p0.png")
     assert "without a photo: 1 masks, such as p1" in capsys.readouterr().err
-    assert plan.classes == ["cat", "dog"] and [(made == v).sum() for v in (1, 2, 255)] == [*AREAS.values(), 16]
+    assert plan.classes == ["cat", "dog"]
+    assert [(made == value).sum() for value in (1, 2, 255)] == [*AREAS.values(), 16]

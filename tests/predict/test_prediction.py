@@ -21,7 +21,7 @@ CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0
 
 def _predicted(**decision: object) -> Prediction:
     scores = [CALIBRATION.presence(np.ones(1))] * 2
-    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, Decision(**decision))
+    return Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, scores, CALIBRATION, decision=Decision(**decision))
 
 
 def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None:
@@ -33,24 +33,30 @@ def test_probabilities_are_calibrated_and_the_threshold_is_one_of_them() -> None
 
 
 def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:
-    found = _predicted(threshold=0.1)
-    cat, far, dog = found.instances()
-    assert (cat.name, cat.box, cat.area, far.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
+    prediction = _predicted(threshold=0.1)
+    cat, far_cat, dog = prediction.instances()
+    assert (cat.name, cat.box, cat.area, far_cat.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
     assert cat.mask.tolist() == [[True, True, False, False]]
-    assert far.score == pytest.approx(found.probability[0, 0, 3], abs=1e-6)
+    assert far_cat.score == pytest.approx(prediction.probability[0, 0, 3], abs=1e-6)
     with pytest.raises(UserError):
-        found.save(tmp_path)
-    record, mask, *_ = found.save(tmp_path, "frame.1")
+        prediction.save(tmp_path)
+    record, mask, *_ = prediction.save(tmp_path, "frame.1")
     assert mask.name == "frame.1_mask.png" and mask.is_file()
     runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
-    assert np.array_equal(runs, [found.mask == 1, found.mask == 2])
+    assert np.array_equal(runs, [prediction.mask == 1, prediction.mask == 2])
 
 
 def test_specks_are_dropped_and_small_holes_filled() -> None:
     mask = np.zeros((60, 80), np.uint8)
-    mask[10:50, 10:50], mask[20:23, 20:23], mask[30:34, 30:34] = 1, 0, 2  # a hole, and another class in it
-    mask[2:4, 70:72], mask[20:30, 60:70] = 1, 1  # a speck, and a part
+    mask[10:50, 10:50] = 1
+    mask[20:23, 20:23] = 0  # a small hole
+    mask[30:34, 30:34] = 2  # another class
     mask[34:50, 34:50] = 0  # open to no side, but no small hole
+    mask[2:4, 70:72] = 1  # a speck
+    mask[20:30, 60:70] = 1  # a part
     out = without_specks(mask)
-    assert (out[20:23, 20:23] == 1).all() and not out[2:4, 70:72].any() and (out[20:30, 60:70] == 1).all()
-    assert (out[30:34, 30:34] == 2).all() and not out[36:48, 36:48].any()
+    assert (out[20:23, 20:23] == 1).all()
+    assert not out[2:4, 70:72].any()
+    assert (out[20:30, 60:70] == 1).all()
+    assert (out[30:34, 30:34] == 2).all()
+    assert not out[36:48, 36:48].any()

@@ -19,26 +19,49 @@ from util.evaluate.calibration import FILE, FORMAT, Calibration, key_of
 from util.predict import Segmenter
 
 
-def test_a_published_folder_is_the_checkpoint(predict, make_checkpoint, tmp_path: Path) -> None:
-    weights = Path(shutil.copy(make_checkpoint(), tmp_path / "weights.pth"))
+@pytest.fixture
+def weights(make_checkpoint, tmp_path: Path) -> Path:
+    """Return a copy of a checkpoint, beside which a test may write."""
+    return Path(shutil.copy(make_checkpoint(), tmp_path / "weights.pth"))
+
+
+def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "published"
-    assert predict("publish", "--checkpoint", weights, "--out", folder).code == 0
+    words = ("publish", "--checkpoint", weights, "--out", folder)
+    assert predict(*words).code == 0
     before, after = checkpoint.read(weights), Segmenter.from_pretrained(folder, device="cpu").model
     assert checkpoint.digest_of(before["weights"]) == after.weights.digest
-    again = read_config(folder / "config.json")
-    assert to_dict(again) == to_dict(from_dict(before["config"], "weights"))
+    config = read_config(folder / "config.json")
+    assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
     facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
-    assert yaml.safe_load(facts)["datasets"] == [again.data.name] and "train_base.py FOLDER/config.json" in text
-    assert str(folder) in predict("publish", "--checkpoint", weights, "--out", folder).error
+    assert yaml.safe_load(facts)["datasets"] == [config.data.name]
+    assert "train_base.py FOLDER/config.json" in text
+    assert str(folder) in predict(*words).error
+
+
+def test_half_precision_rounds_the_weights(predict, weights: Path, tmp_path: Path) -> None:
     assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
-    small = Segmenter(tmp_path / "half", device="cpu").model
-    for name, tensor in small.network.state_dict().items():
-        own = before["weights"][name]
-        assert torch.equal(tensor, own.half().float() if own.is_floating_point() else own)
-    made = Calibration(FORMAT, "x", key_of(again, after.weights.digest), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
-    (weights.parent / FILE).write_text(yaml.safe_dump(asdict(made), sort_keys=False))
-    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "calibrated").code == 0
-    assert Segmenter(tmp_path / "calibrated", device="cpu").calibration is not None
+    network = Segmenter(tmp_path / "half", device="cpu").model.network
+    whole = checkpoint.read(weights)["weights"]
+    for name, tensor in network.state_dict().items():
+        rounded = whole[name].half().float() if whole[name].is_floating_point() else whole[name]
+        assert torch.equal(tensor, rounded)
+
+
+def test_half_precision_keeps_the_calibration(predict, weights: Path, tmp_path: Path) -> None:
+    calibration = Calibration(FORMAT, "x", _key(weights), "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
+    (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
+    assert predict("publish", "--half", "--checkpoint", weights, "--out", tmp_path / "half").code == 0
+    assert Segmenter(tmp_path / "half", device="cpu").calibration is not None
+
+
+def _key(weights: Path) -> str:
+    """Return what binds a calibration to a checkpoint."""
+    content = checkpoint.read(weights)
+    return key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
+
+
+def test_values_that_half_precision_does_not_hold_are_refused() -> None:
     with pytest.raises(UserError, match=r"best.pth: decoder.bias"):
         checkpoint.halved({"decoder.bias": torch.tensor([1e6])}, "best.pth")
 
@@ -50,7 +73,8 @@ def test_torch_hub_gives_segmenters_and_networks(tmp_path: Path, monkeypatch: py
     pocket = torch.hub.load(**hub, model="segmenter", device="cpu").model.network.state_dict()
     assert all(torch.equal(tensor, shipped[name].to(tensor.dtype)) for name, tensor in pocket.items())
     network = torch.hub.load(**hub, model="ssp", net="resnet10", dataset="mini")
-    assert isinstance(network, models()["ssp"]) and not network.training
+    assert isinstance(network, models()["ssp"])
+    assert not network.training
 
 
 @pytest.mark.parametrize("name", ["util", "model"])
@@ -59,8 +83,7 @@ def test_torch_hub_names_a_package_in_the_way_and_the_way_around(name: str, tmp_
     other = ModuleType(name)
     other.__file__ = str(tmp_path / name / "__init__.py")
     monkeypatch.setitem(sys.modules, name, other)
-    with pytest.raises(
-        ImportError, match=rf"another package '{name}' .*{tmp_path.name}.*predict\.py --serve"
-    ) as refused:
+    problem = rf"another package '{name}' .*{tmp_path.name}.*predict\.py --serve"
+    with pytest.raises(ImportError, match=problem) as refused:
         torch.hub.load(str(REPOSITORY), "segmenter", source="local")
     assert "\n" not in str(refused.value)

@@ -24,7 +24,7 @@ from util.predict.supports import BOXED, Support, parse_support
 def supports(mini_root: Path, photos: list[Path]) -> list[Support]:
     """Return the synthetic photos with their masks."""
     masks = mini_root / "SegmentationClassAug"
-    return [parse_support(f"{p}:{masks / p.stem}.png").read() for p in photos]
+    return [parse_support(f"{photo}:{masks / photo.stem}.png").read() for photo in photos]
 
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos) -> None:
@@ -42,20 +42,25 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
     """Logits and presence features; every class has those of its own supports."""
+    first, second = supports[:1], supports[1:2]
     query = torch.rand(2, 3, 33, 33) * 255
-    margins, presence_features = [], []
-    for classes in ([supports[:1]], [supports[1:2]], [supports[1:2], supports[:2]]):
+    margins, presence_features = list[torch.Tensor](), list[torch.Tensor]()
+    for classes in ([first], [second], [second, first + second]):
         segmenter = empty_segmenter()
         for number, shots in enumerate(classes):
             segmenter.add(f"class {number}", shots)
-        of_query = segmenter.scores(query)
-        margins.append(of_query[0]), presence_features.append(of_query[1])
-    for first, second, both in (margins, presence_features):
-        assert torch.allclose(both, torch.cat([second, (first + second) / 2], 1), atol=1e-4)
-        assert not torch.allclose(first, second, atol=1e-3)
+        class_margins, class_features = segmenter.scores(query)
+        margins.append(class_margins)
+        presence_features.append(class_features)
+    for of_first, of_second, of_both in (margins, presence_features):
+        mean = (of_first + of_second) / 2
+        assert torch.allclose(of_both, torch.cat([of_second, mean], 1), atol=1e-4)
+        assert not torch.allclose(of_first, of_second, atol=1e-3)
 
 
-def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_checkpoint, supports, photos) -> None:
+def test_the_weights_say_how_many_shots_the_model_reads_together(
+    empty_segmenter, make_checkpoint, supports, photos
+) -> None:
     segmenter = empty_segmenter("ssp")
     segmenter.add("cat", supports)
     assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
@@ -70,38 +75,45 @@ def test_the_weights_say_how_many_shots_are_seen_together(empty_segmenter, make_
 
 @pytest.mark.parametrize("kind", ["files", "array", "pillow", "tensor", "floats"])
 def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
-    photo, mask = drawn_support.partition("=")[2].rsplit(":", 1)
-    of_kind: dict[str, Callable] = {
+    path, mask_path = drawn_support.partition("=")[2].rsplit(":", 1)
+    forms: dict[str, Callable] = {
         "files": str,
         "array": read_photo,
         "pillow": Image.open,
-        "tensor": lambda path: torch.from_numpy(read_photo(path)).permute(2, 0, 1),
-        "floats": lambda path: torch.from_numpy(read_photo(path)).permute(2, 0, 1) / 255,
+        "tensor": lambda photo: torch.from_numpy(read_photo(photo)).permute(2, 0, 1),
+        "floats": lambda photo: torch.from_numpy(read_photo(photo)).permute(2, 0, 1) / 255,
     }
-    inside = (255 * (read_mask(Path(mask)) > 0)).astype(np.uint8)  # 255 is the object where nothing is 1
-    masks = {"files": mask, "array": inside == 255, "pillow": Image.fromarray(inside), "tensor": torch.tensor(inside)}
-    take, pair = of_kind[kind], (of_kind[kind](photo), masks.get(kind, mask))
-    expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={drawn_support.partition('=')[2]}"])
+    inside = read_mask(Path(mask_path)) > 0
+    pixels = (255 * inside).astype(np.uint8)  # 255 is the object where nothing is 1
+    masks = {"array": inside, "pillow": Image.fromarray(pixels), "tensor": torch.tensor(pixels)}
+    in_form = forms[kind]
+    pair = (in_form(path), masks.get(kind, mask_path))
+    expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={path}:{mask_path}"])
     segmenter = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)
-    found = segmenter(take(photos[1]))
-    assert found.names == [CLASS_NAMES[0], "dog"]
-    assert np.array_equal(found.probability, expected(photos[1]).probability)
+    prediction = segmenter(in_form(photos[1]))
+    assert prediction.names == [CLASS_NAMES[0], "dog"]
+    assert np.array_equal(prediction.probability, expected(photos[1]).probability)
 
 
-def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos) -> None:
+def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Path]) -> None:
     image = read_photo(photos[0])
     segmenter = Segmenter([(image, "box=9,9,50,50")], config=baseline)
-    assert segmenter.classes[0].name == "object" and "object (1)" in repr(segmenter)
-    assert next(segmenter.many(photos[0].parent)).photo == photos[0] and "object: " in repr(segmenter(image))
+    assert segmenter.classes[0].name == "object"
+    assert "object (1)" in repr(segmenter)
+    assert next(segmenter.many(photos[0].parent)).photo == photos[0]
+    assert "object: " in repr(segmenter(image))
     for wrong, fix in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
         with pytest.raises(UserError, match=fix):
             segmenter(wrong)
-    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
-    notes = Segmenter(None, classes, config=baseline).notes  # of small objects
-    assert [note.partition(":")[0] for note in notes] == ["box=9,9,13,13"]
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
+
+
+def test_a_note_names_small_objects(baseline: Path, photos: list[Path]) -> None:
+    classes = {marks: [(photos[0], marks)] for marks in ("box=9,9,13,13", "box=9,9,30,30", "points=20,20")}
+    (note,) = Segmenter(None, classes, config=baseline).notes
+    assert note.startswith("box=9,9,13,13: ")
 
 
 def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: list[Path], baseline: Path) -> None:
@@ -121,48 +133,70 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
     """Encoders of timm keep what the pass under way asks of them."""
     pair = photos[0], "box=10,10,50,50"
     segmenter = Segmenter({"cup": [pair]}, side=129)
-    expected = [[segmenter(photo).probability for photo in photos]]
+    of_one = [segmenter(photo).probability for photo in photos]
     with ThreadPoolExecutor(4) as pool:
         pending = [pool.submit(lambda n=n: segmenter(photos[n % 3]).probability) for n in range(8)]
         segmenter.add("dish", [pair])
-    expected.append([segmenter(photo).probability for photo in photos])
-    found = [one.result() for one in pending]
-    assert all(np.array_equal(x, expected[len(x) - 1][n % 3]) for n, x in enumerate(found))
+    of_two = [segmenter(photo).probability for photo in photos]
+    for n, future in enumerate(pending):
+        probability = future.result()
+        expected = of_one if len(probability) == 1 else of_two
+        assert np.array_equal(probability, expected[n % 3])
 
 
-def test_the_object_is_looked_for_in_a_box(photos: list[Path], baseline: Path) -> None:
+def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:
     segmenter = Segmenter(config=baseline)
     image = read_photo(photos[0])
     label = np.zeros(image.shape[:2], np.uint8)
     label[5:45, 5:45] = BOXED
-    (looked,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
+    (searched,) = segmenter.boxes_to_masks("cup", [Support(image, label, "a")])
     full = Support(image, np.where(label == BOXED, 1, 0).astype(np.uint8), "a")
-    given = Segmenter([full], config=baseline, decision=Decision(min_score=None))
-    found = (given(image).mask > 0) & (label == BOXED)
-    assert 0.1 < found.sum() / 1600 < 1 and np.array_equal(looked.label == 1, found) and looked.label.max() == 1
+    by_full_box = Segmenter([full], config=baseline, decision=Decision(min_score=None))
+    expected = (by_full_box(image).mask > 0) & (label == BOXED)
+    assert 0.1 < expected.sum() / 1600 < 1
+    assert np.array_equal(searched.label == 1, expected)
+    assert searched.label.max() == 1
     assert segmenter.boxes_to_masks("cup", [full])[0].label.sum() == 1600  # a mask is as it is
 
 
-def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, drawn_support: str, tmp_path: Path) -> None:
-    words = tmp_path / "words.txt"
-    rows = {"background": np.eye(300)[0], "cat": np.eye(300)[1], "dog": 2 * np.eye(300)[2]}
-    words.write_text("".join(f"{w} {' '.join(map(str, row))}\n" for w, row in rows.items()))
-    segmenter = empty_segmenter()
-    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
-    (known,), context = segmenter.classes, segmenter.model.run.context
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """Return a file of word vectors: background, cat and dog have the directions of the first axes."""
+    path = tmp_path / "words.txt"
+    axes = np.eye(300)
+    lines = []
+    for word, vector in {"background": axes[0], "cat": axes[1], "dog": 2 * axes[2]}.items():
+        lines.append(f"{word} {' '.join(map(str, vector))}\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter, words: Path) -> None:
+    context = empty_segmenter().model.run.context
     table = context.vectors
-    episode = known.episode(torch.zeros(2, 3, 33, 33), known.support_batches[0], False)
-    assert segmenter.notes == [known.note] and known.class_id == 1 and np.array_equal(episode.text, 2 * [table[1]])
-    mean = "so the mean text vector of mini's classes is used"
+    mean, mean_note = table[1:].mean(0), "so the mean text vector of mini's classes is used"
     cases = {
         CLASS_NAMES[2]: (table[3], "uses the text vector of mini's class"),
         CLASS_NAMES[2].upper(): (table[3], "uses the text vector of mini's class"),
         "dog": (np.eye(300)[2], f"dog: uses the text vector in {words}"),
-        "horse": (table[1:].mean(0), f"horse: not a class of mini and not a word of {words}, {mean}"),
-        None: (table[1:].mean(0), f"the supports have no class name, {mean}; give --name CLASS"),
+        "horse": (mean, f"horse: not a class of mini and not a word of {words}, {mean_note}"),
+        None: (mean, f"the supports have no class name, {mean_note}; give --name CLASS"),
     }
     for name, (vector, note) in cases.items():
-        _, found, line = text_of(name, context, words)
-        assert np.allclose(found, vector, atol=1e-6) and note in line, name
+        _, text, line = text_of(name, context, words)
+        assert np.allclose(text, vector, atol=1e-6) and note in line, name
+
+
+def test_a_name_gives_the_id_of_its_class(empty_segmenter) -> None:
+    context = empty_segmenter().model.run.context
     assert text_of("horse", context, None)[2].endswith("give the name of a class, or --vectors FILE")
     assert [text_of(name, context, None)[0] for name in (CLASS_NAMES[2], "horse", None)] == [3, 0, 0]
+
+
+def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn_support: str) -> None:
+    segmenter = empty_segmenter()
+    segmenter.add(CLASS_NAMES[0], [parse_support(drawn_support).read()])
+    (encoded,) = segmenter.classes
+    assert segmenter.notes == [encoded.note] and encoded.class_id == 1
+    episode = encoded.episode(torch.zeros(2, 3, 33, 33), encoded.support_batches[0], False)
+    assert np.array_equal(episode.text, 2 * [segmenter.model.run.context.vectors[1]])

@@ -1,5 +1,6 @@
 """Small trees in the official structures of data sets that have a mask per photo and class."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.files import REPOSITORY
 from util.prepare.datasets import deepglobe, suim
-from util.prepare.datasets.recipe import listed
+from util.prepare.datasets.recipe import read_table
 
 SIDE = 36
 
@@ -18,7 +19,8 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
     """Return a mask (side, side) bool of a disc."""
     x, y = np.random.default_rng(seed).integers(side // 3, side - side // 3, 2)
     rows, columns = np.ogrid[:side, :side]
-    return (rows - y) ** 2 + (columns - x) ** 2 < (side // 4) ** 2
+    squared_distances = (rows - y) ** 2 + (columns - x) ** 2
+    return squared_distances < (side // 4) ** 2
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
@@ -39,34 +41,41 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
 def fss(folder: Path) -> dict[str, list[str]]:
     """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
     lists = REPOSITORY / "lists/fss1000"
-    first = {part: sorted((lists / f"{part}.txt").read_text().split())[:3] for part in ("trn", "val")}
-    names = {"trn": ["assult_rifle", *first["trn"][:2]], "val": first["val"]}
-    names["test"] = ["abe's_flyingfish", "burj_al", "bus"]
-    for seed, name in enumerate(name for part in names.values() for name in part):
+    training = sorted((lists / "trn.txt").read_text().split())
+    validation = sorted((lists / "val.txt").read_text().split())
+    names = {
+        "trn": ["assult_rifle", *training[:2]],
+        "val": validation[:3],
+        "test": ["abe's_flyingfish", "burj_al", "bus"],
+    }
+    for place, name in enumerate(itertools.chain(*names.values())):
         for number in range(1, 11):
-            save_photo(folder / name / f"{number}.jpg", 10 * seed + number)
-            save_grey(folder / name / f"{number}.png", disc(10 * seed + number), "RGB")
+            seed = 10 * place + number
+            save_photo(folder / name / f"{number}.jpg", seed)
+            save_grey(folder / name / f"{number}.png", disc(seed), "RGB")
     return names
 
 
 def isic(root: Path) -> Path:
     """Write photos of each class of ISIC 2018, the first with a mask of another size; one class in a folder."""
-    for number, name in enumerate(("seborrheic_keratosis", "nevus", "melanoma"), 1):
-        of_name = [row["ID"] for row in listed("isic2018/classes.csv") if row["Class"] == name]
-        for seed, photo_name in enumerate(of_name[:2]):
-            inner = root / "ISIC2018_Task1-2_Training_Input" / ("3" if number == 3 else "")
-            save_photo(inner / f"{photo_name}.jpg", seed)
-            truth = root / f"ISIC2018_Task1_Training_GroundTruth/{photo_name}_segmentation.png"
-            save_grey(truth, disc(seed, SIDE if seed else 2 * SIDE))
+    rows = read_table("isic2018/classes.csv")
+    photos = root / "ISIC2018_Task1-2_Training_Input"
+    masks = root / "ISIC2018_Task1_Training_GroundTruth"
+    for class_name, folder in (("seborrheic_keratosis", photos), ("nevus", photos), ("melanoma", photos / "3")):
+        names = [row["ID"] for row in rows if row["Class"] == class_name]
+        for seed, name in enumerate(names[:2]):
+            save_photo(folder / f"{name}.jpg", seed)
+            save_grey(masks / f"{name}_segmentation.png", disc(seed, SIDE if seed else 2 * SIDE))
     return root
 
 
 def chest(root: Path) -> Path:
     """Write X-rays of both hospitals: three and two with masks, one without."""
-    for seed, name in enumerate([f"CHNCXR_000{n}_0" for n in (1, 2, 3)] + [f"MCUCXR_000{n}_1" for n in (1, 2)]):
+    names = ["CHNCXR_0001_0", "CHNCXR_0002_0", "CHNCXR_0003_0", "MCUCXR_0001_1", "MCUCXR_0002_1"]
+    for seed, name in enumerate(names):
+        mask_name = f"{name}_mask" if name.startswith("CHN") else name
         save_photo(root / "CXR_png" / f"{name}.png", seed)
-        suffix = "_mask" if name.startswith("CHN") else ""
-        save_grey(root / "masks" / f"{name}{suffix}.png", disc(seed))
+        save_grey(root / "masks" / f"{mask_name}.png", disc(seed))
     save_photo(root / "CXR_png" / "CHNCXR_0009_1.png", 9)
     return root
 
@@ -77,7 +86,10 @@ def deepglobe_raw(root: Path, side: int = 48) -> Path:
     The mask has vertical stripes of all classes and unknown, below a row of forest: tiles of one colour are left out.
     """
     colours = np.array([*deepglobe.COLOURS.values(), (0, 0, 0)], np.uint8)
-    land = np.repeat(colours[np.arange(side) // (side // (2 * deepglobe.GRID)) % len(colours)][None], side, 0)
+    width = side // (2 * deepglobe.GRID)
+    stripes = np.arange(side) // width
+    row = colours[stripes % len(colours)]
+    land = np.repeat(row[None], side, 0)
     land[: side // deepglobe.GRID] = deepglobe.COLOURS["forest"]
     save(root / "train/1000_mask.png", land)
     for seed, name in enumerate(("train/1000_sat.jpg", "valid/2000_sat.jpg")):
@@ -89,13 +101,17 @@ def deepglobe_cut(root: Path, form: str, prepared: Path) -> Path:
     """Write the tiles of a prepared folder in one of the layouts that circulate."""
     for line in (prepared / "lists/test.txt").read_text().splitlines():
         name, number, photo_name = line.split()
-        photos, masks = f"{form}/{number}/test/origin", f"{form}/{number}/test/groundtruth"
+        photos = root / form / number / "test/origin"
+        masks = root / form / number / "test/groundtruth"
         if form == "filter_mask":
-            photos, masks = "Deepglobe/image", f"Deepglobe/filter_mask/{number}"
-        (root / photos).mkdir(parents=True, exist_ok=True)
-        shutil.copy(prepared / "images" / photo_name, root / photos)
-        tile = Path(photo_name).stem if form == "Deepglobe" else Path(photo_name).stem.replace("_sat_", "_mask_")
-        save_grey(root / masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
+            photos = root / "Deepglobe/image"
+            masks = root / "Deepglobe/filter_mask" / number
+        photos.mkdir(parents=True, exist_ok=True)
+        shutil.copy(prepared / "images" / photo_name, photos)
+        tile = Path(photo_name).stem
+        if form != "Deepglobe":
+            tile = tile.replace("_sat_", "_mask_")
+        save_grey(masks / f"{tile}.png", read_mask(prepared / "masks" / f"{name}.png") > 0, "RGB")
     return root
 
 
@@ -105,10 +121,12 @@ def suim_tree(root: Path, coloured: bool) -> Path:
         stem = f"d_r_{seed}_"
         save_photo(root / "images" / f"{stem}.jpg", seed)
         colours = np.zeros((SIDE, SIDE, 3), np.uint8)
-        colours[:10], colours[20:30] = (np.array(suim.CODES[c]) * 255 for c in ("FV", "RO" if seed else "WR"))
+        colours[:10] = 255 * np.array(suim.CODES["FV"])
+        colours[20:30] = 255 * np.array(suim.CODES["RO" if seed else "WR"])
         if coloured:
             save(root / "masks" / f"{stem}.bmp", colours)
             continue
         for name, code in suim.CODES.items():
-            save_grey(root / "masks" / name / f"{stem}.bmp", (colours == np.array(code) * 255).all(2))
+            mask = (colours == 255 * np.array(code)).all(2)
+            save_grey(root / "masks" / name / f"{stem}.bmp", mask)
     return root

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.helpers.paths import REPOSITORY
+from tests.prepare.printed import assert_done
 from util.checkpoints.run import BEST, Run
 from util.config.read import read_config
 from util.data.words.text import NAME_VECTOR_WIDTH
@@ -28,21 +29,34 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_free
 
 
-def test_available_and_missing_prerequisites(prepare, mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    name, encoder = "mini_split0_prototype_resnet18.yaml", {"weights": None, "backbone": "resnet18"}
-    (tmp_path / "mini").mkdir()  # like config/<data set>
-    config = Path(shutil.copy(mini_yaml(name, model={"encoder": encoder}), tmp_path / "mini" / name))
+@pytest.fixture
+def config(mini_yaml, tmp_path: Path) -> Path:
+    """Return a config of the built-in data set with random weights, in a folder as ``config/<data set>``."""
+    name = "mini_split0_prototype_resnet18.yaml"
+    (tmp_path / "mini").mkdir()
+    path = mini_yaml(name, model={"encoder": {"weights": None, "backbone": "resnet18"}})
+    return Path(shutil.copy(path, tmp_path / "mini" / name))
+
+
+def test_available_prerequisites(prepare, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(check.PUBLISHED_SIZES, "mini", {"train": 7})
     outcome = prepare("check", config)
-    assert outcome.code == 0 and "wait for" not in outcome.output, outcome.output
-    for line in (f"ok      torch: {torch.__version__}", "ok      lists mini fold 0", f"  python test.py {config}"):
-        assert line in outcome.output  # no composed config of config/, which alone the scripts know
+    assert_done(outcome, f"ok      torch: {torch.__version__}", "ok      lists mini fold 0")
+    assert f"  python test.py {config}" in outcome.output  # no composed config, which alone the scripts know
+    assert "wait for" not in outcome.output
     assert re.search("^differs data .* published 7: differs", outcome.output, re.MULTILINE)
-    lost = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
-    outcome = prepare("check", config, *lost)
-    assert outcome.code == 2 and "0 of 1 experiments can be run now" in outcome.output
-    assert f"python prepare.py mini --out {tmp_path / 'nowhere'}" in outcome.output
-    assert "python prepare.py weights resnet18" in outcome.output
+
+
+def test_missing_prerequisites(prepare, config: Path, tmp_path: Path) -> None:
+    missing = ("--set", f"data.root={tmp_path / 'nowhere'}", "--set", "model.encoder.weights=initmodel/lost.pth")
+    outcome = prepare("check", config, *missing)
+    assert outcome.code == 2
+    for text in (
+        "0 of 1 experiments can be run now",
+        f"python prepare.py mini --out {tmp_path / 'nowhere'}",
+        "python prepare.py weights resnet18",
+    ):
+        assert text in outcome.output
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk) -> None:
@@ -56,15 +70,16 @@ def test_a_disk_too_small_for_the_checkpoints_is_found(prepare, mini_yaml, disk)
     need = (weights + 3 * (weights + learnt) + 2 * base) / 1e9  # SGD: a number for each; the base stage's remain
     disk(need * 0.98)
     outcome = prepare("check", path)
-    assert outcome.code == 2 and "--set run.folder=<DIR> on another disk" in outcome.output
+    assert outcome.code == 2
+    assert "--set run.folder=<DIR> on another disk" in outcome.output
     disk(need * 2)
-    assert prepare("check", path).code == 0
+    assert_done(prepare("check", path))
     disk(need * 0.5)
     best = Run(config).folder("meta") / BEST
     best.parent.mkdir(parents=True)
     with best.open("wb") as file:
         file.truncate(round(need * 1.5e9))
-    assert prepare("check", path).code == 0  # a run that has written most of it can be continued
+    assert_done(prepare("check", path))  # a run that has written most of it can be continued
 
 
 @pytest.fixture
@@ -74,50 +89,68 @@ def few_configs(project: Path) -> Path:
 
 
 def test_all_experiments_are_checked(prepare, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = prepare("check").output
-    assert "check split0 pascal" in output and "missing: python prepare.py mini --out data/mini" in output
-    found = check.experiments(few_configs)
-    monkeypatch.setattr(check, "experiments", lambda root: [*found[::42], Path("config/mini/lost.yaml")])
+    paths = check.experiments(few_configs)
+    assert len(paths) == 84
+    monkeypatch.setattr(check, "experiments", lambda root: [*paths[::42], Path("config/mini/lost.yaml")])
     output = prepare("check", "--all").output
-    assert len(found) == 84 and "0 of 3 experiments can be run now" in output and "MISSING config" in output
-    assert "MISSING data data/mini" in output
+    for text in ("0 of 3 experiments can be run now", "MISSING config", "MISSING data data/mini"):
+        assert text in output
     assert "--all: checks every experiment" in prepare("check", "--all", "split2", "mini").error
 
 
-def test_experiment_and_data_set_name_a_config(
-    prepare, few_configs: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_sets_are_listed_without_a_config(prepare, few_configs: Path) -> None:
+    assert_done(prepare("check"), "check split0 pascal", "missing: python prepare.py mini --out data/mini")
+
+
+@pytest.fixture
+def on_mini(mini_root: Path, few_configs: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the words that check an experiment on the small data set, on a machine without a GPU."""
     monkeypatch.setattr(check, "gpu_count", lambda: 0)
-    changes = f"data.root={mini_root}", "data.min_pixels=100", "model.encoder.weights=null"
-    settings = [word for change in changes for word in ("--set", change)]
-    command = f"NET=resnet10 sh train.sh split2 mini 0 --set {changes[0]} --set "
-    assert command in prepare("check", "split2", "mini", *settings).output
-    for name, net in (("bam", "timm/test_vit"), ("symnet_plus", "resnet10")):
-        words = ("check", "split2", "mini", "--model", name, "--net", net, *settings)
-        assert f"MODEL={name} NET={net} sh train.sh split2 mini 0" in prepare(*words).output
-    monkeypatch.setenv("MODEL", "bam")
-    assert "MODEL=bam NET=resnet10 sh train.sh split2 mini 0" in prepare("check", "split2", "mini", *settings).output
-    words = ("check", "split2", "mini", "--model", "ssp", *settings)
-    assert "MODEL=ssp NET=resnet10 sh train.sh split2 mini 0" in prepare(*words).output
+    words = ["check", "split2", "mini"]
+    for change in (f"data.root={mini_root}", "data.min_pixels=100", "model.encoder.weights=null"):
+        words += ["--set", change]
+    return words
+
+
+def test_experiment_and_data_set_name_a_config(prepare, on_mini: list[str], mini_root: Path) -> None:
+    command = f"NET=resnet10 sh train.sh split2 mini 0 --set data.root={mini_root} --set "
+    assert command in prepare(*on_mini).output
     assert "--model" in prepare("check", "config/mini/mini_split0_resnet10.yaml", "--model", "ssp").error
+
+
+@pytest.mark.parametrize(("name", "net"), [("bam", "timm/test_vit"), ("symnet_plus", "resnet10")])
+def test_method_and_encoder_stand_in_the_command(prepare, on_mini: list[str], name: str, net: str) -> None:
+    output = prepare(*on_mini, "--model", name, "--net", net).output
+    assert f"MODEL={name} NET={net} sh train.sh split2 mini 0" in output
+
+
+def test_an_option_comes_before_the_environment(prepare, on_mini: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "bam")
+    assert "MODEL=bam NET=resnet10 sh train.sh split2 mini 0" in prepare(*on_mini).output
+    assert "MODEL=ssp NET=resnet10 sh train.sh split2 mini 0" in prepare(*on_mini, "--model", "ssp").output
 
 
 @pytest.mark.parity
 def test_sizes_of_shared_fold_0_are_those_of_a_count_of_all_pixels(prepare, shared: Path, tmp_path: Path) -> None:
     settings = ("--set", f"data.root={shared / 'data/VOC2012'}", "--set", f"data.cache={tmp_path}")
     output = prepare("lists", "--fold", 0, *settings).output
-    assert "fold 0: 1031, published 4208: differs" in output and "fold 0: 364, published 364: OK" in output
+    assert "fold 0: 1031, published 4208: differs" in output
+    assert "fold 0: 364, published 364: OK" in output
 
 
-def test_counts_of_all_folds_and_of_a_list_file_of_another_project(prepare, mini_yaml, mini_root, tmp_path) -> None:
+def test_counts_of_all_folds(prepare, mini_yaml) -> None:
+    output = assert_done(prepare("lists", mini_yaml("mini_split0_prototype_resnet18.yaml")))
+    assert sum(line.strip().startswith("fold ") for line in output.splitlines()) == 8
+
+
+def test_counts_of_a_list_file_of_another_project(prepare, mini_yaml, mini_root: Path, tmp_path: Path) -> None:
     config = mini_yaml("mini_split0_prototype_resnet18.yaml")
-    outcome = prepare("lists", config)
-    assert outcome.code == 0 and sum(line.strip().startswith("fold ") for line in outcome.output.splitlines()) == 8
-    names = sorted((mini_root / "ImageSets/Segmentation/val.txt").read_text().split())
-    (tmp_path / "list.txt").write_text(f"JPEGImages/{names[0]}.jpg SegmentationClassAug/{names[0]}.png\n")
-    words = ("--set", f"data.test_fold_list={tmp_path / 'list.txt'}")
-    found = [prepare("lists", config, *words, "--fold", fold) for fold in range(4)]
-    assert any("fold" in one.output and ": 1\n" in one.output for one in found), found
+    name = min((mini_root / "ImageSets/Segmentation/val.txt").read_text().split())
+    file = tmp_path / "list.txt"
+    file.write_text(f"JPEGImages/{name}.jpg SegmentationClassAug/{name}.png\n")
+    words = ("--set", f"data.test_fold_list={file}")
+    outputs = [prepare("lists", config, *words, "--fold", fold).output for fold in range(4)]
+    assert any("fold" in output and ": 1\n" in output for output in outputs), outputs
     assert "allowed: 0..3" in prepare("lists", config, "--fold", 4).error
-    (tmp_path / "list.txt").write_text("2007_000033__01\n")
+    file.write_text("2007_000033__01\n")
     assert "not in the data set" in prepare("lists", config, *words).error

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.helpers.paths import REPOSITORY
+from tests.prepare.printed import assert_done, assert_refused, times
 from util.data.images.read import read_mask
 from util.prepare import make
 from util.prepare.datasets import coco
@@ -35,18 +36,28 @@ def draw_coco(out: Path) -> Path:
     (out / "annotations").mkdir(parents=True)
     for split in coco.SPLITS:
         (out / split).mkdir()
-        images, annotations = [], []
+        images = []
+        annotations = []
         for number in range(IMAGES, 0, -1):  # not by id
             name = f"{name_of(split, number)}.jpg"
-            cv2.imwrite(str(out / split / name), np.full((*SIDES, 3), 40 * number, np.uint8))
+            photo = np.full((*SIDES, 3), 40 * number, np.uint8)
+            cv2.imwrite(str(out / split / name), photo)
             images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
-            for class_id, left in ((number, 0), (80, 20)) if number < IMAGES else ():
-                box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
-                category = CATEGORIES[class_id - 1]["id"]
-                annotations.append({"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0})
+            if number < IMAGES:
+                annotations += [
+                    box_annotation(number, class_id=number, left=0),
+                    box_annotation(number, class_id=80, left=20),
+                ]
         content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
         json_of(out, split).write_text(json.dumps(content))
     return out
+
+
+def box_annotation(number: int, class_id: int, left: int) -> dict[str, Any]:
+    """Return the annotation of a box of ten columns, rows 4 to 20, in an image."""
+    box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
+    category = CATEGORIES[class_id - 1]["id"]
+    return {"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0}
 
 
 @pytest.fixture
@@ -70,33 +81,47 @@ def _listed(out: Path, split: str) -> list[str]:
     return (out / f"lists/{split}.txt").read_text().splitlines()
 
 
-def test_result_and_other_annotations(prepare, words, out: Path, root: Path) -> None:
-    said = prepare(*words).output
+def _has_lists(out: Path) -> bool:
+    """Return whether a preparation has ended: with lists or a stamp."""
+    return (out / "lists").exists() or (out / "prepared.json").exists()
+
+
+def test_lists_and_masks_of_both_splits(prepare, words, out: Path, root: Path) -> None:
+    outcome = prepare(*words)
+    assert_done(outcome, "train2014: 5, published 82081: differs", "val2014: 5, published 40137: differs")
     for split in coco.SPLITS:
-        assert (out / split).is_symlink() and (out / split).resolve() == (root / split).resolve()
+        assert (out / split).is_symlink()
+        assert (out / split).resolve() == (root / split).resolve()
         names = [f"{split}/{name_of(split, n)}" for n in range(1, IMAGES)]  # annotated, by id
         assert _listed(out, split) == names
         for number, name in enumerate(names, start=1):
             expected = np.zeros(SIDES, np.uint8)
-            expected[4:20, 0:10], expected[4:20, 20:30] = number, 80
+            expected[4:20, 0:10] = number
+            expected[4:20, 20:30] = 80
             np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
-    assert "train2014: 5, published 82081: differs" in said and "val2014: 5, published 40137: differs" in said
+
+
+def test_other_annotations_replace_all_masks(prepare, words, out: Path, root: Path) -> None:
+    prepare(*words)
     path = json_of(root, "train2014")
     content = json.loads(path.read_text())
     crowd = {"iscrowd": 1, "segmentation": {"size": list(SIDES), "counts": [0, SIDES[0] * SIDES[1]]}}
-    content["annotations"] = [a | crowd for a in content["annotations"]]
+    content["annotations"] = [annotation | crowd for annotation in content["annotations"]]
     path.write_text(json.dumps(content))
     os.utime(path, (0, 0))  # older than the masks, as an unpacked official file is
-    photo = (root / f"train2014/{name_of('train2014', 1)}.jpg").rename(root / "moved.jpg")
+    photo = root / f"train2014/{name_of('train2014', 1)}.jpg"
+    photo.rename(root / "moved.jpg")
     assert "does not exist" in prepare(*words).error
     assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
-    photo.rename(root / f"train2014/{name_of('train2014', 1)}.jpg")
+    (root / "moved.jpg").rename(photo)
     prepare(*words)
-    assert all((read_mask(p) == 255).all() for p in (out / "masks/train2014").glob("*.png"))
+    for path in (out / "masks/train2014").glob("*.png"):
+        assert (read_mask(path) == 255).all()
 
 
-def test_interrupted_and_repeated(prepare, words, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, written = make.write_mask, []
+def test_an_interrupted_preparation_continues(prepare, words, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = make.write_mask
+    written: list[Path] = []
 
     def interrupted(path: Path, mask: np.ndarray, stated: bool) -> None:
         if len(written) == IMAGES + 1:
@@ -108,93 +133,114 @@ def test_interrupted_and_repeated(prepare, words, out: Path, monkeypatch: pytest
         patch.setattr(make, "write_mask", interrupted)
         assert prepare(*words).code == 130
     assert len(list(out.rglob("*.png"))) == IMAGES + 1
-    assert not (out / "lists").exists() and not (out / "prepared.json").exists()
-    before = {path: path.stat().st_mtime_ns for path in written}
-    assert prepare(*words).code == 0 and len(_listed(out, "val2014")) == IMAGES - 1
-    assert {path: path.stat().st_mtime_ns for path in written} == before  # finished masks are kept
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert not _has_lists(out)
+    before = times(written)
+    assert_done(prepare(*words))
+    assert len(_listed(out, "val2014")) == IMAGES - 1
+    assert times(written) == before  # finished masks are kept
+
+
+def test_a_repeated_preparation_changes_nothing(prepare, words, out: Path) -> None:
+    prepare(*words)
+    before = times([*out.rglob("*")])
     assert "nothing to do" in prepare(*words).output
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert times([*out.rglob("*")]) == before
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another size"])
 def test_bad_photos(prepare, words, out: Path, root: Path, damage: str) -> None:
     photo = root / f"train2014/{name_of('train2014', 2)}.jpg"
-    good = photo.read_bytes()
+    content = photo.read_bytes()
     photo.unlink()
     if damage == "cut":
-        photo.write_bytes(good[:-200])
+        photo.write_bytes(content[:-200])
     elif damage == "of another size":
         cv2.imwrite(str(photo), np.zeros((SIDES[1], SIDES[0], 3), np.uint8))
-    error = prepare(*words).error
-    assert str(photo) in error and "--skip-bad" in error
-    assert not (out / "lists").exists() and not (out / "prepared.json").exists()
-    said = prepare(*words, "--skip-bad").output
-    assert f"omitted: {photo}" in said and "1 omitted" in said
-    kept = [f"train2014/{name_of('train2014', n)}" for n in range(1, IMAGES) if n != 2]
-    assert _listed(out, "train2014") == kept and not (out / f"masks/train2014/{photo.stem}.png").exists()
+    refused = prepare(*words)
+    assert_refused(refused, str(photo))
+    assert_refused(refused, "--skip-bad")
+    assert not _has_lists(out)
+    assert_done(prepare(*words, "--skip-bad"), f"omitted: {photo}", "1 omitted")
+    assert _listed(out, "train2014") == [f"train2014/{name_of('train2014', number)}" for number in (1, 3, 4, 5)]
+    assert not (out / f"masks/train2014/{photo.stem}.png").exists()
     assert "nothing to do" in prepare(*words, "--skip-bad").output
-    photo.write_bytes(good)
+    photo.write_bytes(content)
     prepare(*words)  # without --skip-bad it is tried again
     assert len(_listed(out, "train2014")) == IMAGES - 1
 
 
-def test_download(prepare: Callable, words, out: Path, root: Path, tmp_path: Path, monkeypatch) -> None:
-    official, asked = root.rename(tmp_path / "site"), []
+def test_download(prepare, words, out: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = root.rename(root.parent / "site")
     archives = {"annotations_trainval2014.zip": "annotations", "train2014.zip": "train2014", "val2014.zip": "val2014"}
     for archive, part in archives.items():
-        shutil.make_archive(str(tmp_path / archive.removesuffix(".zip")), "zip", official, part)
+        shutil.make_archive(str(root.parent / archive.removesuffix(".zip")), "zip", site, part)
+    fetched = []
 
     def fetch(url: str, target: Path) -> Path:
-        asked.append(url.removeprefix("http://images.cocodataset.org/"))
+        fetched.append(url.removeprefix("http://images.cocodataset.org/"))
         target.parent.mkdir(exist_ok=True)
-        return Path(shutil.copy(tmp_path / target.name, target))
+        return Path(shutil.copy(root.parent / target.name, target))
 
     monkeypatch.setattr(coco, "fetch", fetch)
     monkeypatch.setattr(coco, "PHOTOS", {"train2014": IMAGES, "val2014": IMAGES})
     for _ in range(2):  # existing files are not fetched again
-        assert prepare(*words, "--download").code == 0 and len(_listed(out, "train2014")) == IMAGES - 1
-        assert asked == ["annotations/annotations_trainval2014.zip", "zips/train2014.zip", "zips/val2014.zip"]
+        assert_done(prepare(*words, "--download"))
+        assert len(_listed(out, "train2014")) == IMAGES - 1
+        assert fetched == ["annotations/annotations_trainval2014.zip", "zips/train2014.zip", "zips/val2014.zip"]
+
+
+def name_photos_as_2017(root: Path) -> dict[str, str]:
+    """Give photos their names of 2017: in other splits, and without the split in a name.
+
+    Return old stems by the names in lists of 2014, with whose new numbers the annotations are written.
+    """
+    stems = {}
+    texts = {split: json_of(root, split).read_text() for split in coco.SPLITS}
+    for number, photo in enumerate(sorted(root.rglob("*.jpg")), 1):
+        split = photo.parent.name
+        name = name_of(split, number)
+        texts[split] = texts[split].replace(photo.stem, name)
+        stems[f"{split}/{name}"] = photo.stem
+        folder = root / ("val2017" if number % 3 else "train2017")
+        folder.mkdir(exist_ok=True)
+        photo.rename(folder / f"{number:012d}.jpg")
+    for split, text in texts.items():
+        (root / split).rmdir()
+        json_of(root, split).write_text(text)
+    return stems
 
 
 def test_photos_by_the_names_of_2017_serve_the_lists_of_2014(prepare, words, out: Path, root: Path) -> None:
-    before = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
-    numbers = {}  # the same photos, in other splits and without the split in their names
-    for photo in sorted(root.rglob("*.jpg")):
-        number = numbers[photo.stem] = len(numbers) + 1
-        home = root / ("val2017" if number % 3 else "train2017")
-        home.mkdir(exist_ok=True)
-        photo.rename(home / f"{number:012d}.jpg")
-    for split in coco.SPLITS:
-        (root / split).rmdir()
-        text = json_of(root, split).read_text()
-        for stem, number in numbers.items():
-            text = text.replace(stem, f"COCO_{split}_{number:012d}") if split in stem else text
-        json_of(root, split).write_text(text)
+    contents = {file.stem: file.read_bytes() for file in root.rglob("*.jpg")}
+    stems = name_photos_as_2017(root)
     assert "is --root; name another" in prepare("coco", "--root", root, "--out", root).error
-    outcome = prepare(*words)
-    assert outcome.code == 0 and "lists of 2017" not in outcome.output
+    assert "lists of 2017" not in assert_done(prepare(*words))
     for split in coco.SPLITS:
-        listed = _listed(out, split)
-        assert len(listed) == IMAGES - 1 and all(name.startswith(f"{split}/COCO_{split}_") for name in listed)
-        stems = {f"{split}/COCO_{split}_{number:012d}": stem for stem, number in numbers.items()}
-        assert all((out / f"{name}.jpg").read_bytes() == before[stems[name]] for name in listed)
+        names = _listed(out, split)
+        assert len(names) == IMAGES - 1
+        for name in names:
+            assert name.startswith(f"{split}/COCO_{split}_")
+            assert (out / f"{name}.jpg").read_bytes() == contents[stems[name]]
     assert "nothing to do" in prepare(*words).output
 
 
-@pytest.mark.parametrize("with_2014", [False, True])
-def test_annotations_of_2017_make_their_lists_where_2014_has_none(
-    prepare, words, out: Path, root: Path, with_2014: bool
-) -> None:
+@pytest.fixture
+def root_2017(root: Path) -> Path:
+    """Return a small COCO whose photos and annotations are those of 2017."""
     for part in ("train", "val"):
         json_of(root, f"{part}2014").rename(json_of(root, f"{part}2017"))
         (root / f"{part}2014").rename(root / f"{part}2017")
-    if with_2014:
-        shutil.copytree(draw_coco(root.parent / "other"), root, dirs_exist_ok=True)
-    outcome = prepare(*words)
-    assert outcome.code == 0 and ("COCO-20i is scored on those of 2014" in outcome.output) != with_2014
-    lists = {path.stem for path in (out / "lists").iterdir()}
-    assert lists == {*coco.SPLITS} if with_2014 else lists == {*coco.SPLITS_2017}
-    json_of(root, "val2014" if with_2014 else "val2017").unlink()
-    if not with_2014:
-        assert "instances_train2014.json: is missing" in prepare(*words).error
+    return root
+
+
+def test_annotations_of_2017_make_their_lists_where_2014_has_none(prepare, words, out: Path, root_2017: Path) -> None:
+    assert_done(prepare(*words), "COCO-20i is scored on those of 2014")
+    assert {path.stem for path in (out / "lists").iterdir()} == {*coco.SPLITS_2017}
+    json_of(root_2017, "val2017").unlink()
+    assert "instances_train2014.json: is missing" in prepare(*words).error
+
+
+def test_annotations_of_2014_come_before_those_of_2017(prepare, words, out: Path, root_2017: Path) -> None:
+    shutil.copytree(draw_coco(root_2017.parent / "other"), root_2017, dirs_exist_ok=True)
+    assert "COCO-20i is scored on those of 2014" not in assert_done(prepare(*words))
+    assert {path.stem for path in (out / "lists").iterdir()} == {*coco.SPLITS}

@@ -1,62 +1,78 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
 from tests.prepare.class_trees import save, save_grey, save_photo
+from tests.prepare.printed import assert_done
 from util.config.folds import Fold
 from util.config.read import read_config
+from util.config.settings import DataSettings
 from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
-from util.data.lists.index import load_index
+from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
 from util.formats import recognise
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
 from util.prepare import datasets
 
 
 @pytest.fixture
-def own(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
+def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
     masks = mini_root / "SegmentationClassAug"
     return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
 
 
-def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tuple, tmp_path: Path) -> None:
-    """A name that means other classes is refused before anything changes."""
-    outcome = prepare(*own, "--name", "toys")
-    assert outcome.code == 0, outcome.errors
-    assert "sh train.sh split0 toys 1" in outcome.output
-    config = read_config("config/toys/toys_split1_lite0.yaml")
-    data = config.data
-    assert sorted(n for fold in data.fold_classes for n in fold) == sorted(CLASS_NAMES)
-    assert [len(fold) for fold in data.fold_classes] == [2, 2, 2, 2]
+def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
+    assert_done(prepare(*toy_masks, "--name", "toys"), "sh train.sh split0 toys 1")
+    data = read_config("config/toys/toys_split1_lite0.yaml").data
+    assert_even_folds(data)
+    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
+    assert len(train) + len(test) == 80
+    assert not set(train.names) & set(test.names)
+    assert test.areas[:, 1:].any(0).all()  # every class can be tested
     fold = Fold.of(data)
-    assert [data.classes[c - 1] for c in fold.novel] == sorted(data.fold_classes[1], key=data.classes.index)
-    train, test = load_index(data, "train", progress=False), load_index(data, "test", progress=False)
-    assert len(train) + len(test) == 80 and not set(train.names) & set(test.names)
-    assert ((test.areas[:, 1:] > 0).sum(0) > 0).all()  # every class can be tested
-    assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
-    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file() and "cache" not in p.parts}
-    assert prepare(*own, "--name", "toys").code == 0 and {p: p.read_bytes() for p in before} == before
+    assert len(lists.train_list(train, fold, data).queries)
+    assert len(lists.test_list(test, fold, data).queries)
+
+
+def assert_even_folds(data: DataSettings) -> None:
+    """Check that each fold has two classes, and that those of fold 1, the settings', are the novel ones."""
+    assert [len(names) for names in data.fold_classes] == [2, 2, 2, 2]
+    assert sorted(itertools.chain(*data.fold_classes)) == sorted(CLASS_NAMES)
+    novel = {data.classes[class_id - 1] for class_id in Fold.of(data).novel}
+    assert novel == {*data.fold_classes[1]}
+
+
+def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_masks: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*toy_masks, "--name", "toys"))
+    files = [path for path in project.rglob("*") if path.is_file() and "cache" not in path.parts]
+    before = {path: path.read_bytes() for path in files}
+    assert_done(prepare(*toy_masks, "--name", "toys"))
+    assert {path: path.read_bytes() for path in files} == before
     (tmp_path / "other.txt").write_text("\n".join(reversed(CLASS_NAMES)))
-    error = prepare(*own, "--name", "toys", "--classes", tmp_path / "other.txt").error
+    error = prepare(*toy_masks, "--name", "toys", "--classes", tmp_path / "other.txt").error
     assert "made from other files or options" in error
-    assert {p: p.read_bytes() for p in before} == before
+    assert {path: path.read_bytes() for path in files} == before
 
 
 @pytest.mark.parametrize(
@@ -72,114 +88,201 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, own: tu
         (("--classes", "nowhere"), "cannot read the class names"),
     ],
 )
-def test_bad_input_is_one_line_and_no_config(prepare, project: Path, own: tuple, change: tuple, message: str) -> None:
-    assert message in prepare(*own, "--name", "toys", *change).error
+def test_bad_input_is_one_line_and_no_config(
+    prepare, project: Path, toy_masks: tuple, change: tuple, message: str
+) -> None:
+    assert message in prepare(*toy_masks, "--name", "toys", *change).error
     assert not [p for p in (project / "config").iterdir() if p.stem not in ("model", "encoder", "default", "protocols")]
 
 
-def test_names_with_spaces_given_folds_and_a_refused_run_that_leaves_nothing(
-    prepare, project: Path, own: tuple, mini_root: Path, tmp_path: Path
-) -> None:
-    photos, masks = tmp_path / "my photos", tmp_path / "my masks"
+@pytest.fixture
+def spaced(toy_masks: tuple, mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for folders and a photo whose names have spaces, with given folds."""
+    photos = tmp_path / "my photos"
+    masks = tmp_path / "my masks"
     shutil.copytree(mini_root / "JPEGImages", photos)
     shutil.copytree(mini_root / "SegmentationClassAug", masks)
-    first, *_, bad = sorted(photos.iterdir())
+    first = min(photos.iterdir())
     (masks / f"{first.stem}.png").rename(masks / "my  cat 1.png")
     first.rename(photos / "my  cat 1.jpg")
-    words = (*own, "--images", photos, "--masks", masks, "--name", "toys")
-    words += ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
-    before, content = {*project.rglob("*")}, bad.read_bytes()
-    bad.write_bytes(b"no photo")
-    assert str(bad) in prepare(*words).error and {*project.rglob("*")} == before
-    bad.write_bytes(content)
-    assert prepare(*words).code == 0
-    assert not list((project / "data").glob(".*")) and not (project / "data/toys/.cache").exists()
+    folds = ("--fold", "striped disc, dotted star, wavy cross", "--fold", "veined leaf")
+    return (*toy_masks, "--images", photos, "--masks", masks, "--name", "toys", *folds)
+
+
+def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*spaced))
+    assert not list((project / "data").glob(".*"))
+    assert not (project / "data/toys/.cache").exists()
     fold = Fold.of(read_config("config/toys/toys_split0_lite0.yaml").data)
-    assert fold.novel == (1, 2, 4) and fold.base == (3, 5, 6, 7, 8)
-    assert (project / "data/toys/images/my_cat_1.jpg").resolve() == photos / "my  cat 1.jpg"
+    assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
+    photo = project / "data/toys/images/my_cat_1.jpg"
+    assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
 
+def test_a_refused_run_leaves_nothing(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+    bad = min((tmp_path / "my photos").iterdir())
+    content = bad.read_bytes()
+    bad.write_bytes(b"no photo")
+    before = {*project.rglob("*")}
+    assert str(bad) in prepare(*spaced).error
+    assert {*project.rglob("*")} == before
+    bad.write_bytes(content)
+    assert_done(prepare(*spaced))
+
+
 @pytest.mark.process
-def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, own: tuple) -> None:
+def test_another_command_that_makes_the_folder_is_waited_for(prepare, project: Path, toy_masks: tuple) -> None:
     code = "import pathlib, util.files as s\n"
     code += "with s.made_aside(pathlib.Path('data/toys'), ''): print(flush=True), input()"
-    words, pipe = [sys.executable, "-c", code], subprocess.PIPE
-    with subprocess.Popen(words, env={"PYTHONPATH": str(REPOSITORY)}, stdin=pipe, stdout=pipe) as other:
+    words = [sys.executable, "-c", code]
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert "data/toys: another command is making it" in prepare(*own, "--name", "toys").error
+        assert "data/toys: another command is making it" in prepare(*toy_masks, "--name", "toys").error
         other.communicate(b"\n")
-    assert prepare(*own, "--name", "toys").code == 0
+    assert_done(prepare(*toy_masks, "--name", "toys"))
 
 
-def test_categories_on_no_image_are_left_out_and_listed(prepare, project: Path, tmp_path: Path) -> None:
-    photos, images, marks = tmp_path / "photos", [], []
-    photos.mkdir()
-    box = [[1, 1, 30, 1, 30, 30, 1, 30]]
+BOX = [[1, 1, 30, 1, 30, 30, 1, 30]]
+
+
+def coco_content(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Write 24 photos, 0.png and so on; return annotations of a box in each: of a cat on even photos, else of a dog."""
+    images = []
+    annotations = []
+    folder.mkdir()
     for n in range(24):
-        Image.fromarray(np.full((40, 40, 3), n, np.uint8)).save(photos / f"{n}.png")
+        Image.fromarray(np.full((40, 40, 3), n, np.uint8)).save(folder / f"{n}.png")
         images.append({"id": n, "file_name": f"{n}.png", "height": 40, "width": 40})
-        marks.append({"id": n, "image_id": n, "category_id": 1 + n % 2, "segmentation": box, "iscrowd": 0})
-    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
-    path, content = tmp_path / "a.json", {"images": images, "annotations": marks, "categories": names}
-    path.write_text(json.dumps(content))
-    words = ("custom", "--name", "pair", "--images", photos, "--annotations", path, "--folds", 2)
-    outcome = prepare(*words)
-    assert outcome.code == 0 and "left out, on no image: horse" in outcome.output, outcome.errors
-    assert "lists/test.txt has too few of cat (3), dog: {x} (3)" in outcome.output  # for five shots
+        annotations.append({"id": n, "image_id": n, "category_id": 1 + n % 2, "segmentation": BOX, "iscrowd": 0})
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog: {x}"}, {"id": 3, "name": "horse"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+@pytest.fixture
+def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outcome]:
+    """Return a function that makes a data set, named ``pair`` first, of changed ``coco_content``."""
+    content = coco_content(tmp_path / "photos")
+    path = tmp_path / "a.json"
+    words = ("custom", "--images", tmp_path / "photos", "--annotations", path, "--folds", 2)
+
+    def call(change: Callable[[dict[str, list[dict[str, Any]]]], object] = lambda content: None) -> Outcome:
+        change(content)
+        path.write_text(json.dumps(content))
+        return prepare(*words, "--name", "pair")
+
+    return call
+
+
+def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project: Path) -> None:
+    outcome = annotated_pair()
+    assert_done(outcome, "left out, on no image: horse")
+    assert_done(outcome, "lists/test.txt has too few of cat (3), dog: {x} (3)")  # for five shots
     assert read_config("config/pair/pair_split0_lite0.yaml").data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
-    assert (mask[1:30, 1:30] == 2).all() and not mask[31:].any()
-    content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
-    path.write_text(json.dumps(content))
-    assert "is not a name" in prepare(*words, "--name", "other").error
-    names[0]["name"] = "cat"
-    again = {"images": [*images, {**images[0], "id": 99}], "categories": names}
-    path.write_text(json.dumps({**again, "annotations": [*marks, {**marks[1], "id": 99, "image_id": 99}]}))
-    assert (
-        "joined: photos that are listed more than once (1, such as 0.png)" in prepare(*words, "--name", "joined").errors
-    )
-    mask = read_mask(project / "data/joined/masks/0.png")
+    assert (mask[1:30, 1:30] == 2).all()
+    assert not mask[31:].any()
+
+
+def test_a_category_whose_name_is_yaml_is_refused(annotated_pair) -> None:
+    def rename(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["categories"][0]["name"] = "cat\nrun: {folder: /tmp/elsewhere}"
+
+    assert "is not a name" in annotated_pair(rename).error
+
+
+def test_a_photo_that_is_listed_twice_has_the_annotations_of_both_entries(annotated_pair, project: Path) -> None:
+    def list_again(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["images"].append({**content["images"][0], "id": 99})
+        content["annotations"].append({**content["annotations"][1], "id": 99, "image_id": 99})
+
+    outcome = annotated_pair(list_again)
+    assert "joined: photos that are listed more than once (1, such as 0.png)" in outcome.errors
+    mask = read_mask(project / "data/pair/masks/0.png")
     assert (mask[1:30, 1:30] == 2).all()  # the second entry's, which is later in the file
-    many = {"categories": [{"id": c, "name": f"thing {c}"} for c in range(1, 301)], "images": images}
-    path.write_text(json.dumps({**many, "annotations": [{**marks[0], "category_id": c} for c in range(1, 301)]}))
-    assert "300 classes" in prepare(*words, "--name", "other").error
+
+
+def test_more_classes_than_a_mask_holds_are_refused(annotated_pair) -> None:
+    def add_classes(content: dict[str, list[dict[str, Any]]]) -> None:
+        content["categories"] = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
+        content["annotations"] = [{**content["annotations"][0], "category_id": c} for c in range(1, 301)]
+
+    assert "300 classes" in annotated_pair(add_classes).error
+
+
+def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
+    """Write a mask and the photo for each class of each photo; return the masks of class ids by photo.
+
+    A class has folders ``images`` and ``masks`` in its folder if its id is odd, else all files in that.
+    """
+    truth = {path.stem: read_mask(path) for path in sorted((mini_root / "SegmentationClassAug").iterdir())}
+    for stem, ids in truth.items():
+        for class_id in np.unique(ids[ids > 0]).tolist():
+            folder = root / CLASS_NAMES[class_id - 1]
+            photos = folder / "images" if class_id % 2 else folder
+            masks = folder / "masks" if class_id % 2 else folder
+            save_grey(masks / f"{stem}.png", ids == class_id)
+            photos.mkdir(exist_ok=True)
+            shutil.copy(mini_root / f"JPEGImages/{stem}.jpg", photos)
+    return truth
+
+
+def contents(index: Index) -> set[bytes]:
+    """Return the different photos of a list."""
+    return {path.read_bytes() for path in index.images}
 
 
 def test_folders_of_classes_keep_every_class_of_a_photo(
     prepare, project: Path, mini_root: Path, tmp_path: Path
 ) -> None:
-    root, truth = tmp_path / "classes", {}
-    for path in sorted((mini_root / "SegmentationClassAug").iterdir()):
-        ids = truth[path.stem] = read_mask(path)
-        for class_id in np.unique(ids[ids > 0]).tolist():
-            photos, masks = (root / CLASS_NAMES[class_id - 1] / part for part in ("images", "masks"))
-            photos, masks = (photos, masks) if class_id % 2 else (photos.parent, masks.parent)  # both forms
-            save_grey(masks / path.name, ids == class_id)
-            photos.mkdir(exist_ok=True)
-            shutil.copy(mini_root / f"JPEGImages/{path.stem}.jpg", photos)
-    words = ("custom", "--name", "toys", "--images", root, "--masks", root)
-    assert prepare(*words).code == 0
-    config = read_config("config/toys/toys_split0_lite0.yaml")  # of Sym-Net, which has a base learner
-    data, indices = config.data, [load_index(config.data, part, progress=False) for part in ("train", "test")]
-    assert len(indices[0]) + len(indices[1]) == sum(len(np.unique(ids[ids > 0])) for ids in truth.values()) > len(truth)
-    files = [{path.read_bytes() for path in index.images} for index in indices]
-    assert not files[0] & files[1] and len(files[0]) + len(files[1]) == len(truth)
-    table = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
-    for index in indices:
+    root = tmp_path / "classes"
+    truth = write_class_folders(root, mini_root)
+    assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
+    data = read_config("config/toys/toys_split0_lite0.yaml").data  # of Sym-Net, which has a base learner
+    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
+    class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
+    assert len(train) + len(test) == class_masks > len(truth)
+    train_photos = contents(train)
+    test_photos = contents(test)
+    assert not train_photos & test_photos
+    assert len(train_photos | test_photos) == len(truth)
+    new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
+    for index in (train, test):
         for row, name in enumerate(index.names):
-            assert np.array_equal(index.pair(row)[1], table[truth[name.split("/")[1]]])
-    shutil.copy(next(photos.glob("*.jpg")), photos / "again.jpg")
-    shutil.copy(next(masks.glob("*.png")), masks / "again.png")
-    name = masks.name if masks == photos else masks.parent.name
-    assert f"{name} of" in prepare(*words, "--name", "other").error  # a photo would support itself
-    (masks / "again.png").unlink()
-    Image.new("L", (7, 9), 255).save(odd := next(masks.glob("*.png")))
-    assert f"{odd.name}: is (9, 7)" in prepare(*words, "--name", "other").error
+            _, mask = index.pair(row)
+            _, stem = name.split("/")
+            assert np.array_equal(mask, new_ids[truth[stem]])
+
+
+def test_a_second_mask_of_a_class_and_one_of_another_size_are_named(
+    prepare, project: Path, mini_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "classes"
+    write_class_folders(root, mini_root)
+    folder = root / CLASS_NAMES[0]
+    words = ("custom", "--name", "toys", "--images", root, "--masks", root)
+    shutil.copy(next(folder.glob("images/*.jpg")), folder / "images/again.jpg")
+    shutil.copy(next(folder.glob("masks/*.png")), folder / "masks/again.png")
+    assert f"{folder.name} of" in prepare(*words).error  # a photo would support itself
+    (folder / "masks/again.png").unlink()
+    odd = next(folder.glob("masks/*.png"))
+    Image.new("L", (7, 9), 255).save(odd)
+    assert f"{odd.name}: is (9, 7)" in prepare(*words).error
 
 
 SOURCES = ["masks", "coco", "labelme", "yolo"]
+
+
+PETS = ["cat", "dog", "cow"]
+
+
+def stripe(class_id: int) -> np.ndarray:
+    """Return the pixels (60, 60) bool of a class in each photo that shows it."""
+    inside = np.zeros((60, 60), bool)
+    inside[:, 20 * (class_id - 1) : 20 * class_id] = True
+    return inside
 
 
 def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
@@ -187,57 +290,68 @@ def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[
 
     A photo of the name ``5 (1)`` is a copy of ``5``.
     """
-    names, photos = ["cat", "dog", "cow"], folder / "photos"
+    photos = folder / "photos"
     for name in shown:
         save_photo(photos / f"{name}.png", int(name.partition(" ")[0]), (60, 60))
-    if source == "masks":
-        for name, classes in shown.items():
-            mask = np.zeros((60, 60), np.uint8)
-            for class_id in classes:
-                mask[:, 20 * (class_id - 1) : 20 * class_id] = class_id
-            save(folder / f"masks/{name}.png", mask)
-        (folder / "names.txt").write_text("\n".join(names[: max(map(max, shown.values()))]))
-        given: tuple[object, ...] = ("--masks", folder / "masks", "--classes", folder / "names.txt")
-    else:
-
-        def corners(class_id: int) -> FoundObject:
-            inside = np.zeros((60, 60), bool)
-            inside[:, 20 * (class_id - 1) : 20 * class_id] = True
-            return FoundObject(names[class_id - 1], 1.0, encoded(inside))
-
-        found = [
-            FoundPhoto(photos / f"{name}.png", f"{name}.png", 60, 60, tuple(map(corners, classes)), 0)
-            for name, classes in shown.items()
-        ]
-        recognise.WRITERS[source](folder / source, Found(found, photos, dict(enumerate(names, 1))))
-        given = ("--annotations", folder / ("coco/instances.json" if source == "coco" else source))
+    given = write_masks(folder, shown) if source == "masks" else write_annotations(folder, source, shown)
     return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
+
+
+def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write masks of class ids and a file of names; return the options that name them."""
+    for name, classes in shown.items():
+        mask = np.zeros((60, 60), np.uint8)
+        for class_id in classes:
+            mask[stripe(class_id)] = class_id
+        save(folder / f"masks/{name}.png", mask)
+    class_count = max(map(max, shown.values()))
+    (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
+    return "--masks", folder / "masks", "--classes", folder / "names.txt"
+
+
+def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+    """Write annotations in a format; return the option that names them."""
+    photos = []
+    for name, classes in shown.items():
+        objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
+        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
+    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
+    recognise.WRITERS[source](folder / source, annotations)
+    return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 
 
 def _lists(project: Path) -> dict[str, set[str]]:
     return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
 
 
+def _with_copies() -> dict[str, list[int]]:
+    """Return the classes on 24 photos, on 16 copies with the same masks and on 12 with others."""
+    shown = {str(n): [1 + n % 2] for n in range(24)}
+    for n in range(0, 24, 3):
+        shown[f"{n} (1)"] = shown[f"{n} (2)"] = shown[str(n)]
+    for n in range(0, 24, 2):
+        shown[f"{n} (3)"] = [1, 2]
+    return shown
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
-    shown = {str(n): [1 + n % 2] for n in range(24)}
-    equal = {f"{n} ({i})": shown[str(n)] for n in range(0, 24, 3) for i in (1, 2)}
-    other = {f"{n} (3)": [1, 2] for n in range(0, 24, 2)}
-    outcome = prepare(*_annotated(tmp_path, source, shown | equal | other))
-    assert outcome.code == 0, outcome.errors
-    assert "left out: 16 copies of photos, such as 0_(1) of 0" in outcome.output
-    assert "with other masks: 12 copies of photos, such as 0_(3) of 0" in outcome.output
+    outcome = prepare(*_annotated(tmp_path, source, _with_copies()))
+    assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
+    assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
     lists = _lists(project)
-    assert len(lists["all"]) == 36 and lists["train"] | lists["test"] == lists["all"]
+    assert len(lists["all"]) == 36
+    assert lists["train"] | lists["test"] == lists["all"]
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
-    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
-    assert len(test) > 5 and not train & test
+    train = {name.partition("_")[0] for name in lists["train"]}
+    test = {name.partition("_")[0] for name in lists["test"]}
+    assert len(test) > 5
+    assert not train & test
 
 
 def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
     words = _annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
-    outcome = prepare(*words[:-2])
-    assert outcome.code == 0 and "left out: 1 copies" in outcome.output
+    assert_done(prepare(*words[:-2]), "left out: 1 copies")
     assert _lists(project)["all"] == {"1", "2", "3"}
 
 
@@ -247,75 +361,98 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
         odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
         (tmp_path / kind / "3.png").rename(odd)
     assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
-    (tmp_path / "photos/5.png").unlink()
-    (tmp_path / "photos/5.png").symlink_to("gone.png")
-    outcome = prepare(*words, "--skip-bad")
-    assert outcome.code == 0 and len(_lists(project)["all"]) == 22, outcome.errors
-    assert "5.png: this image cannot be read" in outcome.output and "caf" in outcome.output
+    photo = tmp_path / "photos/5.png"
+    photo.unlink()
+    photo.symlink_to("gone.png")
+    assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
+    assert len(_lists(project)["all"]) == 22
+
+
+def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, list[int]]) -> tuple:
+    """Write masks in a folder for each class in place of those of class ids; return the command's words."""
+    for name, classes in shown.items():
+        for class_id in classes:
+            save_grey(folder / f"folders/{PETS[class_id - 1]}/{name}.png", stripe(class_id))
+    return (*words[:5], "--masks", folder / "folders", "--folds", 2)
 
 
 @pytest.mark.parametrize("source", [*SOURCES, "folders"])
 def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Path, source: str) -> None:
-    shown = {str(n): [1, 2, 3][: 2 + (n < 3)] if n < 20 else [1 + n % 2] for n in range(24)}
-    words = _annotated(tmp_path, source if source in SOURCES else "masks", shown)
+    shown = {str(n): [1, 2, 3] if n < 3 else [1, 2] for n in range(20)}
+    shown |= {str(n): [1 + n % 2] for n in range(20, 24)}
     if source == "folders":
-        for name, classes in shown.items():
-            for class_id in classes:
-                inside = read_mask(tmp_path / f"masks/{name}.png") == class_id
-                save_grey(tmp_path / f"folders/{('cat', 'dog', 'cow')[class_id - 1]}/{name}.png", inside)
-        words = (*words[:5], "--masks", tmp_path / "folders", "--folds", 2)
+        words = _masks_in_class_folders(tmp_path, _annotated(tmp_path, "masks", shown), shown)
+    else:
+        words = _annotated(tmp_path, source, shown)
     assert "leave classes out by --skip-rare N" in prepare(*words).error
     assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
-    outcome = prepare(*words, "--skip-rare", 4)
-    assert outcome.code == 0, outcome.errors
-    assert "left out, on fewer than 4 photos: cow (3)" in outcome.output
+    assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
     data = read_config("config/pets/pets_split0_lite0.yaml").data
     assert sorted(data.classes) == ["cat", "dog"]
-    index = load_index(data, "train", progress=False)
-    assert index.areas.shape[1] == 3 and (index.areas[:].sum(1) == 3600).all()  # its pixels are background
+    areas = load_index(data, "train", progress=False).areas[:]
+    assert areas.shape[1] == 3
+    assert (areas.sum(1) == 3600).all()  # its pixels are background
 
 
-def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture
+def white(tmp_path: Path) -> tuple[object, ...]:
+    """Return the arguments for four photos with masks of 0 and 255 and one class; a name follows."""
     for n in range(4):
         save_photo(tmp_path / f"photos/{n}.png", n, (60, 60))
         save_grey(tmp_path / f"masks/{n}.png", np.indices((60, 60))[0] < 50 + n)
     names = tmp_path / "names.txt"
     names.write_text("crack\n")
-    words = "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+    return "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+
+
+def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, white: tuple, monkeypatch) -> None:
     for answer, code in (("", 2), ("n", 2), ("y", 0)):
         terminal = SimpleNamespace(isatty=partial(bool, answer), readline=partial(str, answer))
         monkeypatch.setattr(sys, "stdin", terminal)
-        outcome = prepare(*words, "cracks")
-        assert outcome.code == code and bool(code) == ("--white-is-object" in outcome.errors)
+        outcome = prepare(*white, "cracks")
+        assert outcome.code == code
+        assert ("--white-is-object" in outcome.errors) == (code == 2)
     data = read_config("config/cracks/cracks_split0_multiprototype_lite0.yaml").data
-    assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * (50 + n) for n in range(4)]
-    assert prepare(*words, "more", "--white-is-object").code == 0
-    assert "folds = 3" in prepare(*words, "parted", "--white-is-object", "--folds", 3).error
-    names.write_text("crack\nhole\n")
-    assert "do not tell 2 classes apart" in prepare(*words, "both").error
+    index = load_index(data, "test", progress=False)
+    assert index.areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
+
+
+def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
+    assert_done(prepare(*white, "more", "--white-is-object"))
+    assert "folds = 3" in prepare(*white, "parted", "--white-is-object", "--folds", 3).error
+    (tmp_path / "names.txt").write_text("crack\nhole\n")
+    assert "do not tell 2 classes apart" in prepare(*white, "both").error
 
 
 def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, tmp_path: Path, monkeypatch) -> None:
-    recipe, config = re.findall(
-        r"^```(?:python|yaml)\n(.*?)^```", (REPOSITORY / "docs/datasets.md").read_text(), re.M | re.S
-    )
+    text = (REPOSITORY / "docs/datasets.md").read_text()
+    recipe, config = re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.M | re.S)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "recipes")])
     (project / "config/oxfordpet").mkdir()
     (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
-    root, trimap = tmp_path / "Pets", np.full((60, 60), 2, np.uint8)
-    trimap[:50], trimap[50] = 1, 3
-    for part in ("trainval", "test"):
-        names = [f"breed_{part}{n}_{c}" for c in range(1, 38) for n in range(2)]
-        for name in names:
-            save(root / f"annotations/trimaps/{name}.png", trimap)
-            save(root / f"images/{name}.jpg", trimap, "RGB")
-        lines = "".join(f"{name} {name.rpartition('_')[2]} 1 1\n" for name in names)
-        (root / f"annotations/{part}.txt").write_text(f"#Image CLASS-ID SPECIES BREED-ID\n{lines}")
-    assert "published 3680: differs" in prepare("oxfordpet", "--root", root).output
+    write_pets(tmp_path / "Pets")
+    assert "published 3680: differs" in prepare("oxfordpet", "--root", tmp_path / "Pets").output
     sys.modules.pop("util.prepare.datasets.oxfordpet")
     checked = prepare("check", "config/oxfordpet/oxfordpet_split0_lite0.yaml", "--set", "model.encoder.weights=null")
-    assert checked.code == 0 and "oxfordpet: 1 of 1" in checked.output, checked.output
+    assert_done(checked, "oxfordpet: 1 of 1")
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
-    assert (mask[:50] == 1).all() and (mask[50] == 255).all() and not mask[51:].any()
+    assert (mask[:50] == 1).all()
+    assert (mask[50] == 255).all()
+    assert not mask[51:].any()
+
+
+def write_pets(root: Path) -> None:
+    """Write two photos of each of 37 breeds for training and for tests, with trimaps and lists."""
+    trimap = np.full((60, 60), 2, np.uint8)
+    trimap[:50] = 1
+    trimap[50] = 3
+    for part in ("trainval", "test"):
+        lines = ["#Image CLASS-ID SPECIES BREED-ID"]
+        for class_id, number in itertools.product(range(1, 38), range(2)):
+            name = f"breed_{part}{number}_{class_id}"
+            save(root / f"annotations/trimaps/{name}.png", trimap)
+            save(root / f"images/{name}.jpg", trimap, "RGB")
+            lines.append(f"{name} {class_id} 1 1")
+        (root / f"annotations/{part}.txt").write_text("\n".join(lines))

@@ -25,13 +25,16 @@ HALF = 1_000_000
 class Server(ThreadingHTTPServer):
     """Serves CONTENT; ``cut`` answers stop after that many bytes, ``ranges`` says whether parts can be asked for."""
 
-    cut, ranges = None, True
+    cut = None
+    ranges = True
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.ranges else 0
+        start = 0
+        if asked and self.server.ranges:
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
         if self.path != "/data.bin" or start >= len(CONTENT):
             return self.send_error(416 if start else 404)
         body = CONTENT[start:]
@@ -51,12 +54,13 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server(("127.0.0.1", 0), Handler) as out:
-        out.sent, out.url = [], f"http://127.0.0.1:{out.server_port}/data.bin"
-        thread = threading.Thread(target=out.serve_forever, kwargs={"poll_interval": 0.01})
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.sent = []
+        server.url = f"http://127.0.0.1:{server.server_port}/data.bin"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield out
-        out.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
@@ -69,7 +73,8 @@ def test_fetch_continues(server: Server, tmp_path: Path) -> None:
     server.cut = HALF
     with pytest.raises(UserError, match=rf"broke after {HALF} of {len(CONTENT)} bytes.*same command again"):
         fetch(server.url, target, MD5)
-    assert not target.exists() and (tmp_path / "data.bin.part").read_bytes() == CONTENT[:HALF]
+    assert not target.exists()
+    assert (tmp_path / "data.bin.part").read_bytes() == CONTENT[:HALF]
     server.cut = None
     for _ in range(2):  # the second call asks nobody
         assert fetch(server.url, target, MD5).read_bytes() == CONTENT
@@ -77,15 +82,19 @@ def test_fetch_continues(server: Server, tmp_path: Path) -> None:
     assert _names(tmp_path) == ["data.bin"]
 
 
-def test_fetch_with_a_wrong_checksum_and_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
+def test_fetch_with_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "data.bin"
     with pytest.raises(UserError, match="checksum is not md5:0123"):
-        fetch(server.url, tmp_path / "data.bin", "md5:0123")
+        fetch(server.url, target, "md5:0123")
     assert _names(tmp_path) == []
-    (tmp_path / "data.bin").write_bytes(b"put there by hand")
+    target.write_bytes(b"put there by hand")
     with pytest.raises(UserError, match="remove it"):
-        fetch(server.url, tmp_path / "data.bin", MD5)
-    assert (tmp_path / "data.bin").read_bytes() == b"put there by hand"
-    (tmp_path / "data.bin").rename(tmp_path / "data.bin.part")
+        fetch(server.url, target, MD5)
+    assert target.read_bytes() == b"put there by hand"
+
+
+def test_fetch_from_a_server_that_cannot_continue(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin.part").write_bytes(b"the start of another file")
     server.ranges = False
     assert fetch(server.url, tmp_path / "data.bin").read_bytes() == CONTENT
 
@@ -110,7 +119,8 @@ def _archive(path: Path, files: dict[str, bytes]) -> Path:
             for name, content in files.items():
                 out.writestr(name, content)
     else:
-        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as out:
+        mode = "w:gz" if path.suffix == ".tgz" else "w"
+        with tarfile.open(path, mode) as out:
             for name, content in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
@@ -120,13 +130,14 @@ def _archive(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tgz"])
 def test_unpack(tmp_path: Path, kind: str) -> None:
-    archive, out = _archive(tmp_path / kind, FILES), tmp_path / "out"
+    archive = _archive(tmp_path / kind, FILES)
+    out = tmp_path / "out"
     (out / "set/deep").mkdir(parents=True)
     (out / "set/deep/b.bin").write_bytes(b"cut off")
     (out / "mine.txt").write_bytes(b"mine")
     unpack(archive, out)
-    found = {name: (out / name).read_bytes() for name in _names(out) if not name.startswith(".")}
-    assert found == {**FILES, "mine.txt": b"mine"}
+    contents = {name: (out / name).read_bytes() for name in _names(out) if not name.startswith(".")}
+    assert contents == {**FILES, "mine.txt": b"mine"}
     (out / "c.txt").write_bytes(b"changed")
     unpack(archive, out)  # is done already
     assert (out / "c.txt").read_bytes() == b"changed"

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from tests.prepare.class_trees import save_photo
+from tests.prepare.printed import assert_done
 from util.data.images.read import read_mask, write_mask
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
@@ -19,13 +20,13 @@ SBD_TRAIN = ("2007_000002", "2007_000010", "2008_000020", "2008_000021")  # the 
 SBD_VAL = ("2008_000003", "2007_000011", "2008_000030")
 TRAIN = [*VOC_TRAIN, "2008_000020", "2008_000021"]
 TRAINAUG = [*TRAIN, "2008_000030"]
-FORMS = ("benchmark_RELEASE", "torchvision", "palette", "grey")
 
 
 def mask_of(name: str, of_voc: bool) -> np.ndarray:
     """Return an annotation; VOC's hold 255, which SBD's never do."""
     mask = np.zeros((24, 32), np.uint8)
-    mask[5:12, 8:20] = 1 + (sum(map(ord, name)) + 7 * of_voc) % 20
+    number = sum(map(ord, name)) + 7 * of_voc
+    mask[5:12, 8:20] = 1 + number % 20
     mask[12, 8:20] = 255 * of_voc
     return mask
 
@@ -48,26 +49,37 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
+def write_sbd(folder: Path) -> None:
+    """Write the official files of SBD."""
+    (folder / "cls").mkdir(parents=True)
+    for seed, name in enumerate(SBD_TRAIN + SBD_VAL):
+        save_photo(folder / f"img/{name}.jpg", 100 + seed, (24, 32))
+        content = {"Segmentation": mask_of(name, False), "Boundaries": 0}
+        savemat(folder / f"cls/{name}.mat", {"GTcls": content})
+    write_names(folder / "train.txt", SBD_TRAIN)
+    write_names(folder / "val.txt", SBD_VAL)
+
+
+def write_sbd_pngs(root: Path, is_grey: bool) -> None:
+    """Write PNGs of the masks of both data sets, without lists."""
+    sbd_names = SBD_TRAIN + SBD_VAL
+    for name in sbd_names + VOC_TRAIN + VOC_VAL:
+        path = root / f"SegmentationClassAug/{name}.png"
+        write_mask(path, mask_of(name, name not in sbd_names))
+        if is_grey:
+            Image.fromarray(read_mask(path)).save(path)
+
+
 @pytest.fixture
 def sbd(tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that writes SBD in one of its forms and returns its folder."""
 
     def write(form: str) -> Path:
-        root, names = tmp_path / form, SBD_TRAIN + SBD_VAL
-        if form in ("benchmark_RELEASE", "torchvision"):
-            inner = root / "dataset" if form == "benchmark_RELEASE" else root
-            for seed, name in enumerate(names):
-                save_photo(inner / f"img/{name}.jpg", 100 + seed, (24, 32))
-                (inner / "cls").mkdir(exist_ok=True)
-                savemat(inner / f"cls/{name}.mat", {"GTcls": {"Segmentation": mask_of(name, False), "Boundaries": 0}})
-            write_names(inner / "train.txt", SBD_TRAIN)
-            write_names(inner / "val.txt", SBD_VAL)
-            return root
-        for name in names + VOC_TRAIN + VOC_VAL:
-            path = root / f"SegmentationClassAug/{name}.png"
-            write_mask(path, mask_of(name, name not in names))
-            if form == "grey":
-                Image.fromarray(read_mask(path)).save(path)
+        root = tmp_path / form
+        if form in ("palette", "grey"):
+            write_sbd_pngs(root, is_grey=form == "grey")
+        else:
+            write_sbd(root / "dataset" if form == "benchmark_RELEASE" else root)
         return root
 
     return write
@@ -82,62 +94,79 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "made" / "VOC2012"
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_sets_and_masks_of_every_form(prepare, voc: Path, sbd, out: Path, form: str) -> None:
-    words = ("pascal", "--voc", voc, "--sbd", root := sbd(form), "--out", out)
-    outcome = prepare(*words)
-    assert outcome.code == 0, outcome.errors
-    assert names(out, "trainaug") == TRAINAUG and names(out, "val") == list(VOC_VAL)
-    if form in FORMS[:2]:
-        assert "train: 5, published 5953: differs" in outcome.output
-    else:
-        assert not (out / "ImageSets/Segmentation/train.txt").exists() and "no train.txt" in outcome.output
-        write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
-        write_names(root / "val.txt", SBD_VAL)
-        assert prepare(*words).code == 0
-    assert names(out, "train") == TRAIN and names(out, "trainaug") == TRAINAUG
+def assert_prepared(voc: Path, out: Path) -> None:
+    """Check the lists of training, and the masks and photos of all images: VOC's come first."""
+    assert names(out, "train") == TRAIN
+    assert names(out, "trainaug") == TRAINAUG
     for name in TRAINAUG + list(VOC_VAL):
         path = out / "SegmentationClassAug" / f"{name}.png"
-        assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name  # VOC comes first
+        assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name
         with Image.open(path) as image:
             assert image.mode == "P", name
-        assert (out / "JPEGImages" / f"{name}.jpg").read_bytes() == (voc / "JPEGImages" / f"{name}.jpg").read_bytes()
+        photo = f"JPEGImages/{name}.jpg"
+        assert (out / photo).read_bytes() == (voc / photo).read_bytes()
+
+
+@pytest.mark.parametrize("form", ["benchmark_RELEASE", "torchvision"])
+def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
+    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
+    assert_done(outcome, "train: 5, published 5953: differs")
+    assert names(out, "val") == list(VOC_VAL)
+    assert_prepared(voc, out)
+
+
+@pytest.mark.parametrize("form", ["palette", "grey"])
+def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
+    root = sbd(form)
+    words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    assert_done(prepare(*words), "no train.txt")
+    assert not (out / "ImageSets/Segmentation/train.txt").exists()
+    assert names(out, "trainaug") == TRAINAUG
+    assert names(out, "val") == list(VOC_VAL)
+    write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
+    write_names(root / "val.txt", SBD_VAL)
+    assert_done(prepare(*words))
+    assert_prepared(voc, out)
 
 
 def test_voc_alone_and_archives_beside_the_output(prepare, voc: Path, sbd, out: Path, tmp_path: Path) -> None:
     assert "without --sbd" in prepare("pascal", "--voc", voc, "--out", out).output
     assert names(out, "train") == list(VOC_TRAIN)
-    tar, tgz = tmp_path / "VOCtrainval.tar", tmp_path / "benchmark.tgz"
+    tar = tmp_path / "VOCtrainval.tar"
     with tarfile.open(tar, "w") as archive:
         archive.add(voc.parent, "VOCdevkit")
+    tgz = tmp_path / "benchmark.tgz"
     with tarfile.open(tgz, "w:gz") as archive:
         archive.add(sbd("benchmark_RELEASE"), "benchmark_RELEASE")
-    assert prepare("pascal", "--voc", tar, "--sbd", tgz, "--out", out).code == 0
+    assert_done(prepare("pascal", "--voc", tar, "--sbd", tgz, "--out", out))
     assert names(out, "train") == TRAIN
 
 
 @pytest.mark.parametrize("damage", ["mask lost", "mask damaged", "mat of something else"])
 def test_bad_files_are_named_and_omitted_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
-    root, name = sbd("torchvision"), "2008_000020"
+    root = sbd("torchvision")
+    name = "2008_000020"
     mat = root / "cls" / f"{name}.mat"
     if damage == "mask lost":
         mat.unlink()
+    elif damage == "mask damaged":
+        mat.write_bytes(b"MATLAB 5.0")
     else:
-        mat.write_bytes(b"MATLAB 5.0" if damage == "mask damaged" else (root / "train.txt").read_bytes())
-    arguments = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
-    assert name in prepare(*arguments).error
-    outcome = prepare(*arguments, "--skip-bad")
-    assert outcome.code == 0 and f"{name}" in outcome.output
-    assert names(out, "train") == [n for n in TRAIN if n != name]
+        mat.write_bytes((root / "train.txt").read_bytes())
+    words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
+    assert name in prepare(*words).error
+    assert_done(prepare(*words, "--skip-bad"), name)
+    assert names(out, "train") == [other for other in TRAIN if other != name]
 
 
 def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc: Path, sbd, out: Path) -> None:
     path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
-    content, times = path.read_bytes(), (path.stat().st_atime, path.stat().st_mtime)
+    content = path.read_bytes()
+    stat = path.stat()
     path.unlink()
-    arguments = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
+    words = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
     for of_voc in (False, True):
-        prepare(*arguments)
+        prepare(*words)
         assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
         path.write_bytes(content)
-        os.utime(path, times)  # as archives restore them
+        os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them

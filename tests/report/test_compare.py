@@ -19,15 +19,21 @@ def miou(episodes: list[dict]) -> float:
     """Recount with plain sums."""
     per_class = []
     for c in {e["class"] for e in episodes}:
-        rows = [e["outputs"]["final"] for e in episodes if e["class"] == c]
-        per_class.append(100 * sum(r[0] for r in rows) / sum(r[1] for r in rows))
+        counts_of_class = [e["outputs"]["final"] for e in episodes if e["class"] == c]
+        intersection = sum(row[0] for row in counts_of_class)
+        union = sum(row[1] for row in counts_of_class)
+        per_class.append(100 * intersection / union)
     return sum(per_class) / len(per_class)
 
 
 @pytest.fixture
 def scored(leave):
     """Return a function from lists of episodes to what ``difference`` takes."""
-    return lambda *sides: [[read_scored(leave(f"side{i}", e), "final").sums] for i, e in enumerate(sides)]
+
+    def read(*sides: list[dict]) -> list[list[np.ndarray]]:
+        return [[read_scored(leave(f"side{i}", episodes), "final").sums] for i, episodes in enumerate(sides)]
+
+    return read
 
 
 def test_the_difference_is_that_of_summed_counts(leave, scored):
@@ -36,15 +42,23 @@ def test_the_difference_is_that_of_summed_counts(leave, scored):
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
     assert 0 < low < of_b - of_a < high
     text = str(compare(leave("c", a), leave("d", b)))
-    assert f"B - A = {of_b - of_a:+.2f}" in text and "90 query images" in text and "the interval excludes 0" in text
-    # as wide as theory says: of one class with equal unions mIoU is a mean of shares, its deviation known
+    for said in (f"B - A = {of_b - of_a:+.2f}", "90 query images", "the interval excludes 0"):
+        assert said in text
+
+
+def test_the_interval_is_as_wide_as_theory_says(scored):
+    """Of one class with equal unions mIoU is a mean of shares, whose deviation is known."""
     a, b = counts(3, 400, 0.4), counts(4, 400, 0.5)
-    for e in (*a, *b):
-        e["class"] = 1
+    for episode in (*a, *b):
+        episode["class"] = 1
     *_, low, high = difference(*scored(a, b))
-    shares = [np.array([e["outputs"]["final"][0] / 10 for e in side]) for side in (a, b)]
-    expected = 2 * 1.96 * (shares[1] - shares[0]).std() / np.sqrt(400)
-    assert high - low == pytest.approx(expected, rel=0.1)
+    gains = [100 * (share(of_b) - share(of_a)) for of_a, of_b in zip(a, b)]
+    assert high - low == pytest.approx(2 * 1.96 * np.std(gains) / np.sqrt(400), rel=0.1)
+
+
+def share(episode: dict) -> float:
+    intersection, union, *_ = episode["outputs"]["final"]
+    return intersection / union
 
 
 def test_results_comparisons_and_curves_have_one_miou(scored):
@@ -55,9 +69,11 @@ def test_results_comparisons_and_curves_have_one_miou(scored):
             e["outputs"]["final"] = [0, 0, 6000, 6000]
     rows = np.array([[e["number"], e["class"], *e["outputs"]["final"]] for e in episodes])
     scores = episode_scores(np.hstack([rows, rows[:, 2:4]]), 3)
+    curve = running_miou([counts_of(e, "final") for e in episodes])
     [side] = scored(episodes)
-    found = scores["miou"], difference(side, side)[0], running_miou([counts_of(e, "final") for e in episodes])[-1]
-    assert found == (pytest.approx(found[0]),) * 3 and list(scores["per_class"]) == ["1", "2", "3"]
+    assert list(scores["per_class"]) == ["1", "2", "3"]
+    assert difference(side, side).a == pytest.approx(scores["miou"])
+    assert curve[-1] == pytest.approx(scores["miou"])
 
 
 def test_base_and_novel_classes_weigh_the_same(leave, scored):
@@ -67,37 +83,56 @@ def test_base_and_novel_classes_weigh_the_same(leave, scored):
         for n, of_classes in enumerate(({"1": [8, 10], "3": [1, 10]}, {"2": [6, 10], "3": [3, 10]}, {"1": [2, 10]}))
     ]
     [side] = scored(episodes)
-    rows = np.array([(n, int(c), *pair) for n, e in enumerate(episodes) for c, pair in e["outputs"]["final"].items()])
-    scores = generalised_scores(rows, [1, 2], [3])
+    rows = []
+    for number, episode in enumerate(episodes):
+        for class_id, pair in episode["outputs"]["final"].items():
+            rows.append((number, int(class_id), *pair))
+    scores = generalised_scores(np.array(rows), [1, 2], [3])
     curve = running_miou([counts_of(e, "final") for e in episodes])
-    assert scores["miou"] == pytest.approx((55 + 20) / 2) == curve[-1] == difference(side, side)[0]
+    expected = pytest.approx((55 + 20) / 2)
+    assert scores["miou"] == expected
+    assert curve[-1] == expected
+    assert difference(side, side).a == expected
     other = json.loads(json.dumps(episodes))
     other[0]["outputs"]["final"]["7"] = [0, 50]
     assert compare(*(leave(name, e) for name, e in (("a", episodes), ("b", other), ("c", other), ("d", episodes))))
 
 
 def test_training_runs_are_compared_by_their_mean(leave):
-    """Two pairs: the difference is the mean of theirs, and repeats of a pair tell no more than it does."""
+    """Two pairs: the difference is the mean of theirs."""
     sides = [counts(20 + i, 90, skill) for i, skill in enumerate((0.4, 0.6, 0.5, 0.55))]
     runs = [leave(f"run{i}", e) for i, e in enumerate(sides)]
-    found = compare(*runs)
-    each = [miou(b) - miou(a) for a, b in (sides[:2], sides[2:])]
-    assert [row[3] for row in found.rows] == [f"{d:+.2f}" for d in (*each, sum(each) / 2)]
-    assert f"B - A = {sum(each) / 2:+.2f} mIoU points of the final output, mean of 2 pairs" in str(found)
-    assert f"\npair 1,{miou(sides[0]):.2f}," in f"{found:csv}" and r"mIoU \% & A & B" in f"{found:latex}"
-    widths = []
-    for pairs in (1, 3):
-        *_, low, high = compare(*runs[:2] * pairs).rows[-1]
-        widths.append(float(high) - float(low))
-    assert widths[0] == pytest.approx(widths[1], abs=0.02) and widths[0] > 1
+    compared = compare(*runs)
+    gains = [miou(b) - miou(a) for a, b in (sides[:2], sides[2:])]
+    mean = sum(gains) / 2
+    assert [row[3] for row in compared.rows] == [f"{gain:+.2f}" for gain in (*gains, mean)]
+    assert f"B - A = {mean:+.2f} mIoU points of the final output, mean of 2 pairs" in str(compared)
+    assert f"\npair 1,{miou(sides[0]):.2f}," in f"{compared:csv}"
+    assert r"mIoU \% & A & B" in f"{compared:latex}"
+
+
+def test_repeats_of_a_pair_tell_no_more_than_it_does(leave):
+    pair = [leave("run0", counts(20, 90, 0.4)), leave("run1", counts(21, 90, 0.6))]
+    width = width_of_interval(*pair)
+    assert width > 1
+    assert width == pytest.approx(width_of_interval(*pair * 3), abs=0.02)
+
+
+def width_of_interval(*runs: Path) -> float:
+    *_, low, high = compare(*runs).rows[-1]
+    return float(high) - float(low)
 
 
 def test_the_prediction_alone_has_edges(leave):
     path, episodes = leave("e"), counts(5, 60, 0.6)
     (path / MANIFEST).write_text(Manifest({**HEADER, "averaged": "edges, 1 pass"}, episodes).text())
     of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
-    assert "edges" not in of_a and "pass" not in of_a and "edges, 1 pass" in of_b and "significant: " in verdict
-    assert "scored differently" in str(compare(path, plain := leave("plain", episodes)))
+    assert "edges" not in of_a
+    assert "pass" not in of_a
+    assert "edges, 1 pass" in of_b
+    assert "significant: " in verdict
+    plain = leave("plain", episodes)
+    assert "scored differently" in str(compare(path, plain))
     assert "significant: " in compare(path, plain, output="meta:network").notes[-1]  # of the plain one: the prediction
 
 
@@ -109,7 +144,8 @@ def test_other_image_sides_are_a_warning_and_other_labels_no_verdict(leave):
 
     first, wide = run("a", input_side=81), run("b", input_side=161)
     assert "warning: different image sides (81 px, 161 px)" in str(compare(first, wide))
-    assert "not significant" in compare(first, wide).notes[-1] and "warning" not in str(compare(first, run("c")))
+    assert "not significant" in compare(first, wide).notes[-1]
+    assert "warning" not in str(compare(first, run("c")))
     of_labels = run("d", input_side=81, label_side=81), run("e", input_side=161, label_side=161)
     assert "scored differently" in compare(*of_labels).notes[-1]
     fewer = leave("f", counts(5, 50, 0.6))

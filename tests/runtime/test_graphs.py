@@ -33,37 +33,50 @@ def record_here(call: Call, batches: Sequence[Batch]) -> Recording:
 
 
 def prepared_with(network: nn.Module, record=record_here, device: torch.device = CPU) -> PreparedNetwork:
+    """Return a network whose predictions are replayed, as ``record`` has it."""
     plain = prepare_network(network, device)
-    call = lambda inputs: plain.predict(inputs)  # noqa: E731  # of the network as it is
-    return PreparedNetwork(
-        network, network, device, "float32", Replayed(call, network, "float32", copies=True, record=record)
-    )
+    replayed = Replayed(plain.predict, network, "float32", copies=True, record=record)
+    return PreparedNetwork(network, network, device, "float32", replayed)
 
 
 @torch.no_grad()
 def test_replayed_predictions_are_those_of_calls_and_smaller_batches_are_called() -> None:
     network = small_model("symnet", 2)
-    plain, prepared = prepare_network(network, CPU), prepared_with(network)
-    assert prepared.replayed is not None
+    plain = prepare_network(network, CPU)
+    prepared = prepared_with(network)
+    recordings = prepared.replayed.recordings
     episodes = [drawn_episode("symnet", 2, 2, seed) for seed in range(CALLS_BEFORE + 2)]
     outputs = [prepared.predict([episode]) for episode in episodes]
-    assert len(prepared.replayed.recordings) == 1 and prepared.replayed.works
+    assert len(recordings) == 1 and prepared.replayed.works
     prepared.predict([drawn_episode("symnet", 2, 1)])
-    assert len(prepared.replayed.recordings) == 1
+    assert len(recordings) == 1
     for output, episode in zip(outputs, episodes, strict=True):
         torch.testing.assert_close(output.logits, plain.predict([episode]).logits, **CLOSE)
-    [recording] = prepared.replayed.recordings.values()
-    network.encoder.layer1[0].conv1.weight.mul_(2)  # frozen, so a recording may hold what was made of it
-    output = prepared.predict([episodes[0]])
-    assert all(own is not recording for own in prepared.replayed.recordings.values())
-    torch.testing.assert_close(output.logits, plain.predict([episodes[0]]).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_changed_frozen_weight_is_not_replayed() -> None:
+    """A recording may hold what was made of it."""
+    network = small_model("symnet", 1)
+    plain = prepare_network(network, CPU)
+    prepared = prepared_with(network)
+    recordings = prepared.replayed.recordings
+    episode = drawn_episode("symnet", 1, 1)
+    for _ in range(CALLS_BEFORE):
+        prepared.predict([episode])
+    (before,) = recordings.values()
+    network.encoder.layer1[0].conv1.weight.mul_(2)
+    output = prepared.predict([episode])
+    assert all(recording is not before for recording in recordings.values())
+    torch.testing.assert_close(output.logits, plain.predict([episode]).logits, **CLOSE)
 
 
 def steps(network: nn.Module, batches: Sequence[Batch], replayed: bool, device: torch.device = CPU) -> None:
     """Train for a step a batch, as ``optimiser_step``."""
     record = record_graph if device.type == "cuda" else record_here
     prepared = prepared_with(network.train(), record, device)
-    step, optimizer = replayed_gradients(prepared, 1), torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    step = replayed_gradients(prepared, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     assert step is not None and replayed_gradients(prepared, 2) is None
     for seed, batch in enumerate(batches):
         torch.manual_seed(seed)
@@ -78,28 +91,29 @@ def steps(network: nn.Module, batches: Sequence[Batch], replayed: bool, device: 
 
 @pytest.mark.parametrize("name", ["pfenet", "base stage"])
 def test_a_training_of_replayed_steps_learns_the_same(name: str) -> None:
-    networks, batches = [], list[Batch]()
-    for _ in range(2):  # dropout included; the base stage's norms learn
-        model = small_model("bam" if name == "base stage" else name, 1)
-        networks.append(model.base_stage() if name == "base stage" else model)
-    for seed in range(CALLS_BEFORE + 1):
-        episode = drawn_episode("bam" if name == "base stage" else name, 1, 2, seed)
-        batches.append(LabelledImages(episode.query, episode.query_label) if name == "base stage" else episode)
-    for network, replayed in zip(networks, (True, False), strict=True):
-        steps(network, batches, replayed)
-    for (key, found), want in zip(networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True):
-        torch.testing.assert_close(found, want, **CLOSE, msg=lambda said, key=key: f"{key}: {said}")
+    """Dropout included; the base stage's norms learn."""
+    method = "bam" if name == "base stage" else name
+    batches: list[Batch] = [drawn_episode(method, 1, 2, seed) for seed in range(CALLS_BEFORE + 1)]
+    if name == "base stage":
+        replayed, called = (small_model("bam", 1).base_stage() for _ in range(2))
+        batches = [LabelledImages(episode.query, episode.query_label) for episode in batches]
+    else:
+        replayed, called = (small_model(name, 1) for _ in range(2))
+    steps(replayed, batches, replayed=True)
+    steps(called, batches, replayed=False)
+    torch.testing.assert_close(replayed.state_dict(), called.state_dict(), **CLOSE)
 
 
 def wrong(call: Call, batches: Sequence[Batch]) -> Recording:
+    """Record what replays other numbers."""
     recording = record_here(call, batches)
     replay_rightly = recording.replay
 
-    def again() -> None:
+    def replay_wrongly() -> None:
         replay_rightly()
         recording.output.tensors()[0].add_(1)
 
-    recording.replay = again
+    recording.replay = replay_wrongly
     return recording
 
 
@@ -125,17 +139,17 @@ def test_a_recording_that_fails_is_said_once_and_calls_go_on(record, said: str, 
 def test_a_gpu_captures_every_method(name: str) -> None:
     network = small_model(name, 2).to(GPU)
     prepared = prepare_network(network, GPU, graphs="auto")
-    episodes = [drawn_episode(name, 2, 2, seed).to(GPU) for seed in range(CALLS_BEFORE + 2)]
+    episodes = [drawn_episode(name, 2, 2, seed) for seed in range(CALLS_BEFORE + 2)]
     with torch.inference_mode():
-        outputs: list[Output] = [prepared.predict([episode]) for episode in episodes]
-        assert prepared.replayed is not None and prepared.replayed.works and prepared.replayed.recordings
+        outputs: list[Output] = [prepared.predict([episode.to(GPU)]) for episode in episodes]
+        assert prepared.replayed.works and prepared.replayed.recordings
         for output, episode in zip(outputs, episodes, strict=True):
-            torch.testing.assert_close(output.logits, network(episode).logits, rtol=1e-2, atol=1e-3)
-    networks = [small_model(name, 2) for _ in range(2)]
-    for own, replayed in zip(networks, (True, False), strict=True):
-        steps(own, [drawn_episode(name, 2, 2, seed) for seed in range(CALLS_BEFORE + 2)], replayed, GPU)
-    for found, want in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
-        torch.testing.assert_close(found, want, rtol=1e-2, atol=1e-4)
+            torch.testing.assert_close(output.logits, network(episode.to(GPU)).logits, rtol=1e-2, atol=1e-3)
+    replayed, called = small_model(name, 2), small_model(name, 2)
+    steps(replayed, episodes, replayed=True, device=GPU)
+    steps(called, episodes, replayed=False, device=GPU)
+    for parameter, expected in zip(replayed.parameters(), called.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-2, atol=1e-4)
 
 
 def test_gradients_have_memory_of_their_own() -> None:

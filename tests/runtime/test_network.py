@@ -23,15 +23,23 @@ FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
 
 def a_card(monkeypatch, capability: tuple[int, int], kernels: str = "sm_75 sm_80 sm_90 compute_90") -> None:
     """Let torch say that it has kernels for some cards, and that there is one of a compute capability."""
-    facts = {"is_available": True, "device_count": 1, "get_device_name": "Card", "get_device_capability": capability}
-    facts |= {"get_arch_list": kernels.split(), "set_device": None}
-    for name, value in facts.items():
-        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "Card",
+        "get_device_capability": capability,
+        "get_arch_list": kernels.split(),
+        "set_device": None,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     device.fast_bf16.cache_clear()
 
 
 def no_card(monkeypatch, reason: str) -> None:
+    """Let torch say that it has no GPU, for a reason."""
+
     def init() -> None:
         raise RuntimeError(reason)
 
@@ -117,15 +125,16 @@ PRECISIONS = [  # run.precision, device, compute capability, and what it is in t
 
 @pytest.mark.parametrize(("asked", "place", "capability", "training", "test"), PRECISIONS)
 def test_a_choice_of_the_device_is_for_trainings_alone(
-    monkeypatch, asked: str | None, place: torch.device, capability: tuple[int, int], training: str, test: str
+    monkeypatch, *, asked: str | None, place: torch.device, capability: tuple[int, int], training: str, test: str
 ) -> None:
     a_card(monkeypatch, capability)
     changes = [] if asked is None else [f"run.precision={asked}"]
     config = read_config("config/mini/mini_split0_ssp_resnet10.yaml", changes)
     assert device.precision_of_training(config, place) == training
     assert device.precision_of_test(config, place) == test
-    own = read_config(config.path, [*changes, "test.precision=fp16"])
-    assert device.precision_of_training(own, place) == training and device.precision_of_test(own, place) == "fp16"
+    in_fp16 = read_config(config.path, [*changes, "test.precision=fp16"])
+    assert device.precision_of_training(in_fp16, place) == training
+    assert device.precision_of_test(in_fp16, place) == "fp16"
     device.fast_bf16.cache_clear()
 
 
@@ -180,13 +189,13 @@ class Tiny(Trainable):
 
 def test_a_network_leaves_the_callers_random_numbers_alone(mini_yaml) -> None:
     config = read_config(mini_yaml())
-    drawn = []
+    weights = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        drawn.append(build_model(config, 300).state_dict())
+        weights.append(build_model(config, 300).state_dict())
         assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(a, b) for a, b in zip(*(weights.values() for weights in drawn), strict=True))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
 @pytest.fixture
@@ -247,9 +256,9 @@ def test_a_compiled_network_gives_the_same_outputs_and_gradients(batch: Labelled
     torch.testing.assert_close(ours.logits, expected.logits, **CLOSE)
     for output in (ours, expected):
         output.losses["main"].backward()
-    for own, other in zip(network.parameters(), plain.parameters(), strict=True):
-        assert other.grad.abs().max() > 0
-        torch.testing.assert_close(own.grad, other.grad, **CLOSE)
+    for parameter, plain_parameter in zip(network.parameters(), plain.parameters(), strict=True):
+        assert plain_parameter.grad.abs().max() > 0
+        torch.testing.assert_close(parameter.grad, plain_parameter.grad, **CLOSE)
 
 
 @pytest.mark.compile
@@ -269,8 +278,8 @@ def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> Non
     compiled = torch.compile(bin_means, dynamic=True, fullgraph=True)
     for height, width in ((33, 40), (37, 35)):
         mask = torch.rand(1, 1, height, width)
-        found = compiled(mask, (height // 4, width // 4))
-        torch.testing.assert_close(found, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
+        means = compiled(mask, (height // 4, width // 4))
+        torch.testing.assert_close(means, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
 
 
 def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> None:
@@ -296,9 +305,9 @@ def test_a_method_is_compiled_for_a_step_and_a_validation_without_shapes_that_de
             sum(network(episode).losses.values()).backward()
         network.eval()
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 8  # with shapes that follow values 30
-    for own, other in zip(prepared.network.parameters(), plain.parameters(), strict=True):
-        assert (own.grad is None) == (other.grad is None)
-        if other.grad is not None:
-            torch.testing.assert_close(own.grad, other.grad, **CLOSE)
+    for parameter, plain_parameter in zip(prepared.network.parameters(), plain.parameters(), strict=True):
+        assert (parameter.grad is None) == (plain_parameter.grad is None)
+        if plain_parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, plain_parameter.grad, **CLOSE)
     with torch.inference_mode():
         torch.testing.assert_close(prepared.predict([episode]).logits, plain(episode).logits, rtol=1e-3, atol=1e-4)

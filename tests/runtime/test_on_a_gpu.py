@@ -12,6 +12,7 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.pretend import pretend_cuda
 from util.checkpoints import checkpoint
 from util.config.read import read_config
+from util.config.settings import Config
 from util.errors import UserError
 from util.evaluate.calibrate import calibrate
 from util.evaluate.testing import test as run_test
@@ -33,6 +34,7 @@ def gpu(request):
 
 
 def interrupt_at_once(monkeypatch) -> None:
+    """Let a training have its signal before its first step."""
     enter = hooks.Interrupt.__enter__
 
     def at_once(self):
@@ -45,51 +47,83 @@ def interrupt_at_once(monkeypatch) -> None:
 
 def on_cpu(path: Path) -> bool:
     """Return whether a checkpoint's tensors are on the CPU, as its file says."""
-    tags = []
-    torch.load(path, map_location=lambda storage, tag: tags.append(tag) or storage, weights_only=True)
-    return set(tags) == {"cpu"}
+    devices = set()
+
+    def note(storage: torch.UntypedStorage, device: str) -> torch.UntypedStorage:
+        devices.add(device)
+        return storage
+
+    torch.load(path, map_location=note, weights_only=True)
+    return devices == {"cpu"}
+
+
+@pytest.fixture
+def path(mini_yaml) -> Path:
+    """Return the config of a run of both stages on the GPU, of two steps each."""
+    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "save_minutes": 0, "validate_episodes": 2}
+    return mini_yaml(
+        run={"device": "cuda"},
+        meta_stage=meta,
+        base_stage={"epoch_length": 8, "validate_episodes": 2},
+        test={"episodes": 3, "batch": 2, "pictures": 2},
+    )
+
+
+def waits_in(gpu, *places: str) -> dict[str, int]:
+    """Return how often files of the project waited for a GPU, by line."""
+    return {at: count for (at, _), count in gpu.waits.items() if at.startswith(places)}
 
 
 def test_both_stages_their_resumption_tests_and_predictions(
-    mini_yaml, tmp_path: Path, mini_root: Path, gpu, monkeypatch
+    path: Path, tmp_path: Path, mini_root: Path, gpu, monkeypatch
 ):
-    meta = {"epoch_length": 8, "accumulate": 2, "ema_decay": 0.9, "save_minutes": 0, "validate_episodes": 2}
-    path = mini_yaml(
-        run={"device": "cuda"}, meta_stage=meta, base_stage={"epoch_length": 8, "validate_episodes": 2},
-        test={"episodes": 3, "batch": 2, "pictures": 2},
-    )  # fmt: skip
-
-    def config(*changes: str):
-        return read_config(path, list(changes))
-
-    assert train_stage("base", config(), False, False) == 0
+    assert train_stage("base", read_config(path), resume=False, overwrite=False) == 0
     with monkeypatch.context() as patched:
         interrupt_at_once(patched)
-        assert train_stage("meta", config(), False, False) == 130
+        assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 130
     if gpu:
         gpu.waits.clear()
-    assert train_stage("meta", config(), True, False) == 0
-    folder = tmp_path / "runs/tiny/meta"
-    assert on_cpu(folder / "best.pth") and checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
+    assert train_stage("meta", read_config(path), resume=True, overwrite=False) == 0
     if gpu:  # one wait for the one step that was left
-        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith(("util/train/trainer", "util/train/hooks"))}
-        assert sum(frame.values()) == 1, frame
+        waits = waits_in(gpu, "util/train/trainer", "util/train/hooks")
+        assert sum(waits.values()) == 1, waits
+    folder = tmp_path / "runs/tiny/meta"
+    assert on_cpu(folder / "best.pth")
+    assert checkpoint.read(folder / "last.pth")["progress"]["step"] == 2
+    check_tests(path, gpu)
+    check_prediction(folder / "best.pth", mini_root)
+
+
+def check_tests(path: Path, gpu) -> None:
+    """Score the trained network in several ways; count the waits of the first."""
+
+    def config(*changes: str) -> Config:
+        return read_config(path, list(changes))
+
+    if gpu:
         gpu.waits.clear()
     (result,) = run_test(config("test.metrics=[boundary_iou]", "test.pictures=0"))
+    if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
+        waits = waits_in(gpu, "util/evaluate/evaluate")
+        assert sum(waits.values()) <= 6, waits
     tf32 = "tf32" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
-    if gpu:  # one for the first prediction, one for the last, one for the counts of each of three outputs
-        frame = {at: n for (at, _), n in gpu.waits.items() if at.startswith("util/evaluate/evaluate")}
-        assert sum(frame.values()) <= 6, frame
     run_test(config("test.cache_gib=0.1"))
     run_test(config("test.flip=true", "test.scales=[1.0,1.25]", "run.precision=bf16"))
     run_test(config("test.edges=true"), protocols=["presence"])
     run_test(config(), protocols=["2way"])
+
+
+def check_prediction(weights: Path, mini_root: Path) -> None:
     photos = sorted((mini_root / "JPEGImages").iterdir())[:4]
-    pairs = [(np.asarray(Image.open(p).convert("RGB")), mask_of(mini_root, p)) for p in photos]
-    found = Segmenter(folder / "best.pth", {"thing": [pair for pair in pairs if pair[1].any()]}, device="cuda")
-    assert found(photos[0]).mask.shape == mask_of(mini_root, photos[0]).shape
+    supports = []
+    for photo in photos:
+        mask = mask_of(mini_root, photo)
+        if mask.any():
+            supports.append((np.asarray(Image.open(photo).convert("RGB")), mask))
+    segmenter = Segmenter(weights, {"thing": supports}, device="cuda")
+    assert segmenter(photos[0]).mask.shape == mask_of(mini_root, photos[0]).shape
 
 
 def mask_of(root: Path, photo: Path) -> np.ndarray:
@@ -102,21 +136,29 @@ SHORT = {"epoch_length": 8, "validate_every": 0}
 
 @pytest.mark.parametrize("name", ["pocket", "bcm", "diam"])
 def test_other_methods(mini_yaml, tmp_path: Path, gpu, name: str) -> None:
-    is_base, encoder = name != "pocket", {"backbone": NARROW, "weights": None}
-    stage = {"base_stage" if is_base else "meta_stage": SHORT}
-    run, test = {"device": "cuda", "precision": "auto"}, {"episodes": 4, "pictures": 1}
-    run["base_folder"] = str(tmp_path / "base")
-    path = mini_yaml(f"mini_split0_{name}_resnet10.yaml", run=run, test=test, model={"encoder": encoder}, **stage)
-    assert train_stage("base" if is_base else "meta", read_config(path), False, False) == 0
+    stage = "meta" if name == "pocket" else "base"
+    path = mini_yaml(
+        f"mini_split0_{name}_resnet10.yaml",
+        run={"device": "cuda", "precision": "auto", "base_folder": str(tmp_path / "base")},
+        test={"episodes": 4, "pictures": 1},
+        model={"encoder": {"backbone": NARROW, "weights": None}},
+        **{f"{stage}_stage": SHORT},
+    )
+    assert train_stage(stage, read_config(path), resume=False, overwrite=False) == 0
     (result,) = run_test(read_config(path))
     bf16 = "bf16" if gpu or torch.cuda.get_device_capability() >= (8, 0) else "float32"
     assert (result["training"][0]["precision"], result["precision"]) == (bf16, "float32")
 
 
 def test_adaptation_and_calibration(mini_yaml, gpu) -> None:
-    run, model = {"device": "cuda", "precision": "fp16"}, {"encoder": {"backbone": "timm/test_resnet", "weights": None}}
-    path = mini_yaml("mini_split0_ssp_resnet10.yaml", run=run, meta_stage=SHORT, model=model, data={"shot": 2})
-    assert train_stage("meta", read_config(path), False, False) == 0
+    path = mini_yaml(
+        "mini_split0_ssp_resnet10.yaml",
+        run={"device": "cuda", "precision": "fp16"},
+        meta_stage=SHORT,
+        model={"encoder": {"backbone": "timm/test_resnet", "weights": None}},
+        data={"shot": 2},
+    )
+    assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
     (result,) = run_test(read_config(path, ["test.episodes=2", "test.adapt=encoder", "run.precision=float32"]))
     assert result["averaged"]
     with contextlib.suppress(UserError):  # a network of two steps tells nothing apart

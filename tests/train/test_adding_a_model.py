@@ -1,4 +1,4 @@
-"""A sixth model is one file and one YAML: it trains, tests, and gets all that it declares, nothing else any_overlap."""
+"""A sixth model is one file and one YAML: it trains, tests, and gets all that it declares; nothing else is touched."""
 
 import json
 import sys
@@ -16,6 +16,7 @@ from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.config.read import read_config
+from util.config.settings import Config
 from util.evaluate.testing import test as score
 from util.runtime.network import build_model
 from util.train import hooks
@@ -99,29 +100,43 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     sys.modules.pop("model.toy", None)
 
 
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.read(folder / "last.pth")["weights"]
+
+
+def test_a_model_gets_an_optimiser_for_each_name_of_its_groups(toy: Path) -> None:
+    config = read_config(toy)
+    assert config.model.width == 6 and config.base_stage is None
+    network = build_model(config, text_width=0)
+    optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
+    assert {name: type(each).__name__ for name, each in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
+    assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
 @pytest.mark.train
 def test_a_model_of_one_file_and_one_yaml_trains_resumes_and_is_tested(toy: Path, monkeypatch) -> None:
     """In fp16, whose scale a checkpoint keeps, with two optimisers and clipped gradients; it dies after an epoch."""
     config = read_config(toy, ["run.precision=fp16", "meta_stage.clip_grad_norm=1.0"])
-    assert config.model.width == 6 and config.base_stage is None
-    network = build_model(config, text_width=0)
-    optimizers = build_optimizers(network.param_groups(), config.meta_stage.optimizers)
-    assert {n: type(o).__name__ for n, o in optimizers.items()} == {"main": "SGD", "other": "AdamW"}
-    assert optimizers["main"].param_groups[0]["lr"] == pytest.approx(0.05)
+    before = build_model(config, text_width=0).state_dict()
     assert train_meta(config, resume=False, overwrite=False) == 0
     folder = Run(config).folder("meta")
-    unbroken, before = checkpoint.read(folder / "last.pth")["weights"], network.state_dict()
-    changed = {name for name, tensor in unbroken.items() if not torch.equal(tensor, before[name])}
-    assert changed == {name for name in unbroken if not name.startswith("still")}
+    unbroken = weights_of(folder)
+    unchanged = {name for name, tensor in unbroken.items() if torch.equal(tensor, before[name])}
+    assert unchanged == {name for name in unbroken if name.startswith("still")}
+    die_after_an_epoch(config, monkeypatch)
+    assert train_meta(config, resume=True, overwrite=False) == 0
+    torch.testing.assert_close(weights_of(folder), unbroken, rtol=0, atol=0)
+    assert json.loads((folder / "metrics.json").read_text())["finished"]
+    (result,) = score(config)
+    assert (result["model"], result["backbone"]) == ("toy", None) and result["mean"]["final"]["miou"] >= 0
+
+
+def die_after_an_epoch(config: Config, monkeypatch) -> None:
+    """Train anew to the end of the first epoch, whose checkpoint holds the state of the optimisers."""
     with monkeypatch.context() as patched:
         patched.setattr(hooks, "patience_spent", lambda training: training.progress.step == 2 and 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_meta(config, resume=False, overwrite=True)
-    content = checkpoint.read(folder / "last.pth")
-    assert all(content["optimizers"][name]["state"] for name in ("main", "other")) and content["scaler"]["scale"] > 1
-    assert train_meta(config, resume=True, overwrite=False) == 0
-    again = checkpoint.read(folder / "last.pth")["weights"]
-    assert all(torch.equal(tensor, again[name]) for name, tensor in unbroken.items())
-    assert json.loads((folder / "metrics.json").read_text())["finished"]
-    result = score(config)[0]
-    assert (result["model"], result["backbone"]) == ("toy", None) and result["mean"]["final"]["miou"] >= 0
+    content = checkpoint.read(Run(config).folder("meta") / "last.pth")
+    assert content["optimizers"]["main"]["state"] and content["optimizers"]["other"]["state"]
+    assert content["scaler"]["scale"] > 1

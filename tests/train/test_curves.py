@@ -15,9 +15,10 @@ from util.train.curves import Curves, TensorBoard, check_writers
 
 
 def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp_path: Path, monkeypatch) -> None:
-    begun, logged = list[dict](), list[tuple[dict, int]]()
-    run = SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: None)
-    module = SimpleNamespace(init=lambda **given: begun.append(given) or run, Image=np.shape)
+    runs = list[dict]()
+    points = list[tuple[dict, int]]()
+    run = SimpleNamespace(log=lambda values, step: points.append((values, step)), finish=lambda: None)
+    module = SimpleNamespace(init=lambda **options: runs.append(options) or run, Image=np.shape)
     monkeypatch.setitem(sys.modules, "wandb", module)
     folder = tmp_path / "mine/meta"
     folder.mkdir(parents=True)
@@ -27,10 +28,15 @@ def test_each_writer_gets_every_point_and_a_resumed_run_keeps_its_name_there(tmp
         writers.scalars("loss", {"main": 0.5}, step)
         writers.image("validation/0", np.zeros((4, 5, 3), np.uint8), step)
         writers.close()
-    assert [given["name"] for given in begun] == ["mine/meta"] * 2 and len({given["id"] for given in begun}) == 1
-    of_two = [({"loss/main": 0.5}, step) for step in (1, 2)]
-    assert logged[::2] == of_two and logged[1][0] == {"validation/0": (4, 5, 3)}
-    assert list((tmp_path / "mine/meta/tensorboard").iterdir())
+    first, second = runs
+    assert first["name"] == second["name"] == "mine/meta"
+    assert first["id"] == second["id"]
+    picture = {"validation/0": (4, 5, 3)}
+    assert points == [({"loss/main": 0.5}, 1), (picture, 1), ({"loss/main": 0.5}, 2), (picture, 2)]
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_writer_without_its_package_is_refused(monkeypatch) -> None:
     check_writers(["tensorboard"])
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"run\.loggers: wandb is not installed"):

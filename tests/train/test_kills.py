@@ -29,20 +29,35 @@ def saves(folder: Path) -> int | None:
     return last.stat().st_mtime_ns if last.exists() else None
 
 
+def train_and_kill(path: Path, folder: Path, moments: random.Random) -> None:
+    """Begin a training, or continue it, and kill it amid a start, a step, a checkpoint or a validation."""
+    options = ["--resume"] if saves(folder) else []
+    training = spawned.start("train.py", path, *options)
+    for _ in range(moments.randrange(MAX_STEPS + 1)):
+        before = saves(folder)
+        spawned.wait_for(lambda before=before: saves(folder) != before, training)
+    time.sleep(moments.random() * LONGEST_WAIT)
+    training.signal(signal.SIGKILL)
+    assert training.code == -signal.SIGKILL
+
+
+def check_equal(path: Path, expected: Path) -> None:
+    """Compare the weights and the history of two checkpoints."""
+    content, expected_content = checkpoint.read(path), checkpoint.read(expected)
+    for name, tensor in expected_content["weights"].items():
+        assert torch.equal(content["weights"][name], tensor), name
+    assert content["progress"]["history"] == expected_content["progress"]["history"]
+
+
 def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp_path: Path) -> None:
     path = mini_yaml("mini_split0_ssp_resnet10.yaml", model={"encoder": {"weights": None}}, meta_stage=STAGE)
     folder = tmp_path / "runs/tiny/meta"
     spawned.run("train.py", path)
     unbroken = folder.rename(tmp_path / "unbroken")
-    moments, steps = random.Random(0), []
+    moments = random.Random(0)
+    steps = []
     for _ in range(KILLS):
-        training = spawned.start("train.py", path, *(["--resume"] if saves(folder) else []))
-        for _ in range(moments.randrange(MAX_STEPS + 1)):
-            before = saves(folder)
-            spawned.wait_for(lambda before=before: saves(folder) != before, training)
-        time.sleep(moments.random() * LONGEST_WAIT)  # amid a start, a step, a checkpoint or a validation
-        training.signal(signal.SIGKILL)
-        assert training.code == -signal.SIGKILL
+        train_and_kill(path, folder, moments)
         if saves(folder):
             steps.append(checkpoint.read(folder / LAST)["progress"]["step"])
     assert steps == sorted(steps) and len(set(steps)) > KILLS // 2
@@ -51,10 +66,8 @@ def test_ten_kills_at_random_moments_change_no_loss_and_no_weight(mini_yaml, tmp
     (folder / LAST).unlink()  # a kill between two renames leaves both checkpoints as one file
     (folder / LAST).write_bytes(part)
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
-    for name in (LAST, BEST):
-        whole, resumed = (checkpoint.read(f / name) for f in (unbroken, folder))
-        assert all(torch.equal(whole["weights"][k], resumed["weights"][k]) for k in whole["weights"])
-        assert whole["progress"]["history"] == resumed["progress"]["history"]
+    check_equal(folder / LAST, unbroken / LAST)
+    check_equal(folder / BEST, unbroken / BEST)
     assert json.loads((folder / METRICS).read_text())["finished"]
 
 

@@ -67,15 +67,24 @@ class Run:
     """A training of ``Line`` in a folder, the steps at which it was validated, and its files."""
 
     def __init__(self, folder: Path, score: Callable[[int], float], end: float = float("inf"), **stage: Any):
-        self.folder, self.validated, self.score = folder, [], score
+        self.folder = folder
+        self.score = score
+        self.validated = list[int]()
+        self.data = Numbers(end)
         stage = {"epochs": 4, "batch": BATCH, "batch_per": "run", "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
-        schedule, net = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage"), Line()
-        state = {"stage": "meta", "config": {}, "data": "numbers", "schedule": asdict(schedule)}
-        optimizers = build_optimizers(net.param_groups(), settings.optimizers)
-        prepared, ema = prepare_network(net, WORLD.device), EMA(net, settings.ema_decay)
-        self.data, out = Numbers(end), RunFolder(folder)
-        self.training = hooks.Training(prepared, optimizers, ema, settings, schedule, state, out, WORLD)
+        schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
+        network = Line()
+        self.training = hooks.Training(
+            prepared=prepare_network(network, WORLD.device),
+            optimizers=build_optimizers(network.param_groups(), settings.optimizers),
+            ema=EMA(network, settings.ema_decay),
+            stage=settings,
+            schedule=schedule,
+            state={"stage": "meta", "config": {}, "data": "numbers", "schedule": asdict(schedule)},
+            folder=RunFolder(folder),
+            world=WORLD,
+        )
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
@@ -84,7 +93,9 @@ class Run:
 
     def fit(self) -> Run:
         """Train to the end, or to where it stops."""
-        numbers = training_numbers(self.training.progress.step, self.training.schedule.steps, BATCH, 0, 1, 1)
+        numbers = training_numbers(
+            self.training.progress.step, self.training.schedule.steps, batch=BATCH, rank=0, processes=1, parts=1
+        )
         validate = self._validate if self.training.stage.validate_every else None
         with closing(self.training.folder), suppress(Stopped):
             train(self.training, batches(self.data, numbers, 0, WORLD.device), validate, seed=0)
@@ -102,24 +113,39 @@ class Run:
     def weights(self, name: str) -> list[list[float]]:
         return [w.tolist() for w in checkpoint.read(self.folder / name)["weights"].values()]
 
+    def outcome(self) -> tuple[dict[str, Any], list[list[float]], list[list[float]]]:
+        """Return all that it leaves: its record, its best and its last weights."""
+        return self.record, self.weights(BEST), self.weights(LAST)
+
 
 def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path) -> None:
     """The last checkpoint holds the moving average beside the weights."""
     run = Run(tmp_path, float).fit()
     assert run.validated == EVERY
-    epochs = [(r["epoch"], r["step"], "losses" in r) for r in run.record["epochs"]]
-    assert epochs == [(e, s, s % STEPS == 0) for e, s in zip((1, 1.5, 2, 2.5, 3, 3.5, 4), EVERY)]
-    content, average = checkpoint.read(run.folder / LAST), run.training.ema.average
-    assert not torch.equal(content["weights"]["layer.weight"], average["layer.weight"])
-    assert torch.equal(checkpoint.weights_of(content)["layer.weight"], average["layer.weight"])
-    assert checkpoint.read(run.folder / BEST)["finished"] and "ema" not in checkpoint.read(run.folder / BEST)
+    records = [(record["epoch"], record["step"], "losses" in record) for record in run.record["epochs"]]
+    assert records == [
+        (1, 5, True),
+        (1.5, 7, False),
+        (2, 10, True),
+        (2.5, 12, False),
+        (3, 15, True),
+        (3.5, 17, False),
+        (4, 20, True),
+    ]
+    last = checkpoint.read(run.folder / LAST)
+    average = run.training.ema.average["layer.weight"]
+    assert not torch.equal(last["weights"]["layer.weight"], average)
+    assert torch.equal(checkpoint.weights_of(last)["layer.weight"], average)
+    best = checkpoint.read(run.folder / BEST)
+    assert best["finished"] and "ema" not in best
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:
-    some = Run(tmp_path / "some", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
-    assert some.validated == list(range(2, 21, 2)) and some.record["best"] == {"score": -2, "epoch": 0.4}
+    often = Run(tmp_path / "often", lambda step: -step, validate_every=0.4, validate_midway=False).fit()
+    assert often.validated == list(range(2, 21, 2))
+    assert often.record["best"] == {"score": -2, "epoch": 0.4}
     never = Run(tmp_path / "never", float, validate_every=0, validate_midway=False).fit()
-    assert some.weights(LAST) == never.weights(LAST) != some.weights(BEST)
+    assert often.weights(LAST) == never.weights(LAST) != often.weights(BEST)
 
 
 def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:
@@ -131,25 +157,28 @@ def test_patience_waits_for_the_next_validation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("batches_left", "heard"), [(3, True), (0, False)])
 def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, batches_left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
-    seen = list[int]()
+    validated_batches = list[int]()
 
     def score(step: int) -> float:
-        watch = hooks.Watch(run.training, batches_left)
-        for batch in range(5 if step == 12 else 0):
-            seen.append(batch)
-            if batch == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            watch.add([batch], None, None)
+        if step == 12:
+            watch = hooks.Watch(run.training, batches_left)
+            for batch in range(5):
+                validated_batches.append(batch)
+                if batch == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                watch.add([batch], None, None)
         return -step
 
     run = Run(tmp_path / "run", score)
     run.fit()
-    assert seen == ([0, 1] if heard else [0, 1, 2, 3, 4])
-    assert checkpoint.read(run.folder / LAST)["progress"]["step"] == 12 + (not heard)
+    last_step = checkpoint.read(run.folder / LAST)["progress"]["step"]
     second = Run(tmp_path / "run", lambda step: -step).resume()
-    assert second.validated[0] == (12 if heard else 15)
+    if heard:
+        assert (validated_batches, last_step, second.validated[0]) == ([0, 1], 12, 12)
+    else:
+        assert (validated_batches, last_step, second.validated[0]) == ([0, 1, 2, 3, 4], 13, 15)
     unbroken = Run(tmp_path / "unbroken", lambda step: -step).fit()
-    assert second.record == unbroken.record and second.weights(LAST) == unbroken.weights(LAST)
+    assert second.outcome() == unbroken.outcome()
 
 
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
@@ -158,20 +187,27 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     unbroken = Run(tmp_path / "unbroken", scores.get).fit()
 
     def score(step: int) -> float:
-        if step == 12 and where == "amid":
-            raise Stopped
-        if step == 12 and where == "signal":
-            os.kill(os.getpid(), signal.SIGTERM)
+        if step == 12:
+            stop[where]()
         return scores[step]
 
-    first = Run(tmp_path / "run", score, end=12 * BATCH if where == "after" else float("inf")).fit()
+    def raise_stopped() -> None:
+        raise Stopped
+
+    stop = {
+        "amid": raise_stopped,
+        "after": lambda: None,
+        "signal": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    }
+    end = 12 * BATCH if where == "after" else float("inf")
+    first = Run(tmp_path / "run", score, end).fit()
     stopped = checkpoint.read(first.folder / LAST)["progress"]
-    assert stopped["step"] == 12 + (where == "signal") and stopped["totals"]  # the sums of half an epoch
+    assert stopped["step"] == (13 if where == "signal" else 12)
+    assert stopped["totals"]  # the sums of half an epoch
     second = Run(tmp_path / "run", scores.get).resume()
     assert first.validated + second.validated == EVERY  # none twice, none lost
-    assert second.record == unbroken.record
     assert second.record["best"] == {"score": 5, "epoch": 2.5}
-    assert all(second.weights(name) == unbroken.weights(name) for name in (BEST, LAST))
+    assert second.outcome() == unbroken.outcome()
 
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])

@@ -1,6 +1,7 @@
 """Training: its start, its episodes by number, its gradients, and one process beside two."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,17 +84,31 @@ def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, mon
     settings = {"freeze_norm": True, "epoch_length": 2, "batch": 1}  # one image: a batch norm that learns refuses it
     config = read_config(mini_yaml(**{f"{stage}_stage": settings}))
     model = build_model(config, text_width=300)
-    if stage == "meta":
-        model = WithNorm(config.model, model.task)
-        monkeypatch.setattr(stages, "init_network", lambda *_: (model, "", []))
-    network = model.base_stage() if stage == "base" else model
+    if stage == "base":
+        network = model.base_stage()
+    else:
+        network = WithNorm(config.model, model.task)
+        monkeypatch.setattr(stages, "init_network", lambda *_: (network, "", []))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert stages.train_stage(stage, config, resume=False, overwrite=False) == 0
     after = weights(tmp_path / f"runs/tiny/{stage}/last.pth")
-    norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
-    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    norms = {name.removesuffix(".running_mean") for name in before if name.endswith(".running_mean")}
+    changed = {name.rpartition(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert norms and changed, "the network has batch norms, and it was trained"
-    assert not [name for name in changed if name.rpartition(".")[0] in norms]
+    assert not norms & changed
+
+
+def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
+    """Return the records of a training by their epochs."""
+    return {record["epoch"]: record for record in json.loads((folder / "metrics.json").read_text())["epochs"]}
+
+
+def check_records(found: dict[float, dict[str, Any]], expected: dict[float, dict[str, Any]]) -> None:
+    """Compare the losses of a first epoch, and what two validations count."""
+    assert list(found) == list(expected) == [1, 1.5, 2]
+    assert found[1]["losses"] == pytest.approx(expected[1]["losses"], rel=2e-4)
+    for epoch in (1.5, 2):
+        assert found[epoch]["validation"]["all_foreground"] == expected[epoch]["validation"]["all_foreground"]
 
 
 @pytest.mark.process
@@ -106,27 +121,24 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
+    folder = tmp_path / "runs" / "tiny" / "meta"
     spawned.run(driver, path)
-    one = (tmp_path / "runs" / "tiny" / "meta").rename(tmp_path / "one")
+    one = folder.rename(tmp_path / "one")
     ranks = spawned.start_ranks(2, driver, path)
-    assert [r.code for r in ranks] == [0, 0], [r.stderr[-2000:] for r in ranks]
-    two = tmp_path / "runs" / "tiny" / "meta"
-    first, second = (json.loads((p / "metrics.json").read_text())["epochs"] for p in (one, two))
-    assert [r["epoch"] for r in first] == [r["epoch"] for r in second] == [1, 1.5, 2]
-    assert second[0]["losses"] == pytest.approx(first[0]["losses"], rel=2e-4)
-    a, b = weights(one / "last.pth"), weights(two / "last.pth")
-    for name in a:
-        assert torch.allclose(a[name].float(), b[name].float(), rtol=1e-2, atol=2e-4), name
-    for alone, shared in zip(first[1:], second[1:]):
-        assert shared["validation"]["all_foreground"] == alone["validation"]["all_foreground"]
+    assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
+    check_records(epochs_of(folder), epochs_of(one))
+    weights_of_two = weights(folder / "last.pth")
+    for name, tensor in weights(one / "last.pth").items():
+        assert torch.allclose(tensor.float(), weights_of_two[name].float(), rtol=1e-2, atol=2e-4), name
 
 
 def test_the_average_decays_and_weights_are_restored() -> None:
     """Of those that learn alone."""
-    network, expected = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)), 0.0
+    network = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
     network[1].requires_grad_(False).weight.data.zero_()
     network[0].weight.data.zero_()
     average = EMA(network, decay=0.9)
+    expected = 0.0
     for step in range(1, 200):
         network[0].weight.data.fill_(float(step))
         average.update(step)
@@ -137,16 +149,33 @@ def test_the_average_decays_and_weights_are_restored() -> None:
     assert network[0].weight[0, 0].item() == 199.0
 
 
-def test_accumulated_parts_cover_the_same_episodes():
-    whole = [n for batch in training_numbers(0, 5, 8, 0, 1, 1) for n in batch]
-    split = [n for batch in training_numbers(0, 5, 8, 0, 1, 4) for n in batch]
-    assert whole == split == list(range(40))
-    shared = [list(training_numbers(0, 5, 8, rank, 2, 1)) for rank in (0, 1)]
-    assert [n for step in zip(*shared) for batch in step for n in batch] == whole
-    uneven = [list(training_numbers(0, 2, 7, rank, 3, 1)) for rank in range(3)]
-    assert [n for step in zip(*uneven) for batch in step for n in batch] == list(range(14))
-    resumed = [n for batch in training_numbers(3, 5, 8, 0, 1, 1) for n in batch]
-    assert resumed == whole[24:]
+def numbers_of_steps(steps: range, **shares: int) -> list[int]:
+    """Return the numbers of all batches of some steps, by default of one process in one part."""
+    shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
+    numbers = list[int]()
+    for batch in training_numbers(steps.start, steps.stop, **shares):
+        numbers += batch
+    return numbers
+
+
+def test_parts_of_accumulated_batches_cover_the_episodes_of_whole_ones() -> None:
+    assert numbers_of_steps(range(5)) == numbers_of_steps(range(5), parts=4) == list(range(40))
+
+
+def test_a_continued_training_takes_the_episodes_that_are_left() -> None:
+    assert numbers_of_steps(range(3, 5)) == list(range(24, 40))
+
+
+@pytest.mark.parametrize(("processes", "batch"), [(2, 8), (3, 7)])
+def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -> None:
+    """As evenly as possible."""
+    for step in range(5):
+        shares = [
+            numbers_of_steps(range(step, step + 1), batch=batch, rank=r, processes=processes) for r in range(processes)
+        ]
+        assert list(chain(*shares)) == list(range(step * batch, (step + 1) * batch))
+        lengths = [len(share) for share in shares]
+        assert max(lengths) - min(lengths) <= 1
 
 
 def a_training(precision: str, clip: float | None) -> hooks.Training:
@@ -155,8 +184,16 @@ def a_training(precision: str, clip: float | None) -> hooks.Training:
     prepared = prepare_network(network, torch.device("cpu"), precision)
     stage = StageSettings({}, AugmentSettings(), clip_grad_norm=clip)
     optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
-    folder, world = cast(Any, None), ProcessGroup(0, 1, torch.device("cpu"))
-    return hooks.Training(prepared, optimizers, EMA(network, 0), stage, StepSchedule(1, 1, 1), {}, folder, world)
+    return hooks.Training(
+        prepared=prepared,
+        optimizers=optimizers,
+        ema=EMA(network, 0),
+        stage=stage,
+        schedule=StepSchedule(1, 1, 1),
+        state={},
+        folder=cast(Any, None),
+        world=ProcessGroup(0, 1, torch.device("cpu")),
+    )
 
 
 class TwoWeights(nn.Module):

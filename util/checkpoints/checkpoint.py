@@ -43,6 +43,7 @@ MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
+MOMENTS = {"sgd": 1, "adamw": 2}  # an optimiser's tensors for each parameter
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 
@@ -50,8 +51,13 @@ FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Write a checkpoint of CPU tensors atomically: ``path`` holds either the old file or the complete new one.
 
-    ``previous`` then holds the old one. WriteError: the disk is full or the folder cannot be written; the old file is
-    unchanged.
+    Args:
+        path: the file.
+        content: its entries, see the head of this module.
+        previous: then holds the old file.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
 
     def write(temporary: Path) -> None:
@@ -75,7 +81,9 @@ def on_cpu(value: Any) -> Any:
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
-    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights_of(content).items()}
+    weights = {}
+    for name, tensor in weights_of(content).items():
+        weights[name] = tensor.clone(memory_format=torch.contiguous_format)
     rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
     rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
@@ -83,9 +91,11 @@ def save_safetensors(path: Path, content: dict[str, Any]) -> None:
 
 def halved(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     """Return the weights of a file in half precision; refuse (UserError) values that float16 does not hold."""
-    out = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    if broken := next((name for name, tensor in out.items() if not tensor.isfinite().all()), None):
-        raise UserError(f"{path}: {broken} has values that float16 does not hold; leave --half out")
+    out = {}
+    for name, tensor in weights.items():
+        out[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not out[name].isfinite().all():
+            raise UserError(f"{path}: {name} has values that float16 does not hold; leave --half out")
     return out
 
 
@@ -103,18 +113,25 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or give the path of one")
     try:
-        content = _stored(path)
+        content = _load(path)
     except Exception as error:  # torch raises many kinds for damaged files
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
-        found = OF_TYPE.search(text := str(error).rpartition("WeightsUnpickler error: ")[2].strip())
-        said = f"it would load {found[1]}" if found else (text or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({said[:160]})") from None
+        reason = _reason(error)[:160]
+        raise UserError(f"{path}: truncated, or not a checkpoint that can be loaded safely ({reason})") from None
+    if isinstance(content, dict) and (is_own(content) or weights_of(content)):
+        return content
     entries = content if isinstance(content, dict) else {"the file": content}
-    if entries is not content or not (is_own(content) or weights_of(content)):
-        kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
-        raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
-    return content
+    kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
+    raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save them: model.state_dict()")
+
+
+def _reason(error: Exception) -> str:
+    """Return on one line why a file cannot be loaded."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    if refused := OF_TYPE.search(text):
+        return f"it would load {refused[1]}"
+    return (text or type(error).__name__).splitlines()[0]
 
 
 class _Foreign:
@@ -129,28 +146,41 @@ class _Foreign:
     __setstate__ = __init__
 
 
-def _stored(path: Path) -> Any:
-    """Return what a file holds, with a ``_Foreign`` in place of objects that torch refuses, such as NumPy's numbers."""
+def _load(path: Path) -> Any:
+    """Return what a file holds."""
     if path.suffix == SAFETENSORS:
-        with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = file.metadata() or {}
-        return {**json.loads(header["content"]), "weights": weights} if "content" in header else weights
+        return _load_safetensors(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:  # torch compares no checksums
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"the checksum of its member {damaged} is wrong")
-    kinds: dict[str, type] = {}
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of its member {damaged} is wrong")
+    return _load_pickle(path)
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    """Return the tensors of a file or, if its header has the rest of one of our checkpoints, that checkpoint."""
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata() or {}
+    if "content" not in header:
+        return weights
+    return {**json.loads(header["content"]), "weights": weights}
+
+
+def _load_pickle(path: Path) -> Any:
+    """Return what a file holds, with a ``_Foreign`` in place of objects that torch refuses, such as NumPy's numbers."""
+    stand_ins: dict[str, type] = {}
     while True:
         try:
-            with torch.serialization.safe_globals([*kinds.values()]):
+            with torch.serialization.safe_globals([*stand_ins.values()]):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            found = OF_TYPE.search(str(error))
-            if found is None or not found[2] or found[1] in kinds:
+            refused = OF_TYPE.search(str(error))
+            if refused is None or not refused[2] or refused[1] in stand_ins:
                 raise
-            module, _, name = found[1].rpartition(".")
-            kinds[found[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
+            module, _, name = refused[1].rpartition(".")
+            stand_ins[refused[1]] = type(name, (_Foreign,), {"__module__": module or "builtins"})
 
 
 def is_own(content: dict[str, Any]) -> bool:
@@ -164,16 +194,29 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
     Those of our own come with their moving average.
     """
     for key in HELD_BY:
-        if isinstance(content.get(key), dict) and (held := weights_of(content[key])):
+        held = weights_of(content[key]) if isinstance(content.get(key), dict) else {}
+        if held:
             return {**held, **content.get("ema", {})} if is_own(content) else held
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # torch.compile's
+    state = {}
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            state[str(name).replace("_orig_mod.", "")] = value  # which torch.compile adds
     while published_layout(state) is None:
-        most = next((w for w in WRAPPERS if 2 * sum(name.startswith(w) for name in state) > len(state)), None)
-        if most is None:
+        wrapper = _wrapper_of(state)
+        if wrapper is None:
             break
-        state = {name.removeprefix(most): tensor for name, tensor in state.items()}
+        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
+
+
+def _wrapper_of(names: Iterable[str]) -> str | None:
+    """Return the first of ``WRAPPERS`` with which most names begin; None: there is none."""
+    names = list(names)
+    for wrapper in WRAPPERS:
+        count = sum(name.startswith(wrapper) for name in names)
+        if 2 * count > len(names):
+            return wrapper
+    return None
 
 
 def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -184,11 +227,20 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if not is_own(content):
         return []
-    config, schedule, stage = content["config"], content.get("schedule", {}), content["stage"]
-    facts = {"stage": stage, "step": content.get("progress", {}).get("step")}
-    facts |= {"steps": schedule.get("steps"), "batch": schedule.get("batch")}
-    facts |= {"size": config[f"{stage}_stage"].get("size") or config["data"]["size"], "seed": config["run"]["seed"]}
-    facts |= {"list": content.get("data"), "settings": config[f"{stage}_stage"]}
+    config = content["config"]
+    stage = content["stage"]
+    settings = config[f"{stage}_stage"]
+    schedule = content.get("schedule", {})
+    facts = {
+        "stage": stage,
+        "step": content.get("progress", {}).get("step"),
+        "steps": schedule.get("steps"),
+        "batch": schedule.get("batch"),
+        "size": settings.get("size") or config["data"]["size"],
+        "seed": config["run"]["seed"],
+        "list": content.get("data"),
+        "settings": settings,
+    }
     if "precision" in content:  # checkpoints before November 2026 know only what was asked
         facts["precision"] = content["precision"]
     return [*content.get("base", []), facts]
@@ -197,7 +249,8 @@ def training_of(content: dict[str, Any]) -> list[dict[str, Any]]:
 def precision_of(content: dict[str, Any]) -> str | None:
     """Return the precision that one of our checkpoints was trained in; None: it says only that it was chosen there."""
     asked = content["config"].get("run", {}).get("precision")
-    return content.get("precision", None if asked == "auto" else asked)
+    stated = None if asked == "auto" else asked
+    return content.get("precision", stated)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:
@@ -210,29 +263,57 @@ def digest_of(state: dict[str, Tensor]) -> str:
 
 
 def check_identity(content: dict[str, Any], config: Config, stage: str, source: str) -> None:
-    """Refuse (UserError) one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. ``test.allow_fold_mismatch`` lets folds of the meta stage differ, and
     with ``test.trained_on`` the checkpoint is of that data set, with other classes and folds.
+
+    Args:
+        content: of the checkpoint; an authors' file has no config, its tensors decide.
+        config: of this run.
+        stage: that the checkpoint must be of: base or meta.
+        source: the path for messages.
+
+    Raises:
+        UserError: names the first setting that differs.
     """
     if not is_own(content):
-        return  # an authors' file has no config; its tensors decide
-    trained, now = content["config"], to_dict(config)
+        return
+    refuse = partial(_other_identity, source, stage)
+    if content.get("stage") != stage:
+        raise refuse("stage", content.get("stage"), stage)
+    trained = content["config"]
+    now = to_dict(config)
+    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
+    for key in _identity_keys(config, stage):
+        wanted = find(now, key)
+        given = find(trained, key, wanted)  # it may not state every key
+        if given != wanted:
+            raise refuse(key, given, wanted)
+    name = trained["model"]["name"]
+    if stage == "meta" and not related(name, now["model"]["name"]):
+        raise refuse("model.name", name, now["model"]["name"])
+
+
+def _identity_keys(config: Config, stage: str) -> list[str]:
+    """Return the settings, but for the model's name, that a checkpoint of a stage must share with a run."""
     keys = ["data.name", *(f"model.{key}" for key in config.model.identity)]
     if config.test.trained_on is None:
         keys.append("data.classes")
         if stage == "base" or not config.test.allow_fold_mismatch:
             keys += [f"data.{key}" for key in FOLD]
-    now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    pairs = {key: (find(trained, key, find(now, key)), find(now, key)) for key in keys}  # it may not state every key
-    if stage == "meta" and not related(trained["model"]["name"], now["model"]["name"]):
-        pairs["model.name"] = trained["model"]["name"], now["model"]["name"]
-    for key, (given, want) in {"stage": (content.get("stage"), stage), **pairs}.items():
-        if given != want:
-            hint = f"; {FOLD_HINT}" if key.removeprefix("data.") in FOLD and stage == "meta" else ""
-            hint = "; predict.py --keep-base takes a base stage" if (key, given) == ("stage", "base") else hint
-            raise UserError(f"{source}: a checkpoint with {key} = {given}, this run has {want}{hint}")
+    return keys
+
+
+def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) -> UserError:
+    """Return the error about a checkpoint that has another value of a setting than its use in a stage wants."""
+    hint = ""
+    if (key, given) == ("stage", "base"):
+        hint = "; predict.py --keep-base takes a base stage"
+    elif stage == "meta" and key.removeprefix("data.") in FOLD:
+        hint = f"; {FOLD_HINT}"
+    return UserError(f"{source}: a checkpoint with {key} = {given}, this run has {wanted}{hint}")
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -240,21 +321,27 @@ def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> Non
 
     UserError: the layout is of another model, a tensor is missing or unknown, of another shape, or not finite.
     """
-    given, own, problem = {name.removeprefix(DDP_PREFIX): x for name, x in state.items()}, network.state_dict(), ""
+    given = {name.removeprefix(DDP_PREFIX): tensor for name, tensor in state.items()}
     if isinstance(network, FewShotModel) and network.published is not None:
         given = network.published.translate(given) or given
-    for name in dict.fromkeys((*own, *given)):
-        x, wanted = given.get(name), own.get(name)
-        if x is None or wanted is None:
-            problem = "" if name.endswith(COUNTER) else f"{name} is {'missing' if x is None else 'unknown'}"
-        elif wanted.shape != x.shape:
-            problem = f"{name} has shape {tuple(x.shape)}, expected {tuple(wanted.shape)}"
-        elif wanted.is_floating_point() != x.is_floating_point() or not x.isfinite().all():
-            problem = f"{name} does not hold finite numbers of the right kind"
-        if problem:
-            about = _other(network, state, given) if isinstance(network, FewShotModel) else ""
-            raise UserError(f"{source}: not weights of this model as configured: {problem}; {about}")
-    network.load_state_dict({k: given.get(k, own[k]) for k in own})
+    expected = network.state_dict()
+    for name in dict.fromkeys((*expected, *given)):
+        if problem := _misfit(name, given.get(name), expected.get(name)):
+            holds = _other(network, state, given) if isinstance(network, FewShotModel) else ""
+            raise UserError(f"{source}: not weights of this model as configured: {problem}; {holds}")
+    network.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+
+
+def _misfit(name: str, given: Tensor | None, expected: Tensor | None) -> str:
+    """Return in words why a tensor of a file does not fit that of a network; '' if it does."""
+    if given is None or expected is None:
+        lack = "missing" if given is None else "unknown"
+        return "" if name.endswith(COUNTER) else f"{name} is {lack}"
+    if expected.shape != given.shape:
+        return f"{name} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+    if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
+        return f"{name} does not hold finite numbers of the right kind"
+    return ""
 
 
 def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
@@ -262,12 +349,14 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
     authors = published_layout(state)
     if authors is not None and authors.title != network.title:
         return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
-    holds, needs = network.describe_weights(given), network.describe_weights(network.state_dict())
-    shots, expected = network.shots_of(given), network.task.shots
-    if holds == needs and shots not in (None, expected):
-        fix = f"train it with --set data.shot={expected}, or test with --shot {shots}"
+    holds = network.describe_weights(given)
+    needs = network.describe_weights(network.state_dict())
+    shots = network.shots_of(given)
+    expected_shots = network.task.shots
+    if holds == needs and shots not in (None, expected_shots):
+        fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
         also = "test.fuse=masks takes a network of one shot"
-        return f"it was trained with {shots} shot(s), this network takes {expected}: {fix}; {also}"
+        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}; {also}"
     keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
     return f"it holds {holds}, expected {needs}; check {keys}"
 
@@ -275,13 +364,15 @@ def _other(network: FewShotModel, state: dict[str, Tensor], given: dict[str, Ten
 def free_bytes(config: Config) -> int:
     """Return the bytes that are free on the disk of the run folders."""
     root = Path(config.run.folder).absolute()
-    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
 
 
-def taken(folders: Iterable[Path]) -> int:
+def checkpoint_bytes(folders: Iterable[Path]) -> int:
     """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
     stats = (file.stat() for folder in folders for file in folder.glob("*.pth"))
-    return sum({stat.st_ino: stat.st_size for stat in stats}.values())
+    sizes = {stat.st_ino: stat.st_size for stat in stats}
+    return sum(sizes.values())
 
 
 class Stored(NamedTuple):
@@ -293,7 +384,8 @@ class Stored(NamedTuple):
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:
         """Return those of a stage's network."""
-        learning = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-        moments = max(({"sgd": 1, "adamw": 2}[o.kind] for o in stage.optimizers.values()), default=0)
-        weights, average = sum(t.nbytes for t in network.state_dict().values()), (stage.ema_decay > 0) * learning
-        return cls(2 * weights + average, 4 * weights + 3 * (moments * learning + average))
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+        average = learning if stage.ema_decay > 0 else 0
+        moments = learning * max((MOMENTS[optimizer.kind] for optimizer in stage.optimizers.values()), default=0)
+        return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))

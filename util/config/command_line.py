@@ -105,7 +105,20 @@ def _source(leaf: Any, key: str, origin: str, value: Any) -> str:
         return "default"
     if leaf.where == origin:
         return f"composed: {key.rpartition('.')[2]}"
-    fitted = f", nearest to {leaf.value}" if key.endswith(".size") and value != leaf.value else ""
-    if not fitted and value != leaf.value and (value is None or isinstance(value, type(leaf.value))):
+    if value != leaf.value:
+        return _source_of_other(leaf, key, value)
+    return _place(leaf)
+
+
+def _source_of_other(leaf: Leaf, key: str, value: Any) -> str:
+    """Return where a value comes from that is not the one that was written, in words."""
+    place = _place(leaf)
+    if key.endswith(".size"):
+        return place if place.startswith(OVERRIDE) else f"{place}, nearest to {leaf.value}"
+    if value is None or isinstance(value, type(leaf.value)):
         return f"default: {flow(leaf.value)} of {os.path.normpath(leaf.where)} has no effect here"
-    return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where) + fitted
+    return place
+
+
+def _place(leaf: Leaf) -> str:
+    return leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)

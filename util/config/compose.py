@@ -63,7 +63,8 @@ class Selection:
 
     def layers(self, done: set[Path]) -> list[Layer]:
         """Return its files, later ones winning, and over them what the command line says itself."""
-        root, net = self.folder.parent, str(self.net)
+        root = self.folder.parent
+        net = str(self.net)
         brings_networks = has_networks(root, self.method)
         encoder = None if brings_networks else file_of_net(net)
         files = _files(self.folder, self.method, encoder)
@@ -86,7 +87,8 @@ class Files:
 
 def _files(folder: Path, method: str, encoder: str | None) -> Files:
     """Return the files of a method and an encoder on the data set of a folder, as the head of this module states."""
-    of_both, of_method = folder / f"{method}_{encoder}.yaml", folder / f"{method}.yaml"
+    of_both = folder / f"{method}_{encoder}.yaml"
+    of_method = folder / f"{method}.yaml"
     if of_both.exists():
         return Files([of_both], None)
     of_encoder = _encoder_files(folder, method, encoder)
@@ -110,8 +112,12 @@ def _encoder_files(folder: Path, method: str, encoder: str | None) -> list[Path]
     if encoder is None:
         return []
     root = folder.parent
-    of_methods = (root / "model" / f"{name}_{encoder}.yaml" for name in _lineage(root / "model", method))
-    return [root / "encoder" / f"{encoder}.yaml", *(path for path in of_methods if path.exists())]
+    files = [root / "encoder" / f"{encoder}.yaml"]
+    for name in _lineage(root / "model", method):
+        path = root / "model" / f"{name}_{encoder}.yaml"
+        if path.exists():
+            files.append(path)
+    return files
 
 
 def _parent(folder: Path, name: str) -> str | None:
@@ -182,15 +188,14 @@ def _head_and_end(root: Path, method: str) -> tuple[str, str]:
 
 def selection_of(path: Path) -> Selection | None:
     """Return what the name of a run stands for; None if it is no such name."""
-    folder, root, start = path.parent, path.parent.parent, f"{path.parent.name}_split"
+    folder = path.parent
+    root = folder.parent
+    start = f"{folder.name}_split"
     fold, _, words = path.stem.removeprefix(start).partition("_")
-    if not path.name.startswith(start) or not fold.isdecimal() or not (folder / f"{folder.name}.yaml").exists():
+    is_run_name = path.name.startswith(start) and fold.isdecimal()
+    if not is_run_name or not (folder / f"{folder.name}.yaml").exists():
         return None
-    for method in sorted(methods(root), key=len, reverse=True):
-        head, end = _head_and_end(root, method)
-        may_begin = head == MAIN_METHOD or f"{words}_".startswith(f"{head}_")
-        if not may_begin or not f"_{words}".endswith(f"_{end}" if end else ""):
-            continue  # its file need not be read
+    for method in _methods_in(words, root):
         for net in _nets_in(words, root, method):
             selection = Selection(folder, int(fold), method, net)
             if is_net(root, method, net) and selection.path.name == path.name:
@@ -198,15 +203,28 @@ def selection_of(path: Path) -> Selection | None:
     return None
 
 
+def _methods_in(words: str, root: Path) -> Iterator[str]:
+    """Yield the methods, longer names first, that the words of a run's name may be of; their files are not read."""
+    for method in sorted(methods(root), key=len, reverse=True):
+        head, end = _head_and_end(root, method)
+        may_begin = head == MAIN_METHOD or f"{words}_".startswith(f"{head}_")
+        may_end = f"_{words}".endswith(f"_{end}" if end else "")
+        if may_begin and may_end:
+            yield method
+
+
 def _nets_in(words: str, root: Path, method: str) -> Iterator[str | None]:
     """Yield what may be the encoder in the words of a run's name, if it is one of this method."""
     head, end = _head_and_end(root, method)
     word = words.removeprefix(f"{head}_").removesuffix(f"_{end}" if end else "")
+    timm_prefix = in_names(OF_TIMM)
     yield None
     if has_networks(root, method):
         yield word.replace(SLASH, "/")
+    elif word.startswith(timm_prefix):
+        yield OF_TIMM + word.removeprefix(timm_prefix)
     else:
-        yield word.replace(in_names(OF_TIMM), OF_TIMM, 1) if word.startswith(in_names(OF_TIMM)) else word
+        yield word
 
 
 def config_path(
@@ -225,8 +243,10 @@ def config_path(
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
     """
-    root, method = root or CONFIG, method or MAIN_METHOD
-    folder, known = root / dataset, [path.name for path in data_sets(root)]
+    root = root or CONFIG
+    method = method or MAIN_METHOD
+    folder = root / dataset
+    known = [path.name for path in data_sets(root)]
     if dataset not in known:
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
     if method not in methods(root):
@@ -236,8 +256,8 @@ def config_path(
     else:
         net = net or _default_net(folder, method)
     if not is_net(root, method, net):
-        names = [*encoders(root), f"{OF_TIMM}{net}"]
-        raise UserError(f"NET {net}: no such encoder{nearest(str(net), names[:-1])}; one of timm is {names[-1]}")
+        hint = nearest(str(net), encoders(root))
+        raise UserError(f"NET {net}: no such encoder{hint}; one of timm is {OF_TIMM}{net}")
     return _shown(_path_of_run(folder, experiment, method, net))
 
 

@@ -35,12 +35,15 @@ class Fold:
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
-        given, rule = data.fold_classes if data.fold_rule == "given" else None, data.fold_rule
-        ids = sorted(data.classes.index(name) + 1 for name in (given[data.fold] if given else ()))
+        rule = data.fold_rule
+        chosen: list[int] = []
+        if rule == "given" and data.fold_classes:
+            chosen = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
         if data.class_photos is not None:
-            enough, rule = _with_photos(data), "given"
-            ids = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
-        return cls(len(data.classes), data.folds, data.fold, rule, tuple(ids))
+            rule = "given"
+            enough = _with_photos(data)
+            chosen = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
+        return cls(len(data.classes), data.folds, data.fold, rule, tuple(chosen))
 
     @cached_property
     def novel(self) -> tuple[int, ...]:
@@ -102,11 +105,15 @@ def teach_base_learners(data: Mapping[str, Any]) -> bool:
 
 def problem(data: DataSettings) -> tuple[str, str] | None:
     """Return (key of ``data``, error and correction) if the settings describe no valid folds, else None."""
-    count, given = len(data.classes), data.fold_classes or []
-    names = [name for fold in given for name in fold]
-    unknown = [name for name in names if name not in data.classes]
+    return _general_problem(data) or _problem_of_rule(data)
+
+
+def _general_problem(data: DataSettings) -> tuple[str, str] | None:
+    """Return what is wrong with classes and folds whatever their rule is; None: nothing."""
+    count = len(data.classes)
     if len(set(data.classes)) < count:
-        return "classes", f"names '{next(c for c in data.classes if data.classes.count(c) > 1)}' twice; keep one"
+        twice = next(name for name in data.classes if data.classes.count(name) > 1)
+        return "classes", f"names '{twice}' twice; keep one"
     if data.fold >= data.folds:
         return "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
     if count > MAX_INDEX and data.mask_form != BINARY:
@@ -114,21 +121,43 @@ def problem(data: DataSettings) -> tuple[str, str] | None:
     for key, rule in (("fold_classes", "given"), ("class_photos", "interleaved")):
         if getattr(data, key) is not None and data.fold_rule != rule:
             return key, f"has no effect: data.fold_rule is {data.fold_rule}; leave it null"
+    return None
+
+
+def _problem_of_rule(data: DataSettings) -> tuple[str, str] | None:
+    """Return what is wrong with the folds of a rule; None: nothing."""
     if data.fold_rule == LISTS:
         return None if data.folds == 1 else ("folds", f"= {data.folds} must be 1 where the lists part the classes")
     if data.class_photos is not None:
-        if len(data.class_photos) != count:
-            return "class_photos", f"holds {len(data.class_photos)} numbers; data.classes has {count} names"
-        have, fewest = len(_with_photos(data)), f"more than {data.shot} photos; {data.folds} folds need one each"
-        return None if have >= data.folds > 1 else ("class_photos", f"leaves {have} classes of {fewest}")
-    if data.fold_rule != "given":
-        fits = data.folds > 1 and count % data.folds == 0
-        rule = f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
-        return None if fits else ("folds", rule)
-    if len(given) != data.folds or data.folds < 2:
-        return "fold_classes", f"lists {len(given)} folds, data.folds is {data.folds}; both must be equal, at least 2"
+        return _problem_of_photos(data, data.class_photos)
+    if data.fold_rule == "given":
+        return _problem_of_given(data, data.fold_classes or [])
+    count = len(data.classes)
+    if data.folds > 1 and count % data.folds == 0:
+        return None
+    return "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
+
+
+def _problem_of_photos(data: DataSettings, class_photos: list[int]) -> tuple[str, str] | None:
+    """Return what is wrong with folds of the classes with enough photos; None: nothing."""
+    if len(class_photos) != len(data.classes):
+        return "class_photos", f"holds {len(class_photos)} numbers; data.classes has {len(data.classes)} names"
+    enough = len(_with_photos(data))
+    if enough >= data.folds > 1:
+        return None
+    fewest = f"more than {data.shot} photos; {data.folds} folds need one each"
+    return "class_photos", f"leaves {enough} classes of {fewest}"
+
+
+def _problem_of_given(data: DataSettings, fold_classes: list[list[str]]) -> tuple[str, str] | None:
+    """Return what is wrong with folds that the settings list by name; None: nothing."""
+    names = [name for fold in fold_classes for name in fold]
+    unknown = [name for name in names if name not in data.classes]
+    if len(fold_classes) != data.folds or data.folds < 2:
+        sizes = f"lists {len(fold_classes)} folds, data.folds is {data.folds}"
+        return "fold_classes", f"{sizes}; both must be equal, at least 2"
     if unknown:
         return "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
-    if len(set(names)) < len(names) or not all(0 < len(fold) < count for fold in given):
+    if len(set(names)) < len(names) or not all(0 < len(fold) < len(data.classes) for fold in fold_classes):
         return "fold_classes", "must name every class at most once, and in each fold at least one but not all"
     return None

@@ -4,6 +4,7 @@ A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wher
 settings are a dataclass in its folder; protocols are explained in ``config/protocols.yaml``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,15 +20,24 @@ DRAW_NEEDS = {  # the rules of published draws
     "hsnet": "goes with query: pairs or class_then_query, supports: with_replacement, one way and absent 0",
     "pfenet": "goes with query: sequential, supports: distinct, one way and absent 0",
 }
+FITTING_LABELS = {  # values of scored_on by those of input
+    "letterbox": ["letterbox", "square"],
+    "stretch": ["letterbox", "original"],
+    "original": ["original"],
+}
 MASKS = "masks"  # the value of test.fuse that uses every support alone
 
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
     """Return a dataclass field with a default and inclusive bounds (of each element for lists).
 
-    ``others``: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
-    value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone the
-    setting means something, value True for any that is not 0, false or null.
+    Args:
+        default: the value where none is set.
+        low: the least value.
+        high: the largest.
+        others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
+            value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
+            the setting means something, value True for any that is not 0, false or null.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -37,13 +47,18 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
 
 def _repeated(values: list[int] | None) -> str | None:
     """Return in words that a list holds a value twice."""
-    twice = next((value for i, value in enumerate(values or ()) if value in (values or ())[:i]), None)
-    return None if twice is None else f"holds {twice} twice; repeated episodes add no information"
+    values = values or []
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            return f"holds {value} twice; repeated episodes add no information"
+    return None
 
 
 def _leads_away(name: str | None) -> str | None:
     """Return in words that a name would lead out of the folder that it names a folder or file in."""
-    return None if name is None or not {"", ".", ".."} & {*name.split("/")} else "must be a name, not a path"
+    if name is None or {"", ".", ".."}.isdisjoint(name.split("/")):
+        return None
+    return "must be a name, not a path"
 
 
 @dataclass(frozen=True)
@@ -198,27 +213,55 @@ class ProtocolSettings:
 
     def problem(self) -> tuple[str, str] | None:
         """Return (key, problem and remedy in words) if two settings of the entry do not go together."""
-        allowed = {"letterbox": ["letterbox", "square"], "stretch": ["letterbox", "original"], "original": ["original"]}
-        fitting, every = allowed[self.input], self.generalised
-        one = self.ways == 1 and self.absent == 0
-        plain = one and self.scored_on == "letterbox" == self.input and self.supports != "with_replacement"
-        counted = isinstance(self.episodes, int) or not (every or (self.episodes is None and self.query != "pairs"))
-        first = self.supports != "first" or (one and self.query == "pairs")
-        sideless = self.side is None or self.input != "original"
-        whole = "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
-        other = f"does not go with input: {self.input}; use {' or '.join(fitting)}"
-        rules = [
-            ("scored_on", self.scored_on in fitting, other),
-            ("absent", 0 in (self.absent, self.ways - 1), f"does not go with ways: {self.ways}; set absent to 0"),
-            ("query", plain or not every, whole),
-            ("supports", first, "goes with query: pairs, one way and absent 0"),
-            ("episodes", counted, f"does not go with query: {self.query}; give a number"),
-            ("supports", every or self.supports != "published", "goes with query: every alone; use distinct"),
-            ("support_pixels", every or not self.support_pixels, "goes with query: every alone; leave it null"),
-            ("side", sideless, "has no effect with input: original; leave it null"),
-            ("draw", self._fits_draw(), f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"),
-        ]
-        return next(((key, f"= {getattr(self, key)} {words}") for key, fine, words in rules if not fine), None)
+        for key, words in (*self._scoring_problems(), *self._episode_problems()):
+            return key, f"= {getattr(self, key)} {words}"
+        return None
+
+    def _scoring_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, words) of what is wrong with the scored labels and classes."""
+        fitting = FITTING_LABELS[self.input]
+        if self.scored_on not in fitting:
+            yield "scored_on", f"does not go with input: {self.input}; use {' or '.join(fitting)}"
+        if self.absent > 0 and self.ways > 1:
+            yield "absent", f"does not go with ways: {self.ways}; set absent to 0"
+        letterboxed = self.input == "letterbox" and self.scored_on == "letterbox"
+        plain = letterboxed and self._one_class and self.supports != "with_replacement"
+        if self.generalised and not plain:
+            yield "query", "goes with letterboxed labels, one way, absent 0, and supports distinct or published"
+
+    def _episode_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, words) of what is wrong with the draw of episodes and their input."""
+        if self.supports == "first" and not (self._one_class and self.query == "pairs"):
+            yield "supports", "goes with query: pairs, one way and absent 0"
+        if not self._counts_episodes():
+            yield "episodes", f"does not go with query: {self.query}; give a number"
+        yield from self._problems_of_every_alone()
+        if self.side is not None and self.input == "original":
+            yield "side", "has no effect with input: original; leave it null"
+        if not self._fits_draw():
+            yield "draw", f"{DRAW_NEEDS.get(self.draw, '')}; set draw to own"
+
+    def _problems_of_every_alone(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, words) of settings that only generalised segmentation has."""
+        if self.generalised:
+            return
+        if self.supports == "published":
+            yield "supports", "goes with query: every alone; use distinct"
+        if self.support_pixels:
+            yield "support_pixels", "goes with query: every alone; leave it null"
+
+    @property
+    def _one_class(self) -> bool:
+        """Whether every episode is of one class, which its query shows."""
+        return self.ways == 1 and self.absent == 0
+
+    def _counts_episodes(self) -> bool:
+        """Return whether the number of episodes, or that there is none, goes with their choice."""
+        if isinstance(self.episodes, int):
+            return True
+        if self.generalised:
+            return False
+        return self.episodes is not None or self.query == "pairs"
 
     def _fits_draw(self) -> bool:
         """Return whether the published draw that the entry names has its rules."""
@@ -275,10 +318,18 @@ class TestSettings:
 
         The masks of a single support are those of the protocol itself.
         """
-        scales = "scales " + " ".join(f"{factor:g}" for factor in self.scales)
-        asked = {"flip": self.flip, scales: self.scales != PLAIN_SCALES, MASKS: self.fuse == MASKS and shots > 1}
-        asked |= {str(SETTINGS): self.adapt is not None, EDGES: self.edges}
-        return [words for words, wanted in asked.items() if wanted]
+        steps = []
+        if self.flip:
+            steps.append("flip")
+        if self.scales != PLAIN_SCALES:
+            steps.append("scales " + " ".join(f"{factor:g}" for factor in self.scales))
+        if self.fuse == MASKS and shots > 1:
+            steps.append(MASKS)
+        if self.adapt is not None:
+            steps.append(str(SETTINGS))
+        if self.edges:
+            steps.append(EDGES)
+        return steps
 
     def passes(self, shots: int) -> int:
         """Return how often the network runs for an episode of K shots."""

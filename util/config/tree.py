@@ -13,10 +13,13 @@ from util.files import read_text
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
-RULES = {  # of what a word of YAML is; a date is text
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith(":timestamp")]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+
+def _without_dates(rules: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [(tag, rule) for tag, rule in rules if not tag.endswith(":timestamp")]
+
+
+# Of what a word of YAML is, by its first letter; a date is text.
+RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 # Ten times as fast, where libyaml is installed.
 LOADER = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": RULES})
 OVERRIDE = "--set "  # before the place of a value from the command line
@@ -89,7 +92,10 @@ def nested(key: str, value: Any) -> Tree:
 
 def with_places(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
-    return {k: with_places(v, origin) if isinstance(v, dict) else Leaf(v, origin) for k, v in content.items()}
+    tree: Tree = {}
+    for key, value in content.items():
+        tree[key] = with_places(value, origin) if isinstance(value, dict) else Leaf(value, origin)
+    return tree
 
 
 def plain(tree: Tree) -> dict[str, Any]:

@@ -40,23 +40,29 @@ class Drawn(NamedTuple):
     supports: tuple[int, ...]
 
 
-def draw_episodes(images: ImageList, draw: str, query: str, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
-    """Return at least so many episodes of a published draw from their first one on; they are drawn once and kept.
+def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
+    """Return the first episodes of a published draw; they are drawn once and kept.
 
     Args:
+        images: the test list of a fold.
         draw: ``hsnet`` or ``pfenet``.
         query: the query rule; of ``hsnet`` ``pairs`` or ``class_then_query``.
+        shots: supports of an episode.
+        seed: of the published run.
+        least: episodes to return at least.
     """
-    key = draw, query, shots, seed, images.digest, images.index.fingerprint
+    key = (draw, query, shots, seed, images.digest, images.index.fingerprint)
     if len(_sequences.get(key, ())) < least:
-        rule = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
+        episodes = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
         while len(_sequences) >= KEPT_SEQUENCES:
-            _sequences.pop(next(iter(_sequences)))
-        _sequences[key] = tuple(islice(rule, least))
+            oldest = next(iter(_sequences))
+            del _sequences[oldest]
+        _sequences[key] = tuple(islice(episodes, least))
     return _sequences[key]
 
 
 def _hsnet(images: ImageList, query_rule: str, shots: int, seed: int) -> Iterator[Drawn]:
+    """Yield the episodes of HSNet's draw without end."""
     random = np.random.RandomState(seed)
     candidates = {c: _in_number_order(images, rows.tolist()) for c, rows in images.candidates.items()}
     classes = [c for c in images.classes if candidates[c]]
@@ -87,21 +93,23 @@ def _in_number_order(images: ImageList, rows: list[int]) -> list[int]:
 
 
 def _pfenet(images: ImageList, shots: int, seed: int) -> Iterator[Drawn]:
+    """Yield the episodes of PFENet's draw without end."""
     generator = torch.Generator().manual_seed(seed)  # it gives the numbers of the default generator with this seed
     queries = images.queries.tolist()
-    shown = [images.classes_in(query) for query in queries]
+    classes = [images.classes_in(query) for query in queries]
     candidates = {c: rows.tolist() for c, rows in images.candidates.items()}
     while True:
         base_seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
         streams = [Random(base_seed + worker) for worker in range(STREAMS)]
         for place, query in enumerate(queries):
             random = streams[place % STREAMS]
-            class_id = shown[place][random.randrange(len(shown[place]))]
+            class_id = classes[place][random.randrange(len(classes[place]))]
             supports = _distinct_supports(candidates[class_id], query, shots, random)
             yield Drawn(query, class_id, supports)
 
 
 def _distinct_supports(candidates: list[int], query: int, shots: int, random: Random) -> tuple[int, ...]:
+    """Return supports as PFENet's loader draws them from the candidates of a class."""
     supports: list[int] = []
     for _ in range(shots):
         random.randrange(len(candidates))  # the published code does not use the first number of each support
@@ -122,13 +130,13 @@ def why_not_published(
     """
     if protocol.draw == OWN:
         return ""
-    others = [seed for seed in seeds or () if seed not in protocol.seeds]
-    if others:
-        return f"the published runs have no seed {others[0]}"
-    known = _published_lists()[protocol.draw].get(data.name, ())
-    if data.fold >= len(known):
+    for seed in seeds or ():
+        if seed not in protocol.seeds:
+            return f"the published runs have no seed {seed}"
+    lists_of_folds = _published_lists()[protocol.draw].get(data.name, ())
+    if data.fold >= len(lists_of_folds):
         return f"the list of a published run on {data.name} is not known"
-    if _is_published(images, data, known[data.fold]):
+    if _is_published(images, data, lists_of_folds[data.fold]):
         return ""
     return images.note or f"the list of {len(images.queries)} images is not that of the published runs"
 

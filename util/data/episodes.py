@@ -41,25 +41,31 @@ class EpisodeDataset(Dataset):
 
     def __getitem__(self, number: int) -> Episode:
         key = self.sampler(number)
-        return self.assemble(key, [self._view(row, key, slot) for slot, row in enumerate((key.query, *key.supports))])
+        views = [self._view(row, key, slot) for slot, row in enumerate((key.query, *key.supports))]
+        return self.assemble(key, views)
 
     def assemble(self, key: EpisodeKey, views: Sequence[Sized], ignored: Sequence[int] = ()) -> Episode:
         """Return the episode of a key from the sized images and class ids of its query and of its supports.
 
         Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
-        (query, classes), *views = views
-        values, original = [self.index.value_of(key.class_id)], self.evaluation.rule == ORIGINAL
-        joined: Any = list if original else torch.stack
-        return (EpisodeOfOriginalSizes if original else Episode)(
+        (query, query_classes), *supports = views
+        values = [self.index.value_of(key.class_id)]
+        support_labels = [numbered(classes, values, ignored) for _, classes in supports]
+        episode_type: type[Episode] = Episode
+        join: Any = torch.stack
+        if self.evaluation.rule == ORIGINAL:
+            episode_type = EpisodeOfOriginalSizes
+            join = list
+        return episode_type(
             query=query,
-            query_label=numbered(classes, values),
-            support=joined([image for image, _ in views]),
-            support_label=joined([numbered(c, values, ignored) for _, c in views]),
+            query_label=numbered(query_classes, values),
+            support=join([image for image, _ in supports]),
+            support_label=join(support_labels),
             class_id=torch.tensor(key.class_id),
             base_id=torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             number=torch.tensor(key.number),
-            query_base_label=relabelled(classes, self.fold.base_table) if self.base_labels else None,
+            query_base_label=relabelled(query_classes, self.fold.base_table) if self.base_labels else None,
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
         )
 
@@ -96,7 +102,8 @@ class LabelledDataset(Dataset):
     augment: AugmentSettings | None = None
 
     def __getitem__(self, number: int) -> LabelledImages:
-        queries, index = self.images.queries, self.images.index
+        queries = self.images.queries
+        index = self.images.index
         epoch, position = divmod(number, len(queries))
         if self.augment is None:
             image, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(queries[position]))
@@ -129,7 +136,7 @@ class Trial(Batch):
 class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
 
-    With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress the own one.
+    With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress an episode's.
     With ``last_support_first`` the images of the supports are in reverse order of their draw, as the published loader
     of the draw ``pfenet`` joins them: the result of HDMNet, which weights shots by their position, depends on it.
     """
@@ -155,33 +162,57 @@ class TrialDataset(Dataset):
         if self.last_support_first:
             key = replace(key, supports=key.supports[::-1])
         image, classes = episodes.index.pair(key.query)
-        maps = {s: episodes.evaluation.scored(classes, s) for s in self.scored_on}
-        base = {s: [relabelled(m, episodes.fold.base_table)] for s, m in maps.items() if episodes.base_labels}
-        values = [episodes.index.value_of(c) for c in key.classes]
-        labels = {s: [numbered(m, values)] for s, m in maps.items()}
-        query, ways = episodes.evaluation_view(image, classes), []
-        for way in key.ways:
-            supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
-            ways.append(episodes.assemble(way, [query, *supports], [c for c in key.classes if c != way.class_id]))
-            ways[-1].left_out = ways[-1].base_id if self.play_novel else None
+        values = [episodes.index.value_of(class_id) for class_id in key.classes]
+        labels = {}
+        base_labels = {}
+        for scored_on in self.scored_on:
+            scored = episodes.evaluation.scored(classes, scored_on)
+            labels[scored_on] = [numbered(scored, values)]
+            if episodes.base_labels:
+                base_labels[scored_on] = [relabelled(scored, episodes.fold.base_table)]
+        query = episodes.evaluation_view(image, classes)
+        ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
         height, width = episodes.evaluation.shown(image.shape)
-        return Trial(ways, [key.rows], labels, base, [(height, width)])
+        return Trial(ways, rows=[key.rows], label=labels, base_label=base_labels, shown=[(height, width)])
+
+    def _episode_of_way(self, way: EpisodeKey, query: Sized, classes: list[int]) -> Episode:
+        """Return the episode of one class; in its supports pixels of the trial's other classes are unknown."""
+        episodes = self.episodes
+        supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
+        others = [class_id for class_id in classes if class_id != way.class_id]
+        episode = episodes.assemble(way, [query, *supports], ignored=others)
+        if self.play_novel:
+            episode.left_out = episode.base_id
+        return episode
 
 
 def collate(items: Sequence[Sample]) -> Sample:
     """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
-    names = [field.name for field in fields(items[0])]  # type: ignore[arg-type]  # every Batch is a dataclass
-    return type(items[0])(**{name: _joined([getattr(item, name) for item in items]) for name in names})
+    batch = {}
+    for field in fields(items[0]):  # type: ignore[arg-type]  # every Batch is a dataclass
+        parts = [getattr(item, field.name) for item in items]
+        batch[field.name] = _joined(parts)
+    return type(items[0])(**batch)
 
 
 def _joined(parts: Sequence[Any]) -> Any:
     """Return a field of a batch from those of its items."""
-    if (first := parts[0]) is None:
+    first = parts[0]
+    if first is None:
         return None
-    if isinstance(first, dict):  # scored labels
-        return {key: [label for part in parts for label in part[key]] for key in first}
+    if isinstance(first, dict):
+        return _joined_labels(parts)
     if isinstance(first, list) and isinstance(first[0], Batch):  # ways
-        return [collate(of_way) for of_way in zip(*parts, strict=True)]
+        return [collate(episodes) for episodes in zip(*parts, strict=True)]
     if isinstance(first, list) and isinstance(first[0], tuple):  # rows, sizes
         return [entry for part in parts for entry in part]
     return default_collate([*parts])
+
+
+def _joined_labels(parts: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[Tensor]]:
+    """Return the scored labels of all items, for each value of scored_on."""
+    joined: dict[str, list[Tensor]] = {scored_on: [] for scored_on in parts[0]}
+    for part in parts:
+        for scored_on, labels in part.items():
+            joined[scored_on] += labels
+    return joined

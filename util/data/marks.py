@@ -7,7 +7,11 @@ import numpy as np
 
 from model.episode import IGNORE
 
-MASK, BOX, POINTS, SCRIBBLE = KINDS = ("mask", "box", "points", "scribble")
+MASK = "mask"
+BOX = "box"
+POINTS = "points"
+SCRIBBLE = "scribble"
+KINDS = (MASK, BOX, POINTS, SCRIBBLE)
 UNKNOWN = 3  # radii around a point within which unmarked pixels are unknown
 DRAWN = 3  # points of a mark that is drawn for an object
 
@@ -41,10 +45,11 @@ def drawn_mark(label_hw: np.ndarray, kind: str, random: np.random.Generator) -> 
         return label_hw
     if kind == BOX:
         x, y, width, height = cv2.boundingRect(inside)
-        out = label_hw.copy()
-        out[y : y + height, x : x + width] = 1
-        return out
+        label = label_hw.copy()
+        label[y : y + height, x : x + width] = 1
+        return label
     depth = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     rows, columns = np.nonzero(depth > 0.5 * depth.max())
-    points = sorted((float(columns[i]), float(rows[i])) for i in random.choice(len(rows), DRAWN))
-    return point_label(points, inside.shape, kind == SCRIBBLE)
+    chosen = random.choice(len(rows), DRAWN)
+    points = sorted(zip(columns[chosen].tolist(), rows[chosen].tolist()))
+    return point_label(points, inside.shape, joined=kind == SCRIBBLE)

@@ -23,7 +23,11 @@ from util.data.lists.image_list import ImageList
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED, ABSENT = range(6)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
-PUBLISHED_SEED, PUBLISHED_RUNS = 2023, 5  # of generalised segmentation
+# Of generalised segmentation.
+PUBLISHED_SEED = 2023
+PUBLISHED_RUNS = 5
+
+Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -45,10 +49,10 @@ class EpisodeKey:
     query: int
     class_id: int
     supports: tuple[int, ...]
-    others: tuple[tuple[int, tuple[int, ...]], ...] = ()  # with several ways, the other classes with their supports
+    others: tuple[Way, ...] = ()  # with several ways, the other classes with their supports
 
     @property
-    def drawn(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    def drawn(self) -> tuple[Way, ...]:
         """Class and supports of each way, in the order in which they were drawn."""
         return ((self.class_id, self.supports), *self.others)
 
@@ -92,28 +96,28 @@ class EpisodeSampler:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
         random = random_stream(self.seed, EPISODE, number)
         query, class_id = self._query(number, random)
-        supports, others = self._supports(query, class_id, random), []
-        if self.ways > 1:
-            rest = [c for c in self.complete_classes if c != class_id]
-            drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
-            others = [(c, self._supports(query, c, random)) for c in drawn]
+        supports = self._supports(query, class_id, random)
+        others = self._other_ways(query, class_id, random)
         if self.absent > 0:
             random = random_stream(self.seed, ABSENT, number)
             if random.random() < self.absent:
                 query = int(random.choice(self.without[class_id]))
-        return EpisodeKey(number, query, class_id, supports, tuple(others))
+        return EpisodeKey(number, query, class_id, supports, others)
 
     @cached_property
     def without(self) -> dict[int, np.ndarray]:
         """Rows of the list's images that show no pixel of each class."""
-        queries, areas = self.images.queries, self.images.index.areas
+        queries = self.images.queries
+        areas = self.images.index.areas
         return {c: queries[areas[queries, c] == 0] for c in self.images.classes}
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The (image, class) pairs that are queries by rules of pairs."""
-        shown = self.images.candidates
-        return tuple(p for p in self.images.pairs if not (self.first and p[0] in shown[p[1]][: self.shots]))
+        if not self.first:
+            return self.images.pairs
+        supports = {c: rows[: self.shots] for c, rows in self.images.candidates.items()}
+        return tuple((row, c) for row, c in self.images.pairs if row not in supports[c])
 
     @cached_property
     def complete_classes(self) -> list[int]:
@@ -123,29 +127,48 @@ class EpisodeSampler:
 
     def _supports(self, query: int, class_id: int, random: np.random.Generator) -> tuple[int, ...]:
         rows = self.images.candidates[class_id]
-        if not self.first:
-            rows = random.choice(rows[rows != query], self.shots, self.with_replacement)
-        return tuple(rows[: self.shots].tolist())
+        if self.first:
+            supports = rows[: self.shots]
+        else:
+            supports = random.choice(rows[rows != query], self.shots, self.with_replacement)
+        return tuple(supports.tolist())
+
+    def _other_ways(self, query: int, class_id: int, random: np.random.Generator) -> tuple[Way, ...]:
+        """Return further classes of an episode with their supports; none with one way."""
+        if self.ways == 1:
+            return ()
+        rest = [c for c in self.complete_classes if c != class_id]
+        drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
+        return tuple((c, self._supports(query, c, random)) for c in drawn)
 
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
+        """Return the query and the class of an episode by the query rule."""
         images = self.images
-        match self.query:
-            case "pairs" | "shuffled_pairs":
-                return self.pairs[self._position(number, len(self.pairs))]
-            case "class_then_query" | "class_in_turn":
-                known = [c for c in images.classes if len(images.candidates[c])]
-                class_id = known[number % len(known)] if self.query == "class_in_turn" else int(random.choice(known))
-                return int(random.choice(images.candidates[class_id])), class_id
-            case "random":
-                query = int(images.queries[random.integers(len(images.queries))])
-            case _:  # sequential, shuffle
-                query = int(images.queries[self._position(number, len(images.queries))])
+        if self.query in ("pairs", SHUFFLED_PAIRS):
+            return self.pairs[self._position(number, len(self.pairs))]
+        if self.query in ("class_then_query", "class_in_turn"):
+            class_id = self._drawn_class(number, random)
+            return int(random.choice(images.candidates[class_id])), class_id
+        if self.query == "random":
+            position = int(random.integers(len(images.queries)))
+        else:  # sequential, shuffle
+            position = self._position(number, len(images.queries))
+        query = int(images.queries[position])
         return query, int(random.choice(images.classes_in(query)))
+
+    def _drawn_class(self, number: int, random: np.random.Generator) -> int:
+        """Return a class that has candidates: the next in turn, or one at random."""
+        classes = [c for c in self.images.classes if len(self.images.candidates[c])]
+        if self.query == "class_in_turn":
+            return classes[number % len(classes)]
+        return int(random.choice(classes))
 
     def _position(self, number: int, length: int) -> int:
         """Return the position of a number in a list that is read again and again, shuffled each time by some rules."""
         epoch, position = divmod(number, length)
-        return int(shuffled(length, self.seed, epoch)[position]) if "shuffle" in self.query else position
+        if "shuffle" in self.query:
+            return int(shuffled(length, self.seed, epoch)[position])
+        return position
 
 
 @dataclass(frozen=True)
@@ -177,8 +200,9 @@ class PublishedSampler:
         least = self.length
         while least <= number:
             least *= 2
-        drawn = draw_episodes(self.images, self.draw, self.query, self.shots, self.seed, least)[number]
-        return EpisodeKey(number, drawn.query, drawn.class_id, drawn.supports)
+        drawn = draw_episodes(self.images, self.draw, self.query, shots=self.shots, seed=self.seed, least=least)
+        episode = drawn[number]
+        return EpisodeKey(number, episode.query, episode.class_id, episode.supports)
 
 
 Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes
@@ -189,16 +213,29 @@ def run_of(images: ImageList, protocol: ProtocolSettings, shots: int, seed: int)
 
     A class with fewer than K candidates has them repeated.
     """
-    orders = {c: random_stream(seed, EPISODE, c).permutation(images.candidates[c]) for c in images.classes}
     if protocol.supports == "published" and 1 <= seed <= PUBLISHED_RUNS:
-        stream = Random(PUBLISHED_SEED)
-        for _, c in product(range(seed), images.classes):  # of the last run
-            order = list(range(len(images.candidates[c])))
-            stream.shuffle(order)
-            orders[c] = images.candidates[c][order]
-    supports = [(c, tuple(islice(cycle(images.alone(order.tolist())), shots))) for c, order in orders.items()]
-    queries = np.setdiff1d(images.queries, [row for _, rows in supports for row in rows])
-    drawn = random_stream(seed, ORDER).permutation(queries)[: protocol.number(0)].tolist()
-    (first, own), *others = supports
-    keys = (EpisodeKey(number, row, first, own, tuple(others)) for number, row in enumerate(drawn))
+        orders = _published_orders(images, run=seed)
+    else:
+        orders = {c: random_stream(seed, EPISODE, c).permutation(images.candidates[c]) for c in images.classes}
+    supports = []
+    for class_id, order in orders.items():
+        rows = images.showing_single_class(order.tolist())
+        supports.append((class_id, tuple(islice(cycle(rows), shots))))
+    support_rows = [row for _, rows in supports for row in rows]
+    queries = random_stream(seed, ORDER).permutation(np.setdiff1d(images.queries, support_rows))
+    (first_class, first_supports), *others = supports
+    keys = []
+    for number, query in enumerate(queries[: protocol.number(0)].tolist()):
+        keys.append(EpisodeKey(number, query, first_class, first_supports, tuple(others)))
     return ListedEpisodes(images, seed, tuple(keys))
+
+
+def _published_orders(images: ImageList, run: int) -> dict[int, np.ndarray]:
+    """Return the candidates of each class in the order of a published run; the first is run 1."""
+    stream = Random(PUBLISHED_SEED)
+    orders = {}
+    for _, class_id in product(range(run), images.classes):  # the last run's orders stay
+        order = list(range(len(images.candidates[class_id])))
+        stream.shuffle(order)
+        orders[class_id] = images.candidates[class_id][order]
+    return orders

@@ -21,6 +21,7 @@ from util.parallel import KEEP_ALL, set_allocator
 from util.runtime.device import CUDA
 
 GIB, MIB = 2**30, 2**20
+RECENT = 32  # images that the order of episodes counts as still there
 
 
 def feature_cache(gib: float | Literal["auto"], device: torch.device, processes: int) -> FeatureCache | None:
@@ -71,14 +72,17 @@ class FeatureCache:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, CachedFeatures] = {}  # the one used last at the end
             self._bytes: dict[Hashable, int] = {}  # of each entry
-            self._touched: set[Hashable] = set()  # entries of the current episodes
+            self._current: set[Hashable] = set()  # entries of the current episodes
             self._needed: dict[Hashable, list[int]] = {}  # the steps that need an image, the next one last
-            self.used, self._step = 0, -1
-        self.hits = self.misses = 0
+            self.used = 0  # bytes
+            self._step = -1
+        self.hits = 0
+        self.misses = 0
 
     def expect(self, sampler: Callable[[int], EpisodeKey], steps: Sequence[Sequence[int]]) -> None:
         """Name the episodes to come, the numbers of one ``fill`` after the other; ``use_for`` comes first."""
-        self._needed, self._step = defaultdict(list), -1
+        self._needed = defaultdict(list)
+        self._step = -1
         for step in reversed(range(len(steps))):
             for episode in map(sampler, steps[step]):
                 self._needed[self._key(episode.query)].append(step)
@@ -96,44 +100,58 @@ class FeatureCache:
 
         ``use_for`` comes first, and ``evict`` once the network has seen them.
         """
-        network, ways = self.network, trial.ways
+        ways = trial.ways
         queries: list[Any] = []
         supports: list[list[Any]] = [[] for _ in ways]
         self._step += 1
-        for item, (row, *others) in enumerate(trial.rows):
-            queries.append(self._features(self._key(row), network.cache_query, ways[0].query[item : item + 1]))
-            rows, classes = iter(others), [int(way.class_id[item]) for way in ways]
-            for of_way, way, class_id in zip(supports, ways, classes, strict=True):
+        for item, (query_row, *support_rows) in enumerate(trial.rows):
+            query = ways[0].query[item : item + 1]
+            queries.append(self._features(self._key(query_row), self.network.cache_query, query))
+            classes = [int(way.class_id[item]) for way in ways]
+            rows = iter(support_rows)
+            for way, class_id, features_of_way in zip(ways, classes, supports, strict=True):
                 for image, label in way.shots(item):
                     key = self._key(next(rows), class_id, classes)
-                    of_way.append(self._features(key, network.cache_support, image[None, None], label[None, None]))
-        if any(features is None for features in (*queries, *chain(*supports))):  # this model caches nothing
+                    features = self._features(key, self.network.cache_support, image[None, None], label[None, None])
+                    features_of_way.append(features)
+        if any(features is None for features in chain(queries, *supports)):  # this model caches nothing
             return ways
-        return [replace(w, cached_support=s, cached_query=queries) for w, s in zip(ways, supports, strict=True)]
+        return [
+            replace(way, cached_support=features_of_way, cached_query=queries)
+            for way, features_of_way in zip(ways, supports, strict=True)
+        ]
 
     def _features(self, key: Hashable, compute: Callable[..., Any], *images: Tensor) -> CachedFeatures | None:
-        found = self.kept.pop(key, None)
-        self.hits, self.misses = self.hits + (found is not None), self.misses + (found is None)
-        found = compute(*images) if found is None else found
-        if found is not None:
-            self.kept[key] = found
-            self._touched.add(key)
-        return found
+        """Return the features of an image, which are computed if they are not there; None if the model has none."""
+        features = self.kept.pop(key, None)
+        if features is None:
+            self.misses += 1
+            features = compute(*images)
+        else:
+            self.hits += 1
+        if features is not None:
+            self.kept[key] = features
+            self._current.add(key)
+        return features
 
     def evict(self) -> None:
         """Count the images of the last episodes, with what the model has added to them, and drop what is too much."""
-        for key in self._touched:
+        for key in self._current:
             size = self.kept[key].nbytes
             self.used += size - self._bytes.get(key, 0)
             self._bytes[key] = size
-            while self._needed.get(key) and self._needed[key][-1] <= self._step:
+            while self._next_step(key) <= self._step:
                 self._needed[key].pop()
-        self._touched.clear()
+        self._current.clear()
         while self.used > self.limit:
-            # the one that is needed again last; of those not needed again, the one used longest ago
-            dropped = max(self.kept, key=lambda key: self._needed[key][-1] if self._needed.get(key) else math.inf)
+            dropped = max(self.kept, key=self._next_step)  # the first one of equals was used longest ago
             del self.kept[dropped]
             self.used -= self._bytes.pop(dropped)
+
+    def _next_step(self, key: Hashable) -> float:
+        """Return the step that needs an image next, infinity if none does."""
+        steps = self._needed.get(key)
+        return steps[-1] if steps else math.inf
 
     def __str__(self) -> str:
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
@@ -144,26 +162,36 @@ def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> li
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
     Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
-    32 most recent ones, the first of them by number. Caches of 8 to 100 images need few encodings in this order.
+    ``RECENT`` ones, the first of them by number. Caches of 8 to 100 images need few encodings in this order.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []
     for _, group in groupby(keys, lambda key: key.classes):
-        left, recent = {key.number: set(key.rows) for key in group}, dict[int, None]()  # the most recent at the end
-        new = {number: len(rows) for number, rows in left.items()}  # images of each episode that are not recent
-        users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
-        for number, rows in left.items():
-            for row in rows:
-                users[row].append(number)
-        while left:
-            order.append(nearest := min(left, key=new.__getitem__))
-            for row in sorted(left.pop(nearest)):
-                for number in users[row] if row not in recent else ():
-                    new[number] -= 1
-                recent.pop(row, None)
-                recent[row] = None
-            for row in list(recent)[:-32]:
-                del recent[row]
+        order += _ordered_group({key.number: set(key.rows) for key in group})
+    return order
+
+
+def _ordered_group(images: dict[int, set[int]]) -> list[int]:
+    """Return the numbers of episodes of the same classes, of which ``images`` has the rows, in their order."""
+    users: dict[int, list[int]] = defaultdict(list)  # image -> its episodes
+    for number, rows in images.items():
+        for row in rows:
+            users[row].append(number)
+    new = {number: len(rows) for number, rows in images.items()}  # images of each episode that are not recent
+    recent = dict[int, None]()  # the most recent at the end
+    remaining = dict(images)
+    order: list[int] = []
+    while remaining:
+        nearest = min(remaining, key=new.__getitem__)
+        order.append(nearest)
+        for row in sorted(remaining.pop(nearest)):
+            if row not in recent:
                 for number in users[row]:
-                    new[number] += 1
+                    new[number] -= 1
+            recent.pop(row, None)
+            recent[row] = None
+        for row in list(recent)[:-RECENT]:
+            del recent[row]
+            for number in users[row]:
+                new[number] += 1
     return order

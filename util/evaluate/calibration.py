@@ -34,25 +34,28 @@ MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quanti
 GRID = 128  # longest side of the margin when its statistics are taken, so that they hardly depend on the photo's size
 
 
-def presence_inputs(margin_hw: Tensor, own: Tensor | None) -> Tensor:
+def presence_inputs(margin_hw: Tensor, features_e: Tensor | None) -> Tensor:
     """Return the inputs (F,) float32 of a class's presence score: of the margin quantiles, mean, deviation, share > 0.
 
-    The margin (H, W) is of the photo's pixels alone, without padding; the model's ``own`` numbers (E,) come last.
+    The margin (H, W) is of the photo's pixels alone, without padding; the model's features (E,), if any, come last.
     """
     shrink = min(GRID / max(margin_hw.shape), 1)
     size = tuple(max(round(side * shrink), 1) for side in margin_hw.shape)
     values = resize(margin_hw[None, None].float(), size).flatten()
     quantiles = torch.stack([values.quantile(share) for share in QUANTILES])
-    rest = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
-    return torch.cat([quantiles, rest] if own is None else [quantiles, rest, own.float()])
+    moments = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
+    if features_e is None:
+        return torch.cat([quantiles, moments])
+    return torch.cat([quantiles, moments, features_e.float()])
 
 
 def presence_inputs_in(output: Output, item: int, shown: tuple[int, int]) -> Tensor:
     """Return the inputs (F,) of the presence score of one query of a batch, of which ``shown`` (h, w) is no padding."""
-    background, foreground = output.extra.get(NETWORK, output.logits)[item, :, : shown[0], : shown[1]].float()
-    return presence_inputs(
-        foreground - background, None if output.presence_features is None else output.presence_features[item, 0]
-    )
+    height, width = shown
+    logits = output.extra.get(NETWORK, output.logits)
+    background, foreground = logits[item, :, :height, :width].float()
+    features = None if output.presence_features is None else output.presence_features[item, 0]
+    return presence_inputs(foreground - background, features)
 
 
 def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> dict[str, float]:
@@ -61,19 +64,23 @@ def presence_scores(present: ArrayLike, score: ArrayLike, shown: ArrayLike) -> d
     ``presence_accuracy`` compares whether each query shows its class and whether its prediction does;
     ``presence_auroc`` takes the score of its presence, and is there if there are queries of both kinds.
     """
-    truth, scores = np.array(present, bool), np.array(score)
-    out = {"presence_accuracy": 100.0 * float((truth == np.array(shown, bool)).mean())}
+    truth = np.array(present, bool)
+    scores = np.array(score)
+    right = truth == np.array(shown, bool)
+    out = {"presence_accuracy": 100.0 * float(right.mean())}
     if truth.any() and not truth.all():
         from scipy.stats import mannwhitneyu  # takes a second
 
         wins = mannwhitneyu(scores[truth], scores[~truth]).statistic  # ties are half a win
-        out["presence_auroc"] = 100.0 * float(wins / (truth.sum() * (~truth).sum()))
+        pairs = truth.sum() * (~truth).sum()
+        out["presence_auroc"] = 100.0 * float(wins / pairs)
     return out
 
 
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
-FILE, SHIPPED = "calibration.yaml", REPOSITORY / "config" / "calibration"
-MEND = "make it again: python test.py CONFIG --calibrate"
+FILE = "calibration.yaml"
+SHIPPED = REPOSITORY / "config" / "calibration"
+MAKE_AGAIN = "make it again: python test.py CONFIG --calibrate"
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,10 @@ class Calibration:
         """Return the entry of a result: origin, digest, threshold, and precision if it is known."""
         known = {key: value for key, value in asdict(self).items() if value is not None}
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        out = {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
-        return out if self.precision is None else {**out, "precision": self.precision}
+        facts = {"made_on": self.made_on, "digest": digest, "threshold": self.threshold}
+        if self.precision is not None:
+            facts["precision"] = self.precision
+        return facts
 
 
 def sigmoid(x: float) -> float:
@@ -129,25 +138,43 @@ def key_of(config: Config, weights: str) -> str:
 
 def calibration_path(config: Config, source: str) -> Path:
     """Return the path of the calibration beside a checkpoint, or in the run's folder for methods that learn nothing."""
-    return (Run(config).folder("test") if source in (TRAINING_FREE, UNTRAINED) else Path(source)).with_name(FILE)
+    beside = Run(config).folder("test") if source in (TRAINING_FREE, UNTRAINED) else Path(source)
+    return beside.with_name(FILE)
 
 
 def find_calibration(config: Config, source: str, weights: str, precision: str | None = None) -> Calibration | None:
-    """Return a network's calibration, the run's or a shipped one, or None; UserError if a file is damaged or none.
+    """Return a network's calibration, the run's or a shipped one, or None.
 
-    ``source`` and ``weights`` are the origin and the digest of all tensors, as in ``util/checkpoints/weights.py``. A
-    line of the log says that it was made in another ``precision`` than the network computes in.
+    Args:
+        config: of the network.
+        source: the origin of the weights, as in ``util/checkpoints/weights.py``.
+        weights: the digest of all tensors.
+        precision: that the network computes in; a line of the log says if the calibration was made in another.
+
+    Raises:
+        UserError: a file is damaged, or is no calibration.
     """
-    key, own = key_of(config, weights), calibration_path(config, source)
-    for path in ([own] if own.exists() else []) + sorted(SHIPPED.glob("*.yaml")):
-        try:
-            known = convert(Calibration, yaml.safe_load(read_text(path, "this calibration", MEND)), "")
-        except (yaml.YAMLError, Misfit) as error:
-            raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MEND}") from None
-        if known.made_for == key:
-            if None not in (precision, known.precision) and known.precision != precision:
-                log.warning("%s: was made in %s, this computes in %s; %s", path, known.precision, precision, MEND)
-            return known
-    if own.exists():
-        log.warning("%s: is of other weights or model settings, so it is not used; %s", own, MEND)
+    key = key_of(config, weights)
+    path_of_run = calibration_path(config, source)
+    has_file = path_of_run.exists()
+    shipped = sorted(SHIPPED.glob("*.yaml"))
+    for path in [path_of_run, *shipped] if has_file else shipped:
+        calibration = _read(path)
+        if calibration.made_for != key:
+            continue
+        made_in = calibration.precision
+        if None not in (precision, made_in) and made_in != precision:
+            log.warning("%s: was made in %s, this computes in %s; %s", path, made_in, precision, MAKE_AGAIN)
+        return calibration
+    if has_file:
+        log.warning("%s: is of other weights or model settings, so it is not used; %s", path_of_run, MAKE_AGAIN)
     return None
+
+
+def _read(path: Path) -> Calibration:
+    """Return the calibration of a file; UserError if it is damaged, or none."""
+    text = read_text(path, "this calibration", MAKE_AGAIN)
+    try:
+        return convert(Calibration, yaml.safe_load(text), "")
+    except (yaml.YAMLError, Misfit) as error:
+        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MAKE_AGAIN}") from None

@@ -1,10 +1,10 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ ALL_FOREGROUND = "all_foreground"  # a reference: every pixel called foreground
 # Takes number, records and predictions by output, and maps of an episode.
 Keep = Callable[[int, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]], None]
 WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence score says
+
+
+class PresenceRecord(NamedTuple):
+    """What a test counts of the presence of an episode's class."""
+
+    present: bool  # whether the query shows the class
+    score: float
+    shown: bool  # whether the final mask does
 
 
 class Observer(Protocol):
@@ -52,8 +60,8 @@ class Scoreboard:
     asks_presence: bool = False  # whether queries may lack their class, so that the presence score is scored too
     calibration: Calibration | None = None  # of the network; masks of queries below its threshold are empty
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
-    # what is counted: number -> query shows the class, score, mask shown; output -> the records of each episode
-    presence: dict[int, tuple[bool, float, bool]] = field(default_factory=dict)
+    # what is counted: presence by the episode's number; records of each episode by output
+    presence: dict[int, PresenceRecord] = field(default_factory=dict)
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
     score: Callable[[np.ndarray], dict[str, Any]] | None = None  # of one output's records; None: of episodes
@@ -67,61 +75,94 @@ class Scoreboard:
             logits = output.logits
             self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
             return
-        on = self.scored_on or next(iter(batch.label))
         for item, number in enumerate(numbers):
-            if self.episodes is not None and number >= self.episodes:
-                continue
-            label, class_id_n = batch.label[on][item], torch.stack([way.class_id[item] for way in batch.ways])
-            predictions = {}
-            for name, logits in scored_outputs(output).items():
-                predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
-            if self.asks_presence:
-                self._decide(number, predictions, label, presence_inputs_in(output, item, batch.shown[item]))
-            counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
-            counted |= {ALL_FOREGROUND: torch.ones_like(label)} if len(class_id_n) == 1 else {}
-            for name, prediction in counted.items():
-                self.records[name].append(metrics.episode_records(number, class_id_n, prediction, label, self.further))
-            if output.base_logits is not None and batch.base_label:
-                found, channels = predictions[BASE][0], output.base_logits.shape[1]
-                self.base.append(metrics.class_counts(found, batch.base_label[on][item], channels))
-            if self.keep is not None:
-                maps = {name: values[item] for name, values in output.maps.items()}
-                self.keep(number, {name: rows[-1] for name, rows in self.records.items()}, predictions, maps)
+            if self.episodes is None or number < self.episodes:
+                self._add_episode(number, item, batch, output)
+
+    def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
+        """Count the episode of a number, which is an item of a batch."""
+        scored_on = self.scored_on or next(iter(trial.label))
+        label = trial.label[scored_on][item]
+        predictions = {}
+        for name, logits in scored_outputs(output).items():
+            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
+        if self.asks_presence:
+            inputs = presence_inputs_in(output, item, trial.shown[item])
+            self._decide(number, predictions, label, inputs)
+        class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
+        self._count_classes(number, class_id_n, predictions, label)
+        if output.base_logits is not None and trial.base_label:
+            channels = output.base_logits.shape[1]
+            base_label = trial.base_label[scored_on][item]
+            self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
+        if self.keep is not None:
+            records = {name: records_so_far[-1] for name, records_so_far in self.records.items()}
+            maps = {name: values[item] for name, values in output.maps.items()}
+            self.keep(number, records, predictions, maps)
+
+    def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
+        """Record an episode's counts of every output but the base learner's, and of the reference."""
+        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
+        if len(class_id_n) == 1:
+            counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
+        for name, prediction in counted.items():
+            records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
+            self.records[name].append(records)
 
     def _decide(self, number: int, predictions: dict[str, Tensor], label_hw: Tensor, inputs: Tensor) -> None:
         """Note an episode's presence score, and empty its final mask if the score is below the threshold."""
         mask = predictions[FINAL]
-        shown = ((mask[0] > 0) & (label_hw != IGNORE)).any()  # pixels in the padding do not count
-        *values, present, visible = torch.cat([inputs, torch.stack([(label_hw == 1).any(), shown])]).tolist()
+        is_present = (label_hw == 1).any()
+        is_visible = ((mask[0] > 0) & (label_hw != IGNORE)).any()  # pixels in the padding do not count
+        *values, present, visible = torch.cat([inputs, torch.stack([is_present, is_visible])]).tolist()
         score = values[0]  # without a calibration: the largest quantile of the margin
         if self.calibration is not None:
-            score, predictions[WITHOUT_PRESENCE] = self.calibration.presence(np.array(values, np.float32)), mask
+            score = self.calibration.presence(np.array(values, np.float32))
+            predictions[WITHOUT_PRESENCE] = mask
             if score < self.calibration.threshold:
                 for name in {FINAL, NETWORK} & predictions.keys():
                     predictions[name] = torch.zeros_like(mask)
                 visible = 0.0
-        self.presence[number] = bool(present), score, bool(visible)
+        self.presence[number] = PresenceRecord(bool(present), score, bool(visible))
 
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
         """Return the scores of every output, and the records of its episodes, of all processes together.
 
         Records are sorted by number, then by class. ``presence`` then is of all episodes.
         """
-        own = {name: torch.cat(rows).cpu().numpy() for name, rows in self.records.items()}
-        parts = world.gather((own, torch.stack(self.base).sum(0).cpu().numpy() if self.base else None, self.presence))
-        joined = {n: np.concatenate([of[n] for of, *_ in parts if n in of]) for of, *_ in parts for n in of}
-        records = {name: rows[np.argsort(rows[:, metrics.NUMBER], kind="stable")] for name, rows in joined.items()}
+        counted_here = {name: torch.cat(parts).cpu().numpy() for name, parts in self.records.items()}
+        base_here = torch.stack(self.base).sum(0).cpu().numpy() if self.base else None
+        gathered = world.gather((counted_here, base_here, self.presence))
+        records_by_rank, base_by_rank, presence_by_rank = zip(*gathered)
+
+        records = _joined_records(records_by_rank)
         score = self.score or partial(metrics.episode_scores, classes=self.classes, further=self.further)
         scores = {name: score(rows) for name, rows in records.items()}
-        if base := [counts for _, counts, _ in parts if counts is not None]:
-            scores[BASE] = metrics.class_scores(np.sum(base, axis=0))
-            scores |= {
-                name: scores.pop(name) for name in (WITHOUT_PRESENCE, ALL_FOREGROUND) if name in scores
-            }  # come last
-        self.presence = dict(sorted(entry for *_, presence in parts for entry in presence.items()))
+        base_counts = [counts for counts in base_by_rank if counts is not None]
+        if base_counts:
+            scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
+            for name in (WITHOUT_PRESENCE, ALL_FOREGROUND):
+                if name in scores:
+                    scores[name] = scores.pop(name)  # comes last
+        self.presence = dict(sorted(ChainMap(*presence_by_rank).items()))
         if self.asks_presence:
-            scores[FINAL] |= presence_scores(*zip(*self.presence.values(), strict=True))
+            present, presence_score, shown = zip(*self.presence.values())
+            scores[FINAL] |= presence_scores(present, presence_score, shown)
         return scores, records
+
+
+def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return every output's records of all processes, sorted by the episode's number, then by class."""
+    by_output = defaultdict[str, list[np.ndarray]](list)
+    for records_of_rank in records_by_rank:
+        for name, records in records_of_rank.items():
+            by_output[name].append(records)
+    joined = {}
+    for name, parts in by_output.items():
+        records = np.concatenate(parts)
+        order = np.argsort(records[:, metrics.NUMBER], kind="stable")
+        joined[name] = records[order]
+    return joined
 
 
 @torch.inference_mode()
@@ -131,6 +172,7 @@ def run_pass(
     episodes: int,
     observers: Sequence[Observer],
     world: ProcessGroup,
+    *,
     title: str,
     batch: int = 1,
     workers: int = 0,
@@ -140,29 +182,47 @@ def run_pass(
 
     The first prediction, every hundredth and the last must be finite: a look at each would wait for a GPU.
 
-    With ``cache``, of this network and this data set's view, images that it holds are not encoded again, and episodes
-    that share images follow each other; their order affects no count. Images of their original sizes come one by one,
-    whatever ``batch`` is; ``title`` is the label of the progress bar.
+    Args:
+        prepared: the network, which is left in its mode (training or evaluation).
+        dataset: gives a ``Trial`` or ``LabelledImages`` by number.
+        episodes: the number of items.
+        observers: each gets every batch that this process scores.
+        world: the processes; each runs over its share of the numbers.
+        title: the label of the progress bar.
+        batch: episodes at once; images of their original sizes come one by one, whatever it is.
+        workers: of the loader.
+        cache: of this network and this data set's view; images that it holds are not encoded again, and episodes that
+            share images follow each other. Their order affects no count.
     """
     network: Any = prepared.network
     was_training = network.training
     network.eval()
     order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
-    numbers = evaluation_numbers(order, 1 if getattr(dataset, "one_by_one", False) else batch, world.rank, world.size)
+    if getattr(dataset, "one_by_one", False):
+        batch = 1
+    numbers = evaluation_numbers(order, batch, world.rank, world.size)
     if cache is not None:
         cache.expect(dataset.sampler, numbers)
+    loaded = batches(dataset, numbers, workers, world.device)
     with ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
-        for these, item in zip(numbers, batches(dataset, numbers, workers, world.device), strict=True):
-            inputs = item.ways if isinstance(item, Trial) else [item]
-            if cache is not None:
-                with prepared.autocast():
-                    inputs = cache.fill(item)
-            output = prepared.predict(inputs)
-            if these[0] % 100 == 0 or these is numbers[-1] or these is numbers[0]:
+        for numbers_of_batch, item in zip(numbers, loaded, strict=True):
+            output = _predict(prepared, item, cache)
+            is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]
+            if is_end or numbers_of_batch[0] % 100 == 0:
                 check_finite(output)
-            if cache is not None:
-                cache.evict()
             for observer in observers:
-                observer.add(these, item, output)
-            bar.update(min(len(these) * world.size, episodes - bar.n))
+                observer.add(numbers_of_batch, item, output)
+            bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
     network.train(was_training)
+
+
+def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, cache: FeatureCache | None) -> Output:
+    """Return the network's output for a batch; images of a trial come from the cache, where there is one."""
+    if cache is None:
+        return prepared.predict(batch.ways if isinstance(batch, Trial) else [batch])
+    assert isinstance(batch, Trial)
+    with prepared.autocast():
+        episodes = cache.fill(batch)
+    output = prepared.predict(episodes)
+    cache.evict()
+    return output

@@ -4,9 +4,10 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.episode import LabelledImages, Output
@@ -22,12 +23,16 @@ from util.runtime.loading import batches, evaluation_numbers
 from util.runtime.network import check_finite
 from util.runtime.processes import ProcessGroup
 
+BASE_ALONE = "base_alone"  # the output of the base classes before any novel one is known
+
 
 class Photos(Dataset):
     """Photos of a test's list by number, with labels of channels: background, base and novel classes, and 255."""
 
     def __init__(self, test: Test, rows: Sequence[int]):
-        self.rows, self.index, self.view = rows, test.images.index, test.view
+        self.rows = rows
+        self.index = test.images.index
+        self.view = test.view
         self.classes = test.context.fold.channels[1:]
 
     def __getitem__(self, number: int) -> LabelledImages:
@@ -37,41 +42,92 @@ class Photos(Dataset):
 
 def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     """Fit every run of a job to its supports, and count each run's labels of its queries."""
-    started, test = time.monotonic(), job.test
-    network = cast(GeneralisedModel, job.prepared.network.eval())
-    states, wanted = {}, defaultdict[int, list[tuple[int, int]]](list)  # photo -> seed and number of its queries
+    started = time.monotonic()
+    test = job.test
     bar = partial(ProgressBar, disable=not world.is_main, leave=False)
-    fold, data = test.context.fold, test.config.data
-    score = partial(generalised_scores, base=fold.base, novel=fold.novel)
-    for seed, sampler in bar(test.samplers.items(), desc=f"{test.name}: fit", unit="run"):
-        supports = Photos(test, sampler(0).rows[1:])
-        numbers = evaluation_numbers(range(len(supports.rows)), data.shot, 0, 1)
-        images, labels = zip(*((p.image, p.label) for p in batches(supports, numbers, data.workers, world.device)))
-        novel = [label.masked_fill(label <= len(fold.base), 0) for label in labels]  # base objects are background
-        with job.prepared.autocast():
-            states[seed] = network.fit(images, novel, [data.classes[way.class_id - 1] for way in sampler(0).ways])
-        keep = None if job.kept is None else partial(job.kept.add, seed)
-        job.boards[seed] = Scoreboard(fold.classes, keep=keep, score=score)
-        for key in map(sampler, range(test.episodes[seed])):
-            wanted[key.query].append((seed, key.number))
-    rows, ids = sorted(wanted), torch.tensor(fold.channels, device=world.device)
+    runs = Runs(job, world.device)
+    for seed in bar(test.samplers, desc=f"{test.name}: fit", unit="run"):
+        runs.fit(seed)
+        job.boards[seed] = _scoreboard(job, seed)
+    queries = _queries_by_photo(test)
+    rows = sorted(queries)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
-    photos = batches(Photos(test, rows), numbers, data.workers, world.device)
+    photos = batches(Photos(test, rows), numbers, test.config.data.workers, world.device)
     for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
-        height, width = test.view.shown(tuple(test.images.index.sizes[rows[place]]))
+        row = rows[place]
+        runs.predict(row, photo, queries[row])
+    job.seconds += time.monotonic() - started
+
+
+class Runs:
+    """The runs of a job: each is fitted to the supports of its seed, and labels photos."""
+
+    def __init__(self, job: TestJob, device: torch.device):
+        self.job = job
+        self.test = job.test
+        self.device = device
+        self.network = cast(GeneralisedModel, job.prepared.network.eval())
+        self.class_ids = torch.tensor(job.test.context.fold.channels, device=device)  # of the channels of a label
+        self.states: dict[int, Any] = {}  # seed -> what the network learnt
+
+    def fit(self, seed: int) -> None:
+        """Fit the run of a seed."""
+        data = self.test.config.data
+        key = self.test.samplers[seed](0)  # all episodes of a run have its supports
+        supports = Photos(self.test, key.rows[1:])
+        numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
+        last_base = len(self.test.context.fold.base)
+        images = []
+        labels = []
+        for batch in batches(supports, numbers, data.workers, self.device):
+            images.append(batch.image)
+            labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
+        names = [data.classes[way.class_id - 1] for way in key.ways]
+        with self.job.prepared.autocast():
+            self.states[seed] = self.network.fit(images, labels, names)
+
+    def predict(self, row: int, photo: LabelledImages, episodes: Sequence[tuple[int, int]]) -> None:
+        """Label the photo of a row, which passes the encoder once, for the (seed, number) of its episodes."""
+        height, width = self.test.view.shown(tuple(self.test.images.index.sizes[row]))
         valid = torch.zeros_like(photo.label, dtype=torch.bool)
         valid[:, :height, :width] = True
-        with torch.no_grad(), job.prepared.autocast():
-            features = network.base_features(photo.image)
+        with torch.no_grad(), self.job.prepared.autocast():
+            features = self.network.base_features(photo.image)
             check_finite(Output(features))
-            alone = predicted(network.base_probability(features, valid.shape[1:]))
-        for seed, number in wanted[rows[place]]:
-            board, found = job.boards[seed], network.channels(features, valid, states[seed], alone)
-            for name, prediction in (predictions := {FINAL: found, "base_alone": alone}).items():
-                hit, union, _ = class_counts(prediction, photo.label, len(ids))
-                records = torch.stack([torch.full_like(ids, number), ids, hit, union], 1)
-                board.records[name].append(records[union > 0])  # of each channel that occurs
-            if board.keep is not None:
-                of_outputs = {n: rows[-1] for n, rows in board.records.items()}
-                board.keep(number, of_outputs, {n: ids[p] for n, p in predictions.items()}, {})
-    job.seconds += time.monotonic() - started
+            base_prediction = predicted(self.network.base_probability(features, valid.shape[1:]))
+        for seed, number in episodes:
+            prediction = self.network.channels(features, valid, self.states[seed], base_prediction)
+            predictions = {FINAL: prediction, BASE_ALONE: base_prediction}
+            self._count(seed, number, predictions, photo.label)
+
+    def _count(self, seed: int, number: int, predictions: dict[str, Tensor], label: Tensor) -> None:
+        """Count an episode's predictions and label (1, H, W), which hold channels."""
+        board = self.job.boards[seed]
+        class_ids = self.class_ids
+        for name, prediction in predictions.items():
+            intersection, union, _ = class_counts(prediction, label, len(class_ids))
+            records = torch.stack([torch.full_like(class_ids, number), class_ids, intersection, union], 1)
+            board.records[name].append(records[union > 0])  # of each channel that occurs
+        if board.keep is not None:
+            records_by_output = {name: records_so_far[-1] for name, records_so_far in board.records.items()}
+            as_classes = {name: class_ids[prediction] for name, prediction in predictions.items()}
+            board.keep(number, records_by_output, as_classes, {})
+
+
+def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
+    """Return the empty scoreboard of a run."""
+    fold = job.test.context.fold
+    return Scoreboard(
+        classes=fold.classes,
+        keep=None if job.kept is None else partial(job.kept.add, seed),
+        score=partial(generalised_scores, base=fold.base, novel=fold.novel),
+    )
+
+
+def _queries_by_photo(test: Test) -> dict[int, list[tuple[int, int]]]:
+    """Return the row of each photo -> seed and number of the episodes whose query it is."""
+    queries = defaultdict[int, list[tuple[int, int]]](list)
+    for seed, sampler in test.samplers.items():
+        for key in map(sampler, range(test.episodes[seed])):
+            queries[key.query].append((seed, key.number))
+    return queries

@@ -31,6 +31,8 @@ log = logging.getLogger("symnet")
 class TestJob:
     """A test on a device, and what has been counted of it."""
 
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
     test: Test
     prepared: PreparedNetwork  # for the view's image side
     calibration: Calibration | None  # of the network, where the protocol asks whether queries show their class
@@ -48,20 +50,28 @@ def build_test_jobs(
     shots: Sequence[int] = (),
     manifest: Path | None = None,
 ) -> list[TestJob]:
-    """Return the jobs of a command, weights loaded and episodes chosen; the options are those of ``testing.test``.
+    """Return the jobs of a command, weights loaded and episodes chosen.
 
-    With ``all``, protocols that do not fit model and data are left out, and logged. UserError: a protocol, a number of
-    shots, the manifest, the checkpoint or the data does not fit.
+    Args:
+        config: of the command.
+        world: the processes of the command.
+        protocols: names of entries; with ``all``, those of one class per episode, of which the ones that do not fit
+            model and data are logged and omitted; none means ``test.protocol``.
+        shots: numbers of supports; none means ``data.shot``.
+        manifest: a file of episodes to replay.
+
+    Raises:
+        UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
     every = list(protocols) == ["all"]
-    one_class = [n for n, p in config.protocols.items() if p.ways == 1 and p.absent == 0 and not p.generalised]
-    names = list(dict.fromkeys(one_class if every else protocols or (config.test.protocol,)))
-    each_shots = dict.fromkeys(shots or (config.data.shot,))
+    names = _one_class_protocols(config) if every else list(dict.fromkeys(protocols or (config.test.protocol,)))
+    different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
-    if config.test.fuse == MASKS and max(each_shots) == 1:
+    if config.test.fuse == MASKS and max(different_shots) == 1:
         raise UserError("test.fuse = masks has no effect with one shot; take --shot 5, or leave it out")
-    jobs, shared = list[TestJob](), Shared()
-    for shot, name in itertools.product(each_shots, names):
+    shared = Shared()
+    jobs = list[TestJob]()
+    for shot, name in itertools.product(different_shots, names):
         test = Test(own_config(config, name, shot), manifest, progress=world.is_main, shared=shared)
         try:
             jobs.append(_job(test, world))
@@ -72,6 +82,15 @@ def build_test_jobs(
     if not jobs:
         raise UserError(f"{config.path}: no protocol fits this model and data set")
     return jobs
+
+
+def _one_class_protocols(config: Config) -> list[str]:
+    """Return the names of the protocols whose episodes have one class, which the query shows."""
+    names = []
+    for name, protocol in config.protocols.items():
+        if protocol.ways == 1 and protocol.absent == 0 and not protocol.generalised:
+            names.append(name)
+    return names
 
 
 def _check_names(config: Config, protocols: Sequence[str]) -> None:
@@ -91,12 +110,13 @@ def _job(test: Test, world: ProcessGroup) -> TestJob:
         _ = test.images
     _ = test.samplers
     _check_passes(test)
-    prepared = test.shared.once(("prepared", test.shot, test.view.side), lambda: _prepare(test, world))
+    key = "prepared", test.shot, test.view.side
+    prepared = test.shared.once(key, lambda: _prepare(test, world))
     calibration = test.calibration(prepared.precision)
     if test.protocol.absent > 0 and calibration is None:
         fix = "for one: python test.py CONFIG --calibrate"
         log.info("%s: no calibration of these weights: every mask is shown; %s", test.name, fix)
-    return TestJob(test, prepared, calibration)
+    return TestJob(test=test, prepared=prepared, calibration=calibration)
 
 
 def _check_options(test: Test) -> None:
@@ -111,7 +131,8 @@ def _check_options(test: Test) -> None:
 
 def _check_passes(test: Test) -> None:
     """Refuse (UserError) several passes where a presence score is asked."""
-    if test.protocol.absent > 0 and {*test.config.test.averaged(test.shot)} - {EDGES}:
+    further_passes = set(test.config.test.averaged(test.shot)) - {EDGES}
+    if test.protocol.absent > 0 and further_passes:
         reason = "its presence scores are calibrated for one pass of the network as trained"
         raise UserError(f"protocol {test.name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
 
@@ -119,8 +140,9 @@ def _check_passes(test: Test) -> None:
 def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
     network = with_tta(test.network, test.network_context, test.view, test.shot)
-    precision, run = precision_of_test(test.config, world.device), test.config.run
-    return prepare_network(network, world.device, precision, run.compile, graphs=run.graphs)
+    precision = precision_of_test(test.config, world.device)
+    run = test.config.run
+    return prepare_network(network, world.device, precision, compile=run.compile, graphs=run.graphs)
 
 
 def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
@@ -130,8 +152,9 @@ def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
     """
     groups = defaultdict[tuple, list[TestJob]](list)
     for job in jobs:
-        test, protocol = job.test, job.test.protocol
-        rule: Any = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
+        test = job.test
+        protocol = test.protocol
+        rule: tuple = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
         if test.replayed:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in test.samplers:

@@ -33,12 +33,16 @@ def episode_records(
     ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``. The
     records are int64; float64, whose integers are exact too, if a metric is a mean of episodes.
     """
-    hit, union, true = class_counts(prediction_hw, label_hw, len(class_id_n) + 1)
-    labelled = true.sum()  # foreground: pixels that neither calls background, and that not both do
-    sides = torch.stack([hit[0], union[0], labelled - union[0], labelled - hit[0]]).expand(len(class_id_n), -1)
-    columns = [torch.stack([torch.full_like(class_id_n, number), class_id_n, hit[1:], union[1:]], 1), sides]
+    ways = len(class_id_n)
+    intersection, union, true = class_counts(prediction_hw, label_hw, ways + 1)
+    class_columns = [torch.full_like(class_id_n, number), class_id_n, intersection[1:], union[1:]]
+    labelled = true.sum()
+    foreground_intersection = labelled - union[0]  # pixels that neither calls background
+    foreground_union = labelled - intersection[0]  # and those that not both do
+    sides = torch.stack([intersection[0], union[0], foreground_intersection, foreground_union])
+    columns = [torch.stack(class_columns, 1), sides.expand(ways, -1)]
     for name in further:
-        columns.append(_parts_and_wholes(name, prediction_hw, label_hw, len(class_id_n)))
+        columns.append(_parts_and_wholes(name, prediction_hw, label_hw, ways))
     return torch.cat(columns, 1)
 
 
@@ -72,16 +76,23 @@ def episode_scores(records: np.ndarray, classes: int, further: Sequence[str] = (
     np.add.at(sums, class_ids, records)
     intersection, union = sums[:, INTERSECTION], sums[:, UNION]
     episodes = np.bincount(class_ids, minlength=classes + 1)
-    _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
-    sides = records[first, SIDES].sum(0)
     scores: dict[str, Any] = {
         "miou": float(mean_iou(intersection, union, episodes)),
-        "fb_iou": (_percent(sides[0], sides[1]) + _percent(sides[2], sides[3])) / 2,
+        "fb_iou": _fb_iou(records),
         "per_class": {str(c): _percent(intersection[c], union[c]) for c in np.flatnonzero(episodes)},
     }
-    for name, part, whole in zip(further, sums[:, FURTHER::2].T, sums[:, FURTHER + 1 :: 2].T, strict=True):
+    parts = sums[:, FURTHER::2].T
+    wholes = sums[:, FURTHER + 1 :: 2].T
+    for name, part, whole in zip(further, parts, wholes, strict=True):
         scores[name] = METRICS[name].scale / 100 * float(mean_iou(part, whole, episodes))
     return scores
+
+
+def _fb_iou(records: np.ndarray) -> float:
+    """Return the mean IoU of background and foreground over all episodes in percent."""
+    _, first = np.unique(records[:, NUMBER], return_index=True)  # sides are the same in all records of an episode
+    intersection_b, union_b, intersection_f, union_f = records[first, SIDES].sum(0)
+    return (_percent(intersection_b, union_b) + _percent(intersection_f, union_f)) / 2
 
 
 def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
@@ -93,8 +104,10 @@ def class_counts(prediction: Tensor, label: Tensor, channels: int) -> Tensor:
     codes = (prediction.long() << 8).add_(label).flatten()
     pairs = codes.new_zeros(channels << 8).scatter_add_(0, codes, torch.ones_like(codes))
     pairs = pairs.view(channels, 256)[:, :channels]
-    hit, true = pairs.diagonal(), pairs.sum(0)
-    return torch.stack([hit, pairs.sum(1) + true - hit, true])
+    intersection = pairs.diagonal()
+    true = pairs.sum(0)
+    union = pairs.sum(1) + true - intersection
+    return torch.stack([intersection, union, true])
 
 
 def class_scores(counts: np.ndarray) -> dict[str, Any]:
@@ -114,13 +127,26 @@ def generalised_scores(records: np.ndarray, base: Sequence[int], novel: Sequence
     sums = np.zeros((max(*base, *novel) + 1, 2), np.int64)
     np.add.at(sums, records[:, CLASS], records[:, INTERSECTION : UNION + 1])
     iou = {c: _percent(*sums[c]) for c in (0, *base, *novel) if sums[c, 1]}
-    groups = {"base": base, "novel": novel, "base_background": (0, *base), "total": (0, *base, *novel)}
-    found = {name: [iou[c] for c in classes if c in iou] for name, classes in groups.items()}
-    out: dict[str, Any] = {name: sum(values) / max(len(values), 1) for name, values in found.items()}
-    both = out["base"] + out["novel"]
-    out["harmonic"] = 2 * out["base"] * out["novel"] / both if both else 0.0
-    out["miou_background"] = (out["base_background"] + out["novel"]) / 2
-    return {"miou": both / 2, **out, "per_class": {str(c): value for c, value in iou.items()}}
+    base_iou = _mean_iou_of(iou, base)
+    novel_iou = _mean_iou_of(iou, novel)
+    base_background_iou = _mean_iou_of(iou, (0, *base))
+    both = base_iou + novel_iou
+    return {
+        "miou": both / 2,
+        "base": base_iou,
+        "novel": novel_iou,
+        "base_background": base_background_iou,
+        "total": _mean_iou_of(iou, (0, *base, *novel)),
+        "harmonic": 2 * base_iou * novel_iou / both if both else 0.0,
+        "miou_background": (base_background_iou + novel_iou) / 2,
+        "per_class": {str(c): value for c, value in iou.items()},
+    }
+
+
+def _mean_iou_of(iou: dict[int, float], classes: Sequence[int]) -> float:
+    """Return the mean IoU of those classes that have one, 0 if none has."""
+    values = [iou[c] for c in classes if c in iou]
+    return sum(values) / max(len(values), 1)
 
 
 def _percent(part: np.integer, whole: np.integer) -> float:

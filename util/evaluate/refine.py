@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,32 +33,43 @@ TINY = 1e-6  # added to standard deviations
 
 def refined(image: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """Return the margins (classes, H, W) float32 of a photo (H, W, 3) uint8 with edges where the photo has them."""
-    from scipy.sparse import coo_array, diags_array
+    from scipy.sparse import diags_array
     from scipy.sparse.linalg import cg
 
     height, width = image.shape[:2]
     shrink = min(SIDE / max(height, width), 1)
     size = max(round(shrink * width), 1), max(round(shrink * height), 1)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3) / 100
-    index = np.arange(len(colour)).reshape(small.shape[:2])
-    first = np.concatenate([index[:, :-1].ravel(), index[:-1].ravel()])
-    second = np.concatenate([index[:, 1:].ravel(), index[1:].ravel()])
-    tie = TIES * np.exp(-((colour[first] - colour[second]) ** 2).sum(1) / (2 * CONTRAST**2))
-    ties = coo_array((tie, (first, second)), shape=(len(colour), len(colour)))
-    ties = (ties + ties.T).tocsr()
+    ties = _ties(small)
     total = (1 + ties.sum(0)).astype(np.float32)
-    system, inverse = (diags_array(total) - ties).tocsr(), diags_array(1 / total)
+    system = (diags_array(total) - ties).tocsr()
+    inverse = diags_array(1 / total)
 
     out = np.empty_like(margins)
     for given, target in zip(margins, out, strict=True):
-        own = x = cv2.resize(given, size, interpolation=cv2.INTER_AREA)
+        u = cv2.resize(given, size, interpolation=cv2.INTER_AREA)
+        x = u
         for _ in range(ROUNDS):
-            wanted = own + own.std() * _colour_term(small, x > 0)
-            x = cg(system, wanted.ravel(), x0=x.ravel(), maxiter=STEPS, M=inverse)[0].reshape(own.shape)
-        x *= (own.std() + TINY) / (x.std() + TINY)  # with the deviation of before
+            wanted = u + u.std() * _colour_term(small, x > 0)
+            solution, _ = cg(system, wanted.ravel(), x0=x.ravel(), maxiter=STEPS, M=inverse)
+            x = solution.reshape(u.shape)
+        x *= (u.std() + TINY) / (x.std() + TINY)  # with the deviation of before
         target[:] = cv2.resize(x, (width, height), interpolation=cv2.INTER_LINEAR)
     return out
+
+
+def _ties(image: np.ndarray) -> Any:
+    """Return L exp(-|I_i - I_j|^2 / 2 s^2) of all neighbours i, j of a photo (h, w, 3), a sparse matrix (hw, hw)."""
+    from scipy.sparse import coo_array
+
+    colour = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3) / 100
+    pixels = len(colour)
+    index = np.arange(pixels).reshape(image.shape[:2])
+    first = np.concatenate([index[:, :-1].ravel(), index[:-1].ravel()])
+    second = np.concatenate([index[:, 1:].ravel(), index[1:].ravel()])
+    tie = TIES * np.exp(-((colour[first] - colour[second]) ** 2).sum(1) / (2 * CONTRAST**2))
+    one_way = coo_array((tie, (first, second)), shape=(pixels, pixels))
+    return (one_way + one_way.T).tocsr()
 
 
 def refined_photos(images: Iterable[np.ndarray], margins: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -65,7 +77,7 @@ def refined_photos(images: Iterable[np.ndarray], margins: Iterable[np.ndarray]) 
     pairs = list(zip(images, margins, strict=True))
     if len(pairs) < MANY or usable_cores() < MANY:
         return [refined(image, margin) for image, margin in pairs]
-    return list(_processes().map(refined, *zip(*pairs)))
+    return list(_processes().map(refined, [image for image, _ in pairs], [margin for _, margin in pairs]))
 
 
 @cache
@@ -87,10 +99,14 @@ def _colour_term(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     reach = 2 * int(AROUND * max(inside.shape)) + 1
     near = cv2.dilate(inside.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     cell = (image >> (8 - BITS)) @ (1 << BITS * np.arange(3))
-    counts = [np.bincount(cell[where], minlength=1 << 3 * BITS) for where in (inside, near & ~inside)]
-    object_, around = (1e-5 + count / max(int(count.sum()), 1) for count in counts)
-    ratio = np.log(object_ / around).astype(np.float32)[cell]
+    ratio = np.log(_frequencies(cell[inside]) / _frequencies(cell[near & ~inside])).astype(np.float32)[cell]
     return near * (ratio / 4).clip(-1, 1)  # at 4 a margin changes by the standard deviation of all
+
+
+def _frequencies(cells: np.ndarray) -> np.ndarray:
+    """Return the frequency of each colour among pixels' cells, above 0 also where there is none."""
+    counts = np.bincount(cells, minlength=1 << 3 * BITS)
+    return 1e-5 + counts / max(int(counts.sum()), 1)
 
 
 def without_specks(mask: np.ndarray) -> np.ndarray:
@@ -102,7 +118,8 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
         least = 0.02 * facts[1:, cv2.CC_STAT_AREA].max()  # of its largest part; smaller ones and holes are none
         speck = facts[:, cv2.CC_STAT_AREA] < least
         speck[0] = False
-        out[speck[parts]] = inside[speck[parts]] = 0
+        out[speck[parts]] = 0
+        inside[speck[parts]] = 0
         _, parts, facts, _ = cv2.connectedComponentsWithStats(1 - inside, connectivity=4)
         left, top, width, height, area = facts.T
         hole = (area < least) & (np.minimum(left, top) > 0)

@@ -33,7 +33,8 @@ from util.runtime.processes import ProcessGroup
 
 def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
     """Return what of a result is known before its episodes are scored, and its list (None: no data)."""
-    config, data = test.config, test.config.data
+    config = test.config
+    data = config.data
     merged = to_dict(config)
     return {
         "protocol": test.name,
@@ -60,17 +61,18 @@ def of_test(test: Test, images: ImageList | None) -> dict[str, Any]:
 
 def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup) -> dict[str, Any]:
     """Return the result of a job in the form of ``util/report/schema.py``."""
-    test, images = job.test, job.test.images
-    config, data = test.config, test.config.data
-    weights, trained = test.weights, test.weights.trained_with
-    parameters, learnt = weights.parameters
-    other_fold = trained is not None and any(trained.get(key) != to_dict(config)["data"][key] for key in FOLD)
-    seen = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
+    test = job.test
+    images = test.images
+    data = test.config.data
+    weights = test.weights
+    trained = weights.trained_with
+    parameters, learnt_parameters = weights.parameters
+    classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
         "schema": SCHEMA,
         **of_test(test, images),
         "draw_note": test.draw_note,
-        "input": in_words(config, test.protocol, test.view),
+        "input": in_words(test.config, test.protocol, test.view),
         "input_side": test.side,
         "scored_on": test.scored_on,
         "quick_look": test.quick_look,
@@ -84,15 +86,15 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
         "encoder_licence": weights.encoder_licence,
         "weights": weights.digest,
         "parameters": parameters,
-        "learnt_parameters": learnt,
+        "learnt_parameters": learnt_parameters,
         "track": track_of_weights(test.context, weights),
         "trained_with": trained,
         "training": weights.training,
         "trained_otherwise": weights.training_differences,
-        "fold_mismatch": other_fold and config.test.trained_on is None,
+        "fold_mismatch": _fold_mismatch(test, trained),
         "list_images": len(images.queries),
         "content": images.files_digest,
-        "classes_without_episodes": len(set(images.classes) - seen),  # in no mean
+        "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [data.classes[c - 1] for c in images.rare],
         "episode_digests": [digest(test.samplers[seed], test.episodes[seed]) for seed in test.samplers],
         "manifest": MANIFEST,
@@ -109,11 +111,31 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
     }
 
 
+def _fold_mismatch(test: Test, trained: dict[str, Any] | None) -> bool:
+    """Return whether a training on the data set of the test was on another fold."""
+    if trained is None or test.config.test.trained_on is not None:
+        return False
+    data = to_dict(test.config)["data"]
+    return any(trained.get(key) != data[key] for key in FOLD)
+
+
 def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: dict[str, Any]) -> Manifest:
     """Return every episode of a job with its counts, from each seed's records by output."""
-    test, data = job.test, job.test.config.data
-    names, ways = test.images.index.names, test.protocol.ways
-    header = {
+    test = job.test
+    manifest = Manifest(_header(job, result))
+    if test.protocol.generalised:  # all episodes of a run have its supports
+        manifest.header["runs"] = _described_runs(test)
+    for seed, outputs in zip(test.samplers, records, strict=True):
+        manifest.episodes += _episodes_of_seed(job, seed, outputs)
+    return manifest
+
+
+def _header(job: TestJob, result: dict[str, Any]) -> dict[str, Any]:
+    """Return the header of a job's manifest."""
+    test = job.test
+    data = test.config.data
+    ways = test.protocol.ways
+    return {
         "dataset": data.name,
         **{key: getattr(data, key) for key in ("folds", "fold_rule", "fold", "shot")},
         "protocol": test.name,
@@ -129,51 +151,88 @@ def manifest_of(job: TestJob, records: Sequence[dict[str, np.ndarray]], result: 
         "averaged": passes_in_words(result),
         "precision": job.prepared.precision,
     }
-    out, whole = Manifest(header), test.protocol.generalised
-    if whole:  # all episodes of a run have its supports
-        runs = {seed: described(sampler(0), names) for seed, sampler in test.samplers.items()}
-        header["runs"] = {str(seed): {k: v for k, v in run.items() if k != "query"} for seed, run in runs.items()}
-    for (seed, sampler), outputs in zip(test.samplers.items(), records, strict=True):
-        presence = job.boards[seed].presence
-        numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
-        tables = {n: np.split(t, np.searchsorted(t[:, NUMBER], numbers[1:])) for n, t in outputs.items()}
-        for place, number in enumerate(numbers.tolist()):
-            key, of_episode = sampler(number), {name: table[place] for name, table in tables.items()}
-            own = {"query": names[key.query]} if whole else described(key, names)
-            episode = {"seed": seed, "number": number, **own}
-            if number in presence:
-                episode["presence"] = presence[number][1]
-            episode["outputs"] = {name: _counts(rows, whole) for name, rows in of_episode.items()}
-            for first, metric in zip(count(FURTHER, 2), test.config.test.metrics):
-                episode[metric] = {n: rows[:, first : first + 2].ravel().tolist() for n, rows in of_episode.items()}
-            out.episodes.append(episode)
-    return out
 
 
-def _counts(records: np.ndarray, whole: bool) -> list[int] | dict[str, list[int]]:
+def _described_runs(test: Test) -> dict[str, dict[str, Any]]:
+    """Return the supports of each run of generalised segmentation, by its seed."""
+    runs = {}
+    for seed, sampler in test.samplers.items():
+        run = described(sampler(0), test.images.index.names)
+        del run["query"]
+        runs[str(seed)] = run
+    return runs
+
+
+def _episodes_of_seed(job: TestJob, seed: int, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return the episodes of a seed with their counts, from the records of each output."""
+    test = job.test
+    names = test.images.index.names
+    generalised = test.protocol.generalised
+    presence = job.boards[seed].presence
+    numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
+    by_episode = {name: _split_by_number(records, numbers) for name, records in outputs.items()}
+    episodes = []
+    for place, number in enumerate(numbers.tolist()):
+        key = test.samplers[seed](number)
+        episode: dict[str, Any] = {"seed": seed, "number": number}
+        episode |= {"query": names[key.query]} if generalised else described(key, names)
+        if number in presence:
+            episode["presence"] = presence[number].score
+        records = {name: parts[place] for name, parts in by_episode.items()}
+        episode["outputs"] = {name: _counts(rows, generalised) for name, rows in records.items()}
+        for column, metric in zip(count(FURTHER, 2), test.config.test.metrics):
+            episode[metric] = {name: rows[:, column : column + 2].ravel().tolist() for name, rows in records.items()}
+        episodes.append(episode)
+    return episodes
+
+
+def _split_by_number(records: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
+    """Return the records of each of the episodes, both ascending."""
+    return np.split(records, np.searchsorted(records[:, NUMBER], numbers[1:]))
+
+
+def _counts(records: np.ndarray, generalised: bool) -> list[int] | dict[str, list[int]]:
     """Return the counts of one episode as a manifest has them; see ``util/data/lists/manifest.py``."""
     records = records.astype(np.int64)
-    if whole:
-        return {str(c): pair for _, c, *pair in records.tolist()}
-    of_classes = records[:, INTERSECTION : UNION + 1].ravel().tolist()
+    if generalised:
+        return {str(class_id): counts for _, class_id, *counts in records.tolist()}
+    class_counts = records[:, INTERSECTION : UNION + 1].ravel().tolist()
     background, foreground = records[0, SIDES].reshape(2, 2).tolist()
-    return of_classes + (foreground if len(records) > 1 else []) + background
+    if len(records) == 1:  # the foreground is the class
+        return class_counts + background
+    return class_counts + foreground + background
 
 
 def track_of_weights(context: RunContext, weights: Weights) -> Track:
     """Return what a model with these weights learnt from."""
-    config, model_class, trained = context.config, context.model_class, weights.trained_with
-    data = weights.encoder_data if config.model.backbone() is not None else ""
-    text = (model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names
-    out = Track(encoder_data=data, text=text, training="none", novel_photos=None, train_shot=None)
+    config = context.config
+    track = Track(
+        encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
+        text=_reads_text(context),
+        training="none",
+        novel_photos=None,
+        train_shot=None,
+    )
     if weights.source in (TRAINING_FREE, UNTRAINED):
-        return out
+        return track
+    trained = weights.trained_with
     if trained is None:
-        return {**out, "training": config.test.trained_on}
-    out |= {"training": trained["name"], "train_shot": trained["shot"]}
+        track["training"] = config.test.trained_on
+        return track
+    track["training"] = trained["name"]
+    track["train_shot"] = trained["shot"]
     if config.test.trained_on is None and trained["name"] == config.data.name:
-        out |= {"training": "in-domain", "novel_photos": "removed" if trained.get("exclude_novel", True) else "kept"}
-    if model_class.generalised:  # a base stage has no shots, and may take all photos
-        whole = any(stage["settings"].get("images") == "all" for stage in weights.training[:1])
-        out |= {"train_shot": None, "novel_photos": "kept" if whole else out["novel_photos"]}
-    return out
+        track["training"] = "in-domain"
+        track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
+    if context.model_class.generalised:  # a base stage has no shots, and may take all photos
+        track["train_shot"] = None
+        base_stage = weights.training[:1]
+        if any(stage["settings"].get("images") == "all" for stage in base_stage):
+            track["novel_photos"] = "kept"
+    return track
+
+
+def _reads_text(context: RunContext) -> bool:
+    """Return whether the model reads class names, or vectors of them."""
+    config = context.config
+    return (context.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names

@@ -107,12 +107,13 @@ class Test:
         images = self._list(published)
         if self.replayed is None or published is None or _holds(images, self._replay(images)):
             return images
-        return self._list(None)
+        return self._list(published=None)
 
     def _list(self, published: str | None) -> ImageList:
         """Return the published list of a name, else that of the fold; a replay warns of no published one."""
         protocol = replace(self.protocol, list_file=published)
-        key = "list", self.shot, self.name if protocol.generalised else published
+        list_name = self.name if protocol.generalised else published
+        key = "list", self.shot, list_name
         warns = self.progress and not (self.replayed and published)
         return self.shared.once(key, lambda: images_for_protocol(self.context, warns, protocol))
 
@@ -123,8 +124,11 @@ class Test:
         ways = len(self.context.fold.novel) if protocol.generalised else protocol.ways
         may_lack = protocol.absent > 0 or protocol.generalised
         listed = replay(self.replayed, images, self.config.data, ways, may_lack)
-        if protocol.generalised and any(len({key.drawn for key in each.keys}) > 1 for each in listed.values()):
-            raise UserError(f"{self.replayed}: protocol {self.name} has one support set for all episodes of a seed")
+        if protocol.generalised:
+            for episodes in listed.values():
+                if len({key.drawn for key in episodes.keys}) > 1:
+                    reason = f"protocol {self.name} has one support set for all episodes of a seed"
+                    raise UserError(f"{self.replayed}: {reason}")
         return listed
 
     @cached_property
@@ -134,7 +138,8 @@ class Test:
             return {**self._replay(self.images)}
         seeds = self.protocol.seeds if self.config.test.seeds is None else self.config.test.seeds
         samplers = {seed: self.sampler(seed) for seed in seeds}
-        if isinstance(sampler := samplers[seeds[-1]], EpisodeSampler):
+        sampler = samplers[seeds[-1]]
+        if isinstance(sampler, EpisodeSampler):
             data = self.config.data
             check_sampler(self.images, sampler, self.name, f"fold {data.fold} of {data.name}")
         return samplers
@@ -150,7 +155,8 @@ class Test:
 
     def _count(self, sampler: Sampler) -> int:
         """Return how many episodes of a sampler are scored."""
-        asked, most = self.config.test.episodes, 0  # no limit
+        asked = self.config.test.episodes
+        most = 0  # no limit
         if isinstance(sampler, ListedEpisodes):
             most = len(sampler.keys)
         if self.replayed is not None:
@@ -165,8 +171,10 @@ class Test:
         """Whether the number of episodes is not the protocol's, or is below that of the manifest."""
         if self.replayed is None:
             return self.config.test.episodes not in (None, self.protocol.number(self.config.data.fold))
-        listed = {seed: each for seed, each in self.samplers.items() if isinstance(each, ListedEpisodes)}
-        return any(self.episodes[seed] < len(each.keys) for seed, each in listed.items())
+        for seed, sampler in self.samplers.items():
+            if isinstance(sampler, ListedEpisodes) and self.episodes[seed] < len(sampler.keys):
+                return True
+        return False
 
     @cached_property
     def draw_note(self) -> str:
@@ -219,23 +227,37 @@ class Test:
         passes per episode goes to a folder beside it whose name says so. A quick look beside one of other settings has
         a folder of its own, with a digest of its settings.
         """
-        config, quick, weights = self.config, self.quick_look, self.run.weights_origin
-        if weights == FOREIGN:  # by the way from the run folders, since many such files are called best.pth
-            weights += f"-{_digest(os.path.relpath(self.run.weights, config.run.folder))}"
-        averaged = (words.replace(" ", "-") for words in config.test.averaged(self.shot))
-        marks = [self.name, *averaged, weights]
-        seeds = config.test.seeds
-        if seeds not in (None, self.protocol.seeds) and self.replayed is None and not quick:
-            marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
-        marks += ["replay" if self.replayed else "", "quick" if quick else ""]
-        folder = self.run.folder("test") / "_".join(filter(None, marks))
-        if not quick:
+        folder = self.run.folder("test") / self._folder_name
+        if not self.quick_look:
             return folder
         with suppress(UserError, KeyError):  # nothing there
-            settings = deciding(to_dict(config))
+            settings = deciding(to_dict(self.config))
             if deciding(read_result(folder / RESULT)["config"]) != settings:
                 return folder.with_name(f"{folder.name}-{_digest(json.dumps(settings, sort_keys=True))}")
         return folder
+
+    @property
+    def _folder_name(self) -> str:
+        """The protocol, and marks of what departs from the best weights, a single pass and the protocol's episodes."""
+        averaged = (words.replace(" ", "-") for words in self.config.test.averaged(self.shot))
+        marks = [self.name, *averaged, self._weights_mark]
+        seeds = self.config.test.seeds
+        if self.replayed:
+            marks.append("replay")
+        elif seeds not in (None, self.protocol.seeds) and not self.quick_look:
+            marks.append(f"seeds-{'-'.join(map(str, seeds))}"[:80])  # file systems limit names
+        if self.quick_look:
+            marks.append("quick")
+        return "_".join(filter(None, marks))
+
+    @property
+    def _weights_mark(self) -> str:
+        """The origin of its weights; '' for the run's best ones."""
+        origin = self.run.weights_origin
+        if origin != FOREIGN:
+            return origin
+        path = os.path.relpath(self.run.weights, self.config.run.folder)  # many such files are called best.pth
+        return f"{origin}-{_digest(path)}"
 
 
 def own_config(config: Config, name: str, shot: int) -> Config:
@@ -245,7 +267,8 @@ def own_config(config: Config, name: str, shot: int) -> Config:
 
 def deciding(merged: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a merged config that can affect the scores of its test."""
-    run, test = merged["run"], merged["test"]
+    run = merged["run"]
+    test = merged["test"]
     precision = precision_asked_of_test(run.get("precision"), test.get("precision"))
     return {
         "data": {key: value for key, value in merged["data"].items() if key not in IRRELEVANT},
@@ -267,6 +290,7 @@ def _holds(images: ImageList, episodes: dict[int, ListedEpisodes]) -> bool:
     pairs = set(images.pairs)
     for listed in episodes.values():
         for key in listed.keys:
-            if not {(row, key.class_id) for row in (key.query, *key.supports)} <= pairs:
+            pairs_of_episode = {(row, key.class_id) for row in (key.query, *key.supports)}
+            if not pairs_of_episode <= pairs:
                 return False
     return True

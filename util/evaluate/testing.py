@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
@@ -34,6 +36,7 @@ def test(
     protocols: Sequence[str] = (),
     shots: Sequence[int] = (),
     manifest: Path | None = None,
+    *,
     save_images: dict[str, int] | None = None,
     figures: str = "png",
     form: str = "markdown",
@@ -53,15 +56,8 @@ def test(
             compute_in_fixed_order()
         jobs = build_test_jobs(config, world, protocols, shots, manifest)
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
-        wanted = {**(save_images or {}), FIRST: config.test.pictures}
-        for job in jobs:
-            _announce(job.test)
-            job.kept = KeptPredictions(wanted, job.test.episodes) if any(wanted.values()) else None
-        for note in dict.fromkeys(job.test.weights.note for job in jobs):
-            if note:
-                log.info("%s", note)
-        place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
-        log.info("on %s, %d process(es)", place, world.size)
+        _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
+        _announce(jobs, world)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
         cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         results = dict[TestJob, dict[str, Any]]()
@@ -74,11 +70,25 @@ def test(
     return out
 
 
-def _announce(test: Test) -> None:
-    """Log what is scored: weights, protocol, list, episodes, seeds."""
-    sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
-    images, seeds = len(test.images.queries), list(test.samplers)
-    log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
+def _keep_predictions(jobs: list[TestJob], wanted: dict[str, int]) -> None:
+    """Let jobs keep the predictions of the kinds of episodes that are wanted (kind -> number)."""
+    if any(wanted.values()):
+        for job in jobs:
+            job.kept = KeptPredictions(wanted, job.test.episodes)
+
+
+def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
+    """Log what is scored (weights, protocol, list, episodes, seeds), notes of the weights, and on which device."""
+    for test in (job.test for job in jobs):
+        sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
+        images = len(test.images.queries)
+        seeds = list(test.samplers)
+        log.info("test %s by %s: %d images, %s, seeds %s", test.weights.source, test.name, images, sizes, seeds)
+    for note in dict.fromkeys(job.test.weights.note for job in jobs):
+        if note:
+            log.info("%s", note)
+    place = f"{describe(world.device)} in {jobs[0].prepared.precision}"  # one for all jobs
+    log.info("on %s, %d process(es)", place, world.size)
 
 
 def _count(jobs: list[TestJob], world: ProcessGroup, cache: FeatureCache | None) -> Iterator[list[TestJob]]:
@@ -88,42 +98,61 @@ def _count(jobs: list[TestJob], world: ProcessGroup, cache: FeatureCache | None)
             run_generalised(job, world)
             yield [job]
     for seed, members in passes([job for job in jobs if not job.test.protocol.generalised]):
-        _run(members, seed, world, cache)
+        _run_shared_pass(members, seed, world, cache)
         yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 
 
-def _run(jobs: list[TestJob], seed: int, world: ProcessGroup, cache: FeatureCache | None) -> None:
-    """Run the network once over the episodes of a seed and count them for each of some jobs."""
+def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, cache: FeatureCache | None) -> None:
+    """Run the network once over the episodes of a seed and count them for each of the jobs."""
     started = time.monotonic()
-    first, prepared = jobs[0].test, jobs[0].prepared
-    settings, names = first.config.test, [job.test.name for job in jobs]
-    labels = tuple(dict.fromkeys(job.test.scored_on for job in jobs))
+    first = jobs[0].test
+    prepared = jobs[0].prepared
+    scored_on = tuple(dict.fromkeys(job.test.scored_on for job in jobs))
     longest = max(job.test.episodes[seed] for job in jobs)
     first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
     backwards = first.protocol.draw == PFENET
-    data = trials(first.context, first.samplers[seed], first.view, labels, last_support_first=backwards)
+    data = trials(first.context, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
+    names = [job.test.name for job in jobs]
     for job in jobs:
         job.boards[seed] = _scoreboard(job, seed)
         job.shared_with = sorted({*job.shared_with, *names} - {job.test.name})
-    label = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
     if cache is not None:
         cache.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
-    boards = [job.boards[seed] for job in jobs]
-    images, side = first.shot * first.protocol.ways + 1, first.view.side or first.config.data.size
-    batch = 1 if settings.adapt else episodes_at_once(settings.batch, world.device, images, side)
-    run_pass(prepared, data, longest, boards, world, label, batch, first.config.data.workers, cache)
+    title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
+    batch = _episodes_at_once(first, world)
+    run_pass(
+        prepared,
+        data,
+        longest,
+        [job.boards[seed] for job in jobs],
+        world,
+        title=title_of_bar,
+        batch=batch,
+        workers=first.config.data.workers,
+        cache=cache,
+    )
     if cache is not None:
-        log.info("%s: %s", label, cache)
+        log.info("%s: %s", title_of_bar, cache)
     for job in jobs:
         job.batch = batch
         job.seconds += time.monotonic() - started
+
+
+def _episodes_at_once(test: Test, world: ProcessGroup) -> int:
+    """Return the batch of a test: 1 where the network adapts to each episode."""
+    settings = test.config.test
+    if settings.adapt:
+        return 1
+    images_per_episode = test.shot * test.protocol.ways + 1
+    side = test.view.side or test.config.data.size
+    return episodes_at_once(settings.batch, world.device, images_per_episode, side)
 
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
     """Return the empty scoreboard of a job's episodes of a seed."""
     config = job.test.config
     return Scoreboard(
-        len(config.data.classes),
+        classes=len(config.data.classes),
         scored_on=job.test.scored_on,
         episodes=job.test.episodes[seed],
         keep=None if job.kept is None else partial(job.kept.add, seed),
@@ -135,9 +164,14 @@ def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
 
 def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup, figures: str, form: str) -> dict[str, Any]:
     """Sum a job over processes; write its result, its episodes and its pictures."""
-    per_seed, records = zip(*(job.boards[seed].gather(world) for seed in job.test.samplers))
+    per_seed = list[dict[str, Any]]()
+    records = list[dict[str, np.ndarray]]()
+    for seed in job.test.samplers:
+        scores_of_seed, records_of_seed = job.boards[seed].gather(world)
+        per_seed.append(scores_of_seed)
+        records.append(records_of_seed)
     kept = {} if job.kept is None else job.kept.gathered(world)
-    result = check_result(result_of(job, [*per_seed], world), folder.path / RESULT)
+    result = check_result(result_of(job, per_seed, world), folder.path / RESULT)
     if not world.is_main:
         folder.close()
         return result
@@ -145,17 +179,24 @@ def _finish(job: TestJob, folder: RunFolder, world: ProcessGroup, figures: str, 
     remove_pictures(folder.path)
     folder.write_text(MANIFEST, manifest_of(job, records, result).text())
     folder.describe(to_dict(job.test.config))
-    said = [
-        f"{title(result)}, list {result['list_source']}, in {result['precision']}",
-        in_words({result["shot"]: result["track"]}),
-    ]
-    said += [format(score_table(result), form), "", format(class_table(result), form)]
-    if missing := result["classes_without_episodes"]:
-        said.append(f"{missing} classes have no episode and are excluded from every mean")
-    log.info("%s", "\n".join(said))
+    log.info("%s", _summary(result, form))
     write_charts(folder.path, figures, result)
     save_pictures(job, kept, folder.path, title(result), figures)
     folder.write_json(RESULT, result)
     log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
+
+
+def _summary(result: dict[str, Any], form: str) -> str:
+    """Return the tables of a result, with its conditions in words, for the log."""
+    lines = [
+        f"{title(result)}, list {result['list_source']}, in {result['precision']}",
+        in_words({result["shot"]: result["track"]}),
+        format(score_table(result), form),
+        "",
+        format(class_table(result), form),
+    ]
+    if missing := result["classes_without_episodes"]:
+        lines.append(f"{missing} classes have no episode and are excluded from every mean")
+    return "\n".join(lines)

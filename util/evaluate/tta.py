@@ -7,7 +7,7 @@ of a narrow range, such as cosines, their softmax is flat, and the average is cl
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,57 +96,71 @@ class TestTimeAugmentation(Steps):
     """Networks, one per factor, that see an episode in turn: ``maps``, which are only displayed, are the first pass's.
 
     A factor is relative to the size of the images that ``forward`` gets, and its network is built for that size. With
-    ``flip`` every network also sees its images mirrored; with ``alone`` the networks take one shot, and every support
-    is seen in passes of its own.
+    ``flip`` every network also gets its images mirrored; with ``by_support`` they take one shot, and every support
+    has passes of its own.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    def __init__(self, networks: Sequence[FewShotModel], factors: Sequence[float], flip: bool, alone: bool):
+    def __init__(self, networks: Sequence[FewShotModel], factors: Sequence[float], *, flip: bool, by_support: bool):
         super().__init__(networks)
-        sides = (False, True) if flip else (False,)
-        self.views = [(n, TtaView(f, mirrored)) for n, f in zip(networks, factors) for mirrored in sides]
-        self.alone = alone
+        self.by_support = by_support
+        self.views: list[tuple[FewShotModel, TtaView]] = []
+        for network, factor in zip(networks, factors):
+            self.views.append((network, TtaView(factor, mirrored=False)))
+            if flip:
+                self.views.append((network, TtaView(factor, mirrored=True)))
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the averaged outputs at the query's size."""
+        size = episodes[0].query.shape[-2:]
         sums: dict[str, Tensor] = {}
         maps: dict[str, Tensor] = {}
-        passes, size = 0, episodes[0].query.shape[-2:]
+        passes = 0
         for number, (network, view) in enumerate(self.views):
-            seen = [_seen(episode, view, number) for episode in episodes]
-            for each in zip(*map(_one_by_one, seen)) if self.alone else [seen]:
-                output = predicted_by(network, each)
-                passes, maps = passes + 1, maps if passes else output.maps
+            for episodes_of_pass in self._passes([_in_view(episode, view, number) for episode in episodes]):
+                output = predicted_by(network, episodes_of_pass)
+                if passes == 0:
+                    maps = output.maps
+                passes += 1
                 for name, logits in scored_outputs(output).items():
                     sums[name] = sums.get(name, 0) + view.back(logits, size)
         least = torch.finfo(torch.float32).tiny  # the smallest probability whose logarithm is finite
         averages = {name: (total / passes).clamp_min(least).log() for name, total in sums.items()}
         return Output(averages.pop(FINAL), averages.pop(BASE, None), averages, maps)
 
+    def _passes(self, episodes: Sequence[Episode]) -> Iterable[Sequence[Episode]]:
+        """Return the episodes of each pass: all supports at once, or support by support."""
+        return zip(*map(_one_by_one, episodes)) if self.by_support else [episodes]
+
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedByView | None:
         """Return the cached features of a support (1, 1, 3, H, W) with its label (1, 1, H, W), None for none."""
-        by_view = [n.cache_support(view.image(support), view.label(support_label)) for n, view in self.views]
-        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
+        by_view = [
+            network.cache_support(view.image(support), view.label(support_label)) for network, view in self.views
+        ]
+        return CachedByView(by_view) if all(features is not None for features in by_view) else None
 
     def cache_query(self, query: Tensor) -> CachedByView | None:
         """Return the cached features of a query (1, 3, H, W), None if there are none."""
-        by_view = [n.cache_query(view.image(query)) for n, view in self.views]
-        return CachedByView(by_view) if all(kept is not None for kept in by_view) else None
+        by_view = [network.cache_query(view.image(query)) for network, view in self.views]
+        return CachedByView(by_view) if all(features is not None for features in by_view) else None
 
 
-def _seen(episode: Episode, view: TtaView, number: int) -> Episode:
+def _in_view(episode: Episode, view: TtaView, number: int) -> Episode:
     """Return an episode in the view of a number, query and supports alike, with the cached features of this view."""
     changes: dict[str, Callable] = {
         **dict.fromkeys(("query", "support"), view.image),
         **dict.fromkeys(("query_label", "support_label", "query_base_label"), view.label),
-        **dict.fromkeys(("cached_support", "cached_query"), lambda kept: kept.by_view[number]),
+        **dict.fromkeys(("cached_support", "cached_query"), lambda features: features.by_view[number]),
     }
-    seen: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for name, change in changes.items():
-        if (given := getattr(episode, name)) is not None:
-            seen[name] = [*map(change, given)] if isinstance(given, list) else change(given)
-    return replace(episode, **seen)
+        value = getattr(episode, name)
+        if isinstance(value, list):
+            changed[name] = [change(item) for item in value]
+        elif value is not None:
+            changed[name] = change(value)
+    return replace(episode, **changed)
 
 
 def _one_by_one(episode: Episode) -> Iterator[Episode]:
@@ -154,10 +168,13 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
     listed = isinstance(episode, EpisodeOfOriginalSizes)
     shots = len(episode.support) if listed else episode.support.shape[1]
     for k in range(shots):
-        here: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
-        cached = None if episode.cached_support is None else episode.cached_support[k::shots]
-        support, label = episode.support[here], episode.support_label[here]
-        yield replace(episode, support=support, support_label=label, cached_support=cached)
+        shot: Any = slice(k, k + 1) if listed else (slice(None), slice(k, k + 1))
+        yield replace(
+            episode,
+            support=episode.support[shot],
+            support_label=episode.support_label[shot],
+            cached_support=None if episode.cached_support is None else episode.cached_support[k::shots],
+        )
 
 
 class AdaptedToSupports(Steps):
@@ -183,16 +200,19 @@ class WithEdges(Steps):
 
     def __init__(self, network: nn.Module):
         super().__init__([network])
-        self.cache_support, self.cache_query = (getattr(network, f"cache_{of}", None) for of in ("support", "query"))
+        self.cache_support = getattr(network, "cache_support", None)
+        self.cache_query = getattr(network, "cache_query", None)
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for several classes that compete, each of which gets edges of its own."""
         output = predicted_by(self.networks[0], episodes)
-        logits, photos = output.logits.float(), episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
-        margins = (logits[:, 1:] - logits[:, :1]).cpu().numpy()
-        moved = np.stack(refined_photos(photos, margins))
-        edges = torch.cat([torch.zeros_like(logits[:, :1]), torch.from_numpy(moved).to(logits.device)], dim=1)
-        return replace(output, logits=edges, extra={**output.extra, NETWORK: logits})
+        logits = output.logits.float()
+        background = logits[:, :1]
+        photos = episodes[0].query.permute(0, 2, 3, 1).byte().cpu().numpy()
+        margins = (logits[:, 1:] - background).cpu().numpy()
+        refined_margins = torch.from_numpy(np.stack(refined_photos(photos, margins))).to(logits.device)
+        refined_logits = torch.cat([torch.zeros_like(background), refined_margins], dim=1)
+        return replace(output, logits=refined_logits, extra={**output.extra, NETWORK: logits})
 
 
 def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int) -> nn.Module:
@@ -200,27 +220,34 @@ def with_tta(network: FewShotModel, context: RunContext, view: View, shots: int)
 
     ``network`` has its weights, and was built from the context for the view of the test's images.
 
-    UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
-    than it can. ModelMismatch: no layer of the network can be adapted.
+    Raises:
+        UserError: ``test.scales`` names sizes that the model does not take, or ``test.adapt`` comes with other settings
+            than it can.
+        ModelMismatch: no layer of the network can be adapted.
     """
-    out: nn.Module = network
-    test, networks = context.config.test, list[FewShotModel]()
+    test = context.config.test
     plain = test.passes(shots) == 1 and test.scales == PLAIN_SCALES
+    with_steps: nn.Module = network
     if test.adapt:
         if shots == 1 or not plain or context.config.run.compile:
             others = "test.flip, test.scales, test.fuse and run.compile"
             raise UserError(f"test.adapt: takes episodes of two shots or more; leave out {others}")
-        out = AdaptedToSupports(network, context.config.run.seed)
+        with_steps = AdaptedToSupports(network, context.config.run.seed)
     elif not plain:
         factors = real_scales(context.config, view)
-        for factor in factors:
-            side, other = round(factor * view.side), network
-            if view.rule != ORIGINAL and side != network.task.size:
-                other = build_model(context.config, context.text_width, side, network.task.base_classes)
-                try:
-                    other.load_state_dict(network.state_dict(), assign=True)  # no copy
-                except RuntimeError:
-                    raise UserError(f"test.scales: these weights of {network.title} fit no side of {side} px") from None
-            networks.append(other)
-        out = TestTimeAugmentation(networks, factors, test.flip, test.fuse == MASKS and shots > 1)
-    return WithEdges(out) if test.edges else out
+        networks = [_network_of_side(network, context, view, round(factor * view.side)) for factor in factors]
+        by_support = test.fuse == MASKS and shots > 1
+        with_steps = TestTimeAugmentation(networks, factors, flip=test.flip, by_support=by_support)
+    return WithEdges(with_steps) if test.edges else with_steps
+
+
+def _network_of_side(network: FewShotModel, context: RunContext, view: View, side: int) -> FewShotModel:
+    """Return a network of the same weights for images of a side, itself where it takes them already."""
+    if view.rule == ORIGINAL or side == network.task.size:
+        return network
+    other = build_model(context.config, context.text_width, side, network.task.base_classes)
+    try:
+        other.load_state_dict(network.state_dict(), assign=True)  # no copy
+    except RuntimeError:
+        raise UserError(f"test.scales: these weights of {network.title} fit no side of {side} px") from None
+    return other

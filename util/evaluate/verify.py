@@ -21,7 +21,7 @@ from util.errors import UserError
 from util.evaluate.calibration import presence_scores
 from util.evaluate.evaluate import ALL_FOREGROUND
 from util.evaluate.mask_metrics import METRICS
-from util.evaluate.metrics import episode_scores, generalised_scores
+from util.evaluate.metrics import CLASS, episode_scores, generalised_scores
 from util.evaluate.test import Test, own_config
 from util.report.result_table import MADE_FROM_MASKS, departures, episodes_in_words, title
 from util.report.schema import BASE, FINAL, MANIFEST, counts_of, find_results, over_seeds, read_result
@@ -37,55 +37,86 @@ def verify(paths: Sequence[Path], form: str = "markdown") -> int:
 
     UserError: a path holds no result, or a file that is none.
     """
-    texts, differs = list[str](), False
+    texts = list[str]()
+    differs = False
     for path in find_results(list(paths)):
         result = read_result(path)
-        checks, missing = checks_of(path, result), result["classes_without_episodes"]
+        checks = checks_of(path, result)
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        note = [f"{missing} classes have no episode and are excluded from every mean"] if missing else []
-        wrong = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == DIFFERS)
-        unchecked = ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == UNCHECKED)
-        verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
-        verdict += f"; not the protocol's number ({', '.join(marks)})" if (marks := departures(result)) else ""
-        verdict = f"verification failed ({wrong}): score the run again" if wrong else verdict
-        texts.append("\n".join([f"{path}: {title(result)}", format(table, form), *note, verdict]))
-        differs |= bool(wrong)
+        lines = [f"{path}: {title(result)}", format(table, form)]
+        if missing := result["classes_without_episodes"]:
+            lines.append(f"{missing} classes have no episode and are excluded from every mean")
+        lines.append(_verdict(result, checks))
+        texts.append("\n".join(lines))
+        if _subjects(checks, DIFFERS):
+            differs = True
     print("\n\n".join(texts))
     return int(differs)
 
 
+def _verdict(result: Result, checks: Checks) -> str:
+    """Return in a line what the checks of a result say together."""
+    if failed := _subjects(checks, DIFFERS):
+        return f"verification failed ({failed}): score the run again"
+    unchecked = _subjects(checks, UNCHECKED)
+    verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
+    if marks := departures(result):
+        verdict += f"; not the protocol's number ({', '.join(marks)})"
+    return verdict
+
+
+def _subjects(checks: Checks, wanted: str) -> str:
+    """Return the subjects whose check has an outcome, separated by commas; '' if there are none."""
+    return ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == wanted)
+
+
 def checks_of(path: Path, result: Result) -> Checks:
     """Return the checks of a result file."""
-    out: Checks = {}
-
-    def check(subject: str, difference: Callable[[], str], on_error: str = UNCHECKED) -> None:
-        try:
-            reason = difference()
-            out[subject] = (DIFFERS, reason) if reason else (AGREES, "")
-        except (UserError, KeyError, TypeError, ValueError) as error:
-            out[subject] = on_error, str(error) or repr(error)
-
-    def by_seed() -> list[list[dict[str, Any]]]:
-        episodes = read_manifest(path.parent / MANIFEST).episodes
-        return [[row for row in episodes if row.get("seed", 0) == seed] for seed in result["seeds"]]
-
-    check("scores", lambda: _score_difference(result, by_seed()), DIFFERS)
-    check("episodes", lambda: _digest_difference(result, map(digest_of_rows, by_seed())), DIFFERS)
+    checks: Checks = {
+        "scores": _check(lambda: _score_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
+        "episodes": _check(lambda: _episode_difference(result, _episodes_by_seed(path, result)), on_error=DIFFERS),
+    }
     try:
         test = test_of(path, result)
         _ = test.images, test.view
     except UserError as error:
-        return out | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
-    check("list", lambda: _list_difference(result, test.images))
-    if result["replayed"] is None and out["list"][0] == AGREES:
-        drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
-        check("draw", lambda: _digest_difference(result, drawn))
-        if out["draw"][0] == AGREES:
-            out["draw"] = AGREES, ": ".join(filter(None, [episodes_in_words(result), result["draw_note"]]))
-    else:
-        out["draw"] = UNCHECKED, "a replay has no draw of its own" if result["replayed"] else "other list"
-    check("weights", lambda: _weights_difference(result, test))
-    return out
+        return checks | dict.fromkeys(("list", "draw", "weights"), (UNCHECKED, str(error)))
+    checks["list"] = _check(lambda: _list_difference(result, test.images))
+    checks["draw"] = _check_draw(result, test, same_list=checks["list"][0] == AGREES)
+    checks["weights"] = _check(lambda: _weights_difference(result, test))
+    return checks
+
+
+def _check(difference: Callable[[], str], on_error: str = UNCHECKED) -> tuple[str, str]:
+    """Return outcome and reason of a check, which returns a difference in words, or '' for none."""
+    try:
+        reason = difference()
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        return on_error, str(error) or repr(error)
+    return (DIFFERS if reason else AGREES), reason
+
+
+def _check_draw(result: Result, test: Test, same_list: bool) -> tuple[str, str]:
+    """Return outcome and reason of the check that the protocol draws the episodes of the result from its list."""
+    if result["replayed"] is not None:
+        return UNCHECKED, "a replay has no draw of its own"
+    if not same_list:
+        return UNCHECKED, "other list"
+    drawn = (digest(test.sampler(seed), result["episodes"]) for seed in result["seeds"])
+    outcome, reason = _check(lambda: _digest_difference(result, drawn))
+    if outcome == AGREES:
+        reason = ": ".join(filter(None, [episodes_in_words(result), result["draw_note"]]))
+    return outcome, reason
+
+
+def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
+    """Return the episodes beside a result, a list for each of its seeds."""
+    by_seed: dict[int, list[dict[str, Any]]] = {seed: [] for seed in result["seeds"]}
+    for row in read_manifest(path.parent / MANIFEST).episodes:
+        seed = row.get("seed", 0)
+        if seed in by_seed:
+            by_seed[seed].append(row)
+    return list(by_seed.values())
 
 
 def test_of(path: Path, result: Result) -> Test:
@@ -105,58 +136,99 @@ def changed_since(test: Test, result: Result) -> str:
 
     The test is the one that would be scored today.
     """
-    with suppress(UserError):
-        with suppress(UserError):  # no data
-            if reason := _list_difference(result, test.images):
-                return f"its list {reason}"
+    with suppress(UserError):  # no data
+        if reason := _list_difference(result, test.images):
+            return f"its list {reason}"
+    with suppress(UserError):  # no weights
         return _weights_difference(result, test)
     return ""
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
     """Return in words which score is not that of the episodes' counts, '' if all are."""
-    for seed, rows, of_seed in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
-        for name, scores in of_seed.items():  # of the base classes an episode holds no counts
-            if name != BASE and (difference := _difference(scores, _counted(rows, name))):
+    for seed, rows, outputs in zip(result["seeds"], by_seed, result["per_seed"], strict=True):
+        for name, scores in outputs.items():
+            if name == BASE:  # whose counts episodes do not hold
+                continue
+            if difference := _difference(scores, _scores_of_rows(rows, name)):
                 return f"seed {seed}, {name}: {difference}"
     return _difference(result, over_seeds(result["per_seed"]))
 
 
-def _difference(given: Any, counted: dict[str, Any]) -> str:
-    """Return in words the first number of (nested) scores that is not the one given, '' if all are."""
+def _difference(stated: Any, counted: dict[str, Any]) -> str:
+    """Return in words the first number of (nested) scores that is not the one stated, '' if all are."""
     for key, value in counted.items():
-        own = given.get(key)
+        stated_value = stated.get(key)
         if isinstance(value, dict):
-            if difference := _difference(own or {}, value):
+            if difference := _difference(stated_value or {}, value):
                 return f"{key}: {difference}"
-        elif own is None or not math.isclose(own, value, abs_tol=1e-6):
-            return f"{key} is {own}, the episodes have {value:.4f}"
+        elif stated_value is None or not math.isclose(stated_value, value, abs_tol=1e-6):
+            return f"{key} is {stated_value}, the episodes have {value:.4f}"
     return ""
 
 
-def _counted(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return an output's scores in percent from one seed's episodes, which name the novel classes."""
+def _scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return an output's scores in percent from the counts of one seed's episodes."""
     if isinstance(rows[0]["outputs"][name], dict):
-        novel = [class_id for class_id, _ in ways_of(rows[0])]
-        counts = [(i, int(c), *pair) for i, row in enumerate(rows) for c, pair in row["outputs"][name].items()]
-        return generalised_scores(np.array(counts), sorted({c for _, c, *_ in counts} - {0, *novel}), novel)
-    records, further = [], [metric for metric in METRICS if metric in rows[0]]
+        return _generalised_scores_of_rows(rows, name)
+    further = [metric for metric in METRICS if metric in rows[0]]
+    records = list[list[Any]]()
     for number, row in enumerate(rows):
-        sides = row["outputs"][name][-4:]  # foreground and background
-        for i, (_, *way) in enumerate(counts_of(row, name)):
-            pairs = [count for metric in further for count in row[metric][name][2 * i : 2 * i + 2]]
-            records.append((number, *way, *sides[2:], *sides[:2], *pairs))
-    out = episode_scores(np.array(records), max(class_id for _, class_id, *_ in records), further)
+        records += _records_of_row(number, row, name, further)
+    classes = max(record[CLASS] for record in records)
+    scores = episode_scores(np.array(records), classes, further)
     if name == FINAL and "presence" in rows[0]:
-        pixels = [row["outputs"][ALL_FOREGROUND][0] for row in rows]  # of the class in each query
-        shown = [sum(row["outputs"][FINAL][:2]) > own for row, own in zip(rows, pixels)]
-        out |= presence_scores([own > 0 for own in pixels], [float(row["presence"]) for row in rows], shown)
-    return out
+        scores |= _presence_scores_of_rows(rows)
+    return scores
+
+
+def _records_of_row(number: int, row: dict[str, Any], name: str, further: Sequence[str]) -> list[list[Any]]:
+    """Return the records of one episode, a class each, in the columns of ``util/evaluate/metrics.py``."""
+    *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
+    sides = [background_hit, background_union, foreground_hit, foreground_union]
+    records = []
+    for way, (_, class_id, intersection, union) in enumerate(counts_of(row, name)):
+        record = [number, class_id, intersection, union, *sides]
+        for metric in further:
+            record += row[metric][name][2 * way : 2 * way + 2]
+        records.append(record)
+    return records
+
+
+def _generalised_scores_of_rows(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the scores of base and novel classes from one run's episodes, which name the novel ones."""
+    novel = [class_id for class_id, _ in ways_of(rows[0])]
+    records = []
+    for number, row in enumerate(rows):
+        for class_id, (intersection, union) in row["outputs"][name].items():
+            records.append([number, int(class_id), intersection, union])
+    occurring = {record[CLASS] for record in records}
+    return generalised_scores(np.array(records), base=sorted(occurring - {0, *novel}), novel=novel)
+
+
+def _presence_scores_of_rows(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how often episodes of one seed tell queries with and without their class apart."""
+    present = list[bool]()
+    shown = list[bool]()
+    for row in rows:
+        class_pixels = row["outputs"][ALL_FOREGROUND][0]
+        intersection, union = row["outputs"][FINAL][:2]
+        present.append(class_pixels > 0)
+        shown.append(intersection + union > class_pixels)  # their sum is the pixels of the class and of the mask
+    return presence_scores(present, [float(row["presence"]) for row in rows], shown)
+
+
+def _episode_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+    """Return the seeds whose episodes beside the result have another digest, in words; '' if there are none."""
+    return _digest_difference(result, map(digest_of_rows, by_seed))
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:
     """Return the seeds whose episodes are not those of the result, in words; '' if there are none."""
-    wrong = [str(s) for s, own, other in zip(result["seeds"], result["episode_digests"], digests) if own != other]
+    wrong = []
+    for seed, stated, other in zip(result["seeds"], result["episode_digests"], digests):
+        if stated != other:
+            wrong.append(str(seed))
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""
 
 

@@ -43,47 +43,61 @@ class Query(nn.Module):
 
     def __init__(self, segmenter: Segmenter):
         super().__init__()
-        self.network, self.segmenter = segmenter.model.network, segmenter.without_classes()
-        for known in segmenter.classes:  # no longer tensors of the inference mode
-            kept = [(batch.image.clone(), batch.label.clone()) for batch in known.support_batches]
-            batches = [SupportBatch(*pair, self.network.cache_support(*pair)) for pair in kept]
+        self.network = segmenter.model.network
+        self.segmenter = segmenter.without_classes()
+        for known in segmenter.classes:
+            batches = [self._encoded_again(batch) for batch in known.support_batches]
             self.segmenter.classes.append(replace(known, support_batches=batches))
         self(torch.zeros(1, 3, *segmenter.classes[0].images.shape[-2:]))  # lets the network keep all it can
+
+    def _encoded_again(self, batch: SupportBatch) -> SupportBatch:
+        """Return a batch whose tensors are no longer of the inference mode."""
+        image, label = batch.image.clone(), batch.label.clone()
+        return SupportBatch(image, label, self.network.cache_support(image, label))
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""
         episodes, counts = self.segmenter.episodes(query)
-        return [*outputs_of(*self.segmenter.scores_of(self.network.forward_classes(episodes), counts)).values()]
+        output = self.network.forward_classes(episodes)
+        margins, presence_features = self.segmenter.scores_of(output, counts)
+        return list(outputs_of(margins, presence_features).values())
 
 
 def outputs_of(margins: Tensor, presence_features: Tensor | None) -> dict[str, Tensor]:
     """Return the outputs for queries: probabilities (B, n + 1, S, S), background first, and ``Segmenter.scores``."""
     probabilities = torch.cat([torch.zeros_like(margins[:, :1]), margins], 1).softmax(1)
-    out = {"probabilities": probabilities, "margins": margins}
-    return out if presence_features is None else {**out, "presence_features": presence_features}
+    outputs = {"probabilities": probabilities, "margins": margins}
+    if presence_features is not None:
+        outputs["presence_features"] = presence_features
+    return outputs
 
 
 def traced(module: nn.Module, query: Tensor, for_onnx: bool) -> ExportedProgram:
     """Return the program of a module, for queries of this size; ``for_onnx``: in operations that ONNX knows."""
-
-    def argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
-        return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
-
-    def clean(program: ExportedProgram) -> None:
-        for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
-            program.graph.erase_node(node)  # a reader of values that nothing else reads
-        program.graph.eliminate_dead_code()
-
     program = torch.export.export(module, (query,), strict=False)
-    clean(program)
-    if for_onnx:  # it takes as long as the export
+    _remove_checks(program)
+    if for_onnx:
         attention = torch.ops.aten.scaled_dot_product_attention.default  # of sizes that ONNX's operation does not take
-        table = {torch.ops.aten.argsort.stable: argsort, attention: torch.export.default_decompositions()[attention]}
-        clean(program := program.run_decompositions(table))
+        attention_in_steps = torch.export.default_decompositions()[attention]
+        table = {torch.ops.aten.argsort.stable: _argsort, attention: attention_in_steps}
+        program = program.run_decompositions(table)  # takes as long as the export
+        _remove_checks(program)
     for node, spec in zip(program.graph.nodes, program.graph_signature.input_specs, strict=False):
         if spec.target in program.state_dict and not node.users:  # weights that serve the supports alone
             program.state_dict[spec.target] = nn.Parameter(torch.zeros(()), requires_grad=False)
     return program
+
+
+def _argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    return torch.argsort(x, dim, descending)  # ONNX sorts in a stable way and has no word for it
+
+
+def _remove_checks(program: ExportedProgram) -> None:
+    """Remove the checks of tensors' types, which read values that nothing else reads."""
+    check = torch.ops.aten._assert_tensor_metadata.default
+    for node in program.graph.find_nodes(op="call_function", target=check):
+        program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
 
 
 def pt2(program: ExportedProgram, _: Sequence[str]) -> bytes:
@@ -116,25 +130,32 @@ def export(arguments: list[str]) -> int:
     add("--format", choices=FORMATS, default=default, help=f"default {default}")
     add("--overwrite", action="store_true", help="overwrite an earlier export in this folder")
     parsed = parser.parse_args(arguments)
-    out, kind = parsed.out, parsed.format
-    packages = ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" else ()
-    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise UserError(f"--format onnx: {missing[0]} is not installed; pip install -r requirements-export.txt")
+    out, format_name = parsed.out, parsed.format
+    if format_name == "onnx":
+        _check_packages()
     if out.exists() and any(out.iterdir()) and not parsed.overwrite:
         raise UserError(f"--out {out}: this folder is not empty; name another, or add --overwrite")
     options = replace(options_of(SegmenterOptions, parsed), device="cpu")
-    if not (marked := marked_by(options)[0]):
+    marked, _ = marked_by(options)
+    if not marked:
         raise UserError(NO_SUPPORTS)
     segmenter = build_segmenter(options, marked)
     precision = segmenter.model.precision
-    if kind == "onnx" and precision != "float32":
+    if format_name == "onnx" and precision != "float32":
         raise UserError(f"--format onnx: takes float32 and not {precision}; add --set test.precision=float32")
     for note in segmenter.notes:
         print(note)
-    difference = write_export(segmenter, out, kind)
+    difference = write_export(segmenter, out, format_name)
     allowed = f"{difference:.1e} at most, of {allowed_difference(precision):.0e} allowed"
     print(f"{out}: in {precision}, differs from predict.py in {precision} by {allowed}")
     return 0
+
+
+def _check_packages() -> None:
+    """Refuse (UserError) ONNX where a package that it needs is not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"--format onnx: {name} is not installed; pip install -r requirements-export.txt")
 
 
 def allowed_difference(precision: str) -> float:
@@ -142,35 +163,28 @@ def allowed_difference(precision: str) -> float:
     return MAX_IN_HALF if precision in HALF else MAX_DIFFERENCE
 
 
-def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
+def write_export(segmenter: Segmenter, out: Path, format_name: str) -> float:
     """Write the folder of a segmenter on the CPU, in its precision; return the largest difference of a probability.
 
-    ``name`` is that of the format. UserError: the model cannot be exported, the disk is full, or the graph's
-    probabilities differ from the network's.
+    UserError: the model cannot be exported, the disk is full, or the graph's probabilities differ from the network's.
     """
-    model, known = segmenter.model, segmenter.calibration
+    model = segmenter.model
     if model.network.cannot_export is not None:
         raise UserError(f"{model.network.title}: cannot be exported: {model.network.cannot_export}")
     query = segmenter.classes[0].images[0, :1].clone().roll(model.view.side // 3, -1)  # (1, 3, S, S)
-    expected, encoder = outputs_of(*segmenter.scores(query)), getattr(model.network, "encoder", None)
-    mean, std = (None, None) if encoder is None else encoder.normalisation()
-    facts: dict[str, Any] = {
-        **{"format": name, "file": f"query.{name}", "torch": torch.__version__},
-        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input", "precision")},
-        "licence_of_encoder_weights": model.weights.encoder_licence,
-        "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
-        "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
-        "classes": [{"name": one.name, "supports": one.sources} for one in segmenter.classes],
-        "calibration": None if known is None else {**asdict(known), "grid": GRID, "quantiles": QUANTILES},
+    margins, presence_features = segmenter.scores(query)
+    expected = outputs_of(margins, presence_features)
+    file = f"query.{format_name}"
+    facts = {
+        **{"format": format_name, "file": file, "torch": torch.__version__},
+        **_facts_of(segmenter),
+        "inputs": _tensor_facts({"query": query}),
+        "outputs": _tensor_facts(expected),
     }
-    for key, tensors in (("inputs", {"query": query}), ("outputs", expected)):
-        kinds = {k: str(x.dtype).removeprefix("torch.") for k, x in tensors.items()}
-        facts[key] = [{"name": k, "dtype": kinds[k], "shape": list(x.shape)} for k, x in tensors.items()]
     with made_aside(out, run.FACTS) as folder:
-        path = folder / facts["file"]
-        write_atomically(path, _content(segmenter, query, name, [*expected]))
-        found = dict(zip(expected, run.graph(path)(query.numpy())))
-        difference = float(np.max([np.abs(x - expected[k].numpy()).max() for k, x in found.items() if k != "margins"]))
+        path = folder / file
+        write_atomically(path, _content(segmenter, query, format_name, outputs=[*expected]))
+        difference = _difference(path, query, expected)
         allowed = allowed_difference(model.precision)
         if not difference <= allowed:  # also where it is not a number
             problem = f"differ from the network's in {model.precision} by {difference:.1e}, {allowed:.0e} is allowed"
@@ -181,20 +195,61 @@ def write_export(segmenter: Segmenter, out: Path, name: str) -> float:
     return difference
 
 
-def _content(segmenter: Segmenter, query: Tensor, name: str, outputs: Sequence[str]) -> bytes:
-    # without the exporters' progress and advice
-    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+def _facts_of(segmenter: Segmenter) -> dict[str, Any]:
+    """Return what the JSON file says of the network, its input, the classes and the calibration."""
+    model = segmenter.model
+    mean = std = None
+    encoder = getattr(model.network, "encoder", None)
+    if encoder is not None:
+        mean, std = encoder.normalisation()
+    calibration_facts = None
+    if segmenter.calibration is not None:
+        calibration_facts = {**asdict(segmenter.calibration), "grid": GRID, "quantiles": QUANTILES}
+    return {
+        **{key: segmenter.facts[key] for key in ("model", "checkpoint", "output", "input", "precision")},
+        "licence_of_encoder_weights": model.weights.encoder_licence,
+        "canvas": {"side": model.view.side, "rule": model.view.rule, "multiple": BLOCK},
+        "pixels": {"order": "RGB", "range": [0, 255], "normalised_inside": {"mean": mean, "std": std}},
+        "classes": [{"name": known.name, "supports": known.sources} for known in segmenter.classes],
+        "calibration": calibration_facts,
+    }
+
+
+def _tensor_facts(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """Return name, type and shape of tensors."""
+    return [
+        {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+        for name, tensor in tensors.items()
+    ]
+
+
+def _difference(path: Path, query: Tensor, expected: dict[str, Tensor]) -> float:
+    """Return the largest difference of the outputs but margins, for a query, between a graph and the network."""
+    differences = []
+    for (name, tensor), array in zip(expected.items(), run.graph(path)(query.numpy())):
+        if name != "margins":
+            differences.append(np.abs(array - tensor.numpy()).max())
+    return float(np.max(differences))
+
+
+def _content(segmenter: Segmenter, query: Tensor, format_name: str, outputs: Sequence[str]) -> bytes:
+    """Return a graph's file, without the exporters' progress and advice; UserError: it cannot be exported."""
     try:
         with contextlib.ExitStack() as stack:
-            for context in (*quiet, warnings.catch_warnings(), torch.no_grad(), segmenter.model.forward_pass()):
-                stack.enter_context(context)
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            stack.enter_context(warnings.catch_warnings())
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(segmenter.model.forward_pass())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(fixed_shapes())
             warnings.simplefilter("ignore")
+            module = Query(segmenter).eval()
             # The trace sees another query than the check, which would notice a value that became a constant.
-            return FORMATS[name](traced(Query(segmenter).eval(), query.flip(-1), name == "onnx"), outputs)
+            program = traced(module, query.flip(-1), for_onnx=format_name == "onnx")
+            return FORMATS[format_name](program, outputs)
     except Exception as error:  # the exporters raise many kinds
-        said = str(error.__cause__ or error).strip()  # the cause says more
-        reason = next(iter(said.splitlines()), type(error).__name__)
-        problem = f"cannot export this network as {name} ({reason}); try another --format or a newer torch"
+        message = str(error.__cause__ or error).strip()  # the cause says more
+        reason = next(iter(message.splitlines()), type(error).__name__)
+        problem = f"cannot export this network as {format_name} ({reason}); try another --format or a newer torch"
         raise UserError(f"{segmenter.model.network.title}: torch {torch.__version__} {problem}") from None

@@ -8,14 +8,16 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 FACTS = "export.json"
 MAX_PIXELS = 2**26  # of a photo
+COLUMNS = ("photo", "class", "shown", "pixels", "presence", "precision")
 
 
 def graph(path: Path) -> Callable[..., list[np.ndarray]]:
@@ -56,12 +58,12 @@ def resized(values: np.ndarray, size: Sequence[int], corners: bool = False) -> n
     for axis in (1, 0):
         length, wanted = values.shape[axis], size[axis]
         step = (length - 1) / max(wanted - 1, 1) if corners else length / wanted
-        places = np.arange(wanted) * step + (0 if corners else step / 2 - 0.5)
-        places = places.astype(np.float32).clip(0, length - 1)
+        start = 0 if corners else step / 2 - 0.5
+        places = (np.arange(wanted) * step + start).astype(np.float32).clip(0, length - 1)
         before = places.astype(int)
+        after = np.minimum(before + 1, length - 1)
         share = np.expand_dims(places - before, 1 - axis)
-        first, second = (values.take(i, axis) for i in (before, np.minimum(before + 1, length - 1)))
-        values = first * (1 - share) + second * share
+        values = values.take(before, axis) * (1 - share) + values.take(after, axis) * share
     return values
 
 
@@ -77,24 +79,53 @@ class Exported:
 
         In the mask 0 is background, then come the classes in their order.
         """
-        canvas, size, known = self.facts["canvas"], image.shape[:2], self.facts["calibration"]
-        side, block = canvas["side"], canvas["multiple"]
+        size = image.shape[:2]
+        query, rows, columns = self._canvas(image)
+        _, (class_margins,), *presence_features = self.query(query)
+        margins = np.stack([resized(margin[:rows, :columns], size) for margin in class_margins])
+        presence = None
+        if self.facts["calibration"] is not None:
+            features = presence_features[0][0] if presence_features else [[]] * len(margins)
+            presence = [self._presence(margin, of_class) for margin, of_class in zip(margins, features)]
+            margins[np.array(presence) < self.facts["calibration"]["threshold"]] = -np.inf
+        mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0)
+        return mask.astype(np.uint8), presence
+
+    def _canvas(self, image: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Return a query (1, 3, S, S) float32 with a photo at its top left, and the photo's height and width there."""
+        side, block = self.facts["canvas"]["side"], self.facts["canvas"]["multiple"]
+        size = image.shape[:2]
         rows, columns = (max(int(length * side / max(size)) // block * block, block) for length in size)
         query = np.zeros((1, 3, side, side), np.float32)
         for channel in range(3):
             query[0, channel, :rows, :columns] = resized(image[:, :, channel], (rows, columns))
-        _, (of_classes,), *presence_features = self.query(query)
-        margins = np.stack([resized(margin[:rows, :columns], size) for margin in of_classes])
-        presence = None
-        if known is not None:
-            presence = []
-            for margin, own in zip(margins, presence_features[0][0] if presence_features else [[]] * len(margins)):
-                shrink = min(known["grid"] / max(size), 1)
-                values = resized(margin, [max(round(length * shrink), 1) for length in size], corners=True)
-                numbers = [*np.quantile(values, known["quantiles"]), values.mean(), values.std(), (values > 0).mean()]
-                presence.append(1 / (1 + np.exp(-np.dot(known["weights"], [*numbers, *own]) - known["bias"])))
-            margins[np.array(presence) < known["threshold"]] = -np.inf
-        return np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8), presence
+        return query, rows, columns
+
+    def _presence(self, margin: np.ndarray, features: Sequence[float]) -> float:
+        """Return the presence score of a class from its margin (H, W) and the network's numbers on its presence."""
+        calibration = self.facts["calibration"]
+        shrink = min(calibration["grid"] / max(margin.shape), 1)
+        values = resized(margin, [max(round(length * shrink), 1) for length in margin.shape], corners=True)
+        quantiles = np.quantile(values, calibration["quantiles"])
+        inputs = [*quantiles, values.mean(), values.std(), (values > 0).mean(), *features]
+        return 1 / (1 + np.exp(-np.dot(calibration["weights"], inputs) - calibration["bias"]))
+
+    def rows(self, photo: Path, mask: np.ndarray, presence: list[float] | None) -> Iterator[tuple[Any, ...]]:
+        """Yield the row of each class in the table; the columns are ``COLUMNS``."""
+        for value, known in enumerate(self.facts["classes"], 1):
+            pixels = int((mask == value).sum())
+            score = "" if presence is None else round(presence[value - 1], 6)
+            yield photo, known["name"], pixels > 0, pixels, score, self.facts["precision"]
+
+
+def voc_palette() -> list[int]:
+    """Return red, green and blue of VOC's 256 class colours, in a row."""
+    palette = []
+    for value in range(256):
+        for channel in range(3):
+            bits = [value >> (3 * place + channel) & 1 for place in range(3)]
+            palette.append(sum(bit << (7 - place) for place, bit in enumerate(bits)))
+    return palette
 
 
 def main() -> int:
@@ -110,27 +141,24 @@ def main() -> int:
         options.out.mkdir(parents=True)
     except (ImportError, OSError) as error:
         parser.error(str(error))
-    failed = 0
+    palette = voc_palette()
+    failed = False
     with (options.out / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("photo", "class", "shown", "pixels", "presence", "precision"))
+        table.writerow(COLUMNS)
         for number, photo in enumerate(options.photos, 1):
             try:
                 mask, presence = network(read(photo))
             except Exception as error:  # a damaged file can raise any exception
-                failed = 2
+                failed = True
                 print(f"error: {photo}: {error}", file=sys.stderr)
                 continue
             picture = Image.fromarray(mask)
-            colours = [sum((i >> 3 * b + c & 1) << 7 - b for b in range(3)) for i in range(256) for c in range(3)]
-            picture.putpalette(colours)  # VOC's
+            picture.putpalette(palette)
             picture.save(options.out / f"{photo.stem}_mask.png")
-            for value, known in enumerate(network.facts["classes"], 1):
-                pixels = int((mask == value).sum())
-                score = "" if presence is None else round(presence[value - 1], 6)
-                table.writerow((photo, known["name"], pixels > 0, pixels, score, network.facts["precision"]))
+            table.writerows(network.rows(photo, mask, presence))
             print(f"{number} of {len(options.photos)}: {photo}", flush=True)
-    return failed
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

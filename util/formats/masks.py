@@ -10,13 +10,16 @@ from util.data.images.read import Colours
 from util.data.lists.files import photos_below
 from util.errors import UserError
 from util.files import read_text, visible
-from util.formats.annotations import PhotoFiles, name_key
+from util.formats.photo_files import PhotoFiles, name_key
 from util.formats.remarks import BACKGROUND, IGNORED
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
 LABEL_LINE = re.compile(r"[^#:][^:]*:(\s*\d+\s*,\s*\d+\s*,\s*\d+\s*)?(:[^:]*){0,2}$")
-BLACK, VOID = (0, 0, 0), (224, 224, 192)  # colours of background and of PASCAL VOC's unknown pixels
+BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case
+BLACK = (0, 0, 0)  # the colour of background
+VOID = (224, 224, 192)  # the colour of PASCAL VOC's unknown pixels
+LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
 MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
@@ -40,60 +43,81 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
     """
     entries = visible(path.iterdir(), path) if path.is_dir() else []
-    inside = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
-    of_photos = [inside[name] for name in PHOTO_FOLDERS if name in inside]
-    of_masks = [inside[name] for name in MASK_FOLDERS if name in inside]
-    if not of_masks or not (of_photos or photos):
-        return photos or path, path
-    return photos or of_photos[0], of_masks[0]
+    folders = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
+    photo_folders = [folders[name] for name in PHOTO_FOLDERS if name in folders]
+    mask_folders = [folders[name] for name in MASK_FOLDERS if name in folders]
+    if photos:
+        photo_folders = [photos]
+    if photo_folders and mask_folders:
+        return photo_folders[0], mask_folders[0]
+    return photos or path, path
 
 
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one; errors as it."""
-    places = (folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES))
-    return next((read_names(place) for place in places if place.is_file()), None)
+    for folder in (masks, masks.parent):
+        for name in (LABEL_MAP, *NAME_FILES):
+            if (folder / name).is_file():
+                return read_names(folder / name)
+    return None
 
 
 def masks_in(folder: Path) -> list[Path]:
     """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
-    found = photos_below(folder, recursive=False)
-    pngs = [path for path in found if path.suffix.lower() == ".png"]
-    return pngs or [path for path in found if path.suffix.lower() in (".tif", ".tiff", ".bmp", ".gif")]
+    pictures = photos_below(folder, recursive=False)
+    pngs = [path for path in pictures if path.suffix.lower() == ".png"]
+    return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
 def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
     """Return the folders of photos and of masks of each class, by its name, the folder's; none if it holds masks."""
     if not masks.is_dir() or masks_in(masks):
         return {}
-    inside = [path for path in visible(masks.iterdir(), masks) if path.is_dir()]
-    found = {path.name: folders_in(path) for path in inside if path.name.lower() not in BACKGROUND}
-    return {name: folders for name, folders in found.items() if masks_in(folders[1])}
+    classes = {}
+    for path in visible(masks.iterdir(), masks):
+        if path.is_dir() and path.name.lower() not in BACKGROUND:
+            photo_folder, mask_folder = folders_in(path)
+            if masks_in(mask_folder):
+                classes[path.name] = (photo_folder, mask_folder)
+    return classes
 
 
 def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    A line says how many masks that are. UserError: a folder does not exist, no photo has a mask, or two photos have the
-    same stem.
+    A line says how many masks that are.
+
+    Raises:
+        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
     """
-    named = {name_key(path.stem): path for path in (masks_in(masks) if masks.is_dir() else ())}
-    out, there = dict[str, tuple[Path, Path]](), {*named.values()}
+    mask_files = masks_in(masks) if masks.is_dir() else []
+    mask_of_stem = {name_key(path.stem): path for path in mask_files}
+    no_photos = {*mask_of_stem.values()}
+    pair_of_stem: dict[str, tuple[Path, Path]] = {}
     for photo in PhotoFiles(photos).paths:
-        mask = named.get(key := name_key(photo.stem))
-        if mask is None or photo in there:
+        stem = name_key(photo.stem)
+        if stem not in mask_of_stem or photo in no_photos:
             continue
-        if key in out:
-            raise UserError(f"{photo} and {out[key][0]} have the same name; rename one")
-        out[key] = (photo, mask)
-    if not out and (brushed := [m.name for key, m in named.items() if re.match(r"task-\d+-annotation-\d+-by-", key)]):
-        fix = f"export JSON; or name each with its photo, photo.jpg:{brushed[0]}, where --supports takes a mask"
-        raise UserError(f"{masks}: Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}")
-    if not out:
-        fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-        raise UserError(f"{masks}: does not exist, or holds no mask of a photo in {photos}; {fix}")
-    if photos != masks and (lost := [mask for key, mask in named.items() if key not in out]):
-        print(f"note: {masks}: left out, without a photo: {len(lost)} masks, such as {lost[0].name}", file=sys.stderr)
-    return list(out.values())
+        if stem in pair_of_stem:
+            raise UserError(f"{photo} and {pair_of_stem[stem][0]} have the same name; rename one")
+        pair_of_stem[stem] = (photo, mask_of_stem[stem])
+    if not pair_of_stem:
+        raise UserError(f"{masks}: {_why_no_pairs(photos, mask_of_stem)}")
+    without_photo = [mask for stem, mask in mask_of_stem.items() if stem not in pair_of_stem]
+    if photos != masks and without_photo:
+        count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
+        print(f"note: {masks}: left out, without a photo: {count}", file=sys.stderr)
+    return list(pair_of_stem.values())
+
+
+def _why_no_pairs(photos: Path, mask_of_stem: dict[str, Path]) -> str:
+    """Return why none of the masks has a photo, and what to do."""
+    for stem, mask in mask_of_stem.items():
+        if BRUSH_TO_PNG.match(stem):
+            fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
+            return f"Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}"
+    fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+    return f"does not exist, or holds no mask of a photo in {photos}; {fix}"
 
 
 def read_names(path: Path) -> MaskNames:
@@ -108,7 +132,8 @@ def read_names(path: Path) -> MaskNames:
     if entries and all(LABEL_LINE.match(line) for line in entries):
         return _read_label_map(entries, path)
     for kinds in (IGNORED, BACKGROUND):
-        lines = lines[1:] if lines and lines[0].casefold() in kinds else lines
+        if lines and lines[0].casefold() in kinds:
+            lines = lines[1:]
     check_unique(lines, path)
     return MaskNames({value: _known(name) for value, name in enumerate(lines, 1)}, path)
 
@@ -120,17 +145,18 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
     numbers. UserError: a name or a colour occurs twice.
     """
     entries = [line.split(":")[:2] for line in lines]
-    named = [(name, colour) for name, colour in entries if name.casefold() not in BACKGROUND]
-    check_unique([name for name, _ in named], path)
-    names = {value: _known(name) for value, (name, _) in enumerate(named, 1)}
-    values = {name: value if names[value] else IGNORE for value, (name, _) in enumerate(named, 1)}
+    classes = [name for name, _ in entries if name.casefold() not in BACKGROUND]
+    check_unique(classes, path)
+    names = {value: _known(name) for value, name in enumerate(classes, 1)}
+    values = {name: value if names[value] else IGNORE for value, name in enumerate(classes, 1)}
     colours: dict[tuple[int, ...], int] = {BLACK: 0, VOID: IGNORE}
     for name, text in entries:
         if not text.strip():
             continue
         red, green, blue = (int(part) for part in text.split(","))
         value = values.get(name, 0)
-        if (red, green, blue) in colours and colours[red, green, blue] not in (value, IGNORE):
+        known = colours.get((red, green, blue), IGNORE)
+        if known not in (value, IGNORE):
             raise UserError(f"{path}: '{name}' has the colour {text} of another class, or of the background; change it")
         colours[red, green, blue] = value
     return MaskNames(names, path, colours)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
@@ -56,19 +57,26 @@ class Remarks:
 
     def add(self, remark: Remark, name: object = "", count: int = 1) -> None:
         """Count entries of a kind; ``name`` is theirs, or an example where the kind has no names."""
+        if count <= 0:
+            return
         has_names = "{}" in remark.what
-        if count > 0:
-            self._counts[remark, str(name) if has_names else ""] += count
-            self._examples.setdefault(remark, "" if has_names else str(name))
+        self._counts[remark, str(name) if has_names else ""] += count
+        self._examples.setdefault(remark, "" if has_names else str(name))
+
+    def add_named(self, remark: Remark, names: Sequence[str]) -> None:
+        """Count the entries of a kind, whose first is its example."""
+        if names:
+            self.add(remark, names[0], len(names))
 
     def lines(self) -> list[str]:
         """Return a line for each outcome: ``left out: regions without a label (3), regions of 'x' (1)``."""
-        of_outcome: dict[str, list[str]] = {}
+        lines_of_outcome: dict[str, list[str]] = {}
         for (remark, name), count in self._counts.items():
-            example = self._examples[remark]
-            entry = f"{remark.what.format(name)} ({count}{', such as ' if example else ''}{example})"
-            of_outcome.setdefault(remark.becomes, []).append(entry)
-        return [f"{outcome}: {', '.join(entries)}" for outcome, entries in of_outcome.items()]
+            number = f"{count}"
+            if self._examples[remark]:
+                number += f", such as {self._examples[remark]}"
+            lines_of_outcome.setdefault(remark.becomes, []).append(f"{remark.what.format(name)} ({number})")
+        return [f"{outcome}: {', '.join(entries)}" for outcome, entries in lines_of_outcome.items()]
 
 
 def refused_format(content: bytes) -> str:

@@ -15,8 +15,9 @@ import yaml
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.files import files_below, link, read_text, visible, write_atomically
-from util.formats.annotations import AnnotatedPhoto, Annotations, Found, Instance, PhotoFiles, in_words
+from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, Predictions, in_words
 from util.formats.masks import check_unique
+from util.formats.photo_files import PhotoFiles
 from util.formats.remarks import NO_TEXT_FILE, Remarks
 from util.formats.shapes import WITHIN, corners_of
 from util.progress import ProgressBar
@@ -37,24 +38,32 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
     if path.is_dir():
-        found = data_files_in(path)
-        if len(found) != 1:
-            raise UserError(f"{path}: holds {len(found)} data files with the class names; name one of them")
-        path = found[0]
+        data_files = data_files_in(path)
+        if len(data_files) != 1:
+            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
+        path = data_files[0]
     names, root = read_data_file(path)
     files = _text_files(root)
-    photo_files, photos, with_file, remarks = PhotoFiles(folder or root), list[AnnotatedPhoto](), set[Path](), Remarks()
+    photo_files = PhotoFiles(folder or root)
+    photos: list[AnnotatedPhoto] = []
+    annotated: set[Path] = set()
     for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
-        places = [IMAGES if part == LABELS else part for part in file.relative_to(root).with_suffix("").parts]
-        photo = photo_files.find("/".join(places), file)
-        with_file.add(photo.resolve())
-        size = upright_size(*header_of(photo))
-        instances = tuple(_rows_of(file, size, names))
-        photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), *size, instances))
-    lacking = [photo.name for photo in photo_files.paths if photo.resolve() not in with_file]
-    remarks.add(NO_TEXT_FILE, "".join(lacking[:1]), len(lacking))
+        photo = photo_files.find(_photo_place(file.relative_to(root)), file)
+        annotated.add(photo.resolve())
+        height, width = upright_size(*header_of(photo))
+        instances = tuple(_instances(file, (height, width), names))
+        photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
+    remarks = Remarks()
+    others = [photo.name for photo in photo_files.paths if photo.resolve() not in annotated]
+    remarks.add_named(NO_TEXT_FILE, others)
     categories = {number + 1: name for number, name in names.items()}
-    return Annotations(tuple(photos), categories, PhotoFiles(folder or root, False), path, remarks)
+    return Annotations(tuple(photos), categories, PhotoFiles(folder or root, is_named=False), path, remarks)
+
+
+def _photo_place(text_file: Path) -> str:
+    """Return where the photo of a text file is, without its suffix: in ``images`` in place of ``labels``."""
+    parts = text_file.with_suffix("").parts
+    return "/".join(IMAGES if part == LABELS else part for part in parts)
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -72,8 +81,10 @@ def _text_files(root: Path) -> list[Path]:
 
 def data_files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that may be data files: YAML files, else ``classes.txt`` there or in ``labels``."""
-    found = [p for p in visible(folder.iterdir(), folder) if p.suffix.lower() in YAML_SUFFIXES and p.is_file()]
-    return found or [p for p in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if p.is_file()][:1]
+    entries = visible(folder.iterdir(), folder)
+    data_files = [path for path in entries if path.suffix.lower() in YAML_SUFFIXES and path.is_file()]
+    class_files = [file for file in (folder / CLASS_FILE, folder / LABELS / CLASS_FILE) if file.is_file()]
+    return data_files or class_files[:1]
 
 
 class _AsWritten(yaml.SafeLoader):
@@ -91,14 +102,16 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     """
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
-    if path.suffix.lower() not in YAML_SUFFIXES:
-        names = dict(enumerate(line.strip() for line in text.split("\n") if line.strip()))
-    else:
+    if path.suffix.lower() in YAML_SUFFIXES:
         with in_words(f"{path}: ", "; write names: [cat, dog]"):
             content = _read_yaml(text)
             names = _names_in(content)
             stated = path.parent / str(content.get("path", ""))
-        root = stated if "path" in content and stated.is_dir() else root
+        if "path" in content and stated.is_dir():
+            root = stated
+    else:
+        lines = [line.strip() for line in text.split("\n")]
+        names = dict(enumerate(filter(None, lines)))
     check_unique([*names.values()], path)
     return names, root
 
@@ -129,49 +142,65 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name)) for number, name in names.items()))
 
 
-def _rows_of(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
-    """Yield each row of a text file, with a shape or a box."""
-    for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
-        if not line.strip():
-            continue
-        with in_words(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
-            category, *_ = numbers = np.array(line.split(), np.float64)
-            shares = numbers[1:]
-            if category not in classes:
-                raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
-            if len(shares) % 2 and len(shares) > 4:
-                raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
-            if is_box := len(shares) == 4:
-                x, y, width, height = shares
-                shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            if len(shares) < 6:
-                raise ValueError("an outline has at least three corners x y")
-            if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
-                raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
-            corners: np.ndarray = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
-            if is_box:
-                yield Instance(int(category) + 1, (), (*corners[:2], *(corners[4:6] - corners[:2])))
-                continue
-            ends = np.abs(corners % 1 - UNDER) < EXACT  # of pixels, if ``write`` has made this row
-            if (ends | (np.abs(corners % 1 - WITHIN) < EXACT)).all():
-                corners = np.where(ends, np.floor(corners) + 1 - WITHIN, corners)
-            yield Instance(int(category) + 1, (corners,))
+def _instances(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
+    """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
+    text = read_text(path, "these outlines", "check the file's name")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            with in_words(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
+                yield _instance(np.array(line.split(), np.float64), size, classes)
 
 
-def write(folder: Path, found: Found) -> None:
+def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
+    """Return the instance, with a shape or a box, of the numbers of a row; ValueError: they are no outline or box."""
+    category = row[0]
+    shares = row[1:]
+    if category not in classes:
+        raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
+    if len(shares) % 2 and len(shares) > 4:
+        raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
+    is_box = len(shares) == 4
+    if is_box:
+        x, y, width, height = shares
+        shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if len(shares) < 6:
+        raise ValueError("an outline has at least three corners x y")
+    if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
+        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
+    corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
+    if is_box:
+        extent = corners[2] - corners[0]
+        return Instance(int(category) + 1, box=(*corners[0], *extent))
+    return Instance(int(category) + 1, (_ends_at_corners(corners.reshape(-1)),))
+
+
+def _ends_at_corners(outline: np.ndarray) -> np.ndarray:
+    """Return an outline (2 x points,) of ``write`` with ends by the corners of pixels again, others unchanged."""
+    share_of_pixel = outline % 1
+    is_end = np.abs(share_of_pixel - UNDER) < EXACT
+    is_start = np.abs(share_of_pixel - WITHIN) < EXACT
+    if (is_end | is_start).all():
+        return np.where(is_end, np.floor(outline) + 1 - WITHIN, outline)
+    return outline
+
+
+def write(folder: Path, predictions: Predictions) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
     Each connected part of an object is a row, whose outline ends within the last pixels of the part (``UNDER``). The
     paths in the data file are relative to its folder.
     """
-    names = list(found.categories.values())
-    for photo in found.photos:
+    names = list(predictions.categories.values())
+    for photo in predictions.photos:
         link(photo.path, folder / IMAGES / photo.path.name, relative=True)
         rows = []
-        for one in photo.objects:
-            for polygon in one.polygons():
-                shares = (np.minimum(polygon, np.floor(polygon) + UNDER) / (photo.width, photo.height)).reshape(-1)
-                rows.append(" ".join([str(names.index(one.name)), *(f"{share:.6f}" for share in shares)]))
-        photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(f"{row}\n" for row in rows))
+        for predicted in photo.objects:
+            number = names.index(predicted.name)
+            for polygon in predicted.polygons():
+                pixels = np.minimum(polygon, np.floor(polygon) + UNDER)
+                shares = (pixels / (photo.width, photo.height)).reshape(-1)
+                coordinates = " ".join(f"{share:.6f}" for share in shares)
+                rows.append(f"{number} {coordinates}\n")
+        photo.write(folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", "".join(rows))
     content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

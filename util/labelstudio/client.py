@@ -40,11 +40,12 @@ class Refused(UserError):
 class SameServer(HTTPRedirectHandler):
     """Follows redirections within a server alone, since they take the token along."""
 
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """Return the next request; UserError: it leaves the server."""
-        if origin_of(newurl) != origin_of(req.full_url):
-            raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(newurl).netloc}, which is not read")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
+        address = answer[-1]
+        if origin_of(address) != origin_of(req.full_url):
+            raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(address).netloc}, which is not read")
+        return super().redirect_request(req, *answer)
 
 
 class Client:
@@ -52,7 +53,8 @@ class Client:
 
     def __init__(self, address: str, token: str):
         """UserError: the address is none, or the token is missing."""
-        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UserError(f"--label-studio {address}: write its address, such as http://localhost:8080")
         if not token or not token.isascii() or not token.isprintable():
             raise UserError("--token: is missing or damaged; copy it in Label Studio from Account & Settings")
@@ -63,8 +65,8 @@ class Client:
 
     def projects(self) -> dict[int, str]:
         """Return the titles of the projects that the user can open, by their numbers."""
-        found = self._json("/api/projects/", page_size=1000, include="id,title")
-        return {project["id"]: project["title"] for project in found["results"]}
+        page = self._json("/api/projects/", page_size=1000, include="id,title")
+        return {project["id"]: project["title"] for project in page["results"]}
 
     def labelling_config(self, project: int) -> str:
         """Return the labelling configuration of a project; UserError: the user cannot open it."""
@@ -136,7 +138,9 @@ class Client:
         return f"Bearer {self._access}"
 
     def _open(self, address: str, body: bytes | None = None, authorisation: str = "") -> bytes:
-        headers = {"Content-Type": JSON} | ({"Authorization": authorisation} if authorisation else {})
+        headers = {"Content-Type": JSON}
+        if authorisation:
+            headers["Authorization"] = authorisation
         try:
             with self._opener.open(Request(address, body, headers), timeout=TIMEOUT) as answer:
                 return answer.read(MAX_UPLOAD)

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from util.errors import UserError
-from util.formats.annotations import AnnotatedPhoto, in_words
+from util.formats.annotations import AnnotatedPhoto, CategoryIds, in_words
 from util.formats.labelstudio import BRUSH, POLYGONS, Control, photos_of
 from util.formats.remarks import BACKGROUND, IGNORED, Remarks
 
@@ -32,12 +31,12 @@ def labelling_of(config: str, origin: str) -> Labelling:
     except ElementTree.ParseError as error:
         raise UserError(f"{origin}: its labelling configuration is damaged ({error}); correct it in Settings") from None
     photos = {tag.get("name"): tag.get("value", "") for tag in root.iter("Image")}
-    for tag in (BRUSH, POLYGONS):
-        for control in root.iter(tag):
-            image = control.get("toName", "")
+    for control in (*root.iter(BRUSH), *root.iter(POLYGONS)):
+        image = control.get("toName", "")
+        photo = photos.get(image, "")
+        if photo.startswith("$"):
             labels = tuple(str(label.get("alias") or label.get("value")) for label in control.iter("Label"))
-            if photos.get(image, "").startswith("$"):
-                return Labelling(Control(tag, control.get("name", ""), image), photos[image][1:], labels)
+            return Labelling(Control(control.tag, control.get("name", ""), image), photo.removeprefix("$"), labels)
     asks = f"its labelling configuration has no {BRUSH} or {POLYGONS} of an Image"
     raise UserError(f"{origin}: {asks}; add one in Settings, Labeling Interface")
 
@@ -62,27 +61,30 @@ def marks_in(tasks: list[dict[str, Any]], say: Callable[[str], None]) -> dict[st
 
     Of a task, the first annotation with regions counts in this order. ``say`` takes lines on what is left out.
     """
-    ids = defaultdict[str, int](count(1).__next__)
+    ids = CategoryIds()
     remarks = Remarks()
-    out = defaultdict[str, list[Mark]](list)
+    marks_of_label = defaultdict[str, list[Mark]](list)
     for task in tasks:
-        finished = [one for one in task["annotations"] if not one["was_cancelled"]]
+        finished = [annotation for annotation in task["annotations"] if not annotation["was_cancelled"]]
         for annotation in sorted(finished, key=_rank, reverse=True):
             photo = _photo_of(annotation, task, ids, remarks, say)
-            if photo is not None:
-                names = {number: name for name, number in ids.items()}
-                for name, part in _by_label(photo, names):
-                    out[name].append(Mark(*_rank(annotation), annotation["id"], task["id"], part))
-                break
+            if photo is None:
+                continue
+            is_truth, changed = _rank(annotation)
+            for name, part in _by_label(photo, ids.names()):
+                marks_of_label[name].append(Mark(is_truth, changed, annotation["id"], task["id"], part))
+            break
     for line in remarks.lines():
         say(line)
-    return {name: sorted(marks, key=lambda one: one[:2], reverse=True) for name, marks in out.items()}
+    for marks in marks_of_label.values():
+        marks.sort(key=lambda mark: (mark.is_truth, mark.changed), reverse=True)
+    return dict(marks_of_label)
 
 
 def _photo_of(
     annotation: dict[str, Any],
     task: dict[str, Any],
-    ids: dict[str, int],
+    ids: CategoryIds,
     remarks: Remarks,
     say: Callable[[str], None],
 ) -> AnnotatedPhoto | None:
@@ -102,9 +104,10 @@ def _rank(annotation: dict[str, Any]) -> tuple[bool, str]:
 
 def _by_label(photo: AnnotatedPhoto, names: dict[int, str]) -> Iterator[tuple[str, AnnotatedPhoto]]:
     """Yield each label of a photo and the photo with its regions; regions to ignore are unknown for all labels."""
-    unknown = [one for one in photo.instances if names[one.category].casefold() in IGNORED]
-    for category in dict.fromkeys(one.category for one in photo.instances):
-        if names[category].casefold() not in (*BACKGROUND, *IGNORED):
-            regions = [one for one in photo.instances if one.category == category]
-            beside = [one._replace(category=category, crowd=True) for one in unknown]
-            yield names[category], photo._replace(instances=(*beside, *regions))
+    ignored = [region for region in photo.instances if names[region.category].casefold() in IGNORED]
+    for category in dict.fromkeys(region.category for region in photo.instances):
+        if names[category].casefold() in (*BACKGROUND, *IGNORED):
+            continue
+        regions = [region for region in photo.instances if region.category == category]
+        unknown = [region._replace(category=category, crowd=True) for region in ignored]
+        yield names[category], photo._replace(instances=(*unknown, *regions))

@@ -45,7 +45,8 @@ class Project:
         self._encoded: dict[str, tuple[list[tuple[str, int]], EncodedClass | None]] = {}
         self._notes: set[str] = set()  # that were said
         self._stamp: Any = None  # of the configuration and the annotations that were read
-        self._reading, self._encoding = threading.Lock(), threading.Lock()
+        self._reading = threading.Lock()
+        self._encoding = threading.Lock()
 
     def refresh(self) -> None:
         """Read configuration and annotations where they have changed, unless another thread does.
@@ -69,29 +70,37 @@ class Project:
         """Return the segmenter of the present supports; UserError: as ``refresh``, or there are none."""
         self.refresh()
         with self._encoding:
-            out = self._empty.without_classes()
+            segmenter = self._empty.without_classes()
             for name, marks in self._marks.items():
-                keys = [mark.key for mark in marks]
-                if name not in self._encoded or self._encoded[name][0] != keys:
-                    self._encoded[name] = keys, self._encode(name, marks)
-                known = self._encoded[name][1]
-                out.classes += [] if known is None else [known]
-        if not out.classes:
+                encoded = self._encoded_class(name, marks)
+                if encoded is not None:
+                    segmenter.classes.append(encoded)
+        if not segmenter.classes:
             fix = "annotate an object on one photo, and submit it"
             raise UserError(f"project {self.number}: no finished annotation of one of its labels; {fix}")
-        return out
+        return segmenter
+
+    def _encoded_class(self, name: str, marks: list[Mark]) -> EncodedClass | None:
+        """Return a class, encoded again where its marks have changed; None if none of these can be read."""
+        keys = [mark.key for mark in marks]
+        known_keys, encoded = self._encoded.get(name, (None, None))
+        if keys != known_keys:
+            encoded = self._encode(name, marks)
+            self._encoded[name] = (keys, encoded)
+        return encoded
 
     def answer(self, task: dict[str, Any], segmenter: Segmenter) -> dict[str, Any]:
         """Return the prediction for a task; UserError: its photo cannot be read."""
         labelling = self._labelling()
         with self.client.photo(photo_in(task, labelling)) as path:
-            found = segmenter(path)
-        result, scores = list[dict[str, Any]](), [0.0]
-        for row in found.summary():
+            prediction = segmenter(path)
+        result: list[dict[str, Any]] = []
+        scores = [0.0]
+        for row in prediction.summary():
             if row["name"] in labelling.labels:
                 score = row["presence"] if row["presence"] is not None else row["confidence"] or 0.0
                 scores.append(score)
-                result += regions_of(found.mask == row["value"], row["name"], score, labelling.control)
+                result += regions_of(prediction.mask == row["value"], row["name"], score, labelling.control)
         return {"result": result, "score": max(scores), "model_version": self.version}
 
     def region(self, task: dict[str, Any], drawn: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,7 +115,10 @@ class Project:
         with in_words("smart tool: ", "; draw a key point or a rectangle"):
             for entry in drawn:
                 part = self._drawn(entry, image)
-                inside = inside & ~part if entry.get("is_positive") in (0, False) else inside | part
+                if entry.get("is_positive") in (0, False):
+                    inside &= ~part
+                else:
+                    inside |= part
             value = drawn[-1]["value"]
             name = (value.get(drawn[-1]["type"]) or value["labels"])[0]
         if name not in labelling.labels:
@@ -115,12 +127,16 @@ class Project:
         return {"result": result, "score": 1.0, "model_version": self.version}
 
     def _drawn(self, entry: dict[str, Any], image: np.ndarray) -> np.ndarray:
-        value, (height, width) = entry["value"], image.shape[:2]
+        """Return the region of the photo (H, W) bool that one point or rectangle asks for."""
+        value = entry["value"]
+        height, width = image.shape[:2]
         x, y = value["x"] / 100 * width, value["y"] / 100 * height
         if "height" in value:
-            corner = x + value["width"] / 100 * width, y + value["height"] / 100 * height
+            corner = (x + value["width"] / 100 * width, y + value["height"] / 100 * height)
             return region_in_box(self._empty, image, [(x, y), corner])
-        return region_at(self._empty, image, column=min(max(int(x), 0), width - 1), row=min(max(int(y), 0), height - 1))
+        column = min(max(int(x), 0), width - 1)
+        row = min(max(int(y), 0), height - 1)
+        return region_at(self._empty, image, column=column, row=row)
 
     def _labelling(self) -> Labelling:
         if self.labelling is None:
@@ -131,17 +147,22 @@ class Project:
         """Take the first marks of each label as supports."""
         self.labelling = labelling
         self._marks = {name: marks[name][: self.shots] for name in labelling.labels if name in marks}
-        keys = {name: [mark.key for mark in of_class] for name, of_class in self._marks.items()}
-        digest = hashlib.sha256(json.dumps([self._digest, labelling.control, keys]).encode()).hexdigest()
+        keys = {}
+        for name, supports in self._marks.items():
+            keys[name] = [mark.key for mark in supports]
+        content = json.dumps([self._digest, labelling.control, keys])
+        digest = hashlib.sha256(content.encode()).hexdigest()
         self.version = f"{self._empty.model.network.title} {digest[:DIGEST]}"
         self._say_labels([*marks], labelling)
 
     def _say_labels(self, marked: list[str], labelling: Labelling) -> None:
         """Say how many supports the labels have, which have none, and which annotations have other labels."""
         if self._marks:
-            counts = ", ".join(f"{name} {len(of_class)}" for name, of_class in self._marks.items())
+            line = ", ".join(f"{name} {len(supports)}" for name, supports in self._marks.items())
             lacking = ", ".join(name for name in labelling.labels if name not in marked)
-            self._say(f"supports: {counts}{lacking and '; none yet of '}{lacking}")
+            if lacking:
+                line += f"; none yet of {lacking}"
+            self._say(f"supports: {line}")
         renamed = ", ".join(name for name in marked if name not in labelling.labels)
         if renamed:
             labels = ", ".join(labelling.labels)
@@ -149,21 +170,22 @@ class Project:
 
     def _encode(self, name: str, marks: list[Mark]) -> EncodedClass | None:
         """Return a class of its marks that can be read, None without any, and say which are left out."""
-        one, supports = self._empty.without_classes(), list[Support]()
+        segmenter = self._empty.without_classes()
+        supports: list[Support] = []
         try:
             for mark in marks:
                 supports += self._support(mark)
-            one.add(name, supports)
+            segmenter.add(name, supports)
         except NoAnswer:
             raise
         except UserError as error:
             self._say(f"{name} is left out: {error}")
             return None
-        for note in one.notes:
+        for note in segmenter.notes:
             if note not in self._notes:
                 self._notes.add(note)
                 self._say(note)
-        return one.classes[-1]
+        return segmenter.classes[-1]
 
     def _support(self, mark: Mark) -> Iterator[Support]:
         """Yield a mark's support, if the network sees its object."""

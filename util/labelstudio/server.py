@@ -70,8 +70,11 @@ class Model:
 
     def predict(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return predictions, of each task a list of one, or of none; or the region of a smart tool."""
-        project, tasks, start = self.project(number_of(request)), request["tasks"], time.monotonic()
-        drawn = ((request.get("params") or {}).get("context") or {}).get("result")
+        project = self.project(number_of(request))
+        tasks = request["tasks"]
+        start = time.monotonic()
+        params = request.get("params") or {}
+        drawn = (params.get("context") or {}).get("result")
         if drawn:
             project.refresh()
             return {"results": [project.region(tasks[0], drawn)]}
@@ -82,9 +85,10 @@ class Model:
             if time.monotonic() - start > PATIENCE:
                 late = "; ask again for the others"
             answers.append([] if late else self._answers(project, task, segmenter))
-        made = [answer for of_task in answers for answer in of_task]
-        found = sum(bool(answer["result"]) for answer in made)
-        line = f"{len(made)} of {len(tasks)} tasks in {time.monotonic() - start:.1f} s, {found} with an object"
+        predictions = [prediction for answer in answers for prediction in answer]
+        with_object = sum(bool(prediction["result"]) for prediction in predictions)
+        duration = f"{time.monotonic() - start:.1f} s"
+        line = f"{len(predictions)} of {len(tasks)} tasks in {duration}, {with_object} with an object"
         say(f"project {project.number}: {line}{late}")
         return {"results": answers}
 

@@ -43,7 +43,7 @@ from util.runtime.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
 from util.train.gradients import backward, replay, replayed_gradients
 
-BATCH = {"evaluation": [1], "training": [4]}  # of each stage
+BATCH = {"evaluation": [1], "training": [4]}  # sizes for each stage
 BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
 GPU = "speed on a GPU"
 WARM_UP = CALLS_BEFORE + 2  # passes, in one of which a CUDA graph is recorded
@@ -56,10 +56,35 @@ COLUMNS = {
 
 def command() -> int:
     """Measure the cases of the command line, print the table and return 0."""
+    options = _options()
+    torch.set_num_threads(options.threads)  # which the report names
+    device = pick_device(options.device)
+    conditions = _conditions(device)
+    what = GPU if options.what == "speed" and device.type == CUDA else options.what
+    columns = COLUMNS[what]
+    rows = list[dict[str, Any]]()
+    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
+        print(case, file=sys.stderr, flush=True)
+        with get_context("spawn").Pool(1) as pool:  # inherits no memory
+            measured = pool.apply(MEASURES[what], (case, options))
+        rows.append({"case": str(case), **measured})
+    cells = []
+    for row in rows:
+        numbers = [f"{row[key]:.2f}" for key in columns.values()]
+        cells.append([row["case"], *numbers])
+    print("; ".join(f"{key} {value}" for key, value in conditions.items()))
+    print(format(Table(["case", *columns], cells), options.format))
+    if options.json:
+        content = {"command": options.what, "conditions": conditions, "rows": rows}
+        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+def _options() -> argparse.Namespace:
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
     add = parser.add_argument
     add("what", choices=["speed", "memory"])
-    add("--models", help="such as symnet,ssp; default all with an encoder")
+    add("--models", default="", help="such as symnet,ssp; default all with an encoder")
     add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
     add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
     add("--stages", default=",".join(BATCH), help="default both: evaluation,training")
@@ -70,61 +95,66 @@ def command() -> int:
     add("--repeats", type=int, default=5, help="measured rounds of speed; default 5")
     add("--json", type=Path, metavar="FILE", help="also write the measurements to this file")
     add_format(parser)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)  # which the report names
-    device, facts = pick_device(options.device), Path("/proc/cpuinfo")  # Linux
-    named = re.search(r"model name\s*: (.*)", facts.read_text() if facts.exists() else "")
-    measured_under = {
-        "machine": f"{named[1] if named else platform.machine()}, {os.cpu_count()} cores",
+    return parser.parse_args()
+
+
+def _conditions(device: torch.device) -> dict[str, Any]:
+    """Return the conditions of a measurement, by name."""
+    facts = Path("/proc/cpuinfo")  # Linux
+    processor = re.search(r"model name\s*: (.*)", facts.read_text()) if facts.exists() else None
+    return {
+        "machine": f"{processor[1] if processor else platform.machine()}, {os.cpu_count()} cores",
         "device": describe(device),
         "load": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    what = GPU if options.what == "speed" and device.type == CUDA else options.what
-    rows, columns, measure = list[dict[str, Any]](), COLUMNS[what], MEASURES[what]
-    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
-        print(case, file=sys.stderr, flush=True)
-        with get_context("spawn").Pool(1) as pool:  # inherits no memory
-            measured = pool.apply(measure, (case, options))
-        rows.append({"case": str(case), **measured})
-    cells = [[row["case"], *(f"{row[key]:.2f}" for key in columns.values())] for row in rows]
-    print("; ".join(f"{key} {value}" for key, value in measured_under.items()))
-    print(format(Table(["case", *columns], cells), options.format))
-    if options.json:
-        content = {"command": options.what, "conditions": measured_under, "rows": rows}
-        write_atomically(options.json, json.dumps(content, indent=1) + "\n")
-    return 0
 
 
 def _cases(options: argparse.Namespace, batches: dict[str, list[int]]) -> list[BenchmarkPass]:
     """Return the cases of a command line, every config of them read."""
-    out, known, stages = [], models(), cli.words(options.stages)
-    wrong = [stage for stage in stages if stage not in BATCH]
-    if wrong:
-        raise UserError(f"--stages: '{wrong[0]}' is no stage{nearest(wrong[0], BATCH)}")
-    every = [name for name, cls in known.items() if issubclass(cls, WithEncoder)]
-    for name in cli.words(options.models or "") or every:
+    stages = _stages(options.stages)
+    stages_and_shots = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
+    cases = list[BenchmarkPass]()
+    for name in cli.words(options.models) or _methods_with_encoder():
         path = config_path("split0", "pascal", name, options.net)
-        for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
+        for stage, shot in stages_and_shots:
             config = read_config(path, [*options.overrides, f"data.shot={shot}", "data.text=none"])
             trains = stage == "training"
-            if stage in stages and (class_of(config.model).learns or not trains):
-                out += [BenchmarkPass(config, batch, False, trains) for batch in options.batch or batches[stage]]
-    return out
+            is_possible = class_of(config.model).learns or not trains
+            if stage in stages and is_possible:
+                sizes = options.batch or batches[stage]
+                cases += [BenchmarkPass(config, size, base=False, trains=trains) for size in sizes]
+    return cases
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    """Return the stages that an option names; UserError: there is no such stage."""
+    stages = cli.words(text)
+    for stage in stages:
+        if stage not in BATCH:
+            raise UserError(f"--stages: '{stage}' is no stage{nearest(stage, BATCH)}")
+    return stages
+
+
+def _methods_with_encoder() -> tuple[str, ...]:
+    return tuple(name for name, model_class in models().items() if issubclass(model_class, WithEncoder))
 
 
 def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainable, Episode, Callable[[], object]]:
     """Set this process up as a command does, and return network, episodes and one pass over them."""
     cli.configure_process(case.trains)
     torch.set_num_threads(options.threads)
-    device, settings = pick_device(options.device), case.config.run
-    network, episode = case.network(device), case.episodes(device)
+    device = pick_device(options.device)
+    settings = case.config.run
+    network = case.network(device)
+    episode = case.episodes(device)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
 
-    precision = precision_of_training(case.config, device) if case.trains else precision_of_test(case.config, device)
+    precision_of = precision_of_training if case.trains else precision_of_test
+    precision = precision_of(case.config, device)
     prepared = prepare_network(network, device, precision, settings.compile, graphs=settings.graphs)
     step = replayed_gradients(prepared, accumulate=1)
     scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
@@ -151,25 +181,35 @@ def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float
     ReLU one after the other. ``encoder_units`` is the same image through the encoder as it is.
     """
     network, episode, run = prepared(case, options)
-    image, encoder = normalise(episode.query[:1]), getattr(network, "encoder", None)
-    runs: list[Callable[[], object]] = [run]
+    image = normalise(episode.query[:1])
+    encoder = getattr(network, "encoder", None)
+    passes: list[Callable[[], object]] = [run]
     if encoder is not None:
-        plain = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
-        stages = nn.Sequential(*plain.stages()) if isinstance(plain, ResNetEncoder) else plain  # others are so already
-        runs += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: stages(image))]
-    took = np.full((options.repeats + 1, 3), np.nan)  # rounds; episode, encoder, unit
-    for times in took:
-        for i, each in enumerate(runs):
-            start = time.perf_counter()
-            each()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times[i] = time.perf_counter() - start
-    took[:, 0] /= case.batch
-    of_episode, of_encoder, unit = took[1:].T  # without the first round, which warms up
-    names = "seconds", "units", "unit_seconds", "encoder_units"
-    found = of_episode, of_episode / unit, unit, of_encoder / unit
-    return {name: float(np.median(values)) for name, values in zip(names, found)}
+        unit = copy.deepcopy(encoder).to(memory_format=torch.contiguous_format)
+        if isinstance(unit, ResNetEncoder):  # others are so already
+            unit = nn.Sequential(*unit.stages())
+        passes += [torch.inference_mode()(lambda: encoder(image)), torch.inference_mode()(lambda: unit(image))]
+    times = np.full((options.repeats + 1, 3), np.nan)  # rounds; episode, encoder, unit
+    for round_times in times:
+        for i, one_pass in enumerate(passes):
+            round_times[i] = _seconds_of(one_pass)
+    times[:, 0] /= case.batch
+    episode_seconds, encoder_seconds, unit_seconds = times[1:].T  # without the first round, which warms up
+    return {
+        "seconds": float(np.median(episode_seconds)),
+        "units": float(np.median(episode_seconds / unit_seconds)),
+        "unit_seconds": float(np.median(unit_seconds)),
+        "encoder_units": float(np.median(encoder_seconds / unit_seconds)),
+    }
+
+
+def _seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds of a call, with all that it starts on a GPU."""
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
@@ -180,21 +220,16 @@ def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    took = []
-    for _ in range(options.repeats):
-        start = time.perf_counter()
-        run()
-        torch.cuda.synchronize()
-        took.append(time.perf_counter() - start)
+    times = [_seconds_of(run) for _ in range(options.repeats)]
     peak = torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run()
         torch.cuda.synchronize()
     kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    busy = sum(kernel.device_time for kernel in kernels) / 1e3  # of microseconds
+    busy_ms = sum(kernel.device_time for kernel in kernels) / 1e3  # of microseconds
     return {
-        "ms": 1e3 * float(np.median(took)) / case.batch,
-        "busy_ms": busy / case.batch,
+        "ms": 1e3 * float(np.median(times)) / case.batch,
+        "busy_ms": busy_ms / case.batch,
         "kernels": float(len(kernels)),
         "mib": peak / 2**20,
     }
@@ -203,21 +238,25 @@ def on_gpu(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]
 def peak_memory(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float]:
     """Return the peak of a pass in MiB above network and episodes, and the whole: of the process, on a GPU of torch."""
     _, episode, run = prepared(case, options)
-
-    def measured(of_gpu: Callable[[], int], of_process: str) -> float:
-        if episode.query.is_cuda:
-            return of_gpu() / 2**20
-        return int(Path("/proc/self/status").read_text().partition(f"{of_process}:")[2].split()[0]) / 2**10  # Linux
-
     if episode.query.is_cuda:
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 2**20
+        run()
+        peak = torch.cuda.max_memory_allocated() / 2**20
     else:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-    before = measured(torch.cuda.memory_allocated, "VmRSS")
-    run()
-    peak = measured(torch.cuda.max_memory_allocated, "VmHWM")
+        before = _mib_of_process("VmRSS")
+        run()
+        peak = _mib_of_process("VmHWM")
     return {"mib": peak - before, "peak_mib": peak}
+
+
+def _mib_of_process(name: str) -> float:
+    """Return a figure of this process's memory as Linux names it."""
+    facts = Path("/proc/self/status").read_text()
+    kib = facts.partition(f"{name}:")[2].split()[0]
+    return int(kib) / 2**10
 
 
 MEASURES: dict[str, Callable[[BenchmarkPass, argparse.Namespace], dict[str, float]]] = {

@@ -37,36 +37,31 @@ def command() -> int:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value")
     add_format(parser)
     options = parser.parse_args()
-    folder, overrides = options.folder, options.overrides
-    places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
-    own = [*(override(key, str(path)) for key, path in places.items()), f"data.fold={options.fold}"]
-    symnet = read_config(CONFIG, [*own, *overrides, "run.name=symnet"])
-    untrained = read_config(CONFIG, [*own, *overrides, "run.name=untrained", "test.checkpoint=none"])
-    stride = to_dict(symnet)["model"]["encoder"]["output_stride"]  # of the same maps as Sym-Net+'s
-    own += [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
-    of_both = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]  # it has no stages
-    prototype = read_config("config/mini/mini_split0_prototype_lite0.yaml", [*own, *of_both, "run.name=prototype"])
+    folder = options.folder
+    symnet, untrained, prototype = _configs(folder, options.fold, options.overrides)
 
     generate(folder / "data", progress=lambda ids: ProgressBar(ids, desc="draw mini", unit="image"))
-    base, meta = "base stage: the base learner, over a frozen encoder", "meta stage: episodes of base classes"
-    for title, train in ((base, train_base), (meta, train_meta)):
+    stages = {
+        "base stage: the base learner, over a frozen encoder": train_base,
+        "meta stage: episodes of base classes": train_meta,
+    }
+    for title, train in stages.items():
         print(f"\n== {title} ==", flush=True)
         if train(symnet, resume=False, overwrite=True):
             return EXIT_INTERRUPTED
     print("\n== test on the novel classes ==", flush=True)
-    results = [test(config)[0] for config in (symnet, untrained, prototype)]
-    shown = {
-        "Sym-Net+": (0, FINAL),
-        "Sym-Net+, meta output alone": (0, "meta"),
-        "untrained Sym-Net+": (1, FINAL),
-        "prototype baseline": (2, FINAL),
-        "everything foreground": (0, ALL_FOREGROUND),
+    result, result_untrained, result_prototype = (test(config)[0] for config in (symnet, untrained, prototype))
+    scores = {
+        "Sym-Net+": result["mean"][FINAL],
+        "Sym-Net+, meta output alone": result["mean"]["meta"],
+        "untrained Sym-Net+": result_untrained["mean"][FINAL],
+        "prototype baseline": result_prototype["mean"][FINAL],
+        "everything foreground": result["mean"][ALL_FOREGROUND],
     }
-    scores = {title: results[i]["mean"][output] for title, (i, output) in shown.items()}
-    rows = [[title, f"{of['miou']:.1f}", f"{of['fb_iou']:.1f}"] for title, of in scores.items()]
+    rows = [[title, f"{score['miou']:.1f}", f"{score['fb_iou']:.1f}"] for title, score in scores.items()]
     shutil.copy(next(Run(symnet).folder("test").rglob("episodes.png")), folder / "demo.png")
-    names = [symnet.data.classes[int(c) - 1] for c in results[0]["per_seed"][0][FINAL]["per_class"]]
-    print(f"\n1-shot, {results[0]['episodes']} episodes of classes never trained on: {', '.join(names)}")
+    names = [symnet.data.classes[int(c) - 1] for c in result["per_seed"][0][FINAL]["per_class"]]
+    print(f"\n1-shot, {result['episodes']} episodes of classes never trained on: {', '.join(names)}")
     print(format(Table([f"mini, fold {options.fold}", "mIoU %", "FB-IoU %"], rows), options.format))
     print(f"\npicture (support, query, truth, prediction): {folder / 'demo.png'}")
     print("\n== one photo, as with your own photos ==", flush=True)
@@ -76,17 +71,33 @@ def command() -> int:
     return 0
 
 
+def _configs(folder: Path, fold: int, overrides: list[str]) -> tuple[Config, Config, Config]:
+    """Return the configs of Sym-Net+, of the same untrained, and of the prototype baseline."""
+    places = {"run.folder": folder, "data.root": folder / "data", "data.cache": folder / "cache"}
+    common = [*(override(key, str(path)) for key, path in places.items()), f"data.fold={fold}"]
+    symnet = read_config(CONFIG, [*common, *overrides, "run.name=symnet"])
+    untrained = read_config(CONFIG, [*common, *overrides, "run.name=untrained", "test.checkpoint=none"])
+    stride = to_dict(symnet)["model"]["encoder"]["output_stride"]
+    same_maps = [override("data.size", symnet.data.size), override("model.encoder.output_stride", stride)]
+    without_stages = [text for text in overrides if not text.startswith(("base_stage.", "meta_stage."))]
+    prototype = read_config(
+        "config/mini/mini_split0_prototype_lite0.yaml", [*common, *same_maps, *without_stages, "run.name=prototype"]
+    )
+    return symnet, untrained, prototype
+
+
 def _prediction(config: Config, folder: Path, name: str) -> list[str]:
     """Return the arguments of a prediction: a class marked in one test picture, to be found in another."""
     data = config.data
     class_id = data.classes.index(name) + 1
-    root, ids = Path(data.root), (Path(data.root) / list_of(data, "test")).read_text().split()
+    root = Path(data.root)
+    ids = (root / list_of(data, "test")).read_text().split()
     masks = {i: root / data.masks / f"{i}{data.mask_suffix}" for i in ids}
-    showing = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
-    support, query = (root / data.images / f"{i}{data.image_suffix}" for i in showing[:2])
+    ids_of_class = [i for i in ids if (read_mask(masks[i]) == class_id).any()]
+    support, query = (root / data.images / f"{i}{data.image_suffix}" for i in ids_of_class[:2])
     return [
         *("--checkpoint", str(Run(config).folder("meta") / BEST)),
-        *("--support", f"{support}:{masks[showing[0]]}"),
+        *("--support", f"{support}:{masks[ids_of_class[0]]}"),
         *("--mask-value", str(class_id), "--name", name),
         *("--query", str(query), "--out", str(folder / "predicted"), "--overwrite"),
     ]

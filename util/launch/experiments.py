@@ -1,4 +1,4 @@
-"""The parts of one table, a training and a test each, and who does them."""
+"""The experiments of one table, a training and a test each, and who does them."""
 
 import os
 import sys
@@ -59,24 +59,29 @@ class Experiment:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of its result before its test."""
-        test, images = Test(self.config), None
+        test = Test(self.config)
+        images = None
         with suppress(UserError):  # no data, which another check reports
             images = test.images
         return of_test(test, images)
 
     def run(self, gpus: int) -> int:
         """Train and test where that is not done; return the exit code. Busy if another command does."""
-        config, source, trains = self.config, self.source, self.trains
+        trains = self.trains
         if trains:
+            source = self.source
             print(f"== {source.run.name}, {source.data.shot}-shot: training ==", flush=True)
             words = as_options([*source.given, f"data.shot={self.training.config.data.shot}"])
-            if code := train(Path(source.path), gpus, [*words, RESUME]):
+            code = train(Path(source.path), gpus, [*words, RESUME])
+            if code:
                 return code
+        config = self.config
         title = f"== {config.run.name}, {config.data.shot}-shot"
         if trains or self.reason:
             with claim(self.result.parent):
-                if why := reason_to_test(config, self.result):  # no other command has done it since
-                    print(f"{title}: test by {config.test.protocol} == ({why})", flush=True)
+                reason = reason_to_test(config, self.result)  # another command may have done it since
+                if reason:
+                    print(f"{title}: test by {config.test.protocol} == ({reason})", flush=True)
                     return run_script("test.py", gpus, [config.path, *as_options(config.given)])
         print(f"{title}: done =={self.other_code()}", flush=True)
         return 0
@@ -92,38 +97,47 @@ class Experiment:
 
     def tasks(self, gpus: int) -> list[StageTask]:
         """Return the tasks of its training, if it has one, and of its test."""
-        run, why = self.training, self.reason
+        run = self.training
         folders = {"base": run.folder("base"), "meta": run.trained}
-        out = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
-        state = why or f"finished{self.other_code()}"
-        return [*out, StageTask(self.config, "test", gpus, self.result, state, float(bool(why)))]
+        tasks = [stage_in(folders[stage], run, stage, gpus) for stage in run.stages if self.learns]
+        if self.reason:
+            test = StageTask(self.config, "test", gpus, self.result, state=self.reason, left=1.0)
+        else:
+            state = f"finished{self.other_code()}"
+            test = StageTask(self.config, "test", gpus, self.result, state=state, left=0.0)
+        return [*tasks, test]
 
 
-def run_all(parts: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:
-    """Train and test what no other command works on; return the first exit code that is not 0, and the parts left.
+def run_all(experiments: list[Experiment], gpus: int, verbose: bool = True) -> tuple[int, list[Experiment]]:
+    """Train and test what no other command works on; return the first exit code that is not 0, and what is left.
 
-    ``verbose``: which parts another command works on is printed.
+    ``verbose``: which experiments another command works on is printed.
     """
-    left, before = parts, 0
-    while left and len(left) != before:
-        asked, before, left = left, len(left), []
-        for part in asked:
+    left = experiments
+    progress = True
+    while left and progress:
+        asked = left
+        left = []
+        for experiment in asked:
             try:
-                if code := part.run(gpus):
+                code = experiment.run(gpus)
+                if code:
                     return code, asked
             except Busy as error:
-                left.append(part)
+                left.append(experiment)
                 if verbose:
                     print(error, flush=True)
+        progress = len(left) < len(asked)
     return 0, left
 
 
-def run_in_two(parts: list[Experiment], log: Path) -> tuple[int, list[Experiment]]:
+def run_in_two(experiments: list[Experiment], log: Path) -> tuple[int, list[Experiment]]:
     """Do as ``run_all`` on the CPU by two jobs, each on half of the cores; the output of the second is in ``log``.
 
     A small network trains twice on two cores in little more time than once on one of them, or once on both.
     """
-    threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    half_of_cores = max(1, (os.cpu_count() or 1) // 2)
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(half_of_cores))
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"two jobs of {threads} thread(s); the output of the second is in {log}", flush=True)
 
@@ -131,18 +145,21 @@ def run_in_two(parts: list[Experiment], log: Path) -> tuple[int, list[Experiment
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        sys.exit(run_all(parts, 0, verbose=False)[0])
+        code, _ = run_all(experiments, 0, verbose=False)
+        sys.exit(code)
 
     job = get_context("fork").Process(target=second)
     job.start()
     try:
-        code, left = run_all(parts, 0, verbose=False)  # each passes over the parts of the other
+        code, left = run_all(experiments, 0, verbose=False)  # each passes over those of the other
         if not code:
             job.join()
     finally:
         job.terminate()
         job.join()
-    return run_all(left, 0) if left and not code else (code, left)
+    if left and not code:
+        return run_all(left, 0)
+    return code, left
 
 
 def reason_to_test(config: Config, path: Path) -> str:
@@ -160,12 +177,11 @@ def reason_to_test(config: Config, path: Path) -> str:
     asked = deciding(to_dict(config))
     if result["precision"] not in (asked["run"]["precision"], "float32"):  # what was done, whatever was asked
         return f"the result there is in {result['precision']}"
-    if set(asked["test"]["metrics"]) <= set(scored["test"]["metrics"]):  # further ones do no harm
-        scored["test"]["metrics"] = asked["test"]["metrics"]
-    if differ := changed_settings(scored, asked):
-        return f"the result there differs in {', '.join(differ[:3])}"
+    metrics = asked["test"]["metrics"]
+    if set(metrics) <= set(scored["test"]["metrics"]):  # further ones do no harm
+        scored["test"]["metrics"] = metrics
+    different_settings = changed_settings(scored, asked)
+    if different_settings:
+        return f"the result there differs in {', '.join(different_settings[:3])}"
     changed = changed_since(test, result)
     return f"the result there is of other data or weights: {changed}" if changed else ""
-
-
-undone = reason_to_test  # for scripts that know it by this name

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,17 +44,18 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
     UserError: too few or unknown words; no config of that experiment, data set, method and encoder.
     """
-    out = cli.Parser(prog=prog)  # whose head is the help
-    out.add_argument("experiment")
-    out.add_argument("dataset")
-    out.add_argument("gpus", type=cli.within(int, 0))
-    out.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
+    parser = cli.Parser(prog=prog)  # whose head is the help
+    parser.add_argument("experiment")
+    parser.add_argument("dataset")
+    parser.add_argument("gpus", type=cli.within(int, 0))
+    parser.add_argument("rest", nargs="*", default=[])  # text vectors and a checkpoint, in either order
     cut = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    words = out.parse_args(arguments[:cut])
-    chosen = cli.Parser(add_help=False, allow_abbrev=False)
-    command_line.add_method_options(chosen)
-    method, options = chosen.parse_known_args(arguments[cut:])
-    options = ["--set", f"run.device={CUDA if words.gpus else 'cpu'}", *options]
+    words = parser.parse_args(arguments[:cut])
+    method_parser = cli.Parser(add_help=False, allow_abbrev=False)
+    command_line.add_method_options(method_parser)
+    method, options = method_parser.parse_known_args(arguments[cut:])
+    device = CUDA if words.gpus else "cpu"
+    options = ["--set", f"run.device={device}", *options]
     for word in words.rest:
         if word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists():
             options += ["--checkpoint", word]
@@ -68,9 +70,10 @@ def parse(arguments: list[str], prog: str = "train.sh") -> tuple[Path, int, list
 
 def check_gpus(gpus: int) -> None:
     """Refuse (UserError) more GPUs than this machine has, and those that its torch cannot use."""
-    problem, have = gpu_problem() if gpus else "", gpu_count()
-    if not problem and gpus > have:
-        problem = f"this machine has {have}; ask for at most {have} (0 is the CPU)"
+    problem = gpu_problem() if gpus else ""
+    available = gpu_count()
+    if not problem and gpus > available:
+        problem = f"this machine has {available}; ask for at most {available} (0 is the CPU)"
     if problem:
         raise UserError(f"{gpus} GPUs were asked for: {problem}")
 
@@ -79,22 +82,16 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     """Run a script to its end, under torchrun if there are several processes, and return its exit code."""
     for name in command_line.CHOICE:  # the scripts get the config's file
         os.environ.pop(name, None)
-    words, place = [str(REPOSITORY / script), *words], ["--standalone"]
+    words = [str(REPOSITORY / script), *words]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
-    if nodes() > 1:
-        of_nodes = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-        place = [f"--nnodes={nodes()}", *(f"--{k.lower()}={os.environ.get(k, v)}" for k, v in of_nodes.items())]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
+    options = [*_rendezvous(), f"--nproc_per_node={max(gpus, 1)}"]
     try:
-        torchrun.run(torchrun.parse_args([*place, f"--nproc_per_node={max(gpus, 1)}", *words]))
+        torchrun.run(torchrun.parse_args([*options, *words]))
     except ChildFailedError as error:
-        for rank, failure in error.failures.items():
-            if failure.exitcode < 0 and -failure.exitcode not in cli.STOPS:
-                name = signal.Signals(-failure.exitcode).name
-                killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
-                raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+        _refuse_killed(error)
         code = error.get_first_failure()[1].exitcode
         return EXIT_INTERRUPTED if -code in cli.STOPS else code
     except SignalException:
@@ -104,28 +101,51 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     return 0
 
 
+def _rendezvous() -> list[str]:
+    """Return the options of torchrun that say where processes meet: on this machine, or as the environment says."""
+    if nodes() == 1:
+        return ["--standalone"]
+    defaults = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    places = [f"--{name.lower()}={os.environ.get(name, default)}" for name, default in defaults.items()]
+    return [f"--nnodes={nodes()}", *places]
+
+
+def _refuse_killed(error: ChildFailedError) -> None:
+    """Raise a UserError if a signal that no user sends ended one of several processes."""
+    for rank, failure in error.failures.items():
+        number = -failure.exitcode
+        if number <= 0 or number in cli.STOPS:
+            continue
+        name = signal.Signals(number).name
+        killed = f"process {rank} was killed ({name}), {CAUSES.get(name, 'see the lines above')}"
+        raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+
+
 def _run_alone(words: list[str]) -> int:
     """Run a process to its end and return its exit code; the terminal sends it SIGINT, ``cli.STOPS`` are passed on.
 
     After a signal the code is never 0: what would follow must not begin.
     """
-    stopped, children = list[int](), list[subprocess.Popen]()
+    signals = list[int]()
+    children = list[subprocess.Popen]()
 
-    def stop(number: int, _: object) -> None:
-        stopped.append(number)
+    def pass_on(number: int, _: object) -> None:
+        signals.append(number)
         for child in children:
             child.send_signal(number)
 
     for number in cli.STOPS:
-        signal.signal(number, stop)
-    children.append(child := subprocess.Popen(words))
+        signal.signal(number, pass_on)
+    child = subprocess.Popen(words)
+    children.append(child)
     while (code := child.poll()) is None:
         try:
             child.wait()
         except KeyboardInterrupt:  # the child has got it too, and saves what it has
-            stopped.append(signal.SIGINT)
+            signals.append(signal.SIGINT)
     cli.heed_stops()
-    return EXIT_INTERRUPTED if (stopped and code == 0) or -code in cli.STOPS else code
+    ended_by_signal = -code in cli.STOPS or (signals and code == 0)
+    return EXIT_INTERRUPTED if ended_by_signal else code
 
 
 @contextmanager
@@ -157,47 +177,82 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     begun with; ``--checkpoint`` goes to the meta stage. UserError: a stage cannot go on from its state, or another
     command works on it (Busy).
     """
+    asked = _asked_of_training(path, options)
+    if asked.print_config:
+        return run_script("train.py", 0, [str(path), *options])
+    run = _trainable_run(path, asked.overrides)
+    continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
+    if asked.resume:
+        run = run.with_training_options("meta" if continues_meta else "base")
+    stages = run.stages
+    if "meta" in stages and not _needs_base(run, asked, continues_meta):
+        stages = ["meta"]
+    if asked.dry_run:
+        return _plan(run, stages, gpus, asked)
+    kept = run.config.given[: len(run.config.given) - len(asked.overrides)]
+    words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
+    for stage in stages:
+        code = _train_stage(run, stage, gpus, asked, [str(path), *words])
+        if code:
+            return code
+    return 0
+
+
+def _trainable_run(path: Path, overrides: list[str]) -> Run:
+    """Return the run of a config; UserError: its method does not learn."""
+    run = Run(read_config(path, overrides))
+    if not class_of(run.config.model).learns:
+        raise UserError(f"{path}: this method has nothing to train; test it directly")
+    return run
+
+
+def _needs_base(run: Run, asked: Namespace, continues_meta: bool) -> bool:
+    """Return whether the meta stage needs the base stage of its run, or shall say whether that is as it was."""
+    if asked.checkpoint:
+        return False
+    return not continues_meta or run.at("base").finished
+
+
+def _asked_of_training(path: Path, options: list[str]) -> Namespace:
+    """Return the options of ``train.sh`` for a config."""
     parser = command_line.parser(None)
     parser.prog = "train.sh"
     cli.add_training_options(parser)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--device-speed", type=cli.within(float, 0.1))
     parser.add_argument("--checkpoint")
-    asked = parser.parse_args([str(path), *options])
-    if asked.print_config:
-        return run_script("train.py", 0, [str(path), *options])
-    run = Run(read_config(path, asked.overrides))
-    if not class_of(run.config.model).learns:
-        raise UserError(f"{path}: this method has nothing to train; test it directly")
-    continues = asked.resume and run.at("meta").begun  # it holds all that it started from
-    if asked.resume:
-        run = run.with_training_options("meta" if continues else "base")
-    config, folders = run.config, {stage: run.folder(stage) for stage in run.stages}
-    if "meta" in folders and (asked.checkpoint or (continues and not run.at("base").finished)):
-        folders.pop("base", None)
-    if asked.dry_run:
-        from util.launch.plan import plan  # whose packages take a second
-        from util.prepare.check import Needs, lacking
+    return parser.parse_args([str(path), *options])
 
-        tasks = [stage_in(folder, run, stage, gpus, asked) for stage, folder in folders.items()]
-        starts = tasks[0].left == 1 and asked.checkpoint is None  # from the encoder's weights
-        found = [found for found in Needs().of(config) if starts or not found.what.startswith("weights")]
-        return plan(tasks, lacking(found), gpus, asked.device_speed)
-    kept = config.given[: len(config.given) - len(asked.overrides)]
-    words = [*as_options(kept), *(word for word in options if word not in (RESUME, OVERWRITE))]
-    for stage, folder in folders.items():
-        with claim(folder):
-            task = stage_in(folder, run, stage, gpus, asked)
-            if task.refusal:
-                raise UserError(task.refusal)
-            if stage == "base" and not task.left:
-                print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
-                continue
-            print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
-            flags = [RESUME] if asked.resume and run.at(stage).begun else [OVERWRITE] if asked.overwrite else []
-            if code := run_script(SCRIPTS[stage], task.used, [str(path), *words, *flags]):
-                return code
-    return 0
+
+def _plan(run: Run, stages: list[str], gpus: int, asked: Namespace) -> int:
+    """Print the plan of a training and return the exit code."""
+    from util.launch.plan import plan  # whose packages take a second
+    from util.prepare.check import Needs, lacking
+
+    tasks = [stage_in(run.folder(stage), run, stage, gpus, asked) for stage in stages]
+    needs = Needs().of(run.config)
+    starts_from_encoder = tasks[0].left == 1 and asked.checkpoint is None
+    if not starts_from_encoder:
+        needs = [need for need in needs if not need.what.startswith("weights")]
+    return plan(tasks, lacking(needs), gpus, asked.device_speed)
+
+
+def _train_stage(run: Run, stage: str, gpus: int, asked: Namespace, words: list[str]) -> int:
+    """Run a stage's script with some words unless a finished base stage is kept; return the exit code."""
+    folder = run.folder(stage)
+    with claim(folder):
+        task = stage_in(folder, run, stage, gpus, asked)
+        if task.refusal:
+            raise UserError(task.refusal)
+        if stage == "base" and not task.left:
+            print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
+            return 0
+        print("\n".join(filter(None, [f"{stage} stage: {folder}: {task.state}", task.note])), flush=True)
+        if asked.resume and run.at(stage).begun:
+            words = [*words, RESUME]
+        elif asked.overwrite:
+            words = [*words, OVERWRITE]
+        return run_script(SCRIPTS[stage], task.used, words)
 
 
 def as_options(overrides: list[str]) -> list[str]:
@@ -211,7 +266,9 @@ def main() -> int:
     path, gpus, options = parse(arguments, f"{action}.sh")
     if "--dry-run" not in options:
         check_gpus(gpus)
-    return train(path, gpus, options) if action == "train" else run_script("test.py", gpus, [str(path), *options])
+    if action == "train":
+        return train(path, gpus, options)
+    return run_script("test.py", gpus, [str(path), *options])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,17 @@ from util.train.benchmark_pass import BenchmarkPass
 from util.train.optim import StepSchedule
 
 COLUMNS = ["config", "stage", "state", "steps", "px", "batch x processes", "hours", "disk GB"]
-UNIT_SIDE, UNIT_FLOPS = 224, 8.18e9  # ResNet-50's, a multiplication and an addition being two
+UNIT_SIDE = 224
+UNIT_FLOPS = 8.18e9  # ResNet-50's, a multiplication and an addition being two
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work of a task, all of it."""
+
+    cells: list[str]  # that lead the task's row of the plan
+    case: BenchmarkPass  # its pass
+    examples: float  # images or episodes that a process passes; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,16 @@ def plan(tasks: list[StageTask], refused: list[str], gpus: int, speed: float | N
     if not tasks:
         return refuse(refused)
     config = tasks[0].config
-    images = speed or images_a_second(config, pick_device(CUDA if gpus and gpu_count() else "cpu"))
-    estimates, errors = estimated(tasks, images * UNIT_FLOPS * 3600)
+    if speed is None:
+        speed = images_a_second(config, pick_device(CUDA if gpus and gpu_count() else "cpu"))
+    estimates, errors = estimated(tasks, speed * UNIT_FLOPS * 3600)
     rows = [[*each.cells, _number(each.hours), f"{each.kept_bytes / 1e9:.2f}"] for each in estimates]
     trainings = [each for each in estimates if each.trains]
     notes = dict.fromkeys(each.note for each in trainings if each.note)
     free = free_bytes(config)
-    kept = sum(each.kept_bytes for each in trainings)
-    extra = max((each.extra_bytes for each in trainings), default=0)
+    kept, extra = _disk_use(trainings)
     disk = f"disk: {kept / 1e9:.1f} GB kept, {extra / 1e9:.1f} GB more during a stage, {free / 1e9:.1f} GB free"
-    print("\n".join([str(Table(COLUMNS, rows)), *notes, *hours_in_words(estimates, images), disk]), flush=True)
+    print("\n".join([str(Table(COLUMNS, rows)), *notes, *hours_in_words(estimates, speed), disk]), flush=True)
     refused = [*(task.refusal for task in tasks), *refused, *errors]
     if kept + extra > free:
         fix = "free some space, or --set run.folder=<DIR> on another one"
@@ -76,43 +86,51 @@ def plan(tasks: list[StageTask], refused: list[str], gpus: int, speed: float | N
     return refuse(refused)
 
 
+def _disk_use(trainings: list[Estimate]) -> tuple[int, int]:
+    """Return the bytes that trainings leave, and those that one of them needs beside them at most."""
+    kept = sum(each.kept_bytes for each in trainings)
+    extra = max((each.extra_bytes for each in trainings), default=0)
+    return kept, extra
+
+
 def estimated(tasks: list[StageTask], flops_an_hour: float) -> tuple[list[Estimate], list[str]]:
     """Return what each stage takes, those of one folder once, and the errors of stages that cannot be described."""
-    once = dict[tuple[str, Path], StageTask]()
+    tasks_by_folder = dict[tuple[str, Path], StageTask]()
     for task in tasks:
-        once.setdefault((task.stage, task.folder), task)
+        tasks_by_folder.setdefault((task.stage, task.folder), task)
     costs = dict[str, tuple[float, Stored]]()
-    estimates, errors = list[Estimate](), list[str]()
-    for task in ProgressBar(once.values(), "counting", unit="stage", leave=False):
+    estimates = list[Estimate]()
+    errors = list[str]()
+    for task in ProgressBar(tasks_by_folder.values(), "counting", unit="stage", leave=False):
         try:
-            cells, case, number = described(task)
+            work = workload(task)
         except UserError as error:
             errors.append(str(error))
             continue
-        key = repr((case.config.model, str(case)))
+        key = repr((work.case.config.model, str(work.case)))
         if key not in costs:
-            costs[key] = case.counted()
+            costs[key] = work.case.counted()
         flops, stored = costs[key]
-        estimates.append(_estimate(task, cells, case, flops * number / flops_an_hour, math.isnan(number), stored))
+        estimates.append(_estimate(task, work, flops * work.examples / flops_an_hour, stored))
     return estimates, errors
 
 
-def _estimate(
-    task: StageTask, cells: list[str], case: BenchmarkPass, hours: float, needs_data: bool, stored: Stored
-) -> Estimate:
+def _estimate(task: StageTask, work: Workload, hours: float, stored: Stored) -> Estimate:
+    """Return the estimate of a task, which takes so many hours in all."""
+    trains = work.case.trains
     left = hours * task.left if task.left else 0.0
     unknown = ""
     if math.isnan(left):
-        unknown = "needs the data" if needs_data else "its work depends on the photos"
+        unknown = "needs the data" if math.isnan(work.examples) else "its work depends on the photos"
     return Estimate(
         method=class_of(task.config.model).title,
-        cells=cells,
+        cells=work.cells,
         hours=left,
         unknown=unknown,
-        kept_bytes=stored.final_bytes if case.trains else 0,
-        extra_bytes=stored.peak_bytes - stored.final_bytes if case.trains else 0,
+        kept_bytes=stored.final_bytes if trains else 0,
+        extra_bytes=stored.peak_bytes - stored.final_bytes if trains else 0,
         note=task.note,
-        trains=case.trains and task.left > 0,
+        trains=trains and task.left > 0,
     )
 
 
@@ -126,19 +144,21 @@ def hours_in_words(estimates: list[Estimate], images: float) -> list[str]:
     for each in estimates:
         by_method.setdefault(each.method, []).append(each)
     lines = list[str]()
-    unknown = list[str]()
-    for method, own in by_method.items():
-        reasons = ", ".join(dict.fromkeys(each.unknown for each in own if each.unknown))
-        stages = ", ".join(dict.fromkeys(each.cells[1] for each in own if each.unknown))
-        lines.append(
-            f"{method}: {_known_hours(own):.1f} hours"
-            + (f", plus stages of unknown length: {stages} ({reasons})" if reasons else "")
-        )
-        unknown += [f"{method} ({reasons})"] if reasons else []
+    unknown_methods = list[str]()
+    for method, stages in by_method.items():
+        line = f"{method}: {_known_hours(stages):.1f} hours"
+        unknown = [each for each in stages if each.unknown]
+        if unknown:
+            reasons = ", ".join(dict.fromkeys(each.unknown for each in unknown))
+            names = ", ".join(dict.fromkeys(each.cells[1] for each in unknown))
+            line += f", plus stages of unknown length: {names} ({reasons})"
+            unknown_methods.append(f"{method} ({reasons})")
+        lines.append(line)
     total = f"total: about {_known_hours(estimates):.1f} hours"
-    if unknown:
-        total += f", plus stages of unknown length: {', '.join(unknown)}"
-    lines = lines if len(by_method) > 1 else []
+    if unknown_methods:
+        total += f", plus stages of unknown length: {', '.join(unknown_methods)}"
+    if len(by_method) == 1:
+        lines = []
     return [*lines, total, f"speed: {images:.4g} images a second"]
 
 
@@ -148,37 +168,72 @@ def _known_hours(estimates: list[Estimate]) -> float:
 
 def refuse(lines: list[str]) -> int:
     """Print what a command refuses, each line once; return 0, or 2 if there is any."""
-    for line in (lines := list(dict.fromkeys(filter(None, lines)))):
+    refusals = dict.fromkeys(filter(None, lines))
+    for line in refusals:
         print(f"error: {line}", file=sys.stderr)
-    return EXIT_USER_ERROR if lines else 0
+    return EXIT_USER_ERROR if refusals else 0
 
 
-def described(task: StageTask) -> tuple[list[str], BenchmarkPass, float]:
-    """Return the leading cells of a task's row, its pass, and the images or episodes that a process passes.
+def workload(task: StageTask) -> Workload:
+    """Return the work of a task; UserError: the batch is too small."""
+    return _workload_of_test(task) if task.stage == "test" else _workload_of_training(task)
 
-    UserError: the batch is too small.
-    """
-    config, test, count = task.config, task.config.test, task.processes
-    if task.stage == "test":
-        protocol = config.protocols[test.protocol]
-        side, seeds = view_of(config, protocol).side or config.data.size, len(test.seeds or protocol.seeds)
-        episodes = test.episodes or protocol.number(config.data.fold) or math.nan
-        number = seeds * episodes / count * protocol.ways * test.passes(config.data.shot)
-        name, steps, share = f"test by {test.protocol}", f"{seeds} x {episodes}", f"{test.batch}"
-        batch = test.batch if isinstance(test.batch, int) else 1
-    else:
-        stage, side = task.settings, config.stage_size(task.settings)
-        length = _length(task)
-        schedule = StepSchedule.from_settings(stage, length, count, f"{task.stage}_stage")
-        name, steps, each = task.stage, str(schedule.steps if length else "?"), schedule.batch / count
-        share = f"{each:.3g} in {stage.accumulate} parts" if stage.accumulate > 1 else f"{each:.3g}"
+
+def _workload_of_test(task: StageTask) -> Workload:
+    config = task.config
+    test = config.test
+    protocol = config.protocols[test.protocol]
+    side = view_of(config, protocol).side or config.data.size
+    seeds = len(test.seeds or protocol.seeds)
+    episodes = test.episodes or protocol.number(config.data.fold) or math.nan
+    batch = test.batch if isinstance(test.batch, int) else 1
+    return Workload(
+        cells=[
+            f"{_config_name(config)}, {config.data.shot}-shot",
+            f"test by {test.protocol}",
+            task.state,
+            f"{seeds} x {episodes}",
+            str(side),
+            f"{test.batch} x {task.processes}",
+        ],
+        case=BenchmarkPass(with_data(config, size=side), batch, base=False, trains=False),
+        examples=seeds * episodes / task.processes * protocol.ways * test.passes(config.data.shot),
+    )
+
+
+def _workload_of_training(task: StageTask) -> Workload:
+    config = task.config
+    stage = task.settings
+    side = config.stage_size(stage)
+    length = _length(task)
+    schedule = StepSchedule.from_settings(stage, length, task.processes, f"{task.stage}_stage")
+    batch = schedule.batch / task.processes
+    steps = "?"
+    examples = math.nan
+    if length:
+        steps = str(schedule.steps)
         share_of_epochs = min(1.0, (stage.typical_epochs or stage.epochs) / stage.epochs)
-        number = schedule.steps * each * share_of_epochs if length else math.nan
-        batch = math.ceil(each / stage.accumulate)
-    case = BenchmarkPass(with_data(config, size=side), batch, task.stage == "base", task.stage != "test")
-    where = config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
-    where += f", {config.data.shot}-shot" if task.stage != "base" else ""
-    return [where, name, task.state, steps, str(side), f"{share} x {count}"], case, number
+        examples = schedule.steps * batch * share_of_epochs
+    is_base = task.stage == "base"
+    shots = "" if is_base else f", {config.data.shot}-shot"
+    parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
+    return Workload(
+        cells=[
+            f"{_config_name(config)}{shots}",
+            task.stage,
+            task.state,
+            steps,
+            str(side),
+            f"{batch:.3g}{parts} x {task.processes}",
+        ],
+        case=BenchmarkPass(with_data(config, size=side), math.ceil(batch / stage.accumulate), is_base, trains=True),
+        examples=examples,
+    )
+
+
+def _config_name(config: Config) -> str:
+    """Return the path of a config, and the name of its run if that is another."""
+    return config.path if config.run.name == Path(config.path).stem else f"{config.path} as {config.run.name}"
 
 
 def _length(task: StageTask) -> int:
@@ -188,18 +243,21 @@ def _length(task: StageTask) -> int:
         return stage.epoch_length or epoch_length(stage, listed_for_training(task.config, stage))
     if stage.list_file:
         return 0
-    listed = PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
-    return (published(data, "train") if stage.images != "all" else 0) or listed
+    published_length = published(data, "train") if stage.images != "all" else 0
+    if published_length:
+        return published_length
+    return PUBLISHED_SIZES.get(data.name, {}).get(Path(data.train_list or "").stem, 0)
 
 
 def images_a_second(config: Config, device: torch.device) -> float:
     """Return how many images of 224 px a device takes through ResNet-50 in a second, in a training's precision."""
     prepared = prepare_network(resnet50().eval(), device, precision_of_training(config, device))
-    network, took = prepared.network, list[float]()
-    images = torch.zeros(1 if device.type == "cpu" else 32, 3, UNIT_SIDE, UNIT_SIDE, device=device)
+    batch = 1 if device.type == "cpu" else 32
+    images = torch.zeros(batch, 3, UNIT_SIDE, UNIT_SIDE, device=device)
+    seconds = list[float]()
     with torch.inference_mode(), prepared.autocast():
         for _ in range(3):
-            started = time.perf_counter()
-            network(images).sum().item()  # which waits for a GPU
-            took.append(time.perf_counter() - started)
-    return len(images) / min(took)
+            start = time.perf_counter()
+            prepared.network(images).sum().item()  # which waits for a GPU
+            seconds.append(time.perf_counter() - start)
+    return batch / min(seconds)

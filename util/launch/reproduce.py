@@ -1,12 +1,15 @@
 """``reproduce.sh`` in Python: train and test every fold and number of shots of one table, then print the table.
 
-Everything that would stop a later part is said before the first training. What is done already is skipped.
+Everything that would stop a later experiment is said before the first training. What is done already is skipped.
 
 ``python -m util.launch.reproduce DATASET NET GPUS [--models ...] [--shot 1,5] [--protocol ...] [--set ...]``
 """
 
 import argparse
 import os
+from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from util.errors import UserError
 from util.files import kept_json, write_atomically
 from util.launch.experiments import Experiment, run_all, run_in_two
 from util.launch.launch import check_gpus
-from util.launch.plan import described, plan, refuse
+from util.launch.plan import plan, refuse, workload
 from util.launch.tasks import StageTask
 from util.prepare.check import Finding, Needs, lacking
 from util.report.compare import compare
@@ -33,7 +36,33 @@ from util.train.benchmark_pass import BenchmarkPass
 
 
 def main() -> int:
-    """Check all parts, run the missing trainings and tests, print the table and keep it in all formats."""
+    """Check all experiments, run the missing trainings and tests, print the table and keep it in all formats."""
+    options = _options()
+    if not options.dry_run:
+        check_gpus(options.gpus)
+    experiments, refused = experiments_of(options)
+    tasks = [task for experiment in experiments for task in experiment.tasks(options.gpus)]
+    refused += _refusals_of_table(options, experiments)
+    refused += lacking(needs_of(experiments))
+    if options.dry_run:
+        return plan(tasks, refused, options.gpus, options.device_speed)
+    code = refuse([*refused, *_refusals_of_tasks(tasks, options.gpus)])
+    if code:
+        return code
+    folder = Path(experiments[0].config.run.folder)
+    out = folder / f"{options.dataset}_{in_names(options.net)}_table"
+    code, left = _run(experiments, options.gpus, Path(f"{out}.log"))
+    if code:
+        return code
+    if left:
+        names = ", ".join(f"{each.config.run.name} {each.config.data.shot}-shot" for each in left)
+        print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
+        return 0
+    _write_table(options, experiments, out)
+    return 0
+
+
+def _options() -> argparse.Namespace:
     parser = cli.Parser(prog="reproduce.sh")  # whose head is the help
     parser.add_argument("dataset")
     parser.add_argument("net")
@@ -46,136 +75,215 @@ def main() -> int:
     add_format(parser)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--device-speed", type=cli.within(float, 0.1))
-    options = parser.parse_args()
-    if not options.dry_run:
-        check_gpus(options.gpus)
-    parts, refused = parts_of(options)
-    tasks = [task for part in parts for task in part.tasks(options.gpus)]
-    across = bool(parts) and parts[0].source.data.name != parts[0].config.data.name
+    return parser.parse_args()
+
+
+def _run(experiments: list[Experiment], gpus: int, log: Path) -> tuple[int, list[Experiment]]:
+    """Run experiments, on the CPU in two jobs if there are several; return the exit code and those left to others."""
+    to_test = [experiment for experiment in experiments if experiment.reason]
+    if not gpus and len(to_test) > 1:
+        return run_in_two(experiments, log)
+    return run_all(experiments, gpus)
+
+
+def _across_data_sets(experiments: list[Experiment]) -> bool:
+    """Return whether experiments test on other data sets than they train on."""
+    return bool(experiments) and experiments[0].source.data.name != experiments[0].config.data.name
+
+
+def _refusals_of_table(options: argparse.Namespace, experiments: list[Experiment]) -> list[str]:
+    """Return what would stop the table, after all trainings."""
+    fix = "give all the same by --set, or leave a method out of --models"
     try:
-        fix = "give all the same by --set, or leave a method out of --models"
-        check_mixture({part.result: part.facts() for part in parts}, across, fix)
+        facts = {experiment.result: experiment.facts() for experiment in experiments}
+        check_mixture(facts, _across_data_sets(experiments), fix)
         published_rows(options.dataset, list(options.shot), "", chosen=options.published)
-    except UserError as error:  # what would stop the table, after all trainings
-        refused.append(str(error))
-    refused += lacking(needs_of(parts))
-    if options.dry_run:
-        return plan(tasks, refused, options.gpus, options.device_speed)
-    refused += [*(task.refusal for task in tasks), *(lacking_memory(tasks) if options.gpus else ())]
-    if code := refuse(refused):
-        return code
-    out = Path(parts[0].config.run.folder) / f"{options.dataset}_{in_names(options.net)}_table"
-    several = not options.gpus and sum(bool(part.reason) for part in parts) > 1
-    code, left = run_in_two(parts, Path(f"{out}.log")) if several else run_all(parts, options.gpus)
-    if left and not code:
-        names = ", ".join(f"{part.config.run.name} {part.config.data.shot}-shot" for part in left)
-        print(f"left to other jobs: {names}; the last one to end prints the table", flush=True)
-    if code or left:
-        return code
-    whole = table([part.result for part in parts], across=across, published=options.published)
-    took = {f: kept_json(f / METRICS).get("minutes") for f in (part.training.trained for part in parts if part.learns)}
-    each = ", ".join(f"{folder.parent.name} {minutes:.1f}" for folder, minutes in took.items() if minutes is not None)
-    whole.notes += [f"Minutes of training: {each}."] if each else []
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _refusals_of_tasks(tasks: list[StageTask], gpus: int) -> list[str]:
+    """Return what stops a task: its state, or the memory of a GPU."""
+    refused = [task.refusal for task in tasks]
+    return [*refused, *lacking_memory(tasks)] if gpus else refused
+
+
+def _write_table(options: argparse.Namespace, experiments: list[Experiment], out: Path) -> None:
+    """Print the table and the differences between methods, and keep the table in all formats."""
+    results = [experiment.result for experiment in experiments]
+    whole = table(results, across=_across_data_sets(experiments), published=options.published)
+    minutes = _minutes_of_training(experiments)
+    if minutes:
+        whole.notes.append(f"Minutes of training: {minutes}.")
     for name, (suffix, _) in FORMATS.items():
         write_atomically(Path(f"{out}.{suffix}"), format(whole, name) + "\n")
-    print("\n".join(["", format(whole, options.format), "", *_differences(parts, options.format)]))
+    print("\n".join(["", format(whole, options.format), "", *_differences(experiments, options.format)]))
     print(f"saved as {out}, in the formats {', '.join(suffix for suffix, _ in FORMATS.values())}", flush=True)
-    return 0
 
 
-def parts_of(options: argparse.Namespace) -> tuple[list[Experiment], list[str]]:
+def _minutes_of_training(experiments: list[Experiment]) -> str:
+    """Return the minutes of each training whose minutes are known, in words; '' for none."""
+    minutes_of_runs = dict[Path, str]()
+    for experiment in experiments:
+        if experiment.learns:
+            folder = experiment.training.trained
+            minutes = kept_json(folder / METRICS).get("minutes")
+            if minutes is not None:
+                minutes_of_runs[folder] = f"{folder.parent.name} {minutes:.1f}"
+    return ", ".join(minutes_of_runs.values())
+
+
+def experiments_of(options: argparse.Namespace) -> tuple[list[Experiment], list[str]]:
     """Return every model's folds and shots, all of their configs read, and the errors of models that have none."""
-    out, refused, protocol = list[Experiment](), list[str](), options.protocol
+    experiments = list[Experiment]()
+    refused = list[str]()
+    protocol = options.protocol
     for method in cli.words(options.models or os.environ.get("MODEL") or MAIN_METHOD):
         try:
-            of_method = [part for seed in options.seeds for part in _parts(options, method, protocol, seed)]
+            by_seed = [_experiments_of_method(options, method, protocol, seed) for seed in options.seeds]
         except UserError as error:
             refused.append(str(error))
             continue
-        out += {part.result: part for part in of_method}.values()  # what learns nothing has no training seeds
-        protocol = protocol or next((part.config.test.protocol for part in of_method), None)
-    return out, refused
+        additions = list(chain.from_iterable(by_seed))
+        experiments += {each.result: each for each in additions}.values()  # what learns nothing has no training seeds
+        if not protocol and additions:
+            protocol = additions[0].config.test.protocol
+    return experiments, refused
 
 
-def _parts(options: argparse.Namespace, method: str, protocol: str | None, seed: int | None) -> list[Experiment]:
+def _experiments_of_method(
+    options: argparse.Namespace, method: str, protocol: str | None, seed: int | None
+) -> list[Experiment]:
     """Return a model's folds and shots; a training seed is part of their runs' names; errors as ``read_config``."""
-    given, out = [f"run.device={CUDA if options.gpus else 'cpu'}", *options.overrides], list[Experiment]()
-
-    def read(dataset: str, fold: object, *overrides: str) -> Config:
-        path = config_path(f"split{fold}", dataset, method, options.net)
-        config = read_config(path, [*given, *overrides])
-        if seed is None or not class_of(config.model).learns:
-            return config
-        own = [f"run.seed={seed}", f"run.name={config.run.name}_seed{seed}"]
-        if config.run.base_folder is not None:
-            base = Path(config.run.base_folder)
-            own.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
-        return read_config(path, [*given, *overrides, *own])
-
+    read = partial(_read, options, method, seed)
     first = read(options.dataset, 0, "data.shot=1")
-    if first.test.data_sets and options.folds:
-        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
-    if first.test.adapt and 1 in options.shot:
-        raise UserError("--shot 1: test.adapt takes two supports or more; leave one of them out")
-    places: list[tuple[str, object]] = [(name, 0) for name in first.test.data_sets or ()]  # across data sets
+    _check_options(options, first)
+    test_protocol = f"test.protocol={protocol or first.test.protocol}"
+    if first.test.data_sets:
+        return _experiments_across(read, method, first, options.shot, test_protocol)
+    experiments = []
     for shot in options.shot:
-        tested = [f"data.shot={shot}", f"test.protocol={protocol or first.test.protocol}"]
-        if places and class_of(first.model).learns:
-            tested += [f"test.checkpoint={Run(first).weights}", f"test.trained_on={first.data.name}"]
-        folds = cli.words(options.folds or "") or range(first.data.folds)
-        for dataset, fold in places or [(options.dataset, fold) for fold in folds]:
-            source = first if places else read(dataset, fold, f"data.shot={shot}")  # one 1-shot training serves all
-            run = Run(source)
-            if not places and 1 in options.shot and run.trained != run.folder("meta"):
-                source = read(dataset, fold, "data.shot=1")  # whichever of both parts comes first
-            out.append(Experiment(method, read(dataset, fold, *tested), source))
-    return out
+        for fold in cli.words(options.folds or "") or range(first.data.folds):
+            source = read(options.dataset, fold, f"data.shot={shot}")
+            if 1 in options.shot and _shares_training(source):
+                source = read(options.dataset, fold, "data.shot=1")  # whichever of both comes first
+            config = read(options.dataset, fold, f"data.shot={shot}", test_protocol)
+            experiments.append(Experiment(method, config, source))
+    return experiments
 
 
-def needs_of(parts: list[Experiment]) -> list[Finding]:
-    """Return the prerequisites of all trainings and tests to be run, but those that an earlier part makes."""
-    needs, made, found = Needs(), tuple[str, ...](), list[Finding]()
-    for part in parts:
-        found += needs.of(part.config, trains=False) if part.reason else []
-        if part.trains:
-            found += [finding for finding in needs.of(part.source) if not finding.what.startswith(made)]
-            made += tuple(f"weights {f / BEST} for" for f in (part.training.folder("base"), part.training.trained))
-    return found
+def _experiments_across(
+    read: Callable[..., Config], method: str, source: Config, shots: tuple[int, ...], test_protocol: str
+) -> list[Experiment]:
+    """Return a model's other data sets and shots, all of which one 1-shot training serves."""
+    options = [test_protocol]
+    if class_of(source.model).learns:
+        options += [f"test.checkpoint={Run(source).weights}", f"test.trained_on={source.data.name}"]
+    experiments = []
+    for shot in shots:
+        for name in source.test.data_sets or ():
+            experiments.append(Experiment(method, read(name, 0, f"data.shot={shot}", *options), source))
+    return experiments
+
+
+def _read(
+    options: argparse.Namespace, method: str, seed: int | None, dataset: str, fold: object, *overrides: str
+) -> Config:
+    """Return the config of a fold, with the options of the command before other overrides."""
+    path = config_path(f"split{fold}", dataset, method, options.net)
+    device = CUDA if options.gpus else "cpu"
+    config = read_config(path, [f"run.device={device}", *options.overrides, *overrides])
+    return _with_seed(config, path, seed)
+
+
+def _with_seed(config: Config, path: Path, seed: int | None) -> Config:
+    """Return the config of a run of its own for a training seed; that of a model that learns nothing stays."""
+    if seed is None or not class_of(config.model).learns:
+        return config
+    overrides = [f"run.seed={seed}", f"run.name={config.run.name}_seed{seed}"]
+    if config.run.base_folder is not None:
+        base = Path(config.run.base_folder)
+        overrides.append(f"run.base_folder={base.parent}_seed{seed}/{base.name}")
+    return read_config(path, [*config.given, *overrides])
+
+
+def _check_options(options: argparse.Namespace, config: Config) -> None:
+    """Refuse (UserError) options that do not go with a config."""
+    if config.test.data_sets and options.folds:
+        raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
+    if config.test.adapt and 1 in options.shot:
+        raise UserError("--shot 1: test.adapt takes two supports or more; leave one of them out")
+
+
+def _shares_training(config: Config) -> bool:
+    """Return whether tests take the weights of another number of shots than the config's."""
+    run = Run(config)
+    return run.trained != run.folder("meta")
+
+
+def needs_of(experiments: list[Experiment]) -> list[Finding]:
+    """Return the prerequisites of all trainings and tests to be run, but those that an earlier experiment makes."""
+    needs = Needs()
+    findings = list[Finding]()
+    made = tuple[str, ...]()  # beginnings of prerequisites
+    for experiment in experiments:
+        if experiment.reason:
+            findings += needs.of(experiment.config, trains=False)
+        if experiment.trains:
+            findings += [finding for finding in needs.of(experiment.source) if not finding.what.startswith(made)]
+            folders = (experiment.training.folder("base"), experiment.training.trained)
+            made += tuple(f"weights {folder / BEST} for" for folder in folders)
+    return findings
 
 
 def lacking_memory(tasks: list[StageTask]) -> list[str]:
     """Return which settings to lower where a training step does not fit into the memory of a GPU."""
-    cases = (described(task)[1] for task in tasks if task.stage != "test" and task.left)
+    cases = dict[str, BenchmarkPass]()
+    for task in tasks:
+        if task.stage != "test" and task.left:
+            case = workload(task).case
+            cases[str(case)] = case
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, which gives the memory back
-        return pool.map(tried, {str(case): case for case in cases}.values(), chunksize=1)
+        return pool.map(memory_problem, cases.values(), chunksize=1)
 
 
-def tried(case: BenchmarkPass, device: str = CUDA) -> str:
+def memory_problem(case: BenchmarkPass, device_name: str = CUDA) -> str:
     """Return which settings to lower if a pass of a case does not fit into the memory of a device, else ''."""
     stage = "base_stage" if case.base else "meta_stage"
     try:
         with as_user_error(f"{stage}.batch or {stage}.size, or enlarge {stage}.accumulate"):
             cli.configure_process(training=True)
-            case.run(case.network(pick_device(device)), case.episodes(pick_device(device)))
+            device = pick_device(device_name)
+            case.run(case.network(device), case.episodes(device))
     except UserError as error:
         return f"{case}: {error}"
     return ""
 
 
-def _differences(parts: list[Experiment], form: str) -> list[str]:
+def _differences(experiments: list[Experiment], form: str) -> list[str]:
     """Return texts that say how every model differs from the first on the same episodes, with tables of a format."""
-    lines, found = [], dict[tuple, dict[str, list[Experiment]]]()
-    for part in parts:
-        data = part.config.data
-        found.setdefault((data.name, data.fold, data.shot), {}).setdefault(part.method, []).append(part)
-    for (name, fold, shot), of_methods in found.items():
-        (first, firsts), *others = of_methods.items()
-        for method, own in others:
-            count = max(len(firsts), len(own))  # what learns nothing has one result beside several trainings
-            pairs = [side[i % len(side)].result for i in range(count) for side in (firsts, own)]
-            where = f"fold {fold}" if own[0].source.data.name == name else name
-            lines.append(f"A: {first}, B: {method}, {where}, {shot}-shot\n\n{format(compare(*pairs), form)}\n")
-    return lines
+    tested_alike = dict[tuple, dict[str, list[Experiment]]]()
+    for experiment in experiments:
+        data = experiment.config.data
+        by_method = tested_alike.setdefault((data.name, data.fold, data.shot), {})
+        by_method.setdefault(experiment.method, []).append(experiment)
+    texts = []
+    for (name, fold, shot), by_method in tested_alike.items():
+        (first_method, first), *others = by_method.items()
+        for method, second in others:
+            where = f"fold {fold}" if second[0].source.data.name == name else name
+            comparison = compare(*_pairs_of_results(first, second))
+            texts.append(f"A: {first_method}, B: {method}, {where}, {shot}-shot\n\n{format(comparison, form)}\n")
+    return texts
+
+
+def _pairs_of_results(first: list[Experiment], second: list[Experiment]) -> list[Path]:
+    """Return results of two methods in turn, a pair for each training seed; what learns nothing has one for all."""
+    paths = []
+    for i in range(max(len(first), len(second))):
+        paths += [first[i % len(first)].result, second[i % len(second)].result]
+    return paths
 
 
 if __name__ == "__main__":

@@ -70,29 +70,48 @@ def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | N
 
     ``asked``: the options of ``train.sh``, by which it is kept, continued, or begun again.
     """
-    task, files = StageTask(run.config, stage, gpus, folder), StageFolder(folder)
-    if (finished := files.finished) or files.begun:
-        try:
-            content = checkpoint.read(folder / BEST) if finished else files.newest()
-            facts = checkpoint.training_of(content)[-1]
-            state, left = f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"]
-            if finished:
-                stated = (f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed"))
-                state, left = ", ".join(["finished", *stated, *run.shared(content)]), 0.0
-            refusal = trained_otherwise(run, stage, folder, content, finished)
-            task = replace(task, state=state, left=left, refusal=refusal)
-        except (UserError, IndexError) as error:
-            refusal = str(error) if isinstance(error, UserError) else f"{folder}: holds weights only"
-            task = replace(task, state="no training", refusal=f"{refusal}; start again by train.sh --overwrite")
-    if asked is None:
+    files = StageFolder(folder)
+    task = _with_state(StageTask(run.config, stage, gpus, folder), run, files)
+    return task if asked is None else _as_asked(task, run, files, asked)
+
+
+def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
+    """Return a task with the state that its newest checkpoint tells, and why it cannot go on from there."""
+    finished = files.finished
+    if not finished and not files.begun:
         return task
-    kept = stage == "base" and not task.left
-    if asked.overwrite and (not kept or (task.refusal and not run.config.run.base_folder)):
-        discarded = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-        return replace(task, state=discarded, left=1.0, refusal="")
     try:
-        if not kept:
-            files.check_free(asked.resume and files.begun, False)
+        content = checkpoint.read(files.path / BEST) if finished else files.newest()
+        facts = checkpoint.training_of(content)[-1]
+        state = f"step {facts['step']} of {facts['steps']}"
+        left = 1 - facts["step"] / facts["steps"]
+        if finished:
+            stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+            state = ", ".join(["finished", *stated, *run.shared(content)])
+            left = 0.0
+        refusal = trained_otherwise(run, task.stage, files.path, content, finished)
+        return replace(task, state=state, left=left, refusal=refusal)
+    except UserError as error:
+        problem = str(error)
+    except IndexError:
+        problem = f"{files.path}: holds weights only"
+    return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
+
+
+def _as_asked(task: StageTask, run: Run, files: StageFolder, asked: Namespace) -> StageTask:
+    """Return a task as the options of ``train.sh`` change it; a finished base stage is kept if it can be."""
+    if task.stage == "base" and not task.left:
+        is_to_be_repeated = asked.overwrite and task.refusal and not run.config.run.base_folder
+        return _begun_again(task) if is_to_be_repeated else task
+    if asked.overwrite:
+        return _begun_again(task)
+    try:
+        files.check_free(asked.resume and files.begun, False)
     except UserError as error:
         return replace(task, refusal=str(error))
-    return replace(task, refusal="") if asked.allow_changes and not kept else task
+    return replace(task, refusal="") if asked.allow_changes else task
+
+
+def _begun_again(task: StageTask) -> StageTask:
+    state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
+    return replace(task, state=state, left=1.0, refusal="")

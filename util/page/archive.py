@@ -16,10 +16,10 @@ from typing import Any
 
 from util.files import link, writable, write_atomically
 from util.formats import recognise
-from util.formats.annotations import Found
+from util.formats.annotations import Predictions
 from util.formats.results import REJECTED, VERDICT_FILE
 from util.page.photo import Photo
-from util.predict.prediction import THUMBNAILS, paths_of
+from util.predict.prediction import THUMBNAILS, Prediction, paths_of
 from util.predict.results import PICTURES, Results, own_record
 
 STORED = (".png", ".jpg")  # suffixes of files that compression makes no smaller
@@ -29,9 +29,12 @@ class Archive:
     """A zip in the making, in a folder beside it; ``method`` is the name of the network's, for records."""
 
     def __init__(self, path: Path, formats: Sequence[str], method: str):
-        self.path, self.formats, self.method = path, formats, method
+        self.path = path
+        self.formats = formats
+        self.method = method
         self.aside = path.with_name("packing")
-        self.photos, self.verdicts = list[Photo](), dict[tuple[str, str], str]()
+        self.photos: list[Photo] = []
+        self.verdicts: dict[tuple[str, str], str] = {}  # of photo and class
         self.names: dict[str, None] = {}  # of all classes
         shutil.rmtree(self.aside, ignore_errors=True)  # of an interrupted run
 
@@ -49,24 +52,38 @@ class Archive:
 
         UserError: the photo cannot be read, or the result cannot be written.
         """
-        made, stem = self.aside / PICTURES, photo.path.stem
         is_rejected = REJECTED in photo.verdicts.values()
         if photo.names and not is_rejected:
-            names, record = photo.names, own_record(photo.files()[0])
-            pictures = zip(photo.files()[1:], paths_of(made, stem, names)[1:], strict=True)
-            for source, target in pictures:
-                link(source, target)
-            thumbnail = f"{THUMBNAILS}/{record['overlay']}"
-            link(photo.results.out / thumbnail, made / thumbnail)
+            names = photo.names
+            record = self._link_result(photo)
         else:
             prediction = photo.prediction()
-            names, paths = prediction.names, paths_of(made, stem, prediction.names)
-            prediction.write(paths, {"model": self.method, **photo.facts()})
-            record = own_record(paths[0])
-        write_atomically(made / f"{stem}.json", json.dumps(_public(record, photo.name), indent=2) + "\n")
+            names = prediction.names
+            record = self._write_result(photo, prediction)
+        content = json.dumps(_public(record, photo.name), indent=2) + "\n"
+        write_atomically(self.aside / PICTURES / f"{photo.path.stem}.json", content)
         self.photos.append(photo)
         self.names |= dict.fromkeys(names)
-        self.verdicts |= {(photo.name, name): verdict for name, verdict in photo.verdicts.items()}
+        for name, verdict in photo.verdicts.items():
+            self.verdicts[photo.name, name] = verdict
+
+    def _link_result(self, photo: Photo) -> dict[str, Any]:
+        """Link the pictures of a photo's result, and return its record."""
+        made = self.aside / PICTURES
+        record_file, *pictures = photo.files()
+        _, *targets = paths_of(made, photo.path.stem, photo.names)
+        for source, target in zip(pictures, targets, strict=True):
+            link(source, target)
+        record = own_record(record_file)
+        thumbnail = f"{THUMBNAILS}/{record['overlay']}"
+        link(photo.results.out / thumbnail, made / thumbnail)
+        return record
+
+    def _write_result(self, photo: Photo, prediction: Prediction) -> dict[str, Any]:
+        """Write a result that the page does not hold in this form, and return its record."""
+        paths = paths_of(self.aside / PICTURES, photo.path.stem, prediction.names)
+        prediction.write(paths, {"model": self.method, **photo.facts()})
+        return own_record(paths[0])
 
     def write(self) -> None:
         """Write the formats and the zip, in place of an earlier one; WriteError: there is no space."""
@@ -86,11 +103,12 @@ class Archive:
         if kind == recognise.YOLO:
             queries = [photo.path for photo in self.photos]
         else:
-            home = self.aside / (kind if kind == recognise.LABELME else "photos")  # of labelme beside its file
-            queries = [home / photo.path.name for photo in self.photos]
+            folder = kind if kind == recognise.LABELME else "photos"  # of labelme beside its file
+            queries = [self.aside / folder / photo.path.name for photo in self.photos]
+        home = queries[0].parent
         model = own_record(results.paths(queries[0])[0])["model"]
-        found = Found(results.found(queries, queries[0].parent), queries[0].parent, results.categories, model)
-        recognise.WRITERS[kind](self.aside / kind, found)
+        predictions = Predictions(results.found(queries, home), home, results.categories, model)
+        recognise.WRITERS[kind](self.aside / kind, predictions)
 
     def _zip(self, path: Path) -> None:
         """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
@@ -111,13 +129,16 @@ def _rank(folder: Path, file: Path) -> tuple[bool, Path]:
 
 def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a result without what says where it was made: paths become the names of their files."""
-    out = {key: value for key, value in record.items() if key != "settings"} | {"query": name, "query_file": None}
-    if "checkpoint" in out:
-        out["checkpoint"] = Path(out["checkpoint"]).name
-    if "supports" in out:
-        supports = out["supports"].items()
-        out["supports"] = {known: [_file_names(source) for source in sources] for known, sources in supports}
-    return out
+    public = {key: value for key, value in record.items() if key != "settings"}
+    public["query"] = name
+    public["query_file"] = None
+    if "checkpoint" in public:
+        public["checkpoint"] = Path(public["checkpoint"]).name
+    if "supports" in public:
+        public["supports"] = {}
+        for class_name, sources in record["supports"].items():
+            public["supports"][class_name] = [_file_names(source) for source in sources]
+    return public
 
 
 def _file_names(source: str) -> str:

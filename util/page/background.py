@@ -4,7 +4,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.mismatch import ModelMismatch
 from util.errors import UserError, one_line
@@ -12,16 +12,33 @@ from util.page.photo import Photo
 from util.parallel import attempt
 from util.runtime.processes import as_user_error
 
-Work = tuple[list[Photo], Callable[[Photo], None], Callable[[], Any], list[str]]  # for each, in the end, and notes
+
+class Work(NamedTuple):
+    """One piece of work."""
+
+    photos: list[Photo]
+    each: Callable[[Photo], None]
+    finish: Callable[[], Any]
+    notes: list[str]  # for the user
+
+
+class Progress(NamedTuple):
+    """How far a piece of work is."""
+
+    word: str  # what becomes of the photos
+    done: int  # photos
+    photos: int
+    seconds: float | None = None  # that are left
 
 
 class Background:
     """The work under way."""
 
     def __init__(self) -> None:
-        self.is_stopped, self.thread = False, threading.Thread()
+        self.is_stopped = False
+        self.thread = threading.Thread()
         self.note = ""  # on the last piece of work
-        self.state: list[Any] | None = None  # word, photos done, all, and seconds left; None without any
+        self.state: Progress | None = None  # None without work
 
     def check_idle(self) -> None:
         """Raise a UserError where work is under way."""
@@ -31,27 +48,33 @@ class Background:
     def start(self, word: str, prepare: Callable[[], Work]) -> None:
         """Do what ``prepare`` says; errors as ``check_idle``."""
         self.check_idle()
-        self.state, self.is_stopped = [word, 0, 0, None], False
+        self.state = Progress(word, done=0, photos=0)
+        self.is_stopped = False
         self.thread = threading.Thread(target=self._run, args=(word, prepare), daemon=True)
         self.thread.start()
 
     def _run(self, word: str, prepare: Callable[[], Work]) -> None:
-        start, failed, done = time.monotonic(), list[str](), 0
+        start = time.monotonic()
+        errors: list[str] = []
+        done = 0
         try:
             with as_user_error("the number of example photos, the photos' size, --resize or --tile"):
-                photos, each, finish, notes = prepare()
-                for done, photo in enumerate(photos, 1):
-                    photo.error = str(attempt(each, photo) or "")
-                    failed += filter(None, [photo.error])
+                work = prepare()
+                planned = len(work.photos)
+                for done, photo in enumerate(work.photos, 1):
+                    photo.error = str(attempt(work.each, photo) or "")
+                    if photo.error:
+                        errors.append(photo.error)
                     photo.touch()
-                    self.state = [word, done, len(photos), (time.monotonic() - start) / done * (len(photos) - done)]
+                    seconds = (time.monotonic() - start) / done * (planned - done)
+                    self.state = Progress(word, done, planned, seconds)
                     if self.is_stopped:
                         break
-                finish()
+                work.finish()
             summary = f"no photo is left to be {word}"
-            if photos:
-                summary = f"{done - len(failed)} of {len(photos)} photos {word}"
-            self.note = "; ".join([summary, *notes, *failed[:3]])
+            if planned:
+                summary = f"{done - len(errors)} of {planned} photos {word}"
+            self.note = "; ".join([summary, *work.notes, *errors[:3]])
         except Exception as error:
             self.note = line_of(error)
         self.state = None

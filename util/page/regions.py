@@ -23,11 +23,12 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
     """
     label = np.full(image.shape[:2], IGNORE, np.uint8)
     radius = max(round(CLICK_RADIUS * max(label.shape)), 1)
-    label[:radius] = label[-radius:] = label[:, :radius] = label[:, -radius:] = 0
+    for edge in (label[:radius], label[-radius:], label[:, :radius], label[:, -radius:]):
+        edge[:] = 0
     cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
-    asked = segmenter.without_classes()
-    asked.add(None, [Support(image, label, "the click")])
-    probability = asked(image).probability[-1]
+    click_segmenter = segmenter.without_classes()
+    click_segmenter.add(None, [Support(image, label, "the click")])
+    probability = click_segmenter(image).probability[-1]
     return part_at(probability >= CLICK_SHARE * probability[row, column], column, row)
 
 
@@ -43,7 +44,8 @@ def region_in_box(segmenter: Segmenter, image: np.ndarray, corners: Sequence[Seq
     UserError: nothing of the box is left at the network's input size.
     """
     label = np.zeros(image.shape[:2], np.uint8)
-    points, limits = np.array(corners), np.array(label.shape[::-1])
+    points = np.array(corners)
+    limits = np.array(label.shape[::-1])
     left, top = np.clip(points.min(0), 0, limits).round().astype(int)
     right, bottom = np.clip(points.max(0), 0, limits).round().astype(int)
     label[top:bottom, left:right] = BOXED

@@ -27,7 +27,8 @@ from util.predict.command import HOST, PORT, SESSION, build_segmenter
 from util.predict.options import ServerOptions
 
 FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
-JSON, BYTES = "application/json", "application/octet-stream"
+JSON = "application/json"
+BYTES = "application/octet-stream"
 MAX_UPLOAD = 2**28  # bytes
 MAX_REASON = 300  # characters of a line as the reason of an answer
 AnyServer = TypeVar("AnyServer", bound="QuietServer")
@@ -71,27 +72,38 @@ class QuietHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request, with what is looked at, or with what an action says."""
-        url, lasting = urlsplit(self.path), "max-age=86400" if "changed=" in self.path else "no-store"
+        url = urlsplit(self.path)
+        answer = self.look if self.command == "GET" else self.act
         try:
-            named = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
-            if self.server.server_address[0] in LOCAL and named not in LOCAL and "Via" not in self.headers:
-                raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
-            answer = self.look if self.command == "GET" else self.act
+            self._check_host()
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
-            code, reason = 200, None
         except Exception as error:
-            line, code, kind, lasting = line_of(error), 400, JSON, "no-store"
-            content, reason = {"error": line}, line[:MAX_REASON].encode("ascii", "replace").decode()
+            line = line_of(error)
+            self.send_response(400, line[:MAX_REASON].encode("ascii", "replace").decode())
+            self._send({"error": line}, JSON, "no-store")
+        else:
+            self.send_response(200)
+            self._send(content, kind, "max-age=86400" if "changed=" in self.path else "no-store")
+
+    do_POST = do_GET
+
+    def _check_host(self) -> None:
+        """Refuse (UserError) a request to a local server by another name, unless a proxy sends it."""
+        host = re.sub(r":\d+$", "", self.headers.get("Host", LOCAL[0]))
+        is_local = self.server.server_address[0] in LOCAL
+        if is_local and host not in LOCAL and "Via" not in self.headers:
+            raise UserError("open this page as http://localhost; a proxy sends 'Host: localhost' or 'Via'")
+
+    def _send(self, content: Any, kind: str, caching: str) -> None:
+        """Send the rest of an answer: its media type, how long it may be kept, and its content."""
         with self._readable(content) as body:
             length = body.seek(0, os.SEEK_END)
             body.seek(0)
-            self.send_response(code, reason)
-            for header in (("Content-Type", kind), ("Content-Length", str(length)), ("Cache-Control", lasting)):
-                self.send_header(*header)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(length))
+            self.send_header("Cache-Control", caching)
             self.end_headers()
             shutil.copyfileobj(body, self.wfile)
-
-    do_POST = do_GET
 
     def _readable(self, content: Any) -> IO[bytes]:
         """Return an answer as a file: a file's content, bytes, or anything else as JSON."""
@@ -102,7 +114,8 @@ class QuietHandler(BaseHTTPRequestHandler):
     def body(self, kinds: Sequence[str]) -> bytes:
         """Return what a request sends; UserError: its length is none or too large, or it is none of the ``kinds``."""
         length = self.headers.get("Content-Length", "")
-        is_possible = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD)) and int(length) <= MAX_UPLOAD
+        is_number = length.isdecimal() and len(length) <= len(str(MAX_UPLOAD))
+        is_possible = is_number and int(length) <= MAX_UPLOAD
         if not is_possible or self.headers.get("Content-Type") not in kinds:
             self.close_connection = True
             limit = f"0 to {MAX_UPLOAD} bytes (Content-Length)"
@@ -120,23 +133,26 @@ class Handler(QuietHandler):
         """Return a file of the page, its state, or a picture of a photo."""
         session = self.server.session
         if path in FILES:
-            return Path(__file__).with_name(FILES[path]).read_bytes(), mimetypes.guess_type(FILES[path])[0] or BYTES
+            kind, _ = mimetypes.guess_type(FILES[path])
+            return Path(__file__).with_name(FILES[path]).read_bytes(), kind or BYTES
         if path == "/download" and session.archive is not None:
             return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
-            return jpeg(session.photo(words["photo"]).picture(PREVIEW)), "image/jpeg"
+            return jpeg(session.photos[words["photo"]].picture(PREVIEW)), "image/jpeg"
         with session.lock:
             if path == "/state":
                 return session.state(int(words["since"])), JSON
-            photo = session.photo(words.get("photo", path))
+            photo = session.photos[words.get("photo", path)]
             if path == "/scene":
                 return photo.scene(), JSON
-            return (photo.layer(), "image/png") if path == "/layer" else (jpeg(photo.thumbnail()), "image/jpeg")
+            if path == "/layer":
+                return photo.layer(), "image/png"
+            return jpeg(photo.thumbnail()), "image/jpeg"
 
     def act(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         """Do one of the session's actions, and return its note."""
         action = path.strip("/")
-        if action not in ACTIONS.split():
+        if action not in ACTIONS:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
         body = self.body((JSON, BYTES))
@@ -150,7 +166,8 @@ class Handler(QuietHandler):
 def serve(options: ServerOptions) -> int:
     """Serve the page of a command line until it is interrupted, and return the exit code 0."""
     refuse_inputs(options, "--serve", "photos and annotations are opened on the page")
-    segmenter, out = build_segmenter(options, []), options.out or SESSION
+    segmenter = build_segmenter(options, [])
+    out = options.out or SESSION
     host, port = options.host or HOST, options.port or PORT
     with listening(Server, Handler, host, port) as server:
         server.session = session = Session(segmenter, out)

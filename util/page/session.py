@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ import numpy as np
 from model.episode import IGNORE
 from util.errors import UserError
 from util.evaluate.calibration import sigmoid
-from util.files import content_digest, lock, read_json, writable, write_atomically
+from util.files import content_digest, lock, writable, write_atomically
 from util.formats.recognise import MASKS
 from util.formats.remarks import BACKGROUND, IGNORED
 from util.formats.results import ACCEPTED, REJECTED
 from util.formats.shapes import polygons_of
 from util.page.archive import Archive
 from util.page.background import Background, Work
-from util.page.photo import BRUSH, MARKED, OUTLINE, PAGE, Common, Mark, Photo, Rule
+from util.page.drawing import BRUSH, OUTLINE, Mark, is_empty
+from util.page.kept import Kept, read_kept
+from util.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
+from util.page.photo import MARKED, PAGE, Common, Photo, Rule
 from util.page.regions import part_at, region_at, region_in_box
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
@@ -33,71 +36,58 @@ from util.predict.results import FORMATS, Results, own_record
 from util.predict.segmenter import Segmenter
 from util.predict.supports import MAX_SHOTS, UNNAMED, MarkedPhoto, by_class, check_class_name, read_supports
 from util.report.overlay import class_colour
-from util.typecheck import Misfit, convert
 
-MAX_CLASSES, MAX_PHOTOS = 8, 5000  # the colours of more classes are alike
+MAX_CLASSES = 8  # the colours of more are alike
 UPLOADS = "photos"  # folder
-ACTIONS = "example open upload annotations add_class rename_class remove_class keep_base remove draw click box mark "
-ACTIONS += "judge slide segment stop pack"
+ACTIONS = (
+    *("example", "open", "upload", "annotations", "remove"),
+    *("add_class", "rename_class", "remove_class", "keep_base"),
+    *("draw", "click", "box", "mark", "judge", "slide"),
+    *("segment", "stop", "pack"),
+)
 DOWNLOAD = "predictions.zip"  # in the folder of the session
-
-
-@dataclass
-class Kept:
-    """The content of ``session.json``."""
-
-    photos: list[str] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})
-    base: list[str] = field(default_factory=list)
-    keeps_base: bool = False
-
-
-def read_kept(file: Path) -> Kept:
-    """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
-    if not file.exists():
-        return Kept()
-    fix = "remove it: marks and results stay, photos can be opened again"
-    content = read_json(file, "the state of the page", fix)
-    try:
-        return convert(Kept, content, "the session")
-    except Misfit as misfit:
-        raise UserError(f"{file}: is damaged ({misfit}); {fix}") from None
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number of things in words, such as ``1 photo`` or ``2 photos``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Session:
     """The state of the page, in a folder of earlier work, of results, or a new one; an action returns a note."""
 
     def __init__(self, segmenter: Segmenter, out: Path):
-        self.given, self.out, self.file = segmenter, out, out / PAGE / "session.json"
+        self.given = segmenter
+        self.out = out
+        self.file = out / PAGE / "session.json"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        numbers = itertools.count(time.time_ns() // 1000)  # larger after a restart
-        self.lock, self.work, self.renewed = threading.RLock(), Background(), 0
+        self.lock = threading.RLock()
+        self.work = Background()
+        self.renewed = 0  # number of the last change of what is not of one photo
         self.archive: Path | None = None  # the download
         kept = read_kept(self.file)
-        rule = Rule(*kept.rule)
-        self.common = Common(Results(out, []), [], self._networks_rule(), rule, numbers)
-        self.photos: dict[str, Photo] = {}  # by their names in the page
+        self.common = Common(
+            results=Results(out, []),
+            classes=[],
+            network_rule=self._network_rule(),
+            rule=Rule(*kept.rule),
+            numbers=itertools.count(time.time_ns() // 1000),  # larger after a restart
+        )
+        self.photos = OpenPhotos(self.common)
         self._add([Path(path) for path in kept.photos])
-        self._add([Path(record["query"]) for record in map(own_record, sorted(out.glob("*.json"))) if record])
-        names = [*kept.classes, *(name for photo in self.photos.values() for name in photo.names)]
-        self.common.classes = [*dict.fromkeys(names)] or [UNNAMED]
+        records = [own_record(file) for file in sorted(out.glob("*.json"))]
+        self._add([Path(record["query"]) for record in records if record])
+        names = dict.fromkeys(kept.classes)
+        for photo in self.photos:
+            names |= dict.fromkeys(photo.names)
+        self.common.classes = [*names] or [UNNAMED]
         self.base: dict[str, Any] = {"base": kept.base}
         self.trained = self._number_of_trained_classes()
         self.keep_base(kept.keeps_base)
 
-    def _networks_rule(self) -> Rule:
+    def _network_rule(self) -> Rule:
         """Return the network's own rule of masks."""
-        known, least = self.given.calibration, self.given.decision.min_score
-        if known is None:
+        calibration = self.given.calibration
+        if calibration is None:
             return Rule(EVEN, None)
-        return Rule(sigmoid(known.offset), known.threshold if least is None else least)
+        stated = self.given.decision.min_score
+        return Rule(sigmoid(calibration.offset), min_score=calibration.threshold if stated is None else stated)
 
     def _number_of_trained_classes(self) -> int:
         """Return how many classes the weights label without an example; 0 if they have no base classes."""
@@ -107,7 +97,7 @@ class Session:
 
     def save(self) -> None:
         """Write what is in no photo's own files; the server does after each action."""
-        photos = [str(photo.path) for photo in self.photos.values()]
+        photos = [str(photo.path) for photo in self.photos]
         kept = Kept(photos, self.common.classes, [*self.common.rule], **self.base)
         write_atomically(self.file, json.dumps(asdict(kept), indent=1))
 
@@ -116,43 +106,34 @@ class Session:
 
         All are there where their list changed.
         """
-        model, whole = self.segmenter.model, self.renewed >= since
-        title = f"{model.network.title}, {Path(model.weights.source).name}"
         common = self.common
-        facts = {"title": title, "out": str(self.out), "now": next(common.numbers), "whole": whole, "formats": FORMATS}
-        facts |= {"rule": common.rule, "own": common.own, "job": self.work.state, "note": self.work.note}
-        facts["trained"] = self.trained
-        photos = sorted(self.photos.values(), key=lambda photo: photo.name.casefold())
-        rows = [photo.row() for photo in photos if whole or photo.changed >= since]
-        classes = [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(self.common.classes, 1)]
-        return {**facts, "archive": bool(self.archive), "photos": rows, "classes": classes, **self.base}
+        whole = self.renewed >= since
+        photos = sorted(self.photos, key=lambda photo: photo.name.casefold())
+        return {
+            "title": self._title(),
+            "out": str(self.out),
+            "now": next(common.numbers),
+            "whole": whole,
+            "formats": FORMATS,
+            "rule": common.rule,
+            "own": common.network_rule,
+            "job": self.work.state,
+            "note": self.work.note,
+            "trained": self.trained,
+            "archive": bool(self.archive),
+            "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
+            "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
+            **self.base,
+        }
 
-    def photo(self, name: str) -> Photo:
-        """Return a photo by the name of its file."""
-        if name not in self.photos:
-            raise UserError(f"{name}: this photo is no longer open")
-        return self.photos[name]
+    def _title(self) -> str:
+        model = self.segmenter.model
+        return f"{model.network.title}, {Path(model.weights.source).name}"
 
     def _add(self, paths: Sequence[Path]) -> str:
-        new = self._new(paths)
-        for path in new:
-            photo = Photo(path, self.common)
-            photo.touch()
-            self.photos[photo.name] = photo
+        note = self.photos.add(paths)
         self.renewed = next(self.common.numbers)
-        note = f"{counted(len(new), 'photo')} added"
-        if len(new) == len(paths):
-            return note
-        return f"{note}, {len(paths) - len(new)} skipped: their names are open already, or {MAX_PHOTOS} photos are"
-
-    def _new(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the paths whose results would have names of their own, as many as the page takes."""
-        stems, out = {photo.path.stem.casefold() for photo in self.photos.values()}, list[Path]()
-        for path in paths:
-            if path.stem.casefold() not in stems:
-                stems.add(path.stem.casefold())
-                out.append(path)
-        return out[: MAX_PHOTOS - len(self.photos)]
+        return note
 
     def _check_files(self, paths: Sequence[Path]) -> None:
         """Refuse (UserError) photos whose results would be written over photos, or over files of other programs."""
@@ -163,16 +144,17 @@ class Session:
         """Add a photo or all photos of a folder on the server's machine; none is read."""
         if not path.strip():
             raise UserError("Open folder: enter the path of a folder or a photo on the server's machine")
-        found = photos_in([Path(path.strip()).expanduser()])
-        self._check_files([*(photo.path for photo in self.photos.values()), *self._new(found)])
-        return self._add(found)
+        paths = photos_in([Path(path.strip()).expanduser()])
+        known = [photo.path for photo in self.photos]
+        self._check_files([*known, *self.photos.new(paths)])
+        return self._add(paths)
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends."""
         path = self.out / UPLOADS / Path(name).name
-        if len(self.photos) >= MAX_PHOTOS:
+        if self.photos.is_full:
             raise UserError(f"{path.name}: {MAX_PHOTOS} photos are open; remove some, or name another --out")
-        if path.exists() or not self._new([path]):
+        if path.exists() or not self.photos.new([path]):
             raise UserError(f"{path.name}: a photo of this name is open already; rename it")
         self._check_files([path])
         write_atomically(path, content)
@@ -181,33 +163,37 @@ class Session:
     def example(self) -> str:
         """Add photos of coins, one of which is marked, and a photo without coins."""
         for photo in Path(__file__).with_name("example").iterdir():
-            if not (copy := self.out / UPLOADS / photo.name).exists():
+            copy = self.out / UPLOADS / photo.name
+            if not copy.exists():
                 write_atomically(copy, photo.read_bytes())
         self.open(str(self.out / UPLOADS))
         coin = Mark(tool=BRUSH, value=self._value("coin"), radius=22, points=[[157, 50]])
-        return self.draw("coins_1.jpg", [coin], self.photo("coins_1.jpg").drawn)
+        return self.draw("coins_1.jpg", [coin], self.photos["coins_1.jpg"].drawn)
 
     def annotations(self, path: str) -> str:
         """Make the photos of annotations marked photos, found beside them or by name in a folder that is open."""
         if not path.strip():
             raise UserError("Import annotations: enter the path of a file or folder on the server's machine")
-        said: dict[str, None] = {}  # of the annotations, each line once
-        found = self._marked_by(path.strip(), said)
-        for marked in found:
-            self._lay(marked)
-        return "; ".join((counted(len({marked.photo for marked in found}), "example photo"), *said))
+        supports, notes = self._read_annotations(path.strip())
+        for support in supports:
+            self._lay(support)
+        photos = {support.photo for support in supports}
+        return "; ".join([counted(len(photos), "example photo"), *notes])
 
-    def _marked_by(self, path: str, said: dict[str, None]) -> list[MarkedPhoto]:
-        """Return the marked photos of annotations; the photos lie where these say, else in a folder that is open.
+    def _read_annotations(self, path: str) -> tuple[list[MarkedPhoto], list[str]]:
+        """Return the marked photos of annotations, and lines on what is not understood.
 
-        ``said`` takes each line on what is not understood. UserError: there are none; it is that of the first search.
+        The photos lie where the annotations say, else in a folder that is open. UserError: there are none; it is that
+        of the first search.
         """
-        errors = list[UserError]()
-        for folder in (None, *dict.fromkeys(photo.path.parent for photo in self.photos.values())):
+        notes: dict[str, None] = {}  # each line once
+        errors: list[UserError] = []
+        folders = dict.fromkeys(photo.path.parent for photo in self.photos)
+        for folder in (None, *folders):
             try:
-                found, _ = read_supports([path], folder, shots=MAX_SHOTS, say=lambda line: said.setdefault(line))
-                check_photo(found[0].photo)
-                return found
+                supports, _ = read_supports([path], folder, shots=MAX_SHOTS, say=lambda line: notes.setdefault(line))
+                check_photo(supports[0].photo)
+                return supports, [*notes]
             except UserError as error:
                 errors.append(error)
         raise errors[0]
@@ -218,32 +204,37 @@ class Session:
         UserError: the photo cannot be read, or another one of its name is open.
         """
         (support,) = self.given.without_classes().boxes_to_masks(None, [marked.read()])
-        label, value = support.label, self._value(marked.name or UNNAMED)
+        value = self._value(marked.name or UNNAMED)
         self._add([marked.photo])
-        photo = self.photo(writable(marked.photo.name))
+        photo = self.photos[writable(marked.photo.name)]
         if content_digest(photo.path) != content_digest(marked.photo):
             raise UserError(f"{marked.photo}: {photo.path} is open, which has the same name; rename one")
-        whole = photo.label() if photo.is_marked else np.zeros_like(label)
-        whole[(label == IGNORE) & (whole == 0)] = IGNORE
-        whole[label == 1] = value
-        photo.lay(whole)
+        label = photo.label() if photo.is_marked else np.zeros_like(support.label)
+        label[(support.label == IGNORE) & (label == 0)] = IGNORE
+        label[support.label == 1] = value
+        photo.lay(label)
 
     def _value(self, name: str) -> int:
+        """Return the value of a class, which is added if the page does not have it."""
         if name not in self.common.classes:
             self.add_class(name)
         return self.common.classes.index(name) + 1
 
     def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is marked yet."""
-        name, photos = self._free_name(name), self.photos.values()
-        is_used = any(photo.names or photo.marks or photo.is_marked for photo in photos)
-        if len({*self.common.classes} - {*self.base["base"]}) >= MAX_CLASSES:
+        name = self._free_name(name)
+        classes = self.common.classes
+        if len({*classes} - {*self.base["base"]}) >= MAX_CLASSES:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        self.common.classes = [*(known for known in self.common.classes if known != UNNAMED or is_used), name]
+        is_used = any(photo.names or photo.marks or photo.is_marked for photo in self.photos)
+        if not is_used:
+            classes = [known for known in classes if known != UNNAMED]
+        self.common.classes = [*classes, name]
 
     def keep_base(self, on: bool) -> None:
         """Take the base classes of the weights into the next results, or leave them out."""
-        self.segmenter, self.renewed = self.given.without_classes(on), next(self.common.numbers)
+        self.segmenter = self.given.without_classes(on)
+        self.renewed = next(self.common.numbers)
         names = [known.name for known in self.segmenter.classes]
         self.base = {"base": names or self.base["base"], "keeps_base": bool(names)}
         self.common.classes += [name for name in names if name not in self.common.classes]
@@ -252,7 +243,8 @@ class Session:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
         for known in (*BACKGROUND, *IGNORED, *self.common.classes):
-            if name == known or (known != old and file_word(name) == file_word(known)):
+            has_its_files = known != old and file_word(name) == file_word(known)
+            if name == known or has_its_files:
                 raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name
 
@@ -261,10 +253,11 @@ class Session:
         self.work.check_idle()
         old = self.common.classes[value - 1]
         new = self._free_name(name, old)
-        if old in self.base["base"] or any(old in photo.names and photo.verdicts for photo in self.photos.values()):
+        if old in self.base["base"] or self.photos.judged(old):
             raise UserError(f"{old}: is a base class, or results of it are accepted; add '{new}' as a new class")
-        self.common.classes[value - 1], self.renewed = new, next(self.common.numbers)
-        for photo in self.photos.values():
+        self.common.classes[value - 1] = new
+        self.renewed = next(self.common.numbers)
+        for photo in self.photos:
             if old in photo.names:
                 photo.forget()
             if photo.is_marked:
@@ -276,131 +269,166 @@ class Session:
         UserError: it is labelled without examples, or a result of it has a verdict, or work is under way.
         """
         self.work.check_idle()
-        name, photos = self.common.classes[value - 1], self.photos.values()
+        name = self.common.classes[value - 1]
         if self.base["keeps_base"] and name in self.base["base"]:
             raise UserError(f"{name}: is a trained class; untick 'Also label the {self.trained} trained classes' first")
-        if judged := [photo.name for photo in photos if name in photo.names and photo.verdicts]:
-            raise UserError(f"{name}: its result on {judged[0]} has a verdict; undo the verdict, then remove the class")
-        for photo in photos:
+        judged = self.photos.judged(name)
+        if judged:
+            raise UserError(
+                f"{name}: its result on {judged[0].name} has a verdict; undo the verdict, then remove the class"
+            )
+        for photo in self.photos:
             if name in photo.names:
                 photo.forget()
-        left = [known for known in self.common.classes if known != name]
-        self.common.classes = left or [UNNAMED]
-        for photo in photos:
+        remaining = [known for known in self.common.classes if known != name]
+        self.common.classes = remaining or [UNNAMED]
+        for photo in self.photos:
             photo.remove_class(value)
         self.renewed = next(self.common.numbers)
         return f"{name} is removed"
 
     def remove(self, photo: str) -> str:
         """Take a photo out of the session; its file and its result remain."""
-        self.photo(photo).unmark()
-        del self.photos[photo]
+        self.photos.remove(photo)
         self.renewed = next(self.common.numbers)
         return f"{photo} is removed"
 
     def draw(self, photo: str, marks: list[Mark], before: int) -> str:
         """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
-        one = self.photo(photo)
-        if before != one.drawn:
+        target = self.photos[photo]
+        if before != target.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
-        one.draw(marks)
-        if not marks and not one.names and one.is_marked and np.isin(one.label(), (0, IGNORE)).all():
-            one.unmark()  # all is undone
-        one.drawn = one.changed = next(self.common.numbers)
-        return "" if one.names or one.is_marked or not marks else self.mark(photo)
+        target.draw(marks)
+        if not marks and not target.names and target.is_marked and is_empty(target.label()):
+            target.unmark()  # all is undone
+        target.drawn = target.changed = next(self.common.numbers)
+        if marks and not target.names and not target.is_marked:
+            return self.mark(photo)
+        return ""
 
     def mark(self, photo: str) -> str:
         """Make a photo with a mask a marked photo, or take that back."""
-        one, was_marked = self.photo(photo), self.photo(photo).is_marked
-        if not was_marked and np.isin(one.label(), (0, IGNORE)).all():
+        example = self.photos[photo]
+        note = ""
+        if example.is_marked:
+            example.unmark()
+        elif is_empty(example.label()):
             raise UserError(f"{photo}: nothing is marked; paint over the object, draw a box, or set points")
-        (one.unmark if was_marked else one.mark)()
-        one.drawn = one.changed = next(self.common.numbers)
-        return "" if was_marked else f"{photo} is an example now: press Segment"
+        else:
+            example.mark()
+            note = f"{photo} is an example now: press Segment"
+        example.drawn = example.changed = next(self.common.numbers)
+        return note
 
     def click(self, photo: str, x: float, y: float, value: int, before: int) -> str:
         """Mark the object about a place as the network sees it; of class 0, remove the part of the mask there."""
-        one, column, row = self.photo(photo), int(x), int(y)
-        label = one.label()
+        target = self.photos[photo]
+        column, row = int(x), int(y)
+        label = target.label()
         if value:
-            part = region_at(self.given, read_photo(one.path), column, row)
+            part = region_at(self.given, read_photo(target.path), column, row)
         elif label[row, column] == 0:
             raise UserError("nothing is marked there")
         else:
             part = part_at(label == label[row, column], column, row)
-        return self._outline(one, part, value, before)
+        return self._outline(target, part, value, before)
 
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:
         """Mark the object that the network finds in a box."""
-        one = self.photo(photo)
-        return self._outline(one, region_in_box(self.given, read_photo(one.path), points), value, before)
+        target = self.photos[photo]
+        part = region_in_box(self.given, read_photo(target.path), points)
+        return self._outline(target, part, value, before)
 
-    def _outline(self, one: Photo, inside: np.ndarray, value: int, before: int) -> str:
-        marks = (Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()) for outline in polygons_of(inside))
-        return self.draw(one.name, [*one.marks, *marks], before)
+    def _outline(self, photo: Photo, inside: np.ndarray, value: int, before: int) -> str:
+        """Mark a region (H, W) bool of a photo by its outlines."""
+        marks = list(photo.marks)
+        for outline in polygons_of(inside):
+            marks.append(Mark(tool=OUTLINE, value=value, radius=0, points=outline.tolist()))
+        return self.draw(photo.name, marks, before)
 
     def judge(self, photo: str, verdict: str, value: int) -> None:
         """Accept all classes of a photo that have no verdict, reject one, or take all verdicts back ("").
 
         UserError: nothing was looked for on the photo, or on another file of its name.
         """
-        one, name = self.photo(photo), self.common.classes[value - 1]
-        if verdict == REJECTED and name not in one.names:
-            raise UserError(f"{photo}: {name} was not searched for; press Segment")
-        if verdict == ACCEPTED and not (one.names or one.is_marked):
-            raise UserError(f"{photo}: was not segmented and has no mask to accept; press Segment")
-        if verdict and (one.is_result_outdated or one.is_mark_outdated):
-            raise UserError(f"{photo}: its file was replaced; press Segment")
-        if verdict == ACCEPTED and not one.names:
-            self._check_files([one.path])
-            one.write(self.segmenter.without_classes().facts)
+        target = self.photos[photo]
+        name = self.common.classes[value - 1]
+        self._check_judged(target, name, verdict)
+        if verdict == ACCEPTED and not target.names:
+            self._check_files([target.path])
+            target.write(self.segmenter.without_classes().facts)
         else:
-            one.write()
-        chosen = [name] if verdict == REJECTED else [n for n in one.names if not (verdict and n in one.verdicts)]
-        one.judge(dict.fromkeys(chosen, verdict))
-        one.touch()
+            target.write()
+        chosen = target.names
+        if verdict == REJECTED:
+            chosen = [name]
+        elif verdict == ACCEPTED:
+            chosen = [known for known in target.names if known not in target.verdicts]
+        target.judge(dict.fromkeys(chosen, verdict))
+        target.touch()
+
+    def _check_judged(self, photo: Photo, name: str, verdict: str) -> None:
+        """Refuse (UserError) a verdict on a class of a photo that was not looked at in its present form."""
+        if verdict == REJECTED and name not in photo.names:
+            raise UserError(f"{photo.name}: {name} was not searched for; press Segment")
+        if verdict == ACCEPTED and not (photo.names or photo.is_marked):
+            raise UserError(f"{photo.name}: was not segmented and has no mask to accept; press Segment")
+        if verdict and (photo.is_result_outdated or photo.is_mark_outdated):
+            raise UserError(f"{photo.name}: its file was replaced; press Segment")
 
     def slide(self, threshold: float | None, min_score: float | None) -> None:
         """Set the rule of all masks that are not fixed."""
         self.common.rule = Rule(threshold, min_score)
-        for photo in self.photos.values():
+        for photo in self.photos:
             if photo.names and not photo.is_fixed:
                 photo.touch()
 
     def segment(self, photo: str = "") -> None:
         """Segment the photos that are neither marked nor accepted by the marked photos, the named one first."""
-        photos = sorted(self.photos.values(), key=lambda one: one.name != photo)
-        if not any(one.is_marked for one in photos):
+        photos = sorted(self.photos, key=lambda known: known.name != photo)
+        if not any(known.is_marked for known in photos):
             raise UserError("no photo is an example: open one that shows the object, and mark the object")
-        if outdated := [one.name for one in photos if one.is_mark_outdated]:
+        outdated = [known.name for known in photos if known.is_mark_outdated]
+        if outdated:
             raise UserError(f"{outdated[0]}: was replaced since it was marked; press M, and mark the object again")
-        self._check_files([one.path for one in photos])
+        self._check_files([known.path for known in photos])
+        self.work.start("segmented", lambda: self._segmentation(photos))
 
-        def prepare() -> Work:
-            marked = by_class(read_supports([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)[0], None)
-            segmenter, base = self.segmenter.without_classes(), [known.name for known in self.segmenter.classes]
-            for name in (name for name in marked if name not in base):
-                segmenter.add(name, marked[name])
-            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+    def _segmentation(self, photos: list[Photo]) -> Work:
+        """Return the work of segmenting those of some photos that are neither fixed nor segmented by these examples."""
+        supports, _ = read_supports([f"{MASKS}:{self.out / MARKED}"], shots=MAX_SHOTS)
+        examples = by_class(supports, None)
+        segmenter = self.segmenter.without_classes()
+        base = [known.name for known in self.segmenter.classes]
+        for name, class_supports in examples.items():
+            if name not in base:
+                segmenter.add(name, class_supports)
+        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
 
-            def segment_one(one: Photo) -> None:
-                found = segmenter(one.path)
-                with self.lock:
-                    if not one.is_fixed:
-                        one.take(found, facts)
+        def segment_photo(photo: Photo) -> None:
+            prediction = segmenter(photo.path)
+            with self.lock:
+                if not photo.is_fixed:
+                    photo.take(prediction, facts)
 
-            unmarked = [name for name in self.common.classes if name not in (*marked, *self.base["base"])]
-            notes = [f"{name}: skipped, no photo is an example of it" for name in unmarked]
-            replaced = [one for one in photos if one.is_result_outdated]
-            for one in replaced:
-                with self.lock:
-                    one.forget()
-            if replaced:
-                notes.append(f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}")
-            waiting = [one for one in photos if not one.is_fixed and one.inputs != facts["inputs"]]
-            return waiting, segment_one, lambda: self.common.results.write_summary({}), notes + segmenter.notes
+        without_example = [name for name in self.common.classes if name not in (*examples, *self.base["base"])]
+        notes = [f"{name}: skipped, no photo is an example of it" for name in without_example]
+        notes += self._forget_replaced(photos)
+        waiting = [photo for photo in photos if not photo.is_fixed and photo.inputs != facts["inputs"]]
+        return Work(waiting, segment_photo, self._write_summary, notes + segmenter.notes)
 
-        self.work.start("segmented", prepare)
+    def _forget_replaced(self, photos: list[Photo]) -> list[str]:
+        """Remove the results of photos whose files were replaced, and return a note if there are any."""
+        replaced = [photo for photo in photos if photo.is_result_outdated]
+        for photo in replaced:
+            with self.lock:
+                photo.forget()
+        if not replaced:
+            return []
+        return [f"{counted(len(replaced), 'photo')} replaced on disk, such as {replaced[0].name}"]
+
+    def _write_summary(self) -> None:
+        self.common.results.write_summary({})
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write an archive of all results, and of marked photos, in some formats."""
@@ -408,27 +436,31 @@ class Session:
         if not formats:
             raise UserError("nothing to download: tick a format")
         Results(self.out, self.common.classes, formats)  # refuses an unknown one
-        photos = [one for one in self.photos.values() if one.names or one.is_marked]
-        outdated = [one for one in photos if one.is_result_outdated or one.is_mark_outdated]
-        current = [one for one in photos if one not in outdated]
+        outdated: list[Photo] = []
+        current: list[Photo] = []
+        for photo in self.photos:
+            if photo.is_result_outdated or photo.is_mark_outdated:
+                outdated.append(photo)
+            elif photo.names or photo.is_marked:
+                current.append(photo)
         if not current:
             raise UserError("nothing to download: mark photos, and press Segment")
-        notes = [f"{one.name}: skipped, its file was replaced; press Segment" for one in outdated]
+        notes = [f"{photo.name}: skipped, its file was replaced; press Segment" for photo in outdated]
         archive = Archive(self.file.with_name(DOWNLOAD), formats, self.given.model.network.title)
 
-        def add(one: Photo) -> None:
+        def add(photo: Photo) -> None:
             with self.lock, archive.removed_on_error():
-                one.write()
-                archive.add(one)
+                photo.write()
+                archive.add(photo)
 
         def finish() -> None:
             with archive.removed_on_error():
                 if not self.work.is_stopped:
                     archive.write()
                     self.archive = archive.path
-            self.common.results.write_summary({})
+            self._write_summary()
 
-        self.work.start("packed", lambda: (current, add, finish, notes))
+        self.work.start("packed", lambda: Work(current, add, finish, notes))
 
     def stop(self) -> None:
         """End the work in the background after the present photo."""
@@ -439,4 +471,4 @@ class Session:
         self.stop()
         if self.work.state:
             self.work.thread.join()
-        self.common.results.write_summary({})
+        self._write_summary()

@@ -41,17 +41,19 @@ MEMORY = "--batch, --resize, the photo's size or the number of classes: each tak
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of predictions, of the page and of Label Studio's model."""
-    about = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
-    about += "how to export the network, 'predict.py publish --help' how to publish it."
-    out = Parser(prog="predict.py", description=about)
+    description = "Segment objects in photos, given a few annotated photos. 'predict.py export --help' shows "
+    description += "how to export the network, 'predict.py publish --help' how to publish it."
+    out = Parser(prog="predict.py", description=description)
     add_model_and_supports(out)
     add = out.add_argument
     add("--query", dest="queries", nargs="+", type=Path, default=[], metavar="PHOTO", help="photos, folders of photos")
     add("--recursive", action="store_true", help="take photos in the sub-folders of such folders too")
     add("--out", type=Path, help="folder of results, or of the page's work")
-    again = out.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="overwrite existing results")
-    again.add_argument("--resume", action="store_true", help="keep complete results of this command, make the others")
+    existing = out.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="overwrite existing results")
+    existing.add_argument(
+        "--resume", action="store_true", help="keep complete results of this command, make the others"
+    )
     formats = f"results to write, with commas: {', '.join(FORMATS)}; default {PICTURES}"
     add("--format", dest="formats", default=PICTURES, metavar="NAMES", help=formats)
     add("--instances", action="store_true", help="list the connected parts of a class as objects")
@@ -107,9 +109,14 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
 def marked_by(options: SegmenterOptions) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``read_supports``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
-    files, classes = options.support_files, words(options.classes)
-    listed, categories = read_supports(files, options.photos, classes, options.max_shots, options.mask_value)
-    return [*marked, *listed], categories
+    of_files, categories = read_supports(
+        options.support_files,
+        options.photos,
+        classes=words(options.classes),
+        shots=options.max_shots,
+        mask_value=options.mask_value,
+    )
+    return [*marked, *of_files], categories
 
 
 def build_segmenter(options: SegmenterOptions, marked: Sequence[MarkedPhoto]) -> Segmenter:
@@ -128,28 +135,36 @@ def build_segmenter(options: SegmenterOptions, marked: Sequence[MarkedPhoto]) ->
         decision=options.decision,
         keep_base=options.keep_base,
     )
-    for one in marked:
-        found = classes_in(Path(one.marks)) if one.kinds == {"mask"} and one.mask_value is None else set()
-        if len(found) > 1:
-            print(f"{one.marks}: its values {sorted(found)[:5]} are all the object; --mask-value takes one of them")
+    for support in marked:
+        if support.kinds == {"mask"} and support.mask_value is None:
+            _note_several_values(support.marks)
     _refuse_without_effect(options, marked, segmenter)
     if segmenter.model.note:
         print(segmenter.model.note)
-    return drop_doubtful(segmenter, progress=True) if options.adapt != NONE else segmenter
+    if options.adapt == NONE:
+        return segmenter
+    return drop_doubtful(segmenter, progress=True)
+
+
+def _note_several_values(mask: str) -> None:
+    """Print a line on a mask whose values may be of several classes."""
+    values = classes_in(Path(mask))
+    if len(values) > 1:
+        print(f"{mask}: its values {sorted(values)[:5]} are all the object; --mask-value takes one of them")
 
 
 def _refuse_without_effect(options: SegmenterOptions, marked: Sequence[MarkedPhoto], segmenter: Segmenter) -> None:
     """Refuse (UserError) an option of the segmenter that nothing reads."""
-    kinds = {kind for one in marked for kind in one.kinds}
-    has_text = segmenter.model.run.context.vectors is not None
+    kinds = {kind for support in marked for kind in support.kinds}
+    reads_text = segmenter.model.run.context.vectors is not None
     for name, has_effect, needed in (
         ("photos", options.support_files, "--supports"),
         ("classes", options.support_files, "--supports"),
         ("max_shots", options.reads_annotations, "--supports or --label-studio"),
         ("mask_value", "mask" in kinds, "a mask among the supports"),
         ("radius", kinds & {POINTS, SCRIBBLE, NOT}, "points=..., scribble=... or not=... among the supports"),
-        ("name", any(one.name is None for one in marked), "a support that names no class"),
-        ("vectors", has_text, "a model that reads text"),
+        ("name", any(support.name is None for support in marked), "a support that names no class"),
+        ("vectors", reads_text, "a model that reads text"),
     ):
         if getattr(options, name) and not has_effect:
             refuse_option(name, needed)
@@ -179,68 +194,124 @@ def refuse_label_studio(parsed: argparse.Namespace) -> None:
 def predict(options: PredictOptions) -> int:
     """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
-    if not options.queries or not options.out:
-        raise UserError("no results: add --out FOLDER" if options.queries else "no queries: add --query photo.jpg ...")
-    if not (marked or options.keep_base):
-        raise UserError(NO_SUPPORTS)
-    names, segmenter = [name or UNNAMED for name in by_class(marked, options.name)], None
-    if options.keep_base:  # the weights name classes too
-        segmenter = build_segmenter(options, marked)
-        names = [known.name for known in segmenter.classes]
-    formats, polygons = words(options.formats), options.outlines == "polygons"
-    results = Results(options.out, names, formats, categories, polygons, options.instances)
-    queries = photos_in(options.queries, options.recursive)
-    checked = ProgressBar(queries, desc="check", unit="photo", leave=False, delay=1)
-    bad = {query: error for query in checked if isinstance(error := attempt(check_photo, query), UserError)}
-    if hard := [error for query, error in bad.items() if query in options.queries or len(bad) == len(queries)]:
-        raise hard[0]
-    failed = {query: str(error) for query, error in bad.items()}
-    waiting = queries = [query for query in queries if query not in failed]
-    results.check(queries, options.overwrite or options.resume)
+    out = _results_folder(options, marked)
+    segmenter = build_segmenter(options, marked) if options.keep_base else None  # the weights name classes too
+    results = Results(
+        out,
+        names=_class_names(options, marked, segmenter),
+        formats=words(options.formats),
+        declared=categories,
+        polygons=options.outlines == "polygons",
+        instances=options.instances,
+    )
+    queries, failed = _readable_queries(options)
+    results.check(queries, again=options.overwrite or options.resume)
     with as_user_error(MEMORY):
         segmenter = segmenter or build_segmenter(options, marked)
-        print(*_first_lines(segmenter, [one.name for one in marked if one.name and not one.annotated]), sep="\n")
+        print(*_first_lines(segmenter, marked), sep="\n")
         facts = {**segmenter.facts, "instances": options.instances, "inputs": segmenter.digest()}
+        waiting = queries
         if options.resume:
             waiting = results.waiting(queries, facts)
-            print(f"{options.out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
-        written, asked = 0, len(waiting) + len(failed)
-        found = segmenter.many(waiting, options.batch, failed)
-        bar = ProgressBar(found, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
-        try:
-            for prediction in bar:
-                results.write(prediction, facts)
-                written += 1
-        finally:  # also when it is interrupted
-            absent = results.write_summary(failed)
-            print("".join(f"error: {reason}\n" for reason in failed.values()), end="", file=sys.stderr)
-    if done := [query for query in queries if query not in failed]:
-        results.write_formats(done, options.resume)
+            print(f"{out}: {len(queries) - len(waiting)} of {len(queries)} results are complete")
+        asked = len(waiting) + len(failed)
+        written, absent = _write_predictions(segmenter, results, waiting, failed, facts=facts, batch=options.batch)
+    complete = [query for query in queries if query not in failed]
+    if complete:
+        results.write_formats(complete, keep=options.resume)
     if absent:
-        print(f"{options.out}: not found: {absent}")
-    unread = f"; {len(failed)} could not be read" if failed else ""
+        print(f"{out}: not found: {absent}")
     place = f"{describe(segmenter.model.device)} in {segmenter.model.precision}"
-    print(f"{options.out}: {written} of {asked} photos, on {place}{unread}")
-    return EXIT_USER_ERROR if failed else 0
+    if not failed:
+        print(f"{out}: {written} of {asked} photos, on {place}")
+        return 0
+    print(f"{out}: {written} of {asked} photos, on {place}; {len(failed)} could not be read")
+    return EXIT_USER_ERROR
 
 
-def _first_lines(segmenter: Segmenter, typed: Sequence[str]) -> Iterator[str]:
-    """Yield what a person wants to know before the first photo; ``typed`` are names of the command line."""
-    known, kept, least = segmenter.calibration, segmenter.kept, segmenter.decision.min_score
-    if kept is not None:
-        yield f"{len(kept.classes)} base classes of the weights are segmented too"
-    least = known.threshold if known and least is None else least
+def _results_folder(options: PredictOptions, marked: Sequence[MarkedPhoto]) -> Path:
+    """Return the folder of results; UserError: there are none, or no queries or supports."""
+    if not options.queries:
+        raise UserError("no queries: add --query photo.jpg ...")
+    if not options.out:
+        raise UserError("no results: add --out FOLDER")
+    if not marked and not options.keep_base:
+        raise UserError(NO_SUPPORTS)
+    return options.out
+
+
+def _class_names(options: PredictOptions, marked: Sequence[MarkedPhoto], segmenter: Segmenter | None) -> list[str]:
+    """Return the names of the classes in the order of their values in masks: the segmenter's, or the supports'."""
+    if segmenter is not None:
+        return [known.name for known in segmenter.classes]
+    return [name or UNNAMED for name in by_class(marked, options.name)]
+
+
+def _readable_queries(options: PredictOptions) -> tuple[list[Path], dict[Path, str]]:
+    """Return the queries that pass ``check_photo``, and the errors of the others; UserError: of a named, or of all."""
+    paths = photos_in(options.queries, options.recursive)
+    errors = dict[Path, UserError]()
+    for path in ProgressBar(paths, desc="check", unit="photo", leave=False, delay=1):
+        error = attempt(check_photo, path)
+        if isinstance(error, UserError):
+            errors[path] = error
+    for path, error in errors.items():
+        if path in options.queries or len(errors) == len(paths):
+            raise error
+    readable = [path for path in paths if path not in errors]
+    return readable, {path: str(error) for path, error in errors.items()}
+
+
+def _write_predictions(
+    segmenter: Segmenter,
+    results: Results,
+    queries: Sequence[Path],
+    failed: dict[Path, str],
+    *,
+    facts: dict[str, Any],
+    batch: int,
+) -> tuple[int, str]:
+    """Write the results of queries, and the summary; return the number of results and where classes were not found.
+
+    The errors of photos that cannot be read join ``failed``.
+    """
+    predictions = segmenter.many(queries, batch, failed)
+    bar = ProgressBar(predictions, "predict", len(queries), unit="photo", bar_format=BAR, disable=not queries)
+    written = 0
+    try:
+        for prediction in bar:
+            results.write(prediction, facts)
+            written += 1
+    finally:  # also when it is interrupted
+        absent = results.write_summary(failed)
+        for reason in failed.values():
+            print(f"error: {reason}", file=sys.stderr)
+    return written, absent
+
+
+def _first_lines(segmenter: Segmenter, marked: Sequence[MarkedPhoto]) -> Iterator[str]:
+    """Yield what a person wants to know before the first photo."""
+    if segmenter.base is not None:
+        yield f"{len(segmenter.base.classes)} base classes of the weights are segmented too"
+    least = segmenter.min_score
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
-    for one in segmenter.classes[len(kept.classes) if kept else 0 :]:
-        marks = f"{len(one.sources)} mark{'s' * (len(one.sources) > 1)}"
-        yield f"{one.name}: {marks}, {percent(one.share)} of the photo; {rule}"
-    if known is None and not (kept and kept.fits):
+    for known in segmenter.new_classes:
+        marks = "1 mark" if len(known.sources) == 1 else f"{len(known.sources)} marks"
+        yield f"{known.name}: {marks}, {percent(known.share)} of the photo; {rule}"
+    if segmenter.calibration is None and not segmenter.fits_new_classes:
         yield "no calibration, so no presence score; python test.py CONFIG --calibrate makes one for these weights"
-    for first, second in combinations(dict.fromkeys(typed), 2):
-        alike = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
-        if alike > 0.85 and re.sub(r"\d", "", first) != re.sub(r"\d", "", second):
-            yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
+    typed_names = [support.name for support in marked if support.name and not support.annotated]
+    yield from _alike(typed_names)
     yield from segmenter.notes
+
+
+def _alike(names: Sequence[str]) -> Iterator[str]:
+    """Yield a question for each two names that differ by little more than a number does."""
+    for first, second in combinations(dict.fromkeys(names), 2):
+        likeness = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
+        differ_in_numbers = re.sub(r"\d", "", first) == re.sub(r"\d", "", second)
+        if likeness > 0.85 and not differ_in_numbers:
+            yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
 
 
 def publish(arguments: list[str]) -> int:

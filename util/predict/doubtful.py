@@ -6,7 +6,7 @@ along much of the photo's border is of a material, which the method ``for_materi
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -40,9 +40,15 @@ class SupportPhoto:
 
     image: Tensor  # (3, S, S)
     label: Tensor  # (S, S) int64, 0 background, the number of a class, 255 unknown
-    shots: dict[int, int]  # class index -> index of its support
     cached: CachedFeatures | None  # what the network keeps of it as a query
+    shots: dict[int, int] = field(default_factory=dict)  # class index -> index of its support
     fold: int = 0  # .. ``FOLDS`` - 1
+
+    def add(self, number: int, shot: int, label: Tensor) -> None:
+        """Add the support of a class, by their indices, with its label (S, S)."""
+        self.shots[number] = shot
+        self.label[(label == IGNORE) & (self.label == 0)] = IGNORE
+        self.label[label == 1] = number + 1
 
 
 def drop_doubtful(segmenter: Segmenter, progress: bool = False) -> Segmenter:
@@ -50,77 +56,112 @@ def drop_doubtful(segmenter: Segmenter, progress: bool = False) -> Segmenter:
 
     It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.
     """
-    network, shots = segmenter.model.network, [len(known.sources) for known in segmenter.own]
-    exactly = network.shots_of(network.state_dict())
-    if not shots or not isinstance(network, WithEncoder) or exactly not in (None, 1):
+    network = segmenter.model.network
+    shots = [len(known.sources) for known in segmenter.few_shot_classes]
+    trained_shots = network.shots_of(network.state_dict())
+    if not shots or not isinstance(network, WithEncoder) or trained_shots not in (None, 1):
         return segmenter
     if max(shots) == 1 and network.learns:
-        along = min(along_border(known.labels[0, 0]) for known in segmenter.own)
+        along = min(along_border(known.labels[0, 0]) for known in segmenter.few_shot_classes)
         return _for_materials(segmenter, along) if along >= MATERIAL else segmenter
     if min(shots) < LEAST:
         return segmenter
+    return _judge_supports(segmenter, progress)
+
+
+def _judge_supports(segmenter: Segmenter, progress: bool) -> Segmenter:
+    """Return a copy of the segmenter that states how well its supports are found given the others."""
     photos = photos_of(segmenter)
     scored = [photo for photo in photos if min(photo.shots.values()) < SCORED]
     iou = given_the_others(segmenter, photos, scored, progress)
-    judged = [(p, n, np.nanmedian(np.delete(iou[:, n], p))) for p, n in np.argwhere(~np.isnan(iou)).tolist()]
-    judged = [(p, n, median) for p, n, median in judged if (scored[p].label == n + 1).float().mean() >= SMALL]
-    doubtful = [(p, n) for p, n, median in judged if median >= AGREED and iou[p, n] < DOUBTFUL * median]
-    counted = np.nanmean(np.delete(iou, [p for p, _ in doubtful], 0), 1)
-    named = [
-        f"{known.name}, support {shot + 1} ({known.sources[shot]})"
-        for known, shot in ((segmenter.own[n], scored[p].shots[n]) for p, n in doubtful)
-    ]
-    mean, out = round(float(counted.mean()), 2), copy.copy(segmenter)
+    doubtful_photos = list[int]()
+    names = list[str]()
+    for index, number in np.argwhere(~np.isnan(iou)).tolist():
+        photo = scored[index]
+        if _is_doubtful(iou[:, number], index, share=(photo.label == number + 1).float().mean()):
+            known, shot = segmenter.few_shot_classes[number], photo.shots[number]
+            doubtful_photos.append(index)
+            names.append(f"{known.name}, support {shot + 1} ({known.sources[shot]})")
+    iou_of_others = np.nanmean(np.delete(iou, doubtful_photos, 0), 1)
+    mean = round(float(iou_of_others.mean()), 2)
     doubt = "not found given the others, which find each other; is its mark right?"
-    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(counted)} supports given the others"]
-    out.notes += [f"supports: {one}: {doubt}" for one in named]
-    out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": named}
+    out = copy.copy(segmenter)
+    out.notes = [*segmenter.notes, f"supports: mean IoU {mean:.1f} % of {len(iou_of_others)} supports given the others"]
+    out.notes += [f"supports: {name}: {doubt}" for name in names]
+    out.adaptation = {"iou": mean, "predictions": len(scored), "doubtful": names}
     return out
+
+
+def _is_doubtful(iou: np.ndarray, index: int, share: Tensor) -> bool:
+    """Return whether a support that covers a share of its photo is hardly found, while the others of its class are.
+
+    ``iou`` (scored,) is of the class on all photos, NaN where it is not; ``index`` is the support's.
+    """
+    median = np.nanmedian(np.delete(iou, index))
+    return bool(share >= SMALL and median >= AGREED and iou[index] < DOUBTFUL * median)
 
 
 def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
-    model, photos = segmenter.model, list[SupportPhoto]()
-    for number, known in enumerate(segmenter.own):
+    model = segmenter.model
+    photos = list[SupportPhoto]()
+    for number, known in enumerate(segmenter.few_shot_classes):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
-            photo = next((p for p in photos if number not in p.shots and torch.equal(p.image, image)), None)
+            same = (photo for photo in photos if number not in photo.shots and torch.equal(photo.image, image))
+            photo = next(same, None)
             if photo is None:
                 with model.forward_pass(), torch.inference_mode():
                     cached = model.network.cache_query(image[None])
-                photo = SupportPhoto(image, torch.zeros_like(label), {}, cached)
+                photo = SupportPhoto(image, torch.zeros_like(label), cached)
                 photos.append(photo)
-            photo.shots[number] = shot
-            photo.label[(label == IGNORE) & (photo.label == 0)] = IGNORE
-            photo.label[label == 1] = number + 1
+            photo.add(number, shot, label)
     for index, photo in enumerate(photos):
-        crowding = np.zeros((FOLDS, 2), int)  # photos that show a class of this one, and all, in each fold
-        for earlier in photos[:index]:
-            crowding[earlier.fold] += bool(earlier.shots.keys() & photo.shots.keys()), 1
-        photo.fold = min(range(FOLDS), key=crowding.tolist().__getitem__)
+        photo.fold = _least_crowded_fold(photo, photos[:index])
     return photos
+
+
+def _least_crowded_fold(photo: SupportPhoto, earlier: list[SupportPhoto]) -> int:
+    """Return the fold with the fewest photos that show a class of this one; of several, with the fewest photos."""
+    crowding = [[0, 0] for _ in range(FOLDS)]  # photos that show a class of this one, and all
+    for other in earlier:
+        crowding[other.fold][0] += bool(other.shots.keys() & photo.shots.keys())
+        crowding[other.fold][1] += 1
+    return crowding.index(min(crowding))
 
 
 def given_the_others(
     segmenter: Segmenter, photos: list[SupportPhoto], scored: list[SupportPhoto], progress: bool
 ) -> np.ndarray:
     """Return the IoU in percent, (scored, classes), given the supports of the other folds; NaN of classes not there."""
-    iou = np.full((len(scored), len(segmenter.own)), np.nan)
+    iou = np.full((len(scored), len(segmenter.few_shot_classes)), np.nan)
     trial, fold = segmenter, -1
-    pairs = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
-    for index, photo in ProgressBar(pairs, desc="supports", leave=False, disable=not progress):
+    by_fold = sorted(enumerate(scored), key=lambda pair: pair[1].fold)
+    for index, photo in ProgressBar(by_fold, desc="supports", leave=False, disable=not progress):
         if photo.fold != fold:
             fold = photo.fold
-            trial, others = segmenter.without_classes(), [other for other in photos if other.fold != fold]
-            for number, known in enumerate(segmenter.own):
-                shots = [other.shots[number] for other in others if number in other.shots]
-                trial.classes.append(known.some(shots, trial.model))
-        seen, _ = trial.scores(photo.image[None], photo.cached)
-        margins, label = seen[0, :, ::STEP, ::STEP], photo.label[::STEP, ::STEP]
+            trial = _without_fold(segmenter, photos, fold)
+        margins, _ = trial.scores(photo.image[None], photo.cached)
         for number in photo.shots:
-            inside, margin = label == number + 1, margins[number]
-            found = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
-            iou[index, number] = 100 * (found & inside).sum() / (found | inside).sum().clamp(min=1)
+            iou[index, number] = _iou(margins[0], photo.label, number)
     return iou
+
+
+def _without_fold(segmenter: Segmenter, photos: list[SupportPhoto], fold: int) -> Segmenter:
+    """Return a segmenter of the supports in the other folds."""
+    out = segmenter.without_classes()
+    others = [photo for photo in photos if photo.fold != fold]
+    for number, known in enumerate(segmenter.few_shot_classes):
+        shots = [photo.shots[number] for photo in others if number in photo.shots]
+        out.classes.append(known.subset(shots, out.model))
+    return out
+
+
+def _iou(margins: Tensor, label: Tensor, number: int) -> Tensor:
+    """Return the IoU in percent of a class on a photo, from margins (classes, S, S) and the label (S, S)."""
+    margins, label = margins[:, ::STEP, ::STEP], label[::STEP, ::STEP]
+    inside, margin = label == number + 1, margins[number]
+    predicted = (label != IGNORE) & (margin >= margins.amax(0)) & (margin > 0)
+    return 100 * (predicted & inside).sum() / (predicted | inside).sum().clamp(min=1)
 
 
 def along_border(label: Tensor) -> float:
@@ -132,25 +173,29 @@ def along_border(label: Tensor) -> float:
 
 def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     """Return a segmenter of the same classes by the method ``for_materials``, on the encoder of the network."""
-    model, network = segmenter.model, cast(WithEncoder, segmenter.model.network)
+    model = segmenter.model
+    network = cast(WithEncoder, model.network)
     method = next(cls for cls in models().values() if cls.for_materials)
     settings = cast(TrainingFreeSettings, method.Settings(encoder=network.settings.encoder))  # type: ignore[call-arg]
     settings.stage = [stage for stage in settings.stages if stage in network.encoder.channels]
     run = Run(replace(with_data(model.run.config, text=NO_TEXT), model=settings))
-    own = cast(WithEncoder, build_model(run.config, 0, model.view.side))
-    own.encoder = network.encoder
+    for_materials = cast(WithEncoder, build_model(run.config, 0, model.view.side))
+    for_materials.encoder = network.encoder
+    for_materials.to(model.device).eval()
     out = segmenter.without_classes()
-    out.model, out.output, out.presence_by = replace(model, run=run, network=own), FINAL, segmenter
-    own.to(model.device).eval()
+    out.model = replace(model, run=run, network=for_materials)
+    out.output = FINAL
+    out.presence_by = segmenter
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
-    for known in segmenter.own:
+    for known in segmenter.few_shot_classes:
         batches = known.support_batches
         if network.masks_supports:  # it keeps other things of supports
             batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
-    what = f"a mark along {along:.0%} of the photo's border means a material; uses {own.title}, not {network.title}"
-    of_method = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
-    out.notes = [*of_method, f"supports: {what}"]
-    out.adaptation = {"method": own.title}
+    title = for_materials.title
+    reason = f"a mark along {along:.0%} of the photo's border means a material; uses {title}, not {network.title}"
+    kept_notes = [note for note in segmenter.notes if note != OUTLOOK]  # which is the network's
+    out.notes = [*kept_notes, f"supports: {reason}"]
+    out.adaptation = {"method": title}
     return out

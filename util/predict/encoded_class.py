@@ -38,22 +38,36 @@ def text_of(name: str | None, context: RunContext, words: Path | None) -> tuple[
     no text. UserError: ``words``, a file of word vectors, cannot be read, or of another width than the model's.
     """
     data, table = context.config.data, context.vectors
-    class_id = {known.lower(): i for i, known in enumerate(data.classes, 1)}.get((name or "").lower(), 0)
+    class_id = _class_id(name, data.classes)
     if table is None:
-        nameless = name is None and context.config.model.reads_names
-        return class_id, None, "the supports have no class name, so none is read; give --name CLASS" * nameless
+        lacks_name = name is None and context.config.model.reads_names
+        note = "the supports have no class name, so none is read; give --name CLASS" if lacks_name else ""
+        return class_id, None, note
     if class_id:
         return class_id, table[class_id], f"{name}: uses the text vector of {data.name}'s class"
-    if words is not None and name and (row := find_row(words, name)) is not None:
-        if row.shape != table.shape[1:]:
-            raise UserError(f"{words}: has vectors of {len(row)} numbers, this model was trained with {table.shape[1]}")
-        return 0, row, f"{name}: uses the text vector in {words}"
-    why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
+    if words is not None and name:
+        vector = find_row(words, name)
+        if vector is not None:
+            _check_width(vector, table.shape[1], words)
+            return 0, vector, f"{name}: uses the text vector in {words}"
     if name is None:
         why, fix = "the supports have no class name", "; give --name CLASS"
-    elif words is not None:
-        why, fix = f"{why} and not a word of {words}", ""
+    elif words is None:
+        why, fix = f"{name}: not a class of {data.name}", "; give the name of a class, or --vectors FILE"
+    else:
+        why, fix = f"{name}: not a class of {data.name} and not a word of {words}", ""
     return 0, table[1:].mean(0), f"{why}, so the mean text vector of {data.name}'s classes is used{fix}"
+
+
+def _class_id(name: str | None, classes: Sequence[str]) -> int:
+    """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
+    ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
+    return 0 if name is None else ids.get(name.lower(), 0)
+
+
+def _check_width(vector: np.ndarray, width: int, words: Path) -> None:
+    if len(vector) != width:
+        raise UserError(f"{words}: has vectors of {len(vector)} numbers, this model was trained with {width}")
 
 
 @dataclass
@@ -92,6 +106,9 @@ class EncodedClass:
         count, device = len(query), query.device
         unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
         zero = torch.zeros(count, dtype=torch.int64, device=device)
+        text = None
+        if self.vector is not None:
+            text = torch.from_numpy(self.vector).to(device).expand(count, -1)
         return NamedEpisode(
             query=query,
             query_label=unknown,
@@ -101,52 +118,67 @@ class EncodedClass:
             base_id=zero,
             number=zero,
             query_base_label=unknown if base_labels else None,
-            text=None if self.vector is None else torch.from_numpy(self.vector).to(device).expand(count, -1),
+            text=text,
             cached_support=None if supports.cached is None else [supports.cached],
             name=None if self.name == UNNAMED else self.name,
         )
 
-    def some(self, shots: list[int], model: LoadedModel) -> EncodedClass:
+    def subset(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
-        parts = [batch.cached for batch in self.support_batches if isinstance(batch.cached, Features)]
-        known, images, labels = Features.join(parts) if parts else None, self.images, self.labels
-        batches = [
-            SupportBatch(images[:, group], labels[:, group], None if known is None else known.rows(group))
-            for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model))
-        ]
-        return replace(self, support_batches=batches, sources=[self.sources[i] for i in shots])
+        images, labels = self.images, self.labels
+        features = [batch.cached for batch in self.support_batches if isinstance(batch.cached, Features)]
+        joined = Features.join(features) if features else None
+        batches = list[SupportBatch]()
+        for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
+            cached = None if joined is None else joined.rows(group)
+            batches.append(SupportBatch(images[:, group], labels[:, group], cached))
+        return replace(self, support_batches=batches, sources=[self.sources[shot] for shot in shots])
 
 
-def encoded_class(
-    name: str | None, supports: Sequence[Support], model: LoadedModel, words: Path | None
-) -> EncodedClass:
+def encode_class(name: str | None, supports: Sequence[Support], model: LoadedModel, words: Path | None) -> EncodedClass:
     """Return a class of supports, sized as the evaluation does; ``words`` is a file of word vectors.
 
     UserError: no supports, as ``shots_per_batch`` and ``text_of``, or no marked pixel at the network's input size.
     """
-    shown, inputs = name or UNNAMED, [model.sized(support.image, support.label) for support in supports]
+    shown_name = name or UNNAMED
     if not supports:
-        raise UserError(f"{shown}: no supports; give at least one")
-    for support, (_, label) in zip(supports, inputs, strict=True):
-        if not (support.label == 1).any():
-            raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
-        if not (label == 1).any():
-            lost = f"its object is lost at {model.view.side} pixels, the network's input"
-            raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
-    images, labels = (torch.stack(kind).unsqueeze(0).to(model.device) for kind in zip(*inputs))  # (1, K, ...)
-    text, sources = text_of(name, model.run.context, words), [support.source for support in supports]
-    share = max(float((support.label != 0).mean()) for support in supports)  # with what is unknown
-    return EncodedClass(shown, *text, encode_shots(shown, images, labels, model), sources, share)
+        raise UserError(f"{shown_name}: no supports; give at least one")
+    sized = [model.sized(support.image, support.label) for support in supports]
+    for support, (_, label) in zip(supports, sized, strict=True):
+        _check_marks(support, label, model.view.side)
+    images = torch.stack([image for image, _ in sized])[None].to(model.device)  # (1, K, 3, S, S)
+    labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
+    class_id, vector, note = text_of(name, model.run.context, words)
+    return EncodedClass(
+        name=shown_name,
+        class_id=class_id,
+        vector=vector,
+        note=note,
+        support_batches=encode_shots(shown_name, images, labels, model),
+        sources=[support.source for support in supports],
+        share=max(float((support.label != 0).mean()) for support in supports),  # with what is unknown
+    )
+
+
+def _check_marks(support: Support, label: Tensor, side: int) -> None:
+    """Refuse (UserError) a support without a marked pixel, or without any in its label at the network's input size."""
+    if not (support.label == 1).any():
+        raise UserError(f"{support.source}: marks no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1")
+    if not (label == 1).any():
+        lost = f"its object is lost at {side} pixels, the network's input"
+        raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
 @torch.inference_mode()
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
     """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
-    batches, count = [], images.shape[1]
+    count = images.shape[1]
+    batches = list[SupportBatch]()
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
         with model.forward_pass():
-            batches.append(SupportBatch(image, label, model.network.cache_support(image, label)))
+            cached = model.network.cache_support(image, label)
+        batches.append(SupportBatch(image, label, cached))
     return batches
 
 
@@ -160,17 +192,21 @@ def shots_per_batch(name: str, supports: int, model: LoadedModel) -> int:
     raise UserError(f"{name}: {supports} support(s), but {trained}; {fix}")
 
 
-class KeptBase:
+class BaseClasses:
     """The base classes of a network, which have no supports; UserError: it has none, or not those of its config."""
 
     def __init__(self, model: LoadedModel):
-        network, data = model.network, model.run.config.data
-        if network.base_classifier is None or model.run.config.test.trained_on is not None:
+        network, config = model.network, model.run.config
+        if network.base_classifier is None or config.test.trained_on is not None:
             holder = f"{model.weights.source} ({network.title})"
             raise UserError(f"--keep-base: {holder} has no classifier of base classes; name a base stage's best.pth")
+        self.model = model
         self.fits = network if isinstance(network, GeneralisedModel) else None  # new classes among the base ones
-        self.classes = [EncodedClass(data.classes[i - 1], i, None, "", [], []) for i in model.run.context.fold.base]
-        self.model, self._states = model, dict[int, Any]()
+        self.classes = [
+            EncodedClass(config.data.classes[i - 1], i, vector=None, note="", support_batches=[], sources=[])
+            for i in model.run.context.fold.base
+        ]
+        self._fitted: dict[int, Any] = {}  # number of new classes -> what the method fitted to them
 
     @torch.inference_mode()
     def margins(self, query: Tensor, valid: Tensor, new: Sequence[EncodedClass]) -> Tensor:
@@ -183,21 +219,32 @@ class KeptBase:
             if self.fits is None:
                 logits = base_logits(self.model.network, query)
             else:
-                if new and len(new) not in self._states:
-                    first = len(self.classes) + 1
-                    labels = [torch.where(c.labels[0] == 1, i, c.labels[0]) for i, c in enumerate(new, first)]
-                    images, names = zip(*((known.images[0], known.name) for known in new))
-                    self._states[len(new)] = self.fits.fit(images, labels, names)
-                logits = self.fits.predict(query, valid, self._states.get(len(new)))
+                if new and len(new) not in self._fitted:
+                    self._fitted[len(new)] = self._fit(self.fits, new)
+                logits = self.fits.predict(query, valid, self._fitted.get(len(new)))
         return logits[:, 1:] - logits[:, :1]
 
-    def settle(self, margins: np.ndarray, scores: Sequence[float] | None) -> None:
+    def _fit(self, network: GeneralisedModel, new: Sequence[EncodedClass]) -> Any:
+        """Fit new classes, numbered after the base ones."""
+        images = [encoded.images[0] for encoded in new]
+        names = [encoded.name for encoded in new]
+        labels = list[Tensor]()
+        for number, encoded in enumerate(new, len(self.classes) + 1):
+            label = encoded.labels[0]
+            labels.append(torch.where(label == 1, number, label))
+        return network.fit(images, labels, names)
+
+    def resolve_overlaps(self, margins: np.ndarray, scores: Sequence[float] | None, min_score: float | None) -> None:
         """Let new classes win or yield pixels of base classes, in place, by their presence scores.
 
-        ``margins`` (N + n, H, W) are of the base classes, then of the new ones; without ``scores`` none wins a pixel.
+        ``margins`` (N + n, H, W) are of the base classes, then of the new ones. Without ``scores``, or with one below
+        ``min_score``, a new class wins no pixel.
         """
         base, new = np.split(margins, [len(self.classes)])
         top = base.max(0)
-        of_base = 1 / (np.exp(-top) + np.exp(base - top).sum(0))
-        for one, score in zip(new, scores or [0.0] * len(new)):
-            one[:] = np.where((top <= 0) | (score > of_base), one + np.maximum(top, 0), np.minimum(one, 0))
+        probability = 1 / (np.exp(-top) + np.exp(base - top).sum(0))  # of the most probable base class
+        for margin, score in zip(new, scores or [0.0] * len(new)):
+            wins = top <= 0
+            if min_score is None or score >= min_score:
+                wins |= score > probability
+            margin[:] = np.where(wins, margin + np.maximum(top, 0), np.minimum(margin, 0))

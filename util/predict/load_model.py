@@ -18,6 +18,7 @@ from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
 from util.config.read import from_dict, read_config
+from util.config.settings import Config
 from util.config.tree import override
 from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
@@ -63,8 +64,9 @@ class LoadedModel:
         if Path(self.weights.source).resolve() != SHIPPED.resolve():
             return ""
         trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
-        is_trained = name is not None and _letters(name) in trained
-        return "" if is_trained else OUTLOOK
+        if name is not None and _letters(name) in trained:
+            return ""
+        return OUTLOOK
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
@@ -73,51 +75,85 @@ class LoadedModel:
 
 
 def load_model(
-    weights: str | Path | None,  # a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``
-    config: str | Path | None = None,  # YAML, from this folder or this project's; None for the one in the checkpoint
+    weights: str | Path | None,
+    config: str | Path | None = None,
+    *,
     overrides: Sequence[str] = (),
     side: int | None = None,
     device: str | None = None,
-    keep_base: bool = False,  # take a base stage's checkpoint too, as a network of the method ``for_base_stages``
+    keep_base: bool = False,
 ) -> LoadedModel:
-    """Return the network of a checkpoint, ready to predict; arguments as ``Segmenter``.
+    """Return the network of a checkpoint, ready to predict; other arguments as ``Segmenter``.
+
+    Args:
+        weights: a checkpoint; None for the one that ``config`` names; without both, ``SHIPPED``.
+        config: YAML, from this folder or this project's; None for the one in the checkpoint.
+        keep_base: take a base stage's checkpoint too, as a network of the method ``for_base_stages``.
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
-    weights = SHIPPED if is_default else weights
     overrides = [*overrides, "test.fuse=features"]  # of masks, a network would have one shot
-    overrides += [] if weights is None else [override("test.checkpoint", str(weights))]
+    if is_default:
+        weights = SHIPPED
+    if weights is not None:
+        overrides.append(override("test.checkpoint", str(weights)))
     if config is not None:
-        path = Path(config)
-        settings = (
-            Run(read_config(path if path.parent.exists() else REPOSITORY / path, overrides))
-            .with_checkpoint_config()
-            .config
-        )
+        settings = _settings_of_file(Path(config), overrides)
     else:
-        content = checkpoint.read(str(weights))
-        if not checkpoint.is_own(content):
-            fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
-            raise UserError(f"{weights}: contains no config; {fix}")
-        settings = from_dict(content["config"], str(weights), overrides)
-        if keep_base and content["stage"] == "base":
-            method = next(cls for cls in every_model().values() if cls.for_base_stages)
-            of_method = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
-            settings = replace(with_data(settings, text=NO_TEXT), model=of_method)
-    run, data, cls = Run(settings), settings.data, class_of(settings.model)
+        settings = _settings_in_checkpoint(str(weights), overrides, keep_base)
+    run, data = Run(settings), settings.data
     side = side or data.size
-    sides = cls.sizes_around(side, settings.model)
-    if side != data.size and (side != sides[0] or side != cls.nearest_side(side, settings.model)):
-        near = f"nearest: {', '.join(map(str, sides))}; as trained: {data.size}"
-        raise UserError(f"--resize {side}: the model does not take this side; {near}")
+    _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
     network, loaded = load_weights(run.context, side)
     precision = precision_of_test(settings, torch_device)
     prepare_network(network, torch_device, precision)  # not compiled: a few photos do not repay it
-    note = f"no --checkpoint: uses {cls.title}, trained on the {len(data.classes)} classes of {data.name}"
-    view = View(OF_PHOTOS, side, side)
-    return LoadedModel(run, network.eval(), torch_device, precision, view, loaded, note if is_default else "")
+    note = ""
+    if is_default:
+        title = class_of(settings.model).title
+        note = f"no --checkpoint: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+    return LoadedModel(
+        run=run,
+        network=network.eval(),
+        device=torch_device,
+        precision=precision,
+        view=View(OF_PHOTOS, side, side),
+        weights=loaded,
+        note=note,
+    )
+
+
+def _settings_of_file(config: Path, overrides: list[str]) -> Config:
+    """Return the settings of a YAML file, with those of its checkpoint's training."""
+    path = config if config.parent.exists() else REPOSITORY / config
+    return Run(read_config(path, overrides)).with_checkpoint_config().config
+
+
+def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool) -> Config:
+    """Return the settings in a checkpoint; of a base stage's, if ``keep_base``, for the method ``for_base_stages``."""
+    content = checkpoint.read(weights)
+    if not checkpoint.is_own(content):
+        fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
+        raise UserError(f"{weights}: contains no config; {fix}")
+    settings = from_dict(content["config"], weights, overrides)
+    if not keep_base or content["stage"] != "base":
+        return settings
+    method = next(cls for cls in every_model().values() if cls.for_base_stages)
+    model = method.Settings(encoder=settings.model.encoder)  # type: ignore[call-arg]
+    return replace(with_data(settings, text=NO_TEXT), model=model)
+
+
+def _check_side(side: int, settings: Config) -> None:
+    """Refuse (UserError) a side of the input that the model does not take."""
+    trained = settings.data.size
+    if side == trained:
+        return
+    cls = class_of(settings.model)
+    sides = cls.sizes_around(side, settings.model)
+    if side != sides[0] or side != cls.nearest_side(side, settings.model):
+        near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
+        raise UserError(f"--resize {side}: the model does not take this side; {near}")
 
 
 def _letters(name: str) -> str:

@@ -26,25 +26,38 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
 
     UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
     """
-
-    def of_result(path: Path) -> bool:
-        picture = re.fullmatch(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)", path.name)
-        return picture is not None and path.with_name(f"{picture[1]}.json").exists()
-
-    out: dict[Path, None] = {}
+    photos: dict[Path, None] = {}
     for path in paths:
-        found = [p for p in photos_below(path, recursive) if not of_result(p)] if path.is_dir() else []
-        if path.is_dir() and not found:
-            raise UserError(f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
-        if not (found or path.exists() or path.is_symlink()):
-            quotes = "; write a pattern without quotes" * bool({*"*?["} & {*str(path)})
+        if path.is_dir():
+            photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
+            continue
+        if not path.exists() and not path.is_symlink():
+            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
             raise UserError(f"{path}: no such photo or folder{quotes}")
         of_system = path.name.startswith("._") or path.name.lower() in OF_SYSTEMS  # a pattern of the shell names it
-        out.update(dict.fromkeys(found or [path] * (not of_system)))
-    if odd := [path for path in out if writable(str(path)) != str(path)]:
-        first = writable(odd[0].name)
-        print(f"note: {len(odd)} file names are not in UTF-8, such as {first}: tables write them so", file=sys.stderr)
-    return list(out)
+        if not of_system:
+            photos[path] = None
+    odd_names = [path.name for path in photos if writable(str(path)) != str(path)]
+    if odd_names:
+        example = writable(odd_names[0])
+        print(
+            f"note: {len(odd_names)} file names are not in UTF-8, such as {example}: tables write them so",
+            file=sys.stderr,
+        )
+    return list(photos)
+
+
+def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
+    """Return the photos in a folder; UserError: there is none."""
+    photos = [path for path in photos_below(folder, recursive) if not _is_picture_of_result(path)]
+    if not photos:
+        raise UserError(f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
+    return photos
+
+
+def _is_picture_of_result(path: Path) -> bool:
+    picture = re.fullmatch(r"(.+?)_(?:mask\.png|overlay\.jpg|probability_.+\.png)", path.name)
+    return picture is not None and path.with_name(f"{picture[1]}.json").exists()
 
 
 def check_photo(path: Path) -> None:
@@ -67,30 +80,37 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         frame = frame_of(photo)
         return frame.upright(colours_of(photo, Path("an image")))
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
-        if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
-            photo = (255 * photo).round().byte()
-        photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
-    shape, kind = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
-    if not isinstance(photo, np.ndarray) or shape[2:] != (3,) or kind != np.uint8 or not photo.size:
-        form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
-        fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
-        raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {kind}; try {fix}")
-    return photo
+        photo = _array_of(photo)
+    if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
+        return photo
+    shape, dtype = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
+    form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+    fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
+    raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {dtype}; try {fix}")
+
+
+def _array_of(photo: Tensor) -> np.ndarray:
+    """Return a tensor (3, H, W) as an array (H, W, 3); floats in 0..1 become uint8."""
+    if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
+        photo = (255 * photo).round().byte()
+    return photo.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 class TiledPhoto:
     """A photo (H, W, 3) uint8, its windows, one without tiles, and the sum of the network's maps of them."""
 
-    def __init__(self, image: np.ndarray, classes: int, tile: int | None):
-        self.image, self.windows = image, windows(image.shape[:2], tile)
-        self.presence_features: list[
-            Tensor
-        ] = []  # the model's numbers on each class's presence (classes, E), of each window
+    def __init__(self, image: np.ndarray, classes: int, tile: int | None, file: Path | None = None):
+        self.image = image
+        self.file = file
+        self.windows = windows(image.shape[:2], tile)
+        self.presence_features: list[Tensor] = []  # of each window, the model's numbers on each class, (classes, E)
         self._clear(classes)
 
     def _clear(self, classes: int) -> None:
-        self.missing, shape = len(self.windows), self.image.shape[:2]  # windows without maps so far
-        self._sum, self._weight = np.zeros((classes, *shape), np.float32), np.zeros(shape, np.float32)
+        height, width = self.image.shape[:2]
+        self.missing = len(self.windows)  # windows without maps so far
+        self._sum = np.zeros((classes, height, width), np.float32)
+        self._weight = np.zeros((height, width), np.float32)
 
     def add(self, window: Window, maps: list[np.ndarray]) -> None:
         """Add the maps of one window, one (H', W') float32 for each class; weights fall towards its edges."""
@@ -98,9 +118,8 @@ class TiledPhoto:
         if len(self.windows) == 1:
             self._sum[:] = maps
             return
-        from_edges = [np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5 for side in maps[0].shape]
-        ramps = [np.minimum(from_edge / max(len(from_edge) * OVERLAP, 1), 1) for from_edge in from_edges]
-        weight = np.outer(*ramps).astype(np.float32)
+        height, width = maps[0].shape
+        weight = np.outer(_ramp(height), _ramp(width)).astype(np.float32)
         self._weight[window] += weight
         for total, values in zip(self._sum, maps, strict=True):
             total[window] += weight * values
@@ -114,9 +133,17 @@ class TiledPhoto:
         maps = self.blended()
         self._clear(len(maps))
         for rows, columns in self.windows:
-            of_window = maps[:, rows, columns]
-            self.add((rows, columns), [*of_window[:first], *refined(self.image[rows, columns], of_window[first:])])
+            window_maps = maps[:, rows, columns]
+            moved = refined(self.image[rows, columns], window_maps[first:])
+            self.add((rows, columns), [*window_maps[:first], *moved])
         return self.blended()
+
+
+def _ramp(length: int) -> np.ndarray:
+    """Return the weights (length,) of a window's rows or columns: 1, less where neighbours overlap."""
+    places = np.arange(length)
+    from_edge = np.minimum(places, places[::-1]) + 0.5
+    return np.minimum(from_edge / max(length * OVERLAP, 1), 1)
 
 
 def windows(shape: tuple[int, ...], tile: int | None) -> list[Window]:

@@ -80,62 +80,59 @@ class Prediction:
         margins: np.ndarray,
         presence: list[float | None] | None = None,
         calibration: Calibration | None = None,
+        *,
         decision: Decision = Decision(),
     ) -> Prediction:
         """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
         Margins are each class's logit minus the background's, (classes, H, W) float32.
         """
+        probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
         min_score = None
-        probability = margins.astype(np.float32) if calibration is None else calibration.margins(margins)
-        highest = np.maximum(probability.max(0), 0)
-        probability -= highest  # in place, since maps of the photo's size are large
-        np.exp(probability, out=probability)
-        probability /= probability.sum(0) + np.exp(-highest)
         if calibration is not None and presence is not None:
             min_score = calibration.threshold if decision.min_score is None else decision.min_score
-            shown = [score is None or score >= min_score for score in presence]
-            margins = np.where(np.array(shown)[:, None, None], margins, -np.inf)
-        best, largest = margins.argmax(0), margins.max(0)
-        inside = largest > 0
-        if decision.threshold is not None:
-            of_best = np.take_along_axis(probability, best[None], 0)[0]
-            inside = (of_best >= decision.threshold) & (largest > -np.inf)
-        mask = np.where(inside, best + 1, 0).astype(np.uint8)
-        mask = without_specks(mask) if decision.refine else mask
-        counts = np.bincount(mask.ravel(), minlength=len(names) + 1)
-        mask[(counts < decision.min_pixels)[mask] & (mask > 0)] = 0
+            shown = np.array(_reach(presence, min_score))
+            margins = np.where(shown[:, None, None], margins, -np.inf)
+        mask = _decide(margins, probability, decision)
         own_threshold = EVEN if calibration is None else sigmoid(calibration.offset)
         return cls(image, names, mask, probability, presence, min_score, own_threshold)
 
     def __repr__(self) -> str:
-        found = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
-        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(found)}>"
+        classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
+        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
 
     @property
     def shown(self) -> list[bool]:
         """Whether the presence score of each class suffices for its pixels to be shown."""
-        scores, least = self.presence or [None] * len(self.names), self.min_score
-        return [score is None or least is None or score >= least for score in scores]
+        return _reach(self._scores(), self.min_score)
+
+    def _scores(self) -> list[float | None]:
+        """Return ``presence``, None for each class where there is none."""
+        return self.presence or [None] * len(self.names)
 
     def instances(self) -> list[Part]:
         """Return the connected parts (8 neighbours) of each class in turn, the largest of a class first."""
-        out = []
+        instances = list[Part]()
         for value, name in enumerate(self.names, 1):
             inside = (self.mask == value).astype(np.uint8)
             count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
             sums = np.bincount(parts.ravel(), self.probability[value - 1].ravel(), count)
-            for part in sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA]):
+            by_area = sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA])
+            for part in by_area:
                 left, top, width, height, area = facts[part].tolist()
-                box, score = (left, top, left + width, top + height), round(sums[part] / area, DIGITS)
-                out.append(Part(name, box, area, float(score), parts, part))
-        return out
+                box = (left, top, left + width, top + height)
+                score = float(round(sums[part] / area, DIGITS))
+                instances.append(Part(name, box, area, score, parts, part))
+        return instances
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
         """Write the files of ``predict.py`` over earlier ones, named by ``name`` or the photo; return their paths."""
-        if name is None and self.photo is None:
+        if name is not None:
+            stem = check_class_name(str(name), "save:")
+        elif self.photo is not None:
+            stem = self.photo.stem
+        else:
             raise UserError("save: this photo has no file; name its results, as in save(folder, 'frame_0001')")
-        stem = self.photo.stem if self.photo is not None and name is None else check_class_name(str(name), "save:")
         paths = paths_of(Path(folder), stem, self.names)
         self.write(paths, self.facts)
         return paths
@@ -145,26 +142,38 @@ class Prediction:
 
         ``pictures`` are those files, ``instances`` rows of the JSON.
         """
-        path, mask, picture, *probabilities = paths
+        path, mask, overlay_path, *probabilities = paths
         path.unlink(missing_ok=True)
-        query, (height, width) = self.photo or Path(path.stem), self.mask.shape
+        query = self.photo or Path(path.stem)
+        height, width = self.mask.shape
         record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
         if pictures:
             write_mask(mask, self.mask, stated=True)
             shown = self.overlay()
-            write_picture(picture, shown)
-            write_picture(path.parent / THUMBNAILS / picture.name, at_most(shown, THUMBNAIL_SIDE))
-            record |= {"mask": mask.name, "overlay": picture.name}
-        rows, parts = self.summary(), self.instances() if instances else []
-        for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
+            write_picture(overlay_path, shown)
+            write_picture(path.parent / THUMBNAILS / overlay_path.name, at_most(shown, THUMBNAIL_SIDE))
+            record |= {"mask": mask.name, "overlay": overlay_path.name}
+        rows = self.summary()
+        for row in rows:
             row["runs"] = encoded(self.mask == row["value"])
-            own = (part for part in parts if part.name == row["name"])
-            keys = [{"pixels": p.area, "box": p.box, "confidence": p.score, "runs": encoded(p.mask)} for p in own]
-            row |= {"instances": keys} if instances else {}
-            if pictures:
-                write_atomically(file, cv2.imencode(".png", (probability * 255).round().astype(np.uint8))[1].tobytes())
+        if instances:
+            self._add_instances(rows)
+        if pictures:
+            for row, probability, file in zip(rows, self.probability, probabilities, strict=True):
+                pixels = (probability * 255).round().astype(np.uint8)
+                write_atomically(file, cv2.imencode(".png", pixels)[1].tobytes())
                 row["probability"] = file.name
         write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+
+    def _add_instances(self, rows: list[dict[str, Any]]) -> None:
+        """Add the connected parts of each class to its row of the JSON."""
+        parts = self.instances()
+        for row in rows:
+            row["instances"] = [
+                {"pixels": part.area, "box": part.box, "confidence": part.score, "runs": encoded(part.mask)}
+                for part in parts
+                if part.name == row["name"]
+            ]
 
     def to_supervision(self) -> Any:
         """Return ``instances()`` as ``supervision.Detections``, with the index of the class in ``names`` as its id."""
@@ -172,44 +181,87 @@ class Prediction:
             import supervision
         except ModuleNotFoundError:
             raise UserError("to_supervision: supervision is not installed; pip install supervision") from None
-        found = self.instances()
+        parts = self.instances()
         return supervision.Detections(
-            xyxy=np.array([one.box for one in found], np.float32).reshape(-1, 4),
-            mask=np.array([one.mask for one in found], bool).reshape(-1, *self.mask.shape),
-            confidence=np.array([one.score for one in found], np.float32),
-            class_id=np.array([self.names.index(one.name) for one in found], int),
-            data={"class_name": np.array([one.name for one in found], str)},
+            xyxy=np.array([part.box for part in parts], np.float32).reshape(-1, 4),
+            mask=np.array([part.mask for part in parts], bool).reshape(-1, *self.mask.shape),
+            confidence=np.array([part.score for part in parts], np.float32),
+            class_id=np.array([self.names.index(part.name) for part in parts], int),
+            data={"class_name": np.array([part.name for part in parts], str)},
         )
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
-        one = len(self.names) == 1
-        return overlay(self.image, self.mask, PREDICTION_COLOUR) if one else class_map(self.image, self.mask)
+        if len(self.names) == 1:
+            return overlay(self.image, self.mask, PREDICTION_COLOUR)
+        return class_map(self.image, self.mask)
 
     def summary(self) -> list[dict[str, Any]]:
         """Return name, value in the mask, presence, pixels, share of the photo, box and confidence of each class.
 
         Box and confidence are as ``Part``'s box and score, of all pixels; None for a class without any.
         """
-        out = []
-        for value, (name, score) in enumerate(zip(self.names, self.presence or [None] * len(self.names)), 1):
+        rows = []
+        for value, (name, score) in enumerate(zip(self.names, self._scores()), 1):
             inside = self.mask == value
-            pixels, box, confidence = int(inside.sum()), None, None
+            pixels = int(inside.sum())
+            box = confidence = None
             if pixels:
                 left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
                 box = [left, top, left + width, top + height]
                 confidence = round(float(self.probability[value - 1][inside].mean(dtype=np.float64)), DIGITS)
-            row = {"name": name, "value": value, "presence": None if score is None else round(score, DIGITS)}
-            row |= {"pixels": pixels, "share": round(pixels / inside.size, DIGITS)}
-            out.append(row | {"box": box, "confidence": confidence})
-        return out
+            row = {
+                "name": name,
+                "value": value,
+                "presence": None if score is None else round(score, DIGITS),
+                "pixels": pixels,
+                "share": round(pixels / inside.size, DIGITS),
+                "box": box,
+                "confidence": confidence,
+            }
+            rows.append(row)
+        return rows
+
+
+def _softmax(margins: np.ndarray) -> np.ndarray:
+    """Return the probability of each class beside the background's logit 0, in place of margins (classes, H, W)."""
+    highest = np.maximum(margins.max(0), 0)
+    margins -= highest  # in place, since maps of the photo's size are large
+    np.exp(margins, out=margins)
+    margins /= margins.sum(0) + np.exp(-highest)
+    return margins
+
+
+def _reach(scores: Sequence[float | None], least: float | None) -> list[bool]:
+    """Return whether each presence score is at least ``least``; None, of either, is no reason to hide a class."""
+    return [score is None or least is None or score >= least for score in scores]
+
+
+def _decide(margins: np.ndarray, probability: np.ndarray, decision: Decision) -> np.ndarray:
+    """Return the mask (H, W) uint8 of margins, -inf of hidden classes, and probabilities, both (classes, H, W)."""
+    best = margins.argmax(0)
+    largest = margins.max(0)
+    inside = largest > 0
+    if decision.threshold is not None:
+        probability_of_best = np.take_along_axis(probability, best[None], 0)[0]
+        inside = (probability_of_best >= decision.threshold) & (largest > -np.inf)
+    mask = np.where(inside, best + 1, 0).astype(np.uint8)
+    if decision.refine:
+        mask = without_specks(mask)
+    pixels = np.bincount(mask.ravel(), minlength=len(margins) + 1)
+    is_too_small = pixels < decision.min_pixels
+    mask[is_too_small[mask] & (mask > 0)] = 0
+    return mask
 
 
 def at_most(picture: np.ndarray, side: int) -> np.ndarray:
     """Return a picture with at most ``side`` pixels on its longer side."""
-    scale, size = side / max(picture.shape[:2]), picture.shape[1::-1]
-    small = [max(round(scale * length), 1) for length in size]
-    return cv2.resize(picture, small, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(round(scale * width), 1), max(round(scale * height), 1))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def paths_of(folder: Path, stem: str, names: Sequence[str]) -> list[Path]:

@@ -6,8 +6,10 @@ The card is ``card.md``, filled from the checkpoint and from the results in the 
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
+from torch import Tensor
 
 from model.encoders.registry import title_of
 from model.registry import class_of
@@ -39,14 +41,12 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
         raise UserError(f"{source}: no checkpoint of this project; publish one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
-    run, stage = Run(from_dict(content["config"], weights.source)), StageFolder(source.parent)
+    run = Run(from_dict(content["config"], weights.source))
+    stage = StageFolder(source.parent)
     content["finished"] = content.get("finished", False) or stage.finished
     calibration = find_calibration(run.config, weights.source, weights.digest)
     if half:
-        content["weights"] = checkpoint.halved(checkpoint.weights_of(content), source)
-        content.pop("ema", None)
-        loaded = {n: t.float() if t.is_floating_point() else t for n, t in content["weights"].items()}
-        weights = replace(weights, digest=checkpoint.digest_of(loaded))  # that of other results and calibrations
+        weights = _halve(content, weights)
         calibration = find_calibration(run.config, weights.source, weights.digest) or calibration
         if calibration is not None:  # rounding moves margins by less than a calibration's own error
             calibration = replace(calibration, made_for=key_of(run.config, weights.digest))
@@ -56,6 +56,19 @@ def publish(weights: Weights, out: Path, half: bool = False) -> None:
         if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
         write_atomically(folder / CARD, _card(run, stage, weights))
+
+
+def _halve(content: dict[str, Any], weights: Weights) -> Weights:
+    """Change the weights in a checkpoint's content to half precision; return their origin with the new digest.
+
+    It is the digest of the weights as they are loaded, that of other results and calibrations.
+    """
+    content["weights"] = checkpoint.halved(checkpoint.weights_of(content), weights.source)
+    content.pop("ema", None)
+    loaded = dict[str, Tensor]()
+    for name, tensor in content["weights"].items():
+        loaded[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return replace(weights, digest=checkpoint.digest_of(loaded))
 
 
 def fetched(place: str | Path, revision: str | None) -> Path:
@@ -74,23 +87,43 @@ def fetched(place: str | Path, revision: str | None) -> Path:
 
 
 def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
-    model, data = class_of(run.config.model), run.config.data
-    found = map(read_result, sorted(run.folder("test").parent.rglob(RESULT)))
-    results = [r for r in found if r["weights"] == weights.digest and not r["quick_look"]]
-    tables = [f"{title(r)}; {r['device']}, {r['date'][:10]}:\n\n{score_table(r)}" for r in results]
-    code = kept_json(stage.path / ENVIRONMENT)
-    changed = code.get("changed_files", 0)
+    config = run.config
+    data = config.data
+    method = class_of(config.model)
+    encoder = title_of(config.model.backbone())
+    base_names = [data.classes[class_id - 1] for class_id in Fold.of(data).base]
     stage_line = "{stage}, epochs {settings[epochs]}, batch {settings[batch]}, side {size} px, seed {seed}"
-    return (Path(__file__).with_name("card.md").read_text()).format(
+    stages = [stage_line.format_map(training) for training in weights.training]
+    template = Path(__file__).with_name("card.md").read_text()
+    return template.format(
         data=data,
-        name=" on ".join(filter(None, (model.title, title_of(run.config.model.backbone())))),
+        name=f"{method.title} on {encoder}" if encoder else method.title,
         dataset=flow(data.name),
-        method=flow(model.title),
-        classes=", ".join(data.classes[c - 1] for c in Fold.of(data).base),
-        stages="; ".join(stage_line.format_map(one) for one in weights.training),
-        commit=code.get("commit", NOT_STATED) + (f", with {changed} changed files" if changed else ""),
-        base="python train_base.py FOLDER/config.json\n" if model.has_base_stage else "",
-        results="\n\n".join(tables) or "None is recorded.",
+        method=flow(method.title),
+        classes=", ".join(base_names),
+        stages="; ".join(stages),
+        commit=_commit(stage),
+        base="python train_base.py FOLDER/config.json\n" if method.has_base_stage else "",
+        results=_results(run, weights) or "None is recorded.",
         encoder_data=weights.encoder_data or NOT_STATED,
         encoder_licence=weights.encoder_licence or NOT_STATED,
     )
+
+
+def _commit(stage: StageFolder) -> str:
+    """Return the commit of the code that trained a stage, and how many files it had changed."""
+    environment = kept_json(stage.path / ENVIRONMENT)
+    commit = environment.get("commit", NOT_STATED)
+    changed = environment.get("changed_files", 0)
+    return f"{commit}, with {changed} changed files" if changed else commit
+
+
+def _results(run: Run, weights: Weights) -> str:
+    """Return the tables of a run's results with these weights, without quick looks."""
+    tables = []
+    for path in sorted(run.folder("test").parent.rglob(RESULT)):
+        result = read_result(path)
+        if result["weights"] == weights.digest and not result["quick_look"]:
+            heading = f"{title(result)}; {result['device']}, {result['date'][:10]}"
+            tables.append(f"{heading}:\n\n{score_table(result)}")
+    return "\n\n".join(tables)

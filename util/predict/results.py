@@ -21,7 +21,7 @@ from util.data.images.read import read_image
 from util.errors import UserError, nearest
 from util.files import kept_json, read_json, writable, write_atomically
 from util.formats import recognise, yolo
-from util.formats.annotations import Found, FoundObject, FoundPhoto
+from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.results import REJECTED, VERDICT_FILE, verdicts_in
 from util.parallel import attempt
 from util.predict.prediction import THUMBNAILS, Prediction, is_same_file, paths_of
@@ -31,7 +31,9 @@ from util.report.overlay import PREDICTION_COLOUR, class_colour
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX = ("x0", "y0", "x1", "y1")
-SUMMARY, REVIEW, REVIEW_PAGE = "summary.csv", "review.html", Path(__file__).with_name("review.html")
+SUMMARY = "summary.csv"
+REVIEW = "review.html"
+REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 COLUMNS = ("photo", "class", "shown", "review", "pixels", "share", *BOX, "confidence", "presence", "error")
 
@@ -64,18 +66,34 @@ def is_of_others(path: Path) -> bool:
 
 
 class Results:
-    """A folder of results; UserError: a format is unknown, or there is none."""
+    """A folder of results.
+
+    Args:
+        out: the folder, which need not exist.
+        names: the classes, in the order of their values in masks.
+        formats: what is written beside the JSON files.
+        declared: categories of the supports' file, id -> name, which keep their ids.
+        polygons: write outlines in place of exact masks where a format has both.
+        instances: list the connected parts of each class in the JSON.
+
+    UserError: a format is unknown, or there is none.
+    """
 
     def __init__(
         self,
         out: Path,
-        names: Sequence[str],  # the classes, in the order of their values in masks
-        formats: Sequence[str] = (PICTURES,),  # what is written beside the JSON files
-        declared: dict[int, str] | None = None,  # categories of the supports' file, id -> name, which keep their ids
-        polygons: bool = False,  # write outlines in place of exact masks where a format has both
-        instances: bool = False,  # list the connected parts of each class in the JSON
+        names: Sequence[str],
+        formats: Sequence[str] = (PICTURES,),
+        *,
+        declared: dict[int, str] | None = None,
+        polygons: bool = False,
+        instances: bool = False,
     ):
-        self.out, self.names, self.formats, self.polygons, self.instances = out, names, formats, polygons, instances
+        self.out = out
+        self.names = names
+        self.formats = formats
+        self.polygons = polygons
+        self.instances = instances
         for name in formats or [""]:
             if name not in FORMATS:
                 raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
@@ -96,10 +114,27 @@ class Results:
         UserError: names the first conflict; a file there is of another program; or earlier files of YOLO are of other
         classes, whose numbers differ.
         """
-        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise UserError(f"--out {self.out}: {there} is no folder; name another")
-        sources, paths = {query.resolve() for query in queries}, dict[str, Path]()
+        self._check_folder()
+        paths = self._distinct_paths(queries)
+        if not again:
+            self._check_new(paths)
+        jsons = [self.paths(query)[0] for query in queries]
+        for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
+            if is_of_others(path):
+                raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
+        if recognise.YOLO in self.formats:
+            self._check_yolo_classes()
+
+    def _check_folder(self) -> None:
+        """Refuse (UserError) a folder that cannot be made, because a file has its name or that of one above it."""
+        nearest_above = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not nearest_above.is_dir():
+            raise UserError(f"--out {self.out}: {nearest_above} is no folder; name another")
+
+    def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
+        """Return the paths of all files of queries; UserError: two are one, also where case is ignored, or a query."""
+        sources = {query.resolve() for query in queries}
+        paths: dict[str, Path] = {}
         for query in queries:
             for path in self.paths(query):
                 key = unicodedata.normalize("NFC", str(path)).casefold()
@@ -108,16 +143,23 @@ class Results:
                     fix = "rename a photo or a class, or name another --out"
                     raise UserError(f"{path}: would be written for {query}, but {other}; {fix}")
                 paths[key] = path
-        for path in [*(self.out / name for name in self.formats if name != PICTURES), *paths.values()]:
-            if path.exists() and not again:
+        return list(paths.values())
+
+    def _check_new(self, paths: Sequence[Path]) -> None:
+        """Refuse (UserError) earlier results, in other formats too."""
+        of_formats = [self.out / name for name in self.formats if name != PICTURES]
+        for path in (*of_formats, *paths):
+            if path.exists():
                 raise UserError(f"{path}: this result exists already; name another --out, or add --overwrite")
-        for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
-            if is_of_others(path):
-                raise UserError(f"{path}: is no result of this program, and would be overwritten; name another --out")
-        data = self.out / recognise.YOLO / yolo.DATA_FILE
-        known = yolo.read_data_file(data)[0] if recognise.YOLO in self.formats and data.exists() else None
-        if known is not None and [*known.values()] != [*self.categories.values()]:
-            raise UserError(f"{data}: was made with other classes; remove its folder, or name another --out")
+
+    def _check_yolo_classes(self) -> None:
+        """Refuse (UserError) earlier files of YOLO that are of other classes."""
+        file = self.out / recognise.YOLO / yolo.DATA_FILE
+        if not file.exists():
+            return
+        classes, _ = yolo.read_data_file(file)
+        if list(classes.values()) != list(self.categories.values()):
+            raise UserError(f"{file}: was made with other classes; remove its folder, or name another --out")
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries whose results are neither reviewed nor complete and made with the same facts."""
@@ -127,23 +169,27 @@ class Results:
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, undamaged, of the same file, and made with the same facts."""
         path, *pictures = self.paths(query)
-        record, wanted = own_record(path), {**facts, "query": str(query)}
-        if any(key not in record or record[key] != value for key, value in wanted.items()):
-            return False
+        record = own_record(path)
+        for key, value in {**facts, "query": str(query)}.items():
+            if key not in record or record[key] != value:
+                return False
         if not is_same_file(record["query_file"], query):
             return False
         if PICTURES not in self.formats:
             return True
-        shapes = [getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures]  # () of a damaged one
-        return "mask" in record and {*shapes} == {(record["height"], record["width"])}
+        shapes = {getattr(attempt(read_image, file), "shape", ())[:2] for file in pictures}  # () of a damaged one
+        return "mask" in record and shapes == {(record["height"], record["width"])}
 
     def is_reviewed(self, query: Path) -> bool:
         """Return whether a query's result has these classes, a verdict on one, and on all that it shows."""
         record = own_record(self.paths(query)[0])
-        rows = record["classes"] if is_same_file(record.get("query_file"), query) else []
-        judged = [row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts]
-        is_judged = bool(judged) and all(row["name"] in judged for row in rows if row["pixels"])
-        return is_judged and [row["name"] for row in rows] == [*self.names]
+        if not is_same_file(record.get("query_file"), query):
+            return False
+        rows = record["classes"]
+        judged = {row["name"] for row in rows if (record["query"], row["name"]) in self.verdicts}
+        shown = {row["name"] for row in rows if row["pixels"]}
+        has_these_classes = [row["name"] for row in rows] == [*self.names]
+        return has_these_classes and bool(judged) and shown <= judged
 
     def write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
         """Write the files of a photo as ``Prediction.write``."""
@@ -159,28 +205,38 @@ class Results:
         model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         for name in self.formats:
             if name != PICTURES:
-                found = Found(self.found(queries, folder, keep), folder, self.categories, model, self.polygons)
-                recognise.WRITERS[name](self.out / name, found)
+                photos = self.found(queries, folder, keep)
+                results = Predictions(photos, folder, self.categories, model, self.polygons)
+                recognise.WRITERS[name](self.out / name, results)
 
-    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[FoundPhoto]:
-        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all.
-
-        An object is a class with pixels that no review has rejected, or one of its parts where those are listed.
-        """
+    def found(self, queries: Sequence[Path], folder: Path, keep: bool = False) -> Iterator[PredictedPhoto]:
+        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
         for query in ProgressBar(queries, desc="write", unit="photo", leave=False):
-            path, name = self.paths(query)[0], Path(os.path.relpath(query, folder)).as_posix()
+            path = self.paths(query)[0]
             record = read_json(path, "this result", "make it again")
-            objects = tuple(
-                FoundObject(entry["name"], one["confidence"], one["runs"])
-                for entry in record["classes"]
-                if self.verdicts.get((record["query"], entry["name"])) != REJECTED
-                for one in entry.get("instances", [entry] if entry["pixels"] else [])
+            yield PredictedPhoto(
+                path=query,
+                name=Path(os.path.relpath(query, folder)).as_posix(),
+                height=record["height"],
+                width=record["width"],
+                objects=tuple(self._objects(record)),
+                made=path.stat().st_mtime_ns,
+                keep=keep,
             )
-            yield FoundPhoto(query, name, record["height"], record["width"], objects, path.stat().st_mtime_ns, keep)
+
+    def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
+        """Yield the classes with pixels that no review has rejected, or their parts where those are listed."""
+        for row in record["classes"]:
+            if self.verdicts.get((record["query"], row["name"])) == REJECTED:
+                continue
+            whole = [row] if row["pixels"] else []
+            for entry in row.get("instances", whole):
+                yield PredictedObject(row["name"], entry["confidence"], entry["runs"])
 
     def write_verdicts(self) -> None:
         """Write the verdicts as ``review.html`` saves them."""
-        text, rows = io.StringIO(), [(*key, verdict) for key, verdict in self.verdicts.items() if verdict]
+        rows = [(photo, name, verdict) for (photo, name), verdict in self.verdicts.items() if verdict]
+        text = io.StringIO()
         csv.writer(text).writerows([("photo", "class", "verdict"), *rows])
         write_atomically(self.out / VERDICT_FILE, text.getvalue())
 
@@ -190,29 +246,52 @@ class Results:
         The table has a row for each photo and class, and for each photo with an error. Returns the numbers of photos in
         which each class was not found, in words; empty if all were found in all.
         """
-        text, entries, absent = io.StringIO(), list[dict[str, Any]](), Counter[str]()
-        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-        table.writeheader()
+        rows = list[dict[str, Any]]()  # of the table
+        entries = list[dict[str, Any]]()  # of the page
+        absent = Counter[str]()
+        for path, record, row in self._class_rows():
+            facts = self._table_facts(record, row)
+            rows.append({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
+            is_base = record.get("supports", {}).get(row["name"]) == []
+            is_missing = not facts["shown"] and not is_base
+            absent[row["name"]] += int(is_missing)
+            if "overlay" in record and (facts["shown"] or is_missing):
+                entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
+        if not rows:
+            return ""
+        self._write_table(rows, failed)
+        if entries:
+            self._write_review(entries)
+        return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+
+    def _class_rows(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+        """Yield the path of each result in the folder, its content, and the entry of each class in it."""
         for path in sorted(self.out.glob("*.json")):
             record = own_record(path)
             for row in record.get("classes", ()):
-                shown = bool(row["pixels"])
-                is_base = record.get("supports", {}).get(row["name"]) == []
-                absent[row["name"]] += not (shown or is_base)
-                verdict = self.verdicts.get((record["query"], row["name"]), "")
-                facts = {"photo": writable(record["query"]), "class": row["name"], "shown": shown, "review": verdict}
-                table.writerow({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
-                if "overlay" in record and (shown or not is_base):
-                    entries.append(facts | self._picture_facts(record, row) | {"made": path.stat().st_mtime_ns})
-        if not absent:
-            return ""
+                yield path, record, row
+
+    def _write_table(self, rows: list[dict[str, Any]], failed: dict[Path, str]) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())
         write_atomically(self.out / SUMMARY, text.getvalue())
-        if entries:
-            content = json.dumps(entries).replace("<", "\\u003c")
-            page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
-            write_atomically(self.out / REVIEW, page.substitute(entries=content, folder=THUMBNAILS))
-        return ", ".join(f"{name} in {count} photos" for name, count in absent.items() if count)
+
+    def _write_review(self, entries: list[dict[str, Any]]) -> None:
+        content = json.dumps(entries).replace("<", "\\u003c")
+        page = Template(REVIEW_PAGE.read_text(encoding="utf-8"))
+        write_atomically(self.out / REVIEW, page.substitute(entries=content, folder=THUMBNAILS))
+
+    def _table_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """Return the columns of the table that a class of a result does not state itself."""
+        return {
+            "photo": writable(record["query"]),
+            "class": row["name"],
+            "shown": bool(row["pixels"]),
+            "review": self.verdicts.get((record["query"], row["name"]), ""),
+        }
 
     def _picture_facts(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         """Return what ``review.html`` shows of a class of a result beside the columns of the table."""

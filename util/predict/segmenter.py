@@ -22,10 +22,10 @@ from model.episode import IGNORE, CachedFeatures, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
-from util.evaluate.calibration import find_calibration, presence_inputs
+from util.evaluate.calibration import Calibration, find_calibration, presence_inputs
 from util.evaluate.evaluate import FINAL
 from util.parallel import attempt
-from util.predict.encoded_class import EncodedClass, KeptBase, encoded_class
+from util.predict.encoded_class import BaseClasses, EncodedClass, encode_class
 from util.predict.load_model import load_model
 from util.predict.photos import GivenPhoto, TiledPhoto, Window, photos_in, read_photo
 from util.predict.prediction import Decision, Prediction
@@ -82,26 +82,37 @@ class Segmenter:
             if supports:
                 raise UserError("Segmenter: two sets of supports; write Segmenter(checkpoint, supports)")
             supports, checkpoint = checkpoint, None
-        self.model = model = load_model(checkpoint, config, overrides, side, device, keep_base)
-        self.tile, self.output, self.decision = tile, output, decision or Decision()
+        self.model = load_model(checkpoint, config, overrides=overrides, side=side, device=device, keep_base=keep_base)
+        self.tile = tile
+        self.output = output
+        self.decision = decision or Decision()
         self.vectors = None if vectors is None else Path(vectors)
-        self.kept = KeptBase(model) if keep_base else None
-        self.calibration = None  # of the network's final output; others have none
-        if output == FINAL:
-            weights = model.weights
-            self.calibration = find_calibration(model.run.config, weights.source, weights.digest, model.precision)
-        elif self.kept is not None and self.kept.fits is not None:
-            raise UserError(f"--output {output}: {model.network.title} has none for --keep-base; leave it out")
-        if (least := self.decision.min_score) is not None and self.calibration is None:
-            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
-            raise UserError(f"--min-score {least:g}: {model.network.title} {fix}")
-        self.classes: list[EncodedClass] = [] if self.kept is None else [*self.kept.classes]
+        self.base = BaseClasses(self.model) if keep_base else None
+        self.calibration = self._find_calibration()
+        self._check_rule()
+        self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
         self.adaptation: dict[str, Any] | None = None  # of ``util/predict/doubtful.py``: what the supports said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
-        named = supports if isinstance(supports, Mapping) else supports_of(supports, name)
-        for class_name, of_class in named.items():
-            self.add(class_name, of_class)
+        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, name)
+        for class_name, supports_of_class in by_name.items():
+            self.add(class_name, supports_of_class)
+
+    def _find_calibration(self) -> Calibration | None:
+        """Return the calibration of the network's final output; others have none."""
+        if self.output != FINAL:
+            return None
+        config, weights = self.model.run.config, self.model.weights
+        return find_calibration(config, weights.source, weights.digest, self.model.precision)
+
+    def _check_rule(self) -> None:
+        """Refuse (UserError) an output or a presence score that the network does not have."""
+        title = self.model.network.title
+        if self.output != FINAL and self.fits_new_classes:
+            raise UserError(f"--output {self.output}: {title} has none for --keep-base; leave it out")
+        if self.decision.min_score is not None and self.calibration is None:
+            fix = "has no calibration for these weights; make one: python test.py CONFIG --calibrate"
+            raise UserError(f"--min-score {self.decision.min_score:g}: {title} {fix}")
 
     @classmethod
     def from_pretrained(
@@ -123,40 +134,64 @@ class Segmenter:
         if self.presence_by is not None:
             raise UserError(f"{name or UNNAMED}: this segmenter was adapted to its classes; add all of them before")
         name = None if name is None else check_class_name(name, "class:")
-        shown = name or UNNAMED
-        read = [one for of_class in supports_of(supports, name).values() for one in of_class]
+        read = list[Support]()
+        for supports_of_class in supports_of(supports, name).values():
+            read += supports_of_class
         with self.model.lock:
-            if self.kept is not None and shown.casefold() in (known.name.casefold() for known in self.kept.classes):
-                raise UserError(f"{shown}: is a base class of the weights, which is kept; leave its supports out")
-            if any(known.name == shown for known in self.classes):
-                raise UserError(f"{shown}: was added before; give all its supports at once, or another name")
-            if len(self.classes) == MAX_CLASSES:
-                raise UserError(f"{shown}: masks of 8 bits take {MAX_CLASSES} classes")
-            self.classes.append(known := encoded_class(name, self.boxes_to_masks(name, read), self.model, self.vectors))
-            self.notes += filter(None, [known.note])
-            outlook = self.model.outlook(name)
-            if outlook and outlook not in self.notes:
-                self.notes.append(outlook)
-            if (share := known.share) < SMALL:
-                seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
-                self.notes.append(f"{shown}: covers at most {share:.1%} of its supports, and {seldom}")
+            self._check_new(name or UNNAMED)
+            encoded = encode_class(name, self.boxes_to_masks(name, read), self.model, self.vectors)
+            self.classes.append(encoded)
+            self.notes += self._notes_on(encoded, name)
+
+    def _check_new(self, name: str) -> None:
+        """Refuse (UserError) the name of another class, and a class too many."""
+        base_names = [] if self.base is None else [known.name.casefold() for known in self.base.classes]
+        if name.casefold() in base_names:
+            raise UserError(f"{name}: is a base class of the weights, which is kept; leave its supports out")
+        if any(known.name == name for known in self.classes):
+            raise UserError(f"{name}: was added before; give all its supports at once, or another name")
+        if len(self.classes) == MAX_CLASSES:
+            raise UserError(f"{name}: masks of 8 bits take {MAX_CLASSES} classes")
+
+    def _notes_on(self, encoded: EncodedClass, name: str | None) -> list[str]:
+        """Return lines on a class that was added: its text vector, what to expect, and small objects."""
+        notes = [encoded.note] if encoded.note else []
+        outlook = self.model.outlook(name)
+        if outlook and outlook not in self.notes:
+            notes.append(outlook)
+        if encoded.share < SMALL:
+            seldom = f"objects below {SMALL:.0%} of a photo are seldom found; crop the photos closer to them"
+            notes.append(f"{encoded.name}: covers at most {encoded.share:.1%} of its supports, and {seldom}")
+        return notes
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[Support]) -> list[Support]:
         """Return supports in whose boxes the network has looked for the object, given all of them; not base stages."""
-        out = [replace(one, label=np.where(one.label == BOXED, 1, one.label).astype(np.uint8)) for one in supports]
-        if all((one.label != BOXED).all() for one in supports) or (self.kept is not None and self.kept.fits):
-            return out
-        look = copy.copy(self)
-        look.kept, look.decision = None, Decision(None if self.calibration is None else 0.0)
-        look.classes = [encoded_class(name, out, self.model, self.vectors)]
-        for i, given in enumerate(supports):
-            if (boxed := given.label == BOXED).any():
-                found = look(given.image).mask > 0
-                count, parts = cv2.connectedComponents(boxed.astype(np.uint8))
-                shares = np.bincount(parts.ravel(), found.ravel(), count) / np.bincount(parts.ravel(), minlength=count)
-                found |= (shares < LEAST)[parts]
-                out[i] = replace(given, label=np.where(boxed, found, given.label).astype(np.uint8))
-        return out
+        filled = list[Support]()  # all of a box is the object
+        for support in supports:
+            label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
+            filled.append(replace(support, label=label))
+        are_boxed = [bool((support.label == BOXED).any()) for support in supports]
+        if not any(are_boxed) or self.fits_new_classes:
+            return filled
+        searcher = copy.copy(self)
+        searcher.base = None
+        searcher.decision = Decision(min_score=None if self.calibration is None else 0.0)
+        searcher.classes = [encode_class(name, filled, self.model, self.vectors)]
+        for i, support in enumerate(supports):
+            if are_boxed[i]:
+                filled[i] = searcher._search_boxes(support)
+        return filled
+
+    def _search_boxes(self, support: Support) -> Support:
+        """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
+        in_box = support.label == BOXED
+        is_found = self(support.image).mask > 0
+        count, boxes = cv2.connectedComponents(in_box.astype(np.uint8))
+        numbers = boxes.ravel()  # 0 outside of boxes
+        shares = np.bincount(numbers, is_found.ravel(), count) / np.bincount(numbers, minlength=count)
+        has_little = (shares < LEAST)[boxes]
+        label = np.where(in_box, is_found | has_little, support.label)
+        return replace(support, label=label.astype(np.uint8))
 
     def __repr__(self) -> str:
         classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
@@ -165,10 +200,11 @@ class Segmenter:
     def without_classes(self, keep_base: bool = False) -> Segmenter:
         """Return one of this network without supports, with base classes if ``keep_base`` or this one has them."""
         out = copy.copy(self)
-        out.classes, out.notes = [], []
-        if keep_base or self.kept is not None:
-            out.kept = KeptBase(self.model)
-            out.classes = [*out.kept.classes]
+        out.classes = []
+        out.notes = []
+        if keep_base or self.base is not None:
+            out.base = BaseClasses(self.model)
+            out.classes += out.base.classes
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
@@ -184,75 +220,119 @@ class Segmenter:
         """
         if not self.classes:
             raise UserError("no supports: mark the object on at least one photo")
-        photos = photos_in([Path(photos)]) if isinstance(photos, str | Path) else photos
+        if isinstance(photos, str | Path):
+            photos = photos_in([Path(photos)])
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
-        pending, views = list[tuple[TiledPhoto, Path | None]](), list[tuple[TiledPhoto, Window]]()
+        for views in now._batches(photos, batch, unread):
+            now._run(views)
+            complete = dict.fromkeys(photo for photo, _ in views if not photo.missing)
+            for photo in complete:
+                yield now._prediction(photo)
+
+    def _batches(
+        self, photos: Iterable[GivenPhoto], batch: int, unread: dict[Path, str] | None
+    ) -> Iterator[list[tuple[TiledPhoto, Window]]]:
+        """Yield the windows of all photos, up to ``batch`` at a time; errors as ``many``."""
+        views = list[tuple[TiledPhoto, Window]]()
         for given in photos:
-            image, file = attempt(read_photo, given), Path(given) if isinstance(given, str | Path) else None
-            if isinstance(image, UserError):
-                if unread is None or file is None:
-                    raise image
-                unread[file] = str(image)
+            photo = self._read(given, unread)
+            if photo is None:
                 continue
-            photo = TiledPhoto(image, len(now.classes), self.tile)
-            pending.append((photo, file))
             for window in photo.windows:
                 views.append((photo, window))
                 if len(views) >= batch:
-                    now._run(views)
+                    yield views
                     views = []
-            while pending and not pending[0][0].missing:
-                yield now._prediction(*pending.pop(0))
         if views:
-            now._run(views)
-        yield from (now._prediction(*one) for one in pending)
+            yield views
+
+    def _read(self, given: GivenPhoto, unread: dict[Path, str] | None) -> TiledPhoto | None:
+        """Return a photo; None for a file that cannot be read, which joins ``unread``; errors as ``many``."""
+        file = Path(given) if isinstance(given, str | Path) else None
+        image = attempt(read_photo, given)
+        if not isinstance(image, UserError):
+            return TiledPhoto(image, len(self.classes), self.tile, file)
+        if unread is None or file is None:
+            raise image
+        unread[file] = str(image)
+        return None
 
     def _run(self, views: list[tuple[TiledPhoto, Window]]) -> None:
+        """Add the network's maps of views to their photos."""
+        model = self.model
         images = [photo.image[window] for photo, window in views]
-        sized = [self.model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
-        inputs, labels = (torch.stack(kind).to(self.model.device) for kind in zip(*sized))
-        margins, presence_features = list[Tensor](), None
-        if self.kept is not None:
-            new = self.classes[len(self.kept.classes) :]
-            margins.append(self.kept.margins(inputs, labels < IGNORE, new))
-        if self.own:
-            of_own, presence_features = self.scores(inputs)
-            margins.append(of_own)
-        view, maps = self.model.view, torch.cat(margins, 1).cpu().numpy()
+        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image in images]
+        inputs = torch.stack([image for image, _ in sized]).to(model.device)
+        labels = torch.stack([label for _, label in sized]).to(model.device)
+        margins = list[Tensor]()
+        presence_features = None
+        if self.base is not None:
+            margins.append(self.base.margins(inputs, labels < IGNORE, self.new_classes))
+        if self.few_shot_classes:
+            few_shot_margins, presence_features = self.scores(inputs)
+            margins.append(few_shot_margins)
+        maps = torch.cat(margins, 1).cpu().numpy()
         for i, (photo, window) in enumerate(views):
-            photo.add(window, [view.back(of_class, images[i].shape[:2], view.rule) for of_class in maps[i]])
-            photo.presence_features += [] if presence_features is None else [presence_features[i].cpu()]
+            size = images[i].shape[:2]
+            photo.add(window, [model.view.back(of_class, size, model.view.rule) for of_class in maps[i]])
+            if presence_features is not None:
+                photo.presence_features.append(presence_features[i].cpu())
 
-    def _prediction(self, photo: TiledPhoto, file: Path | None) -> Prediction:
-        margins, calibration = photo.blended(), self.calibration if self.own else None
-        presence: Any = None
-        first = len(self.classes) - len(self.own)
-        if self.presence_by is not None and calibration is not None:
-            presence = (self.presence_by(photo.image).presence or [])[first:]
-        elif calibration is not None:  # the largest over the windows of the photo
-            windows: Sequence = photo.presence_features or [[None] * len(margins)]
-            presence = [
-                max(calibration.presence(presence_inputs(torch.from_numpy(m), own[i]).numpy()) for own in windows)
-                for i, m in enumerate(margins[first:])
-            ]
-        if self.decision.refine and self.own:  # it was measured for classes against the background alone
+    def _prediction(self, photo: TiledPhoto) -> Prediction:
+        """Return the prediction of a photo whose windows all have maps."""
+        few_shot = self.few_shot_classes
+        first = len(self.classes) - len(few_shot)  # of them, behind the base classes
+        margins = photo.blended()
+        scores = self._presence_scores(photo, margins[first:])
+        if self.decision.refine and few_shot:  # it was measured for classes against the background alone
             margins = photo.refine(first)
-        if self.kept is not None and first and self.own:
-            least, known = self.decision.min_score, calibration
-            if presence is not None and known is not None:
-                least, calibration = known.threshold if least is None else least, replace(known, scale=1.0, offset=0.0)
-            self.kept.settle(margins, presence and [p * (p >= least) for p in presence])
-            presence = presence and [*[None] * first, *presence]
+        calibration = None if scores is None else self.calibration
+        if self.base is not None and first and few_shot:
+            self.base.resolve_overlaps(margins, scores, self.min_score)
+            if calibration is not None:
+                calibration = replace(calibration, scale=1.0, offset=0.0)
+        presence = None if scores is None else [*[None] * first, *scores]
         names = [known.name for known in self.classes]
-        found = Prediction.from_margins(photo.image, names, margins, presence, calibration, self.decision)
-        return replace(found, photo=file, facts=self.facts)
+        prediction = Prediction.from_margins(photo.image, names, margins, presence, calibration, decision=self.decision)
+        return replace(prediction, photo=photo.file, facts=self.facts)
+
+    def _presence_scores(self, photo: TiledPhoto, margins: np.ndarray) -> list[float] | None:
+        """Return those of the few-shot classes, from their margins (n, H, W) float32; None without a calibration."""
+        if self.calibration is None or not self.few_shot_classes:
+            return None
+        if self.presence_by is not None:
+            presence = self.presence_by(photo.image).presence or []
+            return [score for score in presence if score is not None]
+        windows: Sequence = photo.presence_features or [[None] * len(margins)]
+        scores = list[float]()
+        for number, margin in enumerate(torch.from_numpy(margins)):
+            inputs = [presence_inputs(margin, features[number]) for features in windows]
+            scores.append(max(self.calibration.presence(x.numpy()) for x in inputs))
+        return scores
 
     @property
-    def own(self) -> list[EncodedClass]:
-        """The classes that the network finds by their supports alone, which are the last ones."""
-        kept = self.kept
-        return self.classes if kept is None else [] if kept.fits else self.classes[len(kept.classes) :]
+    def min_score(self) -> float | None:
+        """The presence score below which a class is not shown; None without a calibration."""
+        if self.decision.min_score is not None:
+            return self.decision.min_score
+        return None if self.calibration is None else self.calibration.threshold
+
+    @property
+    def new_classes(self) -> list[EncodedClass]:
+        """The classes that have supports, which are the last ones."""
+        first = 0 if self.base is None else len(self.base.classes)
+        return self.classes[first:]
+
+    @property
+    def few_shot_classes(self) -> list[EncodedClass]:
+        """The new classes, where the network finds each by its supports alone; else none."""
+        return [] if self.fits_new_classes else self.new_classes
+
+    @property
+    def fits_new_classes(self) -> bool:
+        """Whether the method fits new classes among the base ones, all at once."""
+        return self.base is not None and self.base.fits is not None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -276,14 +356,18 @@ class Segmenter:
     def digest(self) -> str:
         """Return a digest of settings, weights, vectors, and supports as the network sees them: all beside queries."""
         settings = to_dict(self.model.run.config)
-        settings["run"]["precision"], settings["test"]["precision"] = self.model.precision, None  # whatever was asked
+        settings["run"]["precision"] = self.model.precision  # whatever was asked
+        settings["test"]["precision"] = None
         decisive = [settings, digest_of(self.model.network.state_dict())]
-        decisive += [] if self.kept is None else ["keep_base"]
+        if self.base is not None:
+            decisive.append("keep_base")
         out = hashlib.sha256(json.dumps(decisive).encode())
         for known in self.classes:
-            tensors = [t for batch in known.support_batches for t in (batch.image, batch.label)]
-            for array in [*(t.cpu().numpy() for t in tensors), known.vector]:
-                out.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+            for batch in known.support_batches:
+                out.update(batch.image.cpu().numpy().tobytes())
+                out.update(batch.label.cpu().numpy().tobytes())
+            if known.vector is not None:
+                out.update(known.vector.tobytes())
         return out.hexdigest()
 
     @torch.inference_mode()
@@ -304,8 +388,10 @@ class Segmenter:
     def episodes(self, query: Tensor) -> tuple[list[Episode], list[int]]:
         """Return the episodes of queries (B, 3, S, S), of all batches of all classes in a row, and their numbers."""
         base_labels = self.model.network.reads_base_labels
-        each = [known.episode(query, some, base_labels) for known in self.own for some in known.support_batches]
-        return each, [len(known.support_batches) for known in self.own]
+        episodes = list[Episode]()
+        for known in self.few_shot_classes:
+            episodes += [known.episode(query, batch, base_labels) for batch in known.support_batches]
+        return episodes, [len(known.support_batches) for known in self.few_shot_classes]
 
     def scores_of(self, output: Output, batches: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return the scores of n classes as ``scores`` does, each the mean over its number of ``batches`` of supports.
@@ -316,10 +402,10 @@ class Segmenter:
         if self.output not in by_name:
             raise UserError(f"--output {self.output}: this model has no such output{nearest(self.output, by_name)}")
         logits = by_name[self.output].float()
-        presence_features = (
-            None if output.presence_features is None else _means(output.presence_features.float(), batches)
-        )
-        return _means(logits[:, 1:] - logits[:, :1], batches), presence_features
+        margins = _means(logits[:, 1:] - logits[:, :1], batches)
+        if output.presence_features is None:
+            return margins, None
+        return margins, _means(output.presence_features.float(), batches)
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

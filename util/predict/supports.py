@@ -15,7 +15,7 @@ box about the object.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PureWindowsPath
@@ -29,12 +29,15 @@ from util.data.images.region import classes_in, read_region_of
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
 from util.formats import labelme, masks, recognise
-from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of, name_key, spellings, understood
+from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of
+from util.formats.interpret import interpret
+from util.formats.photo_files import name_key, spellings
 from util.predict.photos import GivenPhoto, read_photo
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
 BETWEEN_MARKS = re.compile(r"\s+(?=\w+=)")
+DRAWN_SUPPORT = re.compile(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", re.DOTALL)  # what is marked, its drawn marks
 BOXED, DENIED = 253, 254  # in the label of a mark: in a box about the object, not of the object
 UNNAMED = "object"  # the name of a class without a name
 MAX_NAME_LENGTH = 80
@@ -68,30 +71,39 @@ class MarkedPhoto:
     def kinds(self) -> set[str]:
         """The kinds of its marks, beside ``others``: of ``DRAWN_KINDS``, ``outlines`` or ``mask``."""
         if self.marks.startswith(tuple(f"{kind}=" for kind in DRAWN_KINDS)):
-            return {part.partition("=")[0] for part in BETWEEN_MARKS.split(self.marks)}
-        outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
-        return {"outlines" if outlined else "mask"}
+            return {mark.partition("=")[0] for mark in BETWEEN_MARKS.split(self.marks)}
+        is_outlined = self.annotated is not None or Path(self.marks).suffix.lower() == labelme.SUFFIX
+        return {"outlines" if is_outlined else "mask"}
 
     def read(self, name: str | None = None) -> Support:
         """Return the marked photo, ``name`` for marks that name none; UserError: it and its marks do not fit."""
-        image, marked = read_photo(self.photo), (self, *self.others)
-        labels = [label for one in marked for label in one._labels(image.shape[:2], name)]
-        source = " + ".join([f"{self.photo}:{self.marks}", *(m.marks for m in self.others)])
-        return Support(image, merge_marks(labels), source)
+        image = read_photo(self.photo)
+        labels = list[np.ndarray]()
+        for marked in (self, *self.others):
+            labels += marked._labels(image.shape[:2], name)
+        sources = [f"{self.photo}:{self.marks}", *(other.marks for other in self.others)]
+        return Support(image, merge_marks(labels), " + ".join(sources))
 
     def _labels(self, shape: tuple[int, int], name: str | None) -> Iterable[np.ndarray]:
-        path = Path(self.marks)
+        """Return the label of each mark beside ``others`` on the photo of a shape (H, W)."""
         if self.annotated is not None:
-            return labels_of(self.annotated, self.photo, {one.category for one in self.annotated.instances})
-        if "mask" in self.kinds and self.colours is not None:
-            indices = read_mask_of(self.photo, path, self.colours)
-            void = np.isin(indices, (IGNORE, *self.unknown))
-            return [np.where(void, IGNORE, indices == self.mask_value).astype(np.uint8)]
-        if "mask" in self.kinds:
-            return [read_region_of(self.photo, path, self.mask_value, (IGNORE, *self.unknown))]
-        if "outlines" in self.kinds:
-            return outlined_labels(path, self.photo, self.name or name)
-        return drawn_labels(self.marks, shape, self.radius, f"{self.photo}:{self.marks}")
+            categories = {instance.category for instance in self.annotated.instances}
+            return labels_of(self.annotated, self.photo, categories)
+        kinds = self.kinds
+        if "mask" in kinds:
+            return [self._mask_label()]
+        if "outlines" in kinds:
+            return outlined_labels(Path(self.marks), self.photo, self.name or name)
+        return drawn_labels(self.marks, shape, self.radius, origin=f"{self.photo}:{self.marks}")
+
+    def _mask_label(self) -> np.ndarray:
+        """Return the label {0, 1, 255} of a mask."""
+        path = Path(self.marks)
+        unknown = (IGNORE, *self.unknown)
+        if self.colours is None:
+            return read_region_of(self.photo, path, self.mask_value, unknown)
+        values = read_mask_of(self.photo, path, self.colours)
+        return np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)
 
 
 GivenSupport = str | Support | MarkedPhoto | tuple[GivenPhoto, GivenPhoto]
@@ -99,19 +111,34 @@ GivenSupport = str | Support | MarkedPhoto | tuple[GivenPhoto, GivenPhoto]
 
 def parse_support(text: str, mask_value: int | None = None, radius: float | None = None) -> MarkedPhoto:
     """Split ``[class=]photo:marks``, or raise a UserError; the paths of existing photos may contain = and :."""
-    drawn_marks = re.fullmatch(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", text, re.DOTALL)
-    path, marks = (part.strip() for part in (drawn_marks.groups() if drawn_marks else text.rpartition(":")[::2]))
-    if not path or not marks:
+    class_and_photo, marks = _split_marks(text)
+    if not class_and_photo or not marks:
         form = "photo.jpg:mask.png, or for the mask outlines.json, box=x0,y0,x1,y1, points=x,y;x,y, scribble=x,y;x,y"
         several = "with spaces between several marks, of which not=x,y is beside the object"
         raise UserError(f"--support {text}: write {form}; {several}")
-    kind, drawn, _ = marks.partition("=")
-    if drawn and kind not in DRAWN_KINDS and not Path(marks).exists():
+    kind, equals, _ = marks.partition("=")
+    if equals and kind not in DRAWN_KINDS and not Path(marks).exists():
         raise UserError(f"--support {text}: '{kind}' is no mark, and no such mask exists{nearest(kind, DRAWN_KINDS)}")
-    name, equals, rest = path.partition("=")
-    is_named = equals and not Path(path).exists()
-    photo, of = (rest.strip(), check_class_name(name, f"--support {text}:")) if is_named else (path, None)
-    return MarkedPhoto(of, Path(photo), marks, mask_value, radius=radius)
+    name, photo = _split_class(class_and_photo, origin=f"--support {text}:")
+    return MarkedPhoto(name, Path(photo), marks, mask_value, radius=radius)
+
+
+def _split_marks(text: str) -> tuple[str, str]:
+    """Split ``[class=]photo:marks`` before its marks; a part that is missing is empty."""
+    drawn = DRAWN_SUPPORT.fullmatch(text)
+    if drawn:
+        class_and_photo, marks = drawn.groups()
+    else:
+        class_and_photo, _, marks = text.rpartition(":")
+    return class_and_photo.strip(), marks.strip()
+
+
+def _split_class(class_and_photo: str, origin: str) -> tuple[str | None, str]:
+    """Split ``[class=]photo``; errors as ``check_class_name``."""
+    name, equals, photo = class_and_photo.partition("=")
+    if not equals or Path(class_and_photo).exists():
+        return None, class_and_photo
+    return check_class_name(name, origin), photo.strip()
 
 
 def check_class_name(name: str, origin: str = "--name") -> str:
@@ -125,106 +152,147 @@ def check_class_name(name: str, origin: str = "--name") -> str:
 def by_class(marked: Iterable[MarkedPhoto], name: str | None) -> dict[str | None, list[MarkedPhoto]]:
     """Return the marked photos of each class, ``name`` of those without one, in order; one for a class on a photo."""
     default = None if name is None else check_class_name(name)
-    out: dict[str | None, dict[Path, MarkedPhoto]] = {}
-    for one in marked:
-        of_class, photo = out.setdefault(one.name or default, {}), one.photo.resolve()
-        if (first := of_class.setdefault(photo, one)) is not one:
-            of_class[photo] = replace(first, others=(*first.others, one))
-    return {class_name: list(of_class.values()) for class_name, of_class in out.items()}
+    classes: dict[str | None, dict[Path, MarkedPhoto]] = {}
+    for marks in marked:
+        photos = classes.setdefault(marks.name or default, {})
+        path = marks.photo.resolve()
+        first = photos.setdefault(path, marks)
+        if first is not marks:
+            photos[path] = replace(first, others=(*first.others, marks))
+    return {class_name: list(photos.values()) for class_name, photos in classes.items()}
 
 
 def read_supports(
-    texts: Sequence[str],  # ``[format:]path``; see ``util/formats/recognise.py``
-    photos: Path | None = None,  # the folder of the photos, where it is not that of the annotations
-    classes: Sequence[str] = (),  # the classes to take; () for all
-    shots: int | None = None,  # the photos to take of each class of a file, the first ones; None for all
-    mask_value: int | None = None,  # of the object in masks that have no file of class names
-    say: Say | None = None,  # takes each line on what is not understood; default to the error output
+    texts: Sequence[str],
+    photos: Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    shots: int | None = None,
+    mask_value: int | None = None,
+    say: Say | None = None,
 ) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return the marked photos of all classes in files or folders, and the categories of the first, id -> name.
 
+    Args:
+        texts: ``[format:]path``; see ``util/formats/recognise.py``.
+        photos: the folder of the photos, where it is not that of the annotations.
+        classes: the classes to take; () for all.
+        shots: the photos to take of each class of a file, the first ones; None for all.
+        mask_value: of the object in masks that have no file of class names.
+        say: takes each line on what is not understood; default to the error output.
+
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    listed, categories = list[MarkedPhoto](), list[dict[int, str]]()
+    if not texts:
+        return [], {}
+    marked = list[MarkedPhoto]()
+    categories = list[dict[int, str]]()
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            found, names = _of_masks(path, photos, shots, mask_value)
-            listed += _first_of_each(found, names, path, classes, shots)
+            on_masks, names = _of_masks(path, photos, shots, mask_value)
+            marked += _select(on_masks, names, path, classes=classes, shots=shots)
         else:
             annotations = recognise.read(text, photos, say)
             names = annotations.categories
-            for one in _first_of_each([*_of_annotations(annotations)], names, path, classes, shots):
-                listed.append(replace(one, photo=annotations.path_of(one.annotated)) if one.annotated else one)
+            selected = _select(_of_annotations(annotations), names, path, classes=classes, shots=shots)
+            marked += _with_paths(selected, annotations)
         categories.append(names)
-    if texts:
-        _check_classes(listed, categories, classes, texts)
-    return listed, categories[0] if categories else {}
+    _check_classes(marked, categories, classes, texts)
+    return marked, categories[0]
 
 
 def _of_masks(
     path: Path, photos: Path | None, shots: int | None, mask_value: int | None
 ) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return the marked photos of a folder of masks, all that are needed, and its classes, value -> name."""
-    of_photos, of_masks = masks.folders_in(path, photos)
-    known, pairs = masks.names_beside(of_masks), masks.pairs(of_photos, of_masks)
+    photo_folder, mask_folder = masks.folders_in(path, photos)
+    known = masks.names_beside(mask_folder)
+    pairs = masks.pairs(photo_folder, mask_folder)
     if known is not None:
-        return [*_named_masks(pairs, known)], known.classes
-    return [*islice(_unnamed_masks(pairs, mask_value), shots)], {}
+        return list(_named_masks(pairs, known)), known.classes
+    return list(islice(_unnamed_masks(pairs, mask_value), shots)), {}
 
 
 def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[MarkedPhoto]:
     """Yield the class of every value in every mask; UserError: a value or a colour has no name."""
     unknown = tuple(value for value, name in known.names.items() if not name)
     for photo, mask in pairs:
-        for value in np.unique(read_mask_of(photo, mask, known.colours)).tolist():
+        values = np.unique(read_mask_of(photo, mask, known.colours)).tolist()
+        for value in values:
             if value not in (0, IGNORE, *known.names):
                 raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
-            if known.names.get(value):
-                yield MarkedPhoto(known.names[value], photo, str(mask), value, unknown, colours=known.colours)
+            name = known.names.get(value)
+            if name:
+                yield MarkedPhoto(name, photo, str(mask), mask_value=value, unknown=unknown, colours=known.colours)
 
 
 def _unnamed_masks(pairs: list[tuple[Path, Path]], mask_value: int | None) -> Iterator[MarkedPhoto]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
-    by_index = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
-    indices, colours = set[Any](), set[Any]()
+    values = set[Any]()
     for photo, mask in pairs:
-        for found in classes_in(mask) if mask_value is None else ():
-            (colours if isinstance(found, tuple) else indices).add(found)
-        for what, values, fix in (("class indices", indices, by_index), ("colours", colours, masks.LABEL_MAP)):
-            if len(values) > 1:
-                problem = f"this mask and those before hold the {what} {sorted(values)[:5]}"
-                raise UserError(f"{mask}: {problem}; name the classes in {fix}")
+        if mask_value is None:
+            values |= classes_in(mask)
+            _check_one_class(values, mask)
         if (read_region_of(photo, mask, mask_value) == 1).any():
             yield MarkedPhoto(None, photo, str(mask), mask_value)
+
+
+def _check_one_class(values: set[Any], mask: Path) -> None:
+    """Refuse (UserError) masks up to this one whose values, as of ``classes_in``, tell several classes apart."""
+    colours = {value for value in values if isinstance(value, tuple)}
+    indices = values - colours
+    if len(indices) > 1:
+        what, several = "class indices", indices
+        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or take one by --mask-value"
+    elif len(colours) > 1:
+        what, several = "colours", colours
+        fix = masks.LABEL_MAP
+    else:
+        return
+    problem = f"this mask and those before hold the {what} {sorted(several)[:5]}"
+    raise UserError(f"{mask}: {problem}; name the classes in {fix}")
 
 
 def _of_annotations(annotations: Annotations) -> Iterator[MarkedPhoto]:
     """Yield every class of every photo of a file of annotations; the photos are not found yet."""
     for photo in annotations.photos:
-        for category in dict.fromkeys(instance.category for instance in photo.instances if instance.is_object):
+        categories = dict.fromkeys(instance.category for instance in photo.instances if instance.is_object)
+        for category in categories:
             instances = tuple(instance for instance in photo.instances if instance.category == category)
-            of_class = photo._replace(instances=instances)
             name = annotations.categories[category]
-            yield MarkedPhoto(name, Path(photo.name), str(annotations.source), annotated=of_class)
+            annotated = photo._replace(instances=instances)
+            yield MarkedPhoto(name, Path(photo.name), str(annotations.source), annotated=annotated)
 
 
-def _first_of_each(
-    found: list[MarkedPhoto], names: dict[int, str], path: Path, classes: Sequence[str], shots: int | None
+def _select(
+    candidates: Iterable[MarkedPhoto],
+    names: dict[int, str],
+    path: Path,
+    *,
+    classes: Sequence[str],
+    shots: int | None,
 ) -> list[MarkedPhoto]:
     """Return the first photos of each class, in the order of the names; UserError: one has more than can be used."""
-    of_class: dict[str | None, list[MarkedPhoto]] = {name: [] for name in names.values()} or {None: []}
-    for marked in found:
-        of_class[marked.name].append(marked)
-    out = []
-    for name, of_name in of_class.items():
+    by_name: dict[str | None, list[MarkedPhoto]] = {name: [] for name in names.values()} or {None: []}
+    for marked in candidates:
+        by_name[marked.name].append(marked)
+    selected = list[MarkedPhoto]()
+    for name, photos in by_name.items():
         if classes and name not in classes:
             continue
-        if shots is None and len(of_name) > MAX_SHOTS:
+        if shots is None and len(photos) > MAX_SHOTS:
             fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
-            raise UserError(f"{path}: {len(of_name)} photos show {name or 'the object'}; {fix}")
-        out += of_name[:shots]
-    return out
+            raise UserError(f"{path}: {len(photos)} photos show {name or 'the object'}; {fix}")
+        selected += photos[:shots]
+    return selected
+
+
+def _with_paths(selected: list[MarkedPhoto], annotations: Annotations) -> Iterator[MarkedPhoto]:
+    """Yield marked photos of annotations with the paths of their files; UserError: one is not there."""
+    for marked in selected:
+        assert marked.annotated is not None
+        yield replace(marked, photo=annotations.path_of(marked.annotated))
 
 
 def _check_classes(
@@ -232,10 +300,11 @@ def _check_classes(
 ) -> None:
     """Refuse (UserError) classes that no file knows or no photo shows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
+    shown = {marked.name for marked in listed}
     for name in classes:
         if name not in declared:
             raise UserError(f"--classes: '{name}' is not a class of {' or '.join(texts)}{nearest(name, declared)}")
-        if not any(marked.name == name for marked in listed):
+        if name not in shown:
             raise UserError(f"--classes: no photo of {' or '.join(texts)} shows '{name}'; mark it, or leave it out")
     if not listed:
         raise UserError(f"{' and '.join(texts)}: no photo shows one of the classes; mark the object")
@@ -246,31 +315,39 @@ def support_from_arrays(image: GivenPhoto, mask: GivenPhoto) -> Support:
 
     The mask is a file, an image of Pillow, an array or tensor as ``read_region`` takes it, or of ``DRAWN_KINDS``.
     """
-    given, image = image, read_photo(image)
+    photo = read_photo(image)
     if isinstance(mask, str) and mask.partition("=")[0] in DRAWN_KINDS:
-        return Support(image, merge_marks(drawn_labels(mask, image.shape[:2], None, "a support")), "array")
-    return Support(image, read_region_of(given if isinstance(given, str | Path) else image, mask), "array")
+        labels = drawn_labels(mask, photo.shape[:2], radius=None, origin="a support")
+        return Support(photo, merge_marks(labels), "array")
+    stored = image if isinstance(image, str | Path) else photo  # a file states how its mask is turned
+    return Support(photo, read_region_of(stored, mask), "array")
 
 
 def supports_of(given: Sequence[GivenSupport], name: str | None) -> dict[str | None, list[Support]]:
     """Return the supports of each class, read; ``name`` is the class of those that name none."""
-    marked, in_memory = list[MarkedPhoto](), list[Support]()
-    for one in given:
-        match one:
-            case (str() | Path(), str() | Path()):
-                marked.append(MarkedPhoto(None, Path(one[0]), str(one[1])))
+    marked = list[MarkedPhoto]()
+    in_memory = list[Support]()
+    for support in given:
+        match support:
+            case (str() | Path() as photo, str() | Path() as marks):
+                marked.append(MarkedPhoto(None, Path(photo), str(marks)))
             case (photo, marks):
                 in_memory.append(support_from_arrays(photo, marks))
             case Support():
-                in_memory.append(one)
-            case str() | MarkedPhoto():
-                marked.append(parse_support(one) if isinstance(one, str) else one)
+                in_memory.append(support)
+            case MarkedPhoto():
+                marked.append(support)
+            case str():
+                marked.append(parse_support(support))
             case _:
-                raise UserError(f"supports of {name or UNNAMED}: give a list of pairs (photo, marks), not {type(one)}")
-    groups = {known: [one.read(known) for one in of_class] for known, of_class in by_class(marked, name).items()}
+                form = "give a list of pairs (photo, marks)"
+                raise UserError(f"supports of {name or UNNAMED}: {form}, not {type(support)}")
+    supports = dict[str | None, list[Support]]()
+    for class_name, photos in by_class(marked, name).items():
+        supports[class_name] = [photo.read(class_name) for photo in photos]
     if in_memory:
-        groups.setdefault(name, []).extend(in_memory)
-    return groups
+        supports.setdefault(name, []).extend(in_memory)
+    return supports
 
 
 def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.ndarray]:
@@ -281,31 +358,45 @@ def outlined_labels(path: Path, photo: Path, name: str | None) -> Iterator[np.nd
 
     UserError: the file cannot be read, lacks the photo, or has several labels, none of which is the class name.
     """
-    if recognise.recognise(str(path))[0] == recognise.LABELME:
-        annotations = understood(labelme.read_annotations(path, photo=photo))
+    kind, _ = recognise.recognise(str(path))
+    if kind == recognise.LABELME:
+        annotations = interpret(labelme.read_annotations(path, photo=photo))
     else:
         annotations = recognise.read(str(path), photo.parent)
-    names = ({name_key(PureWindowsPath(s).name) for s in spellings(one.name)} for one in annotations.photos)
-    listed = [one for one, of_photo in zip(annotations.photos, names) if name_key(photo.name) in of_photo]
-    if len(listed) != 1:
-        raise UserError(f"{path}: lists {len(listed)} images named '{photo.name}'; name the photo as the file does")
-    labels = {annotations.categories[instance.category] for instance in listed[0].instances}
-    if listed[0].instances and not any(instance.is_object for instance in listed[0].instances):
-        problem = f"marks '{photo.name}' with crowd regions alone (iscrowd 1), whose pixels are unknown"
-        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
+    annotated = _annotated_photo(annotations, photo, path)
+    labels = {annotations.categories[instance.category] for instance in annotated.instances}
     chosen = [label for label in sorted(labels) if label.lower() == (name or "").lower()] or sorted(labels)
     if len(chosen) > 1:
         hint = nearest(name, labels) if name else f"; choose one of {', '.join(chosen)} with --name"
         raise UserError(f"{path}: outlines several things, and none has the label '{name or ''}'{hint}")
-    return labels_of(listed[0], photo, [c for c, label in annotations.categories.items() if label in chosen])
+    categories = [category for category, label in annotations.categories.items() if label in chosen]
+    return labels_of(annotated, photo, categories)
 
 
-def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Iterable[int]) -> Iterator[np.ndarray]:
+def _annotated_photo(annotations: Annotations, photo: Path, path: Path) -> AnnotatedPhoto:
+    """Return what a file of annotations says of a photo; UserError: nothing, or of no single object."""
+    matches = [annotated for annotated in annotations.photos if _has_name_of(photo, annotated)]
+    if len(matches) != 1:
+        raise UserError(f"{path}: lists {len(matches)} images named '{photo.name}'; name the photo as the file does")
+    (annotated,) = matches
+    if annotated.instances and not any(instance.is_object for instance in annotated.instances):
+        problem = f"marks '{photo.name}' with crowd regions alone (iscrowd 1), whose pixels are unknown"
+        raise UserError(f"{path}: {problem}; set iscrowd to 0 where a region is of one object")
+    return annotated
+
+
+def _has_name_of(photo: Path, annotated: AnnotatedPhoto) -> bool:
+    names = [PureWindowsPath(spelling).name for spelling in spellings(annotated.name)]
+    return name_key(photo.name) in map(name_key, names)
+
+
+def labels_of(annotated: AnnotatedPhoto, path: Path, categories: Collection[int]) -> Iterator[np.ndarray]:
     """Yield the label {0, 1, 255} of what is outlined on a photo, and {0, 253, 255} of boxes, if there are any."""
-    for value in (1, BOXED):
-        some = tuple(one for one in annotated.instances if bool(one.box) == (value == BOXED))
-        if some or value == 1:
-            yield label_of(annotated._replace(instances=some), path, dict.fromkeys(categories, value))
+    outlined = tuple(instance for instance in annotated.instances if not instance.box)
+    yield label_of(annotated._replace(instances=outlined), path, dict.fromkeys(categories, 1))
+    boxed = tuple(instance for instance in annotated.instances if instance.box)
+    if boxed:
+        yield label_of(annotated._replace(instances=boxed), path, dict.fromkeys(categories, BOXED))
 
 
 def merge_marks(labels: Iterable[np.ndarray]) -> np.ndarray:
@@ -314,8 +405,8 @@ def merge_marks(labels: Iterable[np.ndarray]) -> np.ndarray:
     A pixel is of the object if one mark says so and none denies it, else in a box, else unknown if one leaves it open.
     """
     marks = np.stack([*labels])
-    says = [(marks == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
-    return np.select(says, [0, 1, BOXED, IGNORE]).astype(np.uint8)
+    marked_as = [(marks == value).any(0) for value in (DENIED, 1, BOXED, IGNORE)]
+    return np.select(marked_as, [0, 1, BOXED, IGNORE]).astype(np.uint8)
 
 
 def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin: str) -> Iterator[np.ndarray]:
@@ -329,22 +420,36 @@ def drawn_labels(text: str, shape: tuple[int, int], radius: float | None, origin
         kind, _, numbers = mark.partition("=")
         if kind not in DRAWN_KINDS:
             raise UserError(f"{origin}: '{kind}' is no mark{nearest(kind, DRAWN_KINDS)}")
-        try:
-            points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
-            if kind == BOX:
-                fits = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
-            else:
-                fits = all(0 <= x < width and 0 <= y < height for x, y in points)
-        except ValueError:
-            fits = False
-        if not fits:
+        points = _points_on_photo(kind, numbers, shape)
+        if points is None:
             form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
             raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
         if kind == BOX:
-            label = np.zeros(shape, np.uint8)
-            for left, top, right, bottom in points:
-                label[round(top) : round(bottom), round(left) : round(right)] = BOXED
-            yield label
+            yield _box_label(points, shape)
+            continue
+        label = point_label(points, shape, kind == SCRIBBLE, radius)
+        if kind == NOT:
+            label = np.where(label == 1, DENIED, 0).astype(np.uint8)
+        yield label
+
+
+def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tuple[float, ...]] | None:
+    """Return the points (x, y), or boxes (x0, y0, x1, y1), of a mark; None: they have another form, or lie outside."""
+    height, width = shape
+    try:
+        points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
+        if kind == BOX:
+            is_inside = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
         else:
-            label = point_label(points, shape, kind == SCRIBBLE, radius)
-            yield np.where(label == 1, DENIED, 0).astype(np.uint8) if kind == NOT else label
+            is_inside = all(0 <= x < width and 0 <= y < height for x, y in points)
+    except ValueError:
+        return None
+    return points if is_inside else None
+
+
+def _box_label(boxes: list[tuple[float, ...]], shape: tuple[int, int]) -> np.ndarray:
+    """Return the label {0, 253} (H, W) uint8 of boxes (x0, y0, x1, y1)."""
+    label = np.zeros(shape, np.uint8)
+    for left, top, right, bottom in boxes:
+        label[round(top) : round(bottom), round(left) : round(right)] = BOXED
+    return label

@@ -19,12 +19,13 @@ from typing import NamedTuple
 import torch
 import torchvision
 
+from model.contract import FewShotModel
 from model.encoders.registry import downloadable
 from model.registry import class_of, every_model
-from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
 from util.checkpoints.run import Run, StageFolder
-from util.checkpoints.weights import cannot_train, fill_encoder, mend_of_missing
+from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
 from util.config.compose import CONFIG, MAIN_METHOD, config_path, data_sets, methods, read_tree, selection_of
 from util.config.folds import Fold, teach_base_learners
@@ -59,19 +60,32 @@ class Finding(NamedTuple):
 
 def lacking(findings: list[Finding]) -> list[str]:
     """Return a line for each prerequisite that is not met; one that several methods share names all of them."""
-    users = dict[tuple[str, str, str], dict[str, None]]()
+    users: dict[tuple[str, str, str], list[str]] = {}  # requirement, details, remedy -> who needs it
     for finding in findings:
-        if not finding.fine:
-            thing, _, user = finding.what.partition(" for ")
-            users.setdefault((thing, finding.says, finding.fix), {})[user] = None
-    lines = list[str]()
+        if finding.fine:
+            continue
+        thing, _, user = finding.what.partition(" for ")
+        names = users.setdefault((thing, finding.says, finding.fix), [])
+        if user not in names:
+            names.append(user)
+    lines = []
     for (thing, says, fix), names in users.items():
         needed_by = f" for {', '.join(names)}" if any(names) else ""
         lines.append(f"{thing}{needed_by}: {says.partition(';')[0]}; {fix}")
     return lines
 
 
-Report = tuple[str, str, list[Finding]]  # data set and command of a config; its prerequisites that are checked
+class Report(NamedTuple):
+    """The result of the check of one config."""
+
+    dataset: str
+    command: str  # that runs the config
+    findings: list[Finding]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all prerequisites are met."""
+        return all(finding.fine for finding in self.findings)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,29 +99,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the machine and the configs, print the findings and return the exit code; errors as ``read_config``."""
-    words, needs, reports = options.configs, Needs(), list[Report]()
-    if not (words or options.all or options.model or options.net):
-        print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
-        print("or name a config file; --all checks every experiment\n")
-        for path in (path for path in sorted(Path("config").glob("*/*.yaml")) if path.stem == path.parent.name):
-            data = read_data(path)
-            print(f"{path.stem:<12} {data.root if Path(data.root).is_dir() else f'missing: {prepare_command(data)}'}")
+    if not (options.configs or options.all or options.model or options.net):
+        _print_data_sets()
         return 0
-    if options.all and words:
-        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(words)}")
-    together = not words or (len(words) == 2 and not any(Path(word).suffix for word in words))  # as train.sh has them
-    groups = [words] if together else [[word] for word in words]
-    every = experiments(Path("config")) if options.all else [command_line.named(options, group) for group in groups]
-    for path in every:
+    if options.all and options.configs:
+        raise UserError(f"--all: checks every experiment; leave it out, or {' '.join(options.configs)}")
+    reports = _check_configs(_chosen_configs(options), options)
+    print_reports(reports)
+    ready = [report.is_ready for report in reports]
+    can_run = any(ready) if options.all else all(ready)
+    return 0 if can_run else EXIT_USER_ERROR
+
+
+def _print_data_sets() -> None:
+    """Print how to name a config, and the folder of each data set or the command that makes it."""
+    print("name an experiment and a data set, such as: python prepare.py check split0 pascal --model bam")
+    print("or name a config file; --all checks every experiment\n")
+    for path in sorted(Path("config").glob("*/*.yaml")):
+        if path.stem != path.parent.name:
+            continue
+        data = read_data(path)
+        place = data.root if Path(data.root).is_dir() else f"missing: {prepare_command(data)}"
+        print(f"{path.stem:<12} {place}")
+
+
+def _chosen_configs(options: argparse.Namespace) -> list[Path]:
+    """Return the configs of ``--all``, of an experiment and a data set, or of the files that are named."""
+    if options.all:
+        return experiments(Path("config"))
+    words = options.configs
+    names_files = any(Path(word).suffix for word in words)
+    if not words or (len(words) == 2 and not names_files):  # as train.sh has them
+        return [command_line.named(options, words)]
+    return [command_line.named(options, [word]) for word in words]
+
+
+def _check_configs(paths: list[Path], options: argparse.Namespace) -> list[Report]:
+    """Return the reports on configs; with ``--all`` an error in a config is a finding, else it is raised."""
+    needs = Needs()
+    reports = []
+    for path in paths:
         try:
             reports.append(check_config(path, needs, options.overrides))
         except UserError as error:
             if not options.all:
                 raise
-            reports.append((path.parent.name, "", [Finding(f"config {path}", False, str(error), "correct that line")]))
-    print_reports(reports)
-    ready = [all(finding.fine for finding in findings) for *_, findings in reports]
-    return 0 if (any if options.all else all)(ready) else EXIT_USER_ERROR
+            finding = Finding(f"config {path}", fine=False, says=str(error), fix="correct that line")
+            reports.append(Report(path.parent.name, "", [finding]))
+    return reports
 
 
 def experiments(root: Path) -> list[Path]:
@@ -117,29 +156,46 @@ def experiments(root: Path) -> list[Path]:
         data = read_data(folder / f"{folder.name}.yaml")
         has_base_classes = teach_base_learners(vars(data))
         for method in methods(root):
-            model = value_of(read_tree(root / "model" / f"{method}.yaml"), "model.name")
-            if has_base_classes or not every_model()[model].has_base_stage:
-                paths |= {config_path(f"split{n}", folder.name, method, root=root) for n in range(data.folds)}
+            tree = read_tree(root / "model" / f"{method}.yaml")
+            model = every_model()[value_of(tree, "model.name")]
+            if has_base_classes or not model.has_base_stage:
+                paths |= {config_path(f"split{fold}", folder.name, method, root=root) for fold in range(data.folds)}
     return sorted(paths)
 
 
 def check_config(path: Path, needs: Needs, overrides: list[str]) -> Report:
     """Return the prerequisites of one config and the command that runs it; errors as ``read_config``."""
-    config, selection = read_config(path, overrides), selection_of(path)
-    given = "".join(f" --set {shlex.quote(text)}" for text in overrides)
+    config = read_config(path, overrides)
+    return Report(path.parent.name, _command(path, config, overrides), needs.of(config))
+
+
+def _command(path: Path, config: Config, overrides: list[str]) -> str:
+    """Return the command that runs a config: by experiment and data set where the scripts know it by them."""
+    selection = selection_of(path)
     action = "train" if class_of(config.model).learns else "test"
+    settings = "".join(f" --set {shlex.quote(text)}" for text in overrides)
     if selection is not None and selection.folder.parent in (CONFIG, CONFIG.relative_to(REPOSITORY)):
-        choice = {"MODEL": None if selection.method == MAIN_METHOD else selection.method, "NET": selection.net}
-        command = "".join(f"{name}={word} " for name, word in choice.items() if word)
-        command += f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}{given}"
-    else:  # a file that the scripts do not know by experiment and data set
-        before = config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished
-        command = f"python train_base.py {path}{given} && " * before + f"python {action}.py {path}{given}"
-    return path.parent.name, command, needs.of(config)
+        model = "" if selection.method == MAIN_METHOD else f"MODEL={selection.method} "
+        net = f"NET={selection.net} " if selection.net else ""
+        script = f"sh {action}.sh split{selection.fold} {path.parent.name} {gpu_count()}"
+        return f"{model}{net}{script}{settings}"
+    command = f"python {action}.py {path}{settings}"
+    if config.base_stage is not None and not StageFolder(Run(config).folder("base")).finished:
+        return f"python train_base.py {path}{settings} && {command}"
+    return command
 
 
 def print_reports(reports: list[Report]) -> None:
     """Print all findings, and for each data set the experiments that can be run and a command for each gap."""
+    checked = dict.fromkeys(finding for report in reports for finding in report.findings)
+    for finding in [*_describe_machine(), *checked]:
+        print(f"{_state(finding):8}{finding.what}: {finding.says}")
+    for dataset, group in groupby(reports, lambda report: report.dataset):
+        _print_dataset(dataset, list(group))
+
+
+def _describe_machine() -> list[Finding]:
+    """Return Python, torch, GPUs and cores as findings that are met."""
     gpus = [torch.cuda.get_device_name(number) for number in range(gpu_count())]
     machine = {
         "Python": platform.python_version(),
@@ -147,84 +203,129 @@ def print_reports(reports: list[Report]) -> None:
         "GPU": ", ".join(gpus) or "none; runs use the CPU: sh train.sh ... 0",
         "cores": f"{usable_cores()} usable",
     }
-    checked = dict.fromkeys(finding for *_, findings in reports for finding in findings)
-    for finding in [*(Finding(what, True, says) for what, says in machine.items()), *checked]:
-        state = "MISSING" if not finding.fine else DIFFERS if DIFFERS in finding.says else "ok"
-        print(f"{state:8}{finding.what}: {finding.says}")
-    for name, group in groupby(reports, lambda report: report[0]):
-        of_dataset = list(group)
-        ready = [command for _, command, findings in of_dataset if all(f.fine for f in findings)]
-        print(f"{name}: {len(ready)} of {len(of_dataset)} experiments can be run now")
-        for command in ready:
-            print(f"  {command}")
-        gaps = [finding for *_, findings in of_dataset for finding in findings if not finding.fine]
-        for fix in dict.fromkeys(finding.fix for finding in gaps):
-            waiting = [finding.what for finding in gaps if finding.fix == fix]
-            print(f"  {len(waiting)} wait for {waiting[0]}\n    {fix}")
+    return [Finding(what, fine=True, says=says) for what, says in machine.items()]
+
+
+def _state(finding: Finding) -> str:
+    """Return the first word of a finding's line."""
+    if not finding.fine:
+        return "MISSING"
+    return DIFFERS if DIFFERS in finding.says else "ok"
+
+
+def _print_dataset(dataset: str, reports: list[Report]) -> None:
+    """Print the experiments of a data set that can be run, and what the others wait for."""
+    ready = [report.command for report in reports if report.is_ready]
+    print(f"{dataset}: {len(ready)} of {len(reports)} experiments can be run now")
+    for command in ready:
+        print(f"  {command}")
+    waiting: dict[str, list[str]] = {}  # remedy -> the requirements that wait for it
+    for report in reports:
+        for finding in report.findings:
+            if not finding.fine:
+                waiting.setdefault(finding.fix, []).append(finding.what)
+    for fix, requirements in waiting.items():
+        print(f"  {len(requirements)} wait for {requirements[0]}\n    {fix}")
 
 
 class Needs:
     """Checks the prerequisites of configs; a prerequisite that several configs share is checked once."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Finding] = {}  # all findings, by their prerequisite
+        self.findings: dict[str, Finding] = {}  # by their requirement
 
     def of(self, config: Config, trains: bool = True) -> list[Finding]:
-        """Return the findings about all prerequisites of a config, or of its test alone."""
-        data, method, out = config.data, class_of(config.model), list[Finding]()
+        """Return the findings on all prerequisites of a config, or of its test alone."""
+        method = class_of(config.model)
         trains = trains and method.learns
-        listed = ", ".join(filter(None, (data.train_list, data.test_list)))
-        out.append(self.check(f"data {data.root} ({listed})", _data(data), prepare_command(data)))
-        if out[0].fine:
-            rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
-            what = f"lists {data.name} fold {data.fold} ({rule})"
-            out.append(self.check(what, _lists(data), "change data.min_pixels, data.shot or the list"))
-        if trains and (problem := cannot_train(config)):
-            out.append(Finding(f"images to train {method.title} on", False, problem, "take another data set or method"))
-        if trains and config.meta_stage.validate_on not in (None, HELD_OUT):
-            other = read_data(project_path(config.meta_stage.validate_on))
-            out.append(self.check(f"data {other.root} for validations", _data(other), prepare_command(other)))
-        if method.reads_text:
-            path = NAMES if data.text == NAMES else vectors_path(data)
-            made = f"python prepare.py embeddings --dataset {data.name} --vectors"
-            fix = f"{made} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
-            out.append(self.check(f"vectors {path} for {data.name}", _vectors(data), fix))
-        elif data.text != NO_TEXT:
-            what, fix = f"data.text = {data.text} for {method.title}", f"set data.text: {NO_TEXT}"
-            out.append(Finding(what, False, "this method reads no text vectors", fix))
-        start, backbone = config.model.encoder, config.model.backbone() or ""
-        if start is not None and start.weights is not None and (trains or not method.learns):
-            what = f"weights {start.weights} for {method.title} on {backbone}{', partial' * start.partial}"
-            advice = "name a file in model.encoder.weights, or NET=lite0"
-            fix = advice if start.weights in SOURCES else mend_of_missing(Path(start.weights), backbone)
-            out.append(self.check(what, _weights(config, start.weights), fix))
-        if start is None and backbone:
-            what, fix = f"networks {backbone} for {method.title}", "name their folders in model.weights"
-            out.append(self.check(what, _networks(config), fix))
+        findings = self._check_data(config.data)
         if trains:
-            name = f"{method.title} on {backbone}, {data.name}, {data.shot}-shot"
+            findings += self._check_training_data(config)
+        findings += self._check_text(config.data, method)
+        findings += self._check_encoder(config, with_weights=trains or not method.learns)
+        if trains:
+            name = f"{method.title} on {config.model.backbone() or ''}, {config.data.name}, {config.data.shot}-shot"
             what = f"disk for checkpoints of {name} in {config.run.folder}"
-            out.append(self.check(what, _disk(config), "free some space, or --set run.folder=<DIR> on another disk"))
-        return out
+            fix = "free some space, or --set run.folder=<DIR> on another disk"
+            findings.append(self.check(what, _disk(config), fix))
+        return findings
 
     def check(self, what: str, says: Iterator[str], fix: str) -> Finding:
-        """Return the finding about a requirement: ``says`` yields details, and raises UserError if it is not met."""
-        if what not in self.found:
+        """Return the finding on a requirement: ``says`` yields details, and raises UserError if it is not met."""
+        if what not in self.findings:
             try:
-                self.found[what] = Finding(what, True, "; ".join(says))
+                self.findings[what] = Finding(what, fine=True, says="; ".join(says))
             except UserError as error:
-                self.found[what] = Finding(what, False, str(error), fix)
-        return self.found[what]
+                self.findings[what] = Finding(what, fine=False, says=str(error), fix=fix)
+        return self.findings[what]
+
+    def _check_data(self, data: DataSettings) -> list[Finding]:
+        """Return the findings on the photos and masks of a data set and, where they are met, on its lists."""
+        list_files = ", ".join(filter(None, (data.train_list, data.test_list)))
+        files = self.check(f"data {data.root} ({list_files})", _data(data), prepare_command(data))
+        if not files.fine:
+            return [files]
+        rule = f"{data.min_pixels} pixels, exclude_novel {str(data.exclude_novel).lower()}, {data.shot}-shot"
+        what = f"lists {data.name} fold {data.fold} ({rule})"
+        return [files, self.check(what, _lists(data), "change data.min_pixels, data.shot or the list")]
+
+    def _check_training_data(self, config: Config) -> list[Finding]:
+        """Return the findings on what a training needs beside its data set's files, if that is anything."""
+        findings = []
+        if problem := cannot_train(config):
+            what = f"images to train {class_of(config.model).title} on"
+            findings.append(Finding(what, fine=False, says=problem, fix="take another data set or method"))
+        if config.meta_stage.validate_on not in (None, HELD_OUT):
+            other = read_data(project_path(config.meta_stage.validate_on))
+            what = f"data {other.root} for validations"
+            findings.append(self.check(what, _data(other), prepare_command(other)))
+        return findings
+
+    def _check_text(self, data: DataSettings, method: type[FewShotModel]) -> list[Finding]:
+        """Return the finding on the text vectors of a method that reads them, or on vectors that it would not read."""
+        if method.reads_text:
+            path = NAMES if data.text == NAMES else vectors_path(data)
+            command = f"python prepare.py embeddings --dataset {data.name} --vectors"
+            fix = f"{command} <GoogleNews-vectors-negative300.bin.gz> (or --set data.text=names)"
+            return [self.check(f"vectors {path} for {data.name}", _vectors(data), fix)]
+        if data.text != NO_TEXT:
+            what = f"data.text = {data.text} for {method.title}"
+            says = "this method reads no text vectors"
+            return [Finding(what, fine=False, says=says, fix=f"set data.text: {NO_TEXT}")]
+        return []
+
+    def _check_encoder(self, config: Config, with_weights: bool) -> list[Finding]:
+        """Return the finding on the weights of a method's encoder, or on the networks that it has in its place."""
+        encoder = config.model.encoder
+        backbone = config.model.backbone() or ""
+        title = class_of(config.model).title
+        if encoder is None:
+            if not backbone:
+                return []
+            fix = "name their folders in model.weights"
+            return [self.check(f"networks {backbone} for {title}", _networks(config), fix)]
+        if encoder.weights is None or not with_weights:
+            return []
+        partial = ", partial" if encoder.partial else ""
+        if encoder.weights in SOURCES:
+            fix = "name a file in model.encoder.weights, or NET=lite0"
+        else:
+            fix = fix_of_missing(Path(encoder.weights), backbone)
+        what = f"weights {encoder.weights} for {title} on {backbone}{partial}"
+        return [self.check(what, _weights(config, encoder.weights), fix)]
 
 
 def _data(data: DataSettings) -> Iterator[str]:
     """Each listed photo exists with a mask of its size and valid class ids, as many as published."""
-    for part, listed in (("train", data.train_list), ("test", data.test_list)):
-        if listed is not None:
-            index = load_index(data, part)
-            if lost := [path for path in index.images if not path.is_file()]:
-                raise UserError(f"{len(lost)} photos of {part} are missing, such as {lost[0]}")
-            yield compare_count(part, len(index), PUBLISHED_SIZES.get(data.name, {}).get(Path(listed).stem))
+    for part, list_file in (("train", data.train_list), ("test", data.test_list)):
+        if list_file is None:
+            continue
+        index = load_index(data, part)
+        missing = [path for path in index.images if not path.is_file()]
+        if missing:
+            raise UserError(f"{len(missing)} photos of {part} are missing, such as {missing[0]}")
+        published_sizes = PUBLISHED_SIZES.get(data.name, {})
+        yield compare_count(part, len(index), published_sizes.get(Path(list_file).stem))
 
 
 def _lists(data: DataSettings) -> Iterator[str]:
@@ -249,15 +350,17 @@ def _weights(config: Config, source: str) -> Iterator[str]:
     elif source == TORCHVISION:
         if backbone not in downloadable():
             raise UserError(f"torchvision has no weights of {backbone}")
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_url(backbone)).name
+        name = Path(weights_url(backbone)).name
+        file = Path(torch.hub.get_dir()) / "checkpoints" / name
         yield str(file) if file.is_file() else "a run will download them (network needed)"
     else:
         yield fill_encoder(config, build_model(config, text_width=1)).removeprefix("encoder: ")
 
 
 def _networks(config: Config) -> Iterator[str]:
-    """The networks that a method brings along load from their folders, or a run fetches them from the hub."""
-    if all(Path(name).is_dir() for name in (config.model.backbone() or "").split(",")):
+    """The networks that a method has in place of an encoder load from their folders, or a run fetches them."""
+    folders = (config.model.backbone() or "").split(",")
+    if all(Path(folder).is_dir() for folder in folders):
         build_model(config, text_width=0)
         yield "complete"
     elif importlib.util.find_spec("transformers") is None:
@@ -268,15 +371,18 @@ def _networks(config: Config) -> Iterator[str]:
 
 def _disk(config: Config) -> Iterator[str]:
     """A training's checkpoints fit on the disk of its run folder; existing ones count as free space."""
+    text_width = NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0
     with torch.device("meta"):  # sizes without memory
-        network = build_model(config, NAME_VECTOR_WIDTH if class_of(config.model).reads_text else 0)
-    need, folders = Stored.of(network, config.meta_stage).peak_bytes, [Run(config).folder("meta")]
+        network = build_model(config, text_width)
+    need = Stored.of(network, config.meta_stage).peak_bytes
+    folders = [Run(config).folder("meta")]
     if config.base_stage is not None:
         base = Stored.of(network.base_stage(), config.base_stage)
         need = max(base.peak_bytes, need + base.final_bytes)
         folders.append(Run(config).folder("base"))
-    free, there = free_bytes(config), taken(folders)
-    says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {there / 1e9:.2f} of it exist"
-    if free < need - there:
+    free = free_bytes(config)
+    written = checkpoint_bytes(folders)
+    says = f"{free / 1e9:.2f} GB free, checkpoints take {need / 1e9:.2f}, {written / 1e9:.2f} of it exist"
+    if free < need - written:
         raise UserError(says)
     yield says

@@ -15,5 +15,5 @@ def prepare_command(data: DataSettings) -> str:
     """Return the command that makes the folder of a data set."""
     if data.name in OPTIONS:
         return f"python prepare.py {data.name} {OPTIONS[data.name]}--out {data.root}"
-    made = f"python prepare.py custom --name {data.name} --out {data.root}"
-    return f"{made} --images <DIR> --masks <DIR> --classes <names.txt>"
+    command = f"python prepare.py custom --name {data.name} --out {data.root}"
+    return f"{command} --images <DIR> --masks <DIR> --classes <names.txt>"

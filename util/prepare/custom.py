@@ -15,6 +15,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from util.files import files_below, fingerprint, kept_json, made_aside, write_at
 from util.formats import recognise
 from util.prepare.commands import OPTIONS
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
-from util.prepare.datasets.recipe import config_text
+from util.prepare.datasets.recipe import Plan, config_text
 from util.prepare.lists import MAKERS
 from util.prepare.make import EMPTY, STAMP, add_out, refuse_other, run_jobs
 
@@ -65,86 +66,109 @@ def run(options: argparse.Namespace) -> int:
     UserError: a file or class does not fit; the message names it and the remedy. No config is written then.
     """
     out = Path(str(options.out).replace("<name>", options.name))
-    folder = Path("config", options.name)
-    made_from = _checked(options, out)
+    _refuse_options(options, out)
+    made_from = _source_fingerprint(options)
+    _refuse_other_sources(options.name, out, made_from)
     with made_aside(out, STAMP) as aside:
         data = replace(_make_data(options, aside), root=str(out), cache=DataSettings.cache)
-        lists = {"classes": data.classes} | ({"fold_classes": data.fold_classes} if data.fold_classes else {})
-        configs = {
-            folder / f"{data.name}.yaml": config_text(CONFIG, lists, {k: flow(v) for k, v in vars(data).items()})
-        }
-        if data.train_list:
-            configs[folder / "symnet.yaml"] = config_text(SYMNET, {}, {"name": data.name})
+        configs = _config_texts(data)
         for path, text in configs.items():
             refuse_other(path, text)
         write_atomically(aside / STAMP, json.dumps({"made_from": made_from}) + "\n")
     for path, text in configs.items():
         write_atomically(path, text)
-    images = len({line.split()[-1] for line in (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()})
-    print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
-    print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
-    for number, names in enumerate(data.fold_classes or []):
-        print(f"  fold {number} tests: {', '.join(names)}")
-    print(f"config: {folder / data.name}.yaml, for all folds and methods")
-    train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
-    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+    _print_next(data, out)
     return 0
 
 
-def _checked(options: argparse.Namespace, out: Path) -> str:
-    """Return the fingerprint of the sources; refuse options that do not go together, and a name of other sources.
+def _config_texts(data: DataSettings) -> dict[Path, str]:
+    """Return the texts of the configs by path: the data set's and, where it can be trained on, Sym-Net's recipe."""
+    folder = Path("config", data.name)
+    lists: dict[str, Any] = {"classes": data.classes}
+    if data.fold_classes:
+        lists["fold_classes"] = data.fold_classes
+    values = {key: flow(value) for key, value in vars(data).items()}
+    configs = {folder / f"{data.name}.yaml": config_text(CONFIG, lists, values)}
+    if data.train_list:
+        configs[folder / "symnet.yaml"] = config_text(SYMNET, {}, {"name": data.name})
+    return configs
 
-    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
-    """
+
+def _print_next(data: DataSettings, out: Path) -> None:
+    """Print what was made, and the commands that use it."""
+    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
+    images = {line.split()[-1] for line in lines}
+    print(f"{out}: {len(images)} images, {len(data.classes)} classes, {data.folds} folds")
+    print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
+    for number, names in enumerate(data.fold_classes or []):
+        print(f"  fold {number} tests: {', '.join(names)}")
+    print(f"config: config/{data.name}/{data.name}.yaml, for all folds and methods")
+    train = f"sh train.sh split0 {data.name} 1 &&" if data.train_list else "MODEL=multiprototype"
+    print(f"now: {train} sh test.sh split0 {data.name} 1   (0 in place of 1: CPU)")
+
+
+def _refuse_options(options: argparse.Namespace, out: Path) -> None:
+    """Refuse (UserError) a name that cannot be used, and options that do not go together."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name) or options.name in RESERVED:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
-        if folder is not None and out.resolve() in (folder.resolve(), *folder.resolve().parents):
+        if folder is None:
+            continue
+        path = folder.resolve()
+        if out.resolve() in (path, *path.parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
-    files = [path for path in [options.classes] if path is not None]
+
+
+def _source_fingerprint(options: argparse.Namespace) -> str:
+    """Return the fingerprint of the files that decide the class ids, and of the options."""
+    files = []
+    if options.classes is not None:
+        files.append(options.classes)
     if options.annotations is not None:
-        path = recognise.recognise(options.annotations)[1]
+        _, path = recognise.recognise(options.annotations)
         files += files_below(path) if path.is_dir() else [path]
-    elif options.masks.is_dir() and (known := names_of(options)) is not None:
-        files = [known.path]
+    elif options.masks.is_dir() and (names := names_of(options)) is not None:
+        files = [names.path]
     files = [path for path in files if path.is_file()]
-    given = (options.images, options.masks, options.annotations, options.folds, options.fold, options.test_share)
-    made_from = fingerprint(files, *given, options.skip_rare)
-    config, stamp = Path("config", options.name), out / STAMP
-    if config.exists() and stamp.exists() and kept_json(stamp).get("made_from") != made_from:
+    sources = (options.images, options.masks, options.annotations)
+    folds = (options.folds, options.fold)
+    return fingerprint(files, *sources, *folds, options.test_share, options.skip_rare)
+
+
+def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
+    """Refuse (UserError) the name of a data set that was made from other sources.
+
+    Class ids could differ then, so that configs and checkpoints of that name would silently refer to other classes.
+    """
+    config = Path("config", name)
+    stamp = out / STAMP
+    if not config.exists() or not stamp.exists():
+        return
+    if kept_json(stamp).get("made_from") != made_from:
         fix = f"remove that folder and {out}, or choose another --name"
-        raise UserError(f"{config}: '{options.name}' was made from other files or options; {fix}")
-    return made_from
+        raise UserError(f"{config}: '{name}' was made from other files or options; {fix}")
 
 
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
-    if empty := run_jobs(plan, out, options.skip_bad)["counts"][EMPTY]:
+    facts = run_jobs(plan, out, options.skip_bad)
+    empty = facts["counts"][EMPTY]
+    if empty:
         print(f"  {empty} {EMPTY}")
-    data = DataSettings(options.name, str(out), ALL_IMAGES, ALL_IMAGES, list(plan.classes), text="names")
-    data = replace(data, images=plan.images, masks=plan.masks, image_suffix=plan.suffix, cache=str(out / ".cache"))
-    data = replace(data, mask_form="indices" if plan.suffix else "binary")
-    data = replace(data, fold_rule="given" if len(data.classes) > 1 else "lists")
+    data = _settings(options.name, plan, out)
     leave_out_copies(load_index(data, "train"), out)
     index = load_index(data, "train")
-    if absent := [name for c, name in enumerate(data.classes, 1) if not index.areas[:, c].any()]:
-        fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
-        raise UserError(f"class '{absent[0]}' occurs in no image; {fix}")
-    if data.fold_rule == LISTS:
-        print("one class: all images are for tests, since no other class is left to train on")
-        data = replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
-    else:
-        number = options.folds or len(options.fold) or min(4, len(data.classes))
-        novel = [list(fold) for fold in options.fold] or assign_folds(index, data.classes, number)
-        lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-        for part, rows in split(index, options.test_share).items():
-            write_atomically(out / f"lists/{part}.txt", "".join(f"{lines[r]}\n" for r in rows))
-        data = replace(data, train_list="lists/train.txt", test_list="lists/test.txt", folds=number, fold_classes=novel)
-    if wrong := problem(data):
-        raise UserError(f"--folds, --fold: {wrong[0]} {wrong[1]}")
+    for class_id, name in enumerate(data.classes, 1):
+        if not index.areas[:, class_id].any():
+            fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
+            raise UserError(f"class '{name}' occurs in no image; {fix}")
+    data = _with_folds(data, index, options, out)
+    if invalid := problem(data):
+        key, error = invalid
+        raise UserError(f"--folds, --fold: {key} {error}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
     data = _with_presence(data, indices)
     if rare := _rare_classes(replace(data, shot=5), indices):
@@ -153,13 +177,49 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     return data
 
 
+def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
+    """Return the settings of a prepared folder, with the list of all images for training and test."""
+    return DataSettings(
+        name=name,
+        root=str(out),
+        train_list=ALL_IMAGES,
+        test_list=ALL_IMAGES,
+        classes=list(plan.classes),
+        text="names",
+        images=plan.images,
+        masks=plan.masks,
+        image_suffix=plan.suffix,
+        mask_form="indices" if plan.suffix else "binary",
+        fold_rule="given" if len(plan.classes) > 1 else "lists",
+        cache=str(out / ".cache"),
+    )
+
+
+def _with_folds(data: DataSettings, index: Index, options: argparse.Namespace, out: Path) -> DataSettings:
+    """Return the settings with folds, after writing the lists of training and test; one class is for tests alone."""
+    if data.fold_rule == LISTS:
+        print("one class: all images are for tests, since no other class is left to train on")
+        return replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
+    folds = options.folds or len(options.fold) or min(4, len(data.classes))
+    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, folds)
+    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
+    for part, rows in split(index, options.test_share).items():
+        text = "".join(f"{lines[row]}\n" for row in rows)
+        write_atomically(out / f"lists/{part}.txt", text)
+    return replace(
+        data, train_list="lists/train.txt", test_list="lists/test.txt", folds=folds, fold_classes=fold_classes
+    )
+
+
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
     """Return the classes of each fold, assigned so that each fold gets frequent and rare classes."""
-    images = (index.areas[:, 1:] > 0).sum(0)
-    order = sorted(range(len(classes)), key=lambda c: (-images[c], c))
+    image_counts = (index.areas[:, 1:] > 0).sum(0)
+    by_frequency = sorted(range(len(classes)), key=lambda column: (-image_counts[column], column))
     turns = itertools.cycle((*range(folds), *reversed(range(folds))))  # every second round goes backwards
-    assigned = list(zip(turns, order))
-    return [[classes[c] for fold, c in assigned if fold == number] for number in range(folds)]
+    fold_classes: list[list[str]] = [[] for _ in range(folds)]
+    for fold, column in zip(turns, by_frequency):
+        fold_classes[fold].append(classes[column])
+    return fold_classes
 
 
 def split(index: Index, test_share: float) -> dict[str, list[int]]:
@@ -168,28 +228,30 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
     Photos, with all their masks and all files of the same content, are grouped by the rarest class that they show;
     their order in a group depends on their names alone.
     """
-    images = (index.areas[:, 1:] > 0).sum(0)  # per class
-    of_content: dict[bytes, list[int]] = {}
+    image_counts = (index.areas[:, 1:] > 0).sum(0)  # per class
+    rows_by_content: dict[bytes, list[int]] = {}
     for row, content in enumerate(index.photo_digests):
-        of_content.setdefault(content, []).append(row)
-    photos = list(of_content.values())
-    shown = [np.flatnonzero((index.areas[rows, 1:] > 0).any(0)) for rows in photos]
-    rarest = [min(s, key=lambda c: (images[c], c), default=-1) for s in shown]
-    digest = [hashlib.sha256(Path(index.names[rows[0]]).name.encode()).hexdigest() for rows in photos]
-    order = sorted(range(len(photos)), key=lambda p: (rarest[p], digest[p]))
-    chosen = (p for place, p in enumerate(order) if int((place + 1) * test_share) > int(place * test_share))
-    test = {row for p in chosen for row in photos[p]}
-    return {"train": [r for r in range(len(index)) if r not in test], "test": sorted(test)}
+        rows_by_content.setdefault(content, []).append(row)
+    photos = []
+    for rows in rows_by_content.values():
+        shown = np.flatnonzero((index.areas[rows, 1:] > 0).any(0))
+        rarest = min(shown, key=lambda column: (image_counts[column], column), default=-1)
+        name = Path(index.names[rows[0]]).name
+        photos.append((rarest, hashlib.sha256(name.encode()).hexdigest(), rows))
+    test = set[int]()
+    for place, (_, _, rows) in enumerate(sorted(photos)):
+        if int((place + 1) * test_share) > int(place * test_share):
+            test.update(rows)
+    return {"train": [row for row in range(len(index)) if row not in test], "test": sorted(test)}
 
 
 def leave_out_copies(index: Index, out: Path) -> None:
     """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
 
-    Lines say how many, and how many copies have masks of their own, which stay.
+    Lines say how many, and how many copies have other masks, which stay.
     """
-    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
     photos, contents = dict[bytes, int](), dict[str, int]()  # digest -> its first row
-    equal, other = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
+    equal, different = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
     for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
         first = photos.setdefault(index.photo_digests[row], row)
         twin = contents.setdefault(index.content(row), row)
@@ -198,15 +260,24 @@ def leave_out_copies(index: Index, out: Path) -> None:
         if twin != row:
             equal[row] = twin
         else:
-            other[row] = first
-    for rows, what in ((equal, "left out"), (other, "note, in one list together, with other masks")):
-        for row, first in [*rows.items()][:1]:
-            print(f"{what}: {len(rows)} copies of photos, such as {index.names[row]} of {index.names[first]}")
-    if equal:
-        write_atomically(out / ALL_IMAGES, "".join(f"{line}\n" for row, line in enumerate(lines) if row not in equal))
-        for row in equal:
-            index.images[row].unlink()
-            index.masks[row].unlink()
+            different[row] = first
+    _print_copies("left out", equal, index)
+    _print_copies("note, in one list together, with other masks", different, index)
+    if not equal:
+        return
+    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
+    kept = [line for row, line in enumerate(lines) if row not in equal]
+    write_atomically(out / ALL_IMAGES, "".join(f"{line}\n" for line in kept))
+    for row in equal:
+        index.images[row].unlink()
+        index.masks[row].unlink()
+
+
+def _print_copies(what: str, copies: dict[int, int], index: Index) -> None:
+    """Print how many rows are copies of others, with the first of them; ``what`` says what becomes of them."""
+    if copies:
+        copy, original = next(iter(copies.items()))
+        print(f"{what}: {len(copies)} copies of photos, such as {index.names[copy]} of {index.names[original]}")
 
 
 def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSettings:
@@ -214,26 +285,32 @@ def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSetting
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    for exclude, pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
-        chosen = replace(data, min_pixels=pixels, exclude_novel=exclude)
+    for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
+        candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
         try:
-            if not (few := _rare_classes(chosen, indices)):
-                return chosen
+            shortage = _rare_classes(candidate, indices)
         except UserError as error:
-            few = str(error)
+            shortage = str(error)
+        if not shortage:
+            return candidate
     fix = "add photos, leave classes out by --skip-rare N or --classes, or change --folds or --test-share"
-    raise UserError(f"{few}; {fix}")
+    raise UserError(f"{shortage}; {fix}")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
     """Return a line that names the classes of which a list of some fold has too few images; empty: none."""
-    few = []
+    shortages = []
     for part, index in indices.items():
-        rare: dict[str, int] = {}
-        for of_fold in (replace(data, fold=number) for number in range(data.folds)):
-            for c, have in rare_classes(MAKERS[part](index, Fold.of(of_fold), of_fold), data.shot).items():
-                rare[data.classes[c - 1]] = min(have, rare.get(data.classes[c - 1], have))
-        if rare:
-            named = ", ".join(f"{name} ({have})" for name, have in rare.items())
-            few.append(f"{getattr(data, f'{part}_list')} has too few of {named}")
-    return f"{data.shot}-shot needs {data.shot + 1} images of a class: {'; '.join(few)}" if few else ""
+        fewest: dict[str, int] = {}  # of a rare class, images in the list of the fold that has fewest
+        for fold in range(data.folds):
+            fold_data = replace(data, fold=fold)
+            images = MAKERS[part](index, Fold.of(fold_data), fold_data)
+            for class_id, count in rare_classes(images, data.shot).items():
+                name = data.classes[class_id - 1]
+                fewest[name] = min(count, fewest.get(name, count))
+        if fewest:
+            names = ", ".join(f"{name} ({count})" for name, count in fewest.items())
+            shortages.append(f"{getattr(data, f'{part}_list')} has too few of {names}")
+    if not shortages:
+        return ""
+    return f"{data.shot}-shot needs {data.shot + 1} images of a class: {'; '.join(shortages)}"

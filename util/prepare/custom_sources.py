@@ -18,7 +18,7 @@ from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_o
 from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
-from util.formats.annotations import PhotoFiles, label_of, name_key
+from util.formats.annotations import AnnotatedPhoto, Annotations, label_of
 from util.formats.masks import (
     MaskNames,
     check_unique,
@@ -30,6 +30,7 @@ from util.formats.masks import (
     read_class_names,
     read_names,
 )
+from util.formats.photo_files import PhotoFiles, name_key
 from util.parallel import attempt
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
 from util.progress import ProgressBar
@@ -47,28 +48,40 @@ def from_masks(options: argparse.Namespace) -> Plan:
     """
     if not options.masks.is_dir():
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
-    _, folder = folders_in(options.masks, options.images)
-    if folders := class_folders(folder):
+    _, mask_folder = folders_in(options.masks, options.images)
+    folders = class_folders(mask_folder)
+    if folders:
         return _from_class_folders(options, folders)
-    if (known := names_of(options)) is None:
+    known = names_of(options)
+    if known is None:
         fix = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
         raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {fix}")
-    photos, _ = folders_in(options.images)
-    masks = dict(pairs(photos, folder))
+    photo_folder, _ = folders_in(options.images)
+    masks = dict(pairs(photo_folder, mask_folder))
+    _print_unmasked(photo_folder, masks)
+    photos_with, readable = _photos_with_values(masks.values(), known)
+    if readable and not photos_with:
+        return _from_white_masks(options, masks, [*known.classes.values()])
+    counts = {name: photos_with[value] for value, name in known.classes.items()} if readable else {}
+    rare = _rare(options, counts)
+    classes = [name for name in known.classes.values() if name not in rare]
+    return _plan(masks.items(), partial(_class_indices, known=known, rare=rare), classes)
+
+
+def _print_unmasked(folder: Path, masks: Mapping[Path, Path]) -> None:
+    """Print how many photos of a folder have no mask, if any; ``masks`` are by photo."""
     used = {*masks, *masks.values()}
-    if lacking := [path for path in PhotoFiles(photos).paths if path not in used]:
-        print(f"left out, without a mask: {len(lacking)} photos, such as {lacking[0]}")
-    photos_with, read = _photos_with_values(masks.values(), known)
-    if not read or photos_with:
-        counts = {name: photos_with[value] for value, name in known.classes.items()} if read else {}
-        rare = _rare(options, counts)
-        classes = [name for name in known.classes.values() if name not in rare]
-        return _plan(masks.items(), partial(_of_values, known=known, rare=rare), classes)
-    classes = [*known.classes.values()]
+    unmasked = [path for path in PhotoFiles(folder).paths if path not in used]
+    if unmasked:
+        print(f"left out, without a mask: {len(unmasked)} photos, such as {unmasked[0]}")
+
+
+def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], classes: list[str]) -> Plan:
+    """Return the plan of masks of 0 and 255; UserError: there are several classes, or 255 may not be the object."""
     if len(classes) > 1:
         fix = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {fix}")
-    if not (options.white_is_object or _confirms_white(classes[0])):
+    if not options.white_is_object and not _confirms_white(classes[0]):
         fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
     return _plan(masks.items(), one_class, classes)
@@ -78,8 +91,11 @@ def names_of(options: argparse.Namespace) -> MaskNames | None:
     """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
     if options.classes is not None:
         return read_names(options.classes)
-    known = names_beside(folders_in(options.masks, options.images)[1])
-    return known if known is not None and known.colours is not None else None
+    _, mask_folder = folders_in(options.masks, options.images)
+    known = names_beside(mask_folder)
+    if known is None or known.colours is None:
+        return None
+    return known
 
 
 def _confirms_white(name: str) -> bool:
@@ -93,51 +109,68 @@ def _confirms_white(name: str) -> bool:
 def _photos_with_values(masks: Collection[Path], known: MaskNames) -> tuple[Counter[int], int]:
     """Return in how many masks each value but 0 and 255 occurs, and how many could be read as class ids.
 
-    Those that could not are named by their jobs.
+    Those that could not be read are named by their jobs.
     """
-    photos_with, read = Counter[int](), 0
+    photos_with = Counter[int]()
+    readable = 0
     for mask in ProgressBar(masks, desc="masks", unit="mask", leave=False):
         ids = attempt(partial(read_mask, colours=known.colours), mask)
-        if not isinstance(ids, UserError):
-            read += 1
-            photos_with.update({*np.unique(ids).tolist()} - {0, IGNORE})
-    return photos_with, read
+        if isinstance(ids, UserError):
+            continue
+        readable += 1
+        values = {*np.unique(ids).tolist()}
+        photos_with.update(values - {0, IGNORE})
+    return photos_with, readable
 
 
 def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
     """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
     least = getattr(options, "skip_rare", 1)  # the default of the command
-    rare = {name: count for name, count in photos_with.items() if count < least} if least > 1 else {}
-    if rare and len(rare) == len(photos_with):
+    if least <= 1:
+        return []
+    rare = {name: count for name, count in photos_with.items() if count < least}
+    if not rare:
+        return []
+    if len(rare) == len(photos_with):
         raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
-    if rare:
-        named = ", ".join(f"{name} ({count})" for name, count in rare.items())
-        print(f"left out, on fewer than {least} photos: {named}")
+    names = ", ".join(f"{name} ({count})" for name, count in rare.items())
+    print(f"left out, on fewer than {least} photos: {names}")
     return list(rare)
 
 
-def _of_values(job: MaskJob, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
+def _class_indices(job: MaskJob, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
     """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
 
     Pixels of ``rare`` classes are background. UserError: as ``labels`` and ``one_class``; or a value or a colour has no
     name.
     """
-    given = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
-    is_complete = known.colours is None and not rare and len(known.classes) == len(known.names)
-    if isinstance(given, UserError) and len(known.names) == 1:
+    values = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
+    has_all_classes = not rare and len(known.classes) == len(known.names)
+    if isinstance(values, UserError) and len(known.names) == 1:
         yield from one_class(job, image)
-    elif is_complete:
+    elif has_all_classes and known.colours is None:
         yield from labels(job, image, len(known.names))
-    elif isinstance(given, UserError):
-        raise given
-    elif missing := {*np.unique(given).tolist()} - {0, IGNORE, *known.names}:
-        raise UserError(f"{job.source}: holds the value {min(missing)}, which the file of names does not have")
+    elif isinstance(values, UserError):
+        raise values
     else:
-        kept = [value for value, name in known.classes.items() if name not in rare]
-        table = np.full(IGNORE + 1, IGNORE, np.uint8)
-        table[[0, *kept]] = range(len(kept) + 1)
-        table[[value for value, name in known.classes.items() if name in rare]] = 0
-        yield Piece(job.line, table[given])
+        yield Piece(job.line, _renumbered(values, job.source, known, rare))
+
+
+def _renumbered(values: np.ndarray, source: Path, known: MaskNames, rare: Sequence[str]) -> np.ndarray:
+    """Return a mask (H, W) uint8 whose class ids count without ``rare`` classes; UserError: a value has no name."""
+    unnamed = {*np.unique(values).tolist()} - {0, IGNORE, *known.names}
+    if unnamed:
+        raise UserError(f"{source}: holds the value {min(unnamed)}, which the file of names does not have")
+    table = np.full(IGNORE + 1, IGNORE, np.uint8)
+    table[0] = 0
+    next_id = 1
+    for value, name in known.classes.items():
+        if name in rare:
+            table[value] = 0
+        else:
+            table[value] = next_id
+            next_id += 1
+    return table[values]
 
 
 def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Path, Path]]) -> Plan:
@@ -146,33 +179,77 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     Photos with the same content are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
-    classes = [*filter(None, read_class_names(options.classes).values())] if options.classes else list(folders)
-    for name in classes:
-        if name not in folders:
-            raise UserError(f"{options.classes}: '{name}' is no folder of {options.masks}{nearest(name, folders)}")
-    rare = _rare(options, {name: len(masks_in(folders[name][1])) for name in classes})
+    classes = list(folders)
+    if options.classes:
+        classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
+    class_masks = {name: masks_in(folders[name][1]) for name in classes}
+    rare = _rare(options, {name: len(masks) for name, masks in class_masks.items()})
     classes = [name for name in classes if name not in rare]
-    masks = {mask: name for name in classes for mask in masks_in(folders[name][1])}
-    photos = {(p.parent, name_key(p.stem)): p for p in PhotoFiles(options.images).paths if p not in masks}
-    jobs, used, first = [], set[Path](), dict[bytes, Path]()
+    masks = {mask: name for name in classes for mask in class_masks[name]}
+    photos = {_photo_key(path.parent, path): path for path in PhotoFiles(options.images).paths if path not in masks}
+    photo_of_mask = {}
     for mask, name in masks.items():
-        places = ((at, name_key(mask.stem)) for at in (options.images / name, options.images, folders[name][0]))
-        if (photo := next((photos[place] for place in places if place in photos), None)) is None:
-            continue
-        used |= {mask, photo}
-        photo = first.setdefault(hashlib.sha256(photo.read_bytes()).digest(), photo)
-        of_mask = SPACE.sub("_", f"{name}/{mask.stem}")
-        of_photo = SPACE.sub("_", str(photo.relative_to(options.images)))
-        jobs.append(MaskJob(photo, mask, of_mask, classes.index(name) + 1, of_photo, (ALL,)))
-    if not jobs:
+        photo = _find_class_photo(photos, mask, (options.images / name, options.images, folders[name][0]))
+        if photo is not None:
+            photo_of_mask[mask] = photo
+    if not photo_of_mask:
         fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
         raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
+
+    jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
+    _refuse_equal_names(jobs, classes)
+    _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
+    _print_unused("photo", {*masks} - {*photo_of_mask})
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+
+
+def _class_jobs(
+    photo_of_mask: Mapping[Path, Path], class_of_mask: Mapping[Path, str], classes: list[str], images: Path
+) -> list[MaskJob]:
+    """Return the jobs of masks of one class; photos with the same content are the first of them."""
+    photo_of_content = dict[bytes, Path]()
+    jobs = []
+    for mask, photo in photo_of_mask.items():
+        content = hashlib.sha256(photo.read_bytes()).digest()
+        first = photo_of_content.setdefault(content, photo)
+        class_name = class_of_mask[mask]
+        mask_name = SPACE.sub("_", f"{class_name}/{mask.stem}")
+        photo_name = SPACE.sub("_", str(first.relative_to(images)))
+        class_id = classes.index(class_name) + 1
+        jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
+    return jobs
+
+
+def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:
+    """Return what a photo in a folder and the mask of that photo have in common."""
+    return folder, name_key(path.stem)
+
+
+def _find_class_photo(photos: Mapping[tuple[Path, str], Path], mask: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the photo of a mask in the first of some folders that has one; ``photos`` are by their keys."""
+    keys = (_photo_key(folder, mask) for folder in folders)
+    return next((photos[key] for key in keys if key in photos), None)
+
+
+def _selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:
+    """Return the classes in a file of names; UserError: one is not ``known``, so that it is no ``kind``."""
+    classes = [name for name in read_class_names(path).values() if name]
+    for name in classes:
+        if name not in known:
+            raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
+    return classes
+
+
+def _refuse_equal_names(jobs: Sequence[MaskJob], classes: Sequence[str]) -> None:
+    """Refuse (UserError) two photos of one prepared name, and two masks of a class of one photo."""
     by_name((job.photo_name, job.photo) for job in jobs)
     by_name((f"{classes[job.class_id - 1]} of {job.photo_name}", job.source) for job in jobs)
-    for what, there in (("mask", photos.values()), ("photo", masks)):
-        if lost := {*there} - used:
-            print(f"left out, without a {what}: {len(lost)} files, such as {min(lost)}")
-    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+
+
+def _print_unused(lacking: str, files: Collection[Path]) -> None:
+    """Print how many files have no mask or no photo, ``lacking``, if any."""
+    if files:
+        print(f"left out, without a {lacking}: {len(files)} files, such as {min(files)}")
 
 
 def one_class(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
@@ -192,29 +269,52 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
     category, or two categories or photos have one name.
     """
-    source, annotations = Path(options.annotations), recognise.read(options.annotations, options.images)
+    source = Path(options.annotations)
+    annotations = recognise.read(options.annotations, options.images)
     check_unique(list(annotations.categories.values()), source)
-    by_category = {name: category for category, name in annotations.categories.items()}
-    shown = {i.category for photo in annotations.annotated for i in photo.instances if i.is_object}
+    category_ids = {name: category for category, name in annotations.categories.items()}
     if options.classes:
-        classes = [*filter(None, read_class_names(options.classes).values())]
+        classes = _selected_classes(options.classes, category_ids, f"category of {source}")
     else:
-        classes = [name for name, category in by_category.items() if category in shown]
-        if absent := [name for name, category in by_category.items() if category not in shown]:
-            print(f"left out, on no image: {', '.join(absent)}")
-    for name in classes:
-        if name not in by_category:
-            raise UserError(f"{options.classes}: '{name}' is no category of {source}{nearest(name, by_category)}")
-    on_photos = Counter(c for p in annotations.annotated for c in {i.category for i in p.instances if not i.crowd})
-    rare = _rare(options, {name: on_photos[by_category[name]] for name in classes})
+        classes = _shown_classes(annotations)
+    photo_counts = _photos_of_categories(annotations)
+    rare = _rare(options, {name: photo_counts[category_ids[name]] for name in classes})
     classes = [name for name in classes if name not in rare]
-    table = {by_category[name]: number for number, name in enumerate(classes, 1)}
-    photos = [p for p in annotations.annotated if any(instance.category in table for instance in p.instances)]
-    found = [attempt(annotations.path_of, photo) for photo in photos]
-    if not options.skip_bad and (lost := next((one for one in found if isinstance(one, UserError)), None)):
-        raise lost
-    places = [options.images / p.name if isinstance(f, UserError) else f for f, p in zip(found, photos, strict=True)]
-    return _plan(zip(places, photos, strict=True), partial(draw, table=table), classes)
+    class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
+    photos = []
+    for photo in annotations.annotated:
+        if any(instance.category in class_ids for instance in photo.instances):
+            photos.append((_find_photo(annotations, photo, options), photo))
+    return _plan(photos, partial(draw, table=class_ids), classes)
+
+
+def _shown_classes(annotations: Annotations) -> list[str]:
+    """Return the categories of which a photo shows an object; a line names the others."""
+    shown = set[int]()
+    for photo in annotations.annotated:
+        shown.update(instance.category for instance in photo.instances if instance.is_object)
+    absent = [name for category, name in annotations.categories.items() if category not in shown]
+    if absent:
+        print(f"left out, on no image: {', '.join(absent)}")
+    return [name for category, name in annotations.categories.items() if category in shown]
+
+
+def _photos_of_categories(annotations: Annotations) -> Counter[int]:
+    """Return on how many photos each category is marked other than by crowd regions."""
+    counts = Counter[int]()
+    for photo in annotations.annotated:
+        counts.update({instance.category for instance in photo.instances if not instance.crowd})
+    return counts
+
+
+def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: argparse.Namespace) -> Path:
+    """Return the file of a photo; with ``--skip-bad`` one that does not exist stands for a photo that is not found."""
+    try:
+        return annotations.path_of(photo)
+    except UserError:
+        if not options.skip_bad:
+            raise
+        return options.images / photo.name
 
 
 def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Piece]:
@@ -223,7 +323,7 @@ def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Pie
 
 
 def _plan(
-    found: Iterable[tuple[Path, Any]], read: Callable[[MaskJob, np.ndarray], Iterable[Piece]], classes: list[str]
+    sources: Iterable[tuple[Path, Any]], read: Callable[[MaskJob, np.ndarray], Iterable[Piece]], classes: list[str]
 ) -> Plan:
     """Return the plan of photos and what their masks are made from.
 
@@ -233,8 +333,9 @@ def _plan(
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
-    sources = list(found)
-    named = by_name((SPACE.sub("_", path.stem), path) for path, _ in sources)
-    jobs = [MaskJob(path, of, name, parts=(ALL,)) for name, (path, of) in zip(named, sources, strict=True)]
-    suffixes = Counter(path.suffix for path, _ in sources)
-    return Plan(jobs, read, classes, parts=(ALL,), suffix=max(suffixes, key=suffixes.__getitem__, default=""))
+    sources = list(sources)
+    names = by_name((SPACE.sub("_", photo.stem), photo) for photo, _ in sources)
+    jobs = [MaskJob(photo, source, name, parts=(ALL,)) for name, (photo, source) in zip(names, sources, strict=True)]
+    suffixes = Counter(photo.suffix for photo, _ in sources)
+    most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent)

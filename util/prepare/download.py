@@ -6,7 +6,6 @@ import lzma
 import os
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -52,11 +51,14 @@ def fetch(url: str, target: Path, checksum: str | None = None) -> Path:
 
 
 def _download(url: str, file: IO[bytes], title: str) -> None:
+    """Write the rest of a file after the bytes that it has; ConnectionError: the connection broke."""
     start = max(file.tell() - 1, 0)  # requests the last byte again, because an empty range is an error
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as response:  # seconds without a byte
-        begins = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        start = start if response.status == PARTIAL and begins else 0
+        sent_range = response.headers.get("Content-Range", "")
+        if response.status != PARTIAL or not sent_range.startswith(f"bytes {start}-"):
+            start = 0  # the server sends the whole file
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         file.truncate(start)
@@ -70,14 +72,15 @@ def _download(url: str, file: IO[bytes], title: str) -> None:
 
 def _checked(path: Path, checksum: str | None, url: str) -> Path:
     """Return a file after comparing it with a checksum, written as in ``fetch``."""
-    if checksum is not None:
-        algorithm, _, wanted = checksum.partition(":")
-        digest = hashlib.new(algorithm)
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        if not digest.hexdigest().startswith(wanted.lower()):
-            raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
+    if checksum is None:
+        return path
+    algorithm, _, expected = checksum.partition(":")
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if not digest.hexdigest().startswith(expected.lower()):
+        raise UserError(f"{path}: its checksum is not {checksum} of {url}; remove it and run this again")
     return path
 
 
@@ -88,19 +91,20 @@ def unpack(archive: Path, folder: Path) -> Path:
     is skipped. UserError: the archive is cut short, damaged or of another format, or a name leads out of the folder;
     nothing is unpacked then.
     """
-    aside, stamp = folder / f".{archive.name}.unpacking", folder / f".{archive.name}.unpacked"
+    aside = folder / f".{archive.name}.unpacking"
+    stamp = folder / f".{archive.name}.unpacked"
     made_from = fingerprint([archive])
     if stamp.exists() and stamp.read_text() == made_from:
         return folder
     shutil.rmtree(aside, ignore_errors=True)  # of an interrupted call
     try:
-        for name, source in ProgressBar(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+        for name, content in ProgressBar(_files_in(archive), desc=f"unpack {archive.name}", unit="file"):
+            if _leads_out(name):
                 raise UserError(f"{archive}: its file '{name}' would lie outside {folder}; it is not the official one")
             target = aside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
-                shutil.copyfileobj(source, file, CHUNK)
+                shutil.copyfileobj(content, file, CHUNK)
         shutil.copytree(aside, folder, copy_function=os.replace, dirs_exist_ok=True)
         write_atomically(stamp, made_from)
     except DAMAGE as error:
@@ -113,16 +117,33 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
+def _leads_out(name: str) -> bool:
+    """Return whether a name in an archive is no path below the folder that it is unpacked into."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name
+
+
 def _files_in(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for name in (name for name in zipped.namelist() if not name.endswith("/")):
-                with zipped.open(name) as content:
-                    yield name, content
-        return
+    """Yield the regular files of an archive: name, and content to read before the next one."""
+    files = _files_in_zip if zipfile.is_zipfile(archive) else _files_in_tar
+    yield from files(archive)
+
+
+def _files_in_zip(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as zipped:
+        for name in zipped.namelist():
+            if name.endswith("/"):
+                continue
+            with zipped.open(name) as content:
+                yield name, content
+
+
+def _files_in_tar(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with archive.open("rb") as file, tarfile.open(fileobj=file) as tarred:
-        for part in (part for part in tarred if part.isreg()):
-            with tarred.extractfile(part) as content:  # type: ignore[union-attr]  # of regular files never None
-                yield part.name, content
+        for member in tarred:
+            if not member.isreg():
+                continue
+            with tarred.extractfile(member) as content:  # type: ignore[union-attr]  # of regular files never None
+                yield member.name, content
         while tarred.fileobj is not None and tarred.fileobj.read(CHUNK):
             pass  # up to the checksum of a compressed archive

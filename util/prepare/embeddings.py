@@ -11,6 +11,7 @@ from pathlib import Path
 
 from util.config.compose import config_path
 from util.config.read import read_config
+from util.config.settings import DataSettings
 from util.data.words.text import NAMES, NO_TEXT, SUFFIXES, read_vectors, stored_origin, write_vectors
 from util.data.words.vectors import build_vectors, download
 from util.errors import UserError
@@ -37,11 +38,11 @@ def run(options: argparse.Namespace) -> int:
     UserError: unknown data set, a file that cannot be read safely, names that it lacks, or an existing target that was
     made from something else.
     """
-    dataset, name = options.dataset, options.name
-    data = read_config(dataset if dataset.endswith(".yaml") else config_path("split0", dataset)).data
-    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
-        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
-    target = (options.out or Path(data.text_dir)) / f"{name}_{data.name}.npz"
+    name = options.name
+    data = _read_data(options.dataset)
+    _refuse_name(name)
+    folder = options.out or Path(data.text_dir)
+    target = folder / f"{name}_{data.name}.npz"
     vectors = download(options.download) if options.download else options.vectors
     source = vectors or options.published
     made_from = fingerprint([source], *data.classes, options.missing, bool(vectors))
@@ -51,12 +52,27 @@ def run(options: argparse.Namespace) -> int:
         print(f"{target}: made from {source} already; nothing to do")
         return 0
     if vectors:
-        table, notes = build_vectors(source, data.classes, options.missing == NAMES)
+        table, notes = build_vectors(source, data.classes, fill=options.missing == NAMES)
     else:
-        table, notes = read_vectors(source, data.classes), [f"rows of {source}, unchanged"]
+        table = read_vectors(source, data.classes)
+        notes = [f"rows of {source}, unchanged"]
     write_vectors(target, table, data.classes, made_from)
     print(*notes, sep="\n")
-    print(f"{target}: {table.shape[0]} rows (background, {len(data.classes)} classes) of {table.shape[1]} numbers")
-    if target.with_suffix(".pkl").exists():
-        print(f"{target.with_suffix('.pkl')}: is ignored from now on, because the .npz of the same name comes first")
+    rows, width = table.shape
+    print(f"{target}: {rows} rows (background, {len(data.classes)} classes) of {width} numbers")
+    older = target.with_suffix(".pkl")
+    if older.exists():
+        print(f"{older}: is ignored from now on, because the .npz of the same name comes first")
     return 0
+
+
+def _refuse_name(name: str) -> None:
+    """Refuse (UserError) a name of vectors that as ``data.text`` would mean something else."""
+    if name in (NAMES, NO_TEXT) or not re.fullmatch(r"[\w.-]+", name) or name.endswith(SUFFIXES):
+        raise UserError(f"--name {name}: not a possible value of data.text; use letters, digits, . - and _")
+
+
+def _read_data(dataset: str) -> DataSettings:
+    """Return the settings of a data set by its name, or of a config file; errors as ``read_config``."""
+    path = dataset if dataset.endswith(".yaml") else config_path("split0", dataset)
+    return read_config(path).data

@@ -35,21 +35,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the sizes of all lists; UserError: data is missing or damaged, or a list file does not fit it."""
-    chosen = [] if options.fold is None else [f"data.fold={options.fold}"]
-    data = read_config(options.config, [*options.overrides, *chosen]).data
-    for part, make in ((part, make) for part, make in MAKERS.items() if getattr(data, f"{part}_list") is not None):
+    overrides = list(options.overrides)
+    if options.fold is not None:
+        overrides.append(f"data.fold={options.fold}")
+    data = read_config(options.config, overrides).data
+    folds = range(data.folds) if options.fold is None else [options.fold]
+    for part, make in MAKERS.items():
+        list_file = getattr(data, f"{part}_list")
+        if list_file is None:
+            continue
         index = load_index(data, part)
-        print(f"{part}: {len(index)} images of {data.root}/{getattr(data, part + '_list')}")
-        for number in range(data.folds) if options.fold is None else [options.fold]:
-            of_fold = replace(data, fold=number)
-            images = make(index, Fold.of(of_fold), of_fold)
-            print(f"  {compare_count(f'fold {number}', len(images.queries), published(of_fold, part))}")
+        print(f"{part}: {len(index)} images of {data.root}/{list_file}")
+        for fold in folds:
+            fold_data = replace(data, fold=fold)
+            images = make(index, Fold.of(fold_data), fold_data)
+            print(f"  {compare_count(f'fold {fold}', len(images.queries), published(fold_data, part))}")
     return 0
 
 
 def published(data: DataSettings, part: str) -> int | None:
     """Return the published size of a fold's list for these settings, None if unknown."""
+    fold_list = data.train_fold_list if part == "train" else data.test_fold_list
+    if fold_list is not None or data.min_pixels != 2048:
+        return None
+    if part == "train" and not data.exclude_novel:
+        return None
     sizes = PUBLISHED.get((data.name, data.fold_rule, Path(data.train_list or "").stem, part), ())
-    known = data.min_pixels == 2048 and (data.exclude_novel or part == "test")
-    listed = data.train_fold_list if part == "train" else data.test_fold_list
-    return sizes[data.fold] if len(sizes) == data.folds and known and listed is None else None
+    return sizes[data.fold] if len(sizes) == data.folds else None

@@ -6,11 +6,12 @@ import importlib
 import json
 import pkgutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from util.prepare.datasets.recipe import MaskJob, Piece, Plan, compare_count
 STAMP = "prepared.json"  # in a prepared folder: fingerprint of its sources, and facts about it
 MADE_FROM = "made_from.txt"  # that fingerprint from the first job on; outputs that are older are outdated
 RULES = 3  # raise when the same sources give other files
+SHOWN_ERRORS = 5  # bad files that are named
 EMPTY = "masks show no pixel of their class and are left out"
 RESIZED = "masks had another size than their photo and were resized to it"
 
@@ -33,7 +35,8 @@ class Recipe:
     """The sub-command of ``prepare.py`` that makes a data set as a module of ``datasets`` says."""
 
     def __init__(self, module: ModuleType):
-        self.module, self.name = module, module.__name__.rpartition(".")[2]
+        self.module = module
+        self.name = module.__name__.rpartition(".")[2]
         self.__doc__ = module.__doc__ or f"Prepare {self.name}."
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
@@ -47,12 +50,13 @@ class Recipe:
     def run(self, options: argparse.Namespace) -> int:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
         if not hasattr(self.module, "add_options"):
-            root, out = options.root.resolve(), options.out.resolve()
+            root = options.root.resolve()
+            out = options.out.resolve()
             if root in (out, *out.parents):
                 raise UserError(f"--out {options.out}: lies in --root {options.root}; name another --out")
             refuse_other_files(options.out, MADE_FROM)
         plan = self.module.find(options)
-        if not (callable(plan.jobs) or any(job.photo.exists() for job in plan.jobs)):
+        if not callable(plan.jobs) and not any(job.photo.exists() for job in plan.jobs):
             raise UserError(f"--root {options.root}: holds no photo of {self.name}; name the {self.module.ROOT}")
         configs = {Path(f"config/{self.name}/{name}"): text for name, text in plan.configs.items()}
         for path, text in configs.items():
@@ -61,15 +65,16 @@ class Recipe:
         for path, text in configs.items():
             write_atomically(path, text)
         if configs:
-            now = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
-            print(f"config: config/{self.name}/{self.name}.yaml; now: {now}")
+            command = f"MODEL=multiprototype sh test.sh split0 {self.name} 1   (0 in place of 1: CPU)"
+            print(f"config: config/{self.name}/{self.name}.yaml; now: {command}")
         return 0
 
 
 def recipes() -> list[Recipe]:
     """Return the recipes of all modules of ``datasets`` that have a function ``find``."""
-    names = (found.name for found in pkgutil.iter_modules(datasets.__path__, f"{datasets.__name__}."))
-    return [Recipe(module) for module in map(importlib.import_module, names) if hasattr(module, "find")]
+    entries = pkgutil.iter_modules(datasets.__path__, prefix=f"{datasets.__name__}.")
+    modules = [importlib.import_module(entry.name) for entry in entries]
+    return [Recipe(module) for module in modules if hasattr(module, "find")]
 
 
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:
@@ -86,90 +91,183 @@ def refuse_other(path: Path, text: str) -> None:
 
 def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     """Run every job that is not done, write lists and stamp, and print the counts; errors as ``run_jobs``."""
-    jobs = [] if callable(plan.jobs) else plan.jobs
-    files = [path for job in jobs for path in (job.photo, job.source) if isinstance(path, Path)]
-    words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
-    made_from = fingerprint((path for path in (*plan.sources, *files) if path.exists()), RULES, *words)
-    facts, marker = kept_json(out / STAMP), out / MADE_FROM
-    is_new = facts.get("made_from") == made_from and (skip_bad or not facts["left_out"])
-    if is_new and all(_is_complete(plan, out, part, digest) for part, digest in facts["digests"].items()):
+    made_from = _source_fingerprint(plan)
+    facts = kept_json(out / STAMP)
+    if _is_done(plan, out, facts, made_from, skip_bad):
         print(f"{out}: is complete already; nothing to do")
     else:
+        marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
-            for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:
-                (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
+            _remove_lists(plan, out, facts)
             write_atomically(marker, made_from)
-        facts = run_jobs(plan, out, skip_bad, marker.stat().st_mtime_ns)
+        facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns)
         write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
-    sizes, counts = facts["sizes"], facts["counts"]
-    for part, size in sizes.items():
-        print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
-    for name, count in plan.published.items():
-        if name not in sizes:
-            print(f"  {compare_count(name, counts.get(name, 0), count)}")
-    remarks = [f"{counts[what]} {what}" for what in (EMPTY, RESIZED) if what in counts]
-    lost = facts["left_out"]
-    for line in (*plan.notes, *remarks, *[f"{lost} omitted; without --skip-bad they are tried again"] * (lost > 0)):
-        print(f"  {line}")
+    _print_report(plan, facts)
+
+
+def _source_fingerprint(plan: Plan) -> str:
+    """Return the fingerprint of the files that a data set is made from, and of what its jobs say."""
+    jobs = [] if callable(plan.jobs) else plan.jobs
+    files = [*plan.sources]
+    for job in jobs:
+        files += [path for path in (job.photo, job.source) if isinstance(path, Path)]
+    words = (f"{job.photo} {job.name} {job.class_id} {job.parts}" for job in jobs)
+    return fingerprint((path for path in files if path.exists()), RULES, *words)
+
+
+def _is_done(plan: Plan, out: Path, facts: dict[str, Any], made_from: str, skip_bad: bool) -> bool:
+    """Return whether an earlier call made all that this call would make; ``facts`` are those of its stamp."""
+    if facts.get("made_from") != made_from:
+        return False
+    if facts["left_out"] and not skip_bad:
+        return False
+    return all(_is_complete(plan, out, part, digest) for part, digest in facts["digests"].items())
 
 
 def _is_complete(plan: Plan, out: Path, part: str, digest: str) -> bool:
     """Return whether a list is as it was written, and the files of each of its lines exist."""
     path = out / plan.lists / f"{part}.txt"
     content = path.read_bytes() if path.exists() else b""
-    same = hashlib.sha256(content).hexdigest() == digest
-    return same and all((out / name).exists() for line in content.decode().splitlines() for name in plan.outputs(line))
+    if hashlib.sha256(content).hexdigest() != digest:
+        return False
+    names = (name for line in content.decode().splitlines() for name in plan.outputs(line))
+    return all((out / name).exists() for name in names)
+
+
+def _remove_lists(plan: Plan, out: Path, facts: dict[str, Any]) -> None:
+    """Remove the lists of an earlier preparation from other sources."""
+    for part in {*plan.parts, *plan.published, *facts.get("sizes", {})}:
+        (out / plan.lists / f"{part}.txt").unlink(missing_ok=True)
+
+
+def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
+    """Print the sizes of the lists and the counts of classes beside the published ones, notes and remarks."""
+    sizes = facts["sizes"]
+    counts = facts["counts"]
+    skipped = facts["left_out"]
+    for part, size in sizes.items():
+        print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
+    for name, expected in plan.published.items():
+        if name not in sizes:
+            print(f"  {compare_count(name, counts.get(name, 0), expected)}")
+    for note in plan.notes:
+        print(f"  {note}")
+    for remark in (EMPTY, RESIZED):
+        if remark in counts:
+            print(f"  {counts[remark]} {remark}")
+    if skipped:
+        print(f"  {skipped} omitted; without --skip-bad they are tried again")
 
 
 def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:
     """Run the jobs and write the lists; return the facts for stamp and report.
 
-    Outputs are up to date from the time ``since`` (ns) on. UserError: a job fails and ``skip_bad`` is False, or a list
-    is empty; no list is written then.
+    Args:
+        plan: the jobs and the lists.
+        out: the prepared folder.
+        skip_bad: omit jobs that fail.
+        since: the time (ns) from which on outputs are up to date.
+
+    Raises:
+        UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    alone = replace(plan, jobs=(), sources=())  # what other processes get with each job
-    one = partial(attempt, partial(_make, plan=alone, out=out, since=since))
-    results = list(parallel_map(one, jobs, "photos and masks"))
-    bad = [result for result in results if isinstance(result, UserError)]
-    if bad and not skip_bad:
-        others = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{others}; --skip-bad omits them")
-    for line in [*bad[:5], *[f"{len(bad) - 5} more"] * (len(bad) > 5)]:
-        print(f"omitted: {line}")
-    made = [(job, result) for job, result in zip(jobs, results, strict=True) if not isinstance(result, UserError)]
-    parts = dict.fromkeys([*plan.parts, *(part for job, _ in made for part in job.parts)])
-    lists = {part: [line for job, (lines, _) in made if part in job.parts for line in lines] for part in parts}
-    if empty := [part for part, lines in lists.items() if not lines]:
-        raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {empty[0]}; check the download")
-    texts = {part: "".join(f"{line}\n" for line in lines) for part, lines in lists.items()}
-    for part, text in texts.items():
-        write_atomically(out / plan.lists / f"{part}.txt", text)
-    words = (line.split() for _, (lines, _) in made for line in lines)
-    counts = Counter(plan.classes[int(others[0]) - 1] for _, *others in words if others and plan.classes)
-    counts["classes"] = len(counts)
+    shared_plan = replace(plan, jobs=(), sources=())  # what other processes get with each job
+    run_job = partial(_make, plan=shared_plan, out=out, since=since)
+    results = list(parallel_map(partial(attempt, run_job), jobs, "photos and masks"))
+    _handle_bad([result for result in results if isinstance(result, UserError)], skip_bad)
+    made = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, Made)]
+
+    lists = _collect_lines(made, plan.parts)
+    for part, lines in lists.items():
+        if not lines:
+            raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
+    digests = {part: _write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()}
+    remarks = Counter(result.remark for _, result in made if result.remark)
     return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
-        "digests": {part: hashlib.sha256(text.encode()).hexdigest() for part, text in texts.items()},
-        "counts": counts + Counter(remark for _, (_, remarks) in made for remark in remarks),
+        "digests": digests,
+        "counts": _class_counts(made, plan.classes) + remarks,
         "left_out": len(jobs) - len(made),
     }
 
 
-def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> tuple[list[str], list[str]]:
-    """Write the masks and the photos of a job unless they are up to date; return their lines, and remarks."""
+class Made(NamedTuple):
+    """What a job has made: the lines of its masks, and a remark to be counted."""
+
+    lines: list[str]
+    remark: str = ""
+
+
+def _handle_bad(errors: list[UserError], skip_bad: bool) -> None:
+    """Print the first errors of jobs; raise the first one unless bad files are skipped."""
+    if not errors:
+        return
+    if not skip_bad:
+        others = f" (and {len(errors) - 1} more bad files)" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{others}; --skip-bad omits them")
+    for error in errors[:SHOWN_ERRORS]:
+        print(f"omitted: {error}")
+    if len(errors) > SHOWN_ERRORS:
+        print(f"omitted: {len(errors) - SHOWN_ERRORS} more")
+
+
+def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the lines of each list: of those that must be there (``parts``), then of those that jobs name."""
+    lists: dict[str, list[str]] = {part: [] for part in parts}
+    for job, result in made:
+        for part in job.parts:
+            lists.setdefault(part, []).extend(result.lines)
+    return lists
+
+
+def _write_list(path: Path, lines: list[str]) -> str:
+    """Write a list and return its digest."""
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> Counter[str]:
+    """Return the number of masks of each class, where masks are of one class, and of ``classes``."""
+    counts = Counter[str]()
+    for _, result in made:
+        for line in result.lines:
+            words = line.split()
+            if classes and len(words) > 1:
+                counts[classes[int(words[1]) - 1]] += 1
+    counts["classes"] = len(counts)
+    return counts
+
+
+def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
+    """Write the masks and the photos of a job unless they are up to date."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
-    if outputs and all(path.exists() for path in outputs) and outputs[0].lstat().st_mtime_ns >= since:
+    if outputs and _are_current(outputs, since):
         lines = [job.line]
     else:
-        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, read_image(job.photo))]
+        image = read_image(job.photo)
+        lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
+    if not job.class_id:
+        return Made(lines)
     if not lines:
-        return [], [EMPTY] * (job.class_id > 0)
-    if not job.class_id or not isinstance(job.source, Path):
-        return lines, []
-    given, stored, now = (header_of(path)[0] for path in (job.source, job.photo, outputs[0]))
-    return lines, [RESIZED] * (given not in (stored, now))
+        return Made(lines, EMPTY)
+    if isinstance(job.source, Path) and _was_resized(outputs[0], job):
+        return Made(lines, RESIZED)
+    return Made(lines)
+
+
+def _are_current(outputs: list[Path], since: int) -> bool:
+    """Return whether a mask and its photo are written, and the mask is not older than ``since`` (ns)."""
+    mask, photo = outputs
+    return mask.exists() and photo.exists() and mask.lstat().st_mtime_ns >= since
+
+
+def _was_resized(mask: Path, job: MaskJob) -> bool:
+    """Return whether the file that a mask is made from has neither the size of the photo's file nor the mask's."""
+    source_size, photo_size, mask_size = (header_of(path)[0] for path in (job.source, job.photo, mask))
+    return source_size not in (photo_size, mask_size)
 
 
 def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, since: int) -> str:
@@ -179,9 +277,11 @@ def _write(piece: Piece, job: MaskJob, plan: Plan, out: Path, since: int) -> str
         link(job.photo, photo)
     elif not photo.exists() or photo.stat().st_mtime_ns < since:  # masks of several classes may share a photo
         pixels = cv2.cvtColor(piece.photo, cv2.COLOR_RGB2BGR)
-        write_atomically(photo, cv2.imencode(photo.suffix, pixels)[1].tobytes())
+        _, encoded = cv2.imencode(photo.suffix, pixels)
+        write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
-        write_mask(target, piece.mask, stated=piece.photo is None and header_of(job.photo)[1] != UPRIGHT)
+        states_upright = piece.photo is None and header_of(job.photo)[1] != UPRIGHT
+        write_mask(target, piece.mask, stated=states_upright)
     elif target.resolve() != piece.mask.resolve():
         target.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, target)

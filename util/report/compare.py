@@ -1,7 +1,9 @@
 """Paired difference of the mIoU of results on the same episodes, with a bootstrap interval over query images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,20 @@ from util.report.table import Table
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 
 
+class Difference(NamedTuple):
+    """The mIoU of systems A and B in percent, and the 95 % interval of B - A in percentage points."""
+
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """B - A."""
+        return self.b - self.a
+
+
 def compare(*runs: Path, output: str = FINAL) -> Table:
     """Return a table of the paired difference of results, run folders or manifests; its last note is the verdict.
 
@@ -23,38 +39,44 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
         runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
         output: name of the output of both, or ``<A's output>:<B's output>``.
 
-    UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
+    Raises:
+        UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
-    of_a, _, of_b = output.partition(":")
-    outputs = of_a, of_b or of_a
-    scored = [read_scored(path, outputs[i % 2]) for i, path in enumerate(runs)]
+    output_a, _, output_b = output.partition(":")
+    output_b = output_b or output_a
+    pairs = [(read_scored(a, output_a), read_scored(b, output_b)) for a, b in zip(runs[::2], runs[1::2])]
+    scored_a, scored_b = zip(*pairs)
+    scored = list(chain.from_iterable(pairs))
     _check_episodes(scored)
-    sums = [one.sums for one in scored]
-    pairs, out = len(runs) // 2, Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
-    which = f"{of_a} output" if of_b in ("", of_a) else f"outputs ({of_b} of B, {of_a} of A)"
-    each = {f"pair {i + 1}": slice(i, i + 1) for i in range(pairs)} if pairs > 1 else {}
-    for name, part in {**each, which: slice(None)}.items():
-        a, b, low, high = difference(sums[::2][part], sums[1::2][part])
-        out.rows.append([name, f"{a:.2f}", f"{b:.2f}", *(f"{value:+.2f}" for value in (b - a, low, high))])
-    described = [f"{one.file} {one.note}" for one in scored]
-    out.facts = {f"of {side}": [*described[i::2], ""][: len(out.rows)] for i, side in enumerate("AB")}
-    over = f", mean of {pairs} pairs" if pairs > 1 else ""
-    out.notes = [
-        *(f"{'AB'[i % 2]}: {run}" for i, run in enumerate(described)),
-        f"B - A = {b - a:+.2f} mIoU points of the {which}{over}, 95 % interval [{low:+.2f}, {high:+.2f}] over "
-        f"{pairs * len(scored[0].episodes)} paired episodes ({DRAWS} bootstrap samples of their "
-        f"{sums[0].shape[1]} query images, each with all its episodes)",
-    ]
-    if pairs > 1:
-        out.notes.append("the interval is for these trained networks; the pairs show the spread of training runs")
-    sides = sorted({one.input_side for one in scored if one.input_side is not None})
-    if len(sides) > 1:
-        words = ", ".join(f"{side} px" for side in sides)
-        out.notes.append(f"warning: different image sides ({words}): the difference is that of the sides too")
-    out.notes.append(_verdict(scored, low, high))
+    out = Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
+    if len(pairs) > 1:
+        for number, (a, b) in enumerate(pairs, start=1):
+            out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
+    which = _outputs_in_words(output_a, output_b)
+    overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])
+    out.rows.append(_row(which, overall))
+    out.facts = {"of A": _files(scored_a, len(out.rows)), "of B": _files(scored_b, len(out.rows))}
+    for a, b in pairs:
+        out.notes += [f"A: {a.words}", f"B: {b.words}"]
+    out.notes += [*_difference_in_words(overall, which, pairs), *_side_warning(scored)]
+    out.notes.append(_verdict(scored_a, scored_b, overall))
     return out
+
+
+def _outputs_in_words(output_a: str, output_b: str) -> str:
+    return f"{output_a} output" if output_a == output_b else f"outputs ({output_b} of B, {output_a} of A)"
+
+
+def _row(name: str, delta: Difference) -> list[str]:
+    signed = (delta.value, delta.low, delta.high)
+    return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *(f"{value:+.2f}" for value in signed)]
+
+
+def _files(scored: Sequence[Scored], rows: int) -> list[str]:
+    """Return a system's results in words, as a column of so many rows: the last one is of all."""
+    return [*(result.words for result in scored), ""][:rows]
 
 
 class Scored(NamedTuple):
@@ -68,6 +90,11 @@ class Scored(NamedTuple):
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
 
+    @property
+    def words(self) -> str:
+        """Its file, and how it was scored."""
+        return f"{self.file} {self.note}"
+
 
 def _check_episodes(scored: Sequence[Scored]) -> None:
     """Refuse (UserError) results on different episodes."""
@@ -75,88 +102,154 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
     for other in scored[1:]:
         if other.episodes == first.episodes:
             continue
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first.episodes, other.episodes)))
-        counts = f"has {len(first.episodes)} episodes", f"has {len(other.episodes)}"
-        draws = [f" ({one.draw})" if one.draw else "" for one in (first, other)]
+        pairs = zip(first.episodes, other.episodes)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         both = (
-            f"{first.file} {counts[0]}{draws[0]}, {other.file} {counts[1]}{draws[1]}, different from number {same} on"
+            f"{first.file} has {len(first.episodes)} episodes{_draw_in_words(first)}, "
+            f"{other.file} has {len(other.episodes)}{_draw_in_words(other)}, different from number {same} on"
         )
         raise UserError(f"{both}; score both on the same: test.py --manifest FILE.jsonl replays one's")
 
 
-def _verdict(scored: Sequence[Scored], low: float, high: float) -> str:
+def _draw_in_words(scored: Scored) -> str:
+    return f" ({scored.draw})" if scored.draw else ""
+
+
+def _difference_in_words(delta: Difference, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
+    """Return the lines that say what the difference of all pairs is, and of what."""
+    first, _ = pairs[0]
+    episodes = len(pairs) * len(first.episodes)
+    query_images = first.sums.shape[1]
+    over = f", mean of {len(pairs)} pairs" if len(pairs) > 1 else ""
+    lines = [
+        f"B - A = {delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
+        f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
+    ]
+    if len(pairs) > 1:
+        lines.append("the interval is for these trained networks; the pairs show the spread of training runs")
+    return lines
+
+
+def _side_warning(scored: Sequence[Scored]) -> list[str]:
+    """Return a line that the results are of different image sides; none if they are of one."""
+    sides = sorted({result.input_side for result in scored if result.input_side is not None})
+    if len(sides) < 2:
+        return []
+    words = ", ".join(f"{side} px" for side in sides)
+    return [f"warning: different image sides ({words}): the difference is that of the sides too"]
+
+
+def _verdict(scored_a: Sequence[Scored], scored_b: Sequence[Scored], delta: Difference) -> str:
     """Return in words whether the interval of the difference decides between the systems."""
-    labels = {one.label_side for one in scored if one.label_side is not None}
-    differently = len({one.note for one in scored}) > 1 or len(labels) > 1
-    files = [one.file for one in scored]
-    if differently and files[::2] != files[1::2]:  # two outputs of one result differ by what they are
+    scored = [*scored_a, *scored_b]
+    notes = {result.note for result in scored}
+    label_sides = {result.label_side for result in scored if result.label_side is not None}
+    # two outputs of one result differ by what they are
+    same_files = [result.file for result in scored_a] == [result.file for result in scored_b]
+    if not same_files and (len(notes) > 1 or len(label_sides) > 1):
         return "scored differently: the difference is that of the scoring too, no verdict on the systems"
-    if low <= 0 <= high:
+    if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
     return "significant: the interval excludes 0"
 
 
 def read_scored(path: Path, output: str) -> Scored:
-    """Return what a result is compared by; UserError: none is there, several are, or it has no counts of the output."""
-    if path.suffix != ".jsonl":
-        results = find_results([path])
-        if len(results) > 1:
-            raise UserError(f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent}")
-        path = results[0].parent / MANIFEST
-    manifest = read_manifest(path)
-    head = manifest.header
-    steps = head.get("averaged") or ""
+    """Return what a result is compared by.
+
+    Args:
+        path: a manifest, a result file, or a folder that holds one result.
+        output: name of the output whose counts are compared.
+
+    Raises:
+        UserError: no result is there, several are, or it has no counts of the output.
+    """
+    file = _manifest_of(path)
+    manifest = read_manifest(file)
+    header = manifest.header
+    steps = header.get("averaged") or ""
     if output == NETWORK and EDGES not in steps:  # without edges the prediction is the network's
         output = FINAL
     if output != FINAL:  # the prediction alone has edges
         steps = steps.replace(f"{EDGES}, ", "").removeprefix("1 pass")
     for line, episode in zip(manifest.lines, manifest.episodes):
-        if output not in (known := episode.get("outputs", {})):
-            raise UserError(f"{path}:{line}: no counts of output '{output}'{nearest(output, known)}")
-    protocol = head.get("protocol", "unknown") + (f" ({head['fold_rule']} folds)" if "fold_rule" in head else "")
-    words = [protocol, f"scored on {head.get('scored_on', 'unknown')}", steps, "QUICK LOOK" * head.get("quick_look", 0)]
-    precision = head.get("precision", "float32")  # older manifests do not say it
-    words += [] if precision == "float32" else [f"in {precision}"]
-    episodes = [(e.get("seed", 0), e["query"], ways_of(e)) for e in manifest.episodes]
+        known = episode.get("outputs", {})
+        if output not in known:
+            raise UserError(f"{file}:{line}: no counts of output '{output}'{nearest(output, known)}")
     return Scored(
-        file=path,
-        note=f"({', '.join(filter(None, words))})",
-        draw=head.get("episodes", ""),
-        input_side=head.get("input_side"),
-        label_side=head.get("label_side"),
-        episodes=episodes,
+        file=file,
+        note=_scoring_in_words(header, steps),
+        draw=header.get("episodes", ""),
+        input_side=header.get("input_side"),
+        label_side=header.get("label_side"),
+        episodes=[(episode.get("seed", 0), episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(manifest.episodes, output),
     )
 
 
-def difference(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
-    """Return mIoU of A and of B in percent, and the ends of the 95 % interval of B - A in percentage points.
+def _manifest_of(path: Path) -> Path:
+    """Return the manifest of the result that a path names; UserError: none is there, or several are."""
+    if path.suffix == ".jsonl":
+        return path
+    results = find_results([path])
+    if len(results) > 1:
+        raise UserError(f"{path}: holds {len(results)} results; name one of them, such as {results[0].parent}")
+    return results[0].parent / MANIFEST
+
+
+def _scoring_in_words(header: dict[str, Any], steps: str) -> str:
+    """Return how a manifest's episodes were scored; ``steps``: what the test did beyond its protocol."""
+    protocol = header.get("protocol", "unknown")
+    if "fold_rule" in header:
+        protocol += f" ({header['fold_rule']} folds)"
+    words = [protocol, f"scored on {header.get('scored_on', 'unknown')}", steps]
+    if header.get("quick_look"):
+        words.append("QUICK LOOK")
+    precision = header.get("precision", "float32")  # older manifests do not say it
+    if precision != "float32":
+        words.append(f"in {precision}")
+    return f"({', '.join(filter(None, words))})"
+
+
+def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Difference:
+    """Return the difference of the mIoU of two systems on the same episodes.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and runs, because episodes of the
-    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged. Given are
-    ``_sums_by_query`` of the runs of system A, and of system B, all on the same episodes.
+    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged.
+
+    Args:
+        sums_a: ``_sums_by_query`` of the runs of system A.
+        sums_b: of those of system B.
     """
     random = np.random.Generator(np.random.PCG64(0))
-    most = max(sums.shape[3] for sums in (*firsts, *seconds))  # runs may predict different classes
-    tables = [
-        np.concatenate([np.pad(x, [(0, 0)] * 3 + [(0, most - x.shape[3]), (0, 0)]) for x in side])
-        for side in (firsts, seconds)
-    ]
-    queries, draws = tables[0].shape[1], []
+    classes = max(sums.shape[3] for sums in (*sums_a, *sums_b))  # runs may predict different classes
+    table_a = np.concatenate([_with_classes(sums, classes) for sums in sums_a])
+    table_b = np.concatenate([_with_classes(sums, classes) for sums in sums_b])
+    queries = table_a.shape[1]
+    uniform = np.full(queries, 1 / queries)
+    draws = []
     for _ in range(0, DRAWS, CHUNK):
-        times = random.multinomial(queries, np.full(queries, 1 / queries), size=CHUNK).astype(np.float64)
-        draws.append(_miou(times, tables[1]) - _miou(times, tables[0]))
+        times = random.multinomial(queries, uniform, size=CHUNK).astype(np.float64)
+        draws.append(_miou(times, table_b) - _miou(times, table_a))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
-    a, b = (float(_miou(np.ones((1, queries)), table)[0]) for table in tables)
-    return a, b, float(low), float(high)
+    once = np.ones((1, queries))
+    return Difference(
+        a=float(_miou(once, table_a)[0]), b=float(_miou(once, table_b)[0]), low=float(low), high=float(high)
+    )
+
+
+def _with_classes(sums: np.ndarray, classes: int) -> np.ndarray:
+    """Return ``_sums_by_query`` for so many classes: zeros of those that it lacks."""
+    return np.pad(sums, [(0, 0), (0, 0), (0, 0), (0, classes - sums.shape[3]), (0, 0)])
 
 
 def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
     """Return intersections, unions and numbers of episodes, (seeds, queries, groups, classes, 3), by query image."""
     rows = [(e.get("seed", 0), e["query"], *way) for e in episodes for way in counts_of(e, output)]
     seed, query, group, class_id, *counts = zip(*rows)
-    columns = (np.unique(column, return_inverse=True) for column in (seed, query, class_id))
-    (seeds, at_seed), (queries, at_query), (classes, at_class) = columns
+    seeds, at_seed = np.unique(seed, return_inverse=True)
+    queries, at_query = np.unique(query, return_inverse=True)
+    classes, at_class = np.unique(class_id, return_inverse=True)
     out = np.zeros((len(seeds), len(queries), max(group) + 1, len(classes), 3))
     np.add.at(out, (at_seed, at_query, group, at_class), np.stack([*counts, np.ones(len(rows))], 1))
     return out
@@ -164,5 +257,7 @@ def _sums_by_query(episodes: list[dict[str, Any]], output: str) -> np.ndarray:
 
 def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Return the mIoU, mean over seeds, of B bootstrap samples, (B,), in which queries occur ``times_bq`` often."""
-    totals = (times_bq @ sums.reshape(*sums.shape[:2], -1)).reshape(len(sums), len(times_bq), *sums.shape[2:])
-    return mean_iou(*np.moveaxis(totals, -1, 0)).mean((0, 2))
+    totals = times_bq @ sums.reshape(*sums.shape[:2], -1)
+    totals = totals.reshape(len(sums), len(times_bq), *sums.shape[2:])
+    intersection, union, episodes = np.moveaxis(totals, -1, 0)
+    return mean_iou(intersection, union, episodes).mean((0, 2))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,13 +21,14 @@ from model.episode import LabelledImages, Output
 from util.data.lists.manifest import read_manifest
 from util.errors import one_line
 from util.files import write_atomically
-from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, labelled, write_picture
+from util.report.overlay import PREDICTION_COLOUR, SUPPORT_COLOUR, TRUTH_COLOUR, Colour, labelled, write_picture
 from util.report.result_table import class_ious, class_names, title
 from util.report.schema import BASE, MANIFEST, RESULT, counts_of, mean_iou, read_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
 SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
@@ -40,6 +41,7 @@ STYLE = {
 }
 GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 PANEL_HEIGHT, BOARD_WIDTH = 220, 1500
+ROW_HEIGHT = CAPTION + PANEL_HEIGHT + GAP
 DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
 GRID_COLOUR = "0.88"
@@ -75,10 +77,12 @@ def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | Non
 
     UserError: the folder has no result, or no counts of its episodes.
     """
-    result, episodes = result or read_result(folder / RESULT), read_manifest(folder / MANIFEST).episodes
+    result = result or read_result(folder / RESULT)
     seed = result["seeds"][0]
-    scored = [episode for episode in episodes if episode.get("seed", 0) == seed]
-    curves = {name: running_miou([counts_of(e, name) for e in scored]) for name in scored[0]["outputs"]}
+    episodes = [e for e in read_manifest(folder / MANIFEST).episodes if e.get("seed", 0) == seed]
+    curves = {}
+    for output in episodes[0]["outputs"]:
+        curves[output] = running_miou([counts_of(episode, output) for episode in episodes])
     charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(result)}
     for name, figure in charts.items():
         write_figure(folder / name, figure, suffix)
@@ -88,12 +92,16 @@ def write_charts(folder: Path, suffix: str = "png", result: dict[str, Any] | Non
 def running_miou(counts: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
     """Return the mIoU in percent after each episode, (episodes,), from ``counts_of`` each."""
     rows = np.array([way for ways in counts for way in ways], np.int64)  # (ways of all episodes, 4)
-    of_groups = []
-    for group in np.unique(rows[:, 0]):
-        member = (rows[:, :1] == group) & (rows[:, 1:2] == np.unique(rows[:, 1]))
-        intersection, union = (np.cumsum(member * rows[:, [column]], axis=0) for column in (2, 3))
-        of_groups.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
-    return np.mean(of_groups, 0)[np.cumsum([len(ways) for ways in counts]) - 1]
+    groups = rows[:, :1]
+    is_class = rows[:, 1:2] == np.unique(rows[:, 1])  # (ways, classes)
+    curves = []
+    for group in np.unique(groups):
+        member = is_class & (groups == group)
+        intersection = np.cumsum(member * rows[:, 2:3], axis=0)
+        union = np.cumsum(member * rows[:, 3:4], axis=0)
+        curves.append(mean_iou(intersection, union, np.cumsum(member, axis=0)))
+    last_ways = np.cumsum([len(ways) for ways in counts]) - 1
+    return np.mean(curves, 0)[last_ways]
 
 
 @styled()
@@ -103,7 +111,8 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
     shown = {name: curve for name, curve in curves.items() if name != HIDDEN}
     for name, curve in shown.items():
         axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
-    axes.set_ylim(0, min(100.0, 10 * np.ceil((max(curve.max() for curve in shown.values()) + 1) / 10)))
+    highest = max(curve.max() for curve in shown.values())
+    axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
     axes.set_xlim(left=0)
     axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
     axes.grid(axis="y", color=GRID_COLOUR)
@@ -114,18 +123,19 @@ def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
 @styled()
 def class_bars(result: dict[str, Any]) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    found = {name: class_ious(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
-    classes = [name for name in class_names(result).values() if any(name in ious for ious in found.values())]
-    thickness = 0.8 / len(found)  # of a class's place
-    figure, axes = _chart(1.3 + 0.17 * (len(found) + 1) * len(classes), title(result))
-    for j, (name, ious) in enumerate(found.items()):
-        places = np.arange(len(classes)) + (j - (len(found) - 1) / 2) * thickness
+    outputs = {name: class_ious(result, name) for name in result["mean"] if name not in (BASE, HIDDEN)}
+    scored = set().union(*outputs.values())
+    classes = [name for name in class_names(result).values() if name in scored]
+    thickness = 0.8 / len(outputs)  # of a class's place
+    figure, axes = _chart(1.3 + 0.17 * (len(outputs) + 1) * len(classes), title(result))
+    for j, (name, ious) in enumerate(outputs.items()):
+        places = np.arange(len(classes)) + (j - (len(outputs) - 1) / 2) * thickness
         bars = axes.barh(places, [ious.get(c, 0.0) for c in classes], thickness, label=one_line(name))
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(classes)), [one_line(c) for c in classes])
     axes.set(ylim=(len(classes) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
     axes.grid(axis="x", color=GRID_COLOUR)
-    figure.legend(loc="outside lower right", ncols=len(found))
+    figure.legend(loc="outside lower right", ncols=len(outputs))
     return figure
 
 
@@ -148,6 +158,22 @@ def at_panel_size(image: np.ndarray) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_NEAREST if image.ndim == 2 else method)
 
 
+class Panel(NamedTuple):
+    """A photo of a board with its caption."""
+
+    caption: str
+    photo: np.ndarray  # (PANEL_HEIGHT, W, 3) uint8
+    width: int  # of its place on the board
+
+
+class Place(NamedTuple):
+    """A panel's place, in pixels from the corner of a figure."""
+
+    panel: Panel
+    left: int
+    top: int
+
+
 @styled()
 def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Figure:
     """Return a figure of boards of panels below each other, each with as many rows as it needs, below a title.
@@ -160,34 +186,62 @@ def draw(boards: Sequence[Panels], title: str = "", aligned: bool = False) -> Fi
     from matplotlib.font_manager import FontProperties
 
     figure = Figure(figsize=(1, 1), dpi=DPI)
-    renderer, font = FigureCanvasAgg(figure).get_renderer(), FontProperties(size=FONT_SIZE)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    font = FontProperties(size=FONT_SIZE)
 
     def width_of(text: str) -> int:
         return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0])
 
     title = one_line(title)
-    texts, photos = [(title, 0, 0)], []
-    top, widest = (CAPTION + GAP, width_of(title) + 2 * GAP) if title else (0, 1)
-    rows = [[(one_line(text), at_panel_size(panel)) for text, panel in panels] for panels in boards]
-    widths = [[max(width_of(text) + GAP, sized.shape[1]) for text, sized in row] for row in rows]
+    rows = [_panels(board, width_of) for board in boards]
     if aligned:
-        widths = [[max(column) for column in zip(*widths, strict=True)]] * len(rows)
-    for row, of_row in zip(rows, widths):
-        left = 0
-        for (caption, sized), wanted in zip(row, of_row, strict=True):
-            if left and left + wanted > BOARD_WIDTH and not aligned:
-                left, top = 0, top + CAPTION + PANEL_HEIGHT + GAP
-            texts.append((caption, left, top))
-            photos.append((sized, left, top + CAPTION))
-            left += wanted + GAP
-            widest = max(widest, left)
-        top += CAPTION + PANEL_HEIGHT + GAP
-    figure.set_size_inches(widest / DPI, top / DPI)
-    for text, left, down in filter(lambda entry: entry[0], texts):
-        figure.text((left + 1) / widest, 1 - (down + CAPTION - 5) / top, text, fontsize=FONT_SIZE)
-    for photo, left, down in photos:
-        figure.figimage(photo, left, top - down - PANEL_HEIGHT, origin="upper")
+        rows = _aligned(rows)
+    places, height = _layout(rows, top=CAPTION + GAP if title else 0, wraps=not aligned)
+    title_width = width_of(title) + 2 * GAP if title else 1
+    width = max([title_width, *(place.left + place.panel.width + GAP for place in places)])
+    figure.set_size_inches(width / DPI, height / DPI)
+    texts = [(title, 0, 0), *((place.panel.caption, place.left, place.top) for place in places)]
+    for text, left, top in texts:
+        if text:
+            figure.text((left + 1) / width, 1 - (top + CAPTION - 5) / height, text, fontsize=FONT_SIZE)
+    for place in places:
+        above = height - (place.top + CAPTION) - PANEL_HEIGHT
+        figure.figimage(place.panel.photo, place.left, above, origin="upper")
     return figure
+
+
+def _panels(board: Panels, width_of: Callable[[str], int]) -> list[Panel]:
+    """Return a board's panels at their height, each as wide as its photo and its caption need."""
+    panels = []
+    for text, image in board:
+        caption = one_line(text)
+        photo = at_panel_size(image)
+        panels.append(Panel(caption, photo, width=max(width_of(caption) + GAP, photo.shape[1])))
+    return panels
+
+
+def _aligned(rows: list[list[Panel]]) -> list[list[Panel]]:
+    """Return rows whose panels of the same place have the same width."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        width = max(panel.width for panel in column)
+        columns.append([panel._replace(width=width) for panel in column])
+    return [list(row) for row in zip(*columns)]
+
+
+def _layout(rows: list[list[Panel]], top: int, wraps: bool) -> tuple[list[Place], int]:
+    """Return the places of panels in rows from ``top`` on, and the height of all; rows break where they are wide."""
+    places = []
+    for row in rows:
+        left = 0
+        for panel in row:
+            if wraps and left and left + panel.width > BOARD_WIDTH:
+                left = 0
+                top += ROW_HEIGHT
+            places.append(Place(panel, left, top))
+            left += panel.width + GAP
+        top += ROW_HEIGHT
+    return places, top
 
 
 class Examples:
@@ -205,15 +259,27 @@ class Examples:
         for item, number in enumerate(numbers):
             if number >= self.count:
                 continue
-            if of_image := isinstance(batch, LabelledImages):
-                shots, image, truth = [], batch.image[item], batch.label[item]
+            prediction = output.logits[item].argmax(0)
+            if isinstance(batch, LabelledImages):
+                strip = _strip([], batch.image[item], batch.label[item], prediction, several=True)
             else:
-                seen = batch.episode
-                shots, image, truth = seen.shots(item), seen.query[item], seen.query_label[item]
-            parts = [(*shot, SUPPORT_COLOUR) for shot in [*shots, (image, truth * 0)]]
-            parts += [(image, truth, TRUTH_COLOUR), (image, output.logits[item].argmax(0), PREDICTION_COLOUR)]
-            panels = []
-            for pixels, label, colour in parts:
-                photo, ids = (x.round().byte().cpu().numpy() for x in (pixels.permute(1, 2, 0), label))
-                panels.append(at_panel_size(labelled(photo, ids, colour, several=of_image)))
-            self.shown[number] = np.hstack(panels)
+                episode = batch.episode
+                strip = _strip(episode.shots(item), episode.query[item], episode.query_label[item], prediction)
+            self.shown[number] = strip
+
+
+def _strip(
+    shots: list[tuple[Tensor, Tensor]], query: Tensor, truth: Tensor, prediction: Tensor, several: bool = False
+) -> np.ndarray:
+    """Return supports, the query, its truth and its prediction as one strip; ``several``: labels are class ids."""
+    panels = [_panel(photo, label, SUPPORT_COLOUR, several) for photo, label in [*shots, (query, truth * 0)]]
+    panels.append(_panel(query, truth, TRUTH_COLOUR, several))
+    panels.append(_panel(query, prediction, PREDICTION_COLOUR, several))
+    return np.hstack(panels)
+
+
+def _panel(photo: Tensor, label: Tensor, colour: Colour, several: bool) -> np.ndarray:
+    """Return a photo (3, H, W) with its label (H, W) at the size of a panel."""
+    pixels = photo.permute(1, 2, 0).round().byte().cpu().numpy()
+    ids = label.round().byte().cpu().numpy()
+    return at_panel_size(labelled(pixels, ids, colour, several=several))

@@ -34,45 +34,40 @@ def add_to_file(table: Table, path: Path) -> str:
 
     UserError: the file is there and has other columns.
     """
-    rows = list[list[str]]()
+    rows: list[list[str]] = []
     if path.exists():
         header, *rows = csv.reader(io.StringIO(read_text(path, "these results", "name another file")))
         if header != RESULT_COLUMNS:
             raise UserError(f"{path}: has other columns than {', '.join(RESULT_COLUMNS)}; name another file")
-    key_columns = [i for i, name in enumerate(RESULT_COLUMNS) if name not in MEASURED]
-    known = {tuple(row[i] for i in key_columns): row for row in rows}
-    for row in table.rows:
-        known[tuple(row[i] for i in key_columns)] = row
-    write_atomically(path, f"{Table(RESULT_COLUMNS, sorted(known.values())):csv}\n")
-    return f"{path}: rows: {len(known)}, new: {len(known) - len(rows)}"
+    by_test = {_test_of(row): row for row in [*rows, *table.rows]}
+    write_atomically(path, f"{Table(RESULT_COLUMNS, sorted(by_test.values())):csv}\n")
+    return f"{path}: rows: {len(by_test)}, new: {len(by_test) - len(rows)}"
+
+
+def _test_of(row: list[str]) -> tuple[str, ...]:
+    """Return what a row says of its test, which is the same when the test is repeated."""
+    return tuple(text for name, text in zip(RESULT_COLUMNS, row) if name not in MEASURED)
 
 
 def _result_row(path: Path, output: str) -> list[str]:
+    """Return a result's cells, as in ``RESULT_COLUMNS``."""
     result = read_result(path)
     _check_output(path, output, result["mean"])
     scores = result["mean"][output]
     fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else ""
-    return [
-        result["method"],
-        result["encoder"],
-        result["dataset"],
-        str(result["fold"]),
-        str(result["shot"]),
-        result["protocol"],
-        str(result["protocol_settings"].get("draw", "own")),
-        "; ".join(result["averaged"]),
-        result["precision"],
-        output,
-        f"{scores['miou']:.2f}",
-        fb_iou,
-        str(result["episodes"]),
-        " ".join(map(str, result["seeds"])),
-        result["weights"][:12],
-        result["device"],
-        result["date"][:10],
-        str(result["environment"].get("commit", ""))[:8],
-        result["run"],
-    ]
+    commit = str(result["environment"].get("commit", ""))
+    texts = {
+        "draw": str(result["protocol_settings"].get("draw", "own")),
+        "steps": "; ".join(result["averaged"]),
+        "output": output,
+        "miou": f"{scores['miou']:.2f}",
+        "fb_iou": fb_iou,
+        "seeds": " ".join(map(str, result["seeds"])),
+        "weights": result["weights"][:12],
+        "date": result["date"][:10],
+        "commit": commit[:8],
+    }
+    return [texts[name] if name in texts else str(result[name]) for name in RESULT_COLUMNS]
 
 
 def episode_table(paths: list[Path], output: str = FINAL) -> Table:
@@ -80,11 +75,14 @@ def episode_table(paths: list[Path], output: str = FINAL) -> Table:
 
     Pixels of prediction and label count together over all labelled pixels of the query: ``intersection`` those that
     both call the class, ``union`` those that at least one does; ``iou`` is their ratio in percent. A column for each
-    further metric of the tests follows (``test.metrics``), in percent or pixels. UserError: there is no result, or its
-    episodes lack that output.
+    further metric of the tests follows (``test.metrics``), in percent or pixels.
+
+    Raises:
+        UserError: there is no result, or its episodes lack that output.
     """
     results = {path: read_result(path) for path in find_results(paths)}
-    metrics = list(dict.fromkeys(name for one in results.values() for name in one["config"]["test"].get("metrics", [])))
+    tests = [result["config"]["test"] for result in results.values()]
+    metrics = list(dict.fromkeys(name for test in tests for name in test.get("metrics", [])))
     rows = []
     for path, result in results.items():
         _check_output(path, output, result["mean"])
@@ -97,15 +95,16 @@ def episode_table(paths: list[Path], output: str = FINAL) -> Table:
 def _episode_rows(
     episode: dict[str, Any], output: str, names: dict[str, str], run: str, metrics: list[str]
 ) -> list[list[str]]:
+    """Return the rows of an episode, as in ``EPISODE_COLUMNS`` and for further metrics."""
     supports = dict(ways_of(episode))
-    head = [run, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
+    leading = [run, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
     rows = []
     for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))
         iou = 100 * intersection / max(union, 1)
-        shown = " ".join(supports.get(class_id, []))
+        support_images = " ".join(supports.get(class_id, []))
         further = [_metric(episode, metric, output, place) for metric in metrics]
-        rows.append([*head, name, shown, str(intersection), str(union), f"{iou:.2f}", *further])
+        rows.append([*leading, name, support_images, str(intersection), str(union), f"{iou:.2f}", *further])
     return rows
 
 
@@ -114,9 +113,9 @@ def _metric(episode: dict[str, Any], metric: str, output: str, place: int) -> st
     counts = episode.get(metric, {}).get(output)
     if counts is None:
         return ""
-    part, whole = counts[2 * place : 2 * place + 2]
+    total, number = counts[2 * place : 2 * place + 2]
     scale = 1 if metric in SMALLER_IS_BETTER else 100  # pixels, or percent
-    return f"{scale * part / max(whole, 1):.2f}"
+    return f"{scale * total / max(number, 1):.2f}"
 
 
 def _check_output(path: Path, output: str, known: dict[str, Any]) -> None:

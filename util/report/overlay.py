@@ -10,7 +10,10 @@ from util.files import write_atomically
 
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map
-SUPPORT_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, IGNORED = (40, 120, 240), (235, 60, 60), (50, 180, 80), (128, 128, 128)
+SUPPORT_COLOUR = (40, 120, 240)
+PREDICTION_COLOUR = (235, 60, 60)
+TRUTH_COLOUR = (50, 180, 80)
+IGNORED_COLOUR = (128, 128, 128)
 JPEG_QUALITY = 80  # 2 MB for 12 million pixels
 OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark one shows on any ground: colour, pixels
 
@@ -18,19 +21,21 @@ OUTLINE = (((0, 0, 0), 3), ((255, 255, 255), 1))  # a light line on a wider dark
 def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
     """Return an RGB image (H, W, 3) uint8 whose pixels of label 1 are tinted and outlined, ignored pixels greyed."""
     out = image.copy()
-    for value, tint in ((1, colour), (IGNORE, IGNORED)):
+    for value, tint in ((1, colour), (IGNORE, IGNORED_COLOUR)):
         where = label == value
         out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
-    outline, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for line, width in OUTLINE:
-        cv2.drawContours(out, outline, -1, line, width)
+    mask = (label == 1).astype(np.uint8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for line_colour, width in OUTLINE:
+        cv2.drawContours(out, contours, -1, line_colour, width)
     return out
 
 
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return an RGB image (H, W, 3) uint8 blended with a heat map (H, W) of values in 0..1, blue to red."""
-    colours = cv2.applyColorMap((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    return cv2.addWeighted(image, 1 - TINT, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), TINT, 0)
+    levels = (np.clip(values, 0, 1) * 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
+    return cv2.addWeighted(image, 1 - TINT, colours, TINT, 0)
 
 
 def class_colour(value: int) -> Colour:
@@ -43,8 +48,10 @@ def class_colour(value: int) -> Colour:
 def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return an RGB image with each class id except 0 tinted and outlined in a colour of its own."""
     out = image
-    for value in np.unique(ids[(ids > 0) & (ids != IGNORE)]).tolist():
-        out = overlay(out, (ids == value).astype(np.uint8), class_colour(value))
+    classes = np.unique(ids[(ids > 0) & (ids != IGNORE)])
+    for value in classes.tolist():
+        mask = (ids == value).astype(np.uint8)
+        out = overlay(out, mask, class_colour(value))
     return out
 
 
@@ -56,5 +63,6 @@ def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture (H, W, 3) uint8 as PNG or JPEG, which the suffix says; errors as ``write_atomically``."""
     quality = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(path.suffix, bgr, quality)
     write_atomically(path, content.tobytes())

@@ -1,6 +1,7 @@
 """The paper's tables from result files: folds, mean and FB-IoU beside published rows, and the IoU of each class."""
 
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -9,10 +10,11 @@ from util.config.settings import EDGES
 from util.errors import UserError, nearest
 from util.report.result_table import DEVIATION, DRAWN_HERE, SCORES, class_names, protocol_title
 from util.report.rows import (
+    CellKey,
     Column,
     Result,
     Row,
-    cell_of,
+    cell_key,
     check_mixture,
     measured_rows,
     published_rows,
@@ -45,39 +47,74 @@ def table(
     """Return the table of all results below some paths; a column without a number is left out.
 
     Args:
+        paths: result files, or folders.
+        output: name of the output whose scores are shown.
+        protocol: only results of it; None: all.
         across: columns are data sets, as in the cross-domain benchmark, and not folds of one.
         published: papers whose rows are shown, with commas, or ``none``; default all.
 
-    UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
-    column.
+    Raises:
+        UserError: there are no results, or their protocols, data sets or settings differ, so that they cannot share a
+            column.
     """
-    results, notes = _chosen(paths, output, protocol, across)
-    first, by = next(iter(results.values())), "dataset" if across else "fold"
-    shots = sorted({r["shot"] for r in results.values()})
-    places = list(dict.fromkeys(r[by] for r in results.values())) if across else list(range(first["folds"]))
-    quoted_from = first["dataset"] if not across else "crossdomain" if {*places} == CROSS_DOMAIN else ""
-    further = sorted({key for r in results.values() for key in r["mean"][output]} - {"miou", "fb_iou"})
-    whole, present = "novel" in first["mean"][FINAL], sorted({r[by] for r in results.values()})
-    scores = [] if across else [key for key in SCORES if key in further] if whole else ["fb_iou", *further]
-    of_one = [(*present, key) for key in scores] if len(present) < min(2, len(places)) else []
-    if whole:  # base, novel and their mean of every fold that is there
-        of_one = of_one or [(fold, key) for fold in present for key in ("base", "novel")]
-    shown = present if whole else places
-    columns = [(shot, c) for shot in shots for c in (*shown, *of_one, "mean", *scores, "seconds")]
-    of_folds = first["fold_rule"], first["folds"] if whole else None
-    quoted, omitted = published_rows(quoted_from, shots, *of_folds, published)
-    rows = [*quoted, *measured_rows(results, output, places, by)]
-    out = _as_table(rows, [column for column in columns if any(column in row.cells for row in rows)])
-    out.notes = [
-        f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source.",
-        *out.notes,
-        *([] if across else _side_warning(results)),
-        *(f"{MEASURED} {_note(path, r, output)}" for path, r in results.items()),
-        *omitted,
-        *notes,
-        *([] if quoted_from else [f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}."]),
-    ]
+    results, other_fold_notes = _chosen_results(paths, output, protocol, across)
+    first = next(iter(results.values()))
+    place_key = "dataset" if across else "fold"
+    places: list[Any] = list(range(first["folds"]))
+    quoted_from = first["dataset"]
+    if across:
+        places = _distinct(results, "dataset")
+        quoted_from = "crossdomain" if {*places} == CROSS_DOMAIN else ""
+    shots = sorted(_distinct(results, "shot"))
+    quoted, omitted = published_rows(
+        quoted_from, shots, first["fold_rule"], generalised=_generalised_folds(first), chosen=published
+    )
+    rows = [*quoted, *measured_rows(results, output, places, place_key)]
+    columns = list(product(shots, _columns(results, output, places, place_key)))
+    filled = {column for row in rows for column in row.cells}
+    out = _as_table(rows, [column for column in columns if column in filled])
+    out.notes.insert(
+        0, f"{MEASURED} measured here, {output} output; other numbers are quoted from the numbered source."
+    )
+    if not across:
+        out.notes += _side_warning(results)
+    out.notes += [f"{MEASURED} {note}" for note in _notes(results, output)]
+    out.notes += [*omitted, *other_fold_notes]
+    if not quoted_from:
+        out.notes.append(f"omitted: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
     return out
+
+
+def _distinct(results: dict[Path, Result], key: str) -> list[Any]:
+    """Return the values that results have under a key, each once, in the order of the results."""
+    return list(dict.fromkeys(result[key] for result in results.values()))
+
+
+def _generalised_folds(result: Result) -> int | None:
+    """Return the number of folds of a result of generalised segmentation; None for another one."""
+    return result["folds"] if "novel" in result["mean"][FINAL] else None
+
+
+def _columns(results: dict[Path, Result], output: str, places: list[Any], place_key: str) -> list[Any]:
+    """Return what a number of shots may have columns of: places, scores of places, means over places, the time."""
+    first = next(iter(results.values()))
+    generalised = _generalised_folds(first) is not None
+    present = sorted(_distinct(results, place_key))
+    scores = _further_scores(results, output, generalised) if place_key == "fold" else []
+    place_scores: list[tuple[Any, str]] = []
+    if len(present) == 1 and len(places) > 1:
+        place_scores = list(product(present, scores))
+    if generalised and not place_scores:
+        place_scores = list(product(present, ("base", "novel")))
+    return [*(present if generalised else places), *place_scores, "mean", *scores, "seconds"]
+
+
+def _further_scores(results: dict[Path, Result], output: str, generalised: bool) -> list[str]:
+    """Return the scores beside mIoU that columns are of."""
+    further = {key for result in results.values() for key in result["mean"][output]} - {"miou", "fb_iou"}
+    if generalised:
+        return [key for key in SCORES if key in further]
+    return ["fb_iou", *sorted(further)]
 
 
 def class_table(
@@ -89,96 +126,191 @@ def class_table(
     """
     if output == BASE:
         raise UserError(f"--output {BASE} --per-class: this output has no novel class; leave out one of them")
-    results, elsewhere = _chosen(paths, output, protocol, across=False)
+    results, other_fold_notes = _chosen_results(paths, output, protocol, across=False)
     first = next(iter(results.values()))
-    shots = sorted({r["shot"] for r in results.values()})
-    whole = first["folds"] if "novel" in first["mean"][FINAL] else None
-    quoted, _ = published_rows(first["dataset"], shots, first["fold_rule"], whole, published)
-    by_class = [row for row in quoted if any(isinstance(place, tuple) for _, place in row.cells)]
-    rows = [*by_class, *measured_rows(results, output, list(range(first["folds"])), "fold")]
-    letters, notes = _explained(rows)
-    notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *notes]
-    notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in by_class]
-    notes += _side_warning(results)
-    out = Table(["fold", "class"], [], ["", ""])
+    quoted, _ = published_rows(
+        first["dataset"],
+        sorted(_distinct(results, "shot")),
+        first["fold_rule"],
+        generalised=_generalised_folds(first),
+        chosen=published,
+    )
+    quoted = [row for row in quoted if row.has_classes]
+    measured = measured_rows(results, output, places=list(range(first["folds"])), place_key="fold")
+    rows = [*quoted, *measured]
+    letters, explanations = _explained(rows)
     columns = sorted({(shot, i) for i, row in enumerate(rows) for shot, _ in row.cells})
+    out = Table(["fold", "class"], [], ["", ""])
     for shot, i in columns:
-        doubted = any(cell.doubts for (own, _), cell in rows[i].cells.items() if own == shot)
-        out.header.append(rows[i].method + letters[rows[i].track] + DOUBTFUL * doubted)
+        out.header.append(_class_heading(rows[i], shot, letters))
         out.groups.append(f"{shot}-shot")
-    for fold in sorted({r["fold"] for r in results.values()}):
-        out.ruled |= {len(out.rows)} - {0}
-        classes = dict.fromkeys(n for r in results.values() if r["fold"] == fold for n in class_names(r).values())
-        for name, place in [*((name, (fold, name)) for name in classes), ("mean", fold)]:
-            best = {(i, shot) for shot, _ in columns for i in _best(rows, (shot, place))}
-            out.best |= {(len(out.rows), j) for j, (shot, i) in enumerate(columns, 2) if (i, shot) in best}
-            out.rows.append([str(fold), name, *(rows[i].text((shot, place)) for shot, i in columns)])
+    for fold in sorted(_distinct(results, "fold")):
+        if out.rows:
+            out.ruled.add(len(out.rows))
+        for name in _classes_of_fold(results, fold):
+            _add_class_row(out, rows, columns, (str(fold), name), (fold, name))
+        _add_class_row(out, rows, columns, (str(fold), "mean"), fold)
+    notes = [f"IoU % by {protocol_title(first)}, {output} output, mean over seeds; mean: mIoU.", *explanations]
+    notes += [f"{row.method}: {row.protocol}, quoted from {row.source}." for row in quoted]
+    notes += _side_warning(results)
     out.facts = {"notes": [" ".join(notes)] * len(out.rows)}
-    out.notes = [*notes, *(_note(path, r, output) for path, r in results.items()), *elsewhere]
+    out.notes = [*notes, *_notes(results, output), *other_fold_notes]
     return out
 
 
-def _chosen(paths: list[Path], output: str, protocol: str | None, across: bool) -> tuple[dict[Path, Result], list[str]]:
-    """Return the results of a table, after checking that they can share it, and notes on those of another fold.
+def _class_heading(row: Row, shot: int, letters: dict[str, str]) -> str:
+    """Return a method with the marks of its track and, if a cell with that number of shots is doubtful, of doubt."""
+    doubted = any(cell.doubts for (cell_shot, _), cell in row.cells.items() if cell_shot == shot)
+    return row.method + letters[row.track] + (DOUBTFUL if doubted else "")
 
-    Of several results of one cell the whole ones stand for it: no quick looks, no other seeds.
+
+def _classes_of_fold(results: dict[Path, Result], fold: int) -> list[str]:
+    """Return the names of all classes of the results of a fold, each once."""
+    of_fold = (result for result in results.values() if result["fold"] == fold)
+    return list(dict.fromkeys(name for result in of_fold for name in class_names(result).values()))
+
+
+def _add_class_row(
+    out: Table, rows: list[Row], columns: list[tuple[int, int]], leading: tuple[str, str], place: Any
+) -> None:
+    """Add a row to the table of classes.
+
+    Args:
+        out: the table.
+        rows: the rows that the columns of ``out`` are made of.
+        columns: number of shots, and number of the row, of each column.
+        leading: the cells before these columns.
+        place: whose numbers are shown: (fold, class), or a fold.
     """
-    found = {path: read_result(path) for path in find_results(paths)}
-    results = {p: r for p, r in found.items() if not r["replayed"] and protocol in (None, r["protocol"])}
-    of_cells = defaultdict[tuple, list[tuple[tuple[bool, ...], Path]]](list)
-    for path, r in results.items():
-        rank = r["quick_look"], r["other_seeds"], output != FINAL and EDGES in r["averaged"]
-        if output != FINAL:
-            r["averaged"] = [words for words in r["averaged"] if words != EDGES]  # which the prediction alone has
-            for scores in (r["mean"], r["deviation"], *r["per_seed"]):  # without edges it is the network's
-                scores.setdefault(NETWORK, scores[FINAL])
-        if not r["fold_mismatch"]:
-            of_cells[cell_of(r)].append((rank, path))
-    elsewhere = [path for path, r in results.items() if r["fold_mismatch"]]
-    best = sorted(path for ranked in of_cells.values() for rank, path in ranked if rank == min(ranked)[0])
-    if not best:
-        known = {r["protocol"] for r in found.values()}
-        wanted, hint = (f" of protocol {protocol}", nearest(protocol, known)) if protocol else ("", "")
+    texts = []
+    for j, (shot, i) in enumerate(columns, start=len(leading)):
+        texts.append(rows[i].text((shot, place)))
+        if i in _best(rows, (shot, place)):
+            out.best.add((len(out.rows), j))
+    out.rows.append([*leading, *texts])
+
+
+def _chosen_results(
+    paths: list[Path], output: str, protocol: str | None, across: bool
+) -> tuple[dict[Path, Result], list[str]]:
+    """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
+    everything = {path: read_result(path) for path in find_results(paths)}
+    of_fold: dict[Path, Result] = {}
+    notes = []
+    for path, result in everything.items():
+        if result["replayed"] or protocol not in (None, result["protocol"]):
+            continue
+        if result["fold_mismatch"]:
+            notes.append(f"omitted: {path}, scored with weights of another fold.")
+        else:
+            of_fold[path] = result
+    if not of_fold:
+        missing = f"{', '.join(map(str, paths))}: no result to show"
         omitted = "(replayed manifests and weights of another fold are omitted)"
-        raise UserError(f"{', '.join(map(str, paths))}: no result to show{wanted} {omitted}{hint}")
-    results = {path: results[path] for path in best}
+        if protocol:
+            hint = nearest(protocol, _distinct(everything, "protocol"))
+            raise UserError(f"{missing} of protocol {protocol} {omitted}{hint}")
+        raise UserError(f"{missing} {omitted}")
+    results = _best_of_cells(of_fold, output)
     check_mixture(results, across, "name fewer runs, or choose with --protocol")
-    for path, r in results.items():
-        if output not in r["mean"]:
-            raise UserError(f"{path}: output '{output}' is unknown{nearest(output, r['mean'])}")
-    return results, [f"omitted: {path}, scored with weights of another fold." for path in elsewhere]
+    for path, result in results.items():
+        if output not in result["mean"]:
+            raise UserError(f"{path}: output '{output}' is unknown{nearest(output, result['mean'])}")
+    return results, notes
+
+
+def _best_of_cells(results: dict[Path, Result], output: str) -> dict[Path, Result]:
+    """Return the results, sorted, without those of a cell that has better ones: no quick looks, no other seeds."""
+    cells = defaultdict[CellKey, list[Path]](list)
+    ranks = {path: _rank(result, output) for path, result in results.items()}
+    for path, result in results.items():
+        if output != FINAL:
+            _leave_out_edges(result)
+        cells[cell_key(result)].append(path)
+    best: list[Path] = []
+    for paths in cells.values():
+        first = min(ranks[path] for path in paths)
+        best += [path for path in paths if ranks[path] == first]
+    return {path: results[path] for path in sorted(best)}
+
+
+def _rank(result: Result, output: str) -> tuple[bool, ...]:
+    """Return how far a result is from the whole number of its cell: the smallest of a cell is shown."""
+    has_needless_edges = output != FINAL and EDGES in result["averaged"]
+    return result["quick_look"], result["other_seeds"], has_needless_edges
+
+
+def _leave_out_edges(result: Result) -> None:
+    """Make a result that of outputs without the photo's edges, which the prediction alone has."""
+    result["averaged"] = [words for words in result["averaged"] if words != EDGES]
+    for scores in (result["mean"], result["deviation"], *result["per_seed"]):
+        scores.setdefault(NETWORK, scores[FINAL])  # without edges the prediction is the network's
 
 
 def _as_table(rows: list[Row], columns: list[Column]) -> Table:
     """Return the rows as text, with marks, the notes that explain them, and the same in columns of CSV."""
     letters, notes = _explained(rows)
-    sources = list(dict.fromkeys(row.source for row in rows if row.source))
-    leading = ["method", "protocol", "parameters M (learnt)"]
-    groups = [*[""] * len(leading), *(f"{shot}-shot" for shot, _ in columns)]
-    out = Table([*leading, *(_heading(place) for _, place in columns)], [], groups)
-    facts = defaultdict[str, list[str]](list)
+    numbers = _source_numbers(rows)
+    out = Table(["method", "protocol", "parameters M (learnt)"], [], ["", "", ""])
+    leading = len(out.header)
+    for shot, place in columns:
+        out.header.append(_heading(place))
+        out.groups.append(f"{shot}-shot")
     for i, row in enumerate(rows):
         out.rows.append([row.method, row.protocol, row.parameters, *map(row.text, columns)])
-        out.marks[i, 0] = (f" [{sources.index(row.source) + 1}]" if row.source else "") + letters[row.track]
-        spread, why = [], ", ".join(row.doubts)
-        for j, (name, column) in enumerate(zip(out.headings()[len(leading) :], columns), len(leading)):
-            if row.source or column not in row.cells:
-                continue
-            _, deviation, doubts = row.cells[column]
-            out.marks[i, j] = ("" if deviation is None else f" +- {deviation:.1f}") + MEASURED + DOUBTFUL * bool(doubts)
-            spread += [] if deviation is None else [f"{name} {deviation:.2f}"]
-        facts["track"].append(row.track)
-        facts["origin"].append("quoted" if row.source else f"measured ({why})" if why else "measured")
-        facts["source"].append(row.source or "")
-        facts["standard deviation"].append("; ".join(spread))
-        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
-    of_seeds = dict.fromkeys(filter(None, facts["over"]))
-    notes += [f"+-: {DEVIATION} over {seeds}." for seeds in of_seeds]
-    out.facts = dict(list(facts.items())[: 5 if of_seeds else 3])
-    out.best = {(i, j) for j, column in enumerate(columns, len(leading)) for i in _best(rows, column)}
+        number = f" {numbers[row.source]}" if row.source else ""
+        out.marks[i, 0] = number + letters[row.track]
+    for j, column in enumerate(columns, start=leading):
+        out.best |= {(i, j) for i in _best(rows, column)}
+        out.marks |= {(i, j): _cell_mark(row, column) for i, row in enumerate(rows)}
     out.ruled = {sum(row.source is not None for row in rows)} - {0}
-    out.notes = [*notes, *(f"[{number}] {source}." for number, source in enumerate(sources, 1))]
+    names = out.headings()[leading:]
+    out.facts = _facts(rows, dict(zip(names, columns)))
+    seeds = dict.fromkeys(filter(None, out.facts.get("over", ())))
+    out.notes = [*notes, *(f"+-: {DEVIATION} over {words}." for words in seeds)]
+    out.notes += [f"{number} {source}." for source, number in numbers.items()]
     return out
+
+
+def _source_numbers(rows: list[Row]) -> dict[str, str]:
+    """Return the number in brackets of each source that rows are quoted from."""
+    sources = dict.fromkeys(row.source for row in rows if row.source)
+    return {source: f"[{number}]" for number, source in enumerate(sources, start=1)}
+
+
+def _cell_mark(row: Row, column: Column) -> str:
+    """Return what follows the number of a measured cell: its spread, and that it is measured or doubtful."""
+    if row.source or column not in row.cells:
+        return ""
+    cell = row.cells[column]
+    spread = "" if cell.spread is None else f" +- {cell.spread:.1f}"
+    return spread + MEASURED + (DOUBTFUL if cell.doubts else "")
+
+
+def _facts(rows: list[Row], columns: dict[str, Column]) -> dict[str, list[str]]:
+    """Return the columns that CSV has in place of marks and notes; ``columns`` are those of numbers by their names."""
+    facts = defaultdict[str, list[str]](list)
+    for row in rows:
+        origin = "quoted" if row.source else "measured"
+        doubts = f" ({', '.join(row.doubts)})" if row.doubts else ""
+        facts["track"].append(row.track)
+        facts["origin"].append(origin + doubts)
+        facts["source"].append(row.source or "")
+        facts["standard deviation"].append(_spreads_in_words(row, columns))
+        facts["over"].append("; ".join(f"{shot}-shot: {seeds}" for shot, seeds in row.seeds.items()))
+    if not any(facts["over"]):
+        del facts["standard deviation"], facts["over"]
+    return dict(facts)
+
+
+def _spreads_in_words(row: Row, columns: dict[str, Column]) -> str:
+    """Return the standard deviations of a row's cells with the names of their columns."""
+    spreads = []
+    for name, column in columns.items():
+        cell = row.cells.get(column)
+        if cell is not None and cell.spread is not None:
+            spreads.append(f"{name} {cell.spread:.2f}")
+    return "; ".join(spreads)
 
 
 def _side_warning(results: dict[Path, Result]) -> list[str]:
@@ -192,20 +324,25 @@ def _side_warning(results: dict[Path, Result]) -> list[str]:
 
 def _heading(place: Any) -> str:
     if isinstance(place, tuple):
-        return f"fold {place[0]} {_heading(place[1])}"
+        fold, score = place
+        return f"fold {fold} {_heading(score)}"
+    if isinstance(place, int):
+        return f"fold {place}"
     names = SCORES | {"seconds": "s / episode"}
-    return f"fold {place}" if isinstance(place, int) else names.get(place, place).removesuffix(" %")
+    return names.get(place, place).removesuffix(" %")
 
 
 def _explained(rows: list[Row]) -> tuple[dict[str, str], list[str]]:
     """Return the mark of each track, '' if there is one, and the notes that explain doubtful cells and tracks."""
-    names = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
-    tracks = dict.fromkeys(row.track for row in rows)
-    marks = {track: f" ({name})" if len(tracks) > 1 else "" for track, name in zip(tracks, names)}
-    notes = [f"{mark.strip() or 'all'}: {track}." for track, mark in marks.items()]
-    if doubts := dict.fromkeys(why for row in rows for why in row.doubts):
-        notes.insert(0, f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
-    return marks, notes
+    notes = []
+    if doubts := dict.fromkeys(reason for row in rows for reason in row.doubts):
+        notes.append(f"{DOUBTFUL} ({', '.join(doubts)}) not to be quoted as the protocol's number of this method.")
+    tracks = list(dict.fromkeys(row.track for row in rows))
+    if len(tracks) == 1:
+        return {tracks[0]: ""}, [*notes, f"all: {tracks[0]}."]
+    letters = (first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase)
+    marks = {track: f" ({letter})" for track, letter in zip(tracks, letters)}
+    return marks, [*notes, *(f"{mark.strip()}: {track}." for track, mark in marks.items())]
 
 
 def _best(rows: list[Row], column: Column) -> list[int]:
@@ -214,19 +351,33 @@ def _best(rows: list[Row], column: Column) -> list[int]:
     They are the best among at least two of one protocol, encoder and track, on the same episodes; others are not
     comparable.
     """
-    key = column[1][1] if isinstance(column[1], tuple) else column[1]
-    best = min if key in SMALLER_IS_BETTER else max
-    groups = defaultdict[tuple, list[tuple[float, int]]](list)
+    _, place = column
+    score = place[1] if isinstance(place, tuple) else place
+    best_of = min if score in SMALLER_IS_BETTER else max
+    groups = defaultdict[tuple, dict[int, float]](dict)
     for i, row in enumerate(rows):
-        protocol = row.protocol.partition(" (")[0], DRAWN_HERE in row.protocol
-        if column in row.cells and protocol[0] != NOT_STATED:
-            groups[protocol, row.encoder, row.track, row.cells[column].doubts].append((float(row.text(column)), i))
-    return [i for found in groups.values() if len(found) > 1 for value, i in found if value == best(found)[0]]
+        protocol = row.protocol.partition(" (")[0]
+        if column not in row.cells or protocol == NOT_STATED:
+            continue
+        drawn_here = DRAWN_HERE in row.protocol
+        group = groups[protocol, drawn_here, row.encoder, row.track, row.cells[column].doubts]
+        group[i] = float(row.text(column))
+    best = []
+    for values in groups.values():
+        if len(values) > 1:
+            best_value = best_of(values.values())
+            best += [i for i, value in values.items() if value == best_value]
+    return best
+
+
+def _notes(results: dict[Path, Result], output: str) -> list[str]:
+    return [_note(path, result, output) for path, result in results.items()]
 
 
 def _note(path: Path, result: Result, output: str) -> str:
     """Return the line that says how a measured number was made."""
-    r, seeds = result, ", ".join(map(str, result["seeds"]))
+    r = result
+    seeds = ", ".join(map(str, r["seeds"]))
     if len(r["seeds"]) > 1:
         spread = over_seeds(r["per_seed"])["deviation"][output]["miou"]  # results before November 2026 hold another
         seeds += f", {DEVIATION} over them {spread:.2f}"

@@ -36,85 +36,130 @@ def score_table(result: dict[str, Any]) -> Table:
 
     A note says which deviation it is.
     """
-    there = {key for scores in result["mean"].values() for key in scores}
-    keys = [key for key in SCORES if key in there] + sorted(there - SCORES.keys())
-    several, rows = len(result["seeds"]) > 1, []
-    for name, scores in result["mean"].items():
-        spread = {key: f" +- {value:.2f}" * several for key, value in result["deviation"][name].items()}
-        rows.append([name, *(f"{scores[key]:.2f}{spread[key]}" if key in scores else "-" for key in keys)])
-    notes = [f"+-: {DEVIATION} over {len(result['seeds'])} test seeds."] if several else []
-    return Table(["output", *(str(SCORES.get(key, key)) for key in keys)], rows, notes=notes)
+    present = {key for scores in result["mean"].values() for key in scores}
+    keys = [key for key in SCORES if key in present] + sorted(present - SCORES.keys())
+    out = Table(["output", *(str(SCORES.get(key, key)) for key in keys)], [])
+    for output in result["mean"]:
+        out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
+    seeds = len(result["seeds"])
+    if seeds > 1:
+        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds.")
+    return out
+
+
+def _score_text(result: dict[str, Any], output: str, key: str) -> str:
+    """Return a score, with its deviation if there are several seeds; a dash where the output has none."""
+    scores = result["mean"][output]
+    if key not in scores:
+        return "-"
+    deviation = result["deviation"][output][key]
+    spread = f" +- {deviation:.2f}" if len(result["seeds"]) > 1 else ""
+    return f"{scores[key]:.2f}{spread}"
 
 
 def class_table(result: dict[str, Any]) -> Table:
     """Return the table of a result's novel (and base) classes: IoU of each output over them, mean over seeds."""
-    outputs = [name for name in result["mean"] if name != BASE]
-    found = [class_ious(result, output) for output in outputs]
-    rows = [[n, *(f"{of[n]:.2f}" if n in of else "-" for of in found)] for n in class_names(result).values()]
-    return Table(["class, IoU %", *outputs], rows)
+    columns = {name: class_ious(result, name) for name in result["mean"] if name != BASE}
+    out = Table(["class, IoU %", *columns], [])
+    for name in class_names(result).values():
+        texts = (f"{ious[name]:.2f}" if name in ious else "-" for ious in columns.values())
+        out.rows.append([name, *texts])
+    return out
 
 
 def class_ious(result: dict[str, Any], output: str) -> dict[str, float]:
     """Return the IoU of an output by the names of the classes with an episode: mean over seeds, in percent."""
-    found, names = dict[str, list[float]](), class_names(result)
-    for of_seed in result["per_seed"]:
-        for class_id, iou in of_seed[output]["per_class"].items():
-            found.setdefault(names.get(class_id, class_id), []).append(iou)
-    return {name: fmean(ious) for name, ious in found.items()}
+    names = class_names(result)
+    ious_by_name: dict[str, list[float]] = {}
+    for scores in result["per_seed"]:
+        for class_id, iou in scores[output]["per_class"].items():
+            ious_by_name.setdefault(names.get(class_id, class_id), []).append(iou)
+    return {name: fmean(ious) for name, ious in ious_by_name.items()}
 
 
 def class_names(result: dict[str, Any]) -> dict[str, str]:
     """Return the scored classes of a result by id; of generalised segmentation background, base and novel ones."""
     if "novel" not in result["mean"][FINAL]:
         return result["novel"]
-    base = {str(i): name for i, name in enumerate(result["config"]["data"]["classes"], 1)}
-    return {"0": "background", **{c: n for c, n in base.items() if c not in result["novel"]}, **result["novel"]}
+    names = {"0": "background"}
+    for class_id, name in enumerate(result["config"]["data"]["classes"], start=1):
+        if str(class_id) not in result["novel"]:
+            names[str(class_id)] = name
+    return names | result["novel"]
 
 
 def protocol_table(results: list[dict[str, Any]]) -> Table:
     """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
-    rows, first = [], results[0]["mean"][FINAL]["miou"]
+    first_miou = results[0]["mean"][FINAL]["miou"]
+    header = ["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"]
+    out = Table(header, [])
     for result in results:
-        scores, marks = result["mean"][FINAL], ", ".join(departures(result))
-        name = f"{result['protocol']}, {result['shot']}-shot{f' ({marks})' if marks else ''}"
-        cells = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
+        scores = result["mean"][FINAL]
+        name = f"{result['protocol']}, {result['shot']}-shot"
+        if reasons := departures(result):
+            name += f" ({', '.join(reasons)})"
+        procedure = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
         fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
-        rows.append([name, *cells, f"{scores['miou']:.2f}", fb_iou, f"{scores['miou'] - first:+.2f}"])
-    return Table(["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"], rows)
+        difference = f"{scores['miou'] - first_miou:+.2f}"
+        out.rows.append([name, *procedure, f"{scores['miou']:.2f}", fb_iou, difference])
+    return out
 
 
 def title(result: dict[str, Any]) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    ways, elsewhere = result["protocol_settings"].get("ways", 1), result["weights_mark"] and not result["fold_mismatch"]
-    marks = [f"{mark.upper()} ({words})" if words else mark.upper() for mark, words in departures(result).items()]
-    out = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, "
-    out += f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
-    return ": ".join([*([WEIGHTS[result["weights_mark"]]] if elsewhere else []), *marks, out])
+    marks = []
+    if result["weights_mark"] and not result["fold_mismatch"]:
+        marks.append(WEIGHTS[result["weights_mark"]])
+    for reason, details in departures(result).items():
+        marks.append(f"{reason.upper()} ({details})" if details else reason.upper())
+    ways = result["protocol_settings"].get("ways", 1)
+    task = f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
+    test = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {task}"
+    return ": ".join([*marks, test])
 
 
 def departures(result: dict[str, Any]) -> dict[str, str]:
     """Return why a result is not the number of its protocol and config, each with details; empty if it is."""
-    own, entry, replayed = result["seeds"], result["protocol_settings"], result["replayed"]
-    whole = "" if replayed else f" of {entry['episodes']}"
-    made_in = (result["calibration"] or {}).get("precision")
-    other_calibration = made_in not in (None, result["precision"])
-    fewer = f"{len(own)} of {len(entry['seeds'])} seeds" if set(own) < set(entry["seeds"]) else ""
-    marks = {
-        "weights of another fold": (result["fold_mismatch"], ""),
-        "trained with other settings": (result["trained_otherwise"], "; ".join(result["trained_otherwise"][:3])),
-        "calibrated in another precision": (other_calibration, made_in or ""),
-        "quick look": (result["quick_look"], f"{result['episodes']}{whole} episodes"),
-        fewer or "other seeds than the protocol's": (result["other_seeds"], ""),
-        "replay": (replayed, Path(replayed or "").name),
-        AVERAGED: (result["averaged"], passes_in_words(result)),
-    }
-    return {mark: words for mark, (holds, words) in marks.items() if holds}
+    reasons = {}
+    if result["fold_mismatch"]:
+        reasons["weights of another fold"] = ""
+    if result["trained_otherwise"]:
+        reasons["trained with other settings"] = "; ".join(result["trained_otherwise"][:3])
+    calibrated_in = (result["calibration"] or {}).get("precision")
+    if calibrated_in not in (None, result["precision"]):
+        reasons["calibrated in another precision"] = calibrated_in or ""
+    if result["quick_look"]:
+        reasons["quick look"] = _episodes_scored(result)
+    if result["other_seeds"]:
+        reasons[_seeds_scored(result)] = ""
+    if result["replayed"]:
+        reasons["replay"] = Path(result["replayed"]).name
+    if result["averaged"]:
+        reasons[AVERAGED] = passes_in_words(result)
+    return reasons
+
+
+def _episodes_scored(result: dict[str, Any]) -> str:
+    """Return how many episodes were scored, and of how many if the protocol says it."""
+    whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+    return f"{result['episodes']}{whole} episodes"
+
+
+def _seeds_scored(result: dict[str, Any]) -> str:
+    """Return in words which seeds were scored in place of the protocol's."""
+    seeds = result["seeds"]
+    wanted = result["protocol_settings"]["seeds"]
+    if set(seeds) < set(wanted):
+        return f"{len(seeds)} of {len(wanted)} seeds"
+    return "other seeds than the protocol's"
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
     """Return a test's steps beyond the protocol and their cost, such as 'flip, 2 passes'; '' without such steps."""
-    passes = f"{result['passes']} pass{'es' * (result['passes'] > 1)}"
-    return f"{', '.join(result['averaged'])}, {passes}" if result["averaged"] else ""
+    if not result["averaged"]:
+        return ""
+    passes = f"{result['passes']} passes" if result["passes"] > 1 else f"{result['passes']} pass"
+    return f"{', '.join(result['averaged'])}, {passes}"
 
 
 def protocol_title(result: dict[str, Any]) -> str:

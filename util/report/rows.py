@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from operator import itemgetter
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from util.report.schema import NOT_STATED, Track, in_words
 PUBLISHED = Path(__file__).with_name("published.yaml")
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 OF_FOLD = ("list_file", "fold", "typical_epochs")  # settings that may differ between folds of a mean
+OF_DATA_SET = ("data set", "number of folds", "data.fold_classes", "data.min_pixels")  # may differ across data sets
 Result = dict[str, Any]
 Column = tuple[int, Any]  # number of shots; a fold, a data set, ``mean``, a score's key, or (fold, class or score)
 
@@ -42,7 +43,7 @@ class Row:
     source: str | None
     cells: dict[Column, Cell] = field(default_factory=dict)
     tracks: dict[int, Track] = field(default_factory=dict)  # by number of shots
-    seeds: dict[int, str] = field(default_factory=dict)  # over which ones cells spread, in words, by number of shots
+    seeds: dict[int, str] = field(default_factory=dict)  # that cells spread over, in words, by number of shots
     parameters: str = "-"  # in millions
 
     @property
@@ -55,76 +56,141 @@ class Row:
         """The doubts about its cells, each once."""
         return list(dict.fromkeys(why for cell in self.cells.values() for why in cell.doubts))
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether it has cells of classes."""
+        return any(isinstance(place, tuple) for _, place in self.cells)
+
     def text(self, column: Column) -> str:
         """Return the number of a column without its marks, a dash if there is none."""
         form = ".3g" if column[1] == "seconds" else ".1f"
         return f"{self.cells[column].value:{form}}" if column in self.cells else "-"
 
 
-def cell_of(result: Result) -> tuple:
-    """Return the key of a result's cell in the table; the seed of its training, None without one, comes last."""
+class CellKey(NamedTuple):
+    """The place of a result in a table."""
+
+    row: str
+    protocol: str
+    shot: int
+    dataset: str
+    fold: int
+    seed: int | None  # of the training; None without one
+
+
+def cell_key(result: Result) -> CellKey:
+    """Return the place of a result, or of what is known of a planned one."""
     stages = result.get("training", [result["config"]["run"]])  # of a planned result as planned
-    seed = stages[-1].get("seed") if stages else None
-    return row_name(result), *(result[key] for key in ("protocol", "shot", "dataset", "fold")), seed
+    return CellKey(
+        row=row_name(result),
+        protocol=result["protocol"],
+        shot=result["shot"],
+        dataset=result["dataset"],
+        fold=result["fold"],
+        seed=stages[-1].get("seed") if stages else None,
+    )
 
 
 def row_name(result: Result) -> str:
     """Return the row's name: method, encoder, other words of the run's name, weights unless the best, averaging."""
+    method = f"{result['method']} {result['encoder']}".strip()
+    name = ", ".join(filter(None, [method, _further_words(result)]))
+    if weights := _weights_in_words(result):
+        name += f" ({weights})"
+    if result["averaged"]:
+        name += f", {passes_in_words(result)}"
+    return name
+
+
+def _further_words(result: Result) -> str:
+    """Return the words of a run's name that are not its data set, method, encoder, fold or seed."""
     backbone = str(result["backbone"])
     forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
     known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
-    words = [w for w in result["run"].split("_") if w not in known and not re.fullmatch(r"(split|seed)\d+", w)]
-    name = ", ".join(filter(None, [f"{result['method']} {result['encoder']}".strip(), " ".join(words)]))
-    mark = result["weights_mark"]
-    if mark == "foreign":  # named by its place, where folds share a row
-        place = re.sub(r"split\d+", "split", "/".join(Path(result["checkpoint"]).parts[-3:]))
-        mark = "" if result["config"]["test"].get("trained_on") else place
-    return name + (f" ({mark})" if mark else "") + (f", {passes_in_words(result)}" if result["averaged"] else "")
+    words = (word for word in result["run"].split("_") if not re.fullmatch(r"(split|seed)\d+", word))
+    return " ".join(word for word in words if word not in known)
+
+
+def _weights_in_words(result: Result) -> str:
+    """Return which weights a result is of; '' for the run's best ones, and for those of a configured other data set."""
+    if result["weights_mark"] != "foreign":
+        return result["weights_mark"]
+    if result["config"]["test"].get("trained_on"):
+        return ""
+    place = "/".join(Path(result["checkpoint"]).parts[-3:])
+    return re.sub(r"split\d+", "split", place)  # folds share a row
 
 
 def check_mixture(results: dict[Path, Result], across: bool, fix: str) -> None:
-    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one.
+    """Refuse results, or what is known of planned ones, that differ where a table, a column or a row holds one value.
 
-    UserError: names two of them, what they differ in, and the fix.
+    Args:
+        results: by their files.
+        across: whether columns are data sets, which may have different folds.
+        fix: the end of the message.
+
+    Raises:
+        UserError: names two results, what they differ in, and the fix.
     """
-    seen: dict[tuple, tuple[Path, Any]] = {}
-    for path, r in results.items():
-        method, _, shot, dataset, fold, _ = cell = cell_of(r)
-        if cell in seen:
-            both = f"{seen[cell][0]} and {path} are both {method}, {shot}-shot, fold {fold}"
+    cells: dict[CellKey, Path] = {}
+    terms: dict[tuple, tuple[Path, Any]] = {}
+    for path, result in results.items():
+        cell = cell_key(result)
+        if cell in cells:
+            both = f"{cells[cell]} and {path} are both {cell.row}, {cell.shot}-shot, fold {cell.fold}"
             raise UserError(f"{both}; name only one of them")
-        seen[cell] = path, None
-        terms = {
-            ("data set",): across or dataset,
-            ("protocol",): protocol_title(r),
-            ("number of folds",): across or r["folds"],
-            ("data.fold_classes",): across or r["config"]["data"].get("fold_classes"),
-            # the side is of the network: notes state it, and means mark another
-            ("protocol settings",): {k: v for k, v in r["protocol_settings"].items() if k not in ("list_file", "side")},
-            ("data.min_pixels",): across or r["min_pixels"],
-            ("test list", dataset, fold, shot): r.get("list"),  # shots decide it where rare classes are skipped
-            ("track", method, shot): in_words({shot: r["track"]}) if "track" in r else None,
-        }
-        for key, value in terms.items():
-            before, other = seen.setdefault(key, (path, value))
-            if other != value and (value is not None or len(key) == 1):
-                differ = f"{before} and {path} differ in {key[0]} ({other}; {value})"
+        cells[cell] = path
+        for term, value in _common_terms(result, cell, across).items():
+            first_path, first_value = terms.setdefault(term, (path, value))
+            name, *part = term
+            is_unknown = bool(part) and value is None
+            if value != first_value and not is_unknown:
+                differ = f"{first_path} and {path} differ in {name} ({first_value}; {value})"
                 raise UserError(f"{differ}: one column, or row, holds one; {fix}")
 
 
-def measured_rows(results: dict[Path, Result], output: str, places: list[Any], by: str) -> list[Row]:
-    """Return the rows of our own results; mean and FB-IoU are cells only if all folds, or data sets, are there.
+def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, Any]:
+    """Return what results of a table have in common, by name and, where only a part of the table has it, that part."""
+    # the side is of the network: notes state it, and means mark another
+    settings = {key: v for key, v in result["protocol_settings"].items() if key not in ("list_file", "side")}
+    whole_table = {
+        "data set": cell.dataset,
+        "protocol": protocol_title(result),
+        "number of folds": result["folds"],
+        "data.fold_classes": result["config"]["data"].get("fold_classes"),
+        "protocol settings": settings,
+        "data.min_pixels": result["min_pixels"],
+    }
+    terms: dict[tuple, Any] = {}
+    for name, value in whole_table.items():
+        if not across or name not in OF_DATA_SET:
+            terms[(name,)] = value
+    terms["test list", cell.dataset, cell.fold, cell.shot] = result.get("list")  # shots decide it: skipped rare classes
+    terms["track", cell.row, cell.shot] = in_words({cell.shot: result["track"]}) if "track" in result else None
+    return terms
+
+
+def measured_rows(results: dict[Path, Result], output: str, places: list[Any], place_key: str) -> list[Row]:
+    """Return the rows of our results; mean and FB-IoU are cells only if all places are there.
 
     A cell is the mean over the trainings with different seeds, and its spread their standard deviation; with one
     training that over the seeds of the test. Doubts about a result are about its cells and all means.
+
+    Args:
+        results: by their files.
+        output: name of the output whose scores are shown.
+        places: all folds, or all data sets.
+        place_key: the key of a result that names its place: ``fold`` or ``dataset``.
     """
-    rows, groups = dict[str, Row](), dict[tuple[str, int], list[Result]]()
-    for r in results.values():
-        groups.setdefault((row_name(r), r["shot"]), []).append(r)
-    for (method, shot), of_row in groups.items():
-        first = of_row[0]
-        row = rows.setdefault(method, Row(method, protocol_title(first), first["encoder"], None))
-        _fill(row, shot, Trainings.of(of_row, by), output, places)
+    groups: dict[tuple[str, int], list[Result]] = {}
+    for result in results.values():
+        groups.setdefault((row_name(result), result["shot"]), []).append(result)
+    rows: dict[str, Row] = {}
+    for (method, shot), group in groups.items():
+        first = group[0]
+        if method not in rows:
+            rows[method] = Row(method, protocol_title(first), first["encoder"], source=None)
+        _fill(rows[method], shot, Trainings.of(group, place_key), output, places)
     return list(rows.values())
 
 
@@ -133,77 +199,96 @@ class Trainings:
     """The results of one row and number of shots, by the training that they are of."""
 
     results: list[Result]
-    by: str  # the key of a result that names its place: fold or dataset
-    of_seed: dict[Any, dict[Any, Result]]  # seed of the training -> place -> result; 0 for all if no place has several
-    several: bool  # whether a place has several trainings
+    place_key: str  # the key of a result that names its place: fold or dataset
+    by_seed: dict[Any, dict[Any, Result]]  # seed of the training -> place -> result; 0 for all if no place has several
+    repeated: bool  # whether a place has several trainings
 
     @classmethod
-    def of(cls, results: list[Result], by: str) -> Trainings:
+    def of(cls, results: list[Result], place_key: str) -> Trainings:
         """Return the results in groups by training."""
-        several = len(results) > len({r[by] for r in results})
-        of_seed: dict[Any, dict[Any, Result]] = {}
-        for r in results:
-            seed = (cell_of(r)[-1] or 0) if several else 0
-            of_seed.setdefault(seed, {})[r[by]] = r
-        return cls(results, by, of_seed, several)
+        places = {result[place_key] for result in results}
+        repeated = len(results) > len(places)
+        by_seed: dict[Any, dict[Any, Result]] = {}
+        for result in results:
+            seed = (cell_key(result).seed or 0) if repeated else 0
+            by_seed.setdefault(seed, {})[result[place_key]] = result
+        return cls(results, place_key, by_seed, repeated)
 
     @property
     def seeds(self) -> list[int]:
         """The seeds that cells spread over: those of the trainings, or of the test if all results have the same."""
-        if self.several:
-            return sorted(self.of_seed)
+        if self.repeated:
+            return sorted(self.by_seed)
         first = self.results[0]["seeds"]
-        return first if all(r["seeds"] == first for r in self.results) else []
+        is_common = all(result["seeds"] == first for result in self.results)
+        return first if is_common else []
 
     def scores(self, output: str, places: list[Any]) -> tuple[list[dict[Any, float]], list[dict[Any, float]]]:
         """Return the scores of each training, and those of each seed."""
-        of_each = [_scores(self.of_seed[seed], output, places) for seed in sorted(self.of_seed)]
-        if self.several:
-            return of_each, of_each
-        return of_each, [_scores(self.of_seed[0], output, places, i) for i in range(len(self.seeds))]
+        of_trainings = [_scores(self.by_seed[seed], output, places) for seed in sorted(self.by_seed)]
+        if self.repeated:
+            return of_trainings, of_trainings
+        return of_trainings, [_scores(self.by_seed[0], output, places, index) for index in range(len(self.seeds))]
 
     def at(self, place: Any) -> list[Result]:
         """Return the results that a cell is made of: those of its place; all, if it is a mean."""
-        own = [r for r in self.results if r[self.by] == place]
-        return own or self.results
+        return [result for result in self.results if result[self.place_key] == place] or self.results
 
     def doubts(self, place: Any) -> tuple[str, ...]:
         """Return the reasons why a cell is not the protocol's number."""
-        own = self.at(place)
-        out = dict.fromkeys(why for r in own for why in departures(r) if why != AVERAGED)
-        if self.several or own is self.results:
-            out |= dict.fromkeys(filter(None, [self._unlike]))
-        trained, tested = ({of(r): None for r in own} for of in (trained_precision, itemgetter("precision")))
-        for words, precisions in (("trained", trained), ("tested", tested)):
-            if len(precisions) > 1:
-                out[f"{words} in different precisions: {', '.join(name or NOT_STATED for name in precisions)}"] = None
-        return tuple(out)
+        results = self.at(place)
+        reasons = [reason for result in results for reason in departures(result) if reason != AVERAGED]
+        if self.repeated or results is self.results:
+            reasons.append(self._difference)
+        reasons.append(_mixed_precision("trained", map(trained_precision, results)))
+        reasons.append(_mixed_precision("tested", (result["precision"] for result in results)))
+        return tuple(dict.fromkeys(filter(None, reasons)))
 
     @cached_property
-    def _unlike(self) -> str:
-        if len({len(of_places) for of_places in self.of_seed.values()}) > 1:
+    def _difference(self) -> str:
+        """What keeps the results from being of one method's trainings, in words; '' if nothing does."""
+        counts = {len(by_place) for by_place in self.by_seed.values()}
+        if len(counts) > 1:
             return "not every training has all folds"
-        first = _made(self.results[0], self.by)
-        return "made with different settings" if any(_made(r, self.by) != first for r in self.results) else ""
+        first = _settings_of(self.results[0], self.place_key)
+        if any(_settings_of(result, self.place_key) != first for result in self.results):
+            return "made with different settings"
+        return ""
+
+
+def _mixed_precision(verb: str, precisions: Iterable[str]) -> str:
+    """Return the doubt about results that were trained, or tested, in different precisions; '' if they were not."""
+    names = [name or NOT_STATED for name in dict.fromkeys(precisions)]
+    return f"{verb} in different precisions: {', '.join(names)}" if len(names) > 1 else ""
 
 
 def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[Any]) -> None:
     """Add the cells of a number of shots to a row."""
-    results, seeds = trainings.results, trainings.seeds
-    of_each, of_seeds = trainings.scores(output, places)
-    for column in dict.fromkeys(c for scores in of_each for c in scores):
-        values = [scores[column] for scores in of_each if column in scores]
-        samples = [scores[column] for scores in of_seeds if column in scores]
+    results = trainings.results
+    first = results[0]
+    of_trainings, of_seeds = trainings.scores(output, places)
+    for column in dict.fromkeys(column for scores in of_trainings for column in scores):
+        values = _values(of_trainings, column)
+        samples = _values(of_seeds, column)
         spread = stdev(samples) if len(samples) > 1 else None
         place = column[0] if isinstance(column, tuple) else column
         row.cells[shot, column] = Cell(fmean(values), spread, trainings.doubts(place))
     if len(of_seeds) > 1:
-        row.seeds[shot] = f"{'training' if trainings.several else 'test'} seeds {', '.join(map(str, seeds))}"
-    first = results[0]
+        kind = "training" if trainings.repeated else "test"
+        row.seeds[shot] = f"{kind} seeds {', '.join(map(str, trainings.seeds))}"
     row.tracks[shot] = first["track"]
     row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
-    took = (60 * r["minutes"] * r["processes"] / (r["episodes"] * len(r["seeds"])) for r in results)
-    row.cells[shot, "seconds"] = Cell(fmean(took))
+    row.cells[shot, "seconds"] = Cell(fmean(_seconds_per_episode(result) for result in results))
+
+
+def _values(scores: list[dict[Any, float]], column: Any) -> list[float]:
+    return [of_seed[column] for of_seed in scores if column in of_seed]
+
+
+def _seconds_per_episode(result: Result) -> float:
+    """Return the processor time of a test for an episode."""
+    seconds = 60 * result["minutes"] * result["processes"]
+    return seconds / (result["episodes"] * len(result["seeds"]))
 
 
 def trained_precision(result: Result) -> str:
@@ -213,45 +298,69 @@ def trained_precision(result: Result) -> str:
     return " and ".join(stages) or asked or ""
 
 
-def _scores(of_place: dict[Any, Result], output: str, places: list[Any], test: int | None = None) -> dict[Any, float]:
+def _scores(by_place: dict[Any, Result], output: str, places: list[Any], seed: int | None = None) -> dict[Any, float]:
     """Return the scores of a training's results by fold or data set, and their means if all are there.
 
-    They are of one seed of the test by its number; with None their means over seeds, and those of each class.
+    They are of one seed of the test by its index; with None their means over seeds, and those of each class.
     """
-    out, own = dict[Any, float](), dict[Any, dict[str, float]]()
-    for place, r in of_place.items():
-        scores = (r["mean"] if test is None else r["per_seed"][test])[output]
-        own[place] = {key: value for key, value in scores.items() if key != "per_class"}
-        more = class_ious(r, output) if test is None else {}
-        out |= {place: scores["miou"], **{(place, name): value for name, value in (own[place] | more).items()}}
-    if len(own) == len(places):
-        everywhere = set.intersection(*map(set, own.values()))
-        out |= {key: fmean(scores[key] for scores in own.values()) for key in everywhere}
-        out["mean"] = out["miou"]
-    return out
+    columns: dict[Any, float] = {}
+    of_places: list[dict[str, float]] = []
+    for place, result in by_place.items():
+        means = result["mean"] if seed is None else result["per_seed"][seed]
+        scores = {key: value for key, value in means[output].items() if key != "per_class"}
+        classes = class_ious(result, output) if seed is None else {}
+        columns[place] = scores["miou"]
+        columns |= {(place, name): value for name, value in {**scores, **classes}.items()}
+        of_places.append(scores)
+    if len(of_places) == len(places):
+        columns |= _means(of_places)
+        columns["mean"] = columns["miou"]
+    return columns
 
 
-def _made(result: Result, by: str) -> list[Any]:
+def _means(of_places: list[dict[str, float]]) -> dict[str, float]:
+    """Return the means of the scores that all places have."""
+    means = {}
+    for key in of_places[0]:
+        values = _values(of_places, key)
+        if len(values) == len(of_places):
+            means[key] = fmean(values)
+    return means
+
+
+def _settings_of(result: Result, place_key: str) -> dict[str, Any]:
     """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
-    data, model = result["config"]["data"], result["config"]["model"]
+    data = result["config"]["data"]
+    model = result["config"]["model"]
+    learns = result["checkpoint"] != TRAINING_FREE
     start = ("weights", "partial", "pretraining")
     encoder = {key: value for key, value in (model.get("encoder") or {}).items() if key not in start}
-    stages = [
-        (s["batch"], s["size"], {k: v for k, v in s["settings"].items() if k not in OF_FOLD})
-        for s in result["training"]
-    ]
-    lists = [_lists(result["trained_with"] or {}), _lists(data) if by == "fold" else {}]
-    weights = result["weights"] if result["checkpoint"] == TRAINING_FREE else ""
-    how = [result[key] for key in ("size", "text", "input")]
-    return [stages, *lists, model | {"encoder": encoder}, weights, result["calibration"] is None, *how]
+    stages = []
+    for stage in result["training"]:
+        settings = {key: value for key, value in stage["settings"].items() if key not in OF_FOLD}
+        stages.append((stage["batch"], stage["size"], settings))
+    return {
+        "stages": stages,
+        "training lists": _list_settings(result["trained_with"] or {}),
+        "test lists": _list_settings(data) if place_key == "fold" else {},
+        "model": {**model, "encoder": encoder},
+        "fixed weights": "" if learns else result["weights"],
+        "calibrated": result["calibration"] is not None,
+        "size": result["size"],
+        "text": result["text"],
+        "input": result["input"],
+    }
 
 
-def _lists(data: dict[str, Any]) -> dict[str, Any]:
+def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
     others = (*IRRELEVANT, *OF_FOLD, "root", "text_dir", "shot", "model", "precision")
-    left = {k: v for k, v in data.items() if k not in others}
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
-    return {k: re.sub(fold, "{fold}", v) if isinstance(v, str) else v for k, v in left.items()}
+    settings = {}
+    for key, value in data.items():
+        if key not in others:
+            settings[key] = re.sub(fold, "{fold}", value) if isinstance(value, str) else value
+    return settings
 
 
 @cache
@@ -265,40 +374,71 @@ def published_rows(
     """Return the published rows, and notes on those that are omitted because their folds differ.
 
     Args:
+        dataset: that the rows are of.
+        shots: numbers of shots; rows with none of them are left out.
+        fold_rule: of the folds that rows are compared on.
         generalised: only those of generalised segmentation on so many folds; None: none of them.
-        chosen: papers, with commas, or ``none``; None: all. UserError if one is not known.
+        chosen: papers, with commas, or ``none``; None: all.
+
+    Raises:
+        UserError: a chosen paper is not known.
     """
     content = _published()
-    known = [paper.lower() for paper in content["papers"]]
-    named = {word.strip() for word in (chosen or "").lower().split(",")} - {"", "none"}
-    wanted = known if chosen is None else named
-    if unknown := sorted(named.difference(known)):
-        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
-    rows, omitted = [], list[str]()
+    papers = _chosen_papers(chosen, [paper.lower() for paper in content["papers"]])
+    rows: list[Row] = []
+    omitted: list[str] = []
     for entry in [*content["rows"], *content["foundation"]]:
-        paper, encoder = entry["paper"], entry["encoder"]
-        known_shots = [shot for shot in shots if shot in entry["miou"] and paper.lower() in wanted]
-        if entry["dataset"] != dataset or not known_shots or entry.get("generalised") != generalised:
+        entry_shots = [shot for shot in shots if shot in entry["miou"]]
+        is_same_test = entry["dataset"] == dataset and entry.get("generalised") == generalised
+        if not is_same_test or not entry_shots or entry["paper"].lower() not in papers:
             continue
-        name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
-        protocol, rule = entry["protocol"] or NOT_STATED, entry.get("fold_rule", fold_rule)
-        if rule not in (None, fold_rule):
-            omitted.append(f"omitted: {name} by {protocol}, published on other folds ({rule}).")
-            continue
-        if "fold_rule" in entry:
-            protocol += f" ({rule or 'unstated'} folds)"
-        rows.append(row := Row(name, protocol, encoder, content["papers"][paper]))
-        track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
-        for shot in known_shots:
-            *folds, mean = entry["miou"][shot]
-            values: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
-            for key in ("base", "novel") if generalised else ():
-                *folds, values[key] = entry[key][shot]
-                values |= {(fold, key): value for fold, value in enumerate(folds)}
-            for fold, of_classes in enumerate(entry.get("classes", {}).get(shot, ())):
-                values |= {(fold, name): float(iou) for name, iou in of_classes.items()}
-            if "fb_iou" in entry:
-                values["fb_iou"] = entry["fb_iou"][shot]
-            row.cells |= {(shot, column): Cell(value) for column, value in values.items()}
-            row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
+        row = _published_row(entry, entry_shots)
+        rule = entry.get("fold_rule", fold_rule)
+        if rule in (None, fold_rule):
+            rows.append(row)
+        else:
+            protocol = entry["protocol"] or NOT_STATED
+            omitted.append(f"omitted: {row.method} by {protocol}, published on other folds ({rule}).")
     return rows, omitted
+
+
+def _chosen_papers(chosen: str | None, known: list[str]) -> set[str]:
+    """Return the papers that ``--published`` names, in lower case; UserError if one is not known."""
+    if chosen is None:
+        return set(known)
+    papers = {word.strip() for word in chosen.lower().split(",")} - {"", "none"}
+    if unknown := sorted(papers.difference(known)):
+        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
+    return papers
+
+
+def _published_row(entry: dict[str, Any], shots: list[int]) -> Row:
+    """Return the row of an entry of ``PUBLISHED`` with some of its numbers of shots."""
+    content = _published()
+    paper, encoder = entry["paper"], entry["encoder"]
+    protocol = entry["protocol"] or NOT_STATED
+    if "fold_rule" in entry:
+        protocol += f" ({entry['fold_rule'] or 'unstated'} folds)"
+    name = ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")]))
+    row = Row(name, protocol, encoder, source=content["papers"][paper])
+    track: Any = {**content["tracks"][paper], "encoder_data": content["encoder_data"].get(encoder)}
+    for shot in shots:
+        for column, value in _published_scores(entry, shot).items():
+            row.cells[shot, column] = Cell(value)
+        row.tracks[shot] = track | {"train_shot": track["train_shot"].get(shot)}
+    return row
+
+
+def _published_scores(entry: dict[str, Any], shot: int) -> dict[Any, float]:
+    """Return the scores of an entry of ``PUBLISHED`` by fold, class, or name of a mean."""
+    *folds, mean = entry["miou"][shot]
+    scores: dict[Any, float] = {**dict(enumerate(folds)), "mean": mean}
+    if "generalised" in entry:
+        for key in ("base", "novel"):
+            *folds, scores[key] = entry[key][shot]
+            scores |= {(fold, key): value for fold, value in enumerate(folds)}
+    for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
+        scores |= {(fold, name): float(iou) for name, iou in classes.items()}
+    if "fb_iou" in entry:
+        scores["fb_iou"] = entry["fb_iou"][shot]
+    return scores

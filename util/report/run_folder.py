@@ -21,18 +21,27 @@ from util.progress import ProgressBar
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 UNKNOWN = "unknown"  # commit or version
-LOCK, LOG, ENVIRONMENT = ".lock", "log.txt", "environment.json"
+LOCK = ".lock"
+LOG = "log.txt"
+ENVIRONMENT = "environment.json"
 
 
 class RunFolder:
     """Writer of a run's files; only the process that ``writes`` does, in others all methods do nothing.
 
-    The folder is created if missing; with ``fresh`` its content is deleted first. Busy: another process is writing to
-    it. OSError: it cannot be made or written.
+    Args:
+        path: the folder, which is created if missing.
+        writes: whether this process does.
+        fresh: delete the folder's content first.
+
+    Raises:
+        Busy: another process is writing to the folder.
+        OSError: it cannot be made or written.
     """
 
     def __init__(self, path: Path, writes: bool = True, fresh: bool = False):
-        self.path, self.writes = path, writes
+        self.path = path
+        self.writes = writes
         log.setLevel(logging.INFO if writes else logging.ERROR)
         if not any(isinstance(handler, _AboveBars) for handler in log.handlers):
             log.addHandler(_AboveBars())
@@ -40,11 +49,7 @@ class RunFolder:
             return
         path.mkdir(parents=True, exist_ok=True)
         self._lock = lock(path / LOCK, f"{path}: another run is writing here; wait for its end, or set run.folder")
-        for entry in list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")):  # of a run that was killed
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.name != LOCK:
-                entry.unlink()
+        _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
         self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(self._handler)
@@ -58,8 +63,9 @@ class RunFolder:
             known = environment() | facts
             self.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
             self.write_json(ENVIRONMENT, known)
-            both = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
-            self._handler.handle(log.makeRecord(log.name, logging.INFO, "", 0, "%s", (both,), None))
+            text = yaml.safe_dump({"settings": config, "environment": known}, sort_keys=False)
+            record = log.makeRecord(log.name, logging.INFO, "", 0, "%s", (text,), None)
+            self._handler.handle(record)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file; errors as ``write_atomically``."""
@@ -78,9 +84,18 @@ class RunFolder:
             self._lock.close()
 
 
+def _delete(entries: list[Path]) -> None:
+    """Delete entries of a run's folder with all that they hold, but for its lock."""
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
-    versions = {name: found.version for name in PACKAGES for found in metadata.distributions(name=name)}
+    versions = {name: package.version for name in PACKAGES for package in metadata.distributions(name=name)}
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain").splitlines()),

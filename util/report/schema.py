@@ -28,6 +28,9 @@ BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no
 Scores = dict[str, float]
 
 
+TEXT_IN_WORDS = {True: "read", False: "none", None: NOT_STATED}  # of a track
+
+
 class Track(TypedDict):
     """The data that a method learnt from; null: not known."""
 
@@ -134,27 +137,37 @@ def find_results(paths: list[Path]) -> list[Path]:
 
     UserError: a path does not exist, or none holds a result.
     """
-    found = {file for path in paths for file in ([path] if path.is_file() else path.rglob(RESULT))}
-    if wrong := [str(path) for path in paths if not found or not path.exists()]:
-        raise UserError(f"{', '.join(wrong)}: no {RESULT} here; score a run first: python test.py CONFIG")
-    return sorted(found)
+    files: set[Path] = set()
+    for path in paths:
+        files.update([path] if path.is_file() else path.rglob(RESULT))
+    missing = [path for path in paths if not path.exists()] if files else paths
+    if missing:
+        raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
+    return sorted(files)
 
 
 def in_words(tracks: dict[int, Track]) -> str:
     """Return the tracks of a method, number of test shots -> track, in words."""
-    words = {}
+    words = {shot: _track_in_words(track) for shot, track in tracks.items()}
+    distinct = list(dict.fromkeys(words.values()))
+    if len(distinct) > 1:
+        distinct = [f"{shot}-shot: {text}" for shot, text in words.items()]
     for shot, track in tracks.items():
-        parts = [] if track["encoder_data"] == "" else [f"encoder's data: {track['encoder_data'] or NOT_STATED}"]
-        parts.append("text: " + (NOT_STATED if track["text"] is None else "read" if track["text"] else "none"))
-        parts.append(f"training: {track['training'] or NOT_STATED}")
-        if track["training"] in (None, "in-domain"):
-            parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
-        words[shot] = "; ".join(parts)
-    same = len(set(words.values())) == 1
-    whole = dict.fromkeys(text if same else f"{shot}-shot: {text}" for shot, text in words.items())
-    trained = {shot: track["train_shot"] for shot, track in tracks.items()}
-    others = (f"{n}-shot by weights of {k} shot" for n, k in trained.items() if k not in (None, n))
-    return "; ".join([*whole, *others])
+        if track["train_shot"] not in (None, shot):
+            distinct.append(f"{shot}-shot by weights of {track['train_shot']} shot")
+    return "; ".join(distinct)
+
+
+def _track_in_words(track: Track) -> str:
+    """Return a track in words, without the number of shots of its training."""
+    parts = []
+    if track["encoder_data"] != "":
+        parts.append(f"encoder's data: {track['encoder_data'] or NOT_STATED}")
+    parts.append(f"text: {TEXT_IN_WORDS[track['text']]}")
+    parts.append(f"training: {track['training'] or NOT_STATED}")
+    if track["training"] in (None, "in-domain"):
+        parts.append(f"photos of novel classes: {track['novel_photos'] or NOT_STATED}")
+    return "; ".join(parts)
 
 
 def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) -> np.ndarray:
@@ -173,18 +186,30 @@ def counts_of(episode: dict[str, Any], output: str) -> list[tuple[int, int, int,
     The mIoU is the mean of the groups' (``mean_iou``). There is one, 0; in generalised segmentation there are two, 0 of
     base and 1 of novel classes, of which all that occur count.
     """
-    counts, ways = episode["outputs"][output], [class_id for class_id, _ in ways_of(episode)]
+    counts = episode["outputs"][output]
+    ways = [class_id for class_id, _ in ways_of(episode)]
     if isinstance(counts, dict):
-        return [(int(int(c) in ways), int(c), *pair) for c, pair in counts.items() if c != "0"]
+        classes = {int(class_id): pair for class_id, pair in counts.items() if class_id != "0"}
+        return [(int(class_id in ways), class_id, *pair) for class_id, pair in classes.items()]
     return [(0, class_id, *counts[2 * i : 2 * i + 2]) for i, class_id in enumerate(ways)]
 
 
-def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict]:
+def over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, dict[str, Scores]]:
     """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
+    deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
+    mean: dict[str, Scores] = {}
+    deviation: dict[str, Scores] = {}
+    for output in per_seed[0]:
+        values = _values_over_seeds([scores[output] for scores in per_seed])
+        mean[output] = {key: statistics.mean(numbers) for key, numbers in values.items()}
+        deviation[output] = {key: deviation_of(numbers) for key, numbers in values.items()}
+    return {"mean": mean, "deviation": deviation}
+
+
+def _values_over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the values of each score that an output has with every seed."""
     values = {}
-    for name, scores in per_seed[0].items():
-        keys = [k for k in scores if k != "per_class" and all(k in s[name] for s in per_seed)]
-        values[name] = {k: [s[name][k] for s in per_seed] for k in keys}
-    spread = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
-    over = {"mean": statistics.mean, "deviation": spread}
-    return {key: {n: {k: of(v) for k, v in scores.items()} for n, scores in values.items()} for key, of in over.items()}
+    for key in per_seed[0]:
+        if key != "per_class" and all(key in scores for scores in per_seed):
+            values[key] = [scores[key] for scores in per_seed]
+    return values

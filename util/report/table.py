@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from util.errors import one_line
@@ -30,11 +31,15 @@ class Table:
 
     def headings(self) -> list[str]:
         """Return the names of the columns, each with its group."""
-        return [f"{group} {name}".strip() for group, name in zip(self.groups or [""] * len(self.header), self.header)]
+        groups = self.groups or [""] * len(self.header)
+        return [f"{group} {name}".strip() for group, name in zip(groups, self.header)]
 
     def marked(self) -> list[list[str]]:
         """Return the rows with their marks."""
-        return [[text + self.marks.get((i, j), "") for j, text in enumerate(row)] for i, row in enumerate(self.rows)]
+        rows = []
+        for i, row in enumerate(self.rows):
+            rows.append([text + self.marks.get((i, j), "") for j, text in enumerate(row)])
+        return rows
 
     def __format__(self, form: str) -> str:
         return FORMATS[form or "markdown"][1](self)
@@ -45,36 +50,62 @@ class Table:
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown with aligned columns, the first to the left, and its notes below."""
-    lines = [[one_line(text).replace("|", r"\|") for text in row] for row in (table.headings(), *table.marked())]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    texts = []
-    for first, *others in lines:
-        right = (text.rjust(width) for text, width in zip(others, widths[1:]))
-        texts.append(f"| {' | '.join([first.ljust(widths[0]), *right])} |")
-    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-    below = ["", *(f"{note}  " for note in table.notes)] if table.notes else []
-    return "\n".join([texts[0], f"|{rule}|", *texts[1:], *below])
+    header, *rows = [list(map(_markdown_cell, row)) for row in (table.headings(), *table.marked())]
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    lines = [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
+    lines += [_markdown_line(row, widths) for row in rows]
+    if table.notes:
+        lines += ["", *(f"{note}  " for note in table.notes)]
+    return "\n".join(lines)
+
+
+def _markdown_cell(text: str) -> str:
+    return one_line(text).replace("|", r"\|")
+
+
+def _markdown_line(cells: list[str], widths: list[int]) -> str:
+    aligned = [cells[0].ljust(widths[0])]
+    aligned += [text.rjust(width) for text, width in zip(cells[1:], widths[1:])]
+    return f"| {' | '.join(aligned)} |"
 
 
 def latex(table: Table) -> str:
     """Return a table in LaTeX with booktabs, groups above their columns, the best cells bold, the notes as comments."""
-
-    def line(cells: list[str], row: int | None = None) -> str:
-        texts = ["".join(LATEX_SPECIAL.get(c, c) for c in cell).replace("+-", r"$\pm$") for cell in cells]
-        return " & ".join(rf"\textbf{{{t}}}" if (row, j) in table.best else t for j, t in enumerate(texts)) + r" \\"
-
     leading = table.groups.count("") or 1
     columns = "l" * leading + "r" * (len(table.header) - leading)
-    out = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    if groups := list(dict.fromkeys(filter(None, table.groups))):
-        spans = [(name, table.groups.index(name) + 1, table.groups.count(name)) for name in groups]
-        above = [rf"\multicolumn{{{count}}}{{c}}{{{name}}}" for name, _, count in spans]
-        out.append(" & ".join([""] * leading + above) + r" \\")
-        out.append(" ".join(rf"\cmidrule(lr){{{first}-{first + count - 1}}}" for _, first, count in spans))
-    out += [line(table.header), r"\midrule"]
+    lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    if any(table.groups):
+        lines += _latex_groups(table.groups)
+    lines += [_latex_line(map(_latex_cell, table.header)), r"\midrule"]
     for i, row in enumerate(table.marked()):
-        out += [*([r"\midrule"] if i in table.ruled else []), line(row, i)]
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", *(f"% {one_line(note)}" for note in table.notes)])
+        if i in table.ruled:
+            lines.append(r"\midrule")
+        cells = (_latex_cell(text, bold=(i, j) in table.best) for j, text in enumerate(row))
+        lines.append(_latex_line(cells))
+    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {one_line(note)}" for note in table.notes)]
+    return "\n".join(lines)
+
+
+def _latex_groups(groups: list[str]) -> list[str]:
+    """Return the line of a table's groups, and that of the rules below them."""
+    names = [""] * groups.count("")
+    rules = []
+    for name in filter(None, dict.fromkeys(groups)):
+        first = groups.index(name) + 1
+        count = groups.count(name)
+        names.append(rf"\multicolumn{{{count}}}{{c}}{{{name}}}")
+        rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
+    return [_latex_line(names), " ".join(rules)]
+
+
+def _latex_cell(text: str, bold: bool = False) -> str:
+    escaped = "".join(LATEX_SPECIAL.get(character, character) for character in text).replace("+-", r"$\pm$")
+    return rf"\textbf{{{escaped}}}" if bold else escaped
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def comma_separated(table: Table) -> str:

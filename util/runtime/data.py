@@ -25,7 +25,7 @@ from util.runtime.input_size import scored_on, view_of
 from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
-OF_THE_RUN = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
+RUN_SETTINGS = ("size", "shot", "text", "text_dir", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,25 @@ class StageData:
 
 def base_stage_data(context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
     """Return the data of the base stage: labelled images."""
-    data, fold, whole = context.config.data, context.fold, stage.images == "all"
+    data = context.config.data
+    fold = context.fold
     if not context.model_class.generalised:
         meta_stage_data(context, world)  # refuses a rare class now, not after this stage
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main, stage)
         index = load_index(data, "test", world.is_main)
-        held_out = lists.whole_list(index, fold) if whole else lists.base_validation_list(index, fold.base, data)
-    size, seed = context.config.stage_size(stage), context.config.run.seed
+        held_out: ImageList | None
+        if stage.images == "all":
+            held_out = lists.whole_list(index, fold)
+        else:
+            held_out = lists.base_validation_list(index, fold.base, data)
+    size = context.config.stage_size(stage)
+    seed = context.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
-    examples = None if held_out is None else LabelledDataset(held_out, fold, size, seed, None)
-    count = 0 if held_out is None else min(stage.validate_episodes, len(held_out.queries))
+    if held_out is None:
+        return StageData(images, training, None, 0, data.classes)
+    examples = LabelledDataset(held_out, fold, size, seed, None)
+    count = min(stage.validate_episodes, len(held_out.queries))
     return StageData(images, training, examples, count, data.classes)
 
 
@@ -61,21 +69,29 @@ def meta_stage_data(context: RunContext, world: ProcessGroup) -> StageData:
     The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
     base ones, or of another data set.
     """
-    stage, held_out = context.config.meta_stage, validation_context(context)
-    config = held_out.config
+    stage = context.config.meta_stage
+    held_out = validation_context(context)
+    classes = held_out.config.data.classes
     with world.rank_zero_first():
         images = images_for_training(context, world.is_main)
-        if config.data.validation_list is None and stage.validate_on == HELD_OUT:
-            index = load_index(config.data, "test", world.is_main)
-            novel = lists.base_validation_list(index, images.classes, config.data, config.data.shot)
-        elif config.data.validation_list is None:
-            novel = images_for_test(held_out, world.is_main, config.protocols[config.test.protocol].list_file)
-        else:
-            index = load_index(config.data, "validation", world.is_main)
-            novel = _logged(config.data.classes, lists.test_list(index, held_out.fold, config.data), world.is_main)
+        validation_images = _images_for_validation(held_out, images, world.is_main)
     training = training_episodes(context, images)
-    examples = None if novel is None else validation_episodes(held_out, novel)
-    return StageData(images, training, examples, 0 if novel is None else stage.validate_episodes, config.data.classes)
+    if validation_images is None:
+        return StageData(images, training, None, 0, classes)
+    examples = validation_episodes(held_out, validation_images)
+    return StageData(images, training, examples, stage.validate_episodes, classes)
+
+
+def _images_for_validation(held_out: RunContext, training: ImageList, progress: bool) -> ImageList | None:
+    """Return the images of the meta stage's validations, None where the test list leaves none."""
+    config = held_out.config
+    data = config.data
+    if data.validation_list is not None:
+        images = lists.test_list(load_index(data, "validation", progress), held_out.fold, data)
+        return _logged(data.classes, images, progress)
+    if config.meta_stage.validate_on == HELD_OUT:
+        return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
+    return images_for_test(held_out, progress, config.protocols[config.test.protocol].list_file)
 
 
 def validation_context(context: RunContext) -> RunContext:
@@ -83,14 +99,16 @@ def validation_context(context: RunContext) -> RunContext:
     config = context.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return context
-    kept = {key: getattr(config.data, key) for key in OF_THE_RUN}
-    other = replace(read_data(project_path(config.meta_stage.validate_on)), **kept)
-    return make_run_context(replace(config, data=other))
+    settings_of_run = {key: getattr(config.data, key) for key in RUN_SETTINGS}
+    other_data = read_data(project_path(config.meta_stage.validate_on))
+    return make_run_context(replace(config, data=replace(other_data, **settings_of_run)))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:
     """Return the number of examples of an epoch: ``epoch_length``, else the length of the list or of its pairs."""
-    return stage.epoch_length or len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
+    if stage.epoch_length:
+        return stage.epoch_length
+    return len(images.pairs if stage.query == SHUFFLED_PAIRS else images.queries)
 
 
 def images_for_training(context: RunContext, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
@@ -98,7 +116,8 @@ def images_for_training(context: RunContext, progress: bool = True, stage: Stage
 
     ``progress``: this process shows bars and warnings.
     """
-    data, stage = context.config.data, stage or context.config.meta_stage
+    data = context.config.data
+    stage = stage or context.config.meta_stage
     index = with_decoded_images(load_index(data, "train", progress), data, progress)
     if stage.images == "all":
         return lists.whole_list(index, context.fold)
@@ -123,13 +142,21 @@ def images_for_test(context: RunContext, progress: bool = True, published: str |
     """Return the fold's test list, or the published list of that name."""
     data = context.config.data
     images = lists.test_list(load_index(data, "test", progress), context.fold, data, published)
-    training = None if data.train_list is None or data.mask_form == BINARY else Path(data.root) / data.train_list
-    if progress and training is not None and training.is_file():
-        names, trained = images.index.names, set(read_names(training))
-        if shared := sum(names[row] in trained for row in images.queries.tolist()):
-            counts = shared, len(images.queries), data.train_list
-            log.warning("%s of the %s test images are in the training list too (data.train_list = %s)", *counts)
+    if progress and data.train_list is not None and data.mask_form != BINARY:
+        _warn_of_training_images(images, Path(data.root), data.train_list)
     return _logged(data.classes, images, progress)
+
+
+def _warn_of_training_images(images: ImageList, root: Path, train_list: str) -> None:
+    """Warn of test images that the training list names too."""
+    file = root / train_list
+    if not file.is_file():
+        return
+    training_names = set(read_names(file))
+    shared = sum(images.index.names[row] in training_names for row in images.queries.tolist())
+    if shared:
+        text = "%s of the %s test images are in the training list too (data.train_list = %s)"
+        log.warning(text, shared, len(images.queries), train_list)
 
 
 def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
@@ -143,11 +170,13 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
 
 def training_episodes(context: RunContext, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
-    stage, size = context.config.meta_stage, context.config.stage_size(context.config.meta_stage)
+    stage = context.config.meta_stage
+    size = context.config.stage_size(stage)
     sampler = _sampler(context, images, stage, context.config.run.seed)
     if stage.input == STRETCH:
-        return _episodes(context, sampler, size, None, View(STRETCH, size, size, smooth=True), views=1)
-    return _episodes(context, sampler, size, stage.augment, views=stage.views)
+        view = View(STRETCH, size, size, smooth=True)
+        return _episodes(context, sampler, size, view=view, views=1)
+    return _episodes(context, sampler, size, augment=stage.augment, views=stage.views)
 
 
 def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
@@ -156,13 +185,22 @@ def validation_episodes(context: RunContext, images: ImageList) -> TrialDataset:
     They are those of the test protocol, of ``validate_seed`` or its first seed; of base classes, each class in turn.
     """
     config = context.config
-    protocol, seed = config.protocols[config.test.protocol], config.meta_stage.validate_seed
-    of_base = config.meta_stage.validate_on == HELD_OUT
-    if of_base:
+    protocol = config.protocols[config.test.protocol]
+    on_base_classes = config.meta_stage.validate_on == HELD_OUT
+    if on_base_classes:
         protocol = replace(protocol, query="class_in_turn", draw=OWN)
-    sampler = protocol_sampler(context, images, protocol, protocol.seeds[0] if seed is None else seed)
+    seed = config.meta_stage.validate_seed
+    if seed is None:
+        seed = protocol.seeds[0]
     view = view_of(config, protocol, config.data.size)
-    return trials(context, sampler, view, (scored_on(view, protocol),), of_base, protocol.draw == PFENET)
+    return trials(
+        context,
+        protocol_sampler(context, images, protocol, seed),
+        view,
+        (scored_on(view, protocol),),
+        play_novel=on_base_classes,
+        last_support_first=protocol.draw == PFENET,
+    )
 
 
 def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
@@ -178,15 +216,17 @@ def protocol_sampler(context: RunContext, images: ImageList, protocol: ProtocolS
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
     """Refuse (UserError) a protocol that a list cannot serve: too few classes, or no image that lacks a class."""
-    have, always = len(sampler.complete_classes), [c for c in images.classes if not len(sampler.without[c])]
+    complete = len(sampler.complete_classes)
+    in_every_image = [c for c in images.classes if not len(sampler.without[c])]
+    several_classes = sampler.ways > 1 or sampler.absent > 0
     problem = ""
-    if images.index.one_class_masks and (sampler.ways > 1 or sampler.absent > 0):
+    if images.index.one_class_masks and several_classes:
         problem = "does not go with masks that show one class each: take one way, whose queries all show it"
-    elif sampler.absent > 0 and always:
-        problem = f"absent = {sampler.absent:g}, but every image shows class {always[0]}: set absent to 0"
-    elif sampler.ways > max(have, 1):
+    elif sampler.absent > 0 and in_every_image:
+        problem = f"absent = {sampler.absent:g}, but every image shows class {in_every_image[0]}: set absent to 0"
+    elif sampler.ways > max(complete, 1):
         total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
-        problem = f"ways = {sampler.ways}, but the list has {have} of {total}: set at most {have} ways"
+        problem = f"ways = {sampler.ways}, but the list has {complete} of {total}: set at most {complete} ways"
     if problem:
         raise UserError(f"protocols.{protocol} on {fold}: {problem}")
 
@@ -196,26 +236,32 @@ def trials(
     sampler: Sampler,
     view: View,
     scored_on: tuple[str, ...],
+    *,
     play_novel: bool = False,
     last_support_first: bool = False,
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
-    return TrialDataset(_episodes(context, sampler, view.side, None, view), scored_on, play_novel, last_support_first)
+    episodes = _episodes(context, sampler, view.side, view=view)
+    return TrialDataset(episodes, scored_on, play_novel=play_novel, last_support_first=last_support_first)
 
 
 def _sampler(
     context: RunContext, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int
 ) -> EpisodeSampler:
-    data, with_replacement = context.config.data, rule.supports == "with_replacement"
+    data = context.config.data
+    with_replacement = rule.supports == "with_replacement"
     lists.check_shots(images, data, with_replacement)
-    return EpisodeSampler(images, rule.query, data.shot, seed, with_replacement, rule.supports == "first")
+    return EpisodeSampler(
+        images, rule.query, data.shot, seed, with_replacement=with_replacement, first=rule.supports == "first"
+    )
 
 
 def _episodes(
     context: RunContext,
     sampler: Sampler,
     size: int,
-    augment: AugmentSettings | None,
+    *,
+    augment: AugmentSettings | None = None,
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:

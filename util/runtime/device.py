@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -28,23 +29,39 @@ def gpu_count() -> int:
 
 def gpu_problem(index: int = 0) -> str:
     """Return in words why the GPU of that number cannot be used; '' if it can, or if the machine has no such GPU."""
-    if not torch.cuda.is_available():
-        if torch.version.cuda is None:
-            return f"torch {torch.__version__} is built without CUDA" if Path("/proc/driver/nvidia").exists() else ""
-        try:
-            torch.cuda.init()
-        except (RuntimeError, AssertionError) as error:
-            reason = " ".join(str(error).split())
-            return "" if "Found no NVIDIA driver" in reason else reason  # no card
+    if torch.cuda.is_available():
+        return _kernel_problem(index) if index < gpu_count() else ""
+    if torch.version.cuda is None:
+        has_driver = Path("/proc/driver/nvidia").exists()
+        return f"torch {torch.__version__} is built without CUDA" if has_driver else ""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        is_absent = "Found no NVIDIA driver" in reason
+        return "" if is_absent else reason
+    return ""
+
+
+def _kernel_problem(index: int) -> str:
+    """Return in words that this torch has no kernels for a GPU, nor any that can be compiled for it; '' if it has."""
+    if not torch.version.cuda:
         return ""
-    if index >= gpu_count():
-        return ""
-    built = [re.match(r"(sm|compute)_(\d+)(\d)", arch) for arch in torch.cuda.get_arch_list() if torch.version.cuda]
     card = torch.cuda.get_device_capability(index)
-    kernels = [(kind, (int(major), int(minor))) for kind, major, minor in (match.groups() for match in built if match)]
-    if not kernels or any(at <= card and (kind == "compute" or at[0] == card[0]) for kind, at in kernels):
+    capabilities = []
+    for name in torch.cuda.get_arch_list():
+        architecture = re.match(r"(sm|compute)_(\d+)(\d)", name)
+        if architecture is None:
+            continue
+        capability = int(architecture[2]), int(architecture[3])
+        can_be_compiled = architecture[1] == "compute"
+        if capability <= card and (can_be_compiled or capability[0] == card[0]):
+            return ""
+        capabilities.append(capability)
+    if not capabilities:
         return ""
-    name, oldest = torch.cuda.get_device_name(index), ".".join(map(str, min(at for _, at in kernels)))
+    oldest = ".".join(map(str, min(capabilities)))
+    name = torch.cuda.get_device_name(index)
     lacks = f"no kernels for {name} (compute capability {card[0]}.{card[1]}; the oldest is {oldest})"
     return f"torch {torch.__version__} has {lacks}: install a torch for it, see Install in README.md"
 
@@ -56,31 +73,49 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     unknown, missing or of no use to this torch.
     """
     if name == "auto":
-        if problem := gpu_problem(local_rank):
-            log.warning("run.device = auto takes the CPU: %s", problem)
-        name = CUDA if torch.cuda.is_available() and not problem else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type not in KINDS:
-            raise RuntimeError
-    except RuntimeError:
-        raise UserError(f"run.device = {name!r} is no device that computes; use auto, cpu, cuda or cuda:N") from None
+        name = _automatic_device(local_rank)
+    device = _device_that_computes(name)
     index = local_rank if device.index is None else device.index
-    if device.type == CUDA and (problem := gpu_problem(index)):
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise _too_few_gpus(name, index)
+    if device.type != CUDA:
+        return device
+    problem = gpu_problem(index)
+    if problem:
         raise UserError(f"run.device = {name}: {problem}")
-    no_mps = device.type == "mps" and not torch.backends.mps.is_available()
-    if no_mps or (device.type == CUDA and index >= gpu_count()):
-        raise UserError(f"run.device = {name}, GPU {index}: this machine has {gpu_count()}; ask for fewer, or for cpu")
-    if device.type == CUDA:
-        device = torch.device(CUDA, index)
-        torch.cuda.set_device(device)
+    if index >= gpu_count():
+        raise _too_few_gpus(name, index)
+    device = torch.device(CUDA, index)
+    torch.cuda.set_device(device)
     return device
+
+
+def _automatic_device(local_rank: int) -> str:
+    """Return the name of a GPU that works, else of the CPU."""
+    problem = gpu_problem(local_rank)
+    if problem:
+        log.warning("run.device = auto takes the CPU: %s", problem)
+        return "cpu"
+    return CUDA if torch.cuda.is_available() else "cpu"
+
+
+def _device_that_computes(name: str) -> torch.device:
+    with suppress(RuntimeError):  # an unknown name
+        device = torch.device(name)
+        if device.type in KINDS:
+            return device
+    raise UserError(f"run.device = {name!r} is no device that computes; use auto, cpu, cuda or cuda:N")
+
+
+def _too_few_gpus(name: str, index: int) -> UserError:
+    return UserError(f"run.device = {name}, GPU {index}: this machine has {gpu_count()}; ask for fewer, or for cpu")
 
 
 def describe(device: torch.device) -> str:
     """Return the name of a device for logs and results: the GPU's, or cpu with its number of threads."""
-    on_gpu = device.type == CUDA
-    return torch.cuda.get_device_name(device) if on_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
+    if device.type == CUDA:
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
 
 
 def episodes_at_once(asked: int | Literal["auto"], device: torch.device, images: int, side: int) -> int:
@@ -93,7 +128,8 @@ def episodes_at_once(asked: int | Literal["auto"], device: torch.device, images:
     if device.type != CUDA:
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    return min(max(int(free / 2 / (images * side**2 * BYTES_OF_PIXEL)), 1), MOST_AT_ONCE)
+    bytes_of_episode = images * side**2 * BYTES_OF_PIXEL
+    return min(max(int(free / 2 / bytes_of_episode), 1), MOST_AT_ONCE)
 
 
 @cache
@@ -106,12 +142,16 @@ def fast_bf16(device: torch.device) -> bool:
         return has_tf32(device)
     if device.type != "cpu":
         return False
-    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if name in os.environ), "ALL")
-    unlimited = limit in ("", "ALL", "DEFAULT")
-    if (unlimited or "AMX" in limit) and torch.cpu._init_amx():
+    if _onednn_may_use("AMX") and torch.cpu._init_amx():
         return True
-    allowed = unlimited or any(words in limit for words in ("BF16", "FP16", "AMX", "AVX10"))
-    return allowed and torch.cpu._is_avx512_bf16_supported() and _is_amd()
+    may_use_bf16 = _onednn_may_use("BF16", "FP16", "AMX", "AVX10")
+    return may_use_bf16 and torch.cpu._is_avx512_bf16_supported() and _is_amd()
+
+
+def _onednn_may_use(*instructions: str) -> bool:
+    """Return whether oneDNN's limit of instruction sets is absent or names one of these."""
+    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if name in os.environ), "ALL")
+    return limit in ("", "ALL", "DEFAULT") or any(name in limit for name in instructions)
 
 
 def _is_amd() -> bool:
@@ -154,15 +194,19 @@ def take_precision(precision: str, device: torch.device) -> None:
     fp16 leave in float32; on a CPU with fast bf16 those of bf16 keep its 7 bits.
     """
     on_gpu = device.type == CUDA
-    if precision == "bf16" and not fast_bf16(device):
-        other = "fp16" if on_gpu else "float32"
-        log.warning("run.precision = bf16 is emulated or slow on this %s; %s is faster", describe(device), other)
-    rounded = precision != "float32" and on_gpu
-    inside = "high" if rounded else "highest"
-    if precision == "bf16" and device.type == "cpu" and fast_bf16(device):
-        inside = "medium"
-    torch.set_float32_matmul_precision(inside)
-    torch.backends.cudnn.allow_tf32 = rounded
+    has_fast_bf16 = precision == "bf16" and fast_bf16(device)
+    if precision == "bf16" and not has_fast_bf16:
+        faster = "fp16" if on_gpu else "float32"
+        log.warning("run.precision = bf16 is emulated or slow on this %s; %s is faster", describe(device), faster)
+    in_tf32 = on_gpu and precision != "float32"
+    if in_tf32:
+        matmul_precision = "high"
+    elif has_fast_bf16 and device.type == "cpu":
+        matmul_precision = "medium"
+    else:
+        matmul_precision = "highest"
+    torch.set_float32_matmul_precision(matmul_precision)
+    torch.backends.cudnn.allow_tf32 = in_tf32
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,8 @@ class Recording:
 
     def run(self, batches: Sequence[Batch]) -> Batch:
         """Return the output for other values, which stays true until the next run."""
-        for own, given in zip(self.inputs, batches, strict=True):
-            for target, source in zip(own.tensors(), given.tensors(), strict=True):
+        for recorded, batch in zip(self.inputs, batches, strict=True):
+            for target, source in zip(recorded.tensors(), batch.tensors(), strict=True):
                 target.copy_(source, non_blocking=True)
         self.replay()
         return self.output
@@ -51,7 +52,8 @@ class Recording:
 def record_graph(call: Call, batches: Sequence[Batch]) -> Recording:
     """Return a call as a CUDA graph; RuntimeError: it cannot be captured."""
     inputs = [batch.each(torch.clone) for batch in batches]
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream()
     with fixed_shapes():
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -82,7 +84,11 @@ class Replayed:
         copies: bool,
         record: Callable[[Call, Sequence[Batch]], Recording] = record_graph,
     ):
-        self.call, self.network, self.precision, self.copies, self.record = call, network, precision, copies, record
+        self.call = call
+        self.network = network
+        self.precision = precision
+        self.copies = copies
+        self.record = record
         self.calls = Counter[Hashable]()
         self.recordings = dict[Hashable, Recording]()
         self.works = True
@@ -92,21 +98,25 @@ class Replayed:
         if not self.works or not all(map(can_be_recorded, batches)):
             return self.call(batches)
         shape = _shape_of(batches)
-        known = self.recordings.get(shape)
-        if known is not None and known.weights == weights_of(self.network):
-            output = known.run(batches)
-            torch.autograd.graph.increment_version(list(_learning_buffers(self.network)))  # as Python's calls do
-            return output.each(torch.clone) if self.copies else output
+        recording = self.recordings.get(shape)
+        if recording is not None and recording.weights == weights_of(self.network):
+            return self._replay(recording, batches)
         self.calls[shape] += 1
-        if self.calls[shape] < CALLS_BEFORE or (known is None and len(self.recordings) == MOST):
+        is_full = recording is None and len(self.recordings) == MOST
+        if self.calls[shape] < CALLS_BEFORE or is_full:
             return self.call(batches)
         try:
-            return self._recorded(shape, batches)
+            return self._record(shape, batches)
         except Exception as error:  # a capture may raise anything; the call itself still serves
             self._stop(_first_line(error))
         return self.call(batches)
 
-    def _recorded(self, shape: Hashable, batches: Sequence[Batch]) -> Batch:
+    def _replay(self, recording: Recording, batches: Sequence[Batch]) -> Batch:
+        output = recording.run(batches)
+        torch.autograd.graph.increment_version(list(_learning_buffers(self.network)))  # as Python's calls do
+        return output.each(torch.clone) if self.copies else output
+
+    def _record(self, shape: Hashable, batches: Sequence[Batch]) -> Batch:
         """Return the output of a call, and record it."""
         self.recordings.pop(shape, None)
         device = batches[0].tensors()[0].device
@@ -144,13 +154,13 @@ def weights_of(network: nn.Module) -> Hashable:
 
     A recording keeps the values that are computed once from frozen weights, such as folded norms.
     """
-    out = []
+    weights = []
     for module in network.modules():
         for x in (*module._parameters.values(), *module._buffers.values()):
             if x is not None:
                 changes = x.requires_grad or module.training or x.is_inference()
-                out.append((x.data_ptr(), 0 if changes else x._version))
-    return module_modes(network), tuple(out)
+                weights.append((x.data_ptr(), 0 if changes else x._version))
+    return module_modes(network), tuple(weights)
 
 
 def module_modes(network: nn.Module) -> tuple[bool, ...]:
@@ -159,8 +169,11 @@ def module_modes(network: nn.Module) -> tuple[bool, ...]:
 
 
 def _shape_of(batches: Sequence[Batch]) -> Hashable:
-    each = [(type(batch), [(x.shape, x.dtype, x.device) for x in batch.tensors()]) for batch in batches]
-    return tuple((kind, tuple(tensors)) for kind, tensors in each)
+    shapes = list[Any]()
+    for batch in batches:
+        shapes.append(type(batch))
+        shapes += [(x.shape, x.dtype, x.device) for x in batch.tensors()]
+    return tuple(shapes)
 
 
 def _learning_buffers(network: nn.Module) -> Iterator[Tensor]:
@@ -195,13 +208,13 @@ def _set_random_state(device: torch.device, state: Tensor) -> None:
 
 
 @torch.no_grad()
-def _difference(found: Batch, expected: Batch) -> float:
+def _difference(replayed: Batch, called: Batch) -> float:
     """Return the largest difference of a replayed tensor from the called one, of its norm."""
-    pairs = [(a.double(), b.double()) for a, b in zip(found.tensors(), expected.tensors(), strict=True)]
+    pairs = [(a.double(), b.double()) for a, b in zip(replayed.tensors(), called.tensors(), strict=True)]
     norms = torch.stack([b.norm() for _, b in pairs])
     differences = torch.stack([(a - b).norm() for a, b in pairs])
-    least = torch.finfo(norms.dtype).tiny
-    return float((differences / norms.maximum(NEGLIGIBLE * norms.max()).clamp(min=least)).nan_to_num(torch.inf).max())
+    units = norms.maximum(NEGLIGIBLE * norms.max()).clamp(min=torch.finfo(norms.dtype).tiny)
+    return float((differences / units).nan_to_num(torch.inf).max())
 
 
 def _first_line(error: BaseException) -> str:

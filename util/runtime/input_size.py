@@ -11,16 +11,21 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
 
     ``side`` is in place of the protocol's; validations during training take ``data.size``.
     """
-    size, cls = config.data.size, class_of(config.model)
+    size = config.data.size
+    model_class = class_of(config.model)
     if protocol.input == ORIGINAL:
-        return View(ORIGINAL, 0, 0) if cls.takes_any_size(config.model) else View(LETTERBOX, size, size)
-    asked = side or protocol.side or size
-    return View(protocol.input, cls.nearest_side(asked, config.model) or size, asked, protocol.smooth)
+        takes_any_size = model_class.takes_any_size(config.model)
+        return View(ORIGINAL, 0, 0) if takes_any_size else View(LETTERBOX, size, size)
+    label_side = side or protocol.side or size
+    network_side = model_class.nearest_side(label_side, config.model) or size
+    return View(protocol.input, network_side, label_side, protocol.smooth)
 
 
 def scored_on(view: View, protocol: ProtocolSettings) -> str:
     """Return the kind of label that a view is scored on: original labels become squares for a letterboxed view."""
-    return SQUARE if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX else protocol.scored_on
+    if protocol.scored_on == ORIGINAL and view.rule == LETTERBOX:
+        return SQUARE
+    return protocol.scored_on
 
 
 def real_scales(config: Config, view: View) -> list[float]:
@@ -29,15 +34,23 @@ def real_scales(config: Config, view: View) -> list[float]:
     Images of their original sizes are resized by exactly the configured factors. UserError: the model takes no side
     near a factor's, or two factors mean the same side.
     """
-    scales, sizes, fit = config.test.scales, list(config.test.scales), class_of(config.model).nearest_side
-    if view.rule != ORIGINAL:
-        sizes = [view.side if f == 1 else fit(round(f * view.side), config.model) or 0 for f in scales]
-    for i, (factor, size) in enumerate(zip(scales, sizes, strict=True)):
+    if view.rule == ORIGINAL:
+        sizes = list(config.test.scales)
+    else:
+        sizes = [_scaled_side(config, view, factor) for factor in config.test.scales]
+    for i, (factor, size) in enumerate(zip(config.test.scales, sizes, strict=True)):
         if not size:
             raise UserError(f"test.scales: {factor:g} is a side that {config.model.backbone()} cannot take; omit it")
         if size in sizes[:i]:
             raise UserError(f"test.scales: {factor:g} means the same as another factor; omit it")
     return sizes if view.rule == ORIGINAL else [size / view.side for size in sizes]
+
+
+def _scaled_side(config: Config, view: View, factor: float) -> float:
+    """Return the side in pixels that the model takes for a factor of a view's side; 0: there is none."""
+    if factor == 1:
+        return view.side
+    return class_of(config.model).nearest_side(round(factor * view.side), config.model) or 0
 
 
 def in_words(config: Config, protocol: ProtocolSettings, view: View) -> str:
@@ -53,5 +66,7 @@ def in_words(config: Config, protocol: ProtocolSettings, view: View) -> str:
             what += f", scored at {view.label_side}"
     if config.test.scales == PLAIN_SCALES:
         return what
-    unit, whole = ("times", 1) if view.rule == ORIGINAL else ("at px", view.side)
-    return f"{what}; seen {unit} {', '.join(f'{whole * factor:g}' for factor in real_scales(config, view))}"
+    scales = real_scales(config, view)
+    if view.rule == ORIGINAL:
+        return f"{what}; seen times {', '.join(f'{factor:g}' for factor in scales)}"
+    return f"{what}; seen at px {', '.join(f'{view.side * factor:g}' for factor in scales)}"

@@ -14,7 +14,7 @@ from util.parallel import end_with_parent, usable_cores
 
 
 def training_numbers(
-    first_step: int, last_step: int, batch: int, rank: int, processes: int, parts: int
+    first_step: int, last_step: int, *, batch: int, rank: int, processes: int, parts: int
 ) -> Iterator[list[int]]:
     """Yield the numbers of each (partial) batch of a process: step t of all processes covers t G .. (t + 1) G - 1.
 
@@ -23,16 +23,19 @@ def training_numbers(
     """
     pieces = processes * parts
     for step in range(first_step, last_step):
+        first = step * batch
         for piece in range(rank * parts, (rank + 1) * parts):
-            start, end = (step * batch + batch * i // pieces for i in (piece, piece + 1))
+            start = first + batch * piece // pieces
+            end = first + batch * (piece + 1) // pieces
             yield list(range(start, end))
 
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
     """Return the batches of numbers a process evaluates: its share of them, in order; shares differ by one at most."""
-    start, end = (len(numbers) * i // processes for i in (rank, rank + 1))
-    mine = list(numbers[start:end])
-    return [mine[i : i + batch] for i in range(0, len(mine), batch)]
+    start = len(numbers) * rank // processes
+    end = len(numbers) * (rank + 1) // processes
+    share = list(numbers[start:end])
+    return [share[i : i + batch] for i in range(0, len(share), batch)]
 
 
 def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:

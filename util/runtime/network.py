@@ -31,12 +31,18 @@ def build_model(
 ) -> FewShotModel:
     """Return the model that the config names, with random weights drawn from ``run.seed``.
 
-    ``text_width``: T, the length of a text vector, 0 for none; ``side``: S of its images in pixels, default
-    ``data.size``; ``base_classes``: N, default those of the config's fold. UserError: networks that the model brings
-    along cannot be had.
+    Args:
+        config: of the run.
+        text_width: T, the length of a text vector, 0 for none.
+        side: S of its images in pixels, default ``data.size``.
+        base_classes: N, default those of the config's fold.
+
+    UserError: networks that the model brings along cannot be had.
     """
-    count = len(Fold.of(config.data).base) if base_classes is None else base_classes
-    task = Task(count, config.data.shot, side or config.data.size, text_width, tuple(config.data.classes))
+    data = config.data
+    if base_classes is None:
+        base_classes = len(Fold.of(data).base)
+    task = Task(base_classes, data.shot, side or data.size, text_width, tuple(data.classes))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.default_generator.manual_seed(config.run.seed)
         try:
@@ -71,7 +77,8 @@ class PreparedNetwork:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
-        with autocast(self.device, self.precision), fixed_shapes() if self.fixed else nullcontext():
+        shapes = fixed_shapes() if self.fixed else nullcontext()
+        with autocast(self.device, self.precision), shapes:
             yield
 
     def predict(self, inputs: Sequence[Any]) -> Output:
@@ -92,33 +99,44 @@ def prepare_network(
     device: torch.device,
     precision: str = "float32",
     compile: bool = False,
+    *,
     processes: int = 1,
     graphs: str = NEVER,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
-    No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel. ``precision`` is
-    one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process. ``compile``
-    compiles at the first call; ``processes`` train the network together, in evaluation 1, as each has its own batches.
-    ``graphs`` is ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled,
-    ``run.deterministic``, or the network says that it is none for them.
+    No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel.
+
+    Args:
+        network: whose parameters stay the same objects.
+        device: that it computes on.
+        precision: one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process.
+        compile: whether it is compiled, at the first call.
+        processes: that train it together; in evaluation 1, as each has its own batches.
+        graphs: ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled,
+            ``run.deterministic``, or the network says that it is none for them.
     """
     take_precision(precision, device)
-    network, on_gpu = network.to(device), device.type != "cpu"
-    if processes > 1 and on_gpu:  # the CPU has no SyncBatchNorm
+    network = network.to(device)
+    if processes > 1 and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
         _compile(network)
-    learner = network
-    if processes > 1:
-        learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
-        learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    replays = getattr(network, "replays", False)
+    learner = _distributed(network, device) if processes > 1 else network
+    can_replay = getattr(network, "replays", False)
     replayed = None
-    if graphs != NEVER and replays and not compile and _repays_graphs(device):
+    if can_replay and not compile and graphs != NEVER and _repays_graphs(device):
         call = partial(_predicted, network, device, precision)
         replayed = Replayed(call, network, precision, copies=True)
-    return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and replays)
+    return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and can_replay)
+
+
+def _distributed(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return the module whose backward pass exchanges a network's gradients between processes."""
+    on_gpu = device.type != "cpu"
+    learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
+    learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
+    return learner
 
 
 def _compile(network: nn.Module) -> None:
@@ -146,7 +164,7 @@ def synchronise_norms(network: nn.Module) -> None:
     network.train()  # frozen norms stay in evaluation
     for norm in network.modules():
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
-            usual = SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
-            norm.__class__ = getattr(norm, "synchronised", usual)
+            default = SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
+            norm.__class__ = getattr(norm, "synchronised", default)
             vars(norm)["process_group"] = None
     network.train(was_training)

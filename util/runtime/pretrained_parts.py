@@ -33,33 +33,45 @@ def load_from_hub(kind: str, weights: str) -> Any:
     """
     if torch.get_default_device().type == "meta":
         raise NotImplementedError("a network that comes whole has values")
+    builder = _class_of_transformers(kind)
+    is_folder = Path(weights).is_dir()
+    options = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
-        library, folder = importlib.import_module("transformers"), Path(weights).is_dir()
-        library.logging.set_verbosity_error()  # one line of ours reports it
-        library.logging.disable_progress_bar()
-        builder = getattr(library, kind)
-    except (ImportError, AttributeError) as error:
-        fix = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
-        raise ModelMismatch(f"this method needs {kind} of the package transformers ({error}): {fix}") from None
-    form = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
-    try:
-        with nullcontext() if folder else hub():
+        with nullcontext() if is_folder else hub():
             if not issubclass(builder, nn.Module):
-                return builder.from_pretrained(weights, local_files_only=folder)
-            network, found = builder.from_pretrained(weights, local_files_only=folder, **form)
+                return builder.from_pretrained(weights, local_files_only=is_folder)
+            network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
-        text = " ".join(str(error).split())[:200]
-        why = f"no such folder, and the hub gave no network of this name ({text}); give model.weights a folder"
-        if folder:
-            why = f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
-        elif any(word in text.lower() for word in ("gated", "401", "403")):
-            why = "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
-        raise ModelMismatch(f"model.weights = {weights}: {why}") from None
-    if lacking := sorted({*found["missing_keys"], *(str(key) for key, *_ in found["mismatched_keys"])}):
+        raise ModelMismatch(f"model.weights = {weights}: {_reason(error, is_folder)}") from None
+    mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
+    lacking = sorted(mismatched.union(facts["missing_keys"]))
+    if lacking:
         lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
         fix = "take a file of this network, or another release of transformers: pip install -U transformers"
         raise ModelMismatch(f"model.weights = {weights}: {lacks}; {fix}")
     return network
+
+
+def _class_of_transformers(name: str) -> Any:
+    """Return a class of ``transformers``, which reports nothing by itself from now on."""
+    try:
+        library = importlib.import_module("transformers")
+        library.logging.set_verbosity_error()  # one line of ours reports it
+        library.logging.disable_progress_bar()
+        return getattr(library, name)
+    except (ImportError, AttributeError) as error:
+        fix = "pip install -r requirements-foundation.txt (Python 3.11 or later)"
+        raise ModelMismatch(f"this method needs {name} of the package transformers ({error}): {fix}") from None
+
+
+def _reason(error: Exception, is_folder: bool) -> str:
+    """Return in words why a network could not be had, and the fix."""
+    text = " ".join(str(error).split())[:200]
+    if is_folder:
+        return f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
+    if any(word in text.lower() for word in ("gated", "401", "403")):
+        return "is gated: ask for access on its page, then `hf auth login`; or give model.weights a folder"
+    return f"no such folder, and the hub gave no network of this name ({text}); give model.weights a folder"
 
 
 @contextmanager
@@ -90,11 +102,14 @@ def silence_of(url: str) -> OSError | None:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
             answers.append(None)
         except OSError as error:  # of HTTP or of a certificate: an answer, which the download itself judges
-            spoke = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", 0), ssl.SSLError)
-            answers.append(None if spoke else error)
+            is_http = isinstance(error, urllib.error.HTTPError)
+            is_certificate = isinstance(getattr(error, "reason", None), ssl.SSLError)
+            answers.append(None if is_http or is_certificate else error)
 
     thread = threading.Thread(target=ask, daemon=True)  # nothing else bounds the time in which a name is looked up
     thread.start()
     thread.join(PATIENCE)
-    error = answers[0] if answers else f"no answer in {PATIENCE} seconds"
-    return None if error is None else OSError(f"{urlsplit(url).netloc} cannot be reached: {error}")
+    problem = answers[0] if answers else f"no answer in {PATIENCE} seconds"
+    if problem is None:
+        return None
+    return OSError(f"{urlsplit(url).netloc} cannot be reached: {problem}")

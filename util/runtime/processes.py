@@ -47,9 +47,9 @@ class ProcessGroup:
         """Return the values of all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
-        out: list[Any] = [None] * self.size
-        distributed.all_gather_object(out, value)
-        return out
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     @contextmanager
     def rank_zero_first(self) -> Iterator[None]:
@@ -67,7 +67,10 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+        if self.size == 1:
+            return flag
+        count = self.sum(torch.tensor([int(flag)], device=self.device))
+        return bool(count.item())
 
 
 @contextmanager
@@ -85,8 +88,10 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if size == 1:
             yield ProcessGroup(0, 1, device)
             return
-        kind, own = ("nccl", device) if device.type == CUDA else ("gloo", None)
-        distributed.init_process_group(kind, timeout=PATIENCE, device_id=own)
+        if device.type == CUDA:
+            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
         yield ProcessGroup(distributed.get_rank(), size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 
@@ -101,17 +106,31 @@ def as_user_error(lower: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lost = isinstance(error, (TimeoutError, ConnectionError))
-        if not lost and not isinstance(error, (RuntimeError, MemoryError)) and type(error).__module__ != "cv2":
+        explained = _explained(error, lower)
+        if explained is None:
             raise
-        text = " ".join(str(error).split())
-        if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
-            said = next((text[text.index(words) :] for words in NO_MEMORY if words in text), text)
-            raise UserError(f"out of memory ({said[:SHOWN].rstrip('. ')}); lower {lower}", local=True) from None
-        if lost or any(words in text for words in NO_PEER):
-            raise PeerLost("another process of this run has ended, so this one cannot go on") from None
-        if isinstance(error, distributed.DistError):
-            said = text[max(text.find("Last error:"), 0) :][: 2 * SHOWN]
-            fix = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
-            raise UserError(f"the processes cannot communicate ({said}): {fix} NCCL_DEBUG=WARN tells more") from None
-        raise
+        raise explained from None
+
+
+def _explained(error: Exception, lower: str) -> UserError | None:
+    """Return an error of the machine as one of a line; None: it is another error."""
+    is_lost_connection = isinstance(error, (TimeoutError, ConnectionError))
+    if not is_lost_connection and not _is_of_torch_or_opencv(error):
+        return None
+    text = " ".join(str(error).split())
+    problem = next((text[text.index(words) :] for words in NO_MEMORY if words in text), None)
+    if problem is None and isinstance(error, MemoryError):
+        problem = text
+    if problem is not None:
+        return UserError(f"out of memory ({problem[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
+    if is_lost_connection or any(words in text for words in NO_PEER):
+        return PeerLost("another process of this run has ended, so this one cannot go on")
+    if isinstance(error, distributed.DistError):
+        problem = text[max(text.find("Last error:"), 0) :]
+        fix = "is each GPU of one process, NCCL_SOCKET_IFNAME a network of all machines, the driver new enough?"
+        return UserError(f"the processes cannot communicate ({problem[: 2 * SHOWN]}): {fix} NCCL_DEBUG=WARN tells more")
+    return None
+
+
+def _is_of_torch_or_opencv(error: Exception) -> bool:
+    return isinstance(error, (RuntimeError, MemoryError)) or type(error).__module__ == "cv2"

@@ -32,44 +32,62 @@ class BenchmarkPass:
     trains: bool
 
     def __str__(self) -> str:
-        config, what = self.config, "base stage " if self.base else ""
-        name = f"{class_of(config.model).title} {config.model.backbone() or ''}, {config.data.size} px"
+        config = self.config
+        method = f"{class_of(config.model).title} {config.model.backbone() or ''}"
+        stage = "base stage " if self.base else ""
         kind = "training" if self.trains else "evaluation"
-        return f"{name}, {config.data.shot}-shot {what}{kind}, batch {self.batch}"
+        return f"{method}, {config.data.size} px, {config.data.shot}-shot {stage}{kind}, batch {self.batch}"
 
     def network(self, device: torch.device) -> Trainable:
         """Return the network on a device, with random weights, in evaluation."""
-        model = build_model(self.config, NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0)
-        return (model.base_stage() if self.base else model).eval().to(device)
+        text_width = NAME_VECTOR_WIDTH if class_of(self.config.model).reads_text else 0
+        model = build_model(self.config, text_width)
+        network = model.base_stage() if self.base else model
+        return network.eval().to(device)
 
     def episodes(self, device: torch.device) -> Episode:
         """Return a batch of noise with a brighter rectangle as the object of each image, on a device."""
-        random, size = torch.Generator().manual_seed(0), self.config.data.size
-        shape, one = (self.batch, self.config.data.shot + 1), torch.ones(self.batch, dtype=torch.int64)
-        label = torch.zeros(*shape, size, size, dtype=torch.uint8)
-        label[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
-        images = torch.randint(0, 128, (*shape, 3, size, size), dtype=torch.uint8, generator=random)
-        images += 100 * label.unsqueeze(2)
-        pixels = images[:, 0], label[:, 0], images[:, 1:], label[:, 1:]  # of queries and supports
-        text = torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random)
-        return Episode(*pixels, one, one, torch.arange(self.batch), label[:, 0].clone(), text).to(device)
+        random = torch.Generator().manual_seed(0)
+        size = self.config.data.size
+        images_of_episode = self.config.data.shot + 1
+        labels = torch.zeros(self.batch, images_of_episode, size, size, dtype=torch.uint8)
+        labels[..., size // 4 : size // 2, size // 4 : 3 * size // 4] = 1
+        shape = (self.batch, images_of_episode, 3, size, size)
+        images = torch.randint(0, 128, shape, dtype=torch.uint8, generator=random)
+        images += 100 * labels.unsqueeze(2)
+        ids = torch.ones(self.batch, dtype=torch.int64)
+        episodes = Episode(
+            query=images[:, 0],
+            query_label=labels[:, 0],
+            support=images[:, 1:],
+            support_label=labels[:, 1:],
+            class_id=ids,
+            base_id=ids,
+            number=torch.arange(self.batch),
+            query_base_label=labels[:, 0].clone(),
+            text=torch.randn(self.batch, NAME_VECTOR_WIDTH, generator=random),
+        )
+        return episodes.to(device)
 
     def run(self, network: Trainable, episodes: Episode) -> None:
         """Do the pass."""
         with nullcontext() if self.trains else torch.no_grad():
-            seen = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
-            losses = network.train(self.trains)(seen).losses
+            batch = LabelledImages(episodes.query, episodes.query_label) if self.base else episodes
+            losses = network.train(self.trains)(batch).losses
             if self.trains:
                 sum(losses.values(), torch.zeros(())).backward()
 
     def counted(self) -> tuple[float, Stored]:
         """Return the operations of an image or episode, NaN if the network asks for values, and what is stored."""
-        flops, device, stored = FlopCounterMode(display=False), torch.device("meta"), Stored(0, 0)
+        stage = (self.config.base_stage if self.base else None) or self.config.meta_stage
+        device = torch.device("meta")
+        operations = FlopCounterMode(display=False)
+        stored = Stored(0, 0)
         with suppress(NotImplementedError, RuntimeError), device, fixed_shapes():
             network = self.network(device)
-            stored = Stored.of(network, (self.config.base_stage if self.base else None) or self.config.meta_stage)
+            stored = Stored.of(network, stage)
             episodes = self.episodes(device)
-            with flops:
+            with operations:
                 self.run(network, episodes)
-            return flops.get_total_flops() / self.batch, stored
+            return operations.get_total_flops() / self.batch, stored
         return math.nan, stored

@@ -32,15 +32,17 @@ class Curves:
     """
 
     def __init__(self, folder: Path = Path(), loggers: Sequence[str] = (), config: dict[str, Any] | None = None):
-        self.folder, self.config = folder, config or {}
+        self.folder = folder
+        self.config = config or {}
         self.loggers = [*loggers]  # the writers that work
         self.resumed_at: int | None = None  # step from which existing curves are replaced
         self._writers: dict[str, Any] = {}
 
     def scalars(self, section: str, values: dict[str, float], step: int) -> None:
         """Add a point to each of the curves ``section/<name>``."""
+        points = {f"{section}/{name}": value for name, value in values.items()}
         for writer in self._open_writers():
-            writer.scalars({f"{section}/{name}": value for name, value in values.items()}, step)
+            writer.scalars(points, step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) uint8 to the curves."""
@@ -71,10 +73,10 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
-        place = folder / "tensorboard"
-        place.mkdir(parents=True, exist_ok=True)
+        events = folder / "tensorboard"
+        events.mkdir(parents=True, exist_ok=True)
         self.works = True  # until the file can no longer be written, as on a full disk
-        self._file = (place / _name_of_next_events(place)).open("wb", buffering=0)
+        self._file = (events / _name_of_next_events(events)).open("wb", buffering=0)
         self._write(event_pb2.Event(file_version=EVENTS_VERSION))
         if resumed_at is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -98,9 +100,9 @@ class TensorBoard:
         event.wall_time = time.time()
         content = event.SerializeToString()
         length = struct.pack("<Q", len(content))
-        sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
+        length_sum, content_sum = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))
         try:
-            self._file.write(length + sums[0] + content + sums[1])
+            self._file.write(length + length_sum + content + content_sum)
         except OSError:
             self.works = False
 
@@ -110,9 +112,13 @@ def _name_of_next_events(folder: Path) -> str:
 
     It reads files in the order of their names, which begin with a time; the clock may have been set back since.
     """
-    times = [file.name.removeprefix(EVENTS).split(".")[0] for file in folder.glob(f"{EVENTS}*")]
-    newest = max((int(each) for each in times if each.isdecimal()), default=0)
-    return f"{EVENTS}{max(int(time.time()), newest + 1):010d}.{socket.gethostname()}"
+    newest = 0
+    for file in folder.glob(f"{EVENTS}*"):
+        begun = file.name.removeprefix(EVENTS).split(".")[0]
+        if begun.isdecimal():
+            newest = max(newest, int(begun))
+    begins = max(int(time.time()), newest + 1)
+    return f"{EVENTS}{begins:010d}.{socket.gethostname()}"
 
 
 class WeightsAndBiases:
@@ -123,12 +129,12 @@ class WeightsAndBiases:
     def __init__(self, folder: Path, config: dict[str, Any], resumed_at: int | None):
         import wandb
 
-        known = folder / "wandb_id.txt"
-        if resumed_at is None or not known.exists():
-            known.write_text(uuid.uuid4().hex[:8])
+        id_file = folder / "wandb_id.txt"
+        if resumed_at is None or not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex[:8])
         name = "/".join(folder.parts[-2:])
-        self._wandb, own = wandb, known.read_text()
-        self._run = wandb.init(dir=str(folder), config=config, name=name, id=own, resume="allow")
+        self._wandb = wandb
+        self._run = wandb.init(dir=str(folder), config=config, name=name, id=id_file.read_text(), resume="allow")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add a point to each of some curves."""

@@ -1,7 +1,7 @@
 """Losses and gradients of a batch: by a backward pass, or by a replayed one that writes where it wrote before."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ class Gradients(Batch):
     """The losses of a batch and the gradients of their sum."""
 
     losses: dict[str, Tensor]
-    of: list[Tensor | None]  # parameters, in order; None for one without influence
+    gradients: list[Tensor | None]  # of the parameters that learn, in order; None for one without influence
 
 
 def replayed_gradients(prepared: PreparedNetwork, accumulate: int) -> Replayed | None:
@@ -29,8 +29,8 @@ def replayed_gradients(prepared: PreparedNetwork, accumulate: int) -> Replayed |
 
     It cannot where processes exchange gradients, where several passes add up, or in fp16, whose scale changes.
     """
-    alone = prepared.learner is prepared.network and accumulate == 1
-    if prepared.replayed is None or not alone or prepared.precision == "fp16":
+    is_one_pass = prepared.learner is prepared.network and accumulate == 1
+    if prepared.replayed is None or not is_one_pass or prepared.precision == "fp16":
         return None
     call = partial(_gradients, prepared.network, prepared.device, prepared.precision)
     return Replayed(call, prepared.network, prepared.precision, copies=False, record=prepared.replayed.record)
@@ -39,30 +39,32 @@ def replayed_gradients(prepared: PreparedNetwork, accumulate: int) -> Replayed |
 def _gradients(network: nn.Module, device: torch.device, precision: str, batches: Sequence[Batch]) -> Gradients:
     with autocast(device, precision):
         losses = network(batches[0]).losses
-    learnt = [p for p in network.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(sum(losses.values()), learnt, allow_unused=True)
-    return Gradients({name: loss.detach() for name, loss in losses.items()}, _as_own(learnt, gradients))
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)
+    detached = {name: loss.detach() for name, loss in losses.items()}
+    return Gradients(detached, _with_separate_memory(parameters, gradients))
 
 
-def _as_own(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _with_separate_memory(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Return gradients that have the layout of their parameters and no memory in common, as a backward pass leaves."""
-    out, addresses = list[Tensor | None](), set[int]()
+    separate = list[Tensor | None]()
+    addresses = set[int]()
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             if gradient.stride() != parameter.stride() or gradient.data_ptr() in addresses:
                 gradient = torch.empty_like(parameter).copy_(gradient)
             addresses.add(gradient.data_ptr())
-        out.append(gradient)
-    return out
+        separate.append(gradient)
+    return separate
 
 
 def replay(replayed: Replayed, batch: Any) -> dict[str, Tensor]:
     """Return the losses of a batch, and let the parameters have the gradients until the next call."""
-    found: Any = replayed([batch])
-    learnt = [p for p in replayed.network.parameters() if p.requires_grad]
-    for parameter, gradient in zip(learnt, found.of, strict=True):
+    output: Any = replayed([batch])
+    parameters = [p for p in replayed.network.parameters() if p.requires_grad]
+    for parameter, gradient in zip(parameters, output.gradients, strict=True):
         parameter.grad = gradient
-    return found.losses
+    return output.losses
 
 
 def backward(
@@ -70,8 +72,10 @@ def backward(
 ) -> dict[str, Tensor]:
     """Return the losses of one of the parts of a batch, and add its share to the gradients; the last exchanges them."""
     learner: Any = prepared.learner
-    alone = isinstance(learner, DistributedDataParallel) and not last  # the last sums over processes
-    with learner.no_sync() if alone else nullcontext():
+    exchange: AbstractContextManager[None] = nullcontext()
+    if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes
+        exchange = learner.no_sync()
+    with exchange:
         with prepared.autocast():
             losses = learner(batch).losses
         scaler.scale(sum(losses.values()) / parts).backward()

@@ -88,20 +88,24 @@ def record(training: Training, losses: dict[str, Tensor], rates: dict[str, float
 
     Whether a process was asked to stop travels with the losses, so that a step waits once for the GPU.
     """
-    progress, world, values = training.progress, training.world, [loss.float() for loss in losses.values()]
+    progress = training.progress
+    world = training.world
+    values = [loss.float() for loss in losses.values()]
     values.append(torch.full_like(values[0], float(training.interrupt.requested)))
-    *means, asked = (world.sum(torch.stack(values)).cpu().double() / world.size).tolist()
+    sums = world.sum(torch.stack(values)).cpu().double()
+    *means, asked = (sums / world.size).tolist()
     training.interrupt.agreed = asked > 0
-    of_step = dict(zip(losses, means, strict=True))
-    of_step["total"] = sum(of_step.values())
-    check_finite(math.isfinite(of_step["total"]), progress.step, f"the loss {of_step}")
-    for name, value in of_step.items():
+    mean_losses = dict(zip(losses, means, strict=True))
+    total = sum(mean_losses.values())
+    mean_losses["total"] = total
+    check_finite(math.isfinite(total), progress.step, f"the loss {mean_losses}")
+    for name, value in mean_losses.items():
         progress.totals[name] = progress.totals.get(name, 0.0) + value
     epoch = f"{progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
     bar.update()
-    bar.set_postfix(loss=f"{of_step['total']:.3f}", epoch=epoch, refresh=False)
+    bar.set_postfix(loss=f"{total:.3f}", epoch=epoch, refresh=False)
     if progress.step % training.stage.log_steps == 0 or progress.step == 1:
-        training.curves.scalars("loss", of_step, progress.step)
+        training.curves.scalars("loss", mean_losses, progress.step)
         training.curves.scalars("lr", rates, progress.step)
 
 
@@ -118,44 +122,86 @@ def end_epoch(training: Training, validate: Validate | None) -> None:
     Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end. Without
     validations the newest weights are the best.
     """
-    stage, schedule, progress = training.stage, training.schedule, training.progress
-    epochs, steps = divmod(progress.step, length := schedule.steps_per_epoch)
-    is_end, is_middle = steps == 0, stage.validate_midway and epochs > 0 and 0 < steps == length // 2
-    of = (epochs + 1) * length if is_middle else progress.step
-    is_due = validate is not None and (of % max(round(stage.validate_every * length), 1) == 0 or of == schedule.steps)
+    progress = training.progress
+    is_end = progress.step % training.schedule.steps_per_epoch == 0
+    is_due = validate is not None and _validation_due(training)
     if progress.on_record or not (is_end or is_due):
         return
-    epoch = epochs + (0.5 if is_middle else round(steps / length, 3))
-    entry: dict[str, Any] = {"epoch": epochs if is_end else epoch, "step": progress.step}
+    entry: dict[str, Any] = {"epoch": _epochs_done(training), "step": progress.step}
     if is_end:
-        entry["losses"] = {n: total / length for n, total in progress.totals.items()}
-        skipped = ""
-        if progress.skipped:
-            entry["skipped_steps"] = progress.skipped
-            skipped = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
-        log.info("epoch %d: loss %.4f%s", epochs, entry["losses"]["total"], skipped)
-    better = validate is None
+        _record_losses(training, entry)
+    is_best = validate is None
     if validate is not None and is_due:
-        save(training)  # a validation may take long, and the run may end in it
-        with training.ema.applied():
-            score, entry["validation"] = validate(training.prepared, progress.step)
-        if better := score > progress.best:
-            progress.best, progress.best_epoch = score, entry["epoch"]
-        log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
+        is_best = _record_validation(training, validate, entry)
     progress.history.append(entry)
     if is_end:
-        progress.totals, progress.skipped = {}, 0
-    if better:
+        progress.totals = {}
+        progress.skipped = 0
+    if is_best:
         with training.ema.applied():
             save(training, BEST, resumable=False)
     save(training)
     write_metrics(training, finished=False)
 
 
+def _midway(training: Training) -> bool:
+    """Return whether this is the middle of an epoch after the first, and validations midway are wanted."""
+    length = training.schedule.steps_per_epoch
+    epochs, steps = divmod(training.progress.step, length)
+    return training.stage.validate_midway and epochs > 0 and 0 < steps == length // 2
+
+
+def _validation_due(training: Training) -> bool:
+    """Return whether a validation is due; the middle of an epoch has one if its end has."""
+    length = training.schedule.steps_per_epoch
+    step = training.progress.step
+    if _midway(training):
+        step = (step // length + 1) * length
+    interval = max(round(training.stage.validate_every * length), 1)
+    return step % interval == 0 or step == training.schedule.steps
+
+
+def _epochs_done(training: Training) -> float:
+    """Return the number of epochs that are done, n + 0.5 in the middle of one."""
+    length = training.schedule.steps_per_epoch
+    epochs, steps = divmod(training.progress.step, length)
+    if steps == 0:
+        return epochs
+    return epochs + (0.5 if _midway(training) else round(steps / length, 3))
+
+
+def _record_losses(training: Training, entry: dict[str, Any]) -> None:
+    """Add the mean losses of the epoch that ends to its record, and the steps that were left out."""
+    progress = training.progress
+    length = training.schedule.steps_per_epoch
+    entry["losses"] = {name: total / length for name, total in progress.totals.items()}
+    note = ""
+    if progress.skipped:
+        entry["skipped_steps"] = progress.skipped
+        note = f"; {progress.skipped} of {length} steps left out, as gradients overflowed in fp16"
+    log.info("epoch %d: loss %.4f%s", entry["epoch"], entry["losses"]["total"], note)
+
+
+def _record_validation(training: Training, validate: Validate, entry: dict[str, Any]) -> bool:
+    """Validate, add the scores to the record, and return whether they are the best so far."""
+    progress = training.progress
+    save(training)  # a validation may take long, and the run may end in it
+    with training.ema.applied():
+        score, entry["validation"] = validate(training.prepared, progress.step)
+    is_best = score > progress.best
+    if is_best:
+        progress.best = score
+        progress.best_epoch = entry["epoch"]
+    log.info("epoch %g: validation %.2f (best %.2f)", entry["epoch"], score, progress.best)
+    return is_best
+
+
 def patience_spent(training: Training) -> bool:
     """Return whether a validation, as many epochs after the best as ``patience`` says or more, was no better."""
-    progress, patience, length = training.progress, training.stage.patience, training.schedule.steps_per_epoch
-    if not patience or not progress.best_epoch or progress.step % length:
+    progress = training.progress
+    patience = training.stage.patience
+    amid_epoch = progress.step % training.schedule.steps_per_epoch != 0
+    if not patience or not progress.best_epoch or amid_epoch:
         return False
     newest = max(entry["epoch"] for entry in progress.history if "validation" in entry)
     return newest - progress.best_epoch >= patience
@@ -177,9 +223,9 @@ def finish(training: Training) -> None:
 
 def write_metrics(training: Training, finished: bool) -> None:
     """Write the losses and scores so far."""
-    own = training.progress
-    best = None if math.isinf(own.best) else {"score": own.best, "epoch": own.best_epoch}
-    content = {"finished": finished, "best": best, "minutes": own.minutes, "epochs": own.history}
+    progress = training.progress
+    best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
+    content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
     training.folder.write_json(METRICS, content)
 
 
@@ -189,21 +235,24 @@ def save(training: Training, name: str = LAST, resumable: bool = True) -> None:
     The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before it
     stays as ``previous.pth``.
     """
-    before, progress, path = training.saved_at, training.progress, training.folder.path
-    training.saved_at = time.monotonic()
-    progress.minutes += (training.saved_at - before) / 60
+    progress = training.progress
+    folder = training.folder.path
+    now = time.monotonic()
+    progress.minutes += (now - training.saved_at) / 60
+    training.saved_at = now
     if not training.world.is_main:
         return
     weights = checkpoint.on_cpu(training.prepared.network.state_dict())
     for tensor, values in weights.items():  # the loss may still be finite, its gradients not
-        check_finite(not values.is_floating_point() or bool(values.isfinite().all()), progress.step, tensor)
+        if values.is_floating_point():
+            check_finite(bool(values.isfinite().all()), progress.step, tensor)
     content = {**training.state, "weights": weights, "progress": asdict(progress)}
     if resumable:
-        content["optimizers"] = {n: o.state_dict() for n, o in training.optimizers.items()}
+        content["optimizers"] = {key: optimizer.state_dict() for key, optimizer in training.optimizers.items()}
         content["scaler"] = training.scaler.state_dict()
     if name == LAST:
         content["ema"] = training.ema.average
-    checkpoint.save(path / name, content, path / PREVIOUS if resumable else None)
+    checkpoint.save(folder / name, content, previous=folder / PREVIOUS if resumable else None)
 
 
 def resume(training: Training, allow_changes: bool) -> None:
@@ -211,7 +260,8 @@ def resume(training: Training, allow_changes: bool) -> None:
 
     UserError: as ``check_continues``, or its optimisers are of other parameters.
     """
-    path, content = training.folder.path / LAST, StageFolder(training.folder.path).newest()
+    path = training.folder.path / LAST
+    content = StageFolder(training.folder.path).newest()
     check_continues(content, training.state, path, allow_changes)
     if changed := changed_settings(content["config"], training.state["config"]):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
@@ -258,8 +308,10 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        outlives = signal.getsignal(HANG_UP) == signal.SIG_IGN  # its terminal, by nohup
-        for number in {signal.SIGINT, *STOPS, *(() if outlives else (HANG_UP,))}:
+        numbers = {signal.SIGINT, *STOPS}
+        if signal.getsignal(HANG_UP) != signal.SIG_IGN:  # as nohup has it
+            numbers.add(HANG_UP)
+        for number in numbers:
             self._before[number] = signal.signal(number, self._note)
         return self
 

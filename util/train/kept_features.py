@@ -29,8 +29,11 @@ class RecordFile:
     """
 
     def __init__(self, folder: Path, gib: float):
-        self.folder, self.limit = folder, gib * GIB
-        self.slots, self.record_bytes, self.full = dict[str, int](), 0, gib == 0
+        self.folder = folder
+        self.limit = gib * GIB
+        self.slots = dict[str, int]()
+        self.record_bytes = 0
+        self.full = gib == 0
         self._file: Any = None
 
     def get(self, key: str) -> np.ndarray | None:
@@ -42,15 +45,16 @@ class RecordFile:
 
     def put(self, key: str, record: np.ndarray) -> None:
         """Keep a record, unless the file or the disk is full."""
-        self.record_bytes, start = len(record), len(self.slots) * len(record)
-        self.full = self.full or start + len(record) > self.limit
+        self.record_bytes = len(record)
+        start = len(self.slots) * self.record_bytes
+        self.full = self.full or start + self.record_bytes > self.limit
         if self.full:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115  lives as long as this
         try:
             self._file.seek(start)
-            self.full = self._file.write(record) != len(record)
+            self.full = self._file.write(record) != self.record_bytes
         except OSError:  # no space on the disk
             self.full = True
         if not self.full:
@@ -59,13 +63,17 @@ class RecordFile:
     def in_words(self) -> str:
         """Return the number of kept views and their size, in words."""
         size = len(self.slots) * self.record_bytes / MIB
-        return f"{len(self.slots)} views kept, {size:.0f} MiB{' (full)' if self.full and self.limit else ''}"
+        note = " (full)" if self.full and self.limit else ""
+        return f"{len(self.slots)} views kept, {size:.0f} MiB{note}"
 
 
 def packed(features: Features) -> np.ndarray:
     """Return the record of an image: the bytes of its maps, channels last."""
-    flat = (x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1).view(torch.uint8) for x in features.maps())
-    return np.concatenate([x.numpy() for x in flat])
+    parts = []
+    for x in features.maps():
+        values = x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1)
+        parts.append(values.view(torch.uint8).numpy())
+    return np.concatenate(parts)
 
 
 def unpacked(record: np.ndarray, like: Features) -> Features:
@@ -88,13 +96,19 @@ class KeptEpisodes:
     """
 
     def __init__(self, dataset: EpisodeDataset, network: PreparedNetwork, file: RecordFile, key: str):
-        self.dataset, self.network, self.file = dataset, network, file
+        self.dataset = dataset
+        self.network = network
+        self.file = file
         self.model = cast(FewShotModel, network.network)
         self._like: Features | None = None  # shapes and types of an image's maps
         encoder = getattr(self.model, "encoder", None)
-        learns = encoder is None or any(p.requires_grad for p in encoder.parameters())
-        if learns or dataset.views is None:
-            fix = f"{self.model.title} has none; set it to null" if learns else f"set {key}.views to their number"
+        is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
+        fix = ""
+        if not is_frozen:
+            fix = f"{self.model.title} has none; set it to null"
+        elif dataset.views is None:
+            fix = f"set {key}.views to their number"
+        if fix:
             raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
     def batches(self, numbers: Iterable[list[int]], workers: int) -> Iterator[Episode]:
@@ -102,23 +116,38 @@ class KeptEpisodes:
         for batch in batches(self.dataset, numbers, workers, self.network.device):
             queries, supports = list[CachedFeatures](), list[CachedFeatures]()
             for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
-                queries.append(self._features(image, label, False))
-                supports += [self._features(photo, mask, True) for photo, mask in batch.shots(item)]
+                queries.append(self._features(image, label, is_support=False))
+                supports += [self._features(photo, mask, is_support=True) for photo, mask in batch.shots(item)]
             yield replace(batch, cached_query=queries, cached_support=supports)
 
     def _features(self, image: Tensor, label: Tensor, is_support: bool) -> Features:
         """Return the features of an image (3, S, S) with its label (S, S), on the network's device."""
-        masked = is_support and self.model.masks_supports
-        key = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16)
-        if masked:
-            key.update(label.cpu().numpy().tobytes())
-        slot = key.hexdigest() + "m" * masked
-        if (record := self.file.get(slot)) is None:
-            with torch.no_grad(), self.network.autocast():
-                one, mask = image[None, None], label[None, None]
-                cached = self.model.cache_support(one, mask) if masked else self.model.cache_query(image[None])
-            features = cast(Features, cached)
-            self._like = self._like or features.each(lambda x: x.to("meta"))
+        mask = label if is_support and self.model.masks_supports else None
+        key = _key_of(image, mask)
+        record = self.file.get(key)
+        if record is None:
+            features = self._encode(image, mask)
+            if self._like is None:
+                self._like = features.each(lambda x: x.to("meta"))
             record = packed(features)  # kept or not, features take the same way: equal to the last bit
-            self.file.put(slot, record)
-        return unpacked(record, cast(Features, self._like)).each(lambda x: x.to(self.network.device))
+            self.file.put(key, record)
+        features = unpacked(record, cast(Features, self._like))
+        return features.each(lambda x: x.to(self.network.device))
+
+    def _encode(self, image: Tensor, mask: Tensor | None) -> Features:
+        """Return the features of a query, or of a support under its mask."""
+        with torch.no_grad(), self.network.autocast():
+            if mask is None:
+                features = self.model.cache_query(image[None])
+            else:
+                features = self.model.cache_support(image[None, None], mask[None, None])
+        return cast(Features, features)
+
+
+def _key_of(image: Tensor, mask: Tensor | None) -> str:
+    """Return the key of an image's features: a digest of its pixels, and of the mask that they depend on."""
+    digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16)
+    if mask is None:
+        return digest.hexdigest()
+    digest.update(mask.cpu().numpy().tobytes())
+    return f"{digest.hexdigest()}m"

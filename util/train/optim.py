@@ -22,18 +22,24 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
 
     UserError: the names differ from those of the config, or the model has nothing to train.
     """
-    used, out = list(dict.fromkeys(group.optimizer for group in groups)), dict[str, Optimizer]()
-    if set(used) != settings.keys():
-        names = ", ".join(used) or "none: it has nothing to train, test it directly"
+    members = dict[str, list[ParamGroup]]()
+    for group in groups:
+        members.setdefault(group.optimizer, []).append(group)
+    if members.keys() != settings.keys():
+        names = ", ".join(members) or "none: it has nothing to train, test it directly"
         raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
-    for name in used:
-        own, mine = settings[name], [group for group in groups if group.optimizer == name]
-        tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": own.lr * g.factor} for g in mine]
-        if own.kind == "sgd":
-            out[name] = torch.optim.SGD(tensors, own.lr, own.momentum, 0, own.weight_decay, own.nesterov)
-        else:
-            out[name] = torch.optim.AdamW(tensors, own.lr, (own.betas[0], own.betas[1]), weight_decay=own.weight_decay)
-    return out
+    return {name: _optimizer(members[name], settings[name]) for name in members}
+
+
+def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimizer:
+    """Return the optimiser of some groups of parameters."""
+    lr = settings.lr
+    decay = settings.weight_decay
+    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
+    if settings.kind == "sgd":
+        return torch.optim.SGD(tensors, lr, settings.momentum, weight_decay=decay, nesterov=settings.nesterov)
+    first, second = settings.betas
+    return torch.optim.AdamW(tensors, lr, betas=(first, second), weight_decay=decay)
 
 
 class OptimizersAsOne:
@@ -82,7 +88,7 @@ class StepSchedule:
             parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
             raise UserError(f"{key}.batch = {total} in all is too small for {parts}; at least {least}")
         per_epoch = max(epoch_length // total, 1)
-        return cls(per_epoch, per_epoch * stage.epochs, total)
+        return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=total)
 
     @property
     def epochs(self) -> int:
@@ -114,10 +120,14 @@ def set_learning_rates(
     optimizers: dict[str, Optimizer], settings: dict[str, OptimizerSettings], step: int, steps: int
 ) -> dict[str, float]:
     """Set every group's learning rate for a step; return the rates by ``optimizer/group``."""
+    rates = {}
     for name, optimizer in optimizers.items():
+        factor = lr_factor(settings[name], step, steps)
         for group in optimizer.param_groups:
-            group["lr"] = settings[name].lr * group["factor"] * lr_factor(settings[name], step, steps)
-    return {f"{name}/{group['name']}": group["lr"] for name, o in optimizers.items() for group in o.param_groups}
+            rate = settings[name].lr * group["factor"] * factor
+            group["lr"] = rate
+            rates[f"{name}/{group['name']}"] = rate
+    return rates
 
 
 class EMA:
@@ -142,12 +152,12 @@ class EMA:
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """Replace the network's weights by the average inside the block."""
-        own = {name: tensor.clone() for name, tensor in self._learning.items()}
+        weights = {name: tensor.clone() for name, tensor in self._learning.items()}
         try:
             copy_tensors(self.average, self._learning)
             yield
         finally:
-            copy_tensors(own, self._learning)
+            copy_tensors(weights, self._learning)
 
 
 @torch.no_grad()

@@ -1,27 +1,31 @@
 """The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
+from model.contract import Trainable
 from util import cli
-from util.checkpoints.checkpoint import Stored, free_bytes, taken
+from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
 from util.checkpoints.run import OPTIONS, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.read import to_dict
-from util.config.settings import Config
+from util.config.settings import Config, StageSettings
 from util.data.episodes import EpisodeDataset
+from util.data.lists.image_list import ImageList
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.evaluate.evaluate import BASE, FINAL, Observer, Scoreboard, run_pass
 from util.report.figure import Examples
 from util.report.run_folder import RunFolder
+from util.runtime.context import RunContext
 from util.runtime.data import StageData, base_stage_data, epoch_length, meta_stage_data
 from util.runtime.device import compute_in_fixed_order, describe, episodes_at_once, precision_of_training
 from util.runtime.loading import batches, training_numbers
 from util.runtime.network import PreparedNetwork, prepare_network
-from util.runtime.processes import join
+from util.runtime.processes import ProcessGroup, join
 from util.train import hooks
 from util.train.curves import Curves, check_writers
 from util.train.kept_features import GIB, KeptEpisodes, RecordFile
@@ -31,105 +35,243 @@ from util.train.trainer import train
 log = logging.getLogger("symnet")
 
 
-def command(stage: str, about: str | None) -> int:
+def command(stage: str, description: str | None) -> int:
     """Run a stage, base or meta, as a command line asks, or print its config; return the exit code."""
-    parser = command_line.parser(about)
+    parser = command_line.parser(description)
     cli.add_training_options(parser)
     if stage == "meta":
         parser.add_argument("--checkpoint", help="base-stage checkpoint to start from, instead of this run's own")
     options = parser.parse_args()
     if command_line.show(options):
         return 0
-    base, config = getattr(options, "checkpoint", None), command_line.read(options)
-    return train_stage(stage, config, options.resume, options.overwrite, base, options.allow_changes)
+    return train_stage(
+        stage,
+        command_line.read(options),
+        resume=options.resume,
+        overwrite=options.overwrite,
+        base=getattr(options, "checkpoint", None),
+        allow_changes=options.allow_changes,
+    )
 
 
 def train_stage(
-    name: str, config: Config, resume: bool, overwrite: bool, base: str | None = None, allow_changes: bool = False
+    name: str,
+    config: Config,
+    *,
+    resume: bool,
+    overwrite: bool,
+    base: str | None = None,
+    allow_changes: bool = False,
 ) -> int:
     """Run a stage, base or meta, and return the exit code.
 
-    ``base`` is a base-stage checkpoint that the meta stage starts from, in place of the run's own.
+    Args:
+        name: of the stage.
+        config: of the run.
+        resume: continue from the newest checkpoint of the stage's folder.
+        overwrite: start again in a folder that is in use.
+        base: a base-stage checkpoint that the meta stage starts from, in place of the run's own.
+        allow_changes: resume although settings that decide the result were changed.
+
+    UserError: the model has no such stage, its folder is in use, or what it needs is missing or wrong.
     """
-    with join(config.run.device, f"{name}_stage.batch, {name}_stage.size or data.workers") as world:
+    key = f"{name}_stage"
+    with join(config.run.device, f"{key}.batch, {key}.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
-        is_base, key = name == "base", f"{name}_stage"
-        run = Run(config).with_training_options(name) if resume else Run(config)
-        config, context, folder = run.config, run.context, run.folder(name)
-        stage = config.base_stage if is_base else config.meta_stage
-        if stage is None:
-            raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+        run = Run(config)
+        if resume:
+            run = run.with_training_options(name)
+        config = run.config
+        context = run.context
+        stage = _stage_settings(config, name)
         run.at(name).check_free(resume, overwrite)
         check_writers(config.run.loggers)
-        model, note, before = init_network(run, name, resume, base)  # fails before photos are read
-        data = base_stage_data(context, stage, world) if is_base else meta_stage_data(context, world)
+        model, note, trainings_before = init_network(run, name, resume, base)  # fails before photos are read
+        data = _load_data(name, context, stage, world)
         schedule = StepSchedule.from_settings(stage, epoch_length(stage, data.images), world.size, key)
-        network, images, workers = model.base_stage() if is_base else model, data.images, config.data.workers
-        precision = precision_of_training(config, world.device)
-        frozen_norms = network.freeze_norms() if stage.freeze_norm else 0
-        prepared = prepare_network(network, world.device, precision, config.run.compile, world.size, config.run.graphs)
-        optimizers, ema = build_optimizers(network.param_groups(), stage.optimizers), EMA(network, stage.ema_decay)
-        kept = None
-        if stage.cache_gib is not None:
-            left = free_bytes(config) - Stored.of(network, stage).peak_bytes + (0 if overwrite else taken([folder]))
-            file = RecordFile(folder, min(stage.cache_gib, max(left, 0) / 2 / GIB) / world.size)
-            kept = KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, key)
-        merged = to_dict(config)
-        state: dict[str, Any] = {"licence": encoder_licence(config, network), "stage": name, "config": merged}
-        state |= {"data": images.digest, "content": images.files_digest, "text": context.text_digest, "base": before}
+        network = model.base_stage() if name == "base" else model
+        notes = [note, _freeze_norms(network, stage, key)]
+        prepared = _prepare(network, config, world)
+        optimizers = build_optimizers(network.param_groups(), stage.optimizers)
+        ema = EMA(network, stage.ema_decay)
+        kept = _kept_episodes(run, name, data, prepared, processes=world.size, overwrite=overwrite)
+        state = _checkpoint_facts(run, name, network, data.images)
+        state["base"] = trainings_before
         if not resume:  # else the checkpoint knows
             state["start"] = None if base else digest_of_start(model, name)
-        state |= {"schedule": asdict(schedule), "precision": precision}
-        out = RunFolder(folder, world.is_main, fresh=overwrite)
-        curves = Curves(folder, config.run.loggers if world.is_main else (), merged)
-        training = hooks.Training(prepared, optimizers, ema, stage, schedule, state, out, world, curves)
+        state["schedule"] = asdict(schedule)
+        state["precision"] = prepared.precision
+        folder = RunFolder(run.folder(name), world.is_main, fresh=overwrite)
+        curves = Curves(folder.path, config.run.loggers if world.is_main else (), state["config"])
+        training = hooks.Training(
+            prepared=prepared,
+            optimizers=optimizers,
+            ema=ema,
+            stage=stage,
+            schedule=schedule,
+            state=state,
+            folder=folder,
+            world=world,
+            curves=curves,
+        )
         try:
             if resume:
                 hooks.resume(training, allow_changes)
-            device, length = describe(world.device), len(images.queries)
-            listed = {"images": length, "list": images.digest, "list_source": images.source, "list_note": images.note}
-            facts = {"device": device, "precision": precision, OPTIONS: config.given}
-            out.describe(merged, **listed, **facts)
-            if note:
-                log.info("%s", note)
-            if stage.freeze_norm:
-                log.info("%s.freeze_norm: freezes %d batch norms that would have been trained", key, frozen_norms)
-            place = f"{device} in {precision}"
-            log.info("%s stage on %s: %d images, %d processes", name, place, length, world.size)
-            shares = schedule.batch, world.rank, world.size, stage.accumulate
-            numbers = training_numbers(training.progress.step, schedule.steps, *shares)
-            stream = kept.batches(numbers, workers) if kept else batches(data.training, numbers, workers, world.device)
-            validate = partial(_validate, config, data, training) if stage.validate_every else None
-            if validate and data.held_out is None:
-                validate = None
-                log.info("no validations: the test list has too few images of the training list's classes")
-            finished = train(training, stream, validate, config.run.seed)
+            _describe(training, config, data.images)
+            _log_start(training, data.images, notes)
+            finished = train(
+                training,
+                _batches(training, data, kept, config.data.workers),
+                _validation(training, data, config),
+                config.run.seed,
+            )
             if kept:
                 log.info("encoder: %s", kept.file.in_words())
         finally:
             curves.close()
-            out.close()
+            folder.close()
         return 0 if finished else EXIT_INTERRUPTED
 
 
 train_base, train_meta = partial(train_stage, "base"), partial(train_stage, "meta")
 
 
+def _stage_settings(config: Config, name: str) -> StageSettings:
+    """Return the settings of a stage; UserError if the model has none."""
+    stage = config.base_stage if name == "base" else config.meta_stage
+    if stage is None:
+        raise UserError(f"{config.path}: this model has no base learner and so no base stage; run train.py")
+    return stage
+
+
+def _load_data(name: str, context: RunContext, stage: StageSettings, world: ProcessGroup) -> StageData:
+    if name == "base":
+        return base_stage_data(context, stage, world)
+    return meta_stage_data(context, world)
+
+
+def _freeze_norms(network: Trainable, stage: StageSettings, key: str) -> str:
+    """Freeze a network's batch norms where its stage, the config's section ``key``, says so; return a note, or ''."""
+    if not stage.freeze_norm:
+        return ""
+    return f"{key}.freeze_norm: freezes {network.freeze_norms()} batch norms that would have been trained"
+
+
+def _prepare(network: Trainable, config: Config, world: ProcessGroup) -> PreparedNetwork:
+    """Return a network ready for the steps of a training."""
+    return prepare_network(
+        network,
+        world.device,
+        precision_of_training(config, world.device),
+        config.run.compile,
+        processes=world.size,
+        graphs=config.run.graphs,
+    )
+
+
+def _kept_episodes(
+    run: Run, name: str, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
+) -> KeptEpisodes | None:
+    """Return the episodes whose features are kept on the disk of the stage's folder; None: they are not to be kept.
+
+    The processes share half of what the checkpoints leave of the disk at most.
+    """
+    stage = _stage_settings(run.config, name)
+    if stage.cache_gib is None:
+        return None
+    folder = run.folder(name)
+    free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
+    if not overwrite:
+        free += checkpoint_bytes([folder])
+    gib = min(stage.cache_gib, max(free, 0) / 2 / GIB)
+    file = RecordFile(folder, gib / processes)
+    return KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, f"{name}_stage")
+
+
+def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList) -> dict[str, Any]:
+    """Return the entries of a stage's checkpoints that tell its config, its photos and its texts."""
+    return {
+        "licence": encoder_licence(run.config, network),
+        "stage": name,
+        "config": to_dict(run.config),
+        "data": images.digest,
+        "content": images.files_digest,
+        "text": run.context.text_digest,
+    }
+
+
+def _describe(training: hooks.Training, config: Config, images: ImageList) -> None:
+    """Write the config and the facts of a training into its folder."""
+    facts = {
+        "images": len(images.queries),
+        "list": images.digest,
+        "list_source": images.source,
+        "list_note": images.note,
+        "device": describe(training.world.device),
+        "precision": training.prepared.precision,
+        OPTIONS: config.given,
+    }
+    training.folder.describe(training.state["config"], **facts)
+
+
+def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) -> None:
+    """Log the notes on a training's start, and where it runs."""
+    world = training.world
+    for note in filter(None, notes):
+        log.info("%s", note)
+    stage = training.state["stage"]
+    place = f"{describe(world.device)} in {training.prepared.precision}"
+    log.info("%s stage on %s: %d images, %d processes", stage, place, len(images.queries), world.size)
+
+
+def _batches(training: hooks.Training, data: StageData, kept: KeptEpisodes | None, workers: int) -> Iterator[Any]:
+    """Return the batches of the steps that are left to this process."""
+    schedule = training.schedule
+    world = training.world
+    numbers = training_numbers(
+        training.progress.step,
+        schedule.steps,
+        batch=schedule.batch,
+        rank=world.rank,
+        processes=world.size,
+        parts=training.stage.accumulate,
+    )
+    if kept:
+        return kept.batches(numbers, workers)
+    return batches(data.training, numbers, workers, world.device)
+
+
+def _validation(training: hooks.Training, data: StageData, config: Config) -> hooks.Validate | None:
+    """Return the validation of a stage, None where none is wanted or possible."""
+    if not training.stage.validate_every:
+        return None
+    if data.held_out is None:
+        log.info("no validations: the test list has too few images of the training list's classes")
+        return None
+    return partial(_validate, config, data, training)
+
+
 def _validate(
     config: Config, data: StageData, training: hooks.Training, network: PreparedNetwork, step: int
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on the held-out examples of its stage, draw the first; return the leading score and all."""
-    board, examples, world = Scoreboard(len(data.held_out_classes)), Examples(8), training.world
-    length, images = data.validation_length, config.data.shot + 1
-    batch = episodes_at_once(config.test.batch, world.device, images, config.data.size)
-    together = 1 if getattr(data.held_out, "one_by_one", False) else batch
-    watch = hooks.Watch(training, length // world.size // together)
-    seen: list[Observer] = [board, examples, watch]
-    run_pass(network, data.held_out, length, seen, world, "validate", batch, config.data.workers)
+    world = training.world
+    length = data.validation_length
+    batch = episodes_at_once(config.test.batch, world.device, images=config.data.shot + 1, side=config.data.size)
+    batch_of_dataset = 1 if getattr(data.held_out, "one_by_one", False) else batch
+    board = Scoreboard(len(data.held_out_classes))
+    examples = Examples(8)
+    watch = hooks.Watch(training, length // world.size // batch_of_dataset)
+    observers: list[Observer] = [board, examples, watch]
+    workers = config.data.workers
+    run_pass(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
     scores, _ = board.gather(world)
-    points = {f"{n}_{k}": s[k] for n, s in scores.items() for k in s if k != "per_class"}
+    points = dict[str, float]()
+    for output, values in scores.items():
+        points |= {f"{output}_{name}": value for name, value in values.items() if name != "per_class"}
     training.curves.scalars("validation", points, step)
-    for number, picture in sorted(entry for part in world.gather(examples.shown) for entry in part.items()):
+    for number, picture in sorted(entry for pictures in world.gather(examples.shown) for entry in pictures.items()):
         training.curves.image(f"validation/{number}", picture, step)
-    return scores[FINAL if FINAL in scores else BASE]["miou"], scores
+    leading = FINAL if FINAL in scores else BASE
+    return scores[leading]["miou"], scores

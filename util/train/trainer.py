@@ -25,7 +25,10 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     There are ``accumulate`` batches for each of the steps that are left. ``validate`` scores the network after the
     epochs that the stage names; None: never.
     """
-    stage, schedule, progress, world = training.stage, training.schedule, training.progress, training.world
+    stage = training.stage
+    schedule = training.schedule
+    progress = training.progress
+    world = training.world
     training.prepared.network.train()
     bar = ProgressBar(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
     with training.interrupt as interrupt, bar, suppress(hooks.Interrupted):
@@ -44,7 +47,8 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
                 hooks.save(training)
                 break
             hooks.end_epoch(training, validate)
-            if time.monotonic() - training.saved_at > stage.save_minutes * 60 and not progress.on_record:
+            is_save_due = time.monotonic() - training.saved_at > stage.save_minutes * 60
+            if is_save_due and not progress.on_record:
                 hooks.save(training)
         else:
             hooks.finish(training)
@@ -82,21 +86,22 @@ def _step(training: hooks.Training) -> None:
     together: Any = OptimizersAsOne(training.optimizers.values())
     if training.stage.clip_grad_norm is not None:
         scaler.unscale_(together)
-        learnt = [p for group in together.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(learnt, training.stage.clip_grad_norm)
-    done = scaler.step(together)
-    training.progress.skipped += done is None
+        parameters = [p for group in together.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, training.stage.clip_grad_norm)
+    if scaler.step(together) is None:
+        training.progress.skipped += 1
     scaler.update()
 
 
 @torch.no_grad()
 def counts_of_parts(training: hooks.Training, parts: list[Any]) -> PartCounts:
     """Return the counts of the means in parts, by a pass over each but the first, which changes no buffer."""
-    network, out = training.prepared.network, PartCounts(len(parts))
-    before = [buffer.clone() for buffer in network.buffers()]
+    network = training.prepared.network
+    counts = PartCounts(len(parts))
+    buffers_before = [buffer.clone() for buffer in network.buffers()]
     for i, batch in enumerate(parts[1:], 1):
-        with training.prepared.autocast(), out.counting(i):
+        with training.prepared.autocast(), counts.counting(i):
             network(batch)
-    for buffer, values in zip(network.buffers(), before, strict=True):
+    for buffer, values in zip(network.buffers(), buffers_before, strict=True):
         buffer.copy_(values)
-    return out
+    return counts

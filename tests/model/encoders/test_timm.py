@@ -20,7 +20,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from model.mismatch import ModelMismatch
 from util.checkpoints import checkpoint
 from util.checkpoints.download import PACKAGES, download, package_file
-from util.runtime import pretrained
+from util.runtime import pretrained_parts
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 TRANSFORMER = "timm/test_vit"
@@ -106,7 +106,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(constants, "ENDPOINT", f"http://{place}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.value, "url", f"http://{place}/r.pth")
-        monkeypatch.setattr(pretrained, "PATIENCE", 0.1)
+        monkeypatch.setattr(pretrained_parts, "PATIENCE", 0.1)
         for source, backbone in (("timm", "timm/test_resnet.r160_in1k"), ("torchvision", "resnet50")):
             with pytest.raises(ModelMismatch, match=f"{place} cannot be reached"):
                 download(source, backbone, backbone)

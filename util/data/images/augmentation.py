@@ -36,33 +36,39 @@ class Warp:
         ``how`` is an interpolation of OpenCV; ``outside`` is the value of pixels that a rotation brings into view. An
         image that is not rotated is resized, which is faster than an affine map.
         """
-        rows, columns = window or (slice(0, self.size[0]), slice(0, self.size[1]))
+        height, width = self.size
+        rows, columns = window or (slice(0, height), slice(0, width))
         if self.rotated:
             matrix = self.matrix - np.array([[0, 0, columns.start], [0, 0, rows.start]])
             size = (columns.stop - columns.start, rows.stop - rows.start)
             border = outside if isinstance(outside, tuple) else (outside,)
             return cv2.warpAffine(image, matrix, size, flags=how, borderValue=border)
         exact = cv2.INTER_NEAREST_EXACT if how == cv2.INTER_NEAREST else how  # half-pixel centres
-        resized = cv2.resize(image, self.size[::-1], interpolation=exact)
-        return (cv2.flip(resized, 1) if self.flipped else resized)[rows, columns]
+        resized = cv2.resize(image, (width, height), interpolation=exact)
+        if self.flipped:
+            resized = cv2.flip(resized, 1)
+        return resized[rows, columns]
 
 
 def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
     """Sample scale, rotation, flip and blur for an image; always takes the same count of numbers from ``random``."""
     smallest, largest = augment.scale
-    scale, angle = random.uniform(smallest, largest), random.uniform(-augment.rotate, augment.rotate)
-    chances = augment.rotate_probability, augment.blur_probability, augment.flip_probability
+    scale = random.uniform(smallest, largest)
+    angle = random.uniform(-augment.rotate, augment.rotate)
+    chances = (augment.rotate_probability, augment.blur_probability, augment.flip_probability)
     rotates, blurs, flips = (random.random(3) < chances).tolist()
-    new_height, new_width = max(round(height * scale), 1), max(round(width * scale), 1)
+    new_height = max(round(height * scale), 1)
+    new_width = max(round(width * scale), 1)
     # Half-pixel centres: (x + 0.5) * scale - 0.5.
-    sx, sy = new_width / width, new_height / height
+    sx = new_width / width
+    sy = new_height / height
     matrix = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
     if rotates:
         turn = cv2.getRotationMatrix2D((new_width / 2, new_height / 2), angle, 1)
         matrix = np.vstack([turn, [0, 0, 1]]) @ matrix
     if flips:
         matrix = np.array([[-1, 0, new_width - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
-    return Warp(matrix[:2], (new_height, new_width), blurs, flips, rotates)
+    return Warp(matrix[:2], size=(new_height, new_width), blur=blurs, flipped=flips, rotated=rotates)
 
 
 def warp_training(
@@ -75,33 +81,45 @@ def warp_training(
     at most ``keep_tries`` times, until it holds that share of the pixels of class ``target``.
     """
     warp = draw_warp(stacked.shape[0], stacked.shape[1], augment, random)
-    classes, colour = cv2.extractChannel(stacked, CLASS_CHANNEL), (*PADDING[augment.pad], IGNORE)
-    planes = np.empty((STACKED_CHANNELS, size, size), np.uint8)
+    classes = cv2.extractChannel(stacked, CLASS_CHANNEL)
+    colour = (*PADDING[augment.pad], IGNORE)
     if augment.fit == "stretch":
-        whole = warp.render(stacked, cv2.INTER_LINEAR, colour)
-        whole = cv2.GaussianBlur(whole, BLUR_KERNEL, 0) if warp.blur else whole
-        cv2.split(cv2.resize(whole, (size, size), interpolation=cv2.INTER_LINEAR), list(planes))
-        label = warp.render(classes, cv2.INTER_NEAREST, IGNORE)
-        return planes[:CLASS_CHANNEL], cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)
-    corner = _draw_corner(warp, size, augment, random)
+        return _stretched_view(warp, stacked, classes, size, colour)
     if augment.keep_target and max(warp.size) > size:  # else the crop holds the whole warped image
         whole = warp.render(classes, cv2.INTER_NEAREST, IGNORE)
-        mask = (whole == target).view(np.uint8)
-        wanted = augment.keep_target * cv2.countNonZero(mask)
-        for _ in range(augment.keep_tries):
-            if cv2.countNonZero(mask[_window(warp, corner, size)]) >= wanted:
-                break
-            corner = _draw_corner(warp, size, augment, random)
-        label = whole[_window(warp, corner, size)]
+        target_mask = (whole == target).view(np.uint8)
+        corner = _draw_corner_with_target(warp, target_mask, size, augment, random)
+        window = _window(warp, corner, size)
+        label = whole[window]
     else:
-        label = warp.render(classes, cv2.INTER_NEAREST, IGNORE, _window(warp, corner, size))
-    part = warp.render(stacked, cv2.INTER_LINEAR, colour, _window(warp, corner, size))
-    cv2.split(_padded(part, corner, size, colour), list(planes))
-    image = planes[:CLASS_CHANNEL]
+        corner = _draw_corner(warp, size, augment, random)
+        window = _window(warp, corner, size)
+        label = warp.render(classes, cv2.INTER_NEAREST, IGNORE, window)
+    part = warp.render(stacked, cv2.INTER_LINEAR, colour, window)
+    image = _colour_planes(_padded(part, corner, size, colour))
     if warp.blur:
         for plane in image:
             cv2.GaussianBlur(plane, BLUR_KERNEL, 0, dst=plane)
     return image, _padded(label, corner, size, IGNORE)
+
+
+def _stretched_view(
+    warp: Warp, stacked: np.ndarray, classes: np.ndarray, size: int, colour: Colour
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the whole warped image and its class indices as ``warp_training``, aspect not kept."""
+    image = warp.render(stacked, cv2.INTER_LINEAR, colour)
+    if warp.blur:
+        image = cv2.GaussianBlur(image, BLUR_KERNEL, 0)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    label = warp.render(classes, cv2.INTER_NEAREST, IGNORE)
+    return _colour_planes(image), cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)
+
+
+def _colour_planes(stacked: np.ndarray) -> np.ndarray:
+    """Return red, green, blue (3, H, W) of a stacked image (H, W, 4)."""
+    planes = np.empty((STACKED_CHANNELS, *stacked.shape[:2]), np.uint8)
+    cv2.split(stacked, list(planes))
+    return planes[:CLASS_CHANNEL]
 
 
 def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
@@ -112,9 +130,24 @@ def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
 
 def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: Colour) -> np.ndarray:
     """Return the crop: its part of the warped image, with padding where the crop exceeds it."""
-    above, before = (max(-c, 0) for c in corner)
-    below, after = (size - n - side for n, side in zip((above, before), part.shape))
-    return cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT, value=padding)
+    above, left = (max(-start, 0) for start in corner)
+    below = size - above - part.shape[0]
+    right = size - left - part.shape[1]
+    return cv2.copyMakeBorder(part, above, below, left, right, cv2.BORDER_CONSTANT, value=padding)
+
+
+def _draw_corner_with_target(
+    warp: Warp, target_mask: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator
+) -> tuple[int, int]:
+    """Draw the crop's top left as ``_draw_corner``, again and again until enough of a mask {0, 1} is in the crop."""
+    corner = _draw_corner(warp, size, augment, random)
+    enough = augment.keep_target * cv2.countNonZero(target_mask)
+    for _ in range(augment.keep_tries):
+        kept = cv2.countNonZero(target_mask[_window(warp, corner, size)])
+        if kept >= enough:
+            break
+        corner = _draw_corner(warp, size, augment, random)
+    return corner
 
 
 def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.random.Generator) -> tuple[int, int]:
@@ -124,8 +157,13 @@ def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.ran
     flipped one.
     """
     corner = []
-    for length, at_start in zip(warp.size, (False, warp.flipped)):
-        missing = max(size - length, 0)
-        before = missing // 2 if augment.pad_at == "around" else missing * at_start
-        corner.append(int(random.integers(0, length - size + 1)) if length > size else -before)
-    return corner[0], corner[1]
+    for length, is_flipped in zip(warp.size, (False, warp.flipped)):
+        missing = size - length
+        if missing < 0:
+            corner.append(int(random.integers(0, length - size + 1)))
+        elif augment.pad_at == "around":
+            corner.append(-(missing // 2))
+        else:
+            corner.append(-missing if is_flipped else 0)
+    top, left = corner
+    return top, left

@@ -27,15 +27,19 @@ from util.parallel import parallel_map
 
 log = logging.getLogger("symnet")
 FORMAT = 3  # raise when the stored content changes
-SUFFIX, GIB, CHECKSUM = ".pictures", 2**30, np.dtype("<u4")
+SUFFIX = ".pictures"
+GIB = 2**30
+CHECKSUM = np.dtype("<u4")
 
 
 class MappedImages:
     """Stacked images by row, of ``sizes`` (images, 2); processes get the path and open the file when needed."""
 
     def __init__(self, path: Path, sizes: np.ndarray):
-        self.path, self.sizes = path, sizes
-        self.starts = [0, *np.cumsum(sizes.prod(1) * STACKED_CHANNELS).tolist()]  # of the images, then of the checksums
+        self.path = path
+        self.sizes = sizes
+        ends = np.cumsum(sizes.prod(1) * STACKED_CHANNELS)
+        self.starts = [0, *ends.tolist()]  # of the images, then of the checksums
         self.length = self.starts[-1] + len(sizes) * CHECKSUM.itemsize  # of the file in bytes
         self.sound: set[int] = set()  # rows that this process has compared with their checksums
 
@@ -65,27 +69,36 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     """
     if not index.images:  # a data set of arrays
         return index
-    report, gib = log.info if progress else log.debug, int(index.sizes.prod(1).sum()) * STACKED_CHANNELS / GIB
+    report = log.info if progress else log.debug
+    pixels = int(index.sizes.prod(1).sum())
+    gib = pixels * STACKED_CHANNELS / GIB
     if gib > data.decoded_gib:
         if data.decoded_gib:
             report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)
         return index
-    made_from = hashlib.sha256(f"{FORMAT} {index.fingerprint} {cv2.__version__} {index.joined}".encode()).hexdigest()
-    own = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()[:8]
-    stem = f"{data.name}-train-{own}-"
-    path = Path(data.cache) / f"{stem}{made_from[:16]}{SUFFIX}"
+    list_digest = hashlib.sha256(f"{Path(data.root).resolve()} {data.train_list}".encode()).hexdigest()
+    stem = f"{data.name}-train-{list_digest[:8]}-"
+    content = f"{FORMAT} {index.fingerprint} {cv2.__version__} {index.joined}"
+    content_digest = hashlib.sha256(content.encode()).hexdigest()
+    path = Path(data.cache) / f"{stem}{content_digest[:16]}{SUFFIX}"
     decoded = MappedImages(path, index.sizes)
-    if not (path.is_file() and path.stat().st_size == decoded.length):
+    is_complete = path.is_file() and path.stat().st_size == decoded.length
+    if not is_complete:
         try:
             write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)
         except WriteError as error:
             report("no cache of decoded images: %s", error)
             return index
-        for old in path.parent.iterdir():
-            if old != path and old.name.startswith(stem) and old.suffix == SUFFIX:  # of this list alone
-                old.unlink(missing_ok=True)
+        _remove_other_caches(path, stem)
         report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, gib)
     return replace(index, decoded=decoded)
+
+
+def _remove_other_caches(path: Path, stem: str) -> None:
+    """Remove the caches beside this one whose names begin alike: those of earlier files of the same list."""
+    for other in path.parent.iterdir():
+        if other != path and other.name.startswith(stem) and other.suffix == SUFFIX:
+            other.unlink(missing_ok=True)
 
 
 def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path) -> None:
@@ -94,7 +107,8 @@ def _decode_all(decoded: MappedImages, index: Index, progress: bool, file: Path)
     with file.open("wb") as out:
         out.truncate(decoded.length)
     jobs = [(index.files(row), start) for row, start in enumerate(decoded.starts[:-1])]
-    checksums = list(parallel_map(partial(_decode, file=file), jobs, "decode photos", progress=progress))
+    decode = partial(_decode, file=file)
+    checksums = list(parallel_map(decode, jobs, "decode photos", progress=progress))
     with file.open("r+b") as out:
         out.seek(decoded.starts[-1])
         out.write(np.array(checksums, CHECKSUM).data)

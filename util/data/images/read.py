@@ -8,41 +8,42 @@ tells how it was drawn, and it is refused. ``Frame`` is the one place that knows
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
-import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from model.episode import IGNORE
+from util.data.images.jpeg import check_jpeg
+from util.data.images.palette import Colours, indices_of_colours, stored_indices, values_in, voc_palette
 from util.errors import UserError
 from util.files import stand_in, write_atomically
 
-TAG, UPRIGHT = 0x0112, 1  # of the orientation in EXIF data
+TAG = 0x0112  # of the orientation in EXIF data
+UPRIGHT = 1  # an orientation
 VALUE = 1  # of the class in a mask of one class
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
-OF_JPEG = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
-HEIF, NEEDS_HEIF = (".heic", ".heif"), "HEIC needs pip install pillow-heif"  # suffixes, and how to have them read
+JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
+HEIF = (".heic", ".heif")  # suffixes
+NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files that OpenCV decodes faster; of TIFF it takes other colours
-START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"  # markers of JPEG
-STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9$")  # libjpeg's first complaint, at the end of all pixels
-FEW_STRAY = 8  # bytes, beside those that libjpeg has in hand; more are damage, unless they fill a gap
-FILLER = 0.9  # the share of one value in bytes that fill a gap
-WIDTH_TAG, HEIGHT_TAG, BITS_TAG, KIND_TAG = 256, 257, 258, 254  # of a page of TIFF; its kind has bit 0 if it is reduced
-DARK = 64  # grey values below are black in masks
+# Tags of a page of TIFF; its kind has bit 0 if it is reduced.
+KIND_TAG = 254
+WIDTH_TAG = 256
+HEIGHT_TAG = 257
+BITS_TAG = 258
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
-CLASS_CHANNEL, STACKED_CHANNELS = 3, 4  # OpenCV warps four channels in a third of the time that three take
-Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
+CLASS_CHANNEL = 3
+STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
 
 
 class Frame(NamedTuple):
@@ -62,25 +63,14 @@ class Frame(NamedTuple):
         return decoded if self.turned else turned(decoded, self.orientation)
 
 
-def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:
-    """Return the colours of an image and how many pixels have them; None if there are more than ``most``."""
-    found = image.getcolors(most)
-    return None if found is None else {cast(tuple[int, ...], colour): count for count, colour in found}
-
-
 def frame_of(image: Image.Image) -> Frame:
     """Return the frame of an image whose pixels are not decoded yet: Pillow and OpenCV turn TIFFs while they decode."""
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and {WIDTH_TAG, HEIGHT_TAG} <= {*tags}:
         image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
-        return Frame((int(tags[HEIGHT_TAG]), int(tags[WIDTH_TAG])), _stated_orientation(image), turned=True)
+        stored_size = (int(tags[HEIGHT_TAG]), int(tags[WIDTH_TAG]))
+        return Frame(stored_size, _stated_orientation(image), turned=True)
     return Frame((image.height, image.width), _stated_orientation(image), turned=False)
-
-
-def values_in(image: Image.Image) -> np.ndarray:
-    """Return the values that Pillow decodes: NumPy alone would take a TIFF's shape from before it is turned."""
-    image.load()
-    return np.asarray(image)
 
 
 def _stated_orientation(image: Image.Image) -> int | None:
@@ -105,7 +95,7 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
         formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
         with path.open("rb") as file, Image.open(file, formats=formats) as image:
-            if what == "mask" and image.format in OF_JPEG:
+            if what == "mask" and image.format in JPEG_FORMATS:
                 raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
             _turn_to_largest_page(image, path)
             yield image
@@ -140,13 +130,15 @@ def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
     sizes = []
     for page in range(getattr(image, "n_frames", 1)):
         image.seek(page)
-        is_preview = bool(int(image.tag_v2.get(KIND_TAG, 0)) & 1)  # type: ignore[attr-defined]
+        kind = int(image.tag_v2.get(KIND_TAG, 0))  # type: ignore[attr-defined]
+        is_preview = bool(kind & 1)
         sizes.append(0 if is_preview else image.width * image.height)
-    if not max(sizes):
+    largest = max(sizes)
+    if largest == 0:
         raise ValueError("it contains only a preview: export the photo")
-    best = sizes.index(max(sizes))
+    best = sizes.index(largest)
     image.seek(best)
-    if best > 0 or sizes.count(max(sizes)) > 1:
+    if best > 0 or sizes.count(largest) > 1:
         _say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
 
 
@@ -159,9 +151,12 @@ def _say_once(path: Path, kind: str, line: str) -> None:
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     """Return an image (H, W) or (H, W, C) upright, contiguous; an upright one is returned as it is."""
-    sideways, flip = divmod(orientation - 1, 4)
-    upright = array.swapaxes(0, 1) if sideways else array
-    return np.ascontiguousarray(upright[:: -1 if flip in (2, 3) else 1, :: -1 if flip in (1, 2) else 1])
+    is_sideways, flip = divmod(orientation - 1, 4)
+    if is_sideways:
+        array = array.swapaxes(0, 1)
+    row_step = -1 if flip in (2, 3) else 1
+    column_step = -1 if flip in (1, 2) else 1
+    return np.ascontiguousarray(array[::row_step, ::column_step])
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -180,62 +175,40 @@ def read_image(path: Path) -> np.ndarray:
 def _read_photo(path: Path) -> tuple[np.ndarray, Frame]:
     """Return a photo as ``read_image``, and its frame."""
     with opened(path) as photo:
-        frame, content = frame_of(photo), path.read_bytes()
+        frame = frame_of(photo)
+        content = path.read_bytes()
         if content.startswith(JPEG):
-            _check_jpeg(content)
-        if content.startswith((JPEG, PNG)) or _is_of_deep_colours(photo):
-            colours = over_white(_decoded(content, path, photo.tell()), photo, path)
+            check_jpeg(content)
+        if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
+            decoded = _decode_page(content, path, page=photo.tell())
+            colours = over_white(decoded, photo, path)
         else:
             colours = colours_of(photo, path)
         return frame.upright(colours), frame
 
 
-def _is_of_deep_colours(photo: Image.Image) -> bool:
+def _has_colours_of_16_bits(photo: Image.Image) -> bool:
     """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
-    return photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(BITS_TAG, (8,))) == 16
+    if photo.mode != "RGB":
+        return False
+    tags = getattr(photo, "tag_v2", {})
+    return max(tags.get(BITS_TAG, (8,))) == 16
 
 
-def _check_jpeg(content: bytes) -> None:
-    """Refuse (ValueError) a JPEG that libjpeg complains about, at an eighth of each side, which is quick.
-
-    It reports its first complaint. Bytes before the end marker that no pixel needs are none if they are few, or fill a
-    gap: where pixels are damaged, a long rest of others' data may be left over there.
-    """
-    try:
-        kind = simplejpeg.decode_jpeg_header(content, strict=True)[2]
-        colours = "CMYK" if kind in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(content, colours, fastdct=True, min_height=1, min_width=1, min_factor=8)
-    except ValueError as error:
-        stray = STRAY.search(str(error))
-        if stray is None:
-            raise
-        count, end = int(stray[1]), content.index(END_OF_IMAGE, _start_of_scan(content))
-        most = np.bincount(np.frombuffer(content[end - count : end], np.uint8)).max()
-        if count > FEW_STRAY and most < FILLER * count:
-            raise
-
-
-def _start_of_scan(content: bytes) -> int:
-    """Return the place of the first scan's marker in a JPEG that libjpeg has read."""
-    place = 2
-    while content[place + 1] != START_OF_SCAN:
-        is_filler = content[place] != 0xFF or content[place + 1] in (0x00, 0xFF)
-        place += 1 if is_filler else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return place
-
-
-def _decoded(content: bytes, path: Path, page: int) -> np.ndarray:
+def _decode_page(content: bytes, path: Path, page: int) -> np.ndarray:
     """Return what OpenCV decodes of a page, as RGB, (H, W, 3) uint8."""
-    how = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    data = np.frombuffer(content, np.uint8)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    encoded = np.frombuffer(content, np.uint8)
     if page == 0:
-        stored = cv2.imdecode(data, how)
+        colours = cv2.imdecode(encoded, flags)
     else:
-        _, pages = cv2.imdecodemulti(data, how, range=(page, page + 1))
-        stored = next(iter(pages), None)
-    if stored is None:
+        _, pages = cv2.imdecodemulti(encoded, flags, range=(page, page + 1))
+        colours = next(iter(pages), None)
+    if colours is None:
         raise ValueError("no pixels can be decoded")
-    return cv2.cvtColor(stored if stored.dtype == np.uint8 else eight_bits(stored, path), cv2.COLOR_BGR2RGB)
+    if colours.dtype != np.uint8:
+        colours = eight_bits(colours, path)
+    return cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
 
 
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
@@ -248,7 +221,8 @@ def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return cv2.cvtColor(eight_bits(values_in(image), path), cv2.COLOR_GRAY2RGB)
     if image.has_transparency_data:
-        return over_white(np.asarray(image.convert("RGBA"))[..., :3], image, path)
+        rgba = np.asarray(image.convert("RGBA"))
+        return over_white(rgba[..., :3], image, path)
     return np.array(image.convert("RGB"))
 
 
@@ -265,8 +239,9 @@ def over_white(colours: np.ndarray, image: Image.Image, path: Path) -> np.ndarra
     if not opacity.any():
         raise UserError(f"{path}: is transparent everywhere; save it without transparency")
     _say_once(path, "transparent", "is transparent in places, which are read as white")
-    share = opacity.astype(np.uint16)
-    return ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+    weight = opacity.astype(np.uint16)
+    blended = colours * weight + 255 * (255 - weight)
+    return ((blended + 127) // 255).astype(np.uint8)
 
 
 def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
@@ -275,7 +250,8 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     if high >= 2**14 or high <= low:  # else the camera has fewer bits
         return (values // 256).astype(np.uint8)
     _say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
-    return np.clip((values - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+    stretched = (values - low) * (255 / (high - low))
+    return np.clip(stretched, 0, 255).round().astype(np.uint8)
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
@@ -297,55 +273,15 @@ def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarra
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
     with opened_mask(path) as image:
         frame = frame_of(image)
-        indices = None if colours is None else _indices_of_colours(image, path, colours)
+        indices = None
+        if colours is not None:
+            indices = indices_of_colours(image, path, colours)
         if indices is None:
-            indices = _stored_indices(image, path)
+            indices = stored_indices(image, path)
     return frame.upright(indices), frame.stated is not None
 
 
-def _stored_indices(image: Image.Image, path: Path) -> np.ndarray:
-    """Return the values of a mask with a palette or of 8-bit grey, which are its class indices."""
-    if image.mode not in ("P", "L"):
-        fix = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
-        raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {fix}")
-    indices = values_in(image)
-    if image.mode == "P" and is_sorted(image, indices[indices != IGNORE]):
-        problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
-        raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
-    return indices
-
-
-def _indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.ndarray | None:
-    """Return the class index of each colour of a mask, (H, W) uint8; None: it stores numbers, not these colours.
-
-    UserError: a colour has no class.
-    """
-    if image.mode not in ("P", "RGB", "RGBA"):
-        return None
-    rgb = image.convert("RGB")
-    shown = colours_in(rgb, rgb.width * rgb.height) or {}
-    unknown = sorted(shown.keys() - colours.keys())
-    if unknown and image.mode == "P":
-        return None
-    if unknown:
-        named = ", ".join(map(str, unknown[:3]))
-        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; add them")
-    shares = np.array([2**16, 2**8, 1])
-    codes, indices = np.asarray(rgb).astype(np.int32) @ shares, np.zeros((rgb.height, rgb.width), np.uint8)
-    for colour in shown:
-        indices[codes == shares @ colour] = colours[colour]
-    return indices
-
-
 opened_mask = partial(opened, what="mask")  # refuses a JPEG
-
-
-def is_sorted(image: Image.Image, indices: np.ndarray) -> bool:
-    """Return whether a mask uses black, but not as the first colour of its palette: then its indices say nothing."""
-    brightness = np.array(image.getpalette(), np.uint8).reshape(-1, 3).max(1)
-    used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)])
-    dark = brightness[used] < DARK
-    return bool(dark.any() and not dark.all() and not (used[0] == 0 and dark[0]))
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
@@ -355,16 +291,18 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     the mask was drawn on the upright photo.
     """
     upright = upright_size(stored, orientation)
-    if mask.shape == upright and (tagged or orientation == UPRIGHT or upright != stored):
+    fits_upright = mask.shape == upright
+    fits_stored = mask.shape == stored
+    if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
         return mask
-    if tagged or mask.shape != stored:
+    if tagged or not fits_stored:
         raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
-    other = turned(mask, orientation)
-    if mask.shape == upright and not np.array_equal(other, mask):
+    turned_mask = turned(mask, orientation)
+    if fits_upright and not np.array_equal(turned_mask, mask):
         problem = f"its photo has EXIF orientation {orientation}, and this mask's size fits it stored and upright"
         fix = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
         raise UserError(f"{path}: {problem}; {fix}")
-    return other
+    return turned_mask
 
 
 def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
@@ -385,18 +323,22 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     kind, or they do not fit each other.
     """
     photo, frame = _read_photo(image)
-
-    def read(path: Path) -> np.ndarray:
-        indices, tagged = _read_indices(path)
-        return fitted_mask(indices, tagged, frame.size, frame.orientation, path)
-
-    classes = own = read(mask)
+    classes = _read_fitted_mask(mask, frame)
     if class_id != VALUE or below:
-        classes = np.where(own == IGNORE, own, 0)
-        for path, other in below:
-            classes[(read(path) == VALUE) & (own == 0)] = other
-        classes[own == VALUE] = class_id
-    return cv2.insertChannel(classes, cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
+        top = classes
+        classes = np.where(top == IGNORE, top, 0)
+        for path, lower_id in below:
+            lower = _read_fitted_mask(path, frame)
+            classes[(lower == VALUE) & (top == 0)] = lower_id
+        classes[top == VALUE] = class_id
+    four_channels = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
+    return cv2.insertChannel(classes, four_channels, CLASS_CHANNEL)
+
+
+def _read_fitted_mask(path: Path, frame: Frame) -> np.ndarray:
+    """Return the mask of a photo with that frame, (H, W) uint8, upright; errors as ``fitted_mask``."""
+    indices, tagged = _read_indices(path)
+    return fitted_mask(indices, tagged, frame.size, frame.orientation, path)
 
 
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
@@ -404,9 +346,9 @@ def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
 
     ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
     """
-    image, exif = Image.fromarray(mask), Image.Exif()
-    # VOC's palette: bits 0-2 of an index, then 3-5, ... are the top bits of its red, green, blue.
-    image.putpalette([sum((i >> (3 * b + c) & 1) << (7 - b) for b in range(3)) for i in range(256) for c in range(3)])
+    image = Image.fromarray(mask)
+    image.putpalette(voc_palette())
+    exif = Image.Exif()
     if stated:
         exif[TAG] = UPRIGHT
     write_atomically(path, lambda file: image.save(file, exif=exif))

@@ -1,6 +1,7 @@
 """Masks of one class in any form: what of a mask is the object, and whether a mask seems to hold several classes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,33 @@ from PIL import Image
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.data.images.read import (
-    DARK,
-    UPRIGHT,
-    colours_in,
-    fitted_mask,
-    frame_of,
-    header_of,
-    is_sorted,
-    opened_mask,
-    values_in,
-)
+from util.data.images.palette import DARK, colours_in, has_sorted_palette, values_in
+from util.data.images.read import UPRIGHT, fitted_mask, frame_of, header_of, opened_mask
 from util.errors import UserError
 
 SMALL = 64  # values below are numbers of classes
-VALUE_MODES, GREY_MODES = ("1", "L", "I", "F"), ("L", "I", "F")  # of Pillow; also I;16
-FREQUENT, MOSTLY = 0.01, 0.8  # shares of an object that a colour covers at least, and that all such colours cover
+VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
+GREY_MODES = ("L", "I", "F")
+# Shares of an object: that a frequent colour covers at least, and that all frequent colours cover together.
+FREQUENT = 0.01
+MOSTLY = 0.8
 PICTURE = 2**12  # colours, more than which a painted mask does not have
 EDGES = 4  # colours or levels; more are of soft edges
 LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
 GREY = (STEPS, STEPS, STEPS)
+
+Colour = tuple[int, ...]  # red, green, blue
+
+
+@dataclass(frozen=True)
+class ObjectRule:
+    """What of a mask is the object; the first three as ``read_region`` takes them."""
+
+    value: int | None
+    unknown: Sequence[int]
+    several: bool
+    source: str  # the mask's name in messages
 
 
 def read_region(
@@ -42,72 +49,99 @@ def read_region(
 
     Args:
         mask: a file, an image of Pillow, an array or tensor (H, W), (1, H, W) or with 3 or 4 channels.
+        value: the object's value; None where the mask itself tells.
         unknown: values that are unknown beside ``value``.
         several: whether several small numbers, or several colours, are one object.
 
-    UserError: the mask is unreadable, of another form, or says nothing of an object.
+    Raises:
+        UserError: the mask is unreadable, of another form, or says nothing of an object.
     """
     if isinstance(mask, str | Path):
         with opened_mask(Path(mask)) as image:
-            return _region_in(image, value, unknown, several, str(mask))
-    return _region_in(mask, value, unknown, several, getattr(mask, "filename", "") or "a support's mask")
+            return _region_in_image(image, ObjectRule(value, unknown, several, source=str(mask)))
+    name = getattr(mask, "filename", "") or "a support's mask"
+    rule = ObjectRule(value, unknown, several, source=name)
+    if isinstance(mask, Image.Image):
+        return _region_in_image(mask, rule)
+    return _region_in(_values_of_array(mask, name), rule), True
 
 
-def _region_in(
-    mask: Any, value: int | None, unknown: Sequence[int], several: bool, source: str
-) -> tuple[np.ndarray, bool]:
-    """Return ``read_region`` of a mask that is an image or an array; ``source`` is its name in messages."""
-    if not isinstance(mask, Image.Image):
-        values = _values_of_array(mask, source)
-        return _object_in(values, value, unknown, several, source), True
-    frame = frame_of(mask)
-    if not several and len(colours := _main_colours(mask)) > 1:
+def _region_in_image(image: Image.Image, rule: ObjectRule) -> tuple[np.ndarray, bool]:
+    """Return ``read_region`` of an image of Pillow."""
+    frame = frame_of(image)
+    if not rule.several:
+        _refuse_several_colours(image, rule.source)
+    if rule.value is None:
+        values = _painted(image, rule.source)
+    elif image.mode.startswith(("P", "L", "1", "I")):
+        values = values_in(image)
+    else:
+        raise UserError(f"{rule.source}: this mask is stored as {image.mode}, so it has no value {rule.value}")
+    region = _region_in(values, rule)
+    return frame.upright(region), frame.stated is not None
+
+
+def _refuse_several_colours(image: Image.Image, source: str) -> None:
+    colours = _main_colours(image)
+    if len(colours) > 1:
         named = ", ".join(map(str, sorted(colours)[:3]))
         raise UserError(f"{source}: has the colours {named} (red, green, blue); a mask of one class has one")
-    if value is None:
-        values = _painted(mask, source)
-    elif mask.mode.startswith(("P", "L", "1", "I")):
-        values = values_in(mask)
-    else:
-        raise UserError(f"{source}: this mask is stored as {mask.mode}, so it has no value {value}")
-    return frame.upright(_object_in(values, value, unknown, several, source)), frame.stated is not None
 
 
 def _values_of_array(mask: Any, source: str) -> np.ndarray:
     """Return an array or tensor as values (H, W); those of red, green and blue as the colours of an image."""
-    values = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+    if isinstance(mask, Tensor):
+        mask = mask.cpu()
+    values = np.asarray(mask)
     if values.ndim == 3 and len(values) in (1, 3, 4):
         values = np.moveaxis(values, 0, -1)
-    if values.dtype == np.uint8 and values.shape[2:] in ((3,), (4,)):
+    channels = values.shape[2:]
+    if values.dtype == np.uint8 and channels in ((3,), (4,)):
         return _painted(Image.fromarray(values), source)
-    return values[..., 0] if values.shape[2:] == (1,) else values
+    if channels == (1,):
+        return values[..., 0]
+    return values
 
 
-def _object_in(values: np.ndarray, value: int | None, unknown: Sequence[int], several: bool, source: str) -> np.ndarray:
-    """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; arguments and errors as ``read_region``."""
-    if values.ndim != 2 or values.dtype.kind not in "buif" or not values.size or not np.isfinite(values).all():
-        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
-    if value is not None:
-        inside = values == value
-        void = ((values < 0) | np.isin(values, unknown)) & ~inside
-        return np.where(void, IGNORE, inside).astype(np.uint8)
-    inside, void = values != 0, values < 0  # torch has negative numbers
-    shades, top = np.unique(values[inside]), values.max()
-    if len(shades) > 1 and top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
-        void, shades = values == top, shades[:-1]
-    elif len(shades) > 1 and _has_soft_edges(values, inside, len(shades), several):
-        inside, shades = values >= top / 2, shades[-1:]
-    if not several and len(shades) > 1:
-        raise UserError(f"{source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+def _region_in(values: np.ndarray, rule: ObjectRule) -> np.ndarray:
+    """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
+    is_map_of_numbers = values.ndim == 2 and values.dtype.kind in "buif" and values.size > 0
+    if not is_map_of_numbers or not np.isfinite(values).all():
+        raise UserError(f"{rule.source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    if rule.value is None:
+        inside, void = _object_beside_zero(values, rule)
+    else:
+        inside = values == rule.value
+        void = ((values < 0) | np.isin(values, rule.unknown)) & ~inside
     return np.where(void, IGNORE, inside).astype(np.uint8)
 
 
-def _has_soft_edges(values: np.ndarray, inside: np.ndarray, shades: int, several: bool) -> bool:
-    """Return whether values are brightness that falls off along edges: several values, most of them bright."""
-    top = values.max()
-    if not (top >= 2 * SMALL or values.dtype.kind == "f"):
+def _object_beside_zero(values: np.ndarray, rule: ObjectRule) -> tuple[np.ndarray, np.ndarray]:
+    """Return which values (H, W) are the object and which are unknown, where no value is given; each (H, W) bool."""
+    inside = values != 0
+    void = values < 0  # torch has negative numbers
+    shades = np.unique(values[inside])
+    if len(shades) > 1:
+        top = values.max()
+        if top in (IGNORE, 2**16 - 1) and shades[-2] < SMALL:
+            void = values == top
+            shades = shades[:-1]
+        elif _has_soft_edges(values[inside], top, len(shades), rule.several):
+            inside = values >= top / 2
+            shades = shades[-1:]
+    if not rule.several and len(shades) > 1:
+        raise UserError(f"{rule.source}: holds the values {shades[:5].tolist()} beside 0; is it of class ids?")
+    return inside, void
+
+
+def _has_soft_edges(values: np.ndarray, top: Any, shades: int, several: bool) -> bool:
+    """Return whether an object's values are brightness that falls off along edges: several, most of them bright."""
+    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
+    if not is_brightness:
         return False
-    return not several or (shades > 3 and (values[inside] < 0.75 * top).mean() < 0.5)
+    if not several:
+        return True
+    return shades > 3 and (values < 0.75 * top).mean() < 0.5
 
 
 def _painted(image: Image.Image, source: str) -> np.ndarray:
@@ -115,24 +149,47 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
     if image.mode in VALUE_MODES or image.mode.startswith("I;16"):
         return values_in(image)
     rgba = np.asarray(image.convert("RGBA"))
-    opacity, brightness = rgba[..., 3], rgba[..., :3].max(2)
+    opacity = rgba[..., 3]
     if opacity.min() < opacity.max():
-        inside = opacity > opacity.max() // 2
-        colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
-        shades = colours[:, :3].max(1)  # two, one of them black, are a drawing; more are of a cut-out
-        return np.where(inside, brightness, 0) if len(shades) == 2 and min(shades) < DARK <= max(shades) else inside
-    if image.mode == "P" and not is_sorted(image, values_in(image)):
+        return _opaque_part(rgba)
+    if _has_indices(image):
         return values_in(image)
+    brightness = rgba[..., :3].max(2)
     if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
         raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
     return brightness
 
 
-def read_region_of(image: Path | str | np.ndarray, mask: Any, *arguments: Any) -> np.ndarray:
+def _opaque_part(rgba: np.ndarray) -> np.ndarray:
+    """Return the brightness of an opaque drawing in two colours, one of them black, else whether pixels are opaque.
+
+    More colours are of a cut-out.
+    """
+    opacity = rgba[..., 3]
+    inside = opacity > opacity.max() // 2
+    colours = np.unique(rgba[inside].view(np.uint32)).view(np.uint8).reshape(-1, 4)
+    shades = colours[:, :3].max(1)
+    is_drawing = len(shades) == 2 and min(shades) < DARK <= max(shades)
+    if is_drawing:
+        return np.where(inside, rgba[..., :3].max(2), 0)
+    return inside
+
+
+def _has_indices(image: Image.Image) -> bool:
+    """Return whether a mask has a palette and its values are indices of classes."""
+    return image.mode == "P" and not has_sorted_palette(image, values_in(image))
+
+
+def read_region_of(
+    image: Path | str | np.ndarray, mask: Any, value: int | None = None, unknown: Sequence[int] = (IGNORE,)
+) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
-    stored, orientation = (image.shape[:2], UPRIGHT) if isinstance(image, np.ndarray) else header_of(Path(image))
+    if isinstance(image, np.ndarray):
+        stored, orientation = image.shape[:2], UPRIGHT
+    else:
+        stored, orientation = header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "a support's mask")
-    region, is_upright = read_region(mask, *arguments)
+    region, is_upright = read_region(mask, value, unknown)
     return fitted_mask(region, is_upright, stored, orientation, source)
 
 
@@ -145,8 +202,9 @@ def classes_in(mask: Path) -> set[Any]:
     with opened_mask(mask) as image:
         if image.mode in GREY_MODES or image.mode.startswith("I;16"):
             return _main_levels(values_in(image))
-        if image.mode == "P" and not is_sorted(image, values_in(image)):
-            return {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
+        if _has_indices(image):
+            indices = np.unique(values_in(image)).tolist()
+            return {*indices} - {0, IGNORE}
         return _main_colours(image)
 
 
@@ -160,24 +218,47 @@ def _main_levels(values: np.ndarray) -> set[float]:
     return {*levels.tolist()} if is_of_levels else set()
 
 
-def _main_colours(image: Image.Image) -> set[tuple[int, ...]]:
+def _main_colours(image: Image.Image) -> set[Colour]:
     """Return the colours in which objects are painted, the most frequent shade of each; none if all is grey."""
-    if image.mode not in ("P", "RGB", "RGBA") or (image.mode == "P" and not is_sorted(image, values_in(image))):
+    if image.mode not in ("P", "RGB", "RGBA") or _has_indices(image):
         return set()
-    colours = colours_in(image.convert("RGBA"), PICTURE)
-    if colours is None:
+    counts = colours_in(image.convert("RGBA"), PICTURE)
+    if counts is None:
         return set()  # a picture
-    opaque = max(colour[3] for colour in colours) // 2
-    inside = [colour for colour in colours if colour[3] > opaque and max(colour[:3]) >= DARK]
-    shown = [(colours[colour], colour[:3]) for colour in inside]
-    total = sum(count for count, _ in shown)
-    frequent = sorted(((count, colour) for count, colour in shown if count >= FREQUENT * total), reverse=True)
-    if sum(count for count, _ in frequent) < MOSTLY * total or len(frequent) > SMALL:
+    painted = _painted_colours(counts)
+    frequent = _frequent_colours(painted)
+    has_flat_colours = len(painted) <= EDGES
+    main: dict[Colour, Colour] = {}  # hue and shade -> the most frequent colour
+    for colour in frequent:
+        main.setdefault(_hue_and_shade(colour, has_flat_colours), colour)
+    if main.keys() == {(*GREY, 0)}:
         return set()
-    out: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for _, colour in frequent:
-        brightest = max(colour)
-        hue = tuple(round(STEPS * part / brightest) for part in colour)
-        shade = brightest if len(shown) <= EDGES and hue != GREY else 0
-        out.setdefault((*hue, shade), colour)
-    return {*out.values()} if {*out} != {(*GREY, 0)} else set()
+    return {*main.values()}
+
+
+def _painted_colours(counts: dict[Colour, int]) -> list[tuple[int, Colour]]:
+    """Return count and colour of what is opaque and not black, from counts by red, green, blue and opacity."""
+    half_opaque = max(colour[3] for colour in counts) // 2
+    painted: list[tuple[int, Colour]] = []
+    for (red, green, blue, opacity), count in counts.items():
+        if opacity > half_opaque and max(red, green, blue) >= DARK:
+            painted.append((count, (red, green, blue)))
+    return painted
+
+
+def _frequent_colours(painted: list[tuple[int, Colour]]) -> list[Colour]:
+    """Return the frequent among counted colours, the most frequent first; none if they are many or cover too little."""
+    total = sum(count for count, _ in painted)
+    frequent = sorted((entry for entry in painted if entry[0] >= FREQUENT * total), reverse=True)
+    covered = sum(count for count, _ in frequent)
+    if covered < MOSTLY * total or len(frequent) > SMALL:
+        return []
+    return [colour for _, colour in frequent]
+
+
+def _hue_and_shade(colour: Colour, has_flat_colours: bool) -> Colour:
+    """Return the hue of a colour in steps and its brightness, which is 0 where shades are of soft edges or of grey."""
+    brightest = max(colour)
+    hue = tuple(round(STEPS * part / brightest) for part in colour)
+    shade = brightest if has_flat_colours and hue != GREY else 0
+    return (*hue, shade)

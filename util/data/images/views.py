@@ -16,23 +16,30 @@ from torch import Tensor
 
 from model.episode import IGNORE
 
-LETTERBOX, STRETCH, ORIGINAL = "letterbox", "stretch", "original"  # input rules
+# Input rules.
+LETTERBOX = "letterbox"
+STRETCH = "stretch"
+ORIGINAL = "original"
 OF_PHOTOS = LETTERBOX
 SQUARE = "square"  # a value of scored_on, beside LETTERBOX and ORIGINAL
 BLOCK = 8  # the sides of an image inside the letterbox are whole multiples of it
-WHOLE = slice(None), slice(None)
+WHOLE = (slice(None), slice(None))
 Sides = tuple[int, ...]  # height and width
+Layout = tuple[tuple[slice, slice], Sides]
+
+
+def _letterbox(shape: Sides, side: int) -> Layout:
+    longer = max(shape)
+    scaled = [int(length * side / longer) for length in shape]
+    return WHOLE, tuple(max(length // BLOCK * BLOCK, BLOCK) for length in scaled)
 
 
 # Rule -> function of an image's sides and the input's side S. It returns the rows and columns of the image that the
 # network sees, and their height and width at the top left of the input, whose rest is padding.
-RULES: dict[str, Callable[[Sides, int], tuple[tuple[slice, slice], Sides]]] = {
-    LETTERBOX: lambda shape, size: (
-        WHOLE,
-        tuple(max(int(side * size / max(shape)) // BLOCK * BLOCK, BLOCK) for side in shape),
-    ),
-    STRETCH: lambda shape, size: (WHOLE, (size, size)),
-    ORIGINAL: lambda shape, size: (WHOLE, shape),
+RULES: dict[str, Callable[[Sides, int], Layout]] = {
+    LETTERBOX: _letterbox,
+    STRETCH: lambda shape, side: (WHOLE, (side, side)),
+    ORIGINAL: lambda shape, side: (WHOLE, shape),
 }
 
 
@@ -53,32 +60,37 @@ class View:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """Return an image (H, W, 3) uint8 as the input (S, S, 3) float32 in 0..255; pixels have half-pixel centres."""
-        seen, size = RULES[self.rule](image.shape[:2], self.side)
         if self.rule == STRETCH and self.smooth:
-            resized = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.float32)
-        return padded(cv2.resize(image[seen].astype(np.float32), size[::-1]), self.side, 0)
+            smoothed = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
+            return np.asarray(smoothed, dtype=np.float32)
+        window, size = RULES[self.rule](image.shape[:2], self.side)
+        resized = cv2.resize(image[window].astype(np.float32), size[::-1])
+        return padded(resized, self.side, 0)
 
     def label(self, classes: np.ndarray, side: int) -> np.ndarray:
         """Return a map of class ids (H, W) uint8 laid out like the input, of side ``side``, by nearest neighbour.
 
         Outside a letterbox, row i is row floor(i * height / side) of the original.
         """
-        seen, size = RULES[self.rule](classes.shape, side)
-        part = classes[seen]
+        window, size = RULES[self.rule](classes.shape, side)
+        part = classes[window]
         if self.rule == LETTERBOX:
-            return padded(cv2.resize(part, size[::-1], interpolation=cv2.INTER_NEAREST), side, IGNORE)
-        rows, columns = (np.arange(new) * old // new for new, old in zip(size, part.shape))
-        return padded(part[rows[:, None], columns], side, IGNORE)
+            resized = cv2.resize(part, size[::-1], interpolation=cv2.INTER_NEAREST)
+        else:
+            rows, columns = (np.arange(new) * old // new for new, old in zip(size, part.shape))
+            resized = part[rows[:, None], columns]
+        return padded(resized, side, IGNORE)
 
     def shown(self, shape: Sides) -> Sides:
         """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
-        return RULES[self.rule](shape[:2], self.side)[1]
+        _, size = RULES[self.rule](shape[:2], self.side)
+        return size
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
         """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
         if scored_on == LETTERBOX:
-            return self.label(classes, self.side if self.rule == LETTERBOX else self.label_side)
+            side = self.side if self.rule == LETTERBOX else self.label_side
+            return self.label(classes, side)
         if scored_on == ORIGINAL and self.rule != LETTERBOX:
             return classes
         return padded(classes, max(classes.shape), IGNORE)  # the square's side corresponds to the letterbox's
@@ -86,17 +98,22 @@ class View:
     def back(self, scored: np.ndarray, shape: Sides, scored_on: str) -> np.ndarray:
         """Return a map (H', W') of the scored label's size on the pixels of a photo of ``shape``: cropped, resized.
 
-        Class ids (uint8) take the nearest neighbour, other values are interpolated. Pixels that were not seen have the
-        class 0, or the lowest value.
+        Class ids (uint8) take the nearest neighbour, other values are interpolated. Pixels that the network does not
+        see have the class 0, or the lowest value.
         """
         if scored_on in (SQUARE, ORIGINAL):
             return np.ascontiguousarray(scored[: shape[0], : shape[1]])
-        how, unseen = (cv2.INTER_NEAREST, 0) if scored.dtype == np.uint8 else (cv2.INTER_LINEAR, scored.min())
-        seen, (height, width) = RULES[self.rule](shape, len(scored))
+        if scored.dtype == np.uint8:
+            interpolation = cv2.INTER_NEAREST
+            outside = 0
+        else:
+            interpolation = cv2.INTER_LINEAR
+            outside = scored.min()
+        window, (height, width) = RULES[self.rule](shape, len(scored))
         part = np.ascontiguousarray(scored[:height, :width])
-        out = np.full(shape, unseen, scored.dtype)
-        out[seen] = cv2.resize(part, out[seen].shape[::-1], interpolation=how)
-        return out
+        photo_map = np.full(shape, outside, scored.dtype)
+        photo_map[window] = cv2.resize(part, photo_map[window].shape[::-1], interpolation=interpolation)
+        return photo_map
 
 
 def padded(values: np.ndarray, side: int, padding: int) -> np.ndarray:

@@ -24,7 +24,12 @@ from util.files import REPOSITORY, RestrictedUnpickler, files_below, leads_nowhe
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
+COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
+COCO_PARTS = {"t": "train", "v": "val"}
 UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
+
+
+Row = tuple[str, int | None]  # an image name without folder and suffix, and its class, if the file names it
 
 
 class ListFile(NamedTuple):
@@ -41,14 +46,24 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
     Links to folders are followed as ``files_below`` does. A link of a photo's name that leads nowhere counts as photo.
     """
     files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
-    lacking = () if find_spec("pillow_heif") else HEIF
-    read = {*IMAGE_SUFFIXES} - {*lacking}
-    if unread := [p for p in files if UNREAD.fullmatch(p.suffix) or p.suffix.lower() in lacking]:
-        fix = f" ({NEEDS_HEIF})" if any(p.suffix.lower() in lacking for p in unread) else ""
+    readable = {*IMAGE_SUFFIXES}
+    if not find_spec("pillow_heif"):
+        readable -= {*HEIF}
+    photos = [path for path in files if path.suffix.lower() in readable]
+    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in readable])
+    return [path for path in photos if path.is_file() or leads_nowhere(path)]
+
+
+def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
+    """Print notes on files of a folder that cannot be read: pictures of other kinds, and links that lead nowhere."""
+    unread = [path for path in others if UNREAD.fullmatch(path.suffix) or path.suffix.lower() in HEIF]
+    if unread:
+        needs_heif = any(path.suffix.lower() in HEIF for path in unread)
+        fix = f" ({NEEDS_HEIF})" if needs_heif else ""
         print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{fix}", file=sys.stderr)
-    if lost := [p for p in files if p.suffix.lower() not in read and leads_nowhere(p)]:
+    lost = [path for path in others if leads_nowhere(path)]
+    if lost:
         print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)
-    return [p for p in files if p.suffix.lower() in read and (p.is_file() or leads_nowhere(p))]
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:
@@ -57,24 +72,35 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     Args:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
             ``{others}`` for that of every other fold, whose files are joined; so are all files that a ``*`` stands for.
+        fold: the fold, whose number is put in.
 
-    UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair occurs
-    twice.
+    Raises:
+        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair
+            occurs twice.
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    stems, classes = tuple(stem for stem, _ in rows), tuple(c for _, c in rows if c is not None)
-    twice = [f"{stem} {c}" for (stem, c), count in Counter(rows).items() if count > 1 and c is not None]
-    if twice:
-        raise UserError(f"{name}: {len(twice)} pairs are named more than once, such as {twice[0]}; keep one of each")
-    if not rows or len(classes) not in (0, len(rows)):
+    pairs = [(stem, class_id) for stem, class_id in rows if class_id is not None]
+    _refuse_repeated(name, pairs)
+    if not rows or len(pairs) not in (0, len(rows)):
         raise UserError(f"{name}: this list is empty, or only some of its {len(rows)} lines name a class")
+    stems = tuple(stem for stem, _ in rows)
+    classes = tuple(class_id for _, class_id in pairs)
     return ListFile(Path(name), stems, classes or None)
+
+
+def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:
+    repeated = [pair for pair, count in Counter(pairs).items() if count > 1]
+    if repeated:
+        stem, class_id = repeated[0]
+        problem = f"{len(repeated)} pairs are named more than once, such as {stem} {class_id}"
+        raise UserError(f"{name}: {problem}; keep one of each")
 
 
 def missing_fold_list(pattern: str, fold: Fold) -> Path | None:
     """Return the first of a fold's list files that does not exist, None if all do; arguments as ``read_fold_list``."""
-    return next((path for path in _paths(pattern, fold)[1] if not path.exists()), None)
+    _, paths = _paths(pattern, fold)
+    return next((path for path in paths if not path.exists()), None)
 
 
 def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
@@ -82,41 +108,83 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
     name = pattern.replace("{fold}", str(fold.number))
     if "*" in name:
         return name, sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
-    numbers = [n for n in range(fold.folds) if n != fold.number] if "{others}" in name else [fold.number]
-    return name, [project_path(name.replace("{others}", str(n))) for n in numbers]
+    if "{others}" not in name:
+        return name, [project_path(name)]
+    others = [number for number in range(fold.folds) if number != fold.number]
+    return name, [project_path(name.replace("{others}", str(number))) for number in others]
 
 
 def project_path(name: str) -> Path:
     """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
-    return Path(name) if Path(name).exists() or not (REPOSITORY / name).exists() else REPOSITORY / name
+    path = Path(name)
+    in_project = REPOSITORY / name
+    if in_project.exists() and not path.exists():
+        return in_project
+    return path
 
 
-def _rows(path: Path) -> list[tuple[str, int | None]]:
+def _rows(path: Path) -> list[Row]:
+    """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
     try:
         if path.suffix == ".pkl":
-            table = RestrictedUnpickler(io.BytesIO(content)).load()
-            return [(_stem(str(name)), int(c) + 1) for c, names in sorted(table.items()) for name in names]
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+            return _rows_of_pickle(content)
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8-sig")
     except Exception as error:  # a damaged archive or pickle can raise any exception
         raise UserError(f"{path}: cannot be read safely as text, .gz or a pickled dictionary ({error})") from None
-    out: list[tuple[str, int | None]] = []
+    rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
             raise UserError(f"{path}:{number}: holds a NUL, which no name has; write the list anew, in UTF-8")
-        first, *others = line.split() or [""]
-        if others and first.isdecimal() and all(re.fullmatch(r"[tv]\d{1,12}", word) for word in others):
-            part = {"t": "train", "v": "val"}
-            out += [(f"COCO_{part[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
-            continue
-        first, *others = [first, *others] if others else first.rsplit("__", 1)
-        if len(others) == 1 and others[0].isdecimal():
-            out.append((_stem(first), int(others[0])))
-        elif len(others) == 1 and _stem(first) == _stem(others[0]).removesuffix(MASK_ENDING):
-            out.append((_stem(first), None))
-        elif first:
+        line_rows = _rows_of_line(line)
+        if line_rows is None:
             raise UserError(f"{path}:{number}: neither 'image mask' nor 'image__class': {line[:80]!r}")
-    return out
+        rows += line_rows
+    return rows
+
+
+def _rows_of_pickle(content: bytes) -> list[Row]:
+    """Return the rows of a pickled dictionary; a damaged one can raise any exception."""
+    table = RestrictedUnpickler(io.BytesIO(content)).load()
+    rows: list[Row] = []
+    for class_index, names in sorted(table.items()):
+        for name in names:
+            rows.append((_stem(str(name)), int(class_index) + 1))
+    return rows
+
+
+def _rows_of_line(line: str) -> list[Row] | None:
+    """Return the rows of a line of text, none of an empty one; None if it is in none of the supported forms."""
+    words = line.split()
+    if not words:
+        return []
+    first, *others = words
+    if first.isdecimal() and _are_coco_images(others):
+        return [(_coco_stem(word), int(first)) for word in others]
+    if not others:
+        first, *others = first.rsplit("__", 1)
+    if len(others) != 1:
+        return None
+    second = others[0]
+    if second.isdecimal():
+        return [(_stem(first), int(second))]
+    if _stem(first) == _stem(second).removesuffix(MASK_ENDING):
+        return [(_stem(first), None)]
+    return None
+
+
+def _are_coco_images(words: list[str]) -> bool:
+    """Return whether words are short forms of images of COCO 2014; False without any."""
+    return bool(words) and all(COCO_IMAGE.fullmatch(word) for word in words)
+
+
+def _coco_stem(word: str) -> str:
+    """Return the name of an image of COCO 2014 from its short form, such as ``v294163``."""
+    part = COCO_PARTS[word[0]]
+    number = int(word[1:])
+    return f"COCO_{part}2014_{number:012d}"
 
 
 def _stem(name: str) -> str:

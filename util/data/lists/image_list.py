@@ -36,26 +36,29 @@ class ImageList:
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The (row, class) pairs of the list: the pairs of its file, else every class present in each image."""
+        if self.listed_pairs:
+            return self.listed_pairs
         present = {c: set(rows.tolist()) for c, rows in self.candidates.items()}
-        made = ((row, c) for row in self.queries.tolist() for c in self.classes if row in present[c])
-        return self.listed_pairs or tuple(made)
+        return tuple((row, c) for row in self.queries.tolist() for c in self.classes if row in present[c])
 
     def classes_in(self, row: int) -> list[int]:
         """Return the classes of the list that have at least one pixel in an image."""
         return [c for c in self.classes if self.index.areas[row, c] > 0]
 
-    def alone(self, rows: list[int]) -> list[int]:
-        """Return the images of some that show one class of the list; one pixel of a second is enough to refuse them."""
+    def showing_single_class(self, rows: list[int]) -> list[int]:
+        """Return the images that show one class of the list; those with a single pixel of a second are refused."""
         return [row for row in rows if len(self.classes_in(row)) == 1]
 
     @cached_property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the list: its images, in order, and its candidates."""
         names = self.index.names
-        text = [" ".join(names[r] for r in self.queries)]
-        text += [f"{c}: " + " ".join(names[r] for r in rows) for c, rows in sorted(self.candidates.items())]
-        text += [f"{names[r]} {c}" for r, c in self.listed_pairs]
-        return hashlib.sha256("\n".join(text).encode()).hexdigest()
+        lines = [" ".join(names[row] for row in self.queries)]
+        for class_id, rows in sorted(self.candidates.items()):
+            lines.append(f"{class_id}: " + " ".join(names[row] for row in rows))
+        for row, class_id in self.listed_pairs:
+            lines.append(f"{names[row]} {class_id}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
     def files_digest(self) -> str:
@@ -64,18 +67,39 @@ class ImageList:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class ListSource:
+    """What the training or test list of a fold is made from."""
+
+    index: Index
+    fold: Fold
+    data: DataSettings
+    classes: tuple[int, ...]  # of the episodes
+    exclude: tuple[int, ...] = ()  # classes of which no image shows a pixel, where no file is the list
+
+
 def train_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to train on: a base class is present, and with ``exclude_novel`` no novel pixel.
 
-    ``published`` is the list file of a method or protocol, which is taken instead if it fits the data. UserError: the
-    list is empty, or the file ``data.train_fold_list``, which comes first, does not fit the data.
+    Args:
+        index: the class areas of the data set's training part.
+        fold: says which classes are base classes.
+        data: its ``train_fold_list``, a file, comes before ``published``; with ``rare_classes: skip`` classes that have
+            too few images for a query and K supports are left out.
+        published: the list file of a method or protocol, which is taken if it fits the data.
+
+    Raises:
+        UserError: the list is empty, or the file ``data.train_fold_list`` does not fit the data.
     """
-    return _of_fold(index, fold, data, published, True)
+    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
+    source = ListSource(index, fold, data, _shown_classes(index, fold, fold.base), exclude)
+    return _make_list(source, data.train_fold_list, published)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, published: str | None = None) -> ImageList:
     """Return the images to test on: a novel class is present; else as ``train_list``, of ``data.test_fold_list``."""
-    return _of_fold(index, fold, data, published, False)
+    source = ListSource(index, fold, data, _shown_classes(index, fold, fold.novel))
+    return _make_list(source, data.test_fold_list, published)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -89,7 +113,8 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
     Images without any base class and images that show novel classes stay; what is no base class is background.
     """
-    return ImageList(index, fold.base, np.arange(len(index)), {c: np.flatnonzero(index.areas[:, c]) for c in fold.base})
+    candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    return ImageList(index, fold.base, np.arange(len(index)), candidates)
 
 
 def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: ProtocolSettings) -> ImageList:
@@ -97,111 +122,157 @@ def whole_test_list(index: Index, fold: Fold, data: DataSettings, protocol: Prot
 
     UserError if no candidate of a novel class shows it alone among the novel ones.
     """
-    areas, least = index.areas, protocol.support_pixels or data.min_pixels
-    candidates = {c: np.flatnonzero(areas[:, c] >= least) for c in fold.novel}
-    images = ImageList(index, fold.novel, np.flatnonzero((areas[:, 1:] > 0).any(1)), candidates)
-    if bare := [data.classes[c - 1] for c, rows in candidates.items() if not images.alone(rows.tolist())]:
+    least = protocol.support_pixels or data.min_pixels
+    candidates = {c: np.flatnonzero(index.areas[:, c] >= least) for c in fold.novel}
+    queries = np.flatnonzero((index.areas[:, 1:] > 0).any(1))
+    images = ImageList(index, fold.novel, queries, candidates)
+    bare = [c for c, rows in candidates.items() if not images.showing_single_class(rows.tolist())]
+    if bare:
+        names = ", ".join(data.classes[c - 1] for c in bare)
         problem = f"no image shows at least {least} pixels of it and no other novel class"
         fix = "lower support_pixels of the protocol, or add images"
-        raise UserError(f"{index.listed}: no support for {', '.join(bare)}: {problem}; {fix}")
+        raise UserError(f"{index.listed}: no support for {names}: {problem}; {fix}")
     return images
 
 
-def _of_fold(index: Index, fold: Fold, data: DataSettings, published: str | None, train: bool) -> ImageList:
-    """Return the list of the user's file, else of the published one if it fits; without either by pixels.
+def _shown_classes(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the classes of a fold; where lists part them, only those that the list of the index shows."""
+    if fold.rule != LISTS:
+        return classes
+    return tuple(c for c in classes if (index.areas[:, c] > 0).any())
 
-    With ``rare_classes: skip`` classes that have too few images for a query and K supports are left out.
-    """
-    own, classes = (data.train_fold_list, fold.base) if train else (data.test_fold_list, fold.novel)
-    exclude = fold.novel if train and data.exclude_novel and fold.rule != LISTS else ()
-    if fold.rule == LISTS:
-        classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
-    if own is not None:
-        images = _of_file(index, data, classes, read_fold_list(own, fold), drop_hidden=False)
+
+def _make_list(source: ListSource, file: str | None, published: str | None) -> ImageList:
+    """Return the list of the user's file, else of the published one if it fits; without either by pixels."""
+    data = source.data
+    if file is not None:
+        listed = read_fold_list(file, source.fold)
+        images = _list_of_file(source, listed, drop_hidden=False)
     elif published is not None:
-        images = _of_published(index, fold, data, classes, exclude, published)
+        images = _list_of_published(source, published)
     else:
-        images = _by_pixels(index, data, classes, exclude)
-    kept = tuple(c for c in images.classes if len(images.candidates[c]) > data.shot)
-    if data.rare_classes == "refuse" or kept == images.classes:
+        images = _by_pixels(source.index, data, source.classes, source.exclude)
+    if data.rare_classes == "refuse":
         return images
+    return _without_rare_classes(images, data.shot)
+
+
+def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
+    """Return a list without the classes that have too few images for a query and so many supports."""
+    kept = tuple(c for c in images.classes if len(images.candidates[c]) > shots)
+    if kept == images.classes:
+        return images
+    shows_kept = np.asarray((images.index.areas[:, kept] > 0).any(1))
     return replace(
         images,
         classes=kept,
-        queries=images.queries[np.asarray((index.areas[:, kept] > 0).any(1))[images.queries]],
+        queries=images.queries[shows_kept[images.queries]],
         candidates={c: images.candidates[c] for c in kept},
-        listed_pairs=tuple(p for p in images.listed_pairs if p[1] in kept),
+        listed_pairs=tuple((row, c) for row, c in images.listed_pairs if c in kept),
         rare=tuple(c for c in images.classes if c not in kept),
     )
 
 
-def _of_published(
-    index: Index, fold: Fold, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...], published: str
-) -> ImageList:
+def _list_of_published(source: ListSource, published: str) -> ImageList:
     """Return the published list if it is there and fits the data, else the list by pixels with a note of the reason."""
-    if missing := missing_fold_list(published, fold):
+    missing = missing_fold_list(published, source.fold)
+    if missing:
         reason = f"{missing}: this list does not exist"
     else:
-        listed = read_fold_list(published, fold)
+        listed = read_fold_list(published, source.fold)
         try:
-            return _of_file(index, data, classes, listed, drop_hidden=True)
+            return _list_of_file(source, listed, drop_hidden=True)
         except UserError as error:
             reason = str(error)
-    note = f"the published list is not used: {reason}; images and pairs by data.min_pixels = {data.min_pixels}"
-    return replace(_by_pixels(index, data, classes, exclude), note=note)
+    rule = f"images and pairs by data.min_pixels = {source.data.min_pixels}"
+    images = _by_pixels(source.index, source.data, source.classes, source.exclude)
+    return replace(images, note=f"the published list is not used: {reason}; {rule}")
 
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
-    present = (index.areas[:, classes] >= data.min_pixels) & ~index.showing(exclude)[:, None]  # (images, classes)
+    is_excluded = index.showing(exclude)
+    present = (index.areas[:, classes] >= data.min_pixels) & ~is_excluded[:, None]  # (images, classes)
     candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
     return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
 
 
-def _of_file(
-    index: Index, data: DataSettings, classes: tuple[int, ...], listed: ListFile, drop_hidden: bool
-) -> ImageList:
-    """Return the list of a file; its pairs are the candidates, without pairs ``data.min_pixels`` decides.
+def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> ImageList:
+    """Return the list of a file.
 
     ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class. UserError: an image is not
-    in the index, or a class is not one of ``classes``.
+    in the index, or a class is not one of the episodes' classes.
     """
-    where, stems = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}, dict.fromkeys(listed.stems)
-    if len(where) < len(index.names):
-        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
-    if missing := [stem for stem in stems if stem not in where]:
-        lost = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {lost}")
-    if odd := [c for c in listed.classes or () if c not in classes]:
-        raise UserError(f"{listed.path}: lists class {odd[0]}, which is not of this fold: {classes}")
-    rows, source, note = [where[stem] for stem in listed.stems], listed.path.as_posix(), ""
-    of_row = [classes] * len(rows) if listed.classes is None else [(c,) for c in listed.classes]
-    hidden = [place for place, row in enumerate(rows) if not index.areas[row, of_row[place]].any()]
-    if hidden and (listed.classes is None or not drop_hidden):
-        first = hidden[0]
-        raise UserError(f"{source}: the mask of {listed.stems[first]} shows no pixel of class {of_row[first]}")
+    rows = _listed_rows(source.index, listed)
     if listed.classes is None:
-        queries = np.array(list(dict.fromkeys(rows)))
-        candidates = {c: queries[index.areas[queries, c] >= data.min_pixels] for c in classes}
-        return ImageList(index, classes, queries, candidates, source)
+        return _list_of_images(source, listed, rows)
+    unknown = [c for c in listed.classes if c not in source.classes]
+    if unknown:
+        raise UserError(f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}")
+    return _list_of_pairs(source, listed, pairs=list(zip(rows, listed.classes)), drop_hidden=drop_hidden)
+
+
+def _listed_rows(index: Index, listed: ListFile) -> list[int]:
+    """Return the rows of a file's images in the index; UserError if one is not there, or names are ambiguous."""
+    rows = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
+    if len(rows) < len(index.names):
+        raise UserError(f"{listed.path}: ambiguous, the data set has images of one name in two folders; rename them")
+    stems = dict.fromkeys(listed.stems)
+    missing = [stem for stem in stems if stem not in rows]
+    if missing:
+        problem = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
+        raise UserError(f"{listed.path}: {problem}")
+    return [rows[stem] for stem in listed.stems]
+
+
+def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> ImageList:
+    """Return the list of a file without classes, whose images are in these rows: ``data.min_pixels`` decides."""
+    areas = source.index.areas
+    path = listed.path.as_posix()
+    for row, stem in zip(rows, listed.stems):
+        if not areas[row, source.classes].any():
+            raise UserError(f"{path}: the mask of {stem} shows no pixel of class {source.classes}")
+    queries = np.array(list(dict.fromkeys(rows)))
+    candidates = {c: queries[areas[queries, c] >= source.data.min_pixels] for c in source.classes}
+    return ImageList(source.index, source.classes, queries, candidates, path)
+
+
+def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, int]], drop_hidden: bool) -> ImageList:
+    """Return the list of a file's (row, class) pairs, which are the candidates."""
+    areas = source.index.areas
+    path = listed.path.as_posix()
+    hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
+    if hidden and not drop_hidden:
+        first = hidden[0]
+        raise UserError(f"{path}: the mask of {listed.stems[first]} shows no pixel of class {pairs[first][1:]}")
+    note = ""
     if hidden:
-        note = f"{source}: left out {len(hidden)} of {len(rows)} pairs, whose masks show no pixel of the class"
-    pairs = tuple((row, c) for row, c in zip(rows, listed.classes) if index.areas[row, c])
-    queries = np.array(list(dict.fromkeys(row for row, _ in pairs)))
-    candidates = {c: np.array([row for row, its in pairs if its == c], np.int64) for c in classes}
-    return ImageList(index, classes, queries, candidates, source, pairs, note=note)
+        note = f"{path}: left out {len(hidden)} of {len(pairs)} pairs, whose masks show no pixel of the class"
+    shown = tuple((row, c) for row, c in pairs if areas[row, c])
+    queries = np.array(list(dict.fromkeys(row for row, _ in shown)))
+    rows_by_class: dict[int, list[int]] = {c: [] for c in source.classes}
+    for row, class_id in shown:
+        rows_by_class[class_id].append(row)
+    candidates = {c: np.array(rows, np.int64) for c, rows in rows_by_class.items()}
+    return ImageList(source.index, source.classes, queries, candidates, path, listed_pairs=shown, note=note)
 
 
 def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
     """Return the classes in a list that have too few candidates for a query and its supports, and how many."""
-    shown, counts = images.index.areas, {c: len(rows) for c, rows in images.candidates.items()}
-    return {c: n for c, n in counts.items() if n <= supports and (shown[images.queries, c] > 0).any()}
+    rare = {}
+    for class_id, rows in images.candidates.items():
+        has_enough = len(rows) > supports
+        if not has_enough and (images.index.areas[images.queries, class_id] > 0).any():
+            rare[class_id] = len(rows)
+    return rare
 
 
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
     """Refuse (UserError) a list with too few candidates of a class: a query and K supports (1 ``with_replacement``)."""
     supports = 1 if with_replacement else data.shot
-    if named := [f"{data.classes[c - 1]} ({have})" for c, have in rare_classes(images, supports).items()]:
-        problem = f"{images.source or images.index.listed}: fold {data.fold} has too few images of {', '.join(named)}"
+    rare = rare_classes(images, supports)
+    if rare:
+        names = ", ".join(f"{data.classes[c - 1]} ({count})" for c, count in rare.items())
+        problem = f"{images.source or images.index.listed}: fold {data.fold} has too few images of {names}"
         fix = "lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
         raise UserError(f"{problem}; {data.shot}-shot needs {supports + 1}: {fix}")

@@ -15,7 +15,7 @@ A data set that yields arrays, not files, is an entry of ``ARRAYS`` here.
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,22 @@ class OneClassAreas:
     """
 
     def __init__(self, pixels: np.ndarray, class_ids: np.ndarray, classes: int):
-        self.pixels, self.class_ids, self.shape = pixels, class_ids, (len(class_ids), classes + 1)
+        self.pixels = pixels
+        self.class_ids = class_ids
+        self.shape = (len(class_ids), classes + 1)
 
     def __getitem__(self, place: Any) -> Any:
         rows, columns = place if isinstance(place, tuple) else (place, slice(None))
-        classes = np.arange(self.shape[1])[columns if isinstance(columns, slice) else np.asarray(columns, np.int64)]
-        ids, pixels = self.class_ids[rows], self.pixels[rows]
+        if not isinstance(columns, slice):
+            columns = np.asarray(columns, np.int64)
+        classes = np.arange(self.shape[1])[columns]
+        ids = self.class_ids[rows]
+        pixels = self.pixels[rows]
         if ids.ndim and classes.ndim:  # every row with every class
-            ids, pixels = ids[:, None], pixels[:, None]
-        return np.where(classes == 0, pixels[..., 0], np.where(ids == classes, pixels[..., VALUE], 0))
+            ids = ids[:, None]
+            pixels = pixels[:, None]
+        class_pixels = np.where(ids == classes, pixels[..., VALUE], 0)
+        return np.where(classes == 0, pixels[..., 0], class_pixels)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Index:
         return VALUE if self.one_class_masks and not self.joined else class_id
 
     @cached_property
-    def of_photo(self) -> dict[Path, list[int]]:
+    def rows_by_photo(self) -> dict[Path, list[int]]:
         """The rows of each photo; one but with masks of one class each."""
         rows: dict[Path, list[int]] = {}
         for row, image in enumerate(self.images):
@@ -103,31 +110,36 @@ class Index:
         shown = np.asarray((self.areas[:, classes] > 0).any(1))
         if not self.one_class_masks:
             return shown
-        return np.array([shown[self.of_photo[image]].any() for image in self.images], bool)
+        return np.array([shown[self.rows_by_photo[image]].any() for image in self.images], bool)
 
     def files(self, row: int) -> tuple[Any, ...]:
         """Return the arguments of ``read_stacked`` for an image."""
         if not self.joined or not isinstance(self.areas, OneClassAreas):
             return self.images[row], self.masks[row]
-        ids, pixels = self.areas.class_ids, self.areas.pixels[:, VALUE]
-        others = sorted((r for r in self.of_photo[self.images[row]] if r != row), key=lambda r: -pixels[r])
-        return self.images[row], self.masks[row], int(ids[row]), [(self.masks[r], int(ids[r])) for r in others]
+        class_ids = self.areas.class_ids
+        pixels = self.areas.pixels[:, VALUE]
+        others = [other for other in self.rows_by_photo[self.images[row]] if other != row]
+        others.sort(key=lambda other: -pixels[other])
+        below = [(self.masks[other], int(class_ids[other])) for other in others]
+        return self.images[row], self.masks[row], int(class_ids[row]), below
 
     def content(self, row: int) -> str:
         """Return the hexadecimal digest of an image: of its photo and all its masks; of an array of what it holds."""
         if not self.images:
             return hashlib.sha256(np.asarray(self.decoded[row]).tobytes()).hexdigest()
-        rows = self.of_photo[self.images[row]] if self.joined else [row]
+        rows = self.rows_by_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
     @cached_property
     def photo_digests(self) -> list[bytes]:
         """The digest of the content of each image's photo, by row."""
-        return [of_image[0].tobytes() for of_image in self.digests]
+        return [photo.tobytes() for photo, _ in self.digests]
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
-        return read_stacked(*self.files(row)) if self.decoded is None else self.decoded[row]
+        if self.decoded is not None:
+            return self.decoded[row]
+        return read_stacked(*self.files(row))
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
@@ -146,11 +158,13 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
     UserError: the file is missing or names no image, a line has fewer words, or a name occurs twice.
     """
     rows: dict[str, list[str]] = {}
-    for number, line in enumerate(read_text(path, "this list", "set data.train_list / data.test_list").splitlines(), 1):
+    text = read_text(path, "this list", "set data.train_list / data.test_list")
+    for number, line in enumerate(text.splitlines(), 1):
         row = line.split()[:words]
         if not row:
             continue
-        if row[0] in rows or len(row) < words or "\0" in line or not all(word.isdecimal() for word in row[1:2]):
+        has_class_id = words == 1 or (len(row) == words and row[1].isdecimal())
+        if not has_class_id or row[0] in rows or "\0" in line:
             form = "an image" if words == 1 else "a mask, its class id and its photo"
             raise UserError(f"{path}:{number}: {line[:80]!r} is not {form} that no other line names")
         rows[row[0]] = row
@@ -166,72 +180,113 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     are of one photo.
     """
     if data.name in ARRAYS:
-        return _of_arrays(*ARRAYS[data.name](data, part), len(data.classes))
-    root, listed, binary = Path(data.root), list_of(data, part), data.mask_form == BINARY
+        names, stacked = ARRAYS[data.name](data, part)
+        return _index_of_arrays(names, stacked, len(data.classes))
+    if data.mask_form == BINARY:
+        return _index_of_binary_masks(data, part, progress)
+    listed = _read_list(data, part, words=1)
+    table = _measure_list(listed, data, part, len(data.classes), progress)
+    _refuse_links_to_one(listed.images, table["states"], listed.path)
+    return _index_of_table(listed, table, len(data.classes))
+
+
+def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Index:
+    """Return the index of masks of one class each, which may share their photo; errors as ``load_index``."""
+    listed = _read_list(data, part, words=3)
+    table = _measure_list(listed, data, part, VALUE, progress)
+    class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
+    areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
+    index = _index_of_table(listed, table, VALUE)
+    return replace(index, areas=areas, joined=has_class_maps(vars(data)))
+
+
+@dataclass(frozen=True)
+class _List:
+    """A list file's rows, and the photo and the mask of each."""
+
+    path: Path
+    rows: list[list[str]]
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+    @property
+    def text(self) -> str:
+        """The rows as lines."""
+        return "\n".join(map(" ".join, self.rows))
+
+
+def _read_list(data: DataSettings, part: str, words: int) -> _List:
+    """Return the list of a part with so many words a line; UserError if its folder or itself is missing or wrong."""
+    root = Path(data.root)
+    path = root / list_of(data, part)
     if not root.is_dir():
-        made = "make it by prepare.py (python prepare.py check prints the command of each data set)"
-        raise UserError(f"{root}: this data folder does not exist; set data.root, or {made}")
-    rows = read_rows(root / listed, 3 if binary else 1)
-    names = tuple(row[0] for row in rows)
+        fix = "make it by prepare.py (python prepare.py check prints the command of each data set)"
+        raise UserError(f"{root}: this data folder does not exist; set data.root, or {fix}")
+    rows = read_rows(path, words)
     images = tuple(root / data.images / f"{row[-1]}{data.image_suffix}" for row in rows)
-    masks = tuple(root / data.masks / f"{name}{data.mask_suffix}" for name in names)
-    classes = VALUE if binary else len(data.classes)
-    lines = "\n".join(map(" ".join, rows))
-    asked = hashlib.sha256(f"{FORMAT} {classes} {root.resolve()}\n{lines}".encode()).hexdigest()
-    cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
-    pairs = list(zip(images, masks, strict=True))
-    table = _measured(cache, asked, pairs, classes, f"index {data.name} {part}" if progress else "")
-    if not binary:  # masks of one class share their photo
-        _refuse_links_to_one(images, table["states"], root / listed)
-    made_from = hashlib.sha256(f"{FORMAT} {classes}\n{lines}".encode() + table["digests"].tobytes()).hexdigest()
-    areas = table["areas"]
-    if binary:
-        areas = OneClassAreas(areas, np.array([int(row[1]) for row in rows]), len(data.classes))
+    masks = tuple(root / data.masks / f"{row[0]}{data.mask_suffix}" for row in rows)
+    return _List(path, rows, images, masks)
+
+
+def _index_of_table(listed: _List, table: dict[str, Any], classes: int) -> Index:
+    """Return the index of a list from what was measured of masks with values up to ``classes``."""
+    content = f"{FORMAT} {classes}\n{listed.text}".encode() + table["digests"].tobytes()
     return Index(
-        names,
-        areas,
-        images,
-        masks,
-        made_from,
+        names=tuple(row[0] for row in listed.rows),
+        areas=table["areas"],
+        images=listed.images,
+        masks=listed.masks,
+        fingerprint=hashlib.sha256(content).hexdigest(),
         sizes=table["sizes"],
         digests=table["digests"],
-        listed=root / listed,
-        joined=binary and has_class_maps(vars(data)),
+        listed=listed.path,
     )
 
 
-def _measured(cache: Path, asked: str, pairs: list[tuple[Path, Path]], classes: int, title: str) -> dict[str, Any]:
+def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
     """Return areas, sizes, digests and states of the files of all images, from the cache where these are as it says.
 
-    ``asked`` is a digest of list and settings, ``title`` that of a bar; empty for none. Errors as ``_read_files``.
+    ``classes`` is the highest class id in masks. Errors as ``_read_files``.
     """
-    states = np.array([[state_of(path) for path in pair] for pair in pairs], np.int64)  # before anything is read
-    out = _read_cache(cache, asked, states.shape)
-    if out is None:
-        shapes = {"areas": (classes + 1,), "sizes": (2,)}
-        out = {key: np.zeros((len(pairs), *shape), np.int64) for key, shape in shapes.items()}
-        out["digests"] = np.zeros((len(pairs), FILES, DIGEST_BYTES), np.uint8)
+    asked = hashlib.sha256(f"{FORMAT} {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
+    cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
+    pairs = list(zip(listed.images, listed.masks, strict=True))
+    states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
+    table = _read_cache(cache, asked, states.shape)
+    if table is None:
+        table = _empty_table(len(pairs), classes)
         changed = np.arange(len(pairs))
     else:
-        changed = np.flatnonzero((out["states"] != states).any((1, 2)))
-    out["states"] = states
+        changed = np.flatnonzero((table["states"] != states).any((1, 2)))
+    table["states"] = states
     if len(changed):
         read = partial(_read_files, classes=classes)
-        found = parallel_map(read, [pairs[row] for row in changed], title, progress=bool(title))
-        for row, (areas, size, digests) in zip(changed.tolist(), found, strict=True):
-            out["areas"][row], out["sizes"][row], out["digests"][row] = areas, size, digests
-        arrays: dict[str, Any] = {**out, "asked": np.array(asked)}
-        save = partial(np.savez_compressed, **arrays)
+        changed_pairs = [pairs[row] for row in changed]
+        measured = parallel_map(read, changed_pairs, f"index {data.name} {part}", progress=progress)
+        for row, (areas, size, digests) in zip(changed.tolist(), measured, strict=True):
+            table["areas"][row] = areas
+            table["sizes"][row] = size
+            table["digests"][row] = digests
+        save = partial(np.savez_compressed, **table, asked=np.array(asked))
         with contextlib.suppress(UserError):  # if the folder cannot be written, the next run reads all again
             write_atomically(cache, save)
-    return out
+    return table
+
+
+def _empty_table(images: int, classes: int) -> dict[str, Any]:
+    """Return areas, sizes and digests of so many images, to be filled."""
+    return {
+        "areas": np.zeros((images, classes + 1), np.int64),
+        "sizes": np.zeros((images, 2), np.int64),
+        "digests": np.zeros((images, FILES, DIGEST_BYTES), np.uint8),
+    }
 
 
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; errors as both."""
     areas, size = measure(pair, classes)
-    digests = np.frombuffer(b"".join(map(content_digest, pair)), np.uint8).reshape(FILES, DIGEST_BYTES)
-    return areas, size, digests
+    content_digests = b"".join(map(content_digest, pair))
+    return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
 
 
 def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Path) -> None:
@@ -243,22 +298,25 @@ def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Pat
             raise UserError(f"{listed}: {other} and {image} are one file, which would support itself")
 
 
-def _of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
+def _index_of_arrays(names: Sequence[str], stacked: Any, classes: int) -> Index:
     """Return the index of stacked images, each of which is read once for its areas and its digest."""
-    sizes, areas = np.zeros((len(names), 2), np.int64), np.zeros((len(names), classes + 1), np.int64)
+    areas = np.zeros((len(names), classes + 1), np.int64)
+    sizes = np.zeros((len(names), 2), np.int64)
     for row, name in enumerate(names):
         ids = np.asarray(stacked[row])[..., CLASS_CHANNEL]
-        areas[row], sizes[row] = count_classes(ids, Path(name), classes), ids.shape
-    made_from = hashlib.sha256("\n".join(names).encode() + areas.tobytes()).hexdigest()
-    return Index(tuple(names), areas, (), (), made_from, sizes, decoded=stacked)
+        areas[row] = count_classes(ids, Path(name), classes)
+        sizes[row] = ids.shape
+    fingerprint = hashlib.sha256("\n".join(names).encode() + areas.tobytes()).hexdigest()
+    return Index(tuple(names), areas, images=(), masks=(), fingerprint=fingerprint, sizes=sizes, decoded=stacked)
 
 
 def list_of(data: DataSettings, part: str) -> str:
     """Return the list of a part of a data set, "train", "validation" or "test"; UserError if it has none."""
     lists = {"train": data.train_list, "validation": data.validation_list or data.test_list, "test": data.test_list}
-    if (listed := lists[part]) is None:
+    name = lists[part]
+    if name is None:
         raise UserError(f"data set {data.name} has no images for this: data.{part}_list is null; name another data set")
-    return listed
+    return name
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -270,17 +328,19 @@ def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarr
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
     """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8; UserError for an id above, but 255."""
     counts = np.bincount(mask.ravel(), minlength=256)
-    if wrong := [v for v in np.flatnonzero(counts) if classes < v != IGNORE]:
-        allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey?)"
-        raise UserError(f"{mask_path}: class id {wrong[0]} is out of range; {allowed}")
+    for value in np.flatnonzero(counts):
+        if value > classes and value != IGNORE:
+            allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey?)"
+            raise UserError(f"{mask_path}: class id {value} is out of range; {allowed}")
     return counts[: classes + 1].astype(np.int64)
 
 
-def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+def _read_cache(path: Path, asked: str, states: tuple[int, ...]) -> dict[str, Any] | None:
     """Return the arrays of a cache of this list, whose states have that shape; None if there is none, or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            out = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
-            return out if str(stored["asked"]) == asked and out["states"].shape == states else None
+            table = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
+            is_of_list = str(stored["asked"]) == asked and table["states"].shape == states
+            return table if is_of_list else None
     except Exception:  # a damaged file can raise any exception
         return None

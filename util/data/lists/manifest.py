@@ -55,7 +55,7 @@ def read_manifest(path: Path) -> Manifest:
                 continue
             if "class" not in row and "runs" in out.header:
                 row |= out.header["runs"][str(row.get("seed", 0))]
-            row["query"], ways_of(row)
+            row["query"], ways_of(row)  # KeyError if one is missing
         except (ValueError, KeyError, TypeError) as error:
             form = "{'query': name, 'class': id, 'supports': [names]}"
             raise UserError(f"{path}:{number}: no episode {form} in JSON ({error!r})") from None
@@ -68,14 +68,22 @@ def read_manifest(path: Path) -> Manifest:
 
 def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
     """Return query, class, supports and, with several ways, the others of an episode as a manifest has them."""
-    first, *others = ({"class": c, "supports": [names[s] for s in supports]} for c, supports in key.drawn)
-    return {"query": names[key.query], **first, **({"others": others} if others else {})}
+    ways = []
+    for class_id, supports in key.drawn:
+        ways.append({"class": class_id, "supports": [names[row] for row in supports]})
+    first, *others = ways
+    episode = {"query": names[key.query], **first}
+    if others:
+        episode["others"] = others
+    return episode
 
 
 def digest(sampler: Sampler, episodes: int) -> str:
     """Return the hexadecimal SHA-256 of a sampler's first episodes, by image names."""
-    keys = sampler.keys[:episodes] if isinstance(sampler, ListedEpisodes) else map(sampler, range(episodes))
-    return digest_of_rows(described(key, sampler.images.index.names) for key in keys)
+    if isinstance(sampler, ListedEpisodes):
+        episodes = min(episodes, len(sampler.keys))
+    names = sampler.images.index.names
+    return digest_of_rows(described(sampler(number), names) for number in range(episodes))
 
 
 def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
@@ -102,43 +110,84 @@ def replay(
 ) -> dict[int, ListedEpisodes]:
     """Return a manifest's episodes by seed after checking them against the fold, its images and the number of shots.
 
-    UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
-    exist or does not show the class, or a query that is its own support; the message names the line.
+    Args:
+        path: the manifest.
+        images: the test list of the fold.
+        data: the data set, the fold and the number of shots of this test.
+        ways: classes of an episode.
+        absent: whether a query need not show its class.
+
+    Raises:
+        UserError: another data set, fold, number of shots or of ways, a class that is not novel, an image that does not
+            exist or does not show the class, or a query that is its own support; the message names the line.
     """
     manifest = read_manifest(path)
     for key in ("dataset", "folds", "fold_rule", "fold", "shot"):
-        want = data.name if key == "dataset" else getattr(data, key)
-        if manifest.header.get(key, want) != want:
-            raise UserError(f"{path}: this manifest has {key} {manifest.header[key]}, this test has {key} {want}")
+        expected = data.name if key == "dataset" else getattr(data, key)
+        stated = manifest.header.get(key, expected)
+        if stated != expected:
+            raise UserError(f"{path}: this manifest has {key} {stated}, this test has {key} {expected}")
     rows = {name: row for row, name in enumerate(images.index.names)}
+    test = _Test(images, data, ways, absent, rows)
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        keys = seeds.setdefault(episode.get("seed", 0), [])
-        if problem := _problem(episode, images, data, rows, ways, absent):
+        problem = _problem(episode, test)
+        if problem:
             raise UserError(f"{path}:{line}: {problem}")
-        (class_id, supports), *others = ((c, tuple(rows[s] for s in its)) for c, its in _drawn_ways(episode))
-        keys.append(EpisodeKey(len(keys), rows[episode["query"]], class_id, supports, tuple(others)))
+        keys = seeds.setdefault(episode.get("seed", 0), [])
+        keys.append(_episode_key(len(keys), episode, rows))
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
 
-def _problem(
-    episode: dict[str, Any], images: ImageList, data: DataSettings, rows: dict[str, int], ways: int, absent: bool
-) -> str | None:
+@dataclass(frozen=True)
+class _Test:
+    """The test for which a manifest is replayed."""
+
+    images: ImageList
+    data: DataSettings
+    ways: int
+    absent: bool
+    rows: dict[str, int]  # image name -> row of the index
+
+
+def _episode_key(number: int, episode: dict[str, Any], rows: dict[str, int]) -> EpisodeKey:
+    """Return an episode by the rows of its images."""
+    drawn = []
+    for class_id, names in _drawn_ways(episode):
+        drawn.append((class_id, tuple(rows[name] for name in names)))
+    (class_id, supports), *others = drawn
+    return EpisodeKey(number, rows[episode["query"]], class_id, supports, tuple(others))
+
+
+def _problem(episode: dict[str, Any], test: _Test) -> str | None:
     """Return in words why an episode is none of this test; None if it is."""
-    query, drawn = episode["query"], _drawn_ways(episode)
-    if not len({class_id for class_id, _ in drawn}) == len(drawn) == ways:
-        return f"this episode has {len(drawn)} classes, the protocol has {ways} different ones (ways)"
+    query = episode["query"]
+    drawn = _drawn_ways(episode)
+    classes = {class_id for class_id, _ in drawn}
+    if not len(classes) == len(drawn) == test.ways:
+        return f"this episode has {len(drawn)} classes, the protocol has {test.ways} different ones (ways)"
     for number, (class_id, supports) in enumerate(drawn):
-        if class_id not in images.classes:
-            novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in images.classes)
-            return f"class {class_id} is not novel in fold {data.fold}; novel are {novel}"
-        if len(supports) != data.shot:
-            return f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
-        if query in supports:
-            return f"the query '{query}' is among its own supports"
-        if lost := [name for name in (query, *supports) if name not in rows]:
-            return f"image '{lost[0]}' is not in {data.root}/{data.test_list}"
-        shown = supports if absent or number else [query, *supports]
-        if bare := [name for name in shown if not images.index.areas[rows[name], class_id]]:
-            return f"'{bare[0]}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"
+        problem = _problem_of_way(query, class_id, supports, test)
+        if problem:
+            return problem
+        needs_class = supports if test.absent or number > 0 else [query, *supports]
+        for name in needs_class:
+            if not test.images.index.areas[test.rows[name], class_id]:
+                return f"'{name}' shows no pixel of class {class_id} ({test.data.classes[class_id - 1]})"
+    return None
+
+
+def _problem_of_way(query: str, class_id: int, supports: list[str], test: _Test) -> str | None:
+    """Return in words why a class and its supports are none of this test, before its masks are asked; None if not."""
+    data = test.data
+    if class_id not in test.images.classes:
+        novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in test.images.classes)
+        return f"class {class_id} is not novel in fold {data.fold}; novel are {novel}"
+    if len(supports) != data.shot:
+        return f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
+    if query in supports:
+        return f"the query '{query}' is among its own supports"
+    for name in (query, *supports):
+        if name not in test.rows:
+            return f"image '{name}' is not in {data.root}/{data.test_list}"
     return None

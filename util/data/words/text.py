@@ -22,14 +22,8 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     The names of the classes, if given, are compared with the number of rows and the array ``names`` of an ``.npz``.
     UserError: the file is missing or damaged, holds anything but one numeric table, or has rows of other classes.
     """
-    names = None
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                table = stored["vectors"]
-                names = stored["names"].tolist() if "names" in stored else None
-        else:
-            table = RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+        table, names = _read_table(path)
         if table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
     except FileNotFoundError:
@@ -37,12 +31,29 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
         raise UserError(f"{path}: these text vectors do not exist; {fix}") from None
     except Exception as error:  # a damaged pickle can raise any exception
         raise UserError(f"{path}: not text vectors that can be read safely ({error})") from None
-    wanted = None if classes is None else ["background", *classes]
-    if wanted is not None and (len(table) != len(wanted) or names not in (None, wanted)):
-        what = next((repr(name) for name in names or () if name not in wanted), f"{len(table)} rows")
-        fix = f"this data set needs {len(wanted)} rows; set data.text"
-        raise UserError(f"{path}: vectors of other classes ({what}), {fix}")
+    if classes is not None:
+        _check_rows(path, len(table), names, expected=["background", *classes])
     return np.ascontiguousarray(table, np.float32)
+
+
+def _read_table(path: Path) -> tuple[np.ndarray, list[str] | None]:
+    """Return the array of a file and the names of its rows, None where it has none; a damaged file raises anything."""
+    if path.suffix != ".npz":
+        return RestrictedUnpickler(io.BytesIO(path.read_bytes())).load(), None
+    with np.load(path, allow_pickle=False) as stored:
+        table = stored["vectors"]
+        names = stored["names"].tolist() if "names" in stored else None
+    return table, names
+
+
+def _check_rows(path: Path, rows: int, names: list[str] | None, expected: list[str]) -> None:
+    """Refuse (UserError) a table whose rows, or their names, are not those expected."""
+    if rows == len(expected) and names in (None, expected):
+        return
+    unknown = [repr(name) for name in names or () if name not in expected]
+    difference = unknown[0] if unknown else f"{rows} rows"
+    fix = f"this data set needs {len(expected)} rows; set data.text"
+    raise UserError(f"{path}: vectors of other classes ({difference}), {fix}")
 
 
 def stored_origin(path: Path) -> str | None:
@@ -62,9 +73,13 @@ def write_vectors(target: Path, table: np.ndarray, classes: list[str], made_from
 
 def name_vectors(names: list[str], width: int = NAME_VECTOR_WIDTH) -> np.ndarray:
     """Return unit vectors (classes + 1, width) float32 that depend on the names alone; row 0 is background."""
-    seeds = [int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "little") for n in ("background", *names)]
-    rows = [np.random.Generator(np.random.PCG64(seed)).standard_normal(width) for seed in seeds]
-    return np.asarray([row / np.linalg.norm(row) for row in rows], np.float32)
+    rows = []
+    for name in ("background", *names):
+        digest = hashlib.sha256(name.encode()).digest()
+        seed = int.from_bytes(digest[:8], "little")
+        row = np.random.Generator(np.random.PCG64(seed)).standard_normal(width)
+        rows.append(row / np.linalg.norm(row))
+    return np.asarray(rows, np.float32)
 
 
 def vectors_path(data: DataSettings) -> Path:
@@ -77,4 +92,6 @@ def vectors_path(data: DataSettings) -> Path:
 
 def class_vectors(data: DataSettings) -> np.ndarray:
     """Return the vectors (classes + 1, T) float32 that the settings name; errors as ``read_vectors``."""
-    return name_vectors(data.classes) if data.text == NAMES else read_vectors(vectors_path(data), data.classes)
+    if data.text == NAMES:
+        return name_vectors(data.classes)
+    return read_vectors(vectors_path(data), data.classes)

@@ -20,6 +20,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import mode
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,13 @@ COMMON = 500_000  # rows of a binary file that are read first; files are sorted 
 FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 
 
+class Match(NamedTuple):
+    """The words that a file has for a name, as it spells them, and the sum of their vectors (T,) float64."""
+
+    words: list[str]
+    vector: np.ndarray
+
+
 def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple[np.ndarray, list[str]]:
     """Return unit rows (classes + 1, T) float32 by this module's rule, and lines that list the exceptional rows.
 
@@ -46,24 +54,74 @@ def build_vectors(source: Path, classes: list[str], fill: bool = False) -> tuple
     errors as ``read_words``.
     """
     names = ["background", *classes]
-    found = _find(source, names)
-    missing = [name for name in names if name not in found]
-    if missing and (not fill or not found):
+    matches = _find(source, names)
+    missing = [name for name in names if name not in matches]
+    if missing and (not fill or not matches):
         words = ", ".join(map(repr, missing))
         fix = "rename them, or make rows without meaning: --missing names"
         raise UserError(f"{source}: has no word for {words}; {fix}")
-    width = len(next(iter(found.values()))[1])
-    table = np.stack([found[n][1] if n in found else name_vectors([n], width)[1] for n in names])
-    respelt = [f"{name} = {' + '.join(words)}" for name, (words, _) in found.items() if words != [name]]
-    notes = [f"looked up under other spellings: {', '.join(respelt)}"] if respelt else []
-    notes += [f"made from the name alone, without meaning: {', '.join(missing)}"] if missing else []
-    return (table / np.linalg.norm(table, axis=1, keepdims=True)).astype(np.float32), notes
+    width = len(next(iter(matches.values())).vector)
+    rows = []
+    for name in names:
+        match = matches.get(name)
+        rows.append(name_vectors([name], width)[1] if match is None else match.vector)
+    table = np.stack(rows)
+    unit_rows = table / np.linalg.norm(table, axis=1, keepdims=True)
+    return unit_rows.astype(np.float32), _notes(matches, missing)
+
+
+def _notes(matches: dict[str, Match], missing: list[str]) -> list[str]:
+    """Return the lines on names that were looked up under other spellings, and on those that a file lacks."""
+    notes = []
+    respelt = [f"{name} = {' + '.join(match.words)}" for name, match in matches.items() if match.words != [name]]
+    if respelt:
+        notes.append(f"looked up under other spellings: {', '.join(respelt)}")
+    if missing:
+        notes.append(f"made from the name alone, without meaning: {', '.join(missing)}")
+    return notes
 
 
 def find_row(source: Path, name: str) -> np.ndarray | None:
     """Return the unit row (T,) float32 of one name, None if the file has no word for it; errors as ``read_words``."""
-    found = _find(source, [name])
-    return (found[name][1] / np.linalg.norm(found[name][1])).astype(np.float32) if found else None
+    match = _find(source, [name]).get(name)
+    if match is None:
+        return None
+    return (match.vector / np.linalg.norm(match.vector)).astype(np.float32)
+
+
+def _find(source: Path, names: list[str]) -> dict[str, Match]:
+    """Return the matches of the names that a file has words for."""
+    lookups = {name: _lookups(name) for name in names}
+    best: set[str] = set()
+    wanted: set[str] = set()
+    for name_lookups in lookups.values():
+        best.update(name_lookups[0])
+        for words in name_lookups:
+            for word in words:
+                wanted.update(_spellings(word))
+    vectors = read_words(source, wanted, enough=best)
+    matches = {}
+    for name in names:
+        stored = _first_stored(lookups[name], vectors)
+        if stored:
+            vector = np.sum([vectors[word].astype(np.float64) for word in stored], axis=0)
+            matches[name] = Match(stored, vector)
+    return matches
+
+
+def _lookups(name: str) -> list[list[str]]:
+    """Return the words under which a name is looked up, the best first; the vectors of each list are added."""
+    lookups = []
+    for spelt in dict.fromkeys((INSTEAD.get(name, name), name, JOINED.get(name, name))):
+        words = re.split(r"[\s_]+", spelt.strip())
+        if spelt not in ADDED or len(words) == 1:
+            lookups.append(["_".join(words)])
+        if len(words) > 1:
+            lookups.append(words)
+        parts = [part for word in words for part in word.split("-") if part]
+        if len(parts) > len(words):
+            lookups.append(parts)
+    return lookups
 
 
 def _spellings(word: str) -> list[str]:
@@ -71,40 +129,43 @@ def _spellings(word: str) -> list[str]:
     return [word, word.lower(), word.capitalize(), titled, word.upper()]
 
 
-def _find(source: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Return, for every name that a file has words for, those words as it spells them and the sum of their vectors."""
-    ways: dict[str, list[list[str]]] = {name: [] for name in names}  # best first; the vectors of each are added
-    for name in names:
-        for spelt in dict.fromkeys((INSTEAD.get(name, name), name, JOINED.get(name, name))):
-            words = re.split(r"[\s_]+", spelt.strip())
-            parts = [part for word in words for part in word.split("-") if part]
-            ways[name] += [["_".join(words)]] if spelt not in ADDED or len(words) == 1 else []
-            ways[name] += [words] if len(words) > 1 else []
-            ways[name] += [parts] if len(parts) > len(words) else []
-    wanted = {spelling for way in ways.values() for words in way for word in words for spelling in _spellings(word)}
-    vectors, out = read_words(source, wanted, {word for way in ways.values() for word in way[0]}), {}
-    for name in names:
-        tried = ([next((s for s in _spellings(word) if s in vectors), "") for word in words] for words in ways[name])
-        if found := next(filter(all, tried), None):
-            out[name] = found, np.sum([vectors[word].astype(np.float64) for word in found], axis=0)
-    return out
+def _first_stored(lookups: list[list[str]], vectors: dict[str, np.ndarray]) -> list[str]:
+    """Return the words, as a file spells them, of the first lookup of which it has all; none if there is no such."""
+    for words in lookups:
+        stored = [_stored_spelling(word, vectors) for word in words]
+        if all(stored):
+            return stored
+    return []
+
+
+def _stored_spelling(word: str, vectors: dict[str, np.ndarray]) -> str:
+    """Return the first spelling of a word that has a vector; '' if none has."""
+    return next((spelling for spelling in _spellings(word) if spelling in vectors), "")
 
 
 def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the wanted words that a file has, each (T,) float32; if a word occurs twice, its first row counts.
 
     gensim reads binary files. Of text files this module picks the lines of the wanted words: gensim converts every
-    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has. If all words of
-    ``enough`` are among the first, the rest of the file is not read. UserError: the file is missing, of another format,
-    damaged or cut short; or a wanted vector is zero or not finite.
+    number of every line (minutes for GloVe) and stops at the words with spaces that GloVe has.
+
+    Args:
+        path: a file of word2vec, GloVe or fastText.
+        wanted: the words to read.
+        enough: if all of these are among the first words of the file, its rest is not read.
+
+    Raises:
+        UserError: the file is missing, of another format, damaged or cut short; or a wanted vector is zero or not
+            finite.
     """
     if zipfile.is_zipfile(path):
         raise UserError(f"{path}: is a zip archive; unpack it and name the file in it")
     try:
-        found = _read(path, set(wanted), set(enough))
-        if odd := [word for word, row in found.items() if not np.isfinite(row).all() or not row.any()]:
-            raise ValueError(f"the row of '{odd[0]}' is not finite or is 0")
-        return found
+        rows = _read(path, set(wanted), set(enough))
+        for word, row in rows.items():
+            if not np.isfinite(row).all() or not row.any():
+                raise ValueError(f"the row of '{word}' is not finite or is 0")
+        return rows
     except Exception as error:  # a damaged file can raise any exception
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
@@ -113,50 +174,84 @@ def read_words(path: Path, wanted: Iterable[str], enough: Iterable[str]) -> dict
 
 def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarray]:
     from gensim import utils  # takes a second
-    from gensim.models import KeyedVectors
     from gensim.models.fasttext import load_facebook_vectors
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
     with utils.open(str(path), "rb") as file:
-        head, sample = file.readline(2**18).removeprefix(BOM_UTF8), file.read(2**17)
-    fields = head.split()
-    header = len(fields) == 2 and all(text.isdigit() for text in fields)
+        head = file.readline(2**18).removeprefix(BOM_UTF8)
+        sample = file.read(2**17)
     if head.startswith(FASTTEXT):
-        table = load_facebook_vectors(str(path))
-    elif header and any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12]):
-        load = partial(KeyedVectors.load_word2vec_format, str(path), binary=True, unicode_errors="replace")
-        table = load(limit=COMMON)
-        if int(fields[0]) > COMMON and not enough <= table.key_to_index.keys():
-            table = load()
+        return _rows_in(load_facebook_vectors(str(path)), wanted)
+    fields = head.split()
+    has_header = len(fields) == 2 and all(text.isdigit() for text in fields)
+    if has_header:
+        rows, width = map(int, fields)
+        is_binary = any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12])
+        if is_binary:
+            return _rows_in(_load_binary(path, rows, enough), wanted)
     else:
-        lengths = [len(line.split()) - 1 for line in (head, *sample.split(b"\n")[:-1]) if line.strip()]
-        rows, width = map(int, fields) if header else (1, mode(sorted(lengths) or [0]))  # words may have spaces
-        with utils.open(str(path), "rb") as file:
-            return _of_text(islice(file, int(header), None), rows, width, wanted, enough)
-    there = wanted & table.key_to_index.keys()
-    return {word: np.array(table.vectors[table.key_to_index[word]], np.float32) for word in there}
+        rows, width = 1, _usual_width([head, *sample.split(b"\n")[:-1]])
+    with utils.open(str(path), "rb") as file:
+        lines = islice(file, int(has_header), None)
+        return _rows_of_text(lines, rows, width, wanted, enough)
 
 
-def _of_text(
+def _load_binary(path: Path, rows: int, enough: set[str]) -> Any:
+    """Return gensim's table of a binary file of word2vec: of its common words if those are enough, else of all."""
+    from gensim.models import KeyedVectors  # takes a second
+
+    load = partial(KeyedVectors.load_word2vec_format, str(path), binary=True, unicode_errors="replace")
+    table = load(limit=COMMON)
+    if rows > COMMON and not enough <= table.key_to_index.keys():
+        table = load()
+    return table
+
+
+def _rows_in(table: Any, wanted: set[str]) -> dict[str, np.ndarray]:
+    """Return the wanted words that a table of gensim has, each (T,) float32."""
+    stored = wanted & table.key_to_index.keys()
+    return {word: np.array(table.vectors[table.key_to_index[word]], np.float32) for word in stored}
+
+
+def _usual_width(lines: list[bytes]) -> int:
+    """Return how many numbers most lines have behind a word: words may have spaces."""
+    widths = [len(line.split()) - 1 for line in lines if line.strip()]
+    return mode(sorted(widths) or [0])
+
+
+def _rows_of_text(
     lines: Iterable[bytes], rows: int, width: int, wanted: set[str], enough: set[str]
 ) -> dict[str, np.ndarray]:
     """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``."""
-    words, found, count, numbers = {word.encode(): word for word in wanted}, {}, 0, b""
+    words = {word.encode(): word for word in wanted}
+    vectors: dict[str, np.ndarray] = {}
+    count = 0
+    numbers = b""
     for count, line in enumerate(lines, 1):
-        name, _, numbers = (line.removeprefix(BOM_UTF8) if count == 1 else line).partition(b" ")
+        if count == 1:
+            line = line.removeprefix(BOM_UTF8)
+        name, _, numbers = line.partition(b" ")
         word = words.get(name)
-        if word is None or word in found:
+        if word is None or word in vectors:
             continue
-        fields = numbers.split()
-        if len(fields) < width:
-            raise ValueError(f"the row of '{word}' has {len(fields)} numbers, not {width}")
-        if len(fields) == width:  # others are words with spaces
-            found[word] = np.array([float(text) for text in fields], np.float32)
-        if enough <= found.keys():
-            return found
-    if width < 2 or len(numbers.split()) < width or count < rows:
+        row = _parsed_row(word, numbers.split(), width)
+        if row is not None:
+            vectors[word] = row
+        if enough <= vectors.keys():
+            return vectors
+    is_cut_short = count < rows or len(numbers.split()) < width
+    if is_cut_short or width < 2:
         raise ValueError(f"cut short or no table of numbers: it ends after {count} words")
-    return found
+    return vectors
+
+
+def _parsed_row(word: str, numbers: list[bytes], width: int) -> np.ndarray | None:
+    """Return the row (T,) float32 of a word, None if its line has more numbers: then it is a word with spaces."""
+    if len(numbers) < width:
+        raise ValueError(f"the row of '{word}' has {len(numbers)} numbers, not {width}")
+    if len(numbers) > width:
+        return None
+    return np.array([float(number) for number in numbers], np.float32)
 
 
 def download(name: str) -> Path:

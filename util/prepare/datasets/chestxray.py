@@ -18,13 +18,15 @@ PUBLISHED = {"test": 704, "shenzhen": 566}
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of the chest X-rays: all masks by name."""
-    found = (path for path in paths_below(options.root, "CXR_png") if (path.parent / "masks").is_dir())
-    folder = next(found, options.root / "CXR_png")
-    masks = matching(sorted((folder.parent / "masks").glob("*")), r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
+    photo_folders = paths_below(options.root, "CXR_png")
+    folder = next((path for path in photo_folders if (path.parent / "masks").is_dir()), options.root / "CXR_png")
+    mask_files = sorted((folder.parent / "masks").glob("*"))
+    masks = matching(mask_files, r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
-    jobs = [
-        MaskJob(photos.get(name, folder / f"{name}.png"), mask, name, 1, f"{name}.png", PARTS[name.split("_")[0]])
-        for name, mask in masks.items()
-    ]
+    jobs = []
+    for name, mask in masks.items():
+        photo = photos.get(name, folder / f"{name}.png")
+        hospital, _, _ = name.partition("_")
+        jobs.append(MaskJob(photo, mask, name, 1, photo_name=f"{name}.png", parts=PARTS[hospital]))
     unmasked = compare_count("photos without a mask, left out", len(photos.keys() - masks.keys()), 96)
     return Plan(jobs, grey, published=PUBLISHED, notes=[unmasked])

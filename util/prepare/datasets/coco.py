@@ -15,7 +15,7 @@ Without annotations of 2014 those of 2017 are read, and lists of 2017 made; COCO
 
 import argparse
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -48,19 +48,42 @@ def find(options: argparse.Namespace) -> Plan:
     root = options.root
     if options.download:
         download(root)
-    is_2017 = all(json_of(root, split).exists() for split in SPLITS_2017)
-    splits = SPLITS if not is_2017 or all(json_of(root, split).exists() for split in SPLITS) else SPLITS_2017
+    splits = SPLITS
+    if _has_annotations(root, SPLITS_2017) and not _has_annotations(root, SPLITS):
+        splits = SPLITS_2017
     files = {split: json_of(root, split) for split in splits}
-    has_2017 = all((root / split).is_dir() for split in SPLITS_2017)
-    for needed in (*files.values(), *(root / split for split in splits if not has_2017)):
-        if not needed.exists():
-            raise UserError(f"{needed}: is missing; unpack COCO's official files into {root}, or add --download")
-    is_linked = not all((root / split).is_dir() for split in splits)
-    if is_linked and options.out.resolve() == root.resolve():
+    _refuse_missing(root, files)
+    if options.out.resolve() == root.resolve() and not _has_photos(root, splits):
         raise UserError(f"--out {options.out}: is --root; name another, for links to the photos by the names of 2014")
-    jobs, notes = partial(read_jobs, files, options.out), [OF_2017] if splits is SPLITS_2017 else []
-    parts, sources = tuple(splits), list(files.values())
-    return Plan(jobs, draw, (), splits, notes, parts, sources, images="", suffix=".jpg")
+    return Plan(
+        partial(read_jobs, files, options.out),
+        draw,
+        published=splits,
+        notes=[OF_2017] if splits is SPLITS_2017 else [],
+        parts=tuple(splits),
+        sources=list(files.values()),
+        images="",
+        suffix=".jpg",
+    )
+
+
+def _refuse_missing(root: Path, files: dict[str, Path]) -> None:
+    """Refuse (UserError) a folder without the annotation file of a split, or without photos of it in any place."""
+    needed = list(files.values())
+    if not _has_photos(root, SPLITS_2017):  # which are looked for there if a split has no folder
+        needed += [root / split for split in files]
+    for path in needed:
+        if not path.exists():
+            raise UserError(f"{path}: is missing; unpack COCO's official files into {root}, or add --download")
+
+
+def _has_annotations(root: Path, splits: Iterable[str]) -> bool:
+    return all(json_of(root, split).exists() for split in splits)
+
+
+def _has_photos(root: Path, splits: Iterable[str]) -> bool:
+    """Return whether each split has its folder of photos."""
+    return all((root / split).is_dir() for split in splits)
 
 
 def json_of(root: Path, split: str) -> Path:
@@ -70,12 +93,16 @@ def json_of(root: Path, split: str) -> Path:
 
 def download(root: Path) -> None:
     """Download and unpack what is missing; there are no checksums, but a zip file has one for each of its members."""
-    is_annotated = all(json_of(root, split).exists() for split in SPLITS)
-    missing = [] if is_annotated else ["annotations/annotations_trainval2014.zip"]
-    there = {split: len([*(root / split).glob("*.jpg")]) for split in PHOTOS}
-    missing += [f"zips/{split}.zip" for split, count in PHOTOS.items() if there[split] < count]
+    missing = []
+    if not _has_annotations(root, SPLITS):
+        missing.append("annotations/annotations_trainval2014.zip")
+    for split, count in PHOTOS.items():
+        photos = list((root / split).glob("*.jpg"))
+        if len(photos) < count:
+            missing.append(f"zips/{split}.zip")
     for name in missing:
-        unpack(fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name), root)
+        archive = fetch(f"http://images.cocodataset.org/{name}", root / Path(name).name)
+        unpack(archive, root)
     print(f"{root}: complete; its zip files can be removed")
 
 
@@ -87,10 +114,11 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[MaskJob]:
         annotations = read_annotations(path)
         if list(annotations.categories.values()) != classes_of("coco"):
             raise UserError(f"{path}: its categories are not COCO's; for a data set of your own: prepare.py custom")
-        table = {category: number for number, category in enumerate(annotations.categories, 1)}
+        class_ids = {category: class_id for class_id, category in enumerate(annotations.categories, 1)}
         for photo in annotations.annotated:
+            photo_file = photo_of(path.parents[1], split, photo.name)
             name = f"{split}/{Path(photo.name).stem}"
-            jobs.append(MaskJob(photo_of(path.parents[1], split, photo.name), (photo, table), name, parts=(split,)))
+            jobs.append(MaskJob(photo_file, (photo, class_ids), name, parts=(split,)))
     for split, path in files.items():
         folder = path.parents[1] / split
         if folder.is_dir():  # else each photo is linked
@@ -101,15 +129,19 @@ def read_jobs(files: dict[str, Path], out: Path) -> list[MaskJob]:
 
 def photo_of(root: Path, split: str, name: str) -> Path:
     """Return the file of a photo: in the folder of its split, else by its number in one of 2017."""
+    path = root / split / name
     if (root / split).is_dir():
-        return root / split / name
-    of_2017 = name.rpartition("_")[2]
-    return next((root / s / of_2017 for s in SPLITS_2017 if (root / s / of_2017).exists()), root / split / name)
+        return path
+    number = name.rpartition("_")[2]
+    places = (root / split_2017 / number for split_2017 in SPLITS_2017)
+    return next((place for place in places if place.exists()), path)
 
 
 def draw(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
-    (photo, table), (shape, orientation) = job.source, header_of(job.photo)
-    if shape != (stated := (photo.height, photo.width)):
+    photo, class_ids = job.source
+    shape, orientation = header_of(job.photo)
+    stated = (photo.height, photo.width)
+    if shape != stated:
         raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
-    yield Piece(job.line, turned(class_mask(photo, table), orientation))
+    yield Piece(job.line, turned(class_mask(photo, class_ids), orientation))

@@ -6,6 +6,7 @@ and lists/{train,validation,test}.txt: 520 classes to train on, 240 to validate 
 """
 
 import argparse
+from itertools import product
 
 from util.files import REPOSITORY, paths_below
 from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey
@@ -18,12 +19,15 @@ PUBLISHED = {"train": 5200, "validation": 2400, "test": 2400}
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of FSS-1000: masks sorted by their paths as text."""
-    ids = {name: class_id for class_id, name in enumerate(classes_of("fss1000"), 1)}
-    found = (path.parents[1] for path in paths_below(options.root, "1.jpg") if path.parent.name in ids)
-    folder, jobs = next(found, options.root), []
+    class_ids = {name: class_id for class_id, name in enumerate(classes_of("fss1000"), 1)}
+    first_photos = paths_below(options.root, "1.jpg")
+    folder = next((path.parents[1] for path in first_photos if path.parent.name in class_ids), options.root)
+    jobs = []
     for part, file in SPLITS.items():
-        names = sorted((REPOSITORY / f"lists/fss1000/{file}.txt").read_text(encoding="utf-8").split())
-        for name in (f"{class_name}/{number}" for class_name in names for number in NUMBERS):
-            photo, mask = folder / f"{name}.jpg", folder / f"{name}.png"
-            jobs.append(MaskJob(photo, mask, name, ids[name.split("/")[0]], f"{name}.jpg", (part,)))
+        text = (REPOSITORY / f"lists/fss1000/{file}.txt").read_text(encoding="utf-8")
+        for class_name, number in product(sorted(text.split()), NUMBERS):
+            name = f"{class_name}/{number}"
+            photo = folder / f"{name}.jpg"
+            mask = folder / f"{name}.png"
+            jobs.append(MaskJob(photo, mask, name, class_ids[class_name], photo_name=f"{name}.jpg", parts=(part,)))
     return Plan(jobs, grey, published=PUBLISHED, parts=tuple(SPLITS))

@@ -21,6 +21,7 @@ from util.prepare.datasets.recipe import MaskJob, Plan, labels
 
 ROOT = "folder of the patches in one of the forms above"
 PARTS = {"train": "train", "test": "val"}  # list -> folder
+PUBLISHED = {"train": None, "test": 6363}
 FOLDS = 3
 LIST = "lists/isaid5i/val_fold{fold}.txt"  # as protocols of the data set name it
 FORMS = (("img_dir/{}", "ann_dir/{}"), ("{}/images", "{}/semantic_png"))
@@ -28,22 +29,26 @@ FORMS = (("img_dir/{}", "ann_dir/{}"), ("{}/images", "{}/semantic_png"))
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of iSAID-5i: patches by name."""
-    jobs, published = [], {"train": None, "test": 6363}
+    jobs = []
     for (part, folder), (photos, masks) in product(PARTS.items(), FORMS):
-        for path in visible((options.root / photos.format(folder)).glob("*.png"), options.root):
-            mask = options.root / masks.format(folder) / f"{path.stem}_instance_color_RGB.png"
-            same = mask.with_name(path.name)
-            jobs.append(MaskJob(path, same if same.exists() else mask, f"{folder}/{path.stem}", parts=(part,)))
-    names = {job.photo.stem for job in jobs if "test" in job.parts}
-    notes = [_list_note(fold, names) for fold in range(FOLDS)]
-    return Plan(jobs, partial(labels, classes=15), published=published, notes=notes, parts=tuple(PARTS))
+        mask_folder = options.root / masks.format(folder)
+        photo_folder = options.root / photos.format(folder)
+        for photo in visible(photo_folder.glob("*.png"), options.root):
+            mask = mask_folder / photo.name
+            if not mask.exists():
+                mask = mask_folder / f"{photo.stem}_instance_color_RGB.png"
+            jobs.append(MaskJob(photo, mask, f"{folder}/{photo.stem}", parts=(part,)))
+    test_names = {job.photo.stem for job in jobs if "test" in job.parts}
+    notes = [_list_note(fold, test_names) for fold in range(FOLDS)]
+    return Plan(jobs, partial(labels, classes=15), published=PUBLISHED, notes=notes, parts=tuple(PARTS))
 
 
 def _list_note(number: int, names: set[str]) -> str:
     """Return in words whether the published test list of a fold is here, and how many of its patches are."""
     fold = Fold(classes=15, folds=FOLDS, number=number, rule="contiguous")
-    if missing := missing_fold_list(LIST, fold):
+    missing = missing_fold_list(LIST, fold)
+    if missing:
         return f"fold {number}: no published test list ({missing}); repositories that hold it: docs/datasets.md"
     listed = read_fold_list(LIST, fold)
-    here = sum(stem in names for stem in listed.stems)
-    return f"fold {number}: published test list of {len(listed.stems)} lines, {here} of them with their patches"
+    present = sum(stem in names for stem in listed.stems)
+    return f"fold {number}: published test list of {len(listed.stems)} lines, {present} of them with their patches"

@@ -9,7 +9,7 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 import argparse
 
 from util.files import paths_below
-from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey, listed, matching
+from util.prepare.datasets.recipe import MaskJob, Plan, classes_of, grey, matching, read_table
 
 ROOT = "folder of the photos and the masks"
 CLASSES = "isic2018/classes.csv"  # of ``lists/``
@@ -18,12 +18,19 @@ PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of ISIC: masks of all listed photos, by class and name; errors as ``by_name``."""
-    root, classes, known = options.root, classes_of("isic"), {row["ID"]: row["Class"] for row in listed(CLASSES)}
-    files, jobs = paths_below(root, "ISIC_*"), []
-    photos, masks = matching(files, r"(ISIC_\d{7})\.jpe?g"), matching(files, r"(ISIC_\d{7})_segmentation\.png")
-    for class_id, name in sorted((classes.index(of_class) + 1, name) for name, of_class in known.items()):
-        photo, mask = photos.get(name, root / f"{name}.jpg"), masks.get(name, root / f"{name}_segmentation.png")
-        jobs.append(MaskJob(photo, mask, f"{known[name]}/{name}", class_id, f"{name}.jpg"))
-    unknown = sorted(photos.keys() - known.keys())
-    notes = [f"{len(unknown)} photos are not in lists/{CLASSES}, such as {unknown[0]}, left out"] if unknown else []
+    classes = classes_of("isic")
+    class_names = {row["ID"]: row["Class"] for row in read_table(CLASSES)}
+    files = paths_below(options.root, "ISIC_*")
+    photos = matching(files, r"(ISIC_\d{7})\.jpe?g")
+    masks = matching(files, r"(ISIC_\d{7})_segmentation\.png")
+    numbered = sorted((classes.index(class_name) + 1, name) for name, class_name in class_names.items())
+    jobs = []
+    for class_id, name in numbered:
+        photo = photos.get(name, options.root / f"{name}.jpg")
+        mask = masks.get(name, options.root / f"{name}_segmentation.png")
+        jobs.append(MaskJob(photo, mask, f"{class_names[name]}/{name}", class_id, photo_name=f"{name}.jpg"))
+    unlisted = sorted(photos.keys() - class_names.keys())
+    notes = []
+    if unlisted:
+        notes.append(f"{len(unlisted)} photos are not in lists/{CLASSES}, such as {unlisted[0]}, left out")
     return Plan(jobs, grey, classes, PUBLISHED, notes)

@@ -7,6 +7,7 @@ other folds than one. Creates images (links), masks, lists/test.txt and config/l
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from util.files import read_json
@@ -16,46 +17,72 @@ from util.prepare.datasets.recipe import (
     Plan,
     coco_photo,
     find_file,
-    listed,
     plan_of,
     published_form,
     read_pickle,
+    read_table,
 )
 
 ROOT = "folder of the photos and the annotations"
 FOLDS = 10
 CLASSES = "lvis92i/classes.csv"  # of ``lists/``: those of one shot
 RULE = {"title": "LVIS-92i", "folds": FOLDS, "query": "class_in_turn", "supports": "with_replacement", "episodes": 2300}
+ClassPhotos = dict[int, dict[str, list[dict[str, Any]]]]  # id of a class, ascending -> photo -> annotations
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of LVIS-92i: a region for each class and photo."""
-    source, jobs = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json"), []
-    known = {int(row["lvis_id"]): row["name"] for row in listed(CLASSES)}
-    own: dict[int, str] = {}  # names, which the benchmark's file lacks; LVIS's releases spell some differently
-    found: dict[int, dict[str, list[dict[str, Any]]]]  # id of a class, ascending -> photo -> annotations
+    source = find_file(options.root, "lvis_val.pkl", "lvis_v1_val.json")
     with published_form(source):
         if source.suffix == ".pkl":
-            content = read_pickle(source)
-            found = {int(c): {str(p): held["annotations"] for p, held in of.items()} for c, of in content.items()}
+            class_photos = _read_benchmark(source)
+            names: dict[int, str] = {}
         else:
-            content = read_json(source, "this annotation file", "unpack it again")
-            photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
-            own = {one["id"]: str(one["name"]) for one in sorted(content["categories"], key=lambda c: c["id"])}
-            found = {number: {} for number in own}
-            for one in content["annotations"]:
-                found[one["category_id"]].setdefault(photos[one["image_id"]], []).append(one)
-        valid = [number for number, of_class in found.items() if len(of_class) > 1]  # a query and a support
+            class_photos, names = _read_lvis(source)
+        valid = [lvis_id for lvis_id, photos in class_photos.items() if len(photos) > 1]  # a query and a support
         valid = valid[: len(valid) // FOLDS * FOLDS]
-        for class_id, number in enumerate(valid, 1):
-            for photo, annotations in sorted(found[number].items()):
-                path = coco_photo(options.root, photo)
-                shapes = tuple(shape_of(one["segmentation"]) for one in annotations)
-                jobs.append(MaskJob(path, (shapes, None), f"{class_id}/{path.stem}", class_id, path.name))
-    others = [str(number) for number in valid if number not in known]
-    same = valid == [*known]
-    note = "OK" if same else f"differ, {len(others)} are not in it: {', '.join(others[:5])}"
-    names = known if same else own
-    classes = [names.get(number, f"lvis_{number}") for number in valid]
-    lists = {"classes": classes, "class_photos": [len(found[number]) for number in valid]}
-    return plan_of(options, jobs, [source], lists, RULE, 920, notes=[f"ids of the classes, lists/{CLASSES}: {note}"])
+        jobs = []
+        for class_id, lvis_id in enumerate(valid, 1):
+            for name, annotations in sorted(class_photos[lvis_id].items()):
+                photo = coco_photo(options.root, name)
+                shapes = tuple(shape_of(annotation["segmentation"]) for annotation in annotations)
+                jobs.append(MaskJob(photo, (shapes, None), f"{class_id}/{photo.stem}", class_id, photo.name))
+
+    published_names = {int(row["lvis_id"]): row["name"] for row in read_table(CLASSES)}
+    if valid == list(published_names):
+        names = published_names
+    lists = {
+        "classes": [names.get(lvis_id, f"lvis_{lvis_id}") for lvis_id in valid],
+        "class_photos": [len(class_photos[lvis_id]) for lvis_id in valid],
+    }
+    note = f"ids of the classes, lists/{CLASSES}: {_compare_ids(valid, list(published_names))}"
+    return plan_of(options, jobs, sources=[source], lists=lists, rule=RULE, classes=920, notes=[note])
+
+
+def _read_benchmark(path: Path) -> ClassPhotos:
+    """Return the annotations in the benchmark's file, which has no names of classes."""
+    class_photos: ClassPhotos = {}
+    for lvis_id, photos in read_pickle(path).items():
+        class_photos[int(lvis_id)] = {str(photo): content["annotations"] for photo, content in photos.items()}
+    return class_photos
+
+
+def _read_lvis(path: Path) -> tuple[ClassPhotos, dict[int, str]]:
+    """Return the annotations in LVIS's file and the names of its classes, some of which releases spell differently."""
+    content = read_json(path, "this annotation file", "unpack it again")
+    photos = {image["id"]: "/".join(image["coco_url"].split("/")[-2:]) for image in content["images"]}
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    names = {category["id"]: str(category["name"]) for category in categories}
+    class_photos: ClassPhotos = {lvis_id: {} for lvis_id in names}
+    for annotation in content["annotations"]:
+        photo = photos[annotation["image_id"]]
+        class_photos[annotation["category_id"]].setdefault(photo, []).append(annotation)
+    return class_photos, names
+
+
+def _compare_ids(lvis_ids: list[int], published: list[int]) -> str:
+    """Return in words whether the ids of the classes are the published ones."""
+    if lvis_ids == published:
+        return "OK"
+    unlisted = [str(lvis_id) for lvis_id in lvis_ids if lvis_id not in published]
+    return f"differ, {len(unlisted)} are not in it: {', '.join(unlisted[:5])}"

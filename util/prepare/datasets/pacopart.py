@@ -8,6 +8,9 @@ images (the objects), masks, lists/test.txt and config/pacopart: the data set is
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from util.errors import UserError
 from util.formats.coco import shape_of
@@ -15,35 +18,79 @@ from util.prepare.datasets import recipe
 from util.prepare.datasets.recipe import MaskJob, Plan
 
 ROOT = "folder of the photos and the annotations"
-RULE = {"title": "PACO-Part", "folds": 4, "query": "class_then_query", "supports": "with_replacement", "episodes": 2500}
+FOLDS = 4
+RULE = {
+    "title": "PACO-Part",
+    "folds": FOLDS,
+    "query": "class_then_query",
+    "supports": "with_replacement",
+    "episodes": 2500,
+}
 
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of PACO-Part: a region for each class and photo that shows it, in the order of the classes."""
-    files = [recipe.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val")]
-    with recipe.published_form(files[0]):
-        numbers = list(recipe.read_pickle(files[0])["cid2img"])
-    numbers, jobs, photos = numbers[: len(numbers) // 4 * 4], list[MaskJob](), list[int]()
-    with recipe.published_form(files[1]):
-        val = recipe.read_pickle(files[1])
-        for class_id, number in enumerate(numbers, 1):
-            entries = {key: str(name) for entry in val["cid2img"].get(number, ()) for key, name in entry.items()}
-            photos.append(len(entries))
-            for key, name in entries.items():
-                if not (parts := [part for part in val["img2anno"][key] if part["category_id"] == number]):
-                    continue
-                photo = recipe.coco_photo(options.root, name)
-                chosen = recipe.drawn(sorted({part["obj_ann_id"] for part in parts}), class_id, photo.stem)
-                own = [part for part in parts if part["obj_ann_id"] == chosen]
-                left, top, width, height = own[0]["obj_bbox"]
-                box = int(left), int(top), int(left + width), int(top + height)
-                shapes, mask = tuple(shape_of(part["segmentation"]) for part in own), f"{class_id}/{photo.stem}"
-                jobs.append(MaskJob(photo, (shapes, box), mask, class_id, f"{mask}.png"))
-    known = {int(row["paco_id"]): row["name"] for row in recipe.listed("paco_part/categories.csv")}
-    names = known if all(number in known for number in numbers) else {}
-    by_fold = [sum(count > 1 for count in photos[fold::4]) for fold in range(4)]
-    if empty := [str(fold) for fold, count in enumerate(by_fold) if not count]:
-        raise UserError(f"{files[1]}: no class of fold {', '.join(empty)} has two photos; unpack the annotations again")
-    note = f"classes tested with one shot by fold: {by_fold}, published [79, 82, 66, 76]"
-    lists = {"classes": [names.get(number, f"part_{number}") for number in numbers]}
-    return recipe.plan_of(options, jobs, files, lists, RULE, 448, notes=[note])
+    train_file, val_file = (recipe.find_file(options.root, f"paco_part_{part}.pkl") for part in ("train", "val"))
+    with recipe.published_form(train_file):
+        paco_ids = list(recipe.read_pickle(train_file)["cid2img"])
+    paco_ids = paco_ids[: len(paco_ids) // FOLDS * FOLDS]
+    jobs = []
+    photo_counts = []
+    with recipe.published_form(val_file):
+        content = recipe.read_pickle(val_file)
+        for class_id, paco_id in enumerate(paco_ids, 1):
+            photos = _photos_of_class(content["cid2img"].get(paco_id, ()))
+            photo_counts.append(len(photos))
+            for key, name in photos.items():
+                parts = [part for part in content["img2anno"][key] if part["category_id"] == paco_id]
+                if parts:
+                    jobs.append(_draw_object(parts, class_id, recipe.coco_photo(options.root, name)))
+
+    tested = [_count_tested(photo_counts[fold::FOLDS]) for fold in range(FOLDS)]
+    untested = [str(fold) for fold, count in enumerate(tested) if not count]
+    if untested:
+        folds = ", ".join(untested)
+        raise UserError(f"{val_file}: no class of fold {folds} has two photos; unpack the annotations again")
+    note = f"classes tested with one shot by fold: {tested}, published [79, 82, 66, 76]"
+    return recipe.plan_of(
+        options,
+        jobs,
+        sources=[train_file, val_file],
+        lists={"classes": _class_names(paco_ids)},
+        rule=RULE,
+        classes=448,
+        notes=[note],
+    )
+
+
+def _photos_of_class(entries: Iterable[dict[Any, str]]) -> dict[Any, str]:
+    """Return the names of a class's photos by their keys, which several entries may have."""
+    photos = {}
+    for entry in entries:
+        photos.update({key: str(name) for key, name in entry.items()})
+    return photos
+
+
+def _draw_object(parts: Sequence[dict[str, Any]], class_id: int, photo: Path) -> MaskJob:
+    """Return the job of a photo: the parts in one of its objects, drawn at random, cut out with its box."""
+    objects = sorted({part["obj_ann_id"] for part in parts})
+    chosen = recipe.draw_object(objects, class_id, photo.stem)
+    chosen_parts = [part for part in parts if part["obj_ann_id"] == chosen]
+    left, top, width, height = chosen_parts[0]["obj_bbox"]
+    box = int(left), int(top), int(left + width), int(top + height)
+    shapes = tuple(shape_of(part["segmentation"]) for part in chosen_parts)
+    name = f"{class_id}/{photo.stem}"
+    return MaskJob(photo, (shapes, box), name, class_id, photo_name=f"{name}.png")
+
+
+def _count_tested(photo_counts: Sequence[int]) -> int:
+    """Return how many classes have the two photos, a query and a support, that a test with one shot needs."""
+    return sum(count > 1 for count in photo_counts)
+
+
+def _class_names(paco_ids: Sequence[int]) -> list[str]:
+    """Return the names of all classes, or their numbers if one of them has no name."""
+    names = {int(row["paco_id"]): row["name"] for row in recipe.read_table("paco_part/categories.csv")}
+    if not all(paco_id in names for paco_id in paco_ids):
+        return [f"part_{paco_id}" for paco_id in paco_ids]
+    return [names[paco_id] for paco_id in paco_ids]

@@ -53,43 +53,82 @@ class Source(NamedTuple):
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan: an image's photo and mask are VOC's if it has them, else SBD's; UserError: a file is bad."""
-    raw, given = options.out.parent / "raw", [options.voc, options.sbd]
-    if options.download:  # torchvision's addresses and checksums
-        url, name, md5 = (DATASET_YEAR_DICT["2012"][key] for key in ("url", "filename", "md5"))
-        known = ((url, name, md5), (SBDataset.url, SBDataset.filename, SBDataset.md5))
-        given = [fetch(url, raw / name, f"md5:{md5}") for url, name, md5 in known]
-    folders = [unpack(path, raw) if path.is_file() else path for path in given if path is not None]
+    folders = _source_folders(options)
     sources = [find_source(folder) for find_source, folder in zip((find_voc, find_sbd), folders)]
-    voc, *sbd = sources
+    voc = sources[0]
+    sbd = sources[1] if len(sources) > 1 else None
     if options.out.resolve() == voc.photos.parent.resolve():
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
-    val, added = dict.fromkeys(voc.sets["val"]), sbd[0].sets if sbd else {"train": ()}
-    all_of = {part: [*voc.sets["train"], *sorted({*names})] for part, names in added.items()}
-    sets = {part: dict.fromkeys(name for name in names if name not in val) for part, names in all_of.items()}
-    sets["val"] = val
+    sets = _training_sets(voc, sbd) | {"val": dict.fromkeys(voc.sets["val"])}
+    return Plan(
+        _jobs(sources, sets),
+        read,
+        published={part: PUBLISHED[part] for part in sets},
+        notes=_notes_on_sets(sbd),
+        parts=tuple(sets),
+        images="JPEGImages",
+        masks=MASKS[1],
+        lists=LISTS,
+        suffix=".jpg",
+    )
+
+
+def _source_folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folders of VOC and, where it is given, of SBD, after downloading and unpacking."""
+    raw = options.out.parent / "raw"
+    paths = [path for path in (options.voc, options.sbd) if path is not None]
+    if options.download:  # torchvision's addresses and checksums
+        voc = DATASET_YEAR_DICT["2012"]
+        paths = [
+            fetch(voc["url"], raw / voc["filename"], f"md5:{voc['md5']}"),
+            fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}"),
+        ]
+    return [unpack(path, raw) if path.is_file() else path for path in paths]
+
+
+def _training_sets(voc: Source, sbd: Source | None) -> dict[str, dict[str, None]]:
+    """Return the image names of each set: VOC's, then SBD's by name, without those that are for testing."""
+    sbd_sets: Mapping[str, Sequence[str]] = {"train": ()} if sbd is None else sbd.sets
+    val = {*voc.sets["val"]}
+    sets = {}
+    for part, sbd_names in sbd_sets.items():
+        names = [*voc.sets["train"], *sorted({*sbd_names})]
+        sets[part] = dict.fromkeys(name for name in names if name not in val)
+    return sets
+
+
+def _jobs(sources: Sequence[Source], sets: Mapping[str, Mapping[str, None]]) -> list[MaskJob]:
+    """Return the jobs of all images, whose photo and mask are those of the first source that has them."""
+    names = (name for part in ("trainaug", "train", "val") for name in sets.get(part, ()))
     jobs = []
-    for name in dict.fromkeys(name for part in ("trainaug", "train", "val") for name in sets.get(part, ())):
+    for name in dict.fromkeys(names):
         photo = _first([source.photos / f"{name}.jpg" for source in sources])
         mask = _first([source.masks / f"{name}{source.suffix}" for source in sources])
-        jobs.append(MaskJob(photo, mask, name, parts=tuple(part for part in sets if name in sets[part])))
-    notes = []
-    if not sbd:
-        notes = ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
-    elif "train" not in sets:
-        lacking = f"SBD's own train.txt and val.txt are not beside {sbd[0].masks}"
-        notes = [f"no train.txt: {lacking}; put them there, or set data.train_list to trainaug.txt"]
-    published = {part: PUBLISHED[part] for part in sets}
-    return Plan(jobs, read, (), published, notes, tuple(sets), (), "JPEGImages", MASKS[1], LISTS, ".jpg")
+        parts = tuple(part for part in sets if name in sets[part])
+        jobs.append(MaskJob(photo, mask, name, parts=parts))
+    return jobs
+
+
+def _notes_on_sets(sbd: Source | None) -> list[str]:
+    """Return what a user should know of the training sets."""
+    if sbd is None:
+        return ["without --sbd the training sets hold only VOC's own images; published results use SBD as well"]
+    if "train" in sbd.sets:
+        return []
+    missing = f"SBD's own train.txt and val.txt are not beside {sbd.masks}"
+    return [f"no train.txt: {missing}; put them there, or set data.train_list to trainaug.txt"]
 
 
 def find_voc(folder: Path) -> Source:
     """Return VOC 2012 from its folder, or ``VOC2012`` or ``VOCdevkit/VOC2012`` inside; UserError: it lacks files."""
     root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
-    photos, masks = root / "JPEGImages", _first([root / name for name in MASKS])
+    photos = root / "JPEGImages"
+    masks = _first([root / name for name in MASKS])
     for part in (photos, masks):
         if not part.is_dir():
             raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
-    return Source(photos, masks, ".png", {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")})
+    sets = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
+    return Source(photos, masks, ".png", sets)
 
 
 def find_sbd(folder: Path) -> Source:
@@ -98,16 +137,19 @@ def find_sbd(folder: Path) -> Source:
     PNGs without the list ``train.txt`` are all of ``trainaug``, and there is no ``train``. UserError: it holds no SBD.
     """
     root = _first([folder / place for place in ("benchmark_RELEASE/dataset", "dataset", "")])
-    official = (root / "cls").is_dir()
-    masks, suffix = (root / "cls", ".mat") if official else (_first([folder / MASKS[1], folder]), ".png")
-    if not (names := [path.stem for path in masks.glob(f"*{suffix}")]):
+    is_official = (root / "cls").is_dir()
+    masks = root / "cls" if is_official else _first([folder / MASKS[1], folder])
+    suffix = ".mat" if is_official else ".png"
+    names = [path.stem for path in masks.glob(f"*{suffix}")]
+    if not names:
         raise UserError(f"{folder}: no SBD here; give --sbd benchmark_RELEASE, or a SegmentationClassAug of PNGs")
-    train, val = (_first([masks / f"{part}.txt", masks.parent / f"{part}.txt"]) for part in ("train", "val"))
-    sets: dict[str, Sequence[str]] = {"trainaug": names}
-    if official or train.is_file():
-        listed = read_names(train)
-        sets = {"train": listed, "trainaug": [*listed, *(read_names(val) if official or val.is_file() else ())]}
-    return Source(root / "img", masks, suffix, sets)
+    train_list = _first([masks / "train.txt", masks.parent / "train.txt"])
+    val_list = _first([masks / "val.txt", masks.parent / "val.txt"])
+    if not is_official and not train_list.is_file():
+        return Source(root / "img", masks, suffix, {"trainaug": names})
+    train = read_names(train_list)
+    val = read_names(val_list) if is_official or val_list.is_file() else ()
+    return Source(root / "img", masks, suffix, {"train": train, "trainaug": [*train, *val]})
 
 
 def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
@@ -123,7 +165,8 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
         mask = read_mask(job.source)
         with Image.open(job.source) as stored:
             linked = stored.mode == "P"
-    mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
+    stored_size, orientation = header_of(job.photo)
+    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
     count_classes(mask, job.source, classes=20)
     yield Piece(job.line, job.source if linked else mask)
 

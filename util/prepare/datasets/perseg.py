@@ -6,6 +6,7 @@ a mask is the object. Creates images (links), masks, lists/test.txt and config/p
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -22,27 +23,36 @@ SUPPORT = "00"
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of PerSeg, objects and photos by name; UserError: an object has no photo 00, or no other one."""
     images = find_file(options.root, "Images")
-    masks, jobs = images.parent / "Annotations", []
-    classes = sorted({path.name for folder in (images, masks) for path in folder.glob("[!.]*") if path.is_dir()})
-    for class_id, name in enumerate(classes, 1):
-        photo_of, mask_of = (
-            {path.stem: path for path in sorted((folder / name).glob("[!.]*")) if path.suffix.lower() in kinds}
-            for folder, kinds in ((images, (".jpg", ".jpeg", ".png")), (masks, (".png",)))
-        )
-        stems = sorted(photo_of.keys() | mask_of.keys())
-        if len(stems) < 2 or SUPPORT not in photo_of.keys() & mask_of.keys():
+    masks = images.parent / "Annotations"
+    classes = set[str]()
+    for folder in (images, masks):
+        classes.update(path.name for path in folder.glob("[!.]*") if path.is_dir())
+    jobs = []
+    for class_id, name in enumerate(sorted(classes), 1):
+        class_photos = _by_stem(images / name, (".jpg", ".jpeg", ".png"))
+        class_masks = _by_stem(masks / name, (".png",))
+        stems = sorted(class_photos.keys() | class_masks.keys())
+        if len(stems) < 2 or SUPPORT not in class_photos or SUPPORT not in class_masks:
             raise UserError(f"{images / name}: has no photo {SUPPORT} with its mask, or no other; unpack it again")
         for stem in stems:
-            photo, mask = photo_of.get(stem, images / name / f"{stem}.jpg"), masks / name / f"{stem}.png"
-            jobs.append(MaskJob(photo, mask_of.get(stem, mask), f"{name}/{stem}", class_id, f"{name}/{photo.name}"))
-    return plan_of(options, jobs, (), {"classes": classes}, RULE, 40, any_grey)
+            photo = class_photos.get(stem, images / name / f"{stem}.jpg")
+            mask = class_masks.get(stem, masks / name / f"{stem}.png")
+            jobs.append(MaskJob(photo, mask, f"{name}/{stem}", class_id, photo_name=f"{name}/{photo.name}"))
+    lists = {"classes": sorted(classes)}
+    return plan_of(options, jobs, sources=(), lists=lists, rule=RULE, classes=40, read=any_grey)
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the visible files of a folder with one of some suffixes, by their stems."""
+    return {path.stem: path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in suffixes}
 
 
 def any_grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """Yield the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)
-    mask = fitted_mask(mask, False, *header_of(job.photo), job.source)
+    stored_size, orientation = header_of(job.photo)
+    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
     if mask.any():
         yield Piece(job.line, mask)
     elif job.name.endswith(f"/{SUPPORT}"):

@@ -111,31 +111,33 @@ def classes_of(dataset: str) -> list[str]:
     return read_data(REPOSITORY / "config" / dataset / f"{dataset}.yaml").classes
 
 
-def listed(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file of ``lists/``."""
+def read_table(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of ``lists/``, each by its columns."""
     with (REPOSITORY / "lists" / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def matching(files: Iterable[Path], pattern: str) -> dict[str, Path]:
     """Return the files whose whole name matches a pattern, by its first group in upper case; errors as ``by_name``."""
-    found = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
-    return by_name((match[1].upper(), path) for match, path in found if match)
+    matches = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
+    return by_name((match[1].upper(), path) for match, path in matches if match)
 
 
-def by_name(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+def by_name(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     """Return files by name; refuse (UserError) two of one name."""
-    out: dict[str, Path] = {}
-    for name, path in found:
-        if out.setdefault(name, path) is not path:
-            raise UserError(f"{out[name]} and {path} are both {name}; remove one")
-    return out
+    paths: dict[str, Path] = {}
+    for name, path in named:
+        if paths.setdefault(name, path) is not path:
+            raise UserError(f"{paths[name]} and {path} are both {name}; remove one")
+    return paths
 
 
 def compare_count(title: str, count: int, expected: int | None) -> str:
     """Return a line with a count, the published count (None if unknown) and whether both agree."""
-    agrees = "" if expected is None else f", published {expected}: {'OK' if count == expected else DIFFERS}"
-    return f"{title}: {count}{agrees}"
+    if expected is None:
+        return f"{title}: {count}"
+    verdict = "OK" if count == expected else DIFFERS
+    return f"{title}: {count}, published {expected}: {verdict}"
 
 
 def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
@@ -151,10 +153,12 @@ def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     """
     with opened_mask(job.source) as stored:
         values = np.asarray(stored.convert("L"))
-    if 0 < int(values.max(initial=0)) < THRESHOLD:
-        raise UserError(f"{job.source}: its largest value is {int(values.max())}, not 255; is it of class ids?")
-    if (values >= THRESHOLD).any():
-        yield Piece(job.line, fitted(job, image, (values >= THRESHOLD).astype(np.uint8)))
+    largest = int(values.max(initial=0))
+    if 0 < largest < THRESHOLD:
+        raise UserError(f"{job.source}: its largest value is {largest}, not 255; is it of class ids?")
+    mask = values >= THRESHOLD
+    if mask.any():
+        yield Piece(job.line, fitted(job, image, mask.astype(np.uint8)))
 
 
 def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -162,7 +166,8 @@ def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     stored, orientation = header_of(job.photo)
     if mask.shape in (stored, image.shape[:2]):
         return fitted_mask(mask, False, stored, orientation, job.source)
-    return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    height, width = image.shape[:2]
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
@@ -173,16 +178,20 @@ def ids_of_colours(path: Path, colours: Iterable[Sequence[int]]) -> np.ndarray:
     """
     with opened_mask(path) as stored:
         rgb = np.asarray(stored.convert("RGB"))
-    bits, none = np.array([4, 2, 1]), 255
-    table = np.array([0] + [none] * 7, np.uint8)
+    bits = np.array([4, 2, 1])  # a colour is a number from 0 to 7: of red, green and blue each is on or not
+    no_class = 255
+    class_ids = np.full(8, no_class, np.uint8)
+    class_ids[0] = 0
     for class_id, colour in enumerate(colours, 1):
-        table[(np.array(colour) > 0) @ bits] = class_id
-    ids = table[(rgb >= THRESHOLD) @ bits]
-    unclear = ((rgb >= 64) & (rgb < 192)).any(2) | (ids == none)
-    if unclear.mean() > 0.05:
-        odd = f"{unclear.mean():.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
-        raise UserError(f"{path}: {odd}; restore it")
-    return np.where(ids == none, 0, ids)
+        class_ids[(np.array(colour) > 0) @ bits] = class_id
+    ids = class_ids[(rgb >= THRESHOLD) @ bits]
+    is_between = ((rgb >= 64) & (rgb < 192)).any(2)
+    unclear = is_between | (ids == no_class)
+    share = unclear.mean()
+    if share > 0.05:
+        problem = f"{share:.0%} of its pixels have the colour of no class, such as {rgb[unclear][0].tolist()}"
+        raise UserError(f"{path}: {problem}; restore it")
+    return np.where(ids == no_class, 0, ids)
 
 
 def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
@@ -194,13 +203,15 @@ def region(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
     shapes, box = job.source
     (height, width), orientation = header_of(job.photo)
     instances = tuple(Instance(1, shape) for shape in shapes)
-    mask = class_mask(AnnotatedPhoto(str(job.photo), height, width, instances), {1: 1})
-    mask, part = turned(mask, orientation), None
+    photo = AnnotatedPhoto(str(job.photo), height, width, instances)
+    mask = turned(class_mask(photo, {1: 1}), orientation)
+    pixels = None
     if box is not None:
         left, top, right, bottom = (max(side, 0) for side in box)
-        mask, part = np.ascontiguousarray(mask[top:bottom, left:right]), image[top:bottom, left:right]
+        mask = np.ascontiguousarray(mask[top:bottom, left:right])
+        pixels = image[top:bottom, left:right]
     if mask.any():
-        yield Piece(job.line, mask, part)
+        yield Piece(job.line, mask, pixels)
 
 
 @contextmanager
@@ -215,9 +226,10 @@ def published_form(path: Path) -> Iterator[None]:
 
 
 def find_file(root: Path, *names: str) -> Path:
-    """Return the first file of one of some names below a folder; UserError if there is none."""
-    if found := next((path for name in names for path in paths_below(root, name)), None):
-        return found
+    """Return the first file of the first of some names that occurs below a folder; UserError if none does."""
+    for name in names:
+        for path in paths_below(root, name):
+            return path
     raise UserError(f"{root}: holds no {' or '.join(names)}; unpack the annotations there")
 
 
@@ -229,40 +241,57 @@ def read_pickle(path: Path) -> Any:
 def coco_photo(root: Path, name: str) -> Path:
     """Return the path of a photo of COCO 2017 in the split that is stated, or in another one: LVIS's lie in both."""
     base = root / "coco" if (root / "coco").is_dir() else root
-    places = (base / name, *(base / split / Path(name).name for split in ("val2017", "train2017")))
-    return next((path for path in places if path.exists()), base / name)
+    stated = base / name
+    places = [stated, *(base / split / stated.name for split in ("val2017", "train2017"))]
+    return next((place for place in places if place.exists()), stated)
 
 
 def plan_of(
     options: argparse.Namespace,
     jobs: Sequence[MaskJob],
+    *,
     sources: Sequence[Path],
     lists: dict[str, Any],
     rule: dict[str, Any],
-    classes: int | None = None,
+    classes: int,
     read: Callable[[MaskJob, np.ndarray], Iterator[Piece]] = region,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """Return the plan of a data set with its config, ``classes`` of which are published.
+    """Return the plan of a data set whose annotations name its classes, with its configs.
 
-    ``lists`` holds ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``; ``rule``
-    the entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
+    Args:
+        options: the options of the command.
+        jobs: the jobs of the plan.
+        sources: files beside those of the jobs that the data set is made from.
+        lists: ``classes``, and ``fold_classes`` where the folds are not interleaved, or ``class_photos``.
+        rule: entries of the config's text: title, folds, query, supports, episodes; protocol and fold_rule if others.
+        classes: the published number of classes.
+        read: as ``Plan.read``.
+        notes: lines to be printed.
+
+    Raises:
+        UserError: a list cannot hold the name of a file.
     """
     for job in jobs:
         line_of(job.name, job.class_id, job.photo_name)  # refuses names of files before anything is compared
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     values = usual | rule | {"name": options.what, "root": options.out}
-    configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
-    configs["every_method.yaml"] = EVERY_METHOD.format(**values)
-    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, sources=sources, configs=configs)
+    configs = {
+        f"{options.what}.yaml": config_text(CONFIG, lists, values),
+        "every_method.yaml": EVERY_METHOD.format(**values),
+    }
+    published = {"classes": classes}
+    return Plan(jobs, read, lists["classes"], published, notes, sources=sources, configs=configs)
 
 
 def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:
     """Return the text of a data set's config: a template with values in its braces, and with lists."""
     lines = yaml.safe_dump(lists, width=110, default_flow_style=None, sort_keys=False).splitlines()
-    return template.read_text(encoding="utf-8").format(**values, lists="".join(f"  {line}\n" for line in lines))
+    indented = "".join(f"  {line}\n" for line in lines)
+    return template.read_text(encoding="utf-8").format(**values, lists=indented)
 
 
-def drawn(objects: Sequence[Any], class_id: int, photo: str) -> Any:
+def draw_object(objects: Sequence[Any], class_id: int, photo: str) -> Any:
     """Return one of the objects of a class in a photo, drawn at random, the same in every preparation."""
-    return objects[int(random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode())).integers(len(objects)))]
+    stream = random_stream(0, CHOICE, class_id, zlib.crc32(photo.encode()))
+    return objects[int(stream.integers(len(objects)))]

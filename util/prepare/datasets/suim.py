@@ -8,6 +8,8 @@ tests.
 
 import argparse
 from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 
@@ -32,21 +34,43 @@ CODES |= {"WR": (0, 1, 1)}
 
 def find(options: argparse.Namespace) -> Plan:
     """Return the plan of SUIM, from masks of classes or of colours."""
+    folders = []
+    for images in paths_below(options.root, "images"):
+        masks = images.parent / "masks"
+        if masks.is_dir():
+            folders.append(masks)
     classes = classes_of("suim")
-    folders = [p.parent / "masks" for p in paths_below(options.root, "images") if (p.parent / "masks").is_dir()]
-    files = [path for folder in folders for code in CODES for path in visible((folder / code).glob("*"), folder)]
-    kinds = ".png", ".bmp", ".jpg"
-    masks = by_name((f"{path.parent.name}/{path.stem}", path) for path in files if path.suffix.lower() in kinds)
-    ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
-    jobs = [
-        MaskJob(path.parents[2] / f"images/{path.stem}.jpg", path, name, ids[path.parent.name], f"{path.stem}.jpg")
-        for name, path in masks.items()
-    ]
-    coloured = [path for folder in folders for path in visible(folder.glob("*.bmp"), folder)]
-    notes = [f"masks of colours, left out beside those of classes: {len(coloured)}"] if jobs and coloured else []
-    jobs = jobs or [MaskJob(path.parents[1] / f"images/{path.stem}.jpg", path) for path in coloured]
     published = {"test": 3859, **dict.fromkeys(classes)}  # masks that are not empty
-    return Plan(jobs, grey if masks else coloured_masks, classes, published, notes)
+    jobs = _find_class_masks(folders)
+    coloured = [path for folder in folders for path in visible(folder.glob("*.bmp"), folder)]
+    if not jobs:
+        jobs = [MaskJob(_photo_of(path, path.parent), path) for path in coloured]
+        return Plan(jobs, coloured_masks, classes, published)
+    notes = []
+    if coloured:
+        notes.append(f"masks of colours, left out beside those of classes: {len(coloured)}")
+    return Plan(jobs, grey, classes, published, notes)
+
+
+def _find_class_masks(folders: list[Path]) -> list[MaskJob]:
+    """Return the masks of one class in the folders of classes; errors as ``by_name``."""
+    masks = []
+    for folder, code in product(folders, CODES):
+        for path in visible((folder / code).glob("*"), folder):
+            if path.suffix.lower() in (".png", ".bmp", ".jpg"):
+                masks.append((f"{code}/{path.stem}", path))
+    class_ids = {code: class_id for class_id, code in enumerate(CODES, 1)}
+    jobs = []
+    for name, path in by_name(masks).items():
+        class_id = class_ids[path.parent.name]
+        photo = _photo_of(path, path.parents[1])
+        jobs.append(MaskJob(photo, path, name, class_id, photo_name=photo.name))
+    return jobs
+
+
+def _photo_of(mask: Path, folder: Path) -> Path:
+    """Return the photo of a mask, in ``images`` beside the folder of masks."""
+    return folder.parent / f"images/{mask.stem}.jpg"
 
 
 def coloured_masks(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:

@@ -1,0 +1,109 @@
+"""What is wrong on the page is one line, and files of others stay as they are."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.helpers.browser import BOX, NONE_LEFT, Page
+
+
+def test_options_without_effect_are_refused(predict, baseline: Path) -> None:
+    assert "takes no --query" in predict("--config", baseline, "--serve", "--query", "x").error
+
+
+@pytest.mark.parametrize(("path", "line"), [("nowhere", "no such photo or folder"), ("photos", "no photo")])
+def test_what_is_no_photo_is_not_opened(page: Page, tmp_path: Path, path: str, line: str) -> None:
+    (tmp_path / "photos").mkdir()
+    assert line in page.do("open", path=str(tmp_path / path))
+
+
+@pytest.fixture
+def good_and_bad(page: Page, tmp_path: Path) -> Page:
+    """Return a page with an empty photo, new.png, and one that cannot be read, bad.jpg."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (60, 44)).save(folder / "new.png")
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
+    assert page.do("open", path=str(folder)) == "2 photos added"
+    return page
+
+
+def test_a_photo_that_cannot_be_read_is_named(good_and_bad: Page) -> None:
+    assert "bad.jpg" in good_and_bad.get("thumb?photo=bad.jpg")["error"]
+    assert "bad.jpg" in good_and_bad.row("bad.jpg")["error"]
+    good_and_bad.draw("new.png", BOX)
+    assert "bad.jpg" in good_and_bad.do("segment")
+    assert "bad.jpg" in good_and_bad.row("bad.jpg")["error"]
+
+
+def test_actions_that_cannot_be_done_say_why(good_and_bad: Page) -> None:
+    assert "another window" in good_and_bad.do("draw", photo="new.png", marks=[], before=77)
+    assert "no classifier of base classes" in good_and_bad.do("keep_base", on=True)
+    assert "no longer open" in good_and_bad.get("scene?photo=gone.png")["error"]
+
+
+def test_requests_of_other_pages_are_refused(page: Page) -> None:
+    assert "error" in page.get("stop", b"{}", Content_Type="text/plain")
+    assert "localhost" in page.get("state?since=-1", Host="elsewhere.org:80")["error"]
+
+
+@pytest.mark.parametrize("headers", [{"Host": "localhost"}, {"Host": "elsewhere.org", "Via": "1.1 a proxy"}])
+def test_requests_by_a_name_of_this_machine_are_answered(good_and_bad: Page, headers: dict[str, str]) -> None:
+    assert good_and_bad.get("state?since=-1", **headers)["photos"]
+
+
+def test_an_upload_of_a_name_that_is_open_is_refused(page: Page, photos: list[Path]) -> None:
+    content = photos[0].read_bytes()
+    for name in ("z.jpg", "y%202.jpg"):
+        assert page.get(f"upload?name={name}", content)["note"] == "1 photo added"
+    assert "open already" in page.get("upload?name=Z.png", content)["error"]
+    assert not (page.session.out / "photos/Z.png").exists()
+    assert [row["name"] for row in page.state()["photos"]] == ["y 2.jpg", "z.jpg"]
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "", "9" * 5000, str(2**28 + 1)], ids=lambda length: length[:9])
+def test_lengths_of_requests_are_checked(page: Page, length: str) -> None:
+    lines = ["POST /stop HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"]
+    request = "\r\n".join([*lines, "", "{}"])
+    with socket.create_connection(page.server.server_address, timeout=20) as connection:
+        connection.sendall(request.encode())
+        assert b"Content-Length)" in connection.makefile("rb").read()
+
+
+@pytest.fixture
+def marked_photo(page: Page, copies: list[Path], tmp_path: Path) -> Page:
+    """Return a page with the example b.jpg."""
+    page.do("open", path=str(copies[0]))
+    page.draw("b.jpg", BOX)
+    return page
+
+
+def test_files_of_others_are_not_overwritten(marked_photo: Page, copies: list[Path], tmp_path: Path) -> None:
+    archive = tmp_path / "out.zip"
+    archive.write_bytes(b"mine")
+    other = tmp_path / "out/a.json"
+    other.write_text('{"shapes": [], "imagePath": "a.jpg"}')
+    assert "a.json: is no result of this program" in marked_photo.do("open", path=str(copies[1]))
+    marked_photo.do("open", path=str(copies[2]))
+    assert marked_photo.do("segment") == "1 of 1 photos segmented"
+    assert marked_photo.do("pack", formats=["png", "coco"])
+    assert archive.read_bytes() == b"mine"
+    assert other.read_text().startswith('{"shapes"')
+
+
+def test_a_photo_by_the_name_of_a_mask_is_refused(marked_photo: Page, copies: list[Path], tmp_path: Path) -> None:
+    mask = tmp_path / "out/b_mask.png"
+    shutil.copy(copies[2], mask)
+    assert "is a query" in marked_photo.do("open", path=str(mask))
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"query_file": [0, 0]}', '{"query_file": 1, "query": 2, "classes": 3}', "{"]
+)
+def test_odd_files_beside_the_results_change_nothing(marked_photo: Page, tmp_path: Path, content: str) -> None:
+    (tmp_path / "out/odd.json").write_text(content)
+    assert marked_photo.do("segment") == NONE_LEFT
+    assert marked_photo.do("pack", formats=["png"]) == "1 of 1 photos packed"

@@ -1,0 +1,31 @@
+"""``page/session.json``: the photos, classes and sliders of a session."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from util.errors import UserError
+from util.files import read_json
+from util.typecheck import Misfit, convert
+
+
+@dataclass
+class Kept:
+    """The content of ``session.json``."""
+
+    photos: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    rule: list[float | None] = field(default_factory=list, metadata={"length": (0, 2)})
+    base: list[str] = field(default_factory=list)
+    keeps_base: bool = False
+
+
+def read_kept(file: Path) -> Kept:
+    """Return the content of a session's file, of a new session where there is none; UserError if it is damaged."""
+    if not file.exists():
+        return Kept()
+    fix = "remove it: marks and results stay, photos can be opened again"
+    content = read_json(file, "the state of the page", fix)
+    try:
+        return convert(Kept, content, "the session")
+    except Misfit as misfit:
+        raise UserError(f"{file}: is damaged ({misfit}); {fix}") from None
