@@ -34,9 +34,10 @@ MINI_SIDE = 64  # pixels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the device of the tests of numbers: golden files, measured cases, the contract, two processes."""
+    """Add the device of the tests of numbers, and the methods that are compiled, which takes up to 40 s each."""
     text = "of golden files, measured cases and the contract: cpu, cuda, or pretend (a GPU that is not there)"
     parser.addoption("--device", default="cpu", help=text)
+    parser.addoption("--compiled", default="pfenet", help="methods of the test of torch.compile, with commas, or all")
 
 
 def pytest_report_header() -> str:

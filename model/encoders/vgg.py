@@ -42,15 +42,14 @@ class VGGEncoder(Encoder):
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
         """See :class:`Encoder`."""
-        give = give or _drop
         for i in range(self.last_stage + 1):
             for layer in self.stage(i):
                 x = layer(x)
-                if i > 2 and isinstance(layer, nn.Conv2d):
+                if give is not None and i > 2 and isinstance(layer, nn.Conv2d):
                     give(i - 1, x)
             if i == LAST_STAGE or (self.batch_norm and i in self.channels):
                 out[i] = x
-        if self.last_stage == LAST_STAGE:
+        if give is not None and self.last_stage == LAST_STAGE:
             give(LAST_STAGE, x)
 
     def _change_layers(self, layers: list[nn.Module]) -> None:
@@ -73,7 +72,3 @@ class VGGEncoder(Encoder):
                 start = (0, *self.ends)[stage]
                 out[f"layer{stage}.{int(index) - start}.{leaf}"] = tensor
         return out
-
-
-def _drop(stage: int, feature: Tensor) -> None:
-    """Take an intermediate feature that nobody asked for."""

@@ -30,6 +30,8 @@ STRIDE = 2  # over the support's cells
 SQUEEZED = 16  # channels
 NORM_EPS = 1e-8  # an object of one position gives cells of 1 / 50 of a cosine; 1e-5 would exceed their variance
 
+float32_mean = in_float32(masked_mean)
+
 
 @dataclass
 class CorrelationSettings:
@@ -137,7 +139,7 @@ class Match(nn.Module):
         """Return the prototypes of object and background of one shot, (B, 2, C) float32."""
         support = self.project(support_bchw)
         masks = [resize(mask(label_bss), support.shape[-2:]) for mask in (foreground_mask, background_mask)]
-        return torch.stack([in_float32(masked_mean)(support, mask) for mask in masks], dim=1)
+        return torch.stack([float32_mean(support, mask) for mask in masks], dim=1)
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""

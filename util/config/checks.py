@@ -161,9 +161,7 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     chosen = config.test.protocol
     if chosen not in config.protocols:
         yield "test.protocol", f"= {chosen!r} is unknown{nearest(chosen, config.protocols)}"
-        return
-    words = protocol_problem(class_of(config.model), chosen, config.protocols[chosen].generalised)
-    if words:
+    elif words := protocol_problem(class_of(config.model), chosen, config.protocols[chosen].generalised):
         yield "test.protocol", f"= {chosen}: {words}"
     for name, protocol in config.protocols.items():
         if problem := protocol.problem():

@@ -40,12 +40,12 @@ class Refused(UserError):
 class SameServer(HTTPRedirectHandler):
     """Follows redirections within a server alone, since they take the token along."""
 
-    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+    def redirect_request(self, req: Request, *response: Any) -> Request | None:
         """Return the next request by an answer, whose last part is the address; UserError: it leaves the server."""
-        address = answer[-1]
+        *_, address = response  # as urllib hands it on: file, code, message, headers, address
         if origin_of(address) != origin_of(req.full_url):
             raise UserError(f"{urlsplit(req.full_url).path}: lies on {urlsplit(address).netloc}, which is not read")
-        return super().redirect_request(req, *answer)
+        return super().redirect_request(req, *response)
 
 
 class Client:
