@@ -156,10 +156,12 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path, monkeypatch: 
 CASES = {name: sorted((SHARED / "parity" / name).glob("*.npz")) for name in ("sam3", "gfsam")}
 
 
-def read(path: Path) -> list[dict[str, np.ndarray]]:
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return outputs and inputs of a case."""
     with np.load(path) as stored:
-        return [{k.removeprefix("in_"): stored[k] for k in stored if k.startswith("in_") == of} for of in (False, True)]
+        outputs = {key: stored[key] for key in stored if not key.startswith("in_")}
+        inputs = {key.removeprefix("in_"): stored[key] for key in stored if key.startswith("in_")}
+        return outputs, inputs
 
 
 def agreement(given: np.ndarray, packed: np.ndarray) -> float:

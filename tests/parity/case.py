@@ -166,7 +166,8 @@ def _bcm_steps(network: Any, state: NovelRegressions, query: Tensor) -> dict[str
 
 def _diam_steps(network: Any, state: Supports, query: Tensor, valid: Tensor) -> dict[str, Tensor]:
     """Return start and end of the classifiers, the losses of all steps, and the first and the last prior."""
-    heads, losses, first_priors, last_priors = [], [], [], []
+    heads, losses = [], []
+    first_priors, last_priors = [], []
     for x_chw, valid_hw in zip(query, valid):
         steps = list[tuple[Tensor, Tensor]]()  # prior, and terms (4,)
         on_calls(diam, "loss_terms", lambda given, terms, steps=steps: steps.append((given[2], torch.stack(terms))))

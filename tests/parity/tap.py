@@ -63,12 +63,16 @@ def tap_case(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return Episode(images[[query]], labels[[query]], images[shots][None], labels[shots][None], one, one, one)
 
     shots = [*range(1, len(images))]
-    each = [([episode(i, [j for j in shots if j != i] or [i])], labels[[i]]) for i in shots]
-    steps, start, losses = learn(network, itertools.cycle(each), float(inputs["lr"])), [], []
+    tasks = []  # each support as the query of the others, a single one of itself
+    for shot in shots:
+        others = [other for other in shots if other != shot] or [shot]
+        tasks.append(([episode(shot, others)], labels[[shot]]))
+    steps = learn(network, itertools.cycle(tasks), float(inputs["lr"]))
+    logits, losses = [], []
     for _ in range(int(inputs["rounds"])):
-        start.append(network(episode(0, shots)).logits[0].detach().numpy())
-        losses.append([next(steps) for _ in each])
-    out = {"logits_start": np.stack(start), "losses": np.array(losses, np.float32)}
+        logits.append(network(episode(0, shots)).logits[0].detach().numpy())
+        losses.append([next(steps) for _ in tasks])
+    out = {"logits_start": np.stack(logits), "losses": np.array(losses, np.float32)}
     out["logits_end"] = network(episode(0, shots)).logits[0].detach().numpy()
     for key, low in network.low.items():
         out |= {f"lora_{n}.{key.replace(' ', '.')}": x.detach().numpy() for n, x in (("A", low.a), ("B", low.b))}
