@@ -18,8 +18,8 @@ from util.runtime import device
 from util.runtime.network import build_model, check_finite, prepare_network
 from util.runtime.processes import as_user_error, join
 
-FEW_GRAPHS = 20  # of a step and a prediction; PFENet had 30 with shapes that follow values
-MOST_GRAPHS = {"abcdfss": 25, "symnet_plus": 60}  # steps of their own in a prediction; every option beyond the paper
+FEW_GRAPHS = 30  # of a step and a prediction
+MOST_GRAPHS = {"pfenet": 12, "symnet_plus": 60}  # PFENet had 30 with shapes that follow values
 NEVER_COMPILED = ("gfsam", "sam3")  # networks that come whole
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
