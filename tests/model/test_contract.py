@@ -142,7 +142,7 @@ def test_a_batch_of_two_equals_two_batches_of_one(name: str) -> None:
         torch.testing.assert_close(together.presence_features, presence_features, **CLOSE)
 
 
-def test_the_evidence_does_not_depend_on_objects_of_other_episodes() -> None:
+def test_the_presence_features_do_not_depend_on_objects_of_other_episodes() -> None:
     """BAM's last stage sees a window as large as the largest object of the batch."""
     network, episode = small_model("bam", 1), drawn_episode("bam", 1, 2, size=257)
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):

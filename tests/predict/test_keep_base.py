@@ -13,7 +13,7 @@ from tests.predict.conftest import HEIGHT, WIDTH
 from util.checkpoints import checkpoint
 from util.data.images.read import read_mask
 from util.evaluate.calibration import FORMAT, MARGIN_NUMBERS, Calibration
-from util.predict import Segmenter, drop_doubtful
+from util.predict import Segmenter, check_supports
 from util.predict.prediction import Decision
 
 RULE = Decision(refine=False)  # random masks are specks
@@ -123,8 +123,8 @@ def test_a_method_over_base_stages_is_fitted_to_every_photo(
 def test_a_material_is_found_beside_base_classes(make_checkpoint, photo: str) -> None:
     floor = [f"floor={photo}:box=0,{HEIGHT // 2},{WIDTH - 1},{HEIGHT - 1}"]
     plain, beside = (Segmenter(make_checkpoint("pocket"), floor, keep_base=kept) for kept in (False, True))
-    new = drop_doubtful(plain)(photo).mask == 1
-    both = drop_doubtful(beside)
+    new = check_supports(plain)(photo).mask == 1
+    both = check_supports(beside)
     assert new.any() and both.adaptation == {"method": "linear probe"}
     base = beside.without_classes()(photo).mask
     assert np.array_equal(both(photo).mask, np.where(new & (base == 0), 7, base))

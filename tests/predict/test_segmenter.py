@@ -12,7 +12,7 @@ from PIL import Image
 from util.data.images.read import read_mask
 from util.data.mini import CLASS_NAMES
 from util.errors import UserError
-from util.predict import Segmenter, drop_doubtful
+from util.predict import Segmenter, check_supports
 from util.predict.encoded_class import text_of
 from util.predict.load_model import OUTLOOK
 from util.predict.photos import read_photo
@@ -126,7 +126,9 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
     material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    assert OUTLOOK not in drop_doubtful(Segmenter({"brick": [material]}, side=97, device="cpu")).notes  # another method
+    assert (  # a method for it
+        OUTLOOK not in check_supports(Segmenter({"brick": [material]}, side=97, device="cpu")).notes
+    )  # another method
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

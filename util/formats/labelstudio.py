@@ -207,12 +207,15 @@ def _shapes(entry: dict[str, Any], size: tuple[int, int]) -> list[Instance]:
     return [Instance(0, encoded(keypoint == IGNORE), unknown=True), Instance(0, encoded(keypoint == 1))]
 
 
-def _turned(outline: np.ndarray, value: dict[str, Any], center: tuple[float, float]) -> np.ndarray:
-    """Return an outline (2 x points,) as its entry's ``value`` turns it about a point, clockwise."""
+def _turned(outline: np.ndarray, value: dict[str, Any], pivot: tuple[float, float]) -> np.ndarray:
+    """Return an outline (2 x points,) as its entry's ``value`` turns it clockwise.
+
+    The pivot is the centre of an ellipse, and the first corner of a rectangle.
+    """
     angle = np.deg2rad(value.get("rotation", 0))
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = outline.reshape(-1, 2) - center
-    return (points @ turn + center).reshape(-1)
+    points = outline.reshape(-1, 2) - pivot
+    return (points @ turn + pivot).reshape(-1)
 
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
@@ -272,8 +275,9 @@ def regions_of(mask: np.ndarray, name: str, score: float, control: Control) -> l
     """Return the entries of ``result``, without ids, for a mask (H, W) bool of a class: one brush, or its polygons."""
     height, width = mask.shape
     if control.tag == BRUSH:
-        strokes = [brush_runs(mask)] if mask.any() else []
-        values: list[dict[str, Any]] = [{"format": "rle", "rle": runs} for runs in strokes]
+        values: list[dict[str, Any]] = []
+        if mask.any():
+            values.append({"format": "rle", "rle": brush_runs(mask)})
     else:
         outlines = [outline / (width, height) * 100 for outline in polygons_of(mask)]
         values = [{"points": outline.tolist(), "closed": True} for outline in outlines]

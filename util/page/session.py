@@ -71,7 +71,7 @@ class Session:
         )
         self.photos = OpenPhotos(self.common)
         self._add([Path(path) for path in kept.photos])
-        records = [own_record(file) for file in sorted(out.glob("*.json"))]
+        records = (own_record(file) for file in sorted(out.glob("*.json")))
         self._add([Path(record["query"]) for record in records if record])
         names = dict.fromkeys(kept.classes)
         for photo in self.photos:

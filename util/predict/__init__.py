@@ -1,7 +1,7 @@
 """Segment a user's own photos with a trained model: ``Segmenter(checkpoint, supports)(photo).mask``."""
 
-from util.predict.doubtful import drop_doubtful
 from util.predict.prediction import Prediction
 from util.predict.segmenter import Segmenter
+from util.predict.support_check import check_supports
 
-__all__ = ["Prediction", "Segmenter", "drop_doubtful"]
+__all__ = ["Prediction", "Segmenter", "check_supports"]

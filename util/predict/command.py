@@ -17,7 +17,6 @@ from util.errors import EXIT_USER_ERROR, UserError
 from util.evaluate.evaluate import FINAL
 from util.formats import recognise
 from util.parallel import attempt
-from util.predict.doubtful import drop_doubtful
 from util.predict.load_model import MAX_SIDE, load_model
 from util.predict.options import NONE, PredictOptions, SegmenterOptions, options_of
 from util.predict.photos import MIN_TILE, check_photo, photos_in
@@ -25,6 +24,7 @@ from util.predict.prediction import percent
 from util.predict.publish import publish as write_published
 from util.predict.results import FORMATS, PICTURES, Results
 from util.predict.segmenter import BATCH, Segmenter
+from util.predict.support_check import check_supports
 from util.predict.supports import MAX_SHOTS, NOT, UNNAMED, MarkedPhoto, by_class, parse_support, read_supports
 from util.progress import ProgressBar
 from util.runtime.device import describe
@@ -143,7 +143,7 @@ def build_segmenter(options: SegmenterOptions, marked: Sequence[MarkedPhoto]) ->
         print(segmenter.model.note)
     if options.adapt == NONE:
         return segmenter
-    return drop_doubtful(segmenter, progress=True)
+    return check_supports(segmenter, progress=True)
 
 
 def _note_several_values(mask: str) -> None:
@@ -306,11 +306,11 @@ def _first_lines(segmenter: Segmenter, marked: Sequence[MarkedPhoto]) -> Iterato
 
 
 def _alike(names: Sequence[str]) -> Iterator[str]:
-    """Yield a question for each two names that differ by little more than a number does."""
+    """Yield a question for each two names that differ little, and not in digits alone."""
     for first, second in combinations(dict.fromkeys(names), 2):
         likeness = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
-        differ_in_numbers = re.sub(r"\d", "", first) == re.sub(r"\d", "", second)
-        if likeness > 0.85 and not differ_in_numbers:
+        differ_in_digits_alone = re.sub(r"\d", "", first) == re.sub(r"\d", "", second)
+        if likeness > 0.85 and not differ_in_digits_alone:
             yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
 
 

@@ -33,7 +33,7 @@ class Decision:
     min_score: float | None = None  # least presence score of a class that is shown; None: the calibration's threshold
     threshold: float | None = None  # least probability of a class's pixels; None: where its logit is the largest
     min_pixels: int = 0  # a class with fewer pixels is not shown
-    refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``edges.py``)
+    refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
 
 @dataclass(frozen=True)

@@ -246,12 +246,13 @@ class Results:
         The table has a row for each photo and class, and for each photo with an error. Returns the numbers of photos in
         which each class was not found, in words; empty if all were found in all.
         """
-        rows = list[dict[str, Any]]()  # of the table
+        rows = list[dict[str, Any]]()  # of the table, without outlines: all photos' together are large
         entries = list[dict[str, Any]]()  # of the page
         absent = Counter[str]()
         for path, record, row in self._class_rows():
             facts = self._table_facts(record, row)
-            rows.append({**row, **facts, **dict(zip(BOX, row["box"] or ()))})
+            values = {**row, **facts, **dict(zip(BOX, row["box"] or ()))}
+            rows.append({column: values[column] for column in COLUMNS if column in values})
             is_base = record.get("supports", {}).get(row["name"]) == []
             is_missing = not facts["shown"] and not is_base
             absent[row["name"]] += int(is_missing)
@@ -273,7 +274,7 @@ class Results:
 
     def _write_table(self, rows: list[dict[str, Any]], failed: dict[Path, str]) -> None:
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
         table.writerows(rows)
         table.writerows({"photo": str(photo), "error": reason} for photo, reason in failed.items())

@@ -92,7 +92,7 @@ class Segmenter:
         self._check_rule()
         self.classes: list[EncodedClass] = [] if self.base is None else [*self.base.classes]
         self.notes: list[str] = []
-        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/doubtful.py``: what the supports said
+        self.adaptation: dict[str, Any] | None = None  # of ``util/predict/support_check.py``: what the supports said
         self.presence_by: Segmenter | None = None  # who says whether a photo shows a class; None: this one
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, name)
         for class_name, supports_of_class in by_name.items():

@@ -51,7 +51,7 @@ class SupportPhoto:
         self.label[label == 1] = number + 1
 
 
-def drop_doubtful(segmenter: Segmenter, progress: bool = False) -> Segmenter:
+def check_supports(segmenter: Segmenter, progress: bool = False) -> Segmenter:
     """Return the segmenter, or one in its place; ``notes`` and ``adaptation`` state what the supports show.
 
     It is itself with two supports of a class, without an encoder, or of a fixed number of supports above one.

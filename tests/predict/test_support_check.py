@@ -12,7 +12,7 @@ from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
 from util.export.export import write_export
 from util.predict import Segmenter, doubtful
-from util.predict.doubtful import FOLDS, MATERIAL, along_border, drop_doubtful, photos_of
+from util.predict.support_check import FOLDS, MATERIAL, along_border, check_supports, photos_of
 from util.predict.supports import Support
 
 SIDE, SQUARE, SHOTS = 64, 24, 6
@@ -41,7 +41,7 @@ def segmenter(baseline: Path) -> Segmenter:
 def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmenter) -> None:
     segmenter.add("green", [_support(seed, 1) for seed in range(10, 10 + SHOTS)])
     segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0], 0.0, 0.5)
-    judged = drop_doubtful(segmenter)
+    judged = check_supports(segmenter)
     facts = judged.adaptation
     assert (facts["predictions"], facts["doubtful"]) == (2 * SHOTS, [])
     assert 0 <= facts["iou"] <= 100
@@ -55,18 +55,18 @@ def test_supports_given_the_others_leave_the_presence_scores(segmenter: Segmente
 def test_two_supports_do_not_judge_each_other(segmenter: Segmenter) -> None:
     two = segmenter.without_classes()
     two.add("red", [_support(seed, 0) for seed in range(2)])
-    assert drop_doubtful(two) is two
+    assert check_supports(two) is two
 
 
 def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
     monkeypatch.setattr(doubtful, "given_the_others", lambda *_: iou)
-    judged = drop_doubtful(segmenter)
+    judged = check_supports(segmenter)
     assert judged.adaptation["doubtful"] == ["red, support 3 (photo2)"]
     assert judged.adaptation["iou"] == 63.0
     assert "red, support 3 (photo2): not found given the others" in judged.notes[-1]
     monkeypatch.setattr(doubtful, "SMALL", 1.0)
-    assert drop_doubtful(segmenter).adaptation["doubtful"] == []  # too small to be found
+    assert check_supports(segmenter).adaptation["doubtful"] == []  # too small to be found
 
 
 def test_a_photo_of_two_classes_is_one_and_folds_leave_supports_of_each(segmenter: Segmenter) -> None:
@@ -93,13 +93,13 @@ def _marked_below(segmenter: Segmenter, columns: int) -> Segmenter:
 
 def test_a_mark_along_the_border_is_of_a_material(empty_segmenter, tmp_path: Path) -> None:
     segmenter = _marked_below(empty_segmenter(), 60)
-    for_materials = drop_doubtful(segmenter)
+    for_materials = check_supports(segmenter)
     assert for_materials.adaptation == {"method": "linear probe"} and for_materials.presence_by is segmenter
     with pytest.raises(UserError, match="linear probe: cannot be exported: "):
         write_export(for_materials, tmp_path / "out", "pt2")
     assert not list(tmp_path.glob("*out*"))
     corner = _marked_below(empty_segmenter(), 15)
-    assert drop_doubtful(corner) is corner
+    assert check_supports(corner) is corner
 
 
 def test_the_share_of_the_border_is_that_of_the_photo_without_padding(empty_segmenter) -> None:
