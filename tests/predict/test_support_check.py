@@ -11,7 +11,7 @@ from PIL import Image
 from util.errors import UserError
 from util.evaluate.calibration import FORMAT, Calibration
 from util.export.export import write_export
-from util.predict import Segmenter, doubtful
+from util.predict import Segmenter, support_check
 from util.predict.support_check import FOLDS, MATERIAL, along_border, check_supports, photos_of
 from util.predict.supports import Support
 
@@ -60,12 +60,12 @@ def test_two_supports_do_not_judge_each_other(segmenter: Segmenter) -> None:
 
 def test_a_doubtful_support_is_named(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     iou = np.array([[60.0], [70.0], [2.0], [65.0], [60.0], [60.0]])
-    monkeypatch.setattr(doubtful, "given_the_others", lambda *_: iou)
+    monkeypatch.setattr(support_check, "given_the_others", lambda *_: iou)
     judged = check_supports(segmenter)
     assert judged.adaptation["doubtful"] == ["red, support 3 (photo2)"]
     assert judged.adaptation["iou"] == 63.0
     assert "red, support 3 (photo2): not found given the others" in judged.notes[-1]
-    monkeypatch.setattr(doubtful, "SMALL", 1.0)
+    monkeypatch.setattr(support_check, "SMALL", 1.0)
     assert check_supports(segmenter).adaptation["doubtful"] == []  # too small to be found
 
 

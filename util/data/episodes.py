@@ -136,7 +136,8 @@ class Trial(Batch):
 class TrialDataset(Dataset):
     """The episodes of a test by number; ``scored_on`` names the labels to make.
 
-    With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress an episode's.
+    With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress
+    that of an episode.
     With ``last_support_first`` the images of the supports are in reverse order of their draw, as the published loader
     of the draw ``pfenet`` joins them: the result of HDMNet, which weights shots by their position, depends on it.
     """
@@ -213,6 +214,6 @@ def _joined_labels(parts: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[T
     """Return the scored labels of all items, for each value of scored_on."""
     joined: dict[str, list[Tensor]] = {scored_on: [] for scored_on in parts[0]}
     for part in parts:
-        for scored_on, labels in part.items():
-            joined[scored_on] += labels
+        for scored_on in joined:
+            joined[scored_on] += part[scored_on]
     return joined

@@ -162,7 +162,7 @@ def ordered_by_images(sampler: Callable[[int], EpisodeKey], episodes: int) -> li
     """Return the numbers below ``episodes`` in an order that needs few images at a time.
 
     Episodes of the same classes follow each other, and each one is among those that need the fewest images beside the
-    ``RECENT`` ones, the first of them by number. Caches of 8 to 100 images need few encodings in this order.
+    ``RECENT`` last ones, the first of them by number. Caches of 8 to 100 images need few encodings in this order.
     """
     keys = sorted(map(sampler, range(episodes)), key=lambda key: (key.classes, key.number))
     order: list[int] = []

@@ -33,7 +33,7 @@ class PresenceRecord(NamedTuple):
 
     present: bool  # whether the query shows the class
     score: float
-    shown: bool  # whether the final mask does
+    shown: bool  # whether the final mask shows it
 
 
 class Observer(Protocol):

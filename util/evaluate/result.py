@@ -112,7 +112,7 @@ def result_of(job: TestJob, per_seed: list[dict[str, Any]], world: ProcessGroup)
 
 
 def _fold_mismatch(test: Test, trained: dict[str, Any] | None) -> bool:
-    """Return whether a training on the data set of the test was on another fold."""
+    """Return whether a training of the test's own data set (``test.trained_on`` is null) was on another fold."""
     if trained is None or test.config.test.trained_on is not None:
         return False
     data = to_dict(test.config)["data"]

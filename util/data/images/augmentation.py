@@ -139,7 +139,7 @@ def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: Colou
 def _draw_corner_with_target(
     warp: Warp, target_mask: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator
 ) -> tuple[int, int]:
-    """Draw the crop's top left as ``_draw_corner``, again and again until enough of a mask {0, 1} is in the crop."""
+    """Draw the crop's top left, anew while it holds too little of a mask {0, 1} and tries are left."""
     corner = _draw_corner(warp, size, augment, random)
     enough = augment.keep_target * cv2.countNonZero(target_mask)
     for _ in range(augment.keep_tries):

@@ -26,7 +26,7 @@ LEVEL = 0.05  # of the object, that each of few levels covers
 STEPS = 4  # of the share of red, green and blue in a colour, which soft edges keep
 GREY = (STEPS, STEPS, STEPS)
 
-Colour = tuple[int, ...]  # red, green, blue
+Colour = tuple[int, ...]  # red, green, blue, sometimes opacity; or the steps of a hue and a shade
 
 
 @dataclass(frozen=True)

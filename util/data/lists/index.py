@@ -163,8 +163,8 @@ def read_rows(path: Path, words: int) -> list[list[str]]:
         row = line.split()[:words]
         if not row:
             continue
-        has_class_id = words == 1 or (len(row) == words and row[1].isdecimal())
-        if not has_class_id or row[0] in rows or "\0" in line:
+        is_complete = words == 1 or (len(row) == words and row[1].isdecimal())
+        if not is_complete or row[0] in rows or "\0" in line:
             form = "an image" if words == 1 else "a mask, its class id and its photo"
             raise UserError(f"{path}:{number}: {line[:80]!r} is not {form} that no other line names")
         rows[row[0]] = row
@@ -246,7 +246,7 @@ def _index_of_table(listed: _List, table: dict[str, Any], classes: int) -> Index
 def _measure_list(listed: _List, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
     """Return areas, sizes, digests and states of the files of all images, from the cache where these are as it says.
 
-    ``classes`` is the highest class id in masks. Errors as ``_read_files``.
+    ``classes`` is the highest value in masks. Errors as ``_read_files``.
     """
     asked = hashlib.sha256(f"{FORMAT} {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"

@@ -178,7 +178,7 @@ def _problem(episode: dict[str, Any], test: _Test) -> str | None:
 
 
 def _problem_of_way(query: str, class_id: int, supports: list[str], test: _Test) -> str | None:
-    """Return in words why a class and its supports are none of this test, before its masks are asked; None if not."""
+    """Return in words why a class and its supports are none of this test, before its masks are asked, or None."""
     data = test.data
     if class_id not in test.images.classes:
         novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in test.images.classes)
