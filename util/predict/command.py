@@ -195,10 +195,14 @@ def predict(options: PredictOptions) -> int:
     """Write the results of every query, after all checks that need no decoded photo; return the exit code."""
     marked, categories = marked_by(options)
     out = _results_folder(options, marked)
-    segmenter = build_segmenter(options, marked) if options.keep_base else None  # the weights name classes too
+    names = [name or UNNAMED for name in by_class(marked, options.name)]  # in the order of their values in masks
+    segmenter = None
+    if options.keep_base:
+        segmenter = build_segmenter(options, marked)
+        names = [known.name for known in segmenter.classes]
     results = Results(
         out,
-        names=_class_names(options, marked, segmenter),
+        names=names,
         formats=words(options.formats),
         declared=categories,
         polygons=options.outlines == "polygons",
@@ -238,13 +242,6 @@ def _results_folder(options: PredictOptions, marked: Sequence[MarkedPhoto]) -> P
     if not marked and not options.keep_base:
         raise UserError(NO_SUPPORTS)
     return options.out
-
-
-def _class_names(options: PredictOptions, marked: Sequence[MarkedPhoto], segmenter: Segmenter | None) -> list[str]:
-    """Return the names of the classes in the order of their values in masks: the segmenter's, or the supports'."""
-    if segmenter is not None:
-        return [known.name for known in segmenter.classes]
-    return [name or UNNAMED for name in by_class(marked, options.name)]
 
 
 def _readable_queries(options: PredictOptions) -> tuple[list[Path], dict[Path, str]]:
