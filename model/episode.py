@@ -120,9 +120,7 @@ class Output(Batch):
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
     maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
-    presence_features: Tensor | None = (
-        None  # (B, n, E), numbers that tell whether a query shows each class, beside the logits
-    )
+    presence_features: Tensor | None = None  # (B, n, E), whether a query shows each class, beside the logits
 
 
 def against_background(logits: Sequence[Tensor]) -> Tensor:

@@ -210,9 +210,9 @@ class Objects:
         """Return the objects on several grids, in one transfer."""
         new = [size for size in dict.fromkeys(map(tuple, sizes)) if size not in self._grids]
         masks = [resize(self._whole, size) for size in new]
-        chosen = [self._choose(mask) for mask in masks]
-        extents = self._full_extents(new) if shapes_are_fixed() else _extents(masks, chosen)
-        for size, mask, chosen_of_size, rows in zip(new, masks, chosen, extents):
+        choices = [self._choose(mask) for mask in masks]
+        extents = self._full_extents(new) if shapes_are_fixed() else _extents(masks, choices)
+        for size, mask, chosen_of_size, rows in zip(new, masks, choices, extents):
             spans = [row[:4] for row in rows]
             by_name = {}
             for column, (name, inside_nl) in enumerate(chosen_of_size.items(), start=4):
@@ -233,10 +233,10 @@ class Objects:
         return out
 
 
-def _extents(masks: Sequence[Tensor], chosen: Sequence[dict[str, Tensor]]) -> list[list[list[int]]]:
+def _extents(masks: Sequence[Tensor], choices: Sequence[dict[str, Tensor]]) -> list[list[list[int]]]:
     """Return for each grid the rows of its objects: their spans, then the counts of each choice."""
     facts = []
-    for mask, by_name in zip(masks, chosen):
+    for mask, by_name in zip(masks, choices):
         counts = [inside_nl.sum(1, keepdim=True) for inside_nl in by_name.values()]
         facts.append(torch.cat([spans_of(mask), *counts], dim=1))
     return [rows.tolist() for rows in to_cpu(facts)]

@@ -145,9 +145,9 @@ class MaskAggregation(nn.Module):
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
         for query_map, support_map in zip(query_maps, support_maps, strict=True):
             query = self.position_dropout(query_map.flatten(2).transpose(1, 2) + position)
-            support = self.position_dropout(support_map.flatten(2).transpose(1, 2) + position)
+            key = self.position_dropout(support_map.flatten(2).transpose(1, 2) + position)
             query = linear_over_map(query, size, self.query.weight, self.query.bias)
-            key = linear_over_map(support, size, self.key.weight)
+            key = linear_over_map(key, size, self.key.weight)
             key = key.reshape(batch, -1, channels)  # (B, K L, C), all shots in one row
             masks.append(attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value, dropout))
         # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products

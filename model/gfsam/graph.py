@@ -1,4 +1,4 @@
-"""GF-SAM's steps, in the paper's order: maps of likeness, points, the graph of their masks, and its gates.
+"""GF-SAM's steps, in the paper's order: maps of similarity, points, the graph of their masks, and its gates.
 
 Maps are vectors (n,) float32 of a grid of G x G patches, patch j = G y + x.
 """
@@ -73,9 +73,10 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) ->
     components = weak_components(masks_pss, points_p2, grid)
     members = torch.from_numpy(components).to(masks_pss.device)  # the component of each mask
     count = int(components.max()) + 1
-    foreground, surplus = grow(on_grid(masks_pss, grid), members, count, maps)
+    masks_of = [(members == number).nonzero()[:, 0] for number in range(count)]
+    foreground, surplus = grow(on_grid(masks_pss, grid), masks_of, maps)
 
-    unions = [on_grid(masks_pss[members == number].any(0)[None], grid)[0] for number in range(count)]
+    unions = [on_grid(masks_pss[masks].any(0)[None], grid)[0] for masks in masks_of]
     consistent = nearest_component(torch.stack(unions), points_p2, members, query_nc) == members
     share = torch.stack([consistent[members == number].float().mean() for number in range(count)])
     gates = foreground.long() + (consistent & (share >= 0.5)[members])  # passed by each mask
@@ -98,9 +99,10 @@ def weak_components(masks_pss: Tensor, points_p2: Tensor, grid: int) -> np.ndarr
     return first.argsort().argsort()[inverse]
 
 
-def grow(soft_pn: Tensor, members: Tensor, count: int, maps: Maps) -> tuple[Tensor, Tensor]:
+def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: Maps) -> tuple[Tensor, Tensor]:
     """Return whether each mask grew on the object, (P,) bool, and the last surplus of its component, (P,).
 
+    ``masks_of`` are the numbers of each component's masks, ascending.
     A component grows by its masks, those of most gain first; a mask's surplus is what it adds nearer to the object
     less what it adds nearer to the background.
     """
@@ -110,8 +112,7 @@ def grow(soft_pn: Tensor, members: Tensor, count: int, maps: Maps) -> tuple[Tens
     gain = (soft_pn * (positive - negative)).sum(1) / (soft_pn.sum(1) + RANGE_EPS)
     foreground = torch.zeros(len(soft_pn), dtype=torch.bool, device=soft_pn.device)
     last_surplus = torch.zeros(len(soft_pn), device=soft_pn.device)
-    for number in range(count):
-        masks = (members == number).nonzero()[:, 0]
+    for masks in masks_of:
         order = gain[masks].argsort(descending=True, stable=True)
         grown = torch.zeros_like(maps.pos_mean)
         for mask in masks[order].tolist():

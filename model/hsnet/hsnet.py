@@ -102,10 +102,8 @@ class HSNet(WithEncoder):
         batch, shots = episode.support.shape[:2]
         objects = objects_of_shots(foreground_mask(episode.support_label))  # of M_k
         query_features, groups = self.encode_in_groups(episode)
-        query = {}
         with self.encoder_grad():
-            for level, maps in _intermediate(query_features):
-                query[level] = [unit(x) for x in maps]
+            query = {level: _unit_maps(maps) for level, maps in _intermediate(query_features)}
 
         shot_logits = []  # of every group of n shots, (n B, 2, S, S) float32
         summaries = []  # (B, n, C + 3)
@@ -126,6 +124,10 @@ class HSNet(WithEncoder):
             output.logits, votes = vote(by_shot(logits, batch))
             output.maps["votes"] = votes / shots
         return output
+
+
+def _unit_maps(maps: list[Tensor]) -> list[Tensor]:
+    return [unit(x) for x in maps]
 
 
 def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:

@@ -69,7 +69,7 @@ class BaseClasses(nn.Module):
 
 @in_float32
 def base_maps(query_bnhw: Tensor, supports_bknhw: Tensor, object_bkhw: Tensor) -> Tensor:
-    """Return maps (B, 4, h, w) from logits of queries and supports: probability of the background, likeness to the
+    """Return maps (B, 4, h, w) from logits of queries and supports: probability of the background, similarity to the
     supports' objects with and without the background (Bhattacharyya), and the greatest probability of a class.
     """
     probability = query_bnhw.softmax(1)

@@ -123,7 +123,7 @@ MISTAKES = [  # text, line, and parts of the message
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[repr(text) for text, *_ in MISTAKES])
-def test_a_mistake_is_named_with_place_and_mend(tmp_path: Path, mistake: tuple) -> None:
+def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -> None:
     text, line, *parts = mistake
     message = refusal(path := write_config(tmp_path, text))
     assert message.startswith(f"{path}:{line}: ") and all(part in message for part in parts), message

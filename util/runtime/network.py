@@ -37,7 +37,7 @@ def build_model(
         side: S of its images in pixels, default ``data.size``.
         base_classes: N, default those of the config's fold.
 
-    UserError: networks that the model brings along cannot be had.
+    UserError: pretrained parts of the model cannot be had.
     """
     data = config.data
     if base_classes is None:

@@ -72,10 +72,10 @@ def backward(
 ) -> dict[str, Tensor]:
     """Return the losses of one of the parts of a batch, and add its share to the gradients; the last exchanges them."""
     learner: Any = prepared.learner
-    exchange: AbstractContextManager[None] = nullcontext()
+    synchronising: AbstractContextManager[None] = nullcontext()
     if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes
-        exchange = learner.no_sync()
-    with exchange:
+        synchronising = learner.no_sync()
+    with synchronising:
         with prepared.autocast():
             losses = learner(batch).losses
         scaler.scale(sum(losses.values()) / parts).backward()
