@@ -86,6 +86,17 @@ def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(le
     assert file.read_text() == "fold,miou\n0,1\n"
 
 
+def test_a_file_with_a_short_line_is_left_as_it_is(leave, tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    table = result_table([leave("runs/0")])
+    add_to_file(table, file)
+    content = file.read_text() + "mine\n"
+    file.write_text(content)
+    with pytest.raises(UserError, match="line 3 has 1 cells"):
+        add_to_file(table, file)
+    assert file.read_text() == content
+
+
 def kept_results(**wanted: str) -> dict[tuple[str, ...], dict[str, str]]:
     """Return the rows of ``results/pascal.csv`` with some values, by method, run, fold, shots and output."""
     with (REPOSITORY / "results/pascal.csv").open() as file:

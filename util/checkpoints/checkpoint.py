@@ -291,9 +291,10 @@ def check_identity(content: dict[str, Any], config: Config, stage: str, source: 
         given = find(trained, key, wanted)  # it may not state every key
         if given != wanted:
             raise refuse(key, given, wanted)
-    name = trained["model"]["name"]
-    if stage == "meta" and not related(name, now["model"]["name"]):
-        raise refuse("model.name", name, now["model"]["name"])
+    if stage == "meta":
+        name = trained["model"]["name"]
+        if not related(name, now["model"]["name"]):
+            raise refuse("model.name", name, now["model"]["name"])
 
 
 def _identity_keys(config: Config, stage: str) -> list[str]:

@@ -32,7 +32,7 @@ PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packa
 
 
 def download(source: str, backbone: str, torchvision: str | None = None) -> dict[str, Tensor]:
-    """Return the weights of an encoder, whose checksums torchvision and timm's hub verify.
+    """Return the weights of an encoder; torchvision and timm's hub verify the checksums of theirs.
 
     Args:
         source: one of ``SOURCES``.

@@ -190,13 +190,13 @@ class Run:
             return self
         is_own = self.weights_origin in ("", "last")
         overrides = _training_options(source.parent) if is_own else {}
-        for key, trained in self._settings_of(source, with_data=is_own or self.config.test.trained_on is None).items():
+        for key, trained in self._settings_of(source, takes_data=is_own or self.config.test.trained_on is None).items():
             overrides.setdefault(key, override(key, trained))
         return self._with([*overrides.values()], source.parent if is_own else source)
 
-    def _settings_of(self, source: Path, with_data: bool) -> dict[str, Any]:
+    def _settings_of(self, source: Path, takes_data: bool) -> dict[str, Any]:
         """Return the settings of model, and of data, of a checkpoint that differ from the run's and may be taken."""
-        sections = ("data", "model") if with_data else ("model",)
+        sections = ("data", "model") if takes_data else ("model",)
         refused = ("name", "classes", *checkpoint.FOLD, *self.config.model.identity)  # if they differ
         merged = to_dict(self.config)
         settings = {}

@@ -80,7 +80,7 @@ def init_network(
 
 
 def _check_start(run: Run, stage: str, base: str | Path | None) -> None:
-    """Refuse (UserError) a stage that data set or model do not have, and a base stage that the model does not need."""
+    """Refuse (UserError) a stage that data set or model do not have, and a base stage for a model without one."""
     path = run.config.path
     model_class = run.context.model_class
     if problem := cannot_train(run.config):

@@ -118,7 +118,7 @@ def _reason_of_section(name: str, needless: dict[str, str]) -> str:
 
 
 def _unmet_condition(section: Any, field: Field, name: str) -> str:
-    """Return in words that the setting beside which alone a field means something is another; '' if it is not."""
+    """Return in words why the condition of a field, ``only``, does not hold; '' if it holds."""
     if "only" not in field.metadata:
         return ""
     other, wanted = field.metadata["only"]

@@ -32,13 +32,16 @@ def result_table(paths: list[Path], output: str = FINAL) -> Table:
 def add_to_file(table: Table, path: Path) -> str:
     """Add the rows of ``result_table`` to a CSV file, sorted, in place of those of the same tests; return a line.
 
-    UserError: the file is there and has other columns.
+    UserError: the file is there and has other columns, or a line with too few.
     """
     rows: list[list[str]] = []
     if path.exists():
         header, *rows = csv.reader(io.StringIO(read_text(path, "these results", "name another file")))
         if header != RESULT_COLUMNS:
             raise UserError(f"{path}: has other columns than {', '.join(RESULT_COLUMNS)}; name another file")
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(RESULT_COLUMNS):
+                raise UserError(f"{path}: line {number} has {len(row)} cells, not {len(RESULT_COLUMNS)}; remove it")
     by_test = {_test_of(row): row for row in [*rows, *table.rows]}
     write_atomically(path, f"{Table(RESULT_COLUMNS, sorted(by_test.values())):csv}\n")
     return f"{path}: rows: {len(by_test)}, new: {len(by_test) - len(rows)}"

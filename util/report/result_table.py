@@ -140,7 +140,7 @@ def departures(result: dict[str, Any]) -> dict[str, str]:
 
 
 def _episodes_scored(result: dict[str, Any]) -> str:
-    """Return how many episodes were scored, and of how many if the protocol says it."""
+    """Return how many episodes were scored, and of how many by the protocol unless a manifest was replayed."""
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
     return f"{result['episodes']}{whole} episodes"
 

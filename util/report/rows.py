@@ -165,7 +165,9 @@ def _common_terms(result: Result, cell: CellKey, across: bool) -> dict[tuple, An
     for name, value in whole_table.items():
         if not across or name not in OF_DATA_SET:
             terms[(name,)] = value
-    terms["test list", cell.dataset, cell.fold, cell.shot] = result.get("list")  # shots decide it: skipped rare classes
+    terms["test list", cell.dataset, cell.fold, cell.shot] = result.get(
+        "list"
+    )  # rare classes that are skipped depend on shots
     terms["track", cell.row, cell.shot] = in_words({cell.shot: result["track"]}) if "track" in result else None
     return terms
 
@@ -282,11 +284,11 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
 
 
 def _values(scores: list[dict[Any, float]], column: Any) -> list[float]:
-    return [of_seed[column] for of_seed in scores if column in of_seed]
+    return [values[column] for values in scores if column in values]
 
 
 def _seconds_per_episode(result: Result) -> float:
-    """Return the processor time of a test for an episode."""
+    """Return the seconds of a test for an episode, summed over its processes."""
     seconds = 60 * result["minutes"] * result["processes"]
     return seconds / (result["episodes"] * len(result["seeds"]))
 
@@ -298,17 +300,17 @@ def trained_precision(result: Result) -> str:
     return " and ".join(stages) or asked or ""
 
 
-def _scores(by_place: dict[Any, Result], output: str, places: list[Any], seed: int | None = None) -> dict[Any, float]:
+def _scores(by_place: dict[Any, Result], output: str, places: list[Any], test: int | None = None) -> dict[Any, float]:
     """Return the scores of a training's results by fold or data set, and their means if all are there.
 
-    They are of one seed of the test by its index; with None their means over seeds, and those of each class.
+    They are of the test of one seed, by its index; with None means over the seeds, and those of each class.
     """
     columns: dict[Any, float] = {}
     of_places: list[dict[str, float]] = []
     for place, result in by_place.items():
-        means = result["mean"] if seed is None else result["per_seed"][seed]
+        means = result["mean"] if test is None else result["per_seed"][test]
         scores = {key: value for key, value in means[output].items() if key != "per_class"}
-        classes = class_ious(result, output) if seed is None else {}
+        classes = class_ious(result, output) if test is None else {}
         columns[place] = scores["miou"]
         columns |= {(place, name): value for name, value in {**scores, **classes}.items()}
         of_places.append(scores)
