@@ -76,9 +76,9 @@ def _bare(backbone: str, stem: str) -> Encoder:
 
 def describe(state: dict[str, Tensor], named: str = "") -> str:
     """Return the encoder of a state dict in words, for messages; ``named`` is the backbone that is looked for."""
-    found = recognise(state, named if named.startswith(TIMM) else None)
+    matched = recognise(state, named if named.startswith(TIMM) else None)
     unknown = f"{len(state)} tensors of no encoder known here, such as {next(iter(state), 'none')}"
-    return unknown if found is None else in_words(*found[:2])
+    return unknown if matched is None else in_words(*matched[:2])
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:

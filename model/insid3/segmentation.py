@@ -143,7 +143,7 @@ class ClusterScores(NamedTuple):
     seed: Tensor  # (1,) int64: the cluster of largest ``seed_sim`` among those that hold a candidate
 
 
-def score_clusters(clusters_n: Tensor, sizes_m: Tensor, target: Patches, found: Candidates) -> ClusterScores:
+def score_clusters(clusters_n: Tensor, sizes_m: Tensor, target: Patches, matches: Candidates) -> ClusterScores:
     """Return the clusters' scores for a class with at least one candidate.
 
     A score is the product of ``cross``, ``intra`` and ``fraction``, which counts as 1 for the seed.
@@ -153,9 +153,9 @@ def score_clusters(clusters_n: Tensor, sizes_m: Tensor, target: Patches, found: 
         total_mc = x_nc.new_zeros(len(sizes_m), x_nc.shape[1]).index_add_(0, clusters_n, x_nc)
         return total_mc / sizes_m[:, None]
 
-    of_patches = torch.stack([found.sim_forward, found.candidates.float()], dim=1)  # (n, 2)
+    of_patches = torch.stack([matches.sim_forward, matches.candidates.float()], dim=1)  # (n, 2)
     cross, fraction = cluster_mean(of_patches).unbind(1)
-    seed_sim = F.normalize(cluster_mean(target.debiased), dim=1) @ found.prototype
+    seed_sim = F.normalize(cluster_mean(target.debiased), dim=1) @ matches.prototype
     seed = seed_sim.masked_fill(fraction == 0, -torch.inf).argmax(0, keepdim=True)
     plain_mc = F.normalize(cluster_mean(target.plain), dim=1)
     intra = plain_mc @ plain_mc.index_select(0, seed)[0]

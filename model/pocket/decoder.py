@@ -49,7 +49,9 @@ class Decoder(nn.Module):
         self.refine = nn.Sequential(*two_convolutions(2 * FINE_WIDTH, FINE_WIDTH, FINE_WIDTH), nn.ReLU())
         self.outline = _small(nn.Conv2d(FINE_WIDTH, 1, 1))
 
-    def forward(self, found: Compared, extra_behw: Tensor, query: Levels, object_bc: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, compared: Compared, extra_behw: Tensor, query: Levels, object_bc: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the corrected match (B, 1, h, w), and that with outlines on the grid of ``query.fine``, float32.
 
         ``extra_behw`` are further maps of the query, ``object_bc`` is the mean of ``Levels.joint`` over supports'
@@ -57,10 +59,10 @@ class Decoder(nn.Module):
         """
         feature = self.project_query(query.joint)
         of_object = feature * self.project_object(object_bc[:, :, None, None])
-        guess, second = found.guess * LOGIT_GAIN, found.second * LOGIT_GAIN
-        inputs = torch.cat([found.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
+        guess, second = compared.guess * LOGIT_GAIN, compared.second * LOGIT_GAIN
+        inputs = torch.cat([compared.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
         x = self.residual(self.mix(inputs.contiguous(memory_format=torch.channels_last)))
-        coarse = found.match + self.correct(x).float()
+        coarse = compared.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]
         with_logits = torch.cat([x, coarse.to(x.dtype) * LOGIT_GAIN], dim=1)

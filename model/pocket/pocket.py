@@ -200,25 +200,25 @@ class Pocket(WithEncoder):
         size = query.joint.shape[-2:]
         masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
         objects, backgrounds = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
-        found = self.comparison(query, supports, objects, backgrounds)
+        compared = self.comparison(query, supports, objects, backgrounds)
 
         support_classes = torch.stack([shot.classes for shot in supports], dim=1)
         of_classes = base_maps(query.classes, support_classes, objects)
         means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
         mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
-        coarse, fine = self.decoder(found, of_classes, query, mean_bc)
-        correction = fine - resize(found.match, fine.shape[-2:])
+        coarse, fine = self.decoder(compared, of_classes, query, mean_bc)
+        correction = fine - resize(compared.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own confident positions are the second photo
-            first = (coarse + found.match) / 2
+            first = (coarse + compared.match) / 2
             probed = probe_with_query(query, supports, (objects, backgrounds), first, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
             probed = probe(query, supports, objects, backgrounds)
             fine = fine + resize(probed, fine.shape[-2:])
         return {
-            "guess": found.guess,
-            "second": found.second,
-            "match": found.match,
+            "guess": compared.guess,
+            "second": compared.second,
+            "match": compared.match,
             "coarse": coarse,
             "fine": fine,
             "correction": correction,
