@@ -66,9 +66,14 @@ class StageTask:
 
 
 def stage_in(folder: Path, run: Run, stage: str, gpus: int, asked: Namespace | None = None) -> StageTask:
-    """Return the task of a run's stage whose folder this is; it refuses what was trained otherwise than asked.
+    """Return the task of a run's stage; it refuses what was trained otherwise than asked.
 
-    ``asked``: the options of ``train.sh``, by which it is kept, continued, or begun again.
+    Args:
+        folder: of the stage.
+        run: the run, with the settings that are asked.
+        stage: ``base`` or ``meta``.
+        gpus: of this machine, 0 for the CPU.
+        asked: the options of ``train.sh``, by which a training is kept, continued, or begun again.
     """
     files = StageFolder(folder)
     task = _with_state(StageTask(run.config, stage, gpus, folder), run, files)

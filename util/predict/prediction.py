@@ -85,7 +85,13 @@ class Prediction:
     ) -> Prediction:
         """Return the softmax over classes and background at each pixel, and the mask that a decision makes of it.
 
-        Margins are each class's logit minus the background's, (classes, H, W) float32.
+        Args:
+            image: RGB, (H, W, 3) uint8.
+            names: of the classes.
+            margins: each class's logit minus the background's, (classes, H, W) float32.
+            presence: each class's score in 0..1, None for a class without one.
+            calibration: of the weights; it scales the margins to probabilities.
+            decision: the rules that turn scores into a mask.
         """
         probability = _softmax(margins.astype(np.float32) if calibration is None else calibration.margins(margins))
         min_score = None

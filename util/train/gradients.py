@@ -70,7 +70,15 @@ def replay(replayed: Replayed, batch: Any) -> dict[str, Tensor]:
 def backward(
     prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, parts: int, last: bool
 ) -> dict[str, Tensor]:
-    """Return the losses of one of the parts of a batch, and add its share to the gradients; the last exchanges them."""
+    """Return the losses of a part of a batch, and add its share to the gradients.
+
+    Args:
+        prepared: the network.
+        scaler: of losses in fp16.
+        batch: the part.
+        parts: the number of parts of the batch.
+        last: whether it is the last part, after which processes sum their gradients.
+    """
     learner: Any = prepared.learner
     synchronising: AbstractContextManager[None] = nullcontext()
     if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes

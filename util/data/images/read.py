@@ -285,10 +285,17 @@ opened_mask = partial(opened, what="mask")  # refuses a JPEG
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
-    """Return a photo's mask (H, W) for the upright photo, of its ``stored`` (height, width) and ``orientation``.
+    """Return a photo's mask (H, W) for the upright photo.
 
-    ``tagged``: the mask has been turned as its own EXIF data say. UserError: the sizes differ, or nothing tells whether
-    the mask was drawn on the upright photo.
+    Args:
+        mask: as it was read, (H, W) or, drawn on the stored photo, turned.
+        tagged: whether it has been turned as its own EXIF data say.
+        stored: height and width of the photo in its file.
+        orientation: of the photo, 1 to 8 as in EXIF.
+        path: of the mask, for messages.
+
+    Raises:
+        UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
     """
     upright = upright_size(stored, orientation)
     fits_upright = mask.shape == upright
