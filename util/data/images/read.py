@@ -288,7 +288,7 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     """Return a photo's mask (H, W) for the upright photo.
 
     Args:
-        mask: as it was read, (H, W) or, drawn on the stored photo, turned.
+        mask: (H, W), drawn on the upright photo or on the stored one.
         tagged: whether it has been turned as its own EXIF data say.
         stored: height and width of the photo in its file.
         orientation: of the photo, 1 to 8 as in EXIF.
