@@ -32,7 +32,7 @@ MODULE = re.compile(r"\bpython -m ((?:util|benchmark|tests)[\w.]*)")
 PATH = re.compile(r"(?<![\w/.])((?:benchmark|config|docs|model|tests|util)/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 COMPOSED = re.compile(r"config/\w+/\w+_split\d_\w+\.yaml")  # composed where no such file exists
-# What a reader makes: files, data sets and a method.
+# Files, data sets and a method that a reader makes.
 EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"}
 MADE = {"birds", "cups", "lvis92i", "mine", "oxfordpet", "pets"}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)

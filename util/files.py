@@ -246,7 +246,7 @@ def leads_nowhere(path: Path) -> bool:
 
 
 class FileState(NamedTuple):
-    """What tells a file from its changed self without reading it; four numbers that int64 arrays hold."""
+    """Numbers that change when a file changes, known without reading it; an int64 array holds them."""
 
     bytes: int
     content_changed_ns: int

@@ -19,7 +19,7 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    # What a model adds, maps or objects with ``nbytes``; no part, joint or copy has it.
+    # Additions of a model, maps or objects with ``nbytes``; no part, joint or copy has them.
     derived: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

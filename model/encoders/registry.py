@@ -37,7 +37,7 @@ for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     ENCODERS[_name] = EncoderSpec(_title, ResNetEncoder, (PLAIN, DEEP), STRIDES, torchvision=_name)
 ENCODERS["vgg16"] = EncoderSpec("VGG-16", VGGEncoder, stride=16, torchvision="vgg16_bn")
 ENCODERS["swin_b"] = EncoderSpec("Swin-B", SwinEncoder, stride=16, sides=(SWIN_SIDE,))
-# What a method may need of stages 2, 3 and 4, in words for messages.
+# Needs of methods in stages 2, 3 and 4, in words for messages.
 ANY_GRIDS, ONE_GRID, PYRAMID = "", "stages 3 and 4 on one grid", "maps at strides 8, 16 and 32"
 # How people write networks of timm, by timm's names without the weights' tag.
 TIMM_TITLES = {f"tf_efficientnet_lite{i}": f"EfficientNet-Lite{i}" for i in range(3)}

@@ -53,7 +53,7 @@ class TimmEncoder(Encoder):
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
         self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
-        # What the pass under way asks of the blocks and of a stage; the hooks answer it.
+        # The request of the current pass to the blocks and to a stage; the hooks answer it.
         self._give: GiveFeature | None = None
         self._mask: tuple[int, Tensor] | None = None
         self._unmasked: Tensor | None = None

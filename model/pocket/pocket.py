@@ -44,7 +44,7 @@ class PocketSettings(WithEncoderSettings):
 
 @dataclass
 class Kept:
-    """What Pocket keeps beside the features of a support that all queries share, for the objects that it has had."""
+    """The data that Pocket keeps beside the features of a support that all queries share, for each of its objects."""
 
     closeups: dict[tuple[float, ...], Features] = field(default_factory=dict)  # by their boxes
     decoder_helps: dict[tuple[object, ...], Tensor] = field(default_factory=dict)  # by sums of all supports and labels

@@ -1,4 +1,4 @@
-"""What the draws of episodes promise over many numbers: uniform supports and ways, even classes, laps in order.
+"""Draws of episodes over many numbers: uniform supports and ways, even classes, laps in order.
 
 The seeds are fixed, so a test passes always or never. Bounds of counts are those of the chi-squared distribution that
 fair draws exceed once in 100,000.

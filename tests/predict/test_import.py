@@ -22,7 +22,7 @@ UNNEEDED = {"util.cli", "util.predict.command", "util.page"}
 
 
 class State(NamedTuple):
-    """What ``state`` of the code says of its process."""
+    """The state of a process, as ``CODE`` prints it."""
 
     environment: dict[str, str]
     raises_log_errors: bool

@@ -175,7 +175,7 @@ def test_the_prediction_alone_has_edges(leave):
     ],
 )
 def test_folds_made_with_different_settings_are_marked(leave, change):
-    """What names a fold may differ: its lists, its encoder's weights and its training's seed."""
+    """Settings that name a fold may differ: its lists, its encoder's weights and its training's seed."""
     made = {"training": [STAGE], "config": OF_MODEL}
     if "checkpoint" in change:
         made["checkpoint"] = change["checkpoint"]

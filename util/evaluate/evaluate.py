@@ -29,7 +29,7 @@ WITHOUT_PRESENCE = "always_shown"  # the final output whatever the presence scor
 
 
 class PresenceRecord(NamedTuple):
-    """What a test counts of the presence of an episode's class."""
+    """The presence of an episode's class, as a test counts it."""
 
     present: bool  # whether the query shows the class
     score: float

@@ -1,4 +1,4 @@
-"""What ``predict.py`` is asked for: the options of its command line as typed fields, by what reads them."""
+"""The options of ``predict.py`` as typed fields, grouped by the code that reads them."""
 
 import argparse
 from dataclasses import dataclass, field, fields

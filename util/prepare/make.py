@@ -194,7 +194,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
 
 
 class Made(NamedTuple):
-    """What a job has made: the lines of its masks, and a remark to be counted."""
+    """The result of a job: the lines of its masks, and a remark to be counted."""
 
     lines: list[str]
     remark: str = ""

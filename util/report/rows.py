@@ -248,7 +248,7 @@ class Trainings:
 
     @cached_property
     def _difference(self) -> str:
-        """What keeps the results from being of one method's trainings, in words; '' if nothing does."""
+        """The reason, in words, why the results are not of one method's trainings; '' if they are."""
         counts = {len(by_place) for by_place in self.by_seed.values()}
         if len(counts) > 1:
             return "not every training has all folds"

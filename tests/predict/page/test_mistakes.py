@@ -1,4 +1,4 @@
-"""What is wrong on the page is one line, and files of others stay as they are."""
+"""A mistake on the page is one line, and files of others stay as they are."""
 
 import shutil
 import socket

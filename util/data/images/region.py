@@ -31,7 +31,7 @@ Colour = tuple[int, ...]  # red, green, blue, sometimes opacity; or the steps of
 
 @dataclass(frozen=True)
 class ObjectRule:
-    """What of a mask is the object; the first three as ``read_region`` takes them."""
+    """The rule by which an object is found in a mask; the first three fields are as ``read_region`` takes them."""
 
     value: int | None
     unknown: Sequence[int]

@@ -69,7 +69,7 @@ class ImageList:
 
 @dataclass(frozen=True)
 class ListSource:
-    """What the training or test list of a fold is made from."""
+    """The index and the settings from which the training or test list of a fold is made."""
 
     index: Index
     fold: Fold
