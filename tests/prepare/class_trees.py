@@ -3,12 +3,14 @@
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from util.data.images.read import read_mask
 from util.files import REPOSITORY
+from util.formats.shapes import encoded
 from util.prepare.datasets import deepglobe, suim
 from util.prepare.datasets.recipe import read_table
 
@@ -130,3 +132,10 @@ def suim_tree(root: Path, coloured: bool) -> Path:
             mask = (colours == 255 * np.array(code)).all(2)
             save_grey(root / "masks" / name / f"{stem}.bmp", mask)
     return root
+
+
+def runs(rows: slice, columns: slice) -> dict[str, Any]:
+    """Return a rectangle in a photo of ``SIDE`` pixels in COCO's run lengths."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[rows, columns] = True
+    return encoded(mask)

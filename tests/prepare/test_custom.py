@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -28,9 +27,6 @@ from util.data.images.read import read_mask
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
 from util.data.mini import CLASS_NAMES
-from util.formats import recognise
-from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
-from util.formats.shapes import encoded
 from util.prepare import datasets
 
 
@@ -270,128 +266,6 @@ def test_a_second_mask_of_a_class_and_one_of_another_size_are_named(
     odd = next(folder.glob("masks/*.png"))
     Image.new("L", (7, 9), 255).save(odd)
     assert f"{odd.name}: is (9, 7)" in prepare(*words).error
-
-
-SOURCES = ["masks", "coco", "labelme", "yolo"]
-
-
-PETS = ["cat", "dog", "cow"]
-
-
-def stripe(class_id: int) -> np.ndarray:
-    """Return the pixels (60, 60) bool of a class in each photo that shows it."""
-    inside = np.zeros((60, 60), bool)
-    inside[:, 20 * (class_id - 1) : 20 * class_id] = True
-    return inside
-
-
-def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
-    """Write photos, the classes of each, 1 cat, 2 dog, 3 cow, and annotations of them; return the command's words.
-
-    A photo of the name ``5 (1)`` is a copy of ``5``.
-    """
-    photos = folder / "photos"
-    for name in shown:
-        save_photo(photos / f"{name}.png", int(name.partition(" ")[0]), (60, 60))
-    given = write_masks(folder, shown) if source == "masks" else write_annotations(folder, source, shown)
-    return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
-
-
-def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]:
-    """Write masks of class ids and a file of names; return the options that name them."""
-    for name, classes in shown.items():
-        mask = np.zeros((60, 60), np.uint8)
-        for class_id in classes:
-            mask[stripe(class_id)] = class_id
-        save(folder / f"masks/{name}.png", mask)
-    class_count = max(map(max, shown.values()))
-    (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
-    return "--masks", folder / "masks", "--classes", folder / "names.txt"
-
-
-def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
-    """Write annotations in a format; return the option that names them."""
-    photos = []
-    for name, classes in shown.items():
-        objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
-        photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects, 0))
-    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
-    recognise.WRITERS[source](folder / source, annotations)
-    return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
-
-
-def _lists(project: Path) -> dict[str, set[str]]:
-    return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
-
-
-def _with_copies() -> dict[str, list[int]]:
-    """Return the classes on 24 photos, on 16 copies with the same masks and on 12 with others."""
-    shown = {str(n): [1 + n % 2] for n in range(24)}
-    for n in range(0, 24, 3):
-        shown[f"{n} (1)"] = shown[f"{n} (2)"] = shown[str(n)]
-    for n in range(0, 24, 2):
-        shown[f"{n} (3)"] = [1, 2]
-    return shown
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
-    outcome = prepare(*_annotated(tmp_path, source, _with_copies()))
-    assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
-    assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
-    lists = _lists(project)
-    assert len(lists["all"]) == 36
-    assert lists["train"] | lists["test"] == lists["all"]
-    assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
-    train = {name.partition("_")[0] for name in lists["train"]}
-    test = {name.partition("_")[0] for name in lists["test"]}
-    assert len(test) > 5
-    assert not train & test
-
-
-def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
-    words = _annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
-    assert_done(prepare(*words[:-2]), "left out: 1 copies")
-    assert _lists(project)["all"] == {"1", "2", "3"}
-
-
-def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
-    words = _annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
-    for kind in ("photos", "masks"):
-        odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
-        (tmp_path / kind / "3.png").rename(odd)
-    assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
-    photo = tmp_path / "photos/5.png"
-    photo.unlink()
-    photo.symlink_to("gone.png")
-    assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
-    assert len(_lists(project)["all"]) == 22
-
-
-def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, list[int]]) -> tuple:
-    """Write masks in a folder for each class in place of those of class ids; return the command's words."""
-    for name, classes in shown.items():
-        for class_id in classes:
-            save_grey(folder / f"folders/{PETS[class_id - 1]}/{name}.png", stripe(class_id))
-    return (*words[:5], "--masks", folder / "folders", "--folds", 2)
-
-
-@pytest.mark.parametrize("source", [*SOURCES, "folders"])
-def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Path, source: str) -> None:
-    shown = {str(n): [1, 2, 3] if n < 3 else [1, 2] for n in range(20)}
-    shown |= {str(n): [1 + n % 2] for n in range(20, 24)}
-    if source == "folders":
-        words = _masks_in_class_folders(tmp_path, _annotated(tmp_path, "masks", shown), shown)
-    else:
-        words = _annotated(tmp_path, source, shown)
-    assert "leave classes out by --skip-rare N" in prepare(*words).error
-    assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
-    assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
-    data = read_config("config/pets/pets_split0_lite0.yaml").data
-    assert sorted(data.classes) == ["cat", "dog"]
-    areas = load_index(data, "train", progress=False).areas[:]
-    assert areas.shape[1] == 3
-    assert (areas.sum(1) == 3600).all()  # its pixels are background
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
     shared_plan = replace(plan, jobs=(), sources=())  # what other processes get with each job
     run_job = partial(_make, plan=shared_plan, out=out, since=since)
     results = list(parallel_map(partial(attempt, run_job), jobs, "photos and masks"))
-    _handle_bad([result for result in results if isinstance(result, UserError)], skip_bad)
+    _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
     made = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, Made)]
 
     lists = _collect_lines(made, plan.parts)
@@ -200,7 +200,7 @@ class Made(NamedTuple):
     remark: str = ""
 
 
-def _handle_bad(errors: list[UserError], skip_bad: bool) -> None:
+def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
     """Print the first errors of jobs; raise the first one unless bad files are skipped."""
     if not errors:
         return
