@@ -207,7 +207,10 @@ def test_a_draw_takes_no_global_random_numbers(draw: str, query: str) -> None:
     python_state = random.getstate()
     torch_state = torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()
-    PublishedSampler(golden_list(), draw, query, 1, SEED + 1, 300)(0)  # of no other test: those are kept
+    for shots in (1, 2):
+        sampler = PublishedSampler(golden_list(), draw, query, shots, SEED + 1, 300)  # of no other test: those are kept
+        for number in range(300):
+            sampler(number)
     assert random.getstate() == python_state
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)

@@ -54,7 +54,7 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     index = load_index(data, part, progress=False)
     names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
     assert list(index.names) == names
-    assert len(index) == len(names)
+    assert {len(index), len(index.areas), len(index.images), len(index.masks)} == {len(names)}
     assert index.areas.dtype == np.int64
     for row, name in enumerate(names):
         mask = index.masks[row]
@@ -165,6 +165,8 @@ def test_a_mask_replaced_by_one_of_equal_size_and_time_is_read_again_and_no_othe
         _save_uncompressed(path, np.asarray(Image.open(path)))
     first = _load(tiny)
     read.clear()
+    assert _load(tiny).fingerprint == first.fingerprint
+    assert not read
     other = Path(tiny.root) / "3.png"
     _save_uncompressed(other, np.full((12, 10), 3, np.uint8))
     _replace(first.masks[2], other.read_bytes(), in_place)

@@ -23,6 +23,7 @@ def test_images_and_masks_fit(root: Path) -> None:
     train = (root / "ImageSets/Segmentation/train.txt").read_text().split()
     test = (root / "ImageSets/Segmentation/val.txt").read_text().split()
     assert (len(train), len(test)) == (TRAIN, TEST)
+    assert {path.name for path in (root / "ImageSets/Segmentation").iterdir()} == {"train.txt", "val.txt"}
     sizes = set()
     for name in train + test:
         image = Image.open(root / f"JPEGImages/{name}.jpg")

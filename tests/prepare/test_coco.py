@@ -115,7 +115,9 @@ def test_other_annotations_replace_all_masks(prepare, words, out: Path, root: Pa
     assert not (out / "lists/train2014.txt").exists()  # it would list masks of two kinds
     (root / "moved.jpg").rename(photo)
     prepare(*words)
-    for path in (out / "masks/train2014").glob("*.png"):
+    masks = [*(out / "masks/train2014").glob("*.png")]
+    assert masks
+    for path in masks:
         assert (read_mask(path) == 255).all()
 
 
