@@ -167,6 +167,7 @@ def test_reviewed_results_are_kept(predict, baseline_words, marked: dict, photos
     assert _columns(out, "shown", "review") == [["True", "rejected"], ["True", ""]]
     annotations = json.loads((out / "coco" / "instances.json").read_text())["annotations"]
     assert {annotation["image_id"] for annotation in annotations} == {2}
+    _check_review(out, photos[:2])  # also of the rejected result
     assert predict(*baseline_words, "--query", *photos[:2], "--out", out, "--overwrite").code == 0
     assert _columns(out, "review") == [[""], [""]]  # the verdict was on the earlier result
 
@@ -176,14 +177,20 @@ def test_a_review_shows_every_overlay_and_is_of_its_classes(
 ) -> None:
     out = tmp_path / "out"
     assert predict(*baseline_words, "--query", *photos[:2], "--out", out).code == 0
-    overlays = {f"{photo.stem}_overlay.jpg" for photo in photos[:2]}
-    assert {path.name for path in (out / "review").iterdir()} == overlays
-    page = (out / "review.html").read_text()
-    assert all(name in page for name in overlays)
+    _check_review(out, photos[:2])
     (out / "accepted.csv").write_text(f"photo,class,verdict\n{photos[0]},object,rejected\n")
     assert [Results(out, [name]).is_reviewed(photos[0]) for name in ("object", "dog")] == [True, False]
     folder = photos[0].parent
     assert Results(out, ["object"]).is_reviewed(folder / ".." / folder.name / photos[0].name)
+
+
+def _check_review(out: Path, photos: list[Path]) -> None:
+    """Check that the folder and the page of a review hold the overlays of photos."""
+    overlays = {f"{photo.stem}_overlay.jpg" for photo in photos}
+    assert {path.name for path in (out / "review").iterdir()} == overlays
+    page = (out / "review.html").read_text()
+    for name in overlays:
+        assert name in page
 
 
 def _columns(out: Path, *names: str) -> list[list[str]]:

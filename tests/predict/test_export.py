@@ -111,6 +111,7 @@ def test_the_folder_gives_the_same_masks_elsewhere(
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {damaged}: "), done.stderr
     segmenter = Segmenter(weights, supports, device="cpu", decision=Decision(refine=False))
     predictions = list(segmenter.many(queries))
+    assert [prediction.photo for prediction in predictions] == queries
     _check_masks(tmp_path / "found", predictions)
     _check_table(tmp_path / "found", predictions)
 

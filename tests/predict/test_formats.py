@@ -133,11 +133,15 @@ def test_a_review_leaves_out_what_it_rejects(
     run, corrected_run: LabelMeRun, photos: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
+    words = (*corrected_run.words, "png,labelme,yolo,coco", "--resume")
+    assert run(*words).code == 0  # the files that the review changes
+    labels = [*(out / "yolo/labels").iterdir()]
+    assert any(path.read_text() for path in labels)
     rejected = [f"{photo},{name},rejected\n" for photo, name in product(photos[:2], ("cat", "dog"))]
     (out / "accepted.csv").write_text("photo,class,verdict\n" + "".join(rejected))
-    assert run(*corrected_run.words, "png,labelme,yolo,coco", "--resume").code == 0
+    assert run(*words).code == 0
     assert not _json(out / "coco/instances.json")["annotations"]
-    assert not any(path.read_text() for path in (out / "yolo/labels").iterdir())
+    assert not any(path.read_text() for path in labels)
     assert not _json(corrected_run.lost)["shapes"]
     assert _json(corrected_run.corrected)["flags"]
 

@@ -126,9 +126,8 @@ def test_the_shipped_weights_say_once_what_to_expect_of_other_classes(photos: li
     assert OUTLOOK in Segmenter([pair], side=97, device="cpu").notes  # without a name it may be any
     assert OUTLOOK not in Segmenter({"wheel": [pair]}, config=baseline).notes
     material = photos[0], np.ones(read_photo(photos[0]).shape[:2], bool)
-    assert (  # a method for it
-        OUTLOOK not in check_supports(Segmenter({"brick": [material]}, side=97, device="cpu")).notes
-    )  # another method
+    brick = check_supports(Segmenter({"brick": [material]}, side=97, device="cpu"))
+    assert OUTLOOK not in brick.notes  # another method segments a material
 
 
 def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> None:

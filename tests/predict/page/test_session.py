@@ -54,9 +54,11 @@ def test_a_review_is_written(reviewed: Page, copies: list[Path], tmp_path: Path)
     assert json.loads((out / "d.json").read_text())["threshold"] == 0.9
 
 
-def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page) -> None:
+def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page, tmp_path: Path) -> None:
     before = reviewed.state()
     scene = reviewed.get("scene?photo=a.jpg")
+    assert [mark["tool"] for mark in scene["marks"]] == ["box"]
+    assert (scene["height"], scene["width"]) == read_mask(tmp_path / "out/a_mask.png").shape
     reviewed.session.end()
     page = start()
     after = page.state()
@@ -64,6 +66,7 @@ def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: 
     for old, new in zip(before["photos"], after["photos"], strict=True):
         assert {**old, "changed": 0, "drawn": 0} == {**new, "changed": 0, "drawn": 0}
     assert page.get("scene?photo=a.jpg") == scene | {"drawn": 0}
+    check_pictures(page)
     assert page.do("segment").startswith(NONE_LEFT)
 
 
@@ -81,8 +84,12 @@ def test_a_correction_is_undone_after_a_restart(start: Callable[[], Page], segme
 
 
 def test_pictures_are_shown(segmented: Page) -> None:
+    check_pictures(segmented)
+
+
+def check_pictures(page: Page) -> None:
     for picture in ("thumb", "picture", "layer"):
-        assert segmented.get(f"{picture}?photo=a.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
+        assert page.get(f"{picture}?photo=a.jpg&changed=1")[:2] in (b"\xff\xd8", b"\x89P")
 
 
 def test_results_of_predict_are_gone_on_with(start, predict, support, photos: list[Path], tmp_path: Path) -> None:
