@@ -4,7 +4,8 @@ import copy
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel, Task
@@ -70,6 +71,13 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
             if p.requires_grad:
                 p += 0.1 * p.abs().mean() * torch.randn_like(p)
     return network
+
+
+def without_dropout(network: nn.Module) -> None:
+    """Take the random numbers out of a network's training, in place."""
+    for module in network.modules():
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
 
 
 def drawn_episode(

@@ -16,7 +16,7 @@ from model.common.loss import PartCounts
 from model.contract import FewShotModel, Trainable
 from model.episode import IGNORE, Episode, LabelledImages, Output
 from model.registry import models
-from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model
+from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
 from util.evaluate.evaluate import scored_outputs
 
 SHOTS, BATCH, STEPS = 3, 2, 4
@@ -57,13 +57,6 @@ def buffers_of(network: FewShotModel, modules: dict[int, torch.nn.Module]) -> se
         if id(module) in modules:
             names |= {f"{module_name}.{buffer}" for buffer, _ in module.named_buffers()}
     return names & network.state_dict().keys()
-
-
-def without_dropout(network: FewShotModel) -> FewShotModel:
-    """Return the network with every dropout off."""
-    for module in network.modules():
-        module.p = 0.0
-    return network
 
 
 @functools.cache
@@ -344,7 +337,8 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
 def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_batch(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = without_dropout(fresh_model(name).train())
+    network = fresh_model(name).train()
+    without_dropout(network)
     episodes = drawn_episode(name, SHOTS, 3).to(place)
     counts = list[Tensor]()
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
@@ -364,7 +358,8 @@ def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_b
 @every_learner
 def test_the_losses_and_gradients_of_unequal_parts_are_those_of_the_batch(name: str) -> None:
     """One part has an episode more, and an episode with fewer known pixels."""
-    network = without_dropout(fresh_model(name).train())
+    network = fresh_model(name).train()
+    without_dropout(network)
     episodes = drawn_episode(name, SHOTS, 3).to(place)
     for label in (episodes.query_label, episodes.query_base_label, episodes.support_label[:, 0]):
         if label is not None:

@@ -16,7 +16,7 @@ from model.encoders.resnet import SMALL
 from model.episode import Episode, LabelledImages
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model, takes
-from tests.model.small import WITH_ENCODER, drawn_episode
+from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
 from util.evaluate.evaluate import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -49,9 +49,7 @@ def numbers(name: str, backbone: str, device: str) -> dict[str, np.ndarray]:
 def _of_meta_stage(network: FewShotModel, episode: Episode) -> dict[str, np.ndarray]:
     """Return the losses of a training step, and the norm of the gradient of each group."""
     network.train()
-    for module in network.modules():
-        if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d)):
-            module.p = 0.0
+    without_dropout(network)
     losses = network(episode).losses
     sum(losses.values()).backward()
     out = {f"loss {key}": np.float32(loss.item()) for key, loss in losses.items()}

@@ -99,8 +99,11 @@ def test_frozen_norms_keep_statistics_and_weights(mini_yaml, tmp_path: Path, mon
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
-    """Return the records of a training by their epochs."""
-    return {record["epoch"]: record for record in json.loads((folder / "metrics.json").read_text())["epochs"]}
+    """Return the records of a training by their epochs, each of which has one."""
+    records = json.loads((folder / "metrics.json").read_text())["epochs"]
+    by_epoch = {record["epoch"]: record for record in records}
+    assert len(by_epoch) == len(records)
+    return by_epoch
 
 
 def check_records(found: dict[float, dict[str, Any]], expected: dict[float, dict[str, Any]]) -> None:
@@ -176,6 +179,8 @@ def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -
         assert list(chain(*shares)) == list(range(step * batch, (step + 1) * batch))
         lengths = [len(share) for share in shares]
         assert max(lengths) - min(lengths) <= 1
+    whole = [numbers_of_steps(range(5), batch=batch, rank=rank, processes=processes) for rank in range(processes)]
+    assert sorted(chain(*whole)) == list(range(5 * batch))
 
 
 def a_training(precision: str, clip: float | None) -> hooks.Training:

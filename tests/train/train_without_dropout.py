@@ -4,21 +4,20 @@ import sys
 
 from torch import nn
 
+from tests.model.small import without_dropout
 from util.checkpoints import weights
 from util.checkpoints.run import Run
 from util.config.read import read_config
 from util.train import stages as training
 
 
-def without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, list[None]]:
+def build_without_dropout(run: Run, *_: object) -> tuple[nn.Module, str, list[None]]:
     """Return the model with all dropout probabilities 0."""
     model = weights.build_model(run.config, run.context.text_width)
-    for module in model.modules():
-        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
-            module.p = 0.0
+    without_dropout(model)
     return model, "", []
 
 
 if __name__ == "__main__":
-    training.init_network = without_dropout  # there is no base stage
+    training.init_network = build_without_dropout  # there is no base stage
     sys.exit(training.train_meta(read_config(sys.argv[1]), resume=False, overwrite=False))
