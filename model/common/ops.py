@@ -142,6 +142,11 @@ def by_shot(x: Tensor, batch: int) -> Tensor:
     return x.unflatten(0, (-1, batch)).transpose(0, 1)
 
 
+def joined(pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Return pieces as one tensor, a single piece without a copy."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=dim)
+
+
 def min_max(x: Tensor, eps: float) -> Tensor:
     """Return x stretched to 0..1 over its last dimension: (x - min) / (max - min + eps)."""
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model.common.fixed_shapes import Chosen, Objects, chosen, groups_of, shapes_are_fixed
-from model.common.ops import in_float32, min_max
+from model.common.ops import in_float32, joined, min_max
 
 PIECE = 256  # positions whose attention is computed at a time, at least
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
@@ -177,7 +177,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
             parts.append(_continued(before.part(group), unit, feature, changed))
         else:
             parts.append(_sums(unit, feature, now))
-    values, weights = (_joined(pieces, dim=0) for pieces in zip(*parts))
+    values, weights = (joined(pieces, dim=0) for pieces in zip(*parts))
     return Attended(inside_bl, values, weights)
 
 
@@ -211,10 +211,5 @@ def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Chosen) -> tuple[Tensor, 
         else:
             sums = weighted_sums(unit)
         pieces.append(sums)
-    values, weights = (_joined(each, dim=1) for each in zip(*pieces))
+    values, weights = (joined(each, dim=1) for each in zip(*pieces))
     return values, weights
-
-
-def _joined(pieces: Sequence[Tensor], dim: int) -> Tensor:
-    """Return pieces as one tensor, a single piece without a copy."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=dim)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import SUPPORT_EPS, in_float32, join_heads, split_heads
+from model.common.ops import SUPPORT_EPS, in_float32, joined, split_heads
 
 WINDOW = 8  # side of a window in tokens
 SHIFT = WINDOW // 2  # rows and columns of zeros around a shifted grid, which then has one more window per axis
 HEADS = 8
 COSINE_EPS = 1e-7
-MAX_WINDOWS = 16  # windows whose attention matrices exist at a time
+MAX_WINDOWS = 16  # windows whose attention matrices exist at a time on a CPU
 
 
 def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
@@ -29,20 +29,20 @@ def to_windows(x_bggc: Tensor, shifted: bool) -> Tensor:
     return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def to_grid(windows_bntc: Tensor, shifted: bool) -> Tensor:
-    """Return the grid (B, G, G, C) of windows, without the padding: the inverse of ``to_windows``."""
-    rows = math.isqrt(windows_bntc.shape[1])
-    windows = windows_bntc.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows))
-    grid = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+def to_grid(heads_bnthd: Tensor, shifted: bool) -> Tensor:
+    """Return the grid (B, G, G, C) of windows, without the padding: the inverse of ``to_windows``, and joins heads."""
+    rows = math.isqrt(heads_bnthd.shape[1])
+    windows = heads_bnthd.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (rows, rows))
+    grid = windows.transpose(2, 3).flatten(3, 4).flatten(1, 2).flatten(3)
     return grid[:, SHIFT:-SHIFT, SHIFT:-SHIFT] if shifted else grid
 
 
 @torch.no_grad()
 @in_float32
 def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
-    """Return the nearest support window with foreground for every query window, (B, N) int64 (patch alignment).
+    """Return the nearest support window with foreground for every query window, as a number below B N (patch alignment).
 
-    Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
+    It is (B N,) int64. Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
     """
     area = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
     query = query_bntc.mean(2)  # (B, N, C)
@@ -51,7 +51,10 @@ def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) 
     support = F.normalize(support, dim=2, eps=COSINE_EPS)
     similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
     has_foreground = (area > 0).transpose(1, 2)
-    return (similarity * has_foreground).argmax(2)
+    nearest = (similarity * has_foreground).argmax(2)  # (B, N)
+    batch, windows = nearest.shape
+    first = torch.arange(0, batch * windows, windows, device=nearest.device)  # of each item
+    return (nearest + first.unsqueeze(1)).flatten()
 
 
 class WindowAttention(nn.Module):
@@ -63,34 +66,36 @@ class WindowAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)  # keys first, then values
         self.project = nn.Linear(width, width)
 
-    def forward(self, x_bntc: Tensor, support_bntc: Tensor | None = None, aligned_bn: Tensor | None = None) -> Tensor:
-        """Return attended values before the last projection, (B, N, T, C); ``aligned_bn`` selects windows, int64."""
-        query = split_heads(self.query(x_bntc), HEADS)
-        key, value = self._keys_values(x_bntc)
-        if support_bntc is None or aligned_bn is None:
-            return join_heads(F.scaled_dot_product_attention(query, key, value))
-        items = torch.arange(len(aligned_bn), device=aligned_bn.device).unsqueeze(1)
-        support_key, support_value = (x[items, aligned_bn] for x in self._keys_values(support_bntc))
-        inputs = query, key, value, support_key, support_value  # (B, N, heads, T, C / heads) each
-        pieces = zip(*(x.split(MAX_WINDOWS, dim=1) for x in inputs))
-        attended = [_attend(*piece) for piece in pieces]
-        return join_heads(torch.cat(attended, dim=1))
+    def forward(self, x_ntc: Tensor, aligned_ntc: Tensor | None = None) -> Tensor:
+        """Return each head's values before the last projection, (N, T, heads, C / heads)."""
+        query = split_heads(self.query(x_ntc), HEADS)
+        if aligned_ntc is None:
+            key, value = self._keys_values(x_ntc)
+            attended = F.scaled_dot_product_attention(query, key, value)
+        else:
+            key, value = self._keys_values(torch.cat([x_ntc, aligned_ntc], dim=1))
+            at_once = MAX_WINDOWS if query.is_cpu else len(query)
+            pieces = zip(*(x.split(at_once) for x in (query, key, value)))
+            attended = joined([_attend(*piece) for piece in pieces])
+        return attended.transpose(1, 2)
 
-    def _keys_values(self, x_bntc: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values of every head, (B, N, heads, T, C / heads) each."""
-        key, value = self.key_value(x_bntc).chunk(2, dim=3)
+    def _keys_values(self, x_nlc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of every head, (N, heads, L, C / heads) each."""
+        key, value = self.key_value(x_nlc).chunk(2, dim=2)
         return split_heads(key, HEADS), split_heads(value, HEADS)
 
 
 @in_float32
-def _attend(query: Tensor, key: Tensor, value: Tensor, support_key: Tensor, support_value: Tensor) -> Tensor:
-    """Return softmax([q k / sqrt(d); cos(q, k of the support)]) [v; v of the support]."""
-    query_scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax([q k / sqrt(d); cos(q, k of the support)]) v, of keys and values of a window and its support's."""
+    query = query.contiguous()  # as the products need them
+    key, support_key = key.contiguous().chunk(2, dim=2)
+    query_scores = (query / query.shape[-1] ** 0.5) @ key.transpose(-1, -2)
     query = F.normalize(query, dim=-1, eps=COSINE_EPS)
     support_key = F.normalize(support_key, dim=-1, eps=COSINE_EPS)
     support_scores = query @ support_key.transpose(-1, -2)  # cosines as they are
     weight = torch.cat([query_scores, support_scores], dim=-1).softmax(-1)
-    return weight @ torch.cat([value, support_value], dim=-2)
+    return weight @ value
 
 
 def _mlp(width: int) -> nn.Sequential:
@@ -119,13 +124,15 @@ class CalibratedBlock(nn.Module):
         query_windows = to_windows(self.norm1(query), self.shifted)
         support_windows = to_windows(self.norm1(support), self.shifted)
         mask_windows = to_windows(mask, self.shifted).squeeze(3)
+        shape = query_windows.shape[:2]
         aligned = aligned_windows(query_windows, support_windows, mask_windows)
-        attended = self.attend_query(query_windows, support_windows, aligned)
-        query = query + self.attend_query.project(to_grid(attended, self.shifted))
+        support_windows = support_windows.flatten(0, 1)
+        attended = self.attend_query(query_windows.flatten(0, 1), support_windows.index_select(0, aligned))
+        query = query + self.attend_query.project(to_grid(attended.unflatten(0, shape), self.shifted))
         query = query + self.mlp_query(self.norm2(query))
         if not self.last:
             attended = self.attend_support(support_windows)
-            support = support + self.attend_support.project(to_grid(attended, self.shifted))
+            support = support + self.attend_support.project(to_grid(attended.unflatten(0, shape), self.shifted))
             support = support + self.mlp_support(self.norm2(support))
         return query, support
 
