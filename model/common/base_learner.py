@@ -4,7 +4,6 @@ Its predictions show where the novel class is not: at positions that belong to a
 """
 
 from collections.abc import Iterator
-from functools import reduce
 from itertools import product
 from typing import cast
 
@@ -69,7 +68,7 @@ class BaseLearner(nn.Module):
         Of its input [f4; upsampled pyramid levels] the levels have 50 cells in all, on which their half is computed.
         """
         total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
-        return self.classify[1](reduce(torch.add, self._pyramid_parts(f4_bchw), total))
+        return self.classify[1](total + self._of_pyramid(f4_bchw))
 
     def hidden_at(self, f4_bchw: Tensor, chosen: Chosen) -> Tensor:
         """Return h5 at the n chosen positions alone, (n, 512), image by image, at a cost that grows with n."""
@@ -79,7 +78,7 @@ class BaseLearner(nn.Module):
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
         image, position = chosen.flat // (height * width), chosen.flat % (height * width)
         y, x = position // width, position % width
-        total = reduce(torch.add, self._pyramid_parts(f4_bchw))[image, :, y, x].float()  # (n, 512)
+        total = self._of_pyramid(f4_bchw)[image, :, y, x].float()  # (n, 512)
         offsets = product((-1, 0, 1), repeat=2)
         for weight, (down, right) in zip(self._kernels()[0].flatten(2).unbind(2), offsets, strict=True):
             near_y, near_x = y + down, x + right
@@ -96,19 +95,24 @@ class BaseLearner(nn.Module):
         """Return the parts of the 3x3 kernel that apply to f4 itself and to the pyramid, (512, C, 3, 3) each."""
         return cast(nn.Conv2d, self.classify[0]).weight.chunk(2, dim=1)
 
-    def _pyramid_parts(self, f4_bchw: Tensor) -> Iterator[Tensor]:
-        """Yield the 3x3 convolution of each upsampled pyramid level, (B, 512, H, W), without the upsampled map.
+    def _of_pyramid(self, f4_bchw: Tensor) -> Tensor:
+        """Return the 3x3 convolution of the upsampled pyramid levels, (B, 512, H, W), without the upsampled maps.
 
         With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, it is sum_t W_t cells U_t:
         two small products instead of a convolution over L positions.
         """
+        mixed = []  # of each level (B, 512, cells, offsets)
+        shifts = []  # of each level (cells, offsets, L)
         size, weights = f4_bchw.shape[-2:], self._kernels()[1].split(self.quarter, dim=1)
         for level, weight_oc33 in zip(self.pyramid, weights, strict=True):
             cells = level(f4_bchw)
             one_hot = torch.eye(cells[0, 0].numel(), device=cells.device).view(-1, 1, *cells.shape[2:])
-            shifted = F.unfold(resize(one_hot, size), 3, padding=1)  # (cells, offsets, L)
-            mixed = torch.einsum("oct,bcn->bont", weight_oc33.flatten(2), cells.flatten(2))
-            yield (mixed.flatten(2) @ shifted.flatten(0, 1).to(mixed.dtype)).unflatten(2, tuple(size))
+            shifts.append(F.unfold(resize(one_hot, size), 3, padding=1))
+            mixed.append(torch.einsum("bcn,oct->bont", cells.flatten(2), weight_oc33.flatten(2)))
+        mixed_bko = torch.cat(mixed, dim=2).flatten(2).transpose(1, 2)
+        shifts_lk = torch.cat(shifts).flatten(0, 1).T.to(mixed_bko.dtype)
+        product_blo = torch.bmm(shifts_lk.expand(len(mixed_bko), -1, -1), mixed_bko)
+        return product_blo.transpose(1, 2).unflatten(2, tuple(size))
 
 
 class BaseStage(Trainable):

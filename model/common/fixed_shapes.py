@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import resize, to_cpu
+from model.common.ops import joined, resize, to_cpu
 
 Choice = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 
@@ -68,8 +68,13 @@ class Window:
         below, right = (-side % self.stride for side in x_bchw.shape[-2:])
         padded = F.pad(x_bchw, (0, right, 0, below)) if below or right else x_bchw
         tall, wide = self.rows * self.stride, self.columns * self.stride
-        places = [(top * self.stride, left * self.stride) for top, left in self.corners]
-        return torch.stack([x[:, top : top + tall, left : left + wide] for x, (top, left) in zip(padded, places)])
+        if padded.shape[-2:] == (tall, wide):
+            return padded
+        windows = []
+        for x_1chw, (row, column) in zip(padded.split(1), self.corners):
+            top, left = row * self.stride, column * self.stride
+            windows.append(x_1chw[..., top : top + tall, left : left + wide])
+        return joined(windows)  # in the layout of the map
 
     def place(self, x: Tensor, background_c: Tensor, size: Sequence[int]) -> Tensor:
         """Return maps of all cells of a grid of ``size`` positions: ``x`` in the windows, ``background`` elsewhere.

@@ -24,8 +24,21 @@ def projection(channels: int) -> nn.Sequential:
     return nn.Sequential(*pointwise(channels, WIDTH), nn.Dropout2d(DROPOUT))
 
 
+def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:
+    """Return W [feature; prototype; maps], (B, O, H, W); the prototype, equal at all positions, is multiplied once."""
+    inputs = (feature_bchw, prototype_bc, *maps_bnhw)
+    of_feature, of_prototype, *of_maps = weight_oc11.split([x.shape[1] for x in inputs], dim=1)
+    fused = F.conv2d(feature_bchw, of_feature) + F.linear(prototype_bc, of_prototype[:, :, 0, 0])[:, :, None, None]
+    for map_bnhw, of_map in zip(maps_bnhw, of_maps, strict=True):
+        if map_bnhw.shape[1] == 1:  # a convolution of one channel would have a layout of its own
+            fused = torch.addcmul(fused, map_bnhw.to(fused.dtype), of_map.to(fused.dtype).view(1, -1, 1, 1))
+        else:
+            fused = fused + F.conv2d(map_bnhw, of_map)
+    return fused
+
+
 class Fusion(nn.Module):
-    """The convolution W [feature; prototype; map]; the prototype, equal at all positions, is multiplied once."""
+    """The convolution W [feature; prototype; map]; see ``fuse``."""
 
     def __init__(self):
         super().__init__()
@@ -33,9 +46,7 @@ class Fusion(nn.Module):
 
     def forward(self, feature_bchw: Tensor, prototype_bc: Tensor, map_b1hw: Tensor) -> Tensor:
         """Return the fused map (B, C, H, W)."""
-        of_feature, of_prototype, of_map = self.conv.weight.split([WIDTH, WIDTH, 1], dim=1)
-        fused = F.conv2d(feature_bchw, of_feature) + F.conv2d(prototype_bc[:, :, None, None], of_prototype)
-        return fused + F.conv2d(map_b1hw, of_map)
+        return fuse(self.conv.weight, feature_bchw, prototype_bc, map_b1hw)
 
 
 class Refine(nn.Module):
@@ -68,10 +79,12 @@ class ASPP(nn.Module):
         for conv in (self.average, self.point, *self.dilated):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
 
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """Return the concatenation of the branches, (B, ``BRANCHES`` * C, H, W)."""
-        average = self.average(x_bchw.mean((2, 3), keepdim=True)).expand(-1, -1, *x_bchw.shape[-2:])
-        return F.relu(torch.cat([average, self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1))
+    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the branch of the average, (B, C, 1, 1), and the others, (B, (``BRANCHES`` - 1) * C, H, W)."""
+        positions = x_bchw.shape[2] * x_bchw.shape[3]
+        average = self.average(x_bchw.sum((2, 3), keepdim=True) / positions)
+        maps = torch.cat([self.point(x_bchw), *(conv(x_bchw) for conv in self.dilated)], dim=1)
+        return F.relu(average), F.relu(maps)
 
 
 class ASPPDecoder(nn.Sequential):
@@ -81,6 +94,13 @@ class ASPPDecoder(nn.Sequential):
         aspp, merge = ASPP(width), nn.Conv2d(BRANCHES * width, width, 1, bias=False)
         parts = OrderedDict(aspp=aspp, merge=merge, relu=nn.ReLU(), refine=Refine(width), head=Head(width))
         super().__init__(parts)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return the logits of a map; the average, equal at all positions, is merged once."""
+        average, maps = self.aspp(x_bchw)
+        of_average, of_maps = self.merge.weight.split([average.shape[1], maps.shape[1]], dim=1)
+        merged = F.conv2d(maps, of_maps) + F.conv2d(average, of_average)
+        return self.head(self.refine(self.relu(merged)))
 
 
 def default_scales(grid: int) -> list[int]:
@@ -115,10 +135,10 @@ class FeatureEnrichment(nn.Module):
         auxiliary: list[Tensor] = []
         for i, scale in enumerate(self.scales):
             grid = (scale, scale)
-            spread = prototype_bc[:, :, None, None].expand(-1, -1, *grid)
             pooled = query_bchw if grid == tuple(size) else F.adaptive_avg_pool2d(query_bchw, grid)
-            inputs = [pooled, spread, *(resize(m, grid) for m in maps_bnhw)]
-            x = self.enter[i](torch.cat(inputs, dim=1))
+            maps = [resize(m, grid) for m in maps_bnhw]
+            enter, relu = self.enter[i]
+            x = relu(fuse(enter.weight, pooled, prototype_bc, *maps))
             if merged:
                 x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
             x = self.refine[i](x)

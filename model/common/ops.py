@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cache, wraps
+from functools import cache, reduce, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -123,7 +123,7 @@ def background_mask(label: Tensor) -> Tensor:
 
 def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> Tensor:
     """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
-    total_bc = torch.einsum("bchw,bhw->bc", x_bchw, mask_b1hw[:, 0].to(x_bchw.dtype))
+    total_bc = torch.einsum("bhw,bchw->bc", mask_b1hw[:, 0].to(x_bchw.dtype), x_bchw)
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 
@@ -133,7 +133,7 @@ def mean_over_shots(x: Tensor, weight_bk: Tensor | None = None) -> Tensor:
     The methods fuse their shots here, but for HSNet's vote and what reads all positions of all shots together.
     """
     if weight_bk is None:
-        return x.mean(1)
+        return reduce(torch.add, x.unbind(1)) / x.shape[1]  # in the layout of the shots
     return (x * weight_bk.view(*weight_bk.shape, *[1] * (x.ndim - 2))).sum(1)
 
 

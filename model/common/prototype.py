@@ -41,7 +41,7 @@ def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor
 def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     """Return the weighted mean of features over positions, (B, C)."""
     weight = weight_bl.to(feature_bcl.dtype)
-    return torch.einsum("bcl,bl->bc", feature_bcl, weight) / weight.sum(1, keepdim=True)
+    return torch.einsum("bl,bcl->bc", weight, feature_bcl) / weight.sum(1, keepdim=True)
 
 
 def any_overlap(mask_n1hw: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class Encoder(nn.Module):
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
         on_grid = objects.on(x.shape[-2:])
         window = on_grid.window(reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x * on_grid.mask))
+        high = self.run_stage(stage + 1, window.crop(x) * window.crop(on_grid.mask))
         out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
         return out
 

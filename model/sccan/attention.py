@@ -40,9 +40,10 @@ def to_grid(heads_bnthd: Tensor, shifted: bool) -> Tensor:
 @torch.no_grad()
 @in_float32
 def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
-    """Return the nearest support window with foreground for every query window, as a number below B N (patch alignment).
+    """Return the nearest support window with foreground for every query window (patch alignment).
 
-    It is (B N,) int64. Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
+    They are numbers of the B N windows, (B N,) int64. Windows compare by the query's mean, padding included, and the
+    support's mean over its mask; 0 without foreground.
     """
     area = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
     query = query_bntc.mean(2)  # (B, N, C)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import by_shot, foreground_mask, in_float32, masked_mean, mean_over_shots, min_max, resize
+from model.common.ops import by_shot, foreground_mask, in_float32, joined, masked_mean, mean_over_shots, min_max, resize
 from model.common.presence import presence_features, support_summary
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
@@ -107,7 +107,7 @@ class SCCAN(WithEncoder):
         query_feature, query_f4 = self._projected(query, self.project_query)
         labels = episode.support_label.transpose(0, 1)  # (K, B, S, S)
         shots = [self._shots(support, labels[group].flatten(0, 1), query_f4) for group, support in groups]
-        *maps, summaries = (torch.cat(parts, dim=1) for parts in zip(*shots))
+        *maps, summaries = (joined(parts, dim=1) for parts in zip(*shots))
         support_feature, prototype, mask, prior = map(mean_over_shots, maps)  # X_s, p, m, P
 
         # Fuse, attend, decode.
@@ -134,7 +134,7 @@ class SCCAN(WithEncoder):
         image_mask = foreground_mask(label_nss)
         mask = resize(image_mask, feature.shape[-2:])
         shots = len(mask) // batch
-        prior = pseudo_mask(query_f4.repeat(shots, 1, 1, 1), support_f4, mask)
+        prior = pseudo_mask(joined([query_f4] * shots), support_f4, mask)
         masked_feature = feature * mask
         prototype = masked_mean(feature, mask)
         summary = support_summary(support_f4, image_mask)

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.common.fixed_shapes import Choice, Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.loss import cross_entropy, mask_loss
-from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.ops import by_shot, foreground_mask, joined, masked_mean, mean_over_shots, resize
 from model.common.presence import presence_features, support_summary
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
@@ -146,7 +146,7 @@ class SymNet(WithBaseLearner):
         base_logits = resize(base_logits.float(), size)
         output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
-            support_loss = hybrid.support_triplet(support_vector, torch.cat(features, dim=1), mask)
+            support_loss = hybrid.support_triplet(support_vector, joined(features, dim=1), mask)
             query_loss = hybrid.query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
             output.losses = self._losses(output, auxiliary, support_loss + query_loss, episode)
         else:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
+from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, Output
 from model.mismatch import ModelMismatch
 from model.registry import class_of
@@ -118,6 +119,8 @@ def prepare_network(
     """
     take_precision(precision, device)
     network = network.to(device)
+    if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
+        network.to(memory_format=MEMORY_FORMAT)
     if processes > 1 and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
