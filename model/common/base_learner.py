@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from model.common.fixed_shapes import Chosen, shapes_are_fixed
 from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
-from model.common.ops import bin_means, resize
+from model.common.ops import bin_means, logits_at, resize
 from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
 from model.episode import LabelledImages, Output
@@ -138,6 +138,6 @@ class BaseStage(Trainable):
     def forward(self, batch: LabelledImages) -> Output:
         """Return logits (B, N + 1, S, S) and in training the cross-entropy ``main``."""
         features = self.encoder(self.encoder.normalise(batch.image))
-        logits = resize(self.base_learner(features.stage[self.encoder.last_stage]).float(), batch.image.shape[-2:])
+        logits = logits_at(self.base_learner(features.stage[self.encoder.last_stage]), batch.image.shape[-2:])
         losses = {"main": mask_loss(logits, batch.label)} if self.training else {}
         return Output(logits, losses=losses)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize
+from model.common.ops import in_float32, logits_at
 from model.episode import IGNORE
 
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
@@ -103,7 +103,7 @@ def mask_loss(
 
     Every mask that a method learns passes here: a change for all methods is made in one place.
     """
-    return rule(resize(logits_bnhw.float(), label_bhw.shape[-2:]), label_bhw)
+    return rule(logits_at(logits_bnhw, label_bhw.shape[-2:]), label_bhw)
 
 
 @in_float32

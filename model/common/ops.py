@@ -30,6 +30,11 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
+def logits_at(logits_bnhw: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that."""
+    return resize(logits_bnhw.float().contiguous(), size)
+
+
 def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
     """Return the means of (B, C, H, W) over the bins of ``F.adaptive_avg_pool2d``, (B, C, *size).
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.common.base_learner import BaseLearner, BaseStage
 from model.common.layers import HEAD_DROPOUT
 from model.common.loss import mask_loss
-from model.common.ops import in_float32, resize
+from model.common.ops import in_float32, logits_at
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import Task, Trainable
 from model.encoders.features import Features
@@ -165,7 +165,7 @@ class WithBaseLearner(OverBaseStage):
         """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""
         final = self.ensemble(meta_b2hw, base_bnhw, scene_b, episode.own_class(self.training))
         size = episode.query.shape[-2:]
-        final, meta, base = (resize(x.float(), size) for x in (final, meta_b2hw, base_bnhw))
+        final, meta, base = (logits_at(x, size) for x in (final, meta_b2hw, base_bnhw))
         output = Output(final, base, extra={"meta": meta})
         if self.training:
             assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``

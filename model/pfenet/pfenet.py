@@ -14,7 +14,7 @@ from torch import Tensor
 from model.common.fixed_shapes import Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.loss import mask_loss
-from model.common.ops import by_shot, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.ops import by_shot, foreground_mask, logits_at, masked_mean, mean_over_shots
 from model.common.presence import presence_features, support_summary
 from model.common.prototype import any_overlap, shot_priors
 from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings, mid_features
@@ -58,7 +58,7 @@ class PFENet(WithEncoder):
         # Enrich the middle features, X_Q (B, 256, h, w), by the mean prototype X_S (B, 256) and the prior.
         logits, auxiliary = self.enrich(self.project_query(mid_features(query)), mean_over_shots(prototypes), prior)
 
-        output = Output(resize(logits.float(), episode.query.shape[-2:]), maps={"prior": prior[:, 0]})
+        output = Output(logits_at(logits, episode.query.shape[-2:]), maps={"prior": prior[:, 0]})
         if self.training:
             inner = torch.stack([mask_loss(x, episode.query_label) for x in auxiliary]).mean()
             main = mask_loss(output.logits, episode.query_label)

@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import by_shot, foreground_mask, in_float32, joined, masked_mean, mean_over_shots, min_max, resize
+from model.common.ops import (
+    by_shot,
+    foreground_mask,
+    in_float32,
+    joined,
+    logits_at,
+    masked_mean,
+    mean_over_shots,
+    min_max,
+    resize,
+)
 from model.common.presence import presence_features, support_summary
 from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
@@ -114,7 +124,7 @@ class SCCAN(WithEncoder):
         query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
         attended = self.attend(query_map, support_map, mask)
-        logits = resize(self.decoder(attended).float(), episode.query.shape[-2:])
+        logits = logits_at(self.decoder(attended), episode.query.shape[-2:])
 
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.common.fixed_shapes import Choice, Objects, objects_of_shots
 from model.common.layers import WIDTH, FeatureEnrichment, default_scales
 from model.common.loss import cross_entropy, mask_loss
-from model.common.ops import by_shot, foreground_mask, joined, masked_mean, mean_over_shots, resize
+from model.common.ops import by_shot, foreground_mask, joined, logits_at, masked_mean, mean_over_shots
 from model.common.presence import presence_features, support_summary
 from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
@@ -142,9 +142,9 @@ class SymNet(WithBaseLearner):
         final = self._final(more, weight, predictions["meta"], base_logits, scene, own_class)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
-        extra = {name: resize(logits.float(), size) for name, logits in predictions.items()}
-        base_logits = resize(base_logits.float(), size)
-        output = Output(resize(final.float(), size), base_logits, extra, {"prior": prior[:, 0].float()})
+        extra = {name: logits_at(logits, size) for name, logits in predictions.items()}
+        base_logits = logits_at(base_logits, size)
+        output = Output(logits_at(final, size), base_logits, extra, {"prior": prior[:, 0].float()})
         if self.training:
             support_loss = hybrid.support_triplet(support_vector, joined(features, dim=1), mask)
             query_loss = hybrid.query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
