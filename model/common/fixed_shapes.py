@@ -98,6 +98,7 @@ class Chosen:
     inside: Tensor  # (N, L) bool
     counts: list[int]  # of every grid; with fixed shapes L
     _places: Tensor | None = None
+    _amounts: Tensor | None = None
 
     def __getitem__(self, which: slice) -> "Chosen":
         return Chosen(self.inside[which], self.counts[which])
@@ -109,7 +110,9 @@ class Chosen:
 
     def amounts(self) -> Tensor:
         """Return how many positions are chosen on every grid, at least 1, (N,) int64."""
-        return self.inside.sum(1).clamp(min=1)
+        if self._amounts is None:
+            self._amounts = self.inside.sum(1).clamp(min=1)
+        return self._amounts
 
     @property
     def flat(self) -> Tensor:
@@ -202,7 +205,10 @@ class Objects:
 
     def __getitem__(self, which: slice) -> "Objects":
         """Return some of the objects; a transfer serves them all."""
-        part, rows = copy(self), range(len(self._whole))[self._which][which]
+        rows = range(len(self._whole))[self._which][which]
+        if len(rows) == len(self._whole):
+            return self  # whose choices keep what is computed of them
+        part = copy(self)
         part.mask, part._which = self.mask[which], slice(rows.start, rows.stop)
         return part
 
@@ -223,7 +229,8 @@ class Objects:
             for column, (name, inside_nl) in enumerate(chosen_of_size.items(), start=4):
                 by_name[name] = Chosen(inside_nl, [row[column] for row in rows])
             self._grids[size] = OnGrid(mask, by_name, spans)
-        return [self._grids[tuple(size)][self._which] for size in sizes]
+        grids = [self._grids[tuple(size)] for size in sizes]
+        return grids if self._which == slice(None) else [grid[self._which] for grid in grids]
 
     def _choose(self, mask_n1hw: Tensor) -> dict[str, Tensor]:
         """Return for each name of a choice which positions it takes, (N, L)."""

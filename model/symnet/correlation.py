@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.fixed_shapes import Chosen, Objects
-from model.common.ops import in_float32, resize
+from model.common.ops import in_float32, joined, resize
 from model.common.with_encoder import GiveOf
 
 OUT_CHANNELS = 48
@@ -57,11 +57,13 @@ def correlation(
     batch = len(query_bchw)
     shots = sum(len(group.direction_nmc) for group in groups) // batch
     length_bl1 = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS
-    total = torch.zeros(*length_bl1.shape[:2], cells, device=length_bl1.device)
+    reduced = []
     for direction_nmc, inside in groups:
         if direction_nmc.shape[1]:
-            reduced = reduce(_clamped_products(query_bchw, direction_nmc), inside)
-            total += reduced.unflatten(0, (-1, batch)).sum(0) / shots
+            reduced.append(reduce(_clamped_products(query_bchw, direction_nmc), inside))
+    if not reduced:
+        return length_bl1.new_zeros(batch, *query_bchw.shape[-2:], cells)
+    total = joined(reduced).unflatten(0, (-1, batch)).sum(0) / shots
     return (total / length_bl1).unflatten(1, query_bchw.shape[-2:])
 
 
@@ -143,7 +145,7 @@ class Correlations:
         """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
         correlations = {}
         for stage, of_queries in self._kept.items():
-            correlations[stage] = [torch.cat(parts) for parts in zip(*of_queries.values())]
+            correlations[stage] = [joined(parts) for parts in zip(*of_queries.values())]
         self._shots.clear()
         self._kept.clear()
         return correlations
