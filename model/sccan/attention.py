@@ -40,10 +40,9 @@ def to_grid(heads_bnthd: Tensor, shifted: bool) -> Tensor:
 @torch.no_grad()
 @in_float32
 def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) -> Tensor:
-    """Return the nearest support window with foreground for every query window (patch alignment).
+    """Return the nearest support window with foreground for every query window, (B, N) int64 (patch alignment).
 
-    They are numbers of the B N windows, (B N,) int64. Windows compare by the query's mean, padding included, and the
-    support's mean over its mask; 0 without foreground.
+    Windows compare by the query's mean, padding included, and the support's mean over its mask; 0 without foreground.
     """
     area = mask_bnt.sum(2, keepdim=True)  # (B, N, 1)
     query = query_bntc.mean(2)  # (B, N, C)
@@ -52,10 +51,7 @@ def aligned_windows(query_bntc: Tensor, support_bntc: Tensor, mask_bnt: Tensor) 
     support = F.normalize(support, dim=2, eps=COSINE_EPS)
     similarity = (1 + query @ support.transpose(1, 2)) / 2  # (B, N of the query, N of the support), in 0..1
     has_foreground = (area > 0).transpose(1, 2)
-    nearest = (similarity * has_foreground).argmax(2)  # (B, N)
-    batch, windows = nearest.shape
-    first = torch.arange(0, batch * windows, windows, device=nearest.device)  # of each item
-    return (nearest + first.unsqueeze(1)).flatten()
+    return (similarity * has_foreground).argmax(2)
 
 
 class WindowAttention(nn.Module):
@@ -125,10 +121,12 @@ class CalibratedBlock(nn.Module):
         query_windows = to_windows(self.norm1(query), self.shifted)
         support_windows = to_windows(self.norm1(support), self.shifted)
         mask_windows = to_windows(mask, self.shifted).squeeze(3)
-        shape = query_windows.shape[:2]
-        aligned = aligned_windows(query_windows, support_windows, mask_windows)
+        shape = batch, windows = query_windows.shape[:2]
+        aligned_bn = aligned_windows(query_windows, support_windows, mask_windows)
+        first = torch.arange(0, batch * windows, windows, device=aligned_bn.device)  # of each item's windows
         support_windows = support_windows.flatten(0, 1)
-        attended = self.attend_query(query_windows.flatten(0, 1), support_windows.index_select(0, aligned))
+        aligned = support_windows.index_select(0, (aligned_bn + first.unsqueeze(1)).flatten())
+        attended = self.attend_query(query_windows.flatten(0, 1), aligned)
         query = query + self.attend_query.project(to_grid(attended.unflatten(0, shape), self.shifted))
         query = query + self.mlp_query(self.norm2(query))
         if not self.last:

@@ -38,6 +38,16 @@ def keep(seen: Seen, modules: dict[str, nn.Module]) -> None:
         )
 
 
+def keep_aspp(seen: Seen, aspp: nn.Module) -> None:
+    """Have the branches of an ASPP kept as one map, as published: that of the average at every position."""
+
+    def hook(_: nn.Module, __: Any, output: tuple[Tensor, Tensor]) -> None:
+        average, maps = output
+        seen["mid_aspp"] = torch.cat([average.expand(-1, -1, *maps.shape[-2:]), maps], dim=1)
+
+    aspp.register_forward_hook(hook)
+
+
 def on_calls(module: ModuleType, name: str, note: Callable[[tuple, Any], object]) -> None:
     """Have ``note`` called with arguments and result of a module's function until ``mock.patch.stopall``."""
     function = getattr(module, name)
@@ -92,7 +102,8 @@ def bam(network: Any, case: Case) -> Collect:
     network.project_support.register_forward_hook(lambda _, inputs, output: supports.append((inputs[0], output)))
     on_encoded(network, lambda features: seen.update(mid_query_high=features.stage[4]))  # the query is encoded alone
     keep(seen, {part: getattr(network, part) for part in ("shot_weights", "fuse", "ensemble")})
-    keep(seen, {"mid_aspp": network.decoder.aspp, "mid_decoder": network.decoder.refine})
+    keep_aspp(seen, network.decoder.aspp)
+    keep(seen, {"mid_decoder": network.decoder.refine})
 
     def collect(output: Output) -> Seen:
         mask = foreground_mask(torch.from_numpy(case["support_label"]).to(output.logits.device))
@@ -198,7 +209,8 @@ def sccan(network: Any, case: Case) -> Collect:
         )
     aligned = map("mid_align_{}".format, itertools.count())
     on_calls(attention, "aligned_windows", lambda _, output: seen.update({next(aligned): output}))
-    keep(seen, {"mid_fused": network.attend, "mid_aspp": network.decoder.aspp})
+    keep_aspp(seen, network.decoder.aspp)
+    keep(seen, {"mid_fused": network.attend})
     keep(seen, {"mid_logits": network.decoder, "mid_decoder": network.decoder.refine})
     label = torch.from_numpy(case["query_label"])
     return lambda output: seen | {"dice": dice(output.logits, label.to(output.logits.device))}
