@@ -1,6 +1,7 @@
 """Layers that several methods share: projection, fusion, refinement, head, decoders of one and of several scales."""
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,12 @@ class ASPP(nn.Module):
 class ASPPDecoder(nn.Sequential):
     """ASPP, a merge to the map's width, a residual refinement and the head (BAM, SCCAN): logits (B, 2, H, W)."""
 
+    aspp: ASPP
+    merge: nn.Conv2d
+    relu: nn.ReLU
+    refine: Refine
+    head: Head
+
     def __init__(self, width: int):
         aspp, merge = ASPP(width), nn.Conv2d(BRANCHES * width, width, 1, bias=False)
         parts = OrderedDict(aspp=aspp, merge=merge, relu=nn.ReLU(), refine=Refine(width), head=Head(width))
@@ -137,8 +144,8 @@ class FeatureEnrichment(nn.Module):
             grid = (scale, scale)
             pooled = query_bchw if grid == tuple(size) else F.adaptive_avg_pool2d(query_bchw, grid)
             maps = [resize(m, grid) for m in maps_bnhw]
-            enter, relu = self.enter[i]
-            x = relu(fuse(enter.weight, pooled, prototype_bc, *maps))
+            enter = cast(nn.Sequential, self.enter[i])[0]
+            x = F.relu(fuse(cast(Tensor, enter.weight), pooled, prototype_bc, *maps))
             if merged:
                 x = x + self.descend[i - 1](torch.cat([x, resize(merged[-1], grid)], dim=1))
             x = self.refine[i](x)
