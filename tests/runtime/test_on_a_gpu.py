@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from tests.helpers.narrow import NARROW
-from tests.helpers.pretend import pretend_cuda
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.config.settings import Config
@@ -21,16 +20,6 @@ from util.train import hooks
 from util.train.stages import train_stage
 
 pytestmark = pytest.mark.train
-
-
-@pytest.fixture
-def gpu(request):
-    """Give the counts of a pretended GPU; None on a real one."""
-    if request.config.getoption("--device") == "cuda":
-        yield None
-        return
-    with pretend_cuda() as counts:
-        yield counts
 
 
 def interrupt_at_once(monkeypatch) -> None:
