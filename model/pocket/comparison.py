@@ -39,7 +39,7 @@ FAR = 4.0  # subtracted from the cosines of excluded positions
 RIDGE = 0.01  # r
 GAIN = 6.0  # G
 ROUNDS = 2  # of the query's own confident positions
-STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
+STEPS = 30  # of conjugate gradients, which need no matrix of channels x channels; rounding errors remain
 TINY = 1e-30  # added to squared lengths of residuals, which may be 0
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import groups_of, shapes_are_fixed
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize, to_cpu
 from model.common.presence import presence_features_of_maps
@@ -181,12 +181,15 @@ class Pocket(WithEncoder):
         photos = count - 1  # for the probe; in a single support it would find the object by its own positions
         position = torch.arange(count, device=label_bkss.device)
         others_km = (position.unsqueeze(1) + 1 + position[: max(photos, 1)]) % count  # from the next one on
-        other_labels = label_bkss[:, others_km].flatten(0, 1)
-        compared = self._compare(supports, supports.shots(others_km, count), other_labels, photos)
-        uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
-        label_nss = label_bkss.flatten(0, 1)
-        gain_n = _iou(compared["fine"], label_nss) - _iou(uncorrected, label_nss)
-        return gain_n.unflatten(0, (-1, count)).mean(1)
+        gains = []
+        for group in groups_of(count, supports.joint):
+            queries, others = (supports.shots(which, count) for which in (group, others_km[group]))
+            compared = self._compare(queries, others, label_bkss[:, others_km[group]].flatten(0, 1), photos)
+            uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
+            label_nss = label_bkss[:, group].flatten(0, 1)
+            gain_n = _iou(compared["fine"], label_nss) - _iou(uncorrected, label_nss)
+            gains.append(gain_n.unflatten(0, (len(label_bkss), -1)))
+        return torch.cat(gains, dim=1).mean(1)
 
     def _compare(self, query: Levels, supports: Levels, label_bkss: Tensor, photos: int = 0) -> dict[str, Tensor]:
         """Return the logits of B queries, (B, 1, h, w) each, float32, from B * K views of supports and their labels.
