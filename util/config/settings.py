@@ -355,7 +355,7 @@ class RunSettings:
     # as it is, with a warning
     compile: bool = False
     # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or
-    # deterministic, or a step that accumulates or is in fp16. A call that cannot be captured goes on as without, and the
+    # deterministic, or a step accumulates or is in fp16. A call that cannot be captured goes on as without, and the
     # log says so
     graphs: Literal["auto", "never"] = "auto"
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
