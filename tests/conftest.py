@@ -5,6 +5,7 @@ the head of a run says. A test that needs the project as it is names the fixture
 """
 
 import functools
+import gc
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what is imported: it stays, and reading it takes 4 % of a run."""
+    gc.freeze()
 
 
 @pytest.fixture

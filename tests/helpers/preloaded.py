@@ -1,5 +1,7 @@
 """Imports of the process from which the tests fork scripts (see spawned.py); nothing is computed."""
 
+import gc
+
 import matplotlib.figure  # noqa: F401  # of charts
 import timm  # noqa: F401
 import torch
@@ -16,3 +18,4 @@ from util import cli, page  # noqa: F401
 
 registry.models()
 torch.set_num_threads(1)
+gc.freeze()  # what is imported stays: a fork need not read it, nor copy its pages

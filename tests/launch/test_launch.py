@@ -172,11 +172,11 @@ def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: b
 
 @pytest.mark.train
 def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(
-    mini_yaml, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+    mini_yaml, mini_root: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ):
     """By ``train.sh``, which keeps a base stage, and by ``train.py``, which starts from it; unchanged, both go on."""
     root, encoder = tmp_path / "own", tmp_path / "encoder.pth"
-    generate(root, 48, 32, 64)
+    shutil.copytree(mini_root, root)
     weights = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict()
     torch.save(weights, encoder)
     stage = {"epoch_length": 8, "validate_every": 0}

@@ -4,6 +4,7 @@ No bias is 0 and every norm has statistics of its own, so that a part that forge
 """
 
 import copy
+import functools
 import hashlib
 from unittest import mock
 
@@ -51,6 +52,7 @@ def seed_weights(network: nn.Module) -> nn.Module:
     return network
 
 
+@functools.cache  # the encoders of many methods are drawn once
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     leaf, seed = name.rpartition(".")[2], int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     random = np.random.RandomState(seed)  # a stream that numpy keeps for good

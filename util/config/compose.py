@@ -173,16 +173,16 @@ def is_net(root: Path, method: str, net: str | None) -> bool:
 
 def run_words(root: Path, method: str, net: str | None) -> str:
     """Return method and encoder as names of runs have them: what a method adds to another one's name comes last."""
-    head, end = _head_and_end(root, method)
+    head, end = _head_and_end(method, methods(root))
     if net is not None and has_networks(root, method):
         net = net.replace("/", SLASH)
     head = "" if head == MAIN_METHOD and net else head
     return "_".join(filter(None, (head, in_names(net or ""), end)))
 
 
-def _head_and_end(root: Path, method: str) -> tuple[str, str]:
+def _head_and_end(method: str, known: list[str]) -> tuple[str, str]:
     """Return the method whose name a method's name continues, and the rest: of ``symnet_plus`` symnet and plus."""
-    head = next((name for name in methods(root) if method.startswith(f"{name}_")), method)
+    head = next((name for name in known if method.startswith(f"{name}_")), method)
     return head, method[len(head) + 1 :]
 
 
@@ -205,8 +205,9 @@ def selection_of(path: Path) -> Selection | None:
 
 def _methods_in(words: str, root: Path) -> Iterator[str]:
     """Yield the methods, longer names first, that the words of a run's name may be of; their files are not read."""
-    for method in sorted(methods(root), key=len, reverse=True):
-        head, end = _head_and_end(root, method)
+    known = methods(root)
+    for method in sorted(known, key=len, reverse=True):
+        head, end = _head_and_end(method, known)
         may_begin = head == MAIN_METHOD or f"{words}_".startswith(f"{head}_")
         may_end = f"_{words}".endswith(f"_{end}" if end else "")
         if may_begin and may_end:
@@ -215,7 +216,7 @@ def _methods_in(words: str, root: Path) -> Iterator[str]:
 
 def _nets_in(words: str, root: Path, method: str) -> Iterator[str | None]:
     """Yield what may be the encoder in the words of a run's name, if it is one of this method."""
-    head, end = _head_and_end(root, method)
+    head, end = _head_and_end(method, methods(root))
     word = words.removeprefix(f"{head}_").removesuffix(f"_{end}" if end else "")
     timm_prefix = in_names(OF_TIMM)
     yield None

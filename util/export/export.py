@@ -9,7 +9,7 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from model.common.fixed_shapes import fixed_shapes
 from util.cli import Parser
@@ -36,6 +37,17 @@ from util.runtime.device import HALF
 RUN = Path(run.__file__)
 MAX_DIFFERENCE = 1e-4  # of a probability, between the exported graph and the network, in float32
 MAX_IN_HALF = 0.02  # the same where both are in bf16 or fp16, of 8 or 11 bits
+
+
+class WithoutIdleSwitches(TorchFunctionMode):
+    """Leaves out that gradients are switched off where they are off: the exporter rewrites its graph at each switch."""
+
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, unless it is a switch that changes nothing."""
+        is_idle = func is torch._C._set_grad_enabled and args == (False,) and not torch.is_grad_enabled()
+        return None if is_idle else func(*args, **(kwargs or {}))
 
 
 class Query(nn.Module):
@@ -57,9 +69,10 @@ class Query(nn.Module):
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""
-        episodes, counts = self.segmenter.episodes(query)
-        output = self.network.forward_classes(episodes)
-        margins, presence_features = self.segmenter.scores_of(output, counts)
+        with WithoutIdleSwitches():
+            episodes, counts = self.segmenter.episodes(query)
+            output = self.network.forward_classes(episodes)
+            margins, presence_features = self.segmenter.scores_of(output, counts)
         return list(outputs_of(margins, presence_features).values())
 
 

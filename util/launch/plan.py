@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torchvision.models import resnet50
 
 from model.registry import class_of
 from util.checkpoints.checkpoint import Stored, free_bytes
@@ -251,6 +250,8 @@ def _length(task: StageTask) -> int:
 
 def images_a_second(config: Config, device: torch.device) -> float:
     """Return how many images of 224 px a device takes through ResNet-50 in a second, in a training's precision."""
+    from torchvision.models import resnet50  # takes seconds, which a command that measures nothing saves
+
     prepared = prepare_network(resnet50().eval(), device, precision_of_training(config, device))
     batch = 1 if device.type == "cpu" else 32
     images = torch.zeros(batch, 3, UNIT_SIDE, UNIT_SIDE, device=device)

@@ -12,12 +12,12 @@ import importlib.util
 import platform
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 
 from model.contract import FewShotModel
 from model.encoders.registry import downloadable
@@ -199,7 +199,7 @@ def _describe_machine() -> list[Finding]:
     gpus = [torch.cuda.get_device_name(number) for number in range(gpu_count())]
     machine = {
         "Python": platform.python_version(),
-        "torch": f"{torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}",
+        "torch": f"{torch.__version__}, torchvision {version('torchvision')}, CUDA {torch.version.cuda or 'none'}",
         "GPU": ", ".join(gpus) or "none; runs use the CPU: sh train.sh ... 0",
         "cores": f"{usable_cores()} usable",
     }

@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from torchvision.datasets import SBDataset
-from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
@@ -77,13 +75,21 @@ def _source_folders(options: argparse.Namespace) -> list[Path]:
     """Return the folders of VOC and, where it is given, of SBD, after downloading and unpacking."""
     raw = options.out.parent / "raw"
     paths = [path for path in (options.voc, options.sbd) if path is not None]
-    if options.download:  # torchvision's addresses and checksums
-        voc = DATASET_YEAR_DICT["2012"]
-        paths = [
-            fetch(voc["url"], raw / voc["filename"], f"md5:{voc['md5']}"),
-            fetch(SBDataset.url, raw / SBDataset.filename, f"md5:{SBDataset.md5}"),
-        ]
+    if options.download:
+        paths = _download(raw)
     return [unpack(path, raw) if path.is_file() else path for path in paths]
+
+
+def _download(folder: Path) -> list[Path]:
+    """Return the archives of VOC and SBD in a folder, from torchvision's addresses and with its checksums."""
+    from torchvision.datasets import SBDataset  # takes seconds
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    voc = DATASET_YEAR_DICT["2012"]
+    return [
+        fetch(voc["url"], folder / voc["filename"], f"md5:{voc['md5']}"),
+        fetch(SBDataset.url, folder / SBDataset.filename, f"md5:{SBDataset.md5}"),
+    ]
 
 
 def _training_sets(voc: Source, sbd: Source | None) -> dict[str, dict[str, None]]:
