@@ -1,5 +1,6 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from util.runtime.device import CUDA, autocast, take_precision
 from util.runtime.graphs import Replayed
 from util.runtime.pretrained_parts import load_parts
 
+log = logging.getLogger("symnet")
 NEVER = "never"  # run.graphs: no CUDA graphs
 
 
@@ -147,6 +149,8 @@ def _compile(network: nn.Module) -> None:
     config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
     for module in network.modules():  # the model may be inside a wrapper
         for name in getattr(module, "never_compiled", ()):
+            if name == "forward":
+                log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
             setattr(module, name, torch.compiler.disable(getattr(module, name)))
     network.compile()
 
