@@ -19,7 +19,7 @@ from model.registry import class_of
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY, SHARED
-from tests.helpers.pretend import pretend_cuda
+from tests.helpers.pretend import PretendCuda, pretend_cuda
 from util.config import compose, tree
 from util.config.read import read_config
 from util.config.tree import Tree, parse_file
@@ -63,6 +63,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with pretend_cuda():
         yield "cuda"
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[PretendCuda | None]:
+    """Give the counts of a pretended GPU; None on a real one."""
+    if request.config.getoption("--device") == "cuda":
+        yield None
+        return
+    with pretend_cuda() as counts:
+        yield counts
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,8 @@
 A GPU is as fast as the slower of two: its arithmetic, and Python, which launches its kernels one by one. A replayed
 graph is one launch. It reads and writes the memory that it was recorded with, so inputs are copied to where it reads,
 and no shape inside depends on values (``model/common/fixed_shapes.py``). A call whose recording fails, or gives other
-numbers than the call itself, is never recorded again, and the log says why.
+numbers than the call itself, is never recorded again, and the log says why. Processes that train together exchange
+values inside the calls, so all of them record a call or none does.
 """
 
 import logging
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from model.common.fixed_shapes import fixed_shapes
 from model.episode import Batch, Episode, LabelledImages
 from util.runtime.device import CUDA
+from util.runtime.processes import ProcessGroup
 
 log = logging.getLogger("symnet")
 CALLS_BEFORE = 3  # of a shape until it is recorded, so that a smaller last batch is not
@@ -26,6 +28,7 @@ MOST = 2  # recordings, as each holds the memory of a call
 WARM_UP = 3  # calls before a recording, in which libraries choose their kernels
 # Largest difference of a replayed tensor from the called one, relative to its norm: sums are in another order.
 TOLERANCE = {"float32": 0.01, "tf32": 0.02, "bf16": 0.1, "fp16": 0.1}
+ANOTHER_PROCESS = "another process could not record it"
 NEGLIGIBLE = 1e-3  # share of the largest tensor's norm that no difference is relative to less of
 
 Call = Callable[[Sequence[Batch]], Batch]
@@ -74,6 +77,7 @@ class Replayed:
         precision: that it computes in, a key of ``TOLERANCE``.
         copies: whether the caller keeps outputs beyond the next call.
         record: how a call is recorded.
+        world: the processes that make the same calls, None: this process alone.
     """
 
     def __init__(
@@ -81,14 +85,17 @@ class Replayed:
         call: Call,
         network: nn.Module,
         precision: str,
+        *,
         copies: bool,
         record: Callable[[Call, Sequence[Batch]], Recording] = record_graph,
+        world: ProcessGroup | None = None,
     ):
         self.call = call
         self.network = network
         self.precision = precision
         self.copies = copies
         self.record = record
+        self.world = world or ProcessGroup(0, 1, torch.device("cpu"))
         self.calls = Counter[Hashable]()
         self.recordings = dict[Hashable, Recording]()
         self.works = True
@@ -105,11 +112,7 @@ class Replayed:
         is_full = recording is None and len(self.recordings) == MOST
         if self.calls[shape] < CALLS_BEFORE or is_full:
             return self.call(batches)
-        try:
-            return self._record(shape, batches)
-        except Exception as error:  # a capture may raise anything; the call itself still serves
-            self._stop(_first_line(error))
-        return self.call(batches)
+        return self._record(shape, batches)
 
     def _replay(self, recording: Recording, batches: Sequence[Batch]) -> Batch:
         output = recording.run(batches)
@@ -124,16 +127,38 @@ class Replayed:
         output = self.call(batches)
         random_after = _random_state(device)
         with _buffers_kept(self.network):
-            recording = self.record(self.call, batches)
-            _set_random_state(device, random_before)
-            difference = _difference(recording.run(batches), output)
+            recording, problem = self._recorded(batches)
+            if recording is not None:
+                _set_random_state(device, random_before)
+                problem = self._compared(recording.run(batches), output)
         _set_random_state(device, random_after)
-        if difference > TOLERANCE[self.precision]:
-            self._stop(f"its numbers differ by {difference:.2g} of their norm")
-        else:
+        if self.world.any(problem is not None):
+            self._stop(problem or ANOTHER_PROCESS)
+        elif recording is not None:
             recording.weights = weights_of(self.network)
             self.recordings[shape] = recording
         return output
+
+    def _recorded(self, batches: Sequence[Batch]) -> tuple[Recording | None, str | None]:
+        """Return a recording of a call, or None and the problem of this process or another."""
+        recording = None
+        problem = None
+        try:
+            recording = self.record(self.call, batches)
+        except Exception as error:  # a capture may raise anything; the call itself still serves
+            if self.world.size > 1 and isinstance(error, torch.OutOfMemoryError):
+                raise  # the other processes wait inside the call
+            problem = _first_line(error)
+        if self.world.any(problem is not None):
+            return None, problem or ANOTHER_PROCESS
+        return recording, None
+
+    def _compared(self, replayed: Batch, called: Batch) -> str | None:
+        """Return what is wrong with the numbers of a replay, None: nothing."""
+        difference = _difference(replayed, called)
+        if difference <= TOLERANCE[self.precision]:
+            return None
+        return f"its numbers differ by {difference:.2g} of their norm"
 
     def _stop(self, problem: str) -> None:
         """Record and replay nothing from now on."""

@@ -14,6 +14,7 @@ from model.episode import Batch
 from util.runtime.device import autocast
 from util.runtime.graphs import Replayed
 from util.runtime.network import PreparedNetwork
+from util.runtime.processes import ProcessGroup
 
 
 @dataclass
@@ -24,16 +25,19 @@ class Gradients(Batch):
     gradients: list[Tensor | None]  # of the parameters that learn, in order; None for one without influence
 
 
-def replayed_gradients(prepared: PreparedNetwork, accumulate: int) -> Replayed | None:
+def replayed_gradients(
+    prepared: PreparedNetwork, accumulate: int, world: ProcessGroup | None = None
+) -> Replayed | None:
     """Return the replayed pass of a training, None where its predictions are not replayed or it cannot be.
 
-    It cannot where processes exchange gradients, where several passes add up, or in fp16, whose scale changes.
+    It cannot where several passes add up, or in fp16, whose scale changes. ``world``: the processes that train
+    together, None: this process alone.
     """
-    is_one_pass = prepared.learner is prepared.network and accumulate == 1
-    if prepared.replayed is None or not is_one_pass or prepared.precision == "fp16":
+    if prepared.replayed is None or accumulate > 1 or prepared.precision == "fp16":
         return None
     call = partial(_gradients, prepared.network, prepared.device, prepared.precision)
-    return Replayed(call, prepared.network, prepared.precision, copies=False, record=prepared.replayed.record)
+    record = prepared.replayed.record
+    return Replayed(call, prepared.network, prepared.precision, copies=False, record=record, world=world)
 
 
 def _gradients(network: nn.Module, device: torch.device, precision: str, batches: Sequence[Batch]) -> Gradients:
@@ -59,12 +63,25 @@ def _with_separate_memory(parameters: Sequence[Tensor], gradients: Sequence[Tens
 
 
 def replay(replayed: Replayed, batch: Any) -> dict[str, Tensor]:
-    """Return the losses of a batch, and let the parameters have the gradients until the next call."""
+    """Return the losses of a batch, and let the parameters have the gradients until the next call.
+
+    They are means over the processes that train together, as after the backward pass of DistributedDataParallel.
+    """
     output: Any = replayed([batch])
+    if replayed.world.size > 1:
+        _average([x for x in output.gradients if x is not None], replayed.world)
     parameters = [p for p in replayed.network.parameters() if p.requires_grad]
     for parameter, gradient in zip(parameters, output.gradients, strict=True):
         parameter.grad = gradient
     return output.losses
+
+
+def _average(gradients: Sequence[Tensor], world: ProcessGroup) -> None:
+    """Give gradients the mean of their values over processes, in one exchange."""
+    values = torch.cat([gradient.flatten() for gradient in gradients])
+    means = world.sum(values) / world.size
+    for gradient, mean in zip(gradients, means.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
 
 
 def backward(

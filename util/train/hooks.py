@@ -75,7 +75,7 @@ class Training:
     @cached_property
     def replayed(self) -> Replayed | None:
         """The replayed pass of a step; None: a step calls the network."""
-        return replayed_gradients(self.prepared, self.stage.accumulate)
+        return replayed_gradients(self.prepared, self.stage.accumulate, self.world)
 
     @cached_property
     def scaler(self) -> torch.amp.GradScaler:
