@@ -258,6 +258,15 @@ def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
     return Features.join([Features(part.stage, {}) for part in parts])
 
 
+def in_one_call(shots: list[Shot]) -> list[Shot]:
+    """Return shots of one size as one, shot after shot, where they are computed together; else as they are."""
+    sizes = {(feature.shape, label.shape) for feature, label in shots}
+    if len(shots) == 1 or len(sizes) > 1 or not computed_together(shots[0][0]):
+        return shots
+    features, labels = zip(*shots)
+    return [(torch.cat(features), torch.cat(labels))]
+
+
 def mid_features(features: Features) -> Tensor:
     """Return [f3; f2] on f3's grid."""
     f3 = features.stage[MID]

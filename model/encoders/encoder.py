@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import Objects
+from model.common.fixed_shapes import Objects, shapes_are_fixed
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
@@ -197,14 +197,16 @@ _FOLDS: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Tensor, Tensor], list[Tens
 def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     """Return kernels and bias of a convolution and a norm with fixed statistics together.
 
-    On a GPU they are kept as long as nothing that they are made of learns, is written to or is another tensor. Kept
-    sources hold their memory, so no other tensor can have their address. A norm in training writes its statistics
-    without a new version, but counts its batches.
+    On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
+    hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
+    version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
+    nothing of what learns; nor does a recorded graph, which serves after steps.
     """
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
     sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
-    if torch.compiler.is_compiling() or any(x.requires_grad or x.is_cpu or x.is_inference() for x in sources):
+    learns = any(x.requires_grad for x in sources) and (torch.is_grad_enabled() or shapes_are_fixed())
+    if learns or torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
         _FOLDS.pop(conv, None)
         return _fold(conv, norm)
     key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)

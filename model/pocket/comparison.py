@@ -39,8 +39,8 @@ FAR = 4.0  # subtracted from the cosines of excluded positions
 RIDGE = 0.01  # r
 GAIN = 6.0  # G
 ROUNDS = 2  # of the query's own confident positions
-STEPS = 40  # of conjugate gradients, which need no matrix of channels x channels
-TINY = 1e-12  # smallest squared length of a residual
+STEPS = 30  # of conjugate gradients, which need no matrix of channels x channels; rounding errors remain
+TINY = 1e-30  # added to squared lengths of residuals, which may be 0
 
 
 class Compared(NamedTuple):
@@ -69,8 +69,8 @@ class Comparison(nn.Module):
         self.offset = nn.Parameter(torch.zeros(2))
 
     @in_float32
-    def forward(self, query: Levels, supports: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
-        """Return logits and cosines of B queries, from K shots of B supports each, and the shares of their cells."""
+    def forward(self, query: Levels, supports: Levels, object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
+        """Return logits and cosines of B queries, from their B * K supports, and the shares of the supports' cells."""
         temperature = self.log_temperature.exp()
         size = query.joint.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
@@ -82,7 +82,7 @@ class Comparison(nn.Module):
         prototypes, cosines, maps = [], [], []
         for level, x_bchw in enumerate(query.unit):
             x_bcl = x_bchw.flatten(2)
-            shots_bkcl = torch.stack([shot.unit[level].flatten(2) for shot in supports], dim=1)
+            shots_bkcl = supports.unit[level].flatten(2).unflatten(0, object_bkhw.shape[:2])
             prototype_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)  # p, b
             cosine_b2l = prototype_b2c @ x_bcl
             prototypes.append(prototype_b2c)
@@ -149,11 +149,15 @@ def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]
 
 
+def probe(query: Levels, photos: Levels, object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from B * K photos whose cells are weighed as object and background."""
+    return _probe(_joined(query, 1), _joined(photos, object_bkhw.shape[1]), object_bkhw, back_bkhw)
+
+
 @in_float32
-def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from K photos whose cells are weighed as object and background."""
+def _probe(query_blc: Tensor, x_bmc: Tensor, object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
+    """Return what ``probe`` does from the features of the queries and of all positions of their K photos."""
     share_b2kl = torch.stack([object_bkhw, back_bkhw], dim=1).flatten(3)
-    x_bmc = torch.cat([_joined(photo) for photo in photos], dim=1)  # m of all photos' positions
     weight_b2m = (share_b2kl / (share_b2kl.sum(3, keepdim=True) + MASK_EPS)).flatten(2)
     weight_b2m = weight_b2m / weight_b2m.sum(2, keepdim=True).clamp(min=MASK_EPS)  # a photo without object: 0
     mean_b2c = weight_b2m @ x_bmc
@@ -162,47 +166,51 @@ def probe(query: Levels, photos: Sequence[Levels], object_bkhw: Tensor, back_bkh
     half_bm1 = weight_b2m.mean(1).unsqueeze(2)
     difference_bc1 = (mean_b2c[:, :1] - mean_b2c[:, 1:]).transpose(1, 2) / 2
     direction_bc1 = _solve(x_bmc, half_bm1, difference_bc1)
-    logit_bl1 = GAIN * (_joined(query) - centre_b1c) @ direction_bc1
-    return logit_bl1.transpose(1, 2).unflatten(2, query.joint.shape[-2:])
+    logit_bl1 = GAIN * (query_blc - centre_b1c) @ direction_bc1
+    return logit_bl1.transpose(1, 2).unflatten(2, object_bkhw.shape[-2:])
 
 
 def _solve(x_bmc: Tensor, half_bm1: Tensor, difference_bc1: Tensor) -> Tensor:
     """Return covariance^-1 difference, (B, C, 1), by conjugate gradients, of features weighed by ``half_bm1``."""
+    root_bmc = half_bm1.sqrt() * x_bmc  # of the covariance
+    tiny_b11 = torch.full_like(difference_bc1[:, :1], TINY)
     direction_bc1 = torch.zeros_like(difference_bc1)
     residual = difference_bc1
     step = difference_bc1
-    length = residual.transpose(1, 2) @ residual  # squared, (B, 1, 1)
+    length = torch.baddbmm(tiny_b11, residual.transpose(1, 2), residual)  # squared, (B, 1, 1)
     for _ in range(STEPS):
-        weighed = half_bm1 * (x_bmc @ step)
-        image = torch.baddbmm(step, x_bmc.transpose(1, 2), weighed, beta=RIDGE)  # covariance times step
-        rate = length / (step.transpose(1, 2) @ image).clamp(min=TINY)
+        image = torch.baddbmm(step, root_bmc.transpose(1, 2), root_bmc @ step, beta=RIDGE)  # covariance times step
+        rate = length / torch.baddbmm(tiny_b11, step.transpose(1, 2), image)
         direction_bc1 = torch.addcmul(direction_bc1, rate, step)
         residual = torch.addcmul(residual, rate, image, value=-1)
         last_length = length
-        length = residual.transpose(1, 2) @ residual
-        step = torch.addcmul(residual, length / last_length.clamp(min=TINY), step)
+        length = torch.baddbmm(tiny_b11, residual.transpose(1, 2), residual)
+        step = torch.addcmul(residual, length / last_length, step)
     return direction_bc1
 
 
 def probe_with_query(
-    query: Levels, views: Sequence[Levels], shares_bkhw: Sequence[Tensor], first_b1hw: Tensor, coarse_b1hw: Tensor
+    query: Levels, views: Levels, shares_bkhw: Sequence[Tensor], first_b1hw: Tensor, coarse_b1hw: Tensor
 ) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
+    """Return logits (B, 1, h, w) of B queries from K views of a single support each, B * K, and the query itself.
 
     ``shares_bkhw`` weigh the views' cells as object and background. The confident positions are of ``first_b1hw``, then
     of its mean with the prediction after the first probe, to which ``coarse_b1hw`` are the decoder's logits.
     """
+    query_blc = _joined(query, 1)
+    photos_bmc = torch.cat([_joined(views, shares_bkhw[0].shape[1]), query_blc], dim=1)
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
         confident_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
         objects, backs = (
             torch.cat([share, confident_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw)
         )
-        probed_b1hw = probe(query, [*views, query], objects, backs)
+        probed_b1hw = _probe(query_blc, photos_bmc, objects, backs)
         logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
     return probed_b1hw
 
 
-def _joined(levels: Levels) -> Tensor:
-    """Return the levels' features side by side, (B, L, C)."""
-    return torch.cat([x.flatten(2) for x in levels.unit], dim=1).transpose(1, 2)
+def _joined(levels: Levels, count: int) -> Tensor:
+    """Return the levels' features side by side, those of ``count`` images after each other, (B, count * L, C)."""
+    x_nlc = torch.cat([x.flatten(2).transpose(1, 2) for x in levels.unit], dim=2)
+    return x_nlc.unflatten(0, (-1, count)).flatten(1, 2)

@@ -34,9 +34,22 @@ class Levels:
     classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
     fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Levels":
+        """Return the maps that ``change`` makes of each, in the order of the fields."""
+        return Levels([change(x) for x in self.unit], change(self.joint), change(self.classes), change(self.fine))
+
     def rows(self, which: slice) -> "Levels":
         """Return the maps of some of the images, as views."""
-        return Levels([x[which] for x in self.unit], self.joint[which], self.classes[which], self.fine[which])
+        return self.each(lambda x: x[which])
+
+    def shots(self, which: slice | Tensor, count: int) -> "Levels":
+        """Return the maps of some of the ``count`` supports of each episode, after each other."""
+        return self.each(lambda x: x.unflatten(0, (-1, count))[:, which].flatten(0, -4))
+
+    def beside(self, other: "Levels") -> "Levels":
+        """Return the maps of B images, each followed by the other's: 2 B of them."""
+        others = iter([*other.unit, other.joint, other.classes, other.fine])
+        return self.each(lambda x: torch.stack([x, next(others)], dim=1).flatten(0, 1))
 
 
 class LevelsOf(nn.Module):

@@ -9,13 +9,12 @@ added; the decoder's correction is taken where it helps on the supports themselv
 """
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import shapes_are_fixed
+from model.common.fixed_shapes import groups_of, shapes_are_fixed
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
 from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize, to_cpu
 from model.common.presence import presence_features_of_maps
@@ -80,14 +79,12 @@ class Pocket(WithEncoder):
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
         query_features, support_features = self.encode(episode)
         query = self.levels(query_features, self.base_classifier)
-        support = self.levels(support_features, self.base_classifier)
-        shots = episode.support.shape[1]
-        supports = [support.rows(slice(k, None, shots)) for k in range(shots)]
+        support = self.levels(support_features, self.base_classifier)  # of all shots, episode after episode
 
         if self.training:
-            compared = self._compare(query, supports, episode.support_label)
+            compared = self._compare(query, support, episode.support_label)
         else:
-            compared = self._compare_in_tests(query, supports, episode)
+            compared = self._compare_in_tests(query, support, episode)
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
         output = Output(logits, extra={"match": match})
@@ -99,21 +96,23 @@ class Pocket(WithEncoder):
             output.presence_features = presence_features_of_maps(query_f4, support_f4, mask)
         return output
 
-    def _compare_in_tests(self, query: Levels, supports: list[Levels], episode: Episode) -> dict[str, Tensor]:
+    def _compare_in_tests(self, query: Levels, supports: Levels, episode: Episode) -> dict[str, Tensor]:
         """Return the logits of ``_compare``, with a close-up and a probe, and the decoder's correction if it helps."""
-        shots = len(supports)
-        views, label_bkss = supports, episode.support_label
+        views = supports
+        label_bkss = episode.support_label
+        shots = label_bkss.shape[1]
         if shots == 1:
             close = closeup(episode.support[:, 0], label_bkss[:, 0])
             if close is not None:
                 enlarged = self.levels(self._encode_closeup(close, episode), self.base_classifier)
-                views = [*supports, enlarged]
+                views = supports.beside(enlarged)
                 label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, views, label_bkss, photos=shots)
         if self.adapting:
             return compared
         judges = min(shots, JUDGES)
-        helps_b111 = self._decoder_helps(supports[:judges], label_bkss[:, :judges], _shared_support(episode))
+        of_judges = supports.shots(slice(judges), shots)
+        helps_b111 = self._decoder_helps(of_judges, label_bkss[:, :judges], _shared_support(episode))
         fine_b1hw = compared["fine"]
         if shots == 1:
             uncorrected = resize(compared["match"], fine_b1hw.shape[-2:])
@@ -129,7 +128,7 @@ class Pocket(WithEncoder):
         assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
         losses = self._losses(compared, episode.query_label)
         if episode.support.shape[1] == 1:
-            exchanged = self._compare(support, [query], episode.query_label.unsqueeze(1))
+            exchanged = self._compare(support, query, episode.query_label.unsqueeze(1))
             of_support = self._losses(exchanged, episode.support_label[:, 0])
             losses = {name: (loss + of_support[name]) / 2 for name, loss in losses.items()}
         base_label = episode.query_base_label[:, ::STRIDE, ::STRIDE]
@@ -157,7 +156,7 @@ class Pocket(WithEncoder):
             kept[close.box] = self.encode_supports(close.image[:1], close.label[:1])
         return kept[close.box].repeat(len(close.image))
 
-    def _decoder_helps(self, supports: Sequence[Levels], label_bkss: Tensor, shared: Features | None) -> Tensor:
+    def _decoder_helps(self, supports: Levels, label_bkss: Tensor, shared: Features | None) -> Tensor:
         """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
 
         Each support is the query of the others here, a single one its own. A decoder that fails there takes the object
@@ -167,32 +166,33 @@ class Pocket(WithEncoder):
         if shared is None or shapes_are_fixed():
             gain_b = self._gain_of_decoder(supports, label_bkss)
             return (gain_b >= -BEHIND)[:, None, None, None]
-        sums = torch.stack([support.joint[0].sum() for support in supports])  # others may have the same labels
+        first = supports.rows(slice(label_bkss.shape[1]))
+        sums = first.joint.sum((1, 2, 3))  # others may have the same labels
         sums, labels = to_cpu([sums, label_bkss[0]])
         kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
         key = (*sums.tolist(), zlib.crc32(labels.numpy().tobytes()))
         if key not in kept:
-            of_first = [support.rows(slice(1)) for support in supports]
-            kept[key] = self._decoder_helps(of_first, label_bkss[:1], None)
+            kept[key] = self._decoder_helps(first, label_bkss[:1], None)
         return kept[key].expand(len(label_bkss), 1, 1, 1)
 
-    def _gain_of_decoder(self, supports: Sequence[Levels], label_bkss: Tensor) -> Tensor:
+    def _gain_of_decoder(self, supports: Levels, label_bkss: Tensor) -> Tensor:
         """Return the IoU that the decoder adds on K supports, each the query of the others, on average, (B,)."""
-        count = len(supports)
+        count = label_bkss.shape[1]
         photos = count - 1  # for the probe; in a single support it would find the object by its own positions
+        position = torch.arange(count, device=label_bkss.device)
+        others_km = (position.unsqueeze(1) + 1 + position[: max(photos, 1)]) % count  # from the next one on
         gains = []
-        for k in range(count):
-            others = [i for i in range(count) if i != k] or [k]
-            compared = self._compare(supports[k], [supports[i] for i in others], label_bkss[:, others], photos)
+        for group in groups_of(count, supports.joint):
+            queries, others = (supports.shots(which, count) for which in (group, others_km[group]))
+            compared = self._compare(queries, others, label_bkss[:, others_km[group]].flatten(0, 1), photos)
             uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
-            label_bss = label_bkss[:, k]
-            gains.append(_iou(compared["fine"], label_bss) - _iou(uncorrected, label_bss))
-        return torch.stack(gains).mean(0)
+            label_nss = label_bkss[:, group].flatten(0, 1)
+            gain_n = _iou(compared["fine"], label_nss) - _iou(uncorrected, label_nss)
+            gains.append(gain_n.unflatten(0, (len(label_bkss), -1)))
+        return torch.cat(gains, dim=1).mean(1)
 
-    def _compare(
-        self, query: Levels, supports: Sequence[Levels], label_bkss: Tensor, photos: int = 0
-    ) -> dict[str, Tensor]:
-        """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports each and their labels.
+    def _compare(self, query: Levels, supports: Levels, label_bkss: Tensor, photos: int = 0) -> dict[str, Tensor]:
+        """Return the logits of B queries, (B, 1, h, w) each, float32, from B * K views of supports and their labels.
 
         They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine`` and the
         decoder's ``correction`` in it. The views are of so many ``photos``, to which a probe is fitted; 0: none is.
@@ -202,10 +202,10 @@ class Pocket(WithEncoder):
         objects, backgrounds = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
         compared = self.comparison(query, supports, objects, backgrounds)
 
-        support_classes = torch.stack([shot.classes for shot in supports], dim=1)
+        support_classes = supports.classes.unflatten(0, label_bkss.shape[:2])
         of_classes = base_maps(query.classes, support_classes, objects)
-        means = [masked_mean(shot.joint, objects[:, k : k + 1], MASK_EPS) for k, shot in enumerate(supports)]
-        mean_bc = mean_over_shots(torch.stack(means, dim=1), equal_weights(objects))
+        mean_nc = masked_mean(supports.joint, objects.flatten(0, 1).unsqueeze(1), MASK_EPS)
+        mean_bc = mean_over_shots(mean_nc.unflatten(0, label_bkss.shape[:2]), equal_weights(objects))
         coarse, fine = self.decoder(compared, of_classes, query, mean_bc)
         correction = fine - resize(compared.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own confident positions are the second photo

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from model.common.loss import mask_loss
-from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize
+from model.common.ops import background_mask, by_shot, foreground_mask, masked_mean, mean_over_shots, resize
 from model.common.presence import presence_features, support_summary
 from model.common.prototype import self_support, similarity, with_own
 from model.common.published import Layout
-from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings
+from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings, in_one_call
 from model.contract import Episode, Output, Task, register
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
@@ -70,11 +70,13 @@ class SSP(WithEncoder):
         With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
         """
         # F_q, (B, C, h, w), and features and labels of the K shots, whose images may have different sizes.
-        query, shots = self.encode_each(episode, lambda features: features.stage[MID].float())
+        query, each_shot = self.encode_each(episode, lambda features: features.stage[MID].float())
+        shots = in_one_call(each_shot)
+        batch = len(query)
 
         # The supports' prototypes.
-        pairs = [prototypes(support, label) for support, label in shots]  # K of (fg_k, bg_k)
-        support_fg, support_bg = (mean_over_shots(torch.stack(x, dim=1)) for x in zip(*pairs))  # FP_0, BP_0
+        pairs = [prototypes(support, label) for support, label in shots]  # (fg_k, bg_k)
+        support_fg, support_bg = (mean_over_shots(by_shot(torch.cat(x), batch)) for x in zip(*pairs))  # FP_0, BP_0
         guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
         # The query's own prototypes, from its confident positions.
@@ -105,7 +107,7 @@ class SSP(WithEncoder):
             output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(support_logits), support_labels)
         else:
             summaries = [support_summary(support, foreground_mask(label)) for support, label in shots]
-            output.presence_features = presence_features(query, torch.stack(summaries, dim=1))
+            output.presence_features = presence_features(query, by_shot(torch.cat(summaries), batch))
         return output
 
 

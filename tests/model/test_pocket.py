@@ -113,12 +113,12 @@ def drawn_levels(batch: int) -> Levels:
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     torch.manual_seed(6)
-    query, supports = drawn_levels(1), [drawn_levels(1) for _ in range(2)]
+    query, supports = drawn_levels(1), drawn_levels(2)
     inside = (torch.rand(1, 2, GRID, GRID) > 0.6).float()
     inside[:, 1] = 1
     outside = 1 - inside
     found = probe(query, supports, inside, outside)
-    x = torch.cat([torch.cat([u[0].flatten(1) for u in s.unit]).T for s in supports])
+    x = torch.cat([torch.cat([u[k].flatten(1) for u in supports.unit]).T for k in range(2)])
     means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
     o, b = (m.flatten() / m.sum() for m in means)
     centre = (o @ x + b @ x) / 2
@@ -147,7 +147,12 @@ def test_several_supports_say_whether_the_decoder_is_used() -> None:
         assert network(episode).logits.argmax(1).any()
         network._decoder_helps = lambda *_: torch.tensor(True)
         assert not network(episode).logits.argmax(1).any()
-        asked = list[int]()
-        network._decoder_helps = lambda supports, *_: torch.tensor(asked.append(len(supports)) is None)
+        asked = list[tuple[int, int]]()
+
+        def helps(supports: Levels, labels: Tensor, _: object) -> Tensor:
+            asked.append((len(supports.joint), labels.shape[1]))
+            return torch.tensor(True)
+
+        network._decoder_helps = helps
         network(drawn_episode("pocket", JUDGES + 1, 3))
-    assert asked == [JUDGES]
+    assert asked == [(3 * JUDGES, JUDGES)]

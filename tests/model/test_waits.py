@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.bcm import regression
+from model.common.fixed_shapes import fixed_shapes
 from model.common.foundation import Foundation
 from model.encoders.encoder import Encoder, EncoderVariant, folded
 from model.encoders.settings import EncoderSettings, build_encoder
@@ -128,9 +129,15 @@ def test_frozen_norms_are_folded_once_on_a_gpu_and_anew_after_every_change() -> 
 def test_a_norm_is_folded_anew_after_a_step_of_its_convolution() -> None:
     with pretend_cuda():
         encoder, image = frozen_encoder()
-        weight = encoder.layer1[0].conv1.weight
+        conv, norm = encoder.layer1[0].conv1, encoder.layer1[0].bn1
+        weight = conv.weight
         assert is_right(encoder, image)
         weight.requires_grad_(True)
+        with torch.no_grad():
+            assert folded(conv, norm)[0] is folded(conv, norm)[0]
+            with fixed_shapes():  # a recorded graph serves after steps, too
+                assert folded(conv, norm)[0] is not folded(conv, norm)[0]
+            assert is_right(encoder, image)
         encoder(image).stage[4].sum().backward()
         assert weight.grad.abs().sum() > 0
         torch.optim.SGD([weight], lr=0.1, fused=True).step()

@@ -355,8 +355,8 @@ class RunSettings:
     # as it is, with a warning
     compile: bool = False
     # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or
-    # deterministic, and a step of one process that does not accumulate, in no fp16. A call that cannot be captured goes
-    # on as without, and the log says so
+    # deterministic, or a step that accumulates or is in fp16. A call that cannot be captured goes on as without, and the
+    # log says so
     graphs: Literal["auto", "never"] = "auto"
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
