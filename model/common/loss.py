@@ -48,7 +48,6 @@ class PartCounts:
         finally:
             PartCounts.current = None
 
-    @torch.compiler.disable
     def mean(self, count: Tensor) -> Tensor:
         """Return the mean over the parts of a pass's next count, of which the one of its own part is given."""
         if self.only_counts or self._part == 0:

@@ -168,7 +168,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
     if before is not None and not shapes_are_fixed():
         changes = [inside_bl & ~before.inside, before.inside & ~inside_bl]
     sets = chosen(inside_bl, *changes)
-    parts = list[tuple[Tensor, Tensor]]()
+    parts: list[tuple[Tensor, Tensor]] = []
     for group in groups_of(len(feature_blc), feature_blc):
         now, *changed = (positions[group] for positions in sets)
         feature = feature_blc[group]
@@ -202,7 +202,9 @@ def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Chosen) -> tuple[Tensor, 
             weight = weight * is_key.unsqueeze(1)
         return weight @ value, weight.sum(2, keepdim=True)
 
-    rows = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // (len(key) * max(key.shape[2], 1)), PIECE)
+    rows = PIECE
+    if not unit_blc.is_cpu or torch.compiler.is_compiling():  # each number of pieces would be compiled anew
+        rows = max(MAX_PAIRS // (len(key) * max(key.shape[2], 1)), PIECE)
     recomputes = torch.is_grad_enabled() and unit_blc.requires_grad
     pieces = []
     for unit in unit_blc.split(rows, dim=1):

@@ -260,8 +260,9 @@ def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
 
 def in_one_call(shots: list[Shot]) -> list[Shot]:
     """Return shots of one size as one, shot after shot, where they are computed together; else as they are."""
-    sizes = {(feature.shape, label.shape) for feature, label in shots}
-    if len(shots) == 1 or len(sizes) > 1 or not computed_together(shots[0][0]):
+    first, first_label = shots[0]
+    is_one_size = all(x.shape == first.shape and label.shape == first_label.shape for x, label in shots)
+    if len(shots) == 1 or not is_one_size or not computed_together(first):
         return shots
     features, labels = zip(*shots)
     return [(torch.cat(features), torch.cat(labels))]

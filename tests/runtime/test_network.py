@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from model.common.ops import bin_means
-from model.contract import Trainable
-from model.episode import Episode, LabelledImages, Output
+from model.contract import FewShotModel, Trainable
+from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
@@ -20,7 +20,9 @@ from util.runtime.processes import as_user_error, join
 
 FEW_GRAPHS = 30  # of a step and a prediction
 MOST_GRAPHS = {"pfenet": 8, "symnet_plus": 60}  # PFENet had 30 with shapes that follow values
+MORE_GRAPHS = 4  # of further sizes, where shapes follow values
 NEVER_COMPILED = ("gfsam", "sam3")  # networks that come whole
+SIZES = [((37, 51), (45, 40)), ((41, 33), (52, 56)), ((56, 43), (33, 48)), ((50, 35), (49, 53))]  # query, support
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
 
@@ -303,7 +305,7 @@ def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> Non
 
 
 @pytest.mark.compile
-def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch) -> None:
+def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch, caplog) -> None:
     """The numbers stay; and no shape follows values, as each new shape would be compiled again."""
     compile_module = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend="eager"))  # no minutes
@@ -321,11 +323,17 @@ def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, 
         assert (parameter.grad is None) == (plain_parameter.grad is None)
         if plain_parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, plain_parameter.grad, **close)
-    with torch.inference_mode():
-        torch.testing.assert_close(prepared.predict([episode]).logits, plain(episode).logits, rtol=1e-3, atol=1e-4)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert graphs <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
-    assert graphs > 0 or compiled_method in NEVER_COMPILED
+    graphs = []
+    for photo in (episode, *photos_of_a_validation(plain, compiled_method)):
+        with torch.inference_mode():
+            logits = prepared.predict([photo]).logits
+            torch.testing.assert_close(logits, plain(photo).logits, rtol=1e-3, atol=1e-4)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    of_sides, *of_sizes = graphs
+    assert of_sides <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
+    is_compiled = compiled_method not in NEVER_COMPILED
+    assert (of_sides > 0) == is_compiled == ("run.compile has no effect" not in caplog.text)
+    assert of_sizes[-1] - of_sizes[0] <= (0 if plain.replays else MORE_GRAPHS)
 
 
 def step_of(network: nn.Module, episode: Episode) -> None:
@@ -334,3 +342,24 @@ def step_of(network: nn.Module, episode: Episode) -> None:
     torch.manual_seed(0)
     sum(network(episode).losses.values()).backward()
     network.eval()
+
+
+def photos_of_a_validation(network: FewShotModel, method: str) -> Iterator[Episode]:
+    """Yield the episodes of a validation on original sizes, which a network gets letterboxed unless it takes any."""
+    if not network.takes_any_size(network.settings):
+        yield drawn_episode(method, 1, 2, seed=1)
+        return
+    for seed, (query, support) in enumerate(SIZES):
+        drawn = drawn_episode(method, 1, 1, seed, size=57)
+        images = {
+            "query": part_of(drawn.query, query),
+            "query_label": part_of(drawn.query_label, query),
+            "support": [part_of(drawn.support[:, 0], support)],
+            "support_label": [part_of(drawn.support_label[:, 0], support)],
+        }
+        yield EpisodeOfOriginalSizes(**vars(drawn) | images)
+
+
+def part_of(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the top left of images, in memory of its own as a loader gives it."""
+    return x[..., : size[0], : size[1]].clone(memory_format=torch.contiguous_format)

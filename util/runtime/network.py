@@ -1,5 +1,6 @@
 """The network of a run: built from the config, then made ready: device, precision, compiler and processes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -7,14 +8,15 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from model.common.fixed_shapes import fixed_shapes
+from model.common.loss import PartCounts
 from model.contract import FewShotModel, Task
 from model.encoders.encoder import MEMORY_FORMAT
-from model.episode import Batch, Output
+from model.episode import Batch, EpisodeOfOriginalSizes, Output
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import Fold
@@ -24,6 +26,7 @@ from util.runtime.device import CUDA, autocast, take_precision
 from util.runtime.graphs import Replayed
 from util.runtime.pretrained_parts import load_parts
 
+log = logging.getLogger("symnet")
 NEVER = "never"  # run.graphs: no CUDA graphs
 
 
@@ -73,19 +76,21 @@ class PreparedNetwork:
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
     replayed: Replayed | None = None  # ``predict`` by CUDA graphs; None: without
-    fixed: bool = False  # whether no shape in a call depends on values, as a compiler likes it
+    compiled: bool = False
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
-        shapes = fixed_shapes() if self.fixed else nullcontext()
-        with autocast(self.device, self.precision), shapes:
+        is_fixed = self.compiled and getattr(self.network, "replays", False)  # no shape depends on values
+        with autocast(self.device, self.precision), fixed_shapes() if is_fixed else nullcontext():
             yield
 
     def predict(self, inputs: Sequence[Any]) -> Output:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
         if self.replayed is not None:
             return cast(Output, self.replayed(inputs))
+        if self.compiled:
+            _let_sizes_vary(inputs)
         with self.autocast():
             return predicted_by(self.network, inputs)
 
@@ -126,12 +131,11 @@ def prepare_network(
     if compile:
         _compile(network)
     learner = _distributed(network, device) if processes > 1 else network
-    can_replay = getattr(network, "replays", False)
     replayed = None
-    if can_replay and not compile and graphs != NEVER and _repays_graphs(device):
+    if getattr(network, "replays", False) and not compile and graphs != NEVER and _repays_graphs(device):
         call = partial(_predicted, network, device, precision)
         replayed = Replayed(call, network, precision, copies=True)
-    return PreparedNetwork(network, learner, device, precision, replayed, fixed=compile and can_replay)
+    return PreparedNetwork(network, learner, device, precision, replayed, compiled=compile)
 
 
 def _distributed(network: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -147,10 +151,27 @@ def _compile(network: nn.Module) -> None:
     from torch._dynamo import config  # takes seconds
 
     config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
+    PartCounts.mean = torch.compiler.disable(PartCounts.mean)  # a decorator there would take all commands two seconds
     for module in network.modules():  # the model may be inside a wrapper
         for name in getattr(module, "never_compiled", ()):
+            if name == "forward":
+                log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
             setattr(module, name, torch.compiler.disable(getattr(module, name)))
     network.compile()
+
+
+def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
+    """Tell the compiler that photos of original sizes have others each time, so that it compiles once for all."""
+    from torch._dynamo import maybe_mark_dynamic
+
+    def mark(image: Tensor) -> Tensor:
+        for dimension in (-2, -1) if image.ndim > 2 else ():
+            maybe_mark_dynamic(image, image.ndim + dimension)
+        return image
+
+    for episode in inputs:
+        if isinstance(episode, EpisodeOfOriginalSizes):
+            episode.each(mark)
 
 
 def _repays_graphs(device: torch.device) -> bool:
