@@ -151,7 +151,8 @@ def _compile(network: nn.Module) -> None:
     from torch._dynamo import config  # takes seconds
 
     config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
-    PartCounts.mean = torch.compiler.disable(PartCounts.mean)  # a decorator there would take all commands two seconds
+    # A decorator would import the compiler, which takes two seconds, in every command.
+    PartCounts.mean = torch.compiler.disable(PartCounts.mean)  # type: ignore[method-assign]
     for module in network.modules():  # the model may be inside a wrapper
         for name in getattr(module, "never_compiled", ()):
             if name == "forward":
