@@ -205,8 +205,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
     sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
-    learns = any(x.requires_grad for x in sources) and (torch.is_grad_enabled() or shapes_are_fixed())
-    if learns or torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
+    if not _may_be_kept(sources):
         _FOLDS.pop(conv, None)
         return _fold(conv, norm)
     key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
@@ -215,6 +214,14 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(False), torch.no_grad():
             kept = _FOLDS[conv] = key, _fold(conv, norm), [x.detach() for x in sources]  # with memory and version
     return kept[1]
+
+
+def _may_be_kept(sources: Sequence[Tensor]) -> bool:
+    """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
+    if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
+        return False
+    serves_after_steps = torch.is_grad_enabled() or shapes_are_fixed()
+    return not (serves_after_steps and any(x.requires_grad for x in sources))
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

@@ -48,8 +48,13 @@ class Levels:
 
     def beside(self, other: "Levels") -> "Levels":
         """Return the maps of B images, each followed by the other's: 2 B of them."""
-        others = iter([*other.unit, other.joint, other.classes, other.fine])
-        return self.each(lambda x: torch.stack([x, next(others)], dim=1).flatten(0, 1))
+
+        def pairs(x: Tensor, y: Tensor) -> Tensor:
+            return torch.stack([x, y], dim=1).flatten(0, 1)
+
+        unit = [pairs(x, y) for x, y in zip(self.unit, other.unit, strict=True)]
+        joint = pairs(self.joint, other.joint)
+        return Levels(unit, joint, pairs(self.classes, other.classes), pairs(self.fine, other.fine))
 
 
 class LevelsOf(nn.Module):

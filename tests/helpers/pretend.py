@@ -24,7 +24,7 @@ from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.pretended_graph import NOT_PERMITTED, PretendedGraph, record_operators
+from tests.helpers.pretended_graph import NOT_PERMITTED, PretendedGraph, record_operators, tensors_in
 
 GPU = torch.device("cuda", 0)
 MARK = "_on_pretended_gpu"
@@ -54,15 +54,6 @@ UNCHECKED = {"copy_", "set_", "data.__set__", "grad.__set__", "_has_compatible_s
 def on_gpu(value: object) -> bool:
     """Return whether a value is a tensor of the pretended GPU."""
     return isinstance(value, Tensor) and MARK in value.__dict__
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(part)
 
 
 def mark(value: Any, gpu: bool = True) -> Any:

@@ -30,7 +30,7 @@ class PretendedGraph:
                 again = function(*args, **kwargs)
                 if function.namespace == "c10d":  # an exchange between processes, which a GPU does in its order
                     distributed.Work.unbox(again[-1]).wait()
-                for old, new in zip(_tensors_in(recorded), _tensors_in(again), strict=True):
+                for old, new in zip(tensors_in(recorded), tensors_in(again), strict=True):
                     if old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
@@ -47,8 +47,8 @@ class _Capture(TorchDispatchMode):
         kwargs = kwargs or {}
         _check_permitted(function, args)
         output = function(*args, **kwargs)
-        given = {_memory_of(x) for x in _tensors_in((args, kwargs))}
-        for tensor in _tensors_in(output):
+        given = {_memory_of(x) for x in tensors_in((args, kwargs))}
+        for tensor in tensors_in(output):
             if _memory_of(tensor) not in given:
                 self.allocated[_memory_of(tensor)] = tensor
         self.graph.operators.append((function, args, kwargs, output))
@@ -68,7 +68,7 @@ def _check_permitted(function: Any, args: Any) -> None:
     """Refuse an operator whose result, or its size, the host would wait for."""
     name = function._schema.name.removeprefix("aten::")
     by_mask = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
-        index.dtype in (torch.bool, torch.uint8) for index in _tensors_in(args[1])
+        index.dtype in (torch.bool, torch.uint8) for index in tensors_in(args[1])
     )
     if name in WAITING or by_mask:
         raise RuntimeError(f"CUDA error: {NOT_PERMITTED} [{name}]")
@@ -78,14 +78,13 @@ def _memory_of(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _tensors_in(part)
-    elif isinstance(value, dict):
-        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
 
 
 @contextmanager
