@@ -291,7 +291,7 @@ def test_the_compiler_gets_the_mode_that_the_config_names(mini_yaml, monkeypatch
     modes = []
     monkeypatch.setattr(nn.Module, "compile", lambda network, mode: modes.append(mode))
     for value in (True, "reduce-overhead", False):
-        prepare_network(Tiny(), CPU, read_config(mini_yaml(run={"compile": value})).run.compile)
+        prepare_network(Tiny(), CPU, compile=read_config(mini_yaml(run={"compile": value})).run.compile)
     assert modes == [None, "reduce-overhead"]
     with pytest.raises(UserError, match=r"run\.compile = 'fast' is not one of reduce-overhead"):
         read_config(mini_yaml(run={"compile": "fast"}))
