@@ -52,7 +52,6 @@ class WithEncoder(FewShotModel):
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
     reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
-    adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: WithEncoderSettings, task: Task):

@@ -108,8 +108,6 @@ class Pocket(WithEncoder):
                 views = supports.beside(enlarged)
                 label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, views, label_bkss, photos=shots)
-        if self.adapting:
-            return compared
         judges = min(shots, JUDGES)
         of_judges = supports.shots(slice(judges), shots)
         helps_b111 = self._decoder_helps(of_judges, label_bkss[:, :judges], _shared_support(episode))

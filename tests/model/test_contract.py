@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, distributed
 
 from model.common.foundation import Foundation
-from model.common.loss import PartCounts
 from model.contract import FewShotModel, Trainable
-from model.episode import IGNORE, Episode, LabelledImages, Output
+from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
 from util.evaluate.evaluate import scored_outputs
@@ -352,37 +351,6 @@ def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_b
         monkeypatch.setattr(distributed, "all_reduce", lambda count, left=left: count.copy_(next(left)))
         shares.append(loss_of(network, chosen(episodes, rows)).item())
     assert sum(shares) / 2 == pytest.approx(whole, rel=1e-4)
-
-
-@pytest.mark.train
-@every_learner
-def test_the_losses_and_gradients_of_unequal_parts_are_those_of_the_batch(name: str) -> None:
-    """One part has an episode more, and an episode with fewer known pixels."""
-    network = fresh_model(name).train()
-    without_dropout(network)
-    episodes = drawn_episode(name, SHOTS, 3).to(place)
-    for label in (episodes.query_label, episodes.query_base_label, episodes.support_label[:, 0]):
-        if label is not None:
-            label[2, :, : label.shape[-1] // 3] = IGNORE
-    parts = [chosen(episodes, rows) for rows in (slice(0, 1), slice(1, 3))]
-    learnt = [p for p in network.parameters() if p.requires_grad]
-
-    whole = loss_of(network, episodes)
-    expected = torch.autograd.grad(whole, learnt, allow_unused=True, materialize_grads=True)
-    counts = PartCounts(len(parts))
-    with torch.no_grad(), counts.counting(1):
-        network(parts[1])
-    in_parts = 0.0
-    gradients = []  # of each part
-    for i, part in enumerate(parts):
-        with counts.part(i):
-            loss = loss_of(network, part) / len(parts)
-        in_parts += loss.item()
-        gradients.append(torch.autograd.grad(loss, learnt, allow_unused=True, materialize_grads=True))
-    assert in_parts == pytest.approx(whole.item(), rel=1e-4)
-    totals = [sum(of_parts) for of_parts in zip(*gradients, strict=True)]
-    apart = torch.stack([(total - want).norm() for total, want in zip(totals, expected, strict=True)]).norm()
-    assert apart < 1e-3 * torch.stack([want.norm() for want in expected]).norm()
 
 
 @pytest.mark.train

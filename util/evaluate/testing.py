@@ -58,8 +58,7 @@ def test(
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
         _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
         _announce(jobs, world)
-        gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
-        cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        cache = feature_cache(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, cache):
             for job in counted:  # at once: a test that is killed later keeps this result
@@ -139,13 +138,10 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, cache:
 
 
 def _episodes_at_once(test: Test, world: ProcessGroup) -> int:
-    """Return the batch of a test: 1 where the network adapts to each episode."""
-    settings = test.config.test
-    if settings.adapt:
-        return 1
+    """Return the batch of a test."""
     images_per_episode = test.shot * test.protocol.ways + 1
     side = test.view.side or test.config.data.size
-    return episodes_at_once(settings.batch, world.device, images_per_episode, side)
+    return episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
 
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:
