@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from model.common.foundation import Foundation
 from model.contract import FewShotModel, Trainable
+from model.encode import Method
 from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
@@ -244,28 +244,28 @@ def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
 def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
     network, episode = fresh_model(name), episode_of(name)
     want = scored_outputs(network.eval()(episode))
-    queries = [network.cache_query(image[None]) for image in episode.query]
-    if None in queries:
+    shots = network.encode(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
+    if not shots:
         return  # this model keeps nothing
-    shots = [shot for item in range(BATCH) for shot in episode.shots(item)]
-    supports = [network.cache_support(image[None, None], label[None, None]) for image, label in shots]
-    assert all(kept.nbytes > 0 for kept in (*queries, *supports))
-    cached = dataclasses.replace(episode, cached_support=supports, cached_query=queries)
-    encoded = []
-    encoder = network.networks[1] if isinstance(network, Foundation) else network.encoder
-    encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
-    for _ in range(2):  # cached features can be used more than once
-        given = scored_outputs(network(cached))
+    assert len(shots) == BATCH * SHOTS and all(shot.nbytes > 0 for shot in shots)
+    for _ in range(2):  # what is kept can be used more than once
+        given = scored_outputs(network(dataclasses.replace(episode, shots=shots)))
         for key, logits in want.items():
             torch.testing.assert_close(given[key], logits, **CLOSE)
-    assert encoded == []
+    of_first = dataclasses.replace(episode, shots=shots[:SHOTS])  # that both queries share
+    shared = network(of_first).logits[1:]
+    alone = chosen(episode, slice(1, 2))
+    alone.support, alone.support_label = episode.support[:1], episode.support_label[:1]
+    torch.testing.assert_close(shared, network(alone).logits, **CLOSE)
 
 
 @every_model
 @torch.no_grad()
 def test_features_of_a_support_depend_on_its_label_where_a_method_masks_supports(name: str) -> None:
     network = built(name)
-    image, label = (x[None, None] for x in episode_of(name).shots(0)[0])
+    if isinstance(network, Method):
+        return  # a shot depends on its label
+    image, label = (x[None, None] for x in episode_of(name).supports_of(0)[0])
     marked = network.cache_support(image, label)
     if marked is None:
         return  # this model keeps nothing
@@ -283,7 +283,9 @@ def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None
     of_itself = predict(built(name), with_itself).presence_features
     assert given.shape == (BATCH, 1, 6)
     assert given.abs().max() <= 1 + 1e-5
-    assert built(name).masks_supports or (of_itself > given)[..., 0].all()  # masked supports differ from the query
+    network = built(name)
+    is_masked = network.wants.masked_after is not None if isinstance(network, Method) else network.masks_supports
+    assert is_masked or (of_itself > given)[..., 0].all()  # masked supports differ from the query
 
 
 @every_learner

@@ -311,7 +311,7 @@ class TestSettings:
 
         The masks of a single support are those of the protocol itself.
         """
-        steps = []
+        steps = list[str]()
         if self.fuse == MASKS and shots > 1:
             steps.append(MASKS)
         if self.edges:

@@ -23,9 +23,7 @@ class Steps(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self.masks_supports = getattr(network, "masks_supports", False)
-        self.cache_support = getattr(network, "cache_support", None)
-        self.cache_query = getattr(network, "cache_query", None)
+        self.encode = getattr(network, "encode", None)
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile the network, as ``nn.Module.compile`` does; the steps stay Python."""
@@ -65,7 +63,7 @@ def _one_by_one(episode: Episode) -> Iterator[Episode]:
             episode,
             support=episode.support[shot],
             support_label=episode.support_label[shot],
-            cached_support=None if episode.cached_support is None else episode.cached_support[k::shots],
+            shots=None if episode.shots is None else episode.shots[k::shots],
         )
 
 
