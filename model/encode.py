@@ -54,6 +54,7 @@ class Maps:
         self._stages = stages
         self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
         self._base_learner = base_learner
+        self._is_past = False  # whether blocks came that nobody read
 
     @cached_property
     def base(self) -> Tensor:
@@ -66,11 +67,13 @@ class Maps:
 
         They come once, and before ``maps[stage]`` is asked for.
         """
+        assert not self._is_past, "read the blocks before the stages"
         yield from self._blocks
 
     def __getitem__(self, stage: int) -> Tensor:
-        for _ in self._blocks:
-            pass  # the rest of the encoder
+        if isinstance(self._blocks, Iterator):
+            for _ in self._blocks:
+                self._is_past = True  # the rest of the encoder
         return self._stages[stage]
 
     def __len__(self) -> int:

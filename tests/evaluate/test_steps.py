@@ -76,19 +76,17 @@ def one_shot_prediction(network: FewShotModel, data: TrialDataset, numbers: list
         ("hdmnet", ("test.fuse=masks", "data.shot=2"), "symnet_masks_untrained_quick"),
     ],
 )
-def test_the_feature_cache_changes_no_count(
-    config, tmp_path: Path, capfd, *, model: str, options: tuple, name: str
-) -> None:
+def test_the_store_changes_no_count(config, tmp_path: Path, capfd, *, model: str, options: tuple, name: str) -> None:
     overrides = ("test.batch=1", "test.episodes=6", *options)
     folder = tmp_path / f"runs/tiny/test_2shot/{name}"
-    score(config(model, *overrides))
+    score(config(model, *overrides, "test.cache_gib=0"))
     expected = lines(folder)
     score(config(model, *overrides, "test.cache_gib=1"))
     assert lines(folder) == expected
     printed = "".join(capfd.readouterr())
-    images_from_cache = re.search(r"seed 0: (\d+) images from the feature cache", printed)
-    assert images_from_cache is not None
-    assert int(images_from_cache[1]) > 0
+    from_store = re.search(r"seed 0: (\d+) supports from the store", printed)
+    assert from_store is not None
+    assert int(from_store[1]) > 0
 
 
 def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(config) -> None:
