@@ -2,7 +2,7 @@
 //
 // What is drawn becomes an event of the canvas: "mark", or "ask" for what the network is to outline.
 
-import { current, element, say, state, tool } from "./state.js";
+import { current, element, isWaiting, say, state, tool } from "./state.js";
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
 const UNKNOWN = 3; // radii of a point's ring, in which pixels are unknown
@@ -36,6 +36,7 @@ export function fit() {
 }
 
 export function zoom(by, [x, y] = [view.x, view.y]) {
+  if (!current.scene) return;
   const before = view.zoom;
   view.zoom = Math.min(Math.max(before * by, 1), 16);
   const share = 1 - before / view.zoom;
@@ -106,8 +107,8 @@ const tell = (kind, detail) => canvas.dispatchEvent(new CustomEvent(kind, { deta
 
 function begin([x, y], event) {
   const value = current.value;
-  if (current.isAsking) say("The network is still looking: draw when it has answered.");
-  else if (tool() === "click") tell("ask", { action: "click", x, y, value: event.shiftKey ? 0 : value });
+  if (isWaiting()) return;
+  if (tool() === "click") tell("ask", { action: "click", x, y, value: event.shiftKey ? 0 : value });
   else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
   if (drawn && drawn.tool === "point") end();
 }
@@ -135,6 +136,7 @@ export function clearCross() {
 }
 
 canvas.onpointerdown = (event) => {
+  if (!current.scene) return; // the photo is being loaded
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
@@ -150,6 +152,7 @@ canvas.onpointerdown = (event) => {
 };
 
 canvas.onpointermove = (event) => {
+  if (!current.scene) return;
   const before = fingers.get(event.pointerId), now = [event.clientX, event.clientY];
   if (before) fingers.set(event.pointerId, now);
   if (before && (fingers.size > 1 || event.buttons > 1)) {
@@ -183,11 +186,13 @@ canvas.onpointerleave = () => {
   draw();
 };
 canvas.onwheel = (event) => {
+  if (!current.scene) return;
   event.preventDefault();
   zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, place(event));
 };
 
 export function drawByKey(event) {
+  if (!current.scene) return false;
   cross = cross || [view.x, view.y];
   if (event.key in MOVES) {
     const far = Math.max(current.scene.width, current.scene.height) / (event.shiftKey ? 200 : 50) / view.zoom;

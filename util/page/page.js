@@ -3,7 +3,7 @@
 
 import { cancel, canvas, clearCross, draw, drawByKey, fit, layer, photo, zoom } from "./canvas.js";
 import { explain, post, request, upload } from "./server.js";
-import { current, element, say, state } from "./state.js";
+import { current, element, isWaiting, say, state } from "./state.js";
 
 const LOOK = 1000; // ms between two looks at the state
 const WORDS = { unread: "not read" };
@@ -86,7 +86,7 @@ async function look() {
   if ((before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending) load(current.scene && current.scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed && !isSending) load(!current.scene || current.scene.drawn !== row.drawn);
   show();
 }
 
@@ -107,7 +107,7 @@ function wander(event) {
 // The photo that is open
 
 async function choose(key) {
-  Object.assign(current, { name: key, scene: null, marks: [] });
+  Object.assign(current, { name: key, scene: null, marks: [], cleared: [] });
   clearCross();
   if (key) await load(true);
   show();
@@ -123,7 +123,9 @@ async function load(withMarks) {
   const key = current.name, place = `photo=${encodeURIComponent(key)}`;
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
   const answer = withMarks && (await request(`scene?${place}`));
-  if (!answer || answer.error || key !== current.name) return;
+  if (!answer || key !== current.name) return;
+  canvas.hidden = Boolean(answer.error);
+  if (answer.error) return;
   const isNew = !current.scene;
   Object.assign(current, { scene: answer, marks: answer.marks });
   if (isNew) {
@@ -140,15 +142,33 @@ function step(by) {
   grid.scrollTop = next.offsetTop - (grid.clientHeight - next.offsetHeight) / 2;
 }
 
+function undo() {
+  const { marks, cleared } = current;
+  if (marks.length) send(marks.slice(0, -1));
+  else if (cleared.length) send(cleared);
+  else say("No mark of this photo is left to undo.");
+}
+
+function clear() {
+  const marks = current.marks;
+  if (!marks.length) return say("No mark of this photo is left to clear.");
+  send([]);
+  current.cleared = marks;
+}
+
 async function ask({ action, ...values }) {
   current.isAsking = true;
   say("The network is looking for the object ...");
-  await act(action, { photo: current.name, ...values, before: current.scene.drawn });
-  current.isAsking = false;
+  try {
+    await act(action, { photo: current.name, ...values, before: current.scene.drawn });
+  } finally {
+    current.isAsking = false;
+  }
 }
 
 async function send(changed) {
-  current.marks = changed;
+  if (isWaiting()) return;
+  Object.assign(current, { marks: changed, cleared: [] });
   pending.set(current.name, { photo: current.name, marks: changed, before: current.scene.drawn });
   draw();
   if (isSending) return;
@@ -167,6 +187,7 @@ async function send(changed) {
 
 function showLists() {
   current.value = Math.min(current.value, state.classes.length);
+  current.cleared = []; // the classes may have other numbers now
   const chips = state.classes.map(([word, colour], i) => {
     const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === current.value });
     const chip = made("label", {}, radio, made("i"), word);
@@ -261,8 +282,8 @@ const RUNS = {
     const question = `Remove ${current.name} from this page? ${kept}`;
     if (confirm(question)) act("remove", { photo: current.name });
   },
-  undo: () => current.marks.length && send(current.marks.slice(0, -1)),
-  clear: () => current.marks.length && send([]),
+  undo,
+  clear,
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),

@@ -5,6 +5,7 @@ export const current = {
   name: "", // of the photo that is open
   scene: null, // its size and the number of its marks' last change
   marks: [], // on it, in pixels of the photo (drawing.py)
+  cleared: [], // marks that "Clear marks" removed, for Undo
   value: 1, // the class
   isAsking: false, // the network, about a click or a box
 };
@@ -14,4 +15,10 @@ export const tool = () => document.querySelector("[name=tool]:checked").value;
 
 export function say(text, kind = "") {
   [element("note").textContent, element("note").className] = [text, kind];
+}
+
+// Whether the network still looks, which changes the marks: says so
+export function isWaiting() {
+  if (current.isAsking) say("The network is still looking for the object: wait for its answer.");
+  return current.isAsking;
 }
