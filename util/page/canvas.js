@@ -119,11 +119,12 @@ function extend(point) {
 }
 
 function end() {
-  const done = drawn, [first, last] = done.points;
+  const done = drawn;
   drawn = null;
-  const isFlat = Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1;
-  if (done.tool !== "box") tell("mark", done);
-  else if (isFlat) say("The box is empty: drag it around the object, or click two opposite corners.", "error");
+  if (done.tool !== "box") return tell("mark", done);
+  const [first, last] = done.points;
+  if (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1)
+    say("The box is empty: drag it around the object, or click two opposite corners.", "error");
   else tell("ask", { action: "box", points: done.points, value: done.value });
 }
 

@@ -70,9 +70,11 @@ function arrange() {
   reach();
 }
 
+// Take the server's state; whether it answers
 async function look() {
   const before = { ...state }, answer = await request(`state?since=${state.now}`);
-  if (answer.error || answer.now < state.now) return;
+  if (answer.error) return false;
+  if (answer.now < state.now) return true; // a later look came first
   Object.assign(state, answer);
   const had = rows.get(current.name);
   if (state.whole) {
@@ -83,11 +85,12 @@ async function look() {
   if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showLists();
   state.photos.forEach(fill);
   if (state.whole || (before.job && !state.job)) arrange();
-  if ((before.job || state.note !== before.note) && !state.job) say(state.note);
+  if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
   else if (had && had.changed !== row.changed && !isSending) load(!current.scene || current.scene.drawn !== row.drawn);
   show();
+  return true;
 }
 
 function reach() {
@@ -124,7 +127,7 @@ async function load(withMarks) {
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
   const answer = withMarks && (await request(`scene?${place}`));
   if (!answer || key !== current.name) return;
-  canvas.hidden = Boolean(answer.error);
+  canvas.hidden = Boolean(answer.error) && !answer.isLost;
   if (answer.error) return;
   const isNew = !current.scene;
   Object.assign(current, { scene: answer, marks: answer.marks });
@@ -154,6 +157,12 @@ function clear() {
   if (!marks.length) return say("No mark of this photo is left to clear.");
   send([]);
   current.cleared = marks;
+}
+
+async function download() {
+  if (!(await look())) return;
+  if (state.archive) made("a", { href: "download", download: "predictions.zip" }).click();
+  else say("The zip is not there any more: prepare it again.", "error");
 }
 
 async function ask({ action, ...values }) {
@@ -290,6 +299,7 @@ const RUNS = {
   next: () => step(1),
   own: () => slide(null, null),
   pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
+  download,
   stop: () => act("stop"),
   example: () => act("example"),
 };

@@ -16,7 +16,7 @@ async function answerTo(path, type, body) {
 export async function request(path, type, body) {
   const answer = await answerTo(path, type, body);
   if (answer.error) say(answer.error, "error");
-  else if (isLost) say("The server answers again.");
+  else if (isLost) say("The server answers again: this is what it has kept.");
   isLost = Boolean(answer.isLost);
   return answer;
 }
@@ -32,7 +32,7 @@ export async function upload(files) {
     else added += 1;
     if (answer.isLost) break;
   }
-  const more = refused.length > 3 ? [`${refused.length - 3} more were refused`] : [];
+  const more = refused.length > 3 ? [`and ${refused.length - 3} more`] : [];
   const note = `${added} photo${added === 1 ? "" : "s"} added`;
   say([note, ...refused.slice(0, 3), ...more].join("; "), refused.length ? "error" : "");
 }

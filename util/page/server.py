@@ -143,7 +143,9 @@ class Handler(QuietHandler):
         name = path.strip("/") or INDEX
         if name in FILES:
             return Path(__file__).with_name(name).read_bytes(), FILES[name]
-        if path == "/download" and session.archive is not None:
+        if path == "/download":
+            if not session.has_archive:
+                raise UserError("no zip is ready; press Prepare zip")
             return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
             return jpeg(session.photos[words["photo"]].picture(PREVIEW)), "image/jpeg"

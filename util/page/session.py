@@ -120,11 +120,16 @@ class Session:
             "job": self.work.state,
             "note": self.work.note,
             "trained": self.trained,
-            "archive": bool(self.archive),
+            "archive": self.has_archive,
             "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
             "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
             **self.base,
         }
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether there is a download."""
+        return self.archive is not None and self.archive.is_file()
 
     def _title(self) -> str:
         model = self.segmenter.model
