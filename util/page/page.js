@@ -88,7 +88,7 @@ async function look() {
   if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending) load(!current.scene || current.scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed && !isSending) await load(!current.scene || current.scene.drawn !== row.drawn);
   show();
   return true;
 }
@@ -112,6 +112,7 @@ function wander(event) {
 async function choose(key) {
   Object.assign(current, { name: key, scene: null, marks: [], cleared: [] });
   clearCross();
+  canvas.ariaBusy = true;
   if (key) await load(true);
   show();
 }
@@ -127,6 +128,7 @@ async function load(withMarks) {
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
   const answer = withMarks && (await request(`scene?${place}`));
   if (!answer || key !== current.name) return;
+  canvas.ariaBusy = false;
   canvas.hidden = Boolean(answer.error) && !answer.isLost;
   if (answer.error) return;
   const isNew = !current.scene;
@@ -166,12 +168,12 @@ async function download() {
 }
 
 async function ask({ action, ...values }) {
-  current.isAsking = true;
+  current.isAsking = canvas.ariaBusy = true;
   say("The network is looking for the object ...");
   try {
     await act(action, { photo: current.name, ...values, before: current.scene.drawn });
   } finally {
-    current.isAsking = false;
+    current.isAsking = canvas.ariaBusy = false;
   }
 }
 
@@ -270,8 +272,8 @@ const path = () => ({ path: element("path").value });
 
 // Do something with a class by the name that is entered, which is no longer needed then
 async function byName(action, values = {}) {
-  const isDone = await act(action, { ...values, name: element("name").value });
-  if (isDone) element("name").value = "";
+  const name = element("name").value, isDone = await act(action, { ...values, name });
+  if (isDone && element("name").value === name) element("name").value = "";
   return isDone;
 }
 
