@@ -40,7 +40,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
-        categories = dict(sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"]))
+        categories = dict(sorted((int(entry["id"]), str(entry["name"]).strip()) for entry in content["categories"]))
         instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
         has_same_names = len({*categories.values()}) < len(content["categories"])
         if has_same_names or len(instances_of) < len(content["images"]):

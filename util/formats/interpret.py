@@ -11,6 +11,7 @@ import numpy as np
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, Say
+from util.formats.masks import check_case
 from util.formats.photo_files import name_key
 from util.formats.remarks import (
     BACKGROUND,
@@ -43,12 +44,15 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
         say: gets each line, default the error output.
 
     Raises:
-        UserError: nothing has a meaning, or the outlines contradict each other in what they are of.
+        UserError: nothing has a meaning, two names differ by case alone, or the outlines contradict each other in what
+            they are of.
     """
     remarks = annotations.remarks
     categories = annotations.categories
     photos = [_with_meaning(photo, categories, remarks) for photo in _joined(annotations)]
     photos = _without_lone_crowds(photos, categories, remarks)
+    marked = {instance.category for photo in photos for instance in photo.instances}
+    check_case((name for number, name in categories.items() if number in marked), annotations.source)
     lines = remarks.lines()
     if lines and not any(photo.instances for photo in photos):
         fix = "outline the objects, or draw boxes"

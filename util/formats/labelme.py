@@ -88,7 +88,7 @@ def _instances(
         kind = str(entry.get("shape_type") or POLYGON)
         with in_words(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
             shape = _shape(entry, kind, size)
-            label = str(entry["label"])
+            label = str(entry["label"]).strip()
             if shape is None:
                 remarks.add(OTHER_SHAPE, kind)
                 continue

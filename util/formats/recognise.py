@@ -9,7 +9,7 @@ from util.files import paths_below, read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Predictions, Say
 from util.formats.interpret import interpret
-from util.formats.masks import folders_in, masks_in
+from util.formats.mask_files import folders_in, masks_of_set
 from util.formats.remarks import INSTEAD, refused_format
 from util.parallel import attempt
 
@@ -33,7 +33,7 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     LABELME: labelme.write,
     LABELSTUDIO: labelstudio.write,
 }
-FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
+FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
 KEYS = {  # of JSON files; the first that is found tells
     LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"(?:result|annotation_id)"\s*:', re.DOTALL),
     RESULTS: re.compile(rb'"query_file"\s*:'),
@@ -108,7 +108,7 @@ def _formats_in(folder: Path) -> dict[str, Path]:
         if isinstance(outcome, UserError):
             refusals.append(outcome)
     _, mask_folder = folders_in(folder)
-    if refusals and not masks_in(mask_folder):
+    if refusals and not masks_of_set(mask_folder):
         raise refusals[0]
     return {MASKS: folder}
 
