@@ -22,6 +22,7 @@ from util.formats.remarks import (
     IGNORED,
     LISTED_TWICE,
     LONE_CROWD,
+    NO_OUTLINE,
     NO_SHAPE,
     OF_BACKGROUND,
     Remarks,
@@ -125,6 +126,7 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
 def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     """Return an instance with the outline of its box if it has no other; None if it has no box either."""
     if has_area(instance.shape):
+        remarks.add(NO_OUTLINE, count=_stray_parts(instance))
         return instance
     if len(instance.box) != 4 or min(instance.box[2:]) <= 0:
         remarks.add(NO_SHAPE)
@@ -132,6 +134,13 @@ def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     x, y, width, height = instance.box
     remarks.add(BOX)
     return instance._replace(shape=(corners_of(x, y, x + width, y + height),))
+
+
+def _stray_parts(instance: Instance) -> int:
+    """Return how many outlines of an instance have a point or two, which cover nothing."""
+    if isinstance(instance.shape, dict):
+        return 0
+    return sum(0 < len(outline) < 6 for outline in instance.shape)
 
 
 def _without_lone_crowds(

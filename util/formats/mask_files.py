@@ -40,7 +40,7 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
 
     With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
     """
-    folders = {entry.name.lower(): entry for entry in _folders_of(path)}
+    folders = {entry.name.lower(): entry for entry in folders_of(path)}
     photo_folders = [folders[name] for name in PHOTO_FOLDERS if name in folders]
     mask_folders = [folders[name] for name in MASK_FOLDERS if name in folders]
     if photos:
@@ -50,7 +50,7 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     return photos or path, path
 
 
-def _folders_of(path: Path) -> list[Path]:
+def folders_of(path: Path) -> list[Path]:
     """Return the visible folders in a folder, in order."""
     entries = visible(path.iterdir(), path) if path.is_dir() else []
     return [entry for entry in entries if entry.is_dir()]
@@ -74,10 +74,10 @@ def masks_of_set(folder: Path) -> list[Path]:
         return masks
     masks_of_part: dict[Path, list[Path]] = {}
     others: list[Path] = []
-    for entry in _folders_of(folder):
+    for entry in folders_of(folder):
         if not _is_of_set(entry.name):
             others.append(entry)
-        elif not _words(entry.name) & OF_PHOTOS and (found := masks_of_set(folders_in(entry)[1])):
+        elif not words_of(entry.name) & OF_PHOTOS and (found := masks_of_set(folders_in(entry)[1])):
             masks_of_part[entry] = found
     classes = [entry for entry in others if masks_in(folders_in(entry)[1])]
     if not classes or not masks_of_part:
@@ -89,19 +89,30 @@ def masks_of_set(folder: Path) -> list[Path]:
     raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
 
 
-def _words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
+    """Return the words in a name, in lower case."""
     return {*re.findall(r"[a-z]+", name.lower())}
 
 
 def _is_of_set(name: str) -> bool:
     """Return whether a folder's name is that of a part of a set, or of its photos or masks, and not of a class."""
-    words = _words(name)
+    words = words_of(name)
     return bool(words) and words <= PARTS | OF_PHOTOS | OF_MASKS | OF_FOLDERS
+
+
+def part_of(name: str) -> set[str]:
+    """Return the words in a name that say which part of a set it is of."""
+    return words_of(name) & PARTS
+
+
+def photo_folders(folder: Path) -> list[Path]:
+    """Return a folder and those in it that are of photos by their names."""
+    return [folder, *(entry for entry in folders_of(folder) if words_of(entry.name) & OF_PHOTOS)]
 
 
 def parts_of_set(folder: Path) -> list[str]:
     """Return the names of the folders in a folder that are parts of a set."""
-    return [entry.name for entry in _folders_of(folder) if _is_of_set(entry.name)]
+    return [entry.name for entry in folders_of(folder) if _is_of_set(entry.name)]
 
 
 def class_folders(masks: Path) -> dict[str, list[ClassFolder]]:
@@ -118,9 +129,9 @@ def class_folders(masks: Path) -> dict[str, list[ClassFolder]]:
 
 def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder]:
     """Yield the folder of each class in a folder, whose own place is given, and in the parts in it."""
-    for entry in _folders_of(folder):
+    for entry in folders_of(folder):
         name = entry.name.strip()
-        if name.lower() in BACKGROUND or _words(name) & OF_PHOTOS:
+        if name.lower() in BACKGROUND or words_of(name) & OF_PHOTOS:
             continue
         photo_folder, mask_folder = folders_in(entry)
         if masks_in(mask_folder):
@@ -205,7 +216,7 @@ def _place(file: Path, folder: Path) -> tuple[str, ...]:
     """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
     place = []
     for name in file.relative_to(folder).parts[:-1]:
-        parts = _words(name) & PARTS
+        parts = part_of(name)
         if not _is_of_set(name):
             place.append(name_key(name))
         elif parts:

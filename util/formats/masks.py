@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from model.episode import IGNORE
+from util.data.images.palette import voc_palette
 from util.data.images.read import Colours
 from util.errors import UserError
 from util.files import read_text
@@ -64,9 +67,10 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
     """Return the names and colours in lines ``name:red,green,blue:parts:actions``; a colour may lack.
 
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
-    numbers. UserError: a name or a colour occurs twice.
+    numbers. Where all colours lack, as Datumaro writes it, they are VOC's in the order of the lines. UserError: a name
+    or a colour occurs twice.
     """
-    entries = [[text.strip() for text in line.split(":")[:2]] for line in lines]
+    entries = _with_colours([[text.strip() for text in f"{line}:".split(":")[:2]] for line in lines])
     classes = [name for name, _ in entries if name.casefold() not in BACKGROUND]
     check_unique(classes, path)
     check_case(classes, path)
@@ -83,6 +87,14 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
             raise UserError(f"{path}: '{name}' has the colour {text} of another class, or of the background; change it")
         colours[red, green, blue] = value
     return MaskNames(names, path, colours)
+
+
+def _with_colours(entries: list[list[str]]) -> list[list[str]]:
+    """Return names with their colours, those of VOC's palette if no name has one and the first is the background's."""
+    if entries[0][0].casefold() not in BACKGROUND or any(colour for _, colour in entries):
+        return entries
+    palette = np.reshape(voc_palette(), (-1, 3)).tolist()
+    return [[name, ",".join(map(str, colour))] for (name, _), colour in zip(entries, palette)]
 
 
 def _known(name: str) -> str:
