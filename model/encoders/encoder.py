@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import Objects, shapes_are_fixed
+from model.common.fixed_shapes import Objects
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
@@ -200,7 +200,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
     hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
     version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
-    nothing of what learns; nor does a recorded graph, which serves after steps.
+    nothing of what learns.
     """
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
@@ -220,8 +220,7 @@ def _may_be_kept(sources: Sequence[Tensor]) -> bool:
     """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
     if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
         return False
-    serves_after_steps = torch.is_grad_enabled() or shapes_are_fixed()
-    return not (serves_after_steps and any(x.requires_grad for x in sources))
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
