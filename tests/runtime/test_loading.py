@@ -2,8 +2,8 @@
 
 import multiprocessing
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def limit(kind: int, most: int) -> Iterator[None]:
         resource.setrlimit(kind, before)
 
 
-def loaded(count: int) -> Iterator[Photo]:
+def loaded(count: int) -> Generator[Photo, None, None]:
     return batches(Photos(), [[number] for number in range(count)], 1, torch.device("cpu"))
 
 
@@ -61,8 +61,8 @@ def test_no_room_for_shared_memory() -> None:
 
 
 def test_too_few_open_files() -> None:
-    stream = loaded(40)
-    next(stream)
-    used = len(list(Path("/proc/self/fd").iterdir()))
-    with limit(resource.RLIMIT_NOFILE, used), pytest.raises(UserError, match=r"cannot pass .*ulimit -n"):
-        list(stream)
+    with closing(loaded(40)) as stream:
+        next(stream)
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        with limit(resource.RLIMIT_NOFILE, used), pytest.raises(UserError, match=r"cannot pass .*ulimit -n"):
+            list(stream)

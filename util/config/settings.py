@@ -352,12 +352,8 @@ class RunSettings:
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
     # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
-    # as it is, with a warning
-    compile: bool = False
-    # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or
-    # deterministic, or a step accumulates or is in fp16. A call that cannot be captured goes on as without, and the
-    # log says so
-    graphs: Literal["auto", "never"] = "auto"
+    # as it is, with a warning. A name is a mode of torch's
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
     # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed

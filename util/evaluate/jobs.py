@@ -141,8 +141,7 @@ def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
     network = with_tta(test.network, test.network_context, test.view, test.shot)
     precision = precision_of_test(test.config, world.device)
-    run = test.config.run
-    return prepare_network(network, world.device, precision, compile=run.compile, graphs=run.graphs)
+    return prepare_network(network, world.device, precision, test.config.run.compile)
 
 
 def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -52,8 +52,13 @@ def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes:
     return [share[i : i + batch] for i in range(0, len(share), batch)]
 
 
-def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:
+def batches(
+    dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device
+) -> Generator[Any, None, None]:
     """Yield the batch of each list of numbers, in order, on ``device``.
+
+    Close the generator where it may be left before its end (``contextlib.closing``): the processes of an open loader
+    delay the exit by a minute.
 
     UserError: a loader process could not read a file or pass a batch on, or was killed.
     """

@@ -24,7 +24,7 @@ NO_PEER = (
 )
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
-REPORTED = 8  # seconds until a process says that it waits for others to start
+REPORTED = 5  # seconds until a process says that it waits for others to start
 
 
 @dataclass(frozen=True)
