@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.common.fixed_shapes import Objects
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
 
@@ -95,6 +95,7 @@ class Encoder(nn.Module):
         out = Features({}, {i: [] for i in self.channels})
         give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
         self.fill(out.stage, image_b3hw, give if intermediate else None)
+        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
