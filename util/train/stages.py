@@ -164,7 +164,6 @@ def _prepare(network: Trainable, config: Config, world: ProcessGroup) -> Prepare
         precision_of_training(config, world.device),
         config.run.compile,
         processes=world.size,
-        graphs=config.run.graphs,
     )
 
 
