@@ -184,7 +184,8 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if len(shares) < 6:
         raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
-        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
+        beyond = "coordinates must be shares of the photo's sides, from 0 to 1"
+        raise ValueError(KEY_POINTS if _is_of_key_points(row) else beyond)
     corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
     if is_box:
         extent = corners[2] - corners[0]
