@@ -257,8 +257,9 @@ function press(event) {
   if (event.ctrlKey || event.metaKey) return event.key === "z" && run("undo");
   if (event.altKey) return false;
   const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
-  const button = digit || [...document.querySelectorAll("[title]")].find((one) => one.title === letter);
-  if (button) button.click();
+  const isMeant = (one) => one.title === letter && one.checkVisibility();
+  const button = digit || [...document.querySelectorAll("[title]")].find(isMeant);
+  if (button) (button.control || button).click(); // a label itself would take the focus
   return Boolean(button);
 }
 
