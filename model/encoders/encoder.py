@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from model.common.fixed_shapes import Objects
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
 
@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
+    constants: tuple[str, ...] = ()  # tensors of its own that belong to no stage, and that files may lack
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 
@@ -94,6 +95,7 @@ class Encoder(nn.Module):
         out = Features({}, {i: [] for i in self.channels})
         give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
         self.fill(out.stage, image_b3hw, give if intermediate else None)
+        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:

@@ -165,7 +165,9 @@ def write(folder: Path, predictions: Predictions) -> None:
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
-    link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
+    second_name = folder / "annotations/instances_default.json"
+    second_name.unlink(missing_ok=True)  # of earlier predictions
+    link(folder / "instances.json", second_name, relative=True)
 
 
 def _segmentation(predicted: PredictedObject, as_polygons: bool) -> list[list[float]] | dict[str, Any]:
