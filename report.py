@@ -80,7 +80,8 @@ def command() -> int:
     elif options.into:
         if not options.results:
             raise UserError("--into: has no effect without --results; add it")
-        print(add_to_file(*_tables(options), options.into))
+        (rows,) = _tables(options)
+        print(add_to_file(rows, options.into))
     else:
         print("\n\n".join(format(each, options.format) for each in _tables(options)))
     return 0

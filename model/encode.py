@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from model.common.base_learner import BaseLearner
+from model.common.ops import with_gradient_in_layout
 from model.common.presence import presence_features, support_summary
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import Task
@@ -74,7 +75,7 @@ class Maps:
         if isinstance(self._blocks, Iterator):
             for _ in self._blocks:
                 self._is_past = True  # the rest of the encoder
-        return self._stages[stage]
+        return with_gradient_in_layout(self._stages[stage])
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))

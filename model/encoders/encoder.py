@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
 from model.tensors.object_windows import Mask
@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
+    constants: tuple[str, ...] = ()  # tensors of its own that belong to no stage, and that files may lack
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 
@@ -98,6 +99,7 @@ class Encoder(nn.Module):
             else:
                 out.intermediate[stage].append(feature)
             del feature  # before the next one is computed
+        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torchvision import models
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
 
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.mismatch import ModelMismatch
 from tests.prepare.printed import assert_done
 from util.checkpoints import checkpoint
+from util.checkpoints.download import download
+from util.errors import UserError
 from util.prepare import weights
 
 
@@ -50,12 +54,40 @@ def test_torchvision_files_are_recognised(prepare, tmp_path: Path, name: str) ->
     assert f"file.pth: {name.removesuffix('_bn')}{stem}, complete, float32, all finite; encoder weights" in said
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"PK\3\4 cut", "cut short or damaged"), (b"<!DOCTYPE html><html></html>", "a web page"), (b"whole", "")],
+)
+def test_a_damaged_file_in_torchs_cache_is_named(tmp_path: Path, monkeypatch, content: bytes, problem: str) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    digest = hashlib.sha256(b"whole").hexdigest()
+    url = f"https://download.pytorch.org/models/resnet50-{digest[:8]}.pth"
+    monkeypatch.setattr(models.ResNet50_Weights.IMAGENET1K_V1.value, "url", url)
+    file = tmp_path / f"checkpoints/{Path(url).name}"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    if problem:
+        with pytest.raises(UserError, match=f"{file}: is {problem}.*remove it"):
+            download("torchvision", "resnet50", "resnet50")
+        return
+    with pytest.raises(ModelMismatch, match="could not download resnet50"):  # as its name says, but no weights
+        download("torchvision", "resnet50", "resnet50")
+
+
 def test_a_file_that_stops_after_a_stage_is_partial(prepare, shared: Path) -> None:
     path = shared / "initmodel/resnet50-imagenet-conv1-to-layer3.pth"
     outcome = prepare("weights", "resnet50", "--check", path)
     assert_done(outcome, "resnet50, plain stem, all 50 tensors of stage 4 missing", "float16 and float32")
     assert_done(outcome, "model.encoder.partial: true")
     assert "holds a resnet50, not a resnet18" in prepare("weights", "resnet18", "--check", path).error
+
+
+def test_a_file_that_lacks_a_tensor_inside_a_stage_is_partial(prepare, tmp_path: Path) -> None:
+    state = _torchvision("resnet18")
+    del state["layer2.1.bn1.bias"]
+    outcome = prepare("weights", _save(tmp_path / "file.pth", state))
+    assert_done(outcome, "1 tensors missing, such as layer2.1.bn1.bias: needs model.encoder.partial: true")
+    assert_done(outcome, "  model.encoder.partial: true")
 
 
 def test_checkpoints_of_this_project_are_described(prepare, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from util.config.checks import protocol_problem
-from util.config.settings import MASKS, Config
+from util.config.settings import EPISODES, MASKS, Config
 from util.data.draws import PFENET
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
@@ -152,7 +152,7 @@ def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
     for job in jobs:
         test = job.test
         protocol = test.protocol
-        rule: tuple = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
+        rule = tuple(protocol.deciding(EPISODES).values())
         if test.replayed:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in test.samplers:

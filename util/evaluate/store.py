@@ -1,9 +1,7 @@
 """The shots of supports, kept over the episodes of a test so that no support passes the encoder twice."""
 
 from collections.abc import Hashable
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from model.episode import Episode, EpisodeOfOriginalSizes
 from util.data.episodes import Trial
+from util.evaluate.memory import free_bytes
 from util.runtime.device import CUDA
 
 GIB, MIB = 2**30, 2**20
@@ -26,18 +25,6 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
         else:
             gib = OF_FREE * free_bytes() / processes / GIB
     return ShotStore(gib) if gib else None
-
-
-def free_bytes() -> int:
-    """Return the bytes of memory that this process may take on Linux, within its container; 0 on other systems."""
-    try:
-        free = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 2**10
-    except OSError:
-        return 0
-    with suppress(OSError, ValueError):  # no container, or no limit: "max"
-        limit, use = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-        free = max(min(free, limit - use), 0)
-    return free
 
 
 class ShotStore:

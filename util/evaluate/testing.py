@@ -1,7 +1,6 @@
 """The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.test import Test
+from util.launcher import place_of_process
 from util.report.figure import write_charts
 from util.report.result_table import class_table, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
@@ -58,7 +58,7 @@ def test(
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
         _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
         _announce(jobs, world)
-        store = shot_store(config.test.cache_gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        store = shot_store(config.test.cache_gib, world.device, place_of_process().local_size)
         results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, store):
             for job in counted:  # at once: a test that is killed later keeps this result

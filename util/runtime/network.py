@@ -110,13 +110,18 @@ def prepare_network(
     take_precision(precision, device)
     network = network.to(device)
     if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
-        network.to(memory_format=MEMORY_FORMAT)
+        network.to(memory_format=_layout_on_gpu(precision))
     if processes > 1 and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
         _compile(network, mode=None if compile is True else compile)
     learner = _distributed(network, device) if processes > 1 else network
     return PreparedNetwork(network, learner, device, precision, compiled=bool(compile))
+
+
+def _layout_on_gpu(precision: str) -> torch.memory_format:
+    """Return the layout of weights, and so of maps: full float32 is slower, and takes gigabytes, in the encoders'."""
+    return torch.contiguous_format if precision == "float32" else MEMORY_FORMAT
 
 
 def _distributed(network: nn.Module, device: torch.device) -> DistributedDataParallel:
