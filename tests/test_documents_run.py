@@ -33,7 +33,8 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "prepare.py mini": "prepare.py mini --images 96 --size 64",
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
-BASE = [f"base_stage.{setting}" for setting in STAGE]  # of lines without ``MODEL=``, whose methods have a base stage
+# Of lines without ``MODEL=``, which are of BAM: a base stage, and random values in place of a download.
+BASE = ["model.encoder.weights=null", *(f"base_stage.{setting}" for setting in STAGE)]
 SHORT = [  # settings of all trainings and tests
     *("data.size=49", "data.min_pixels=100", "test.pictures=0", "protocols.hsnet.list_file=null"),
     *(f"protocols.{name}.{count}" for name in ("symnet", "bam", "hsnet", "ssp") for count in ("episodes=4", "seeds=[0]")),
@@ -63,9 +64,13 @@ def script_of(text: str) -> str:
     script = RUNS.sub(r"\1 $SHORT", script)
     script = re.sub(r"^(sh (?:train|test)\.sh\b.*\$SHORT)", r"\1 $BASE", script, flags=re.M)
     script = PREDICTIONS.sub(r"\1 --resize 129 --no-refine", script)
+    return replaced(script)
+
+
+def replaced(text: str) -> str:
     for words, others in INSTEAD.items():
-        script = script.replace(words, others)
-    return script
+        text = text.replace(words, others)
+    return text
 
 
 def make_photos(folder: Path) -> None:
@@ -133,7 +138,7 @@ def run(document: str, copy: Copy) -> None:
     files, shell, python = code_of(document)
     for name, text in files.items():
         (copy.folder / name).write_text(text)
-    (copy.folder / "blocks.py").write_text(python)
+    (copy.folder / "blocks.py").write_text(replaced(python))
     copy.type(f"SHORT='{as_options(SHORT)}'\nBASE='{as_options(BASE)}'\nset -x\n{script_of(shell)}\npython blocks.py")
 
 
