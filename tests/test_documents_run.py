@@ -26,6 +26,8 @@ LEFT_OUT = {  # the start of a line: why it is not run
 }
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
     "prepare.py pascal --download": "prepare.py pascal --voc made/VOC2012",
+    "NET=resnet50_plain": "NET=resnet10",
+    "--models pocket": "--models pocket --folds 0",
     "split0 pascal 4": "split0 pascal 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
@@ -33,11 +35,12 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "prepare.py mini": "prepare.py mini --images 96 --size 64",
 }
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
-# Of lines without ``MODEL=``, which are of BAM: a base stage, and random values in place of a download.
-BASE = ["model.encoder.weights=null", *(f"base_stage.{setting}" for setting in STAGE)]
+BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: BAM's
+TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
-    *("data.size=49", "data.min_pixels=100", "test.pictures=0", "protocols.hsnet.list_file=null"),
-    *(f"protocols.{name}.{count}" for name in ("symnet", "bam", "hsnet", "ssp") for count in ("episodes=4", "seeds=[0]")),
+    *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
+    *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
+    *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),
 ]
 RUNS = re.compile(r"^((?:[A-Z]+=\S+ )*sh (?:train|test|reproduce)\.sh\b.*?)(?=\s+#|\s+&&|$)", re.M)
@@ -104,15 +107,15 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def make_voc(root: Path) -> None:
-    """Write VOC in small: four photos of each class to train, two to test."""
+    """Write VOC in small: six photos of each class to train and to test, as five supports need."""
     random = np.random.default_rng(0)
     names = {"train": [], "val": []}
-    for number in range(120):
-        part = "val" if number % 6 > 3 else "train"
+    for number in range(240):
+        part = ("train", "val")[number % 2]
         names[part].append(f"2012_{number:06}")
         image = random.integers(0, 256, (96, 96, 3), np.uint8)
         mask = np.zeros((96, 96), np.uint8)
-        mask[16:80, 12:76] = 1 + number // 6
+        mask[16:80, 12:76] = 1 + number // 12
         image[mask > 0] //= 2
         for folder in ("JPEGImages", "SegmentationClass"):
             (root / folder).mkdir(parents=True, exist_ok=True)
