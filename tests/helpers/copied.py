@@ -139,12 +139,7 @@ def _become(words: list[str], folder: str, environment: dict[str, str], streams:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     sys.executable = python
-    import atexit, resource, time
-    try:
-        _run(words)
-    finally:
-        u = resource.getrusage(resource.RUSAGE_SELF)
-        print(round(u.ru_utime+u.ru_stime,2), *words, file=open("/tmp/scratch/docs/usage", "a"))
+    _run(words)
 
 
 def _run(words: list[str]) -> None:
