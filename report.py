@@ -14,7 +14,7 @@ from util.errors import UserError
 from util.report.compare import compare
 from util.report.figure import SUFFIXES, write_charts
 from util.report.flat_tables import add_to_file, episode_table, result_table
-from util.report.paper_table import class_table, table
+from util.report.paper_table import class_table, protocols_shown, table
 from util.report.schema import FINAL, find_results
 from util.report.table import Table, add_format
 
@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta against B's final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
-    for subparser in (tables, figure):
-        subparser.add_argument("--protocol", help="only results of this protocol")
+    tables.add_argument("--protocol", default="", help="such as bam,hsnet, a table each; default all that are there")
+    figure.add_argument("--protocol", help="only results of this protocol")
     for subparser in (charts, figure):
         subparser.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
     for subparser in (tables, charts, figure, verification):
@@ -80,21 +80,25 @@ def command() -> int:
     elif options.into:
         if not options.results:
             raise UserError("--into: has no effect without --results; add it")
-        print(add_to_file(result_table(options.runs, options.output), options.into))
+        (rows,) = _tables(options)
+        print(add_to_file(rows, options.into))
     else:
-        print(format(_table(options), options.format))
+        print("\n\n".join(format(each, options.format) for each in _tables(options)))
     return 0
 
 
-def _table(options: argparse.Namespace) -> Table:
-    """Return the table that ``report.py table`` prints."""
+def _tables(options: argparse.Namespace) -> list[Table]:
+    """Return the tables that ``report.py table`` prints: one of all rows, or one of the paper's for each protocol."""
+    protocols = cli.words(options.protocol)
+    if protocols == ("all",):
+        protocols = ()
     if options.results:
-        return result_table(options.runs, options.output)
+        return [result_table(options.runs, options.output, protocols)]
     if options.episodes:
-        return episode_table(options.runs, options.output)
-    if options.per_class:
-        return class_table(options.runs, options.output, options.protocol, options.published)
-    return table(options.runs, options.output, options.protocol, published=options.published)
+        return [episode_table(options.runs, options.output, protocols)]
+    make = class_table if options.per_class else table
+    shown = protocols or protocols_shown(options.runs)
+    return [make(options.runs, options.output, name, published=options.published) for name in shown]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
 #   NET       the encoder, such as resnet50
 #   GPUS      of this machine, a process each; 0 is the CPU, whose cores two parts share at a time
 #
-#   --models symnet,ssp   methods, in one table; default MODEL in the environment, else symnet
+#   --models symnet,ssp   methods, or files of your own as of train.sh, in one table; default MODEL in the environment,
+#                         else symnet
 #   --shot 1,5            numbers of supports
 #   --seeds 1,2,3         a training for each, in a run of its own; the table has their mean and deviation
 #   --folds 0,1           default: all

@@ -3,7 +3,7 @@
 #
 # Scores a checkpoint (default: the best of this run) on the fold's novel classes.
 #
-#   EXPERIMENT     such as split0: fold 0
+#   EXPERIMENT     such as split0: fold 0; or a file of your own: mine (config/DATASET/mine.yaml), or its path
 #   DATASET        such as pascal, coco, mini
 #   GPUS           of this machine, a process each; 0 is the CPU
 #   text vectors   a name, or a file

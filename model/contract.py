@@ -69,8 +69,6 @@ class Task:
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
-    # Whether CUDA graphs may replay its calls: without waits for values, and for less arithmetic than launches saved.
-    replays: ClassVar[bool] = True
     norms_frozen = False  # whether ``freeze_norms`` was called
 
     def frozen(self) -> Iterator[nn.Module]:

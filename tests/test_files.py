@@ -1,6 +1,8 @@
-"""Files behind links: each folder once, whatever links lead to it; and names that are not UTF-8."""
+"""Files behind links and without them, each folder once; names that are not UTF-8; a user without a name."""
 
+import errno
 import os
+import pwd
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ from PIL import Image
 
 from tests.formats.drawn import photo
 from util.data.lists.files import photos_below
-from util.files import files_below, named, paths_below, writable, write_atomically
+from util.errors import WriteError
+from util.files import files_below, link, made_aside, named, paths_below, writable, write_atomically
 from util.formats import recognise
 from util.formats.annotations import PredictedObject, PredictedPhoto, Predictions
 from util.formats.shapes import encoded
@@ -24,8 +27,8 @@ def test_a_folder_behind_links_is_found_once_and_circles_end(tmp_path: Path) -> 
     for path in (store / "a.txt", store / "deep/b.txt", folder / "own/c.txt", folder / ".hidden/d.txt"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for link, target in (("first", store), ("second", store), ("own/up", folder), ("again", folder / "own")):
-        (folder / link).symlink_to(target)
+    for name, target in (("first", store), ("second", store), ("own/up", folder), ("again", folder / "own")):
+        (folder / name).symlink_to(target)
     (store / "circle").symlink_to(store / "deep")
     (store / "deep/circle").symlink_to(folder / "first")
     assert names(folder) == ["first/a.txt", "first/deep/b.txt", "own/c.txt"]
@@ -77,3 +80,37 @@ def write_annotations(kind: str, folder: Path, images: Path) -> None:
     cat = PredictedObject("cat", 1.0, encoded(inside))
     photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,), 0) for path in photos]
     recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_no_link_can_be_made_there_are_copies(tmp_path: Path, monkeypatch, number: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    photos, out = tmp_path / "photos", tmp_path / "photos/out"  # a folder is not copied into itself
+    for name in ("a.jpg", "more/b.jpg"):
+        photo(photos / name)
+    for _ in range(2):  # the second time they are there
+        link(photos / "a.jpg", tmp_path / "a.jpg", relative=True)
+        link(photos, out / "images", relative=True)
+        assert names(out) == ["images/a.jpg", "images/more/b.jpg"]
+        assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+        (out / "images/a.jpg").unlink()  # as if the copy had been interrupted
+    assert (tmp_path / "a.jpg").read_bytes() == (photos / "a.jpg").read_bytes()
+    (out / "images/mine.txt").touch()
+    for target in (out / "images", photos / "more/b.jpg"):
+        with pytest.raises(WriteError, match="another file is in the way"):
+            link(photos, target)
+
+
+def test_a_user_without_a_name(tmp_path: Path, monkeypatch) -> None:
+    def unknown(user: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with made_aside(tmp_path / "out", "marker") as folder:
+        (folder / "marker").touch()
+    assert names(tmp_path / "out") == ["marker"]

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
+from util.launcher import is_first_of_machine
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
@@ -125,8 +126,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
 
 def _print_user_error(error: UserError | ModelMismatch) -> None:
     """Print an error of the user, of several processes on a machine in the first or in the one that met it."""
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if is_first or getattr(error, "local", False):
+    if is_first_of_machine() or getattr(error, "local", False):
         prefix = "stopped" if isinstance(error, PeerLost) else "error"  # another process reports the error
         print(f"{prefix}: {one_line(error)}", file=sys.stderr)
 

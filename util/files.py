@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import getpass
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
 
@@ -114,7 +114,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def write_atomically(
-    path: Path, write: Callable[[Path], None] | str | bytes, durable: bool = False, previous: Path | None = None
+    path: Path, write: Callable[[Path], Any] | str | bytes, durable: bool = False, previous: Path | None = None
 ) -> None:
     """Write a file under another name, then rename it: an interruption leaves the old file or none.
 
@@ -283,7 +283,7 @@ def fingerprint(files: Iterable[Path], *words: Any) -> str:
 
 
 def link(source: Path, target: Path, relative: bool = False) -> None:
-    """Make ``target`` a link to the file or folder ``source``, or a copy where there are no links.
+    """Make ``target`` a link to the file or folder ``source``, or a copy where no link can be made.
 
     A ``relative`` link holds the way from its folder, so that both can be moved together. WriteError: another file is
     in the way, or the folder cannot be written.
@@ -294,26 +294,36 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
     if target.is_symlink():
         target.unlink()  # of another source, or of one that has moved
     elif target.exists():
-        is_earlier_copy = target.is_file() and target.stat().st_size == source.stat().st_size
-        if is_earlier_copy:
+        if not _is_copy(target, source):
+            raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
+        if target.is_file():
             return
-        raise WriteError(f"{target}: another file is in the way; remove it or name another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(source, target, relative)
-    except OSError as error:
-        raise WriteError(f"{target}: cannot be written ({error.strerror}); name another folder") from None
-
-
-def _link_or_copy(source: Path, target: Path, relative: bool) -> None:
-    way = Path(os.path.relpath(source, target.parent.resolve())) if relative else source
-    try:
+        way = Path(os.path.relpath(source, target.parent.resolve())) if relative else source
         target.symlink_to(way)
-    except PermissionError:  # a file system without links
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
+    except OSError:  # no links on this file system, or a copy of a folder that is completed now
+        _copy(source, target)
+
+
+def _is_copy(target: Path, source: Path) -> bool:
+    """Return whether all that ``target`` holds may be copied from ``source``: files of the same names and sizes."""
+    if target.is_file():
+        return source.is_file() and target.stat().st_size == source.stat().st_size
+    originals = [(path, source / path.relative_to(target)) for path in files_below(target)]
+    return all(path.is_file() and _is_copy(path, original) for path, original in originals)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, or those visible files of a folder that are not there yet."""
+    if source.is_file():
+        write_atomically(target, partial(shutil.copyfile, source))
+        return
+    for path in files_below(source):
+        copy = target / path.relative_to(source)
+        is_of_target = target in path.parents
+        if path.is_file() and not is_of_target and not copy.exists():
+            _copy(path, copy)
 
 
 def refuse_other_files(out: Path, marker: str) -> None:
@@ -332,7 +342,7 @@ def made_aside(out: Path, marker: str) -> Iterator[Path]:
     ``out``, it holds other files, or the block raises; nothing has changed then.
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir(), f"symnet-{getpass.getuser()}-{name}.lock")
+    path = Path(tempfile.gettempdir(), f"symnet-{os.getuid()}-{name}.lock")
     with lock(path, f"--out {out}: another command is making it; wait for its end, or name another"):
         refuse_other_files(out, marker)
         aside = out.with_name(f".{out.name}.making")

@@ -51,7 +51,6 @@ class ABCDFSS(WithEncoder):
 
     Settings = ABCDFSSSettings
     title = "ABCDFSS"
-    replays = False  # steps depend on values
     learns = False
     stride, size_rule = 32, (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks

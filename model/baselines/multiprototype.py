@@ -37,7 +37,6 @@ class MultiPrototype(OnCells):
 
     Settings = MultiPrototypeSettings
     title = "multi-prototype baseline"
-    replays = False  # steps depend on values
     cannot_export = "the points that it clusters depend on the supports' content"
     settings: MultiPrototypeSettings
 

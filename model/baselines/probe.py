@@ -36,7 +36,6 @@ class Probe(OnCells):
 
     Settings = ProbeSettings
     title = "linear probe"
-    replays = False  # steps depend on values
     for_materials = True
     never_compiled = ("_head",)
     cannot_export = "it is fitted to the supports by an optimiser"

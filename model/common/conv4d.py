@@ -40,7 +40,8 @@ class CentrePivotConv4d(nn.Module):
 
     def convolve(self, x: Tensor, channels: slice) -> Tensor:
         """Return the part of the output, without bias, that some input channels contribute, which ``x`` holds alone."""
-        of_query, of_support = (conv.weight[:, channels] for conv in (self.over_query, self.over_support))
+        # In the default layout, which the maps have: 3D convolutions take that of the kernel.
+        of_query, of_support = (conv.weight[:, channels].contiguous() for conv in (self.over_query, self.over_support))
         pivots = x[:, :, :: self.stride, :: self.stride]
         padding = self.over_query.kernel_size[0] // 2
         planes = F.conv3d(pivots.flatten(2, 3), of_query.unsqueeze(2), padding=(0, padding, padding))

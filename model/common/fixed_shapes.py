@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import joined, resize, to_cpu
+from model.common.ops import joined, layout_of, resize, to_cpu
 
 Choice = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 
@@ -85,7 +85,8 @@ class Window:
         if [self.rows, self.columns] == cells:
             return x
         batch, channels, _, _, *others = x.shape
-        out = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others)).repeat(batch, 1, *cells, *others)
+        background = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others))
+        out = background.expand(batch, -1, *cells, *others).clone(memory_format=layout_of(x))
         for i, (top, left) in enumerate(self.corners):
             out[i, :, top : top + self.rows, left : left + self.columns] = x[i]
         return out

@@ -31,8 +31,25 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def logits_at(logits_bnhw: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that."""
-    return resize(logits_bnhw.float().contiguous(), size)
+    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that.
+
+    A GPU that needs their gradient is asked for two matrix products: the backward pass of its resizing adds the pixels
+    of each cell one by one, which takes longer than many convolutions.
+    """
+    logits = logits_bnhw.float().contiguous()
+    if logits.is_cpu or not logits.requires_grad or torch.compiler.is_compiling():
+        return resize(logits, size)
+    of_rows, of_columns = (_shares(side, new, logits.device) for side, new in zip(logits.shape[-2:], size, strict=True))
+    return of_rows @ (logits @ of_columns.T)
+
+
+@cache
+@torch.inference_mode(False)
+@torch.no_grad()
+def _shares(side: int, new: int, device: torch.device) -> Tensor:
+    """Return the share of each of ``side`` positions in each of ``new`` ones after ``resize``, (new, side)."""
+    line_of_each = torch.eye(side, device=device)[None, :, :, None]  # an image with one column for each position
+    return resize(line_of_each, (new, 1))[0, :, :, 0].T.contiguous()
 
 
 def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -76,6 +93,28 @@ def on_cells(label: Tensor, grid: Sequence[int]) -> Tensor:
     """Return labels (..., H, W) on a grid (..., h, w), nearest pixels: cell i has row floor(i H / h)."""
     rows, columns = (torch.arange(n, device=label.device) * side // n for n, side in zip(grid, label.shape[-2:]))
     return label[..., rows[:, None], columns]
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Return the order of a map's values in memory: channels last, or torch's default."""
+    is_channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if is_channels_last else torch.contiguous_format
+
+
+class _GradientInLayout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.layout = layout_of(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous(memory_format=ctx.layout)
+
+
+def with_gradient_in_layout(x: Tensor) -> Tensor:
+    """Return a map whose gradient is laid out once as the map itself, and not in each layer that it passes."""
+    return _GradientInLayout.apply(x) if x.requires_grad else x
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
@@ -128,7 +167,8 @@ def background_mask(label: Tensor) -> Tensor:
 
 def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> Tensor:
     """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
-    total_bc = torch.einsum("bhw,bchw->bc", mask_b1hw[:, 0].to(x_bchw.dtype), x_bchw)
+    mask_b1l = mask_b1hw.flatten(2).to(x_bchw.dtype)
+    total_bc = (mask_b1l @ x_bchw.flatten(2).transpose(1, 2)).squeeze(1)
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 

@@ -230,7 +230,7 @@ class SkipMixer(nn.Sequential):
         coarse, fine = first.weight.split([coarse_bchw.shape[1], fine_bchw.shape[1]], dim=1)
         x = F.conv2d(fine_bchw, fine, first.bias, padding=1)
         height, width = x.shape[-2:]
-        total = x.new_zeros(*x.shape[:2], height + 2, width + 2)
+        total = F.pad(torch.zeros_like(x), (1, 1, 1, 1))  # in the layout of the map
         for i, j in product(range(3), repeat=2):  # at position p, cell (i, j) reads position p + (i, j) - 1
             products = F.conv2d(coarse_bchw, coarse[:, :, i : i + 1, j : j + 1])
             shifted = total[:, :, 2 - i : 2 - i + height, 2 - j : 2 - j + width]

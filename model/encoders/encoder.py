@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import Objects, shapes_are_fixed
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
+from model.common.fixed_shapes import Objects
+from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
 
@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     torchvision: str | None = None  # torchvision's name of its ImageNet weights
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
+    constants: tuple[str, ...] = ()  # tensors of its own that belong to no stage, and that files may lack
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 
@@ -94,6 +95,7 @@ class Encoder(nn.Module):
         out = Features({}, {i: [] for i in self.channels})
         give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
         self.fill(out.stage, image_b3hw, give if intermediate else None)
+        out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
     def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
@@ -200,7 +202,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
     hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
     version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
-    nothing of what learns; nor does a recorded graph, which serves after steps.
+    nothing of what learns.
     """
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
@@ -220,8 +222,7 @@ def _may_be_kept(sources: Sequence[Tensor]) -> bool:
     """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
     if torch.compiler.is_compiling() or any(x.is_cpu or x.is_inference() for x in sources):
         return False
-    serves_after_steps = torch.is_grad_enabled() or shapes_are_fixed()
-    return not (serves_after_steps and any(x.requires_grad for x in sources))
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, in_words, spec_of
-from model.encoders.timm_encoder import CONSTANTS
 from model.encoders.timm_facts import PREFIX as TIMM
 from model.mismatch import ModelMismatch
 
@@ -26,7 +25,7 @@ class Fit:
     foreign: list[str]  # those of ``others`` that belong to another encoder of the family
     missing: list[str]  # tensors of the encoder that it lacks
     absent_stages: list[int]  # stages without any tensor
-    inside: list[str]  # missing tensors of the other stages; a file may stop after a stage, not inside one
+    inside: list[str]  # missing tensors of the other stages
 
 
 def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
@@ -36,9 +35,9 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
     names = encoder.state_dict().keys()
     given = {name: x for name, x in renamed.items() if name in names}
     others = [name for name in renamed if name not in names]
-    needed = [name for name in names if name not in CONSTANTS and not name.endswith(COUNTER)]
+    needed = [name for name in names if name not in encoder.constants and not name.endswith(COUNTER)]
     missing = [name for name in needed if name not in given]
-    begun_stages = {encoder.stage_of(name) for name in given if name not in CONSTANTS}
+    begun_stages = {encoder.stage_of(name) for name in given if name not in encoder.constants}
     return Fit(
         given=given,
         others=others,
@@ -65,6 +64,14 @@ def _other_shapes(encoder: Encoder, matched: Fit) -> list[str]:
     """Return the tensors of a file that have another shape than the encoder's."""
     expected = encoder.state_dict()
     return [name for name, x in matched.given.items() if x.shape != expected[name].shape]
+
+
+def _fits_another_better(state: dict[str, Tensor], matched: Fit) -> bool:
+    """Return whether a file that lacks tensors inside stages of an encoder lacks fewer there of another one."""
+    if not matched.inside:
+        return False
+    best = recognise(state)
+    return best is not None and len(best[2].inside) < len(matched.inside)
 
 
 @cache
@@ -94,7 +101,9 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
             tensors of the encoder that the file does not hold.
     """
     matched = fit(encoder, state)
-    wrong = [*matched.foreign, *_other_shapes(encoder, matched), *matched.inside]
+    wrong = [*matched.foreign, *_other_shapes(encoder, matched)]
+    if _fits_another_better(state, matched):
+        wrong += matched.inside
     if wrong or not matched.given:
         which = f" (its tensor {wrong[0]} is missing or differs)" if wrong else ""
         raise ModelMismatch(

@@ -23,13 +23,13 @@ from model.encoders.features import Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
 
 NET = "net."  # prefix of the network's tensors among the encoder's
-CONSTANTS = ("mean", "std")  # the encoder's own tensors
 
 
 class TimmEncoder(Encoder):
     """A network of timm, ``net``, and how its input is normalised; ModelMismatch: no such network or stride."""
 
     net: Any
+    constants = ("mean", "std")
 
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
         from model.encoders.timm_blocks import fold_frozen_norms  # imports timm
@@ -49,7 +49,7 @@ class TimmEncoder(Encoder):
         self.licence = str(config.get("license") or "not stated")
         self.pretraining = pretraining_of_tag(bare_name(backbone).partition(".")[0], str(config.get("tag") or ""))
         self.patch = stride if pyramid else self.facts.patch
-        for name in CONSTANTS:
+        for name in self.constants:
             self.register_buffer(name, torch.tensor(tuple(config[name])).view(3, 1, 1))
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
         self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
@@ -193,10 +193,10 @@ class TimmEncoder(Encoder):
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a file of timm, or one that timm translates, under own names, without layers that are not built."""
         names = self.state_dict().keys()
-        constants = {name: state[name] for name in CONSTANTS if name in state}
+        constants = {name: state[name] for name in self.constants if name in state}
         if names & state.keys() > constants.keys():
             return state
-        state = {name: tensor for name, tensor in state.items() if name not in CONSTANTS}
+        state = {name: tensor for name, tensor in state.items() if name not in self.constants}
         translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if translate is not None:
             with suppress(Exception):  # a layout that it does not know

@@ -37,7 +37,6 @@ class GFSAM(Foundation):
 
     Settings = GFSAMSettings
     title = "GF-SAM"
-    replays = False  # steps depend on values
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
     never_compiled = ("forward",)

@@ -52,7 +52,6 @@ class INSID3(OnCells):
 
     Settings = INSID3Settings
     title = "INSID3"
-    replays = False  # steps depend on values
     never_compiled = ("_segment", "_basis")
     _segment = staticmethod(segment)
     cannot_export = "its clusters depend on the query's content"

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.common.layers import two_convolutions
-from model.common.ops import resize
+from model.common.ops import layout_of, resize
 from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
 
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         of_object = feature * self.project_object(object_bc[:, :, None, None])
         guess, second = compared.guess * LOGIT_GAIN, compared.second * LOGIT_GAIN
         inputs = torch.cat([compared.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
-        x = self.residual(self.mix(inputs.contiguous(memory_format=torch.channels_last)))
+        x = self.residual(self.mix(inputs.contiguous(memory_format=layout_of(query.joint))))
         coarse = compared.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]

@@ -55,7 +55,6 @@ class SAM3(Foundation):
 
     Settings = SAM3Settings
     title = "FSS-SAM3"
-    replays = False  # steps depend on values
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True

@@ -132,10 +132,39 @@ def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
     assert {read_config(path).run.base_folder for path in paths} == {"runs/mini_split1_timm-test_vit/base"}
 
 
-def test_a_copy_of_a_recipe_has_the_base_stage_of_its_encoder(configs: Path) -> None:
-    shutil.copy(configs / "pascal/hdmnet_lite0.yaml", configs / "pascal/mine.yaml")
-    run = read_config(configs / "pascal/mine.yaml", ["data.fold=2"]).run
-    assert (run.name, run.base_folder) == ("mine", "runs/pascal_split2_lite0/base")
+def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
+    mine, other, third = (configs / f"pascal/{name}.yaml" for name in ("mine", "other", "third"))
+    shutil.copy(configs / "pascal/hdmnet_lite0.yaml", mine)
+    run = read_config(mine).run
+    assert (run.name, run.base_folder) == ("mine", None)
+    other.write_text('base: mine.yaml\nrun: {base_folder: "runs/{dataset}_split{fold}/base"}')
+    assert read_config(other, ["data.fold=2"]).run.base_folder == "runs/pascal_split2/base"
+    third.write_text("base: other.yaml")
+    assert read_config(third).run.base_folder is None
+
+
+@pytest.mark.parametrize("word", ["mine", "mine.yaml", "{folder}/mini/mine.yaml", "{folder}/mini/mine"])
+def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
+    mine = configs / "mini/mine.yaml"
+    mine.write_text("base: bam.yaml")
+    assert config_path(word.format(folder=configs), "mini", root=configs) == mine
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("mne", "mini"), "mne: no such config for mini; did you mean 'mine'?; name a fold, such as split0, a file of"),
+        (("config/mini/mne.yaml", "mini"), "mne.yaml: no such config for mini; did you mean 'mine'?"),
+        (("{folder}/mini/mine.yaml", "pascal"), "mine.yaml: is of data set mini; name it in place of pascal"),
+        (("mine", "mini", "ssp"), "mine.yaml: names its method and encoder itself; leave out MODEL and NET"),
+        (("mine", "mini", None, "vgg16"), "mine.yaml: names its method and encoder itself; leave out MODEL and NET"),
+    ],
+)
+def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, part: str) -> None:
+    (configs / "mini/mine.yaml").write_text("base: bam.yaml")
+    with pytest.raises(UserError) as caught:
+        config_path(words[0].format(folder=configs), *words[1:], root=configs)
+    assert part in str(caught.value)
 
 
 def test_a_name_of_a_run_can_be_inherited_from(configs: Path) -> None:
@@ -201,7 +230,6 @@ def test_a_data_set_of_one_file_has_experiments(configs: Path, pets) -> None:
         ),
         (("split0", "pascall", None, None), ("config/pascall: no such data set", "did you mean 'pascal'?")),
         (("split9", "pascal", None, None), ("pascal_split9_resnet50.yaml: data.fold = 9 does not exist",)),
-        (("dmo", "mini", None, None), ("mini_dmo_resnet10.yaml: no such config", "such as split0")),
     ],
 )
 def test_words_that_stand_for_no_config_are_refused_in_one_line(words: tuple, parts: tuple[str, ...]) -> None:

@@ -136,6 +136,16 @@ def test_centreline_dice_of_a_line_of_which_half_is_predicted():
     assert value == pytest.approx(2 / 3, abs=0.02)
 
 
+def test_centreline_dice_is_the_same_from_all_sides():
+    """Two small blocks, for which one skeleton each gives 0 to 1 depending on the side."""
+    mask, true = np.zeros((2, 12, 15), np.uint8)
+    mask[6:9, 5:7] = true[5:8, 5:8] = 1
+    turned = [(np.rot90(mask, quarters), np.rot90(true, quarters)) for quarters in range(4)]
+    mirrored = [(first[:, ::-1], second[:, ::-1]) for first, second in turned]
+    values = {METRICS["cldice"].part_and_whole(*pair, np.ones_like(pair[0])) for pair in turned + mirrored}
+    assert len(values) == 1 and values.pop()[0] == pytest.approx(0.5345, abs=1e-4)
+
+
 def test_a_mean_of_episodes_is_averaged_within_its_class_first():
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1

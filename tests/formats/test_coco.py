@@ -44,7 +44,7 @@ def _mark(category: int, shape: Any, crowd: bool = False) -> dict[str, Any]:
 
 def _file(tmp_path: Path, *marks: dict[str, Any]) -> Path:
     content = {
-        "images": [{"id": 5, "file_name": "a.jpg", "height": H, "width": W}],
+        "images": [{"id": 5, "file_name": "000000000005.jpg", "height": H, "width": W}],
         "annotations": [{"id": number, **mark} for number, mark in enumerate(marks)],
         "categories": CATEGORIES,
     }

@@ -33,6 +33,11 @@ CATS = {"cat": AREAS["cat"]}
 
 
 def crowd(box: tuple[int, ...]) -> dict[str, Any]:
+    return {"segmentation": [outline(box)], "iscrowd": 1}
+
+
+def brush(box: tuple[int, ...]) -> dict[str, Any]:
+    """Return an object that was painted, as Datumaro and CVAT export it."""
     return {"segmentation": encoded(region(box)), "iscrowd": 1}
 
 
@@ -60,6 +65,8 @@ RIGHT, LEFT = (60, 4, 90, 60), (8, 10, 30, 50)
         ([crowd(CAT), crowd(DOG) | {"category_id": 2}], AREAS, "regions of dog, which has no other objects (1)"),
         ([crowd(LEFT), crowd(RIGHT)], {"cat": 22 * 40 + 30 * 56}, "cat, which has no other objects (2)"),
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): crowd regions of cat (1)"),
+        ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: run lengths with iscrowd 1 of cat"),
+        ([brush(CAT), OUTLINED_DOG], AREAS, "read as objects: run lengths with iscrowd 1 of cat"),
     ],
 )
 def test_crowds_are_objects_where_their_category_has_no_others(tmp_path, capsys, marks, expected, said) -> None:

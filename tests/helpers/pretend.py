@@ -5,9 +5,7 @@ refused in CUDA's words: an operation that mixes them with tensors of the CPU (n
 allowed, as in CUDA), ``.numpy()``, a random generator of the other device. Moves between the devices copy. Counted are
 the points at which Python would wait for a GPU, and copies of ordinary, not pinned memory to it.
 
-CUDA graphs are recorded and replayed (``pretended_graph.py``); a wait or such a copy while one is captured is refused.
-
-Unseen: kernels' types, memory, speed, TF32, ``torch.compile``, other threads, and the backward pass but in a graph.
+Unseen: kernels' types, memory, speed, TF32, ``torch.compile``, other threads, and the backward pass.
 """
 
 import contextlib
@@ -24,7 +22,6 @@ from torch import Tensor, distributed, nn
 from torch.overrides import TorchFunctionMode
 
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.pretended_graph import NOT_PERMITTED, PretendedGraph, record_operators, tensors_in
 
 GPU = torch.device("cuda", 0)
 MARK = "_on_pretended_gpu"
@@ -66,6 +63,15 @@ def mark(value: Any, gpu: bool = True) -> Any:
     return value
 
 
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
+
+
 def _device_of(value: object) -> str | None:
     """Return cuda or cpu if an argument names one of them, or is a tensor."""
     if isinstance(value, Tensor):
@@ -92,16 +98,6 @@ class PretendCuda(TorchFunctionMode):
         super().__init__()
         self.waits = Counter[tuple[str, str]]()
         self.uploads = Counter[tuple[str, str]]()
-
-    @contextlib.contextmanager
-    def capture(self, graph: PretendedGraph, **_: object) -> Iterator[None]:
-        """Stand in for ``torch.cuda.graph``."""
-        before = self.waits + self.uploads
-        with record_operators(graph):
-            yield
-        refused = self.waits + self.uploads - before
-        if refused:
-            raise RuntimeError(f"CUDA error: {NOT_PERMITTED}: {dict(refused)}")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function of torch as a machine with CUDA would, or refuse it."""
@@ -257,13 +253,11 @@ def pretend_cuda() -> Iterator[PretendCuda]:
 
     shape_alone = {"default": lambda x: {"shape": x.shape, "dtype": x.dtype}}  # tensors of the backward have no mark
     determinism = mock.patch.dict(recomputed._allowed_determinism_checks_to_fns, shape_alone)
-    replaced = _replaced() + _replaced_for_graphs()
     with contextlib.ExitStack() as stack, PretendCuda() as mode, determinism:
         for name, answer in ANSWERS_OF_TORCH_CUDA.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer))
-        for place, name, value in replaced:
+        for place, name, value in _replaced():
             stack.enter_context(mock.patch.object(place, name, value))
-        stack.enter_context(mock.patch.object(torch.cuda, "graph", mode.capture))
         yield mode
 
 
@@ -297,16 +291,3 @@ def _replaced() -> list[tuple[Any, str, Any]]:
     if hasattr(torch, "accelerator"):  # from torch 2.6 on; optimisers ask it for a stream
         replaced.append((torch.accelerator, "current_accelerator", lambda *_, **__: None))
     return replaced
-
-
-def _replaced_for_graphs() -> list[tuple[Any, str, Any]]:
-    """Return what else of torch.cuda is replaced where CUDA graphs are recorded; the only stream is Python's order."""
-    get_rng_state, set_rng_state = torch.get_rng_state, torch.set_rng_state
-    return [
-        (torch.cuda, "CUDAGraph", PretendedGraph),
-        (torch.cuda, "Stream", mock.MagicMock),
-        (torch.cuda, "current_stream", mock.MagicMock),
-        (torch.cuda, "stream", contextlib.nullcontext),
-        (torch.cuda, "get_rng_state", lambda device: get_rng_state()),
-        (torch.cuda, "set_rng_state", lambda state, device: set_rng_state(state)),
-    ]

@@ -61,6 +61,7 @@ def test_words_name_config_gpus_and_options(monkeypatch: pytest.MonkeyPatch):
         assert launch.parse(["split0", "pascal", "0", *rest]) == expected
     with pytest.raises(UserError, match="write --set before"):
         launch.parse(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
+    assert launch.parse(["ssp_lite0", "pascal", "0"]) == (Path("config/pascal/ssp_lite0.yaml"), 0, CPU)
     monkeypatch.setenv("NET", "resnet101")
     monkeypatch.setenv("MODEL", "")
     assert launch.parse(["split1", "pascal", "0"])[0] == Path("config/pascal/pascal_split1_resnet101.yaml")
@@ -121,7 +122,7 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "split0", "pascal"], "gpus"),
         (["train", "split0", "pascal", "two"], "gpus.*'two'"),
         (["train", "split0", "pascall", "0"], "'pascal'"),
-        (["train", "splitt0", "pascal", "0"], "pascal_splitt0_resnet50.yaml"),
+        (["train", "splitt0", "pascal", "0"], "splitt0: no such config for pascal; did you mean 'split0'"),
         (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
         (["test", "split0", "pascal", "0", "some/where"], "'some/where'"),
         (["train", "split0", "pascal", "999"], "999 GPUs"),

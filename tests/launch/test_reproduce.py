@@ -1,7 +1,6 @@
 """``reproduce.sh``: it runs missing trainings and tests, skips finished ones, and prints the table."""
 
 import csv
-import inspect
 import json
 import os
 import shutil
@@ -104,6 +103,19 @@ def test_training_seeds_have_runs_of_their_own_and_what_learns_nothing_has_one(t
     assert "run.seed=2" in second.source.given
 
 
+def test_a_file_has_a_run_for_each_fold(tmp_path: Path):
+    """Of its own fold the run that train.sh makes of it; beside it methods by their names."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"base: {REPOSITORY}/config/mini/bam.yaml\ndata: {{fold: 1}}")
+    words = {"net": "resnet10", "models": f"{mine},ssp", "folds": "0,1"}
+    runs = [each.config.run for each in experiments_of(tmp_path, **words)[0]]
+    assert [run.name for run in runs[:2]] == ["mine_split0", "mine"]
+    assert [run.base_folder for run in runs[:2]] == [None, None]
+    assert [run.name for run in runs[2:]] == ["mini_split0_ssp_resnet10", "mini_split1_ssp_resnet10"]
+    _, refused = experiments_of(tmp_path, **words | {"net": "lite0"})
+    assert refused == [f"{mine}: its encoder is resnet10; name it in place of lite0"]
+
+
 @pytest.mark.process
 def test_all_that_stops_an_experiment_is_said_before_anything_is_done(tmp_path: Path):
     """Data, vectors and the weights of both methods are missing, and a line names each once."""
@@ -166,7 +178,6 @@ def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monke
     code = tmp_path / "code"
     commit = committed(code, ["model/symnet/a.py", "model/common/b.py", "model/ssp/c.py"])
     monkeypatch.setattr(run_folder, "REPOSITORY", code)
-    monkeypatch.setattr(run_folder, "_git", inspect.unwrap(run_folder._git))  # which the tests ask once a process
     content = json.loads(result.read_text())
     experiment = Experiment("symnet", config, config)
     for known in ("unknown", "0" * 40, "--output=x", commit):

@@ -58,6 +58,14 @@ def test_a_file_that_stops_after_a_stage_is_partial(prepare, shared: Path) -> No
     assert "holds a resnet50, not a resnet18" in prepare("weights", "resnet18", "--check", path).error
 
 
+def test_a_file_that_lacks_a_tensor_inside_a_stage_is_partial(prepare, tmp_path: Path) -> None:
+    state = _torchvision("resnet18")
+    del state["layer2.1.bn1.bias"]
+    outcome = prepare("weights", _save(tmp_path / "file.pth", state))
+    assert_done(outcome, "1 tensors missing, such as layer2.1.bn1.bias: needs model.encoder.partial: true")
+    assert_done(outcome, "  model.encoder.partial: true")
+
+
 def test_checkpoints_of_this_project_are_described(prepare, tmp_path: Path) -> None:
     path = tmp_path / "best.pth"
     encoder = {f"encoder.{name}": tensor for name, tensor in _encoder("resnet18", "plain").items()}

@@ -86,6 +86,36 @@ def test_results_are_added_to_a_file_and_the_same_test_again_replaces_its_row(le
     assert file.read_text() == "fold,miou\n0,1\n"
 
 
+OTHER_TESTS = {
+    "replay": {"replayed": "episodes.jsonl"},
+    "quick": {"quick_look": True},
+    "edges": {"averaged": ["edges"]},
+    "last": {"weights_mark": "last"},
+    "foreign a.pth": {"weights_mark": "foreign", "checkpoint": "a.pth"},
+    "edges; replay; quick": {"averaged": ["edges"], "replayed": "episodes.jsonl", "quick_look": True},
+}
+
+
+def test_what_departs_from_the_own_test_is_a_row_of_its_own(leave, tmp_path: Path):
+    file = tmp_path / "results.csv"
+    original = leave("runs/0", counts(1, 3, 0.5))
+    others = [leave(f"runs/{mark}", counts(1, 3, 0.5), **changes) for mark, changes in OTHER_TESTS.items()]
+    add_to_file(result_table([original]), file)
+    assert add_to_file(result_table(others), file).endswith("rows: 7, new: 6")
+    marks = ["", *OTHER_TESTS]
+    with file.open() as lines:
+        assert sorted(row["mark"] for row in csv.DictReader(lines)) == sorted(marks)
+    first_episodes = [row for row in rows_of(episode_table([original, *others])) if row["number"] == "0"]
+    assert sorted(row["mark"] for row in first_episodes) == sorted(marks)
+
+
+@pytest.mark.parametrize("made", [result_table, episode_table])
+def test_only_results_of_the_named_protocols_are_rows(leave, made):
+    runs = [leave(f"runs/{name}", counts(1, 3, 0.5), protocol=name) for name in ("bam", "hsnet", "ssp")]
+    protocols = {row["protocol"] for row in rows_of(made(runs, protocols=("ssp", "bam")))}
+    assert protocols == {"bam", "ssp"}
+
+
 def test_a_file_with_a_short_line_is_left_as_it_is(leave, tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     table = result_table([leave("runs/0")])
@@ -122,7 +152,7 @@ def numbers(cell: str) -> list[str]:
 
 
 def test_the_documented_figures_of_four_folds_are_those_of_the_file():
-    found = kept_results(encoder="EfficientNet-Lite0", method="Pocket", steps="edges")
+    found = kept_results(encoder="EfficientNet-Lite0", method="Pocket", mark="edges")
     places = [(shot, *place) for shot in ("1", "5") for place in FIGURES]
     for cells, (shot, output, score) in zip(documented("fold 0", "fold 3", "mean"), places, strict=True):
         names = [("Pocket", f"pascal_split{fold}_pocket_lite0", str(fold), shot, output) for fold in range(4)]
@@ -152,8 +182,9 @@ def test_the_documented_figures_of_outputs_are_those_of_the_file():
 
 
 def test_the_documented_figures_of_methods_are_those_of_the_file():
-    every = kept_results(encoder="EfficientNet-Lite0", fold="0", shot="1", steps="", precision="float32")
-    known = {row["method"].removesuffix(" baseline"): row for row in every.values()}
+    every = kept_results(encoder="EfficientNet-Lite0", fold="0", shot="1", precision="float32")
+    plain = [row for row in every.values() if row["mark"] in ("", "quick")]
+    known = {row["method"].removesuffix(" baseline"): row for row in plain}
     rows = documented("method", "px", "mIoU", "FB-IoU")
     for method, *_, miou, _, fb_iou, _ in rows:
         row = known.pop(method.partition(" (")[0].removesuffix(" baseline"))

@@ -148,6 +148,38 @@ def test_a_protocol_and_an_output_can_be_chosen(leave):
             table([runs], **wrong)
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], ["bam", "hsnet"]),
+        (["--protocol", "all"], ["bam", "hsnet"]),
+        (["--protocol", "hsnet"], ["hsnet"]),
+        (["--protocol", "hsnet,bam"], ["hsnet", "bam"]),
+        (["--protocol", "hsnet,bam", "--per-class"], ["hsnet", "bam"]),
+    ],
+)
+def test_each_protocol_has_a_table_of_its_own(leave, monkeypatch, capsys, words: list[str], wanted: list[str]):
+    for name in ("bam", "hsnet"):
+        leave(f"runs/{name}", protocol=name, dataset="pets")
+    leave("runs/others", protocol="ssp", replayed="bam.jsonl")  # which no table shows
+    runs = leave("runs/elsewhere", protocol="dcama", fold_mismatch=True).parent
+    monkeypatch.setattr(sys, "argv", ["report", "table", str(runs), *words])
+    assert command() == 0
+    printed = capsys.readouterr().out
+    tables = printed.split("\n\n|")
+    for name, one in zip(wanted, tables, strict=True):
+        assert f"{name} (contiguous folds)" in one
+    assert "ssp" not in printed
+
+
+def test_a_protocol_without_a_result_is_refused_before_a_table_is_printed(leave, monkeypatch, capsys):
+    runs = leave("runs/a", protocol="hsnet").parent
+    monkeypatch.setattr(sys, "argv", ["report", "table", str(runs), "--protocol", "hsnet,hsnt"])
+    with pytest.raises(UserError, match="no result of protocol hsnt; did you mean 'hsnet'"):
+        command()
+    assert not capsys.readouterr().out
+
+
 def test_the_prediction_alone_has_edges(leave):
     runs = leave("runs/a", averaged=["edges"]).parent
     assert "edges, 1 pass" in text(runs)

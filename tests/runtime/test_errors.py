@@ -4,15 +4,22 @@ import os
 import resource
 import shutil
 import signal
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers import spawned
 from util.checkpoints import checkpoint
 from util.config.read import read_config
 from util.data.lists.index import load_index
 from util.errors import UserError
+from util.evaluate.evaluate import run_pass
+from util.runtime.context import make_run_context
+from util.runtime.data import images_for_test, validation_episodes
+from util.runtime.network import build_model, prepare_network
+from util.runtime.processes import ProcessGroup
 from util.train.stages import train_meta
 
 SSP = "mini_split0_ssp_resnet10.yaml"
@@ -58,7 +65,7 @@ def test_a_loader_process_that_is_killed(long, last: Path) -> None:
 
 @pytest.mark.process
 def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, last: Path, tmp_path: Path, mini_root: Path) -> None:
-    """Met by one of two processes: it names the photo, the other ends too."""
+    """Met by one of two processes: it names the photo, the other ends too, and neither waits for its loader."""
     photos = shutil.copytree(mini_root / "JPEGImages", tmp_path / "photos")
     path = long(data={"images": str(photos), "workers": 1, "decoded_gib": 0})
     load_index(read_config(path).data, "train", progress=False)
@@ -72,10 +79,28 @@ def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, last: Path, tmp
 
 
 def test_a_loss_that_is_not_finite(long, last: Path) -> None:
-    config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}))
-    with pytest.raises(UserError, match=r"^step .*not finite.*learning rate"):
+    config = read_config(long(meta_stage=STAGE | {"optimizers": {"main": {"lr": 1e18}}}, data={"workers": 1}))
+    with pytest.raises(UserError, match=r"^step .*not finite.*learning rate") as caught:
         train_meta(config, resume=False, overwrite=False)
     assert not last.exists() or loadable(last)
+    assert caught.tb and not active_children()  # the error that is kept keeps no loader process
+
+
+class Refusing:
+    """An observer of a test whose first batch is refused."""
+
+    def add(self, *_: object) -> None:
+        raise UserError("refused")
+
+
+def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
+    context = make_run_context(read_config(long()))
+    world = ProcessGroup(0, 1, torch.device("cpu"))
+    prepared = prepare_network(build_model(context.config, context.text_width), world.device)
+    episodes = validation_episodes(context, images_for_test(context, progress=False))
+    with pytest.raises(UserError, match="refused") as caught:
+        run_pass(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)
+    assert caught.tb and not active_children()
 
 
 def little_memory() -> None:

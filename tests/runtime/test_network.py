@@ -1,6 +1,7 @@
 """Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -92,8 +93,9 @@ def test_a_card_needs_kernels(monkeypatch, caplog) -> None:
 
 
 def test_one_card_for_two_processes_is_refused(monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    variables = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="cuda:0 is one GPU for 2 processes"), join("cuda:0", ""):
         pass
 
@@ -281,9 +283,19 @@ def test_what_the_compiler_cannot_take_runs_as_it_is(batch: LabelledImages, monk
     def refuse(*_: object) -> None:
         raise TypeError("no such operator")
 
-    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend=refuse))
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: compile_module(network, backend=refuse))
     prepared = prepare_network(Tiny(), CPU, compile=True)
     torch.testing.assert_close(prepared.network(batch).logits, Tiny()(batch).logits, **CLOSE)
+
+
+def test_the_compiler_gets_the_mode_that_the_config_names(mini_yaml, monkeypatch) -> None:
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: modes.append(mode))
+    for value in (True, "reduce-overhead", False):
+        prepare_network(Tiny(), CPU, compile=read_config(mini_yaml(run={"compile": value})).run.compile)
+    assert modes == [None, "reduce-overhead"]
+    with pytest.raises(UserError, match=r"run\.compile = 'fast' is not one of reduce-overhead"):
+        read_config(mini_yaml(run={"compile": "fast"}))
 
 
 @pytest.mark.compile
@@ -308,7 +320,8 @@ def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> Non
 def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch, caplog) -> None:
     """The numbers stay; and no shape follows values, as each new shape would be compiled again."""
     compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend="eager"))  # no minutes
+    eager = partial(compile_module, backend="eager")  # no minutes
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: eager(network))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain = small_model(compiled_method, 1)
@@ -333,7 +346,7 @@ def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, 
     assert of_sides <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
     is_compiled = compiled_method not in NEVER_COMPILED
     assert (of_sides > 0) == is_compiled == ("run.compile has no effect" not in caplog.text)
-    assert of_sizes[-1] - of_sizes[0] <= (0 if plain.replays else MORE_GRAPHS)
+    assert of_sizes[-1] - of_sizes[0] <= (MORE_GRAPHS if plain.cannot_export else 0)
 
 
 def step_of(network: nn.Module, episode: Episode) -> None:

@@ -1,7 +1,6 @@
 """The commands on a GPU: one that is not there, or with ``--device cuda`` a real one."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from model.episode import Batch
 from tests.helpers.narrow import NARROW
 from util.checkpoints import checkpoint
 from util.config.read import read_config
@@ -18,7 +16,6 @@ from util.errors import UserError
 from util.evaluate.calibrate import calibrate
 from util.evaluate.testing import test as run_test
 from util.predict import Segmenter
-from util.runtime.graphs import Recording
 from util.train import hooks
 from util.train.stages import train_stage
 
@@ -121,42 +118,6 @@ def check_prediction(weights: Path, mini_root: Path) -> None:
 def mask_of(root: Path, photo: Path) -> np.ndarray:
     mask = np.asarray(Image.open(root / "SegmentationClassAug" / f"{photo.stem}.png"))
     return ((mask > 0) & (mask < 255)).astype(np.uint8)
-
-
-@pytest.fixture
-def replays(monkeypatch: pytest.MonkeyPatch) -> list[type]:
-    """Give the types of what replayed calls returned."""
-    outputs = list[type]()
-    run = Recording.run
-
-    def noted(recording: Recording, batches: Sequence[Batch]) -> Batch:
-        outputs.append(type(recording.output))
-        return run(recording, batches)
-
-    monkeypatch.setattr(Recording, "run", noted)
-    return outputs
-
-
-def test_graphs_change_no_training_and_no_result(mini_yaml, tmp_path: Path, gpu, replays: list[type]) -> None:
-    """Of five steps with a validation, and a test of the weights."""
-    scores = list[dict]()
-    for way in ("auto", "never"):
-        path = mini_yaml(
-            "ssp.yaml",
-            run={"device": "cuda", "graphs": way, "name": way, "precision": "float32"},
-            meta_stage={"epoch_length": 20, "validate_episodes": 4},
-            test={"episodes": 16, "batch": 4, "pictures": 0},
-        )
-        assert train_stage("meta", read_config(path), resume=False, overwrite=False) == 0
-        (result,) = run_test(read_config(path))
-        scores.append(result["per_seed"])
-        if way == "auto":
-            assert {output.__name__ for output in replays} == {"Gradients", "Output"}
-            replays.clear()
-    assert not replays
-    assert scores[0] == scores[1]
-    replayed, called = (checkpoint.read(tmp_path / f"runs/{way}/meta/last.pth") for way in ("auto", "never"))
-    torch.testing.assert_close(replayed["weights"], called["weights"], rtol=1e-3, atol=1e-5)
 
 
 SHORT = {"epoch_length": 8, "validate_every": 0}

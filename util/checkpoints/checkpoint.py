@@ -31,7 +31,7 @@ from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
 from model.registry import published_layout, related
 from util.config.read import to_dict
-from util.config.settings import Config, StageSettings
+from util.config.settings import MOMENTS, Config, StageSettings
 from util.config.tree import find
 from util.errors import UserError
 from util.files import stand_in, write_atomically
@@ -43,7 +43,6 @@ MODEL = f"model{SAFETENSORS}"  # of a published folder
 HELD_BY = ("weights", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of named tensors
 WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and others put before all names
 OF_TYPE = re.compile(r"GLOBAL (\S+)( was not an allowed)?")  # in torch's refusals
-MOMENTS = {"sgd": 1, "adamw": 2}  # an optimiser's tensors for each parameter
 FOLD = ("folds", "fold_rule", "fold_classes", "fold")  # data settings that decide which classes are novel
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.py alone scores it, --allow-fold-mismatch)"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from util.config.settings import Config
 from util.config.tree import find, override
 from util.errors import UserError
 from util.files import kept_json
+from util.launcher import is_first_of_machine
 from util.report.run_folder import ENVIRONMENT
 from util.runtime.context import RunContext, make_run_context, network_config, with_data
 
@@ -213,7 +213,7 @@ class Run:
         kept = [text for text in options if _key(text) not in given]
         if not kept:
             return self
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_of_machine():
             print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
         return Run(read_config(self.config.path, [*kept, *self.config.given]))
 

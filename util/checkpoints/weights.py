@@ -1,6 +1,5 @@
 """The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from util.config.folds import MAX_INDEX, Fold, has_class_maps
 from util.config.read import from_dict, to_dict
 from util.config.settings import Config
 from util.errors import UserError
+from util.launcher import is_first_of_machine
 from util.runtime.context import RunContext
 from util.runtime.data import listed_for_training
 from util.runtime.device import gpu_count
@@ -72,7 +72,7 @@ def init_network(
         fix = f"train it first: python train_base.py {run.config.path}, or name one with --checkpoint"
         raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
     content = load_checkpoint(context, network, "base", start)
-    is_checked = base is None and checkpoint.is_own(content) and os.environ.get("RANK", "0") == "0"
+    is_checked = base is None and checkpoint.is_own(content) and is_first_of_machine()
     refusal = trained_otherwise(run, "base", start.parent, content) if is_checked else ""
     if refusal:
         raise UserError(refusal)

@@ -12,8 +12,12 @@ lies on top. A method or an encoder whose file names another one as ``base`` use
 
 The run is called ``pascal_split2[_<method>]_<net>``. A path of this name that is no file stands for these files, so
 that a run can be tested, resumed and inherited from by its name.
+
+A word that is no fold is a file: ``sh train.sh mine pascal 4`` takes ``config/pascal/mine.yaml``, whose run is called
+``mine``. A file has a base stage of its own: it does not inherit ``run.base_folder``.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -43,7 +47,10 @@ TIMM = "timm"  # the name of the files for all networks of timm
 OF_TIMM = "timm/"  # before timm's name of a network
 SLASH = "--"  # in names of runs, for "/" in the names of a method's own networks
 LONGEST_NAME = 240  # bytes of a name that file systems take
-WITH_WORDS = ("run.base_folder", "model.encoder.weights")  # keys whose values may hold words in braces
+FOLD = re.compile(r"split\d+")  # an experiment
+ENDINGS = (".yaml", ".yml")
+BASE_FOLDER = "run.base_folder"
+WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
 
 
 @dataclass(frozen=True)
@@ -228,13 +235,36 @@ def _nets_in(words: str, root: Path, method: str) -> Iterator[str | None]:
         yield word
 
 
+def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
+    """Return the file that a word of a command line names; None: it names none that is there.
+
+    Args:
+        word: a path, or the name of a file of the data set's folder.
+        dataset: a folder of ``config/``.
+        root: see ``config_path``.
+
+    Raises:
+        UserError: the file is of another data set.
+    """
+    folder = (root or CONFIG) / dataset
+    name = word if word.endswith(ENDINGS) else f"{word}.yaml"
+    paths = [Path(name)] if "/" in name else [folder / name, Path(name)]
+    path = next((path for path in paths if path.is_file() or selection_of(path) is not None), None)
+    if path is None:
+        return None
+    own, named = (value_of(read_tree(file), "data.name") for file in (path, folder / f"{dataset}.yaml"))
+    if own != named:
+        raise UserError(f"{_shown(path)}: is of data set {own}; name it in place of {dataset}")
+    return _shown(path)
+
+
 def config_path(
     experiment: str, dataset: str, method: str | None = None, net: str | None = None, root: Path | None = None
 ) -> Path:
-    """Return the path with the name of the run of an experiment such as ``split0``.
+    """Return the path of an experiment: a file, or a path with the name of the run of a fold such as ``split0``.
 
     Args:
-        experiment: a fold, or the word in its place in a file's name.
+        experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
         net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the method's
@@ -245,11 +275,21 @@ def config_path(
         UserError: names the nearest data set, method, encoder or config that exists.
     """
     root = root or CONFIG
-    method = method or MAIN_METHOD
     folder = root / dataset
     known = [path.name for path in data_sets(root)]
     if dataset not in known:
         raise UserError(f"config/{dataset}: no such data set{nearest(dataset, known)}")
+    file = file_of(experiment, dataset, root)
+    if file is not None:
+        if method or net:
+            raise UserError(f"{file}: names its method and encoder itself; leave out MODEL and NET (unset MODEL NET)")
+        return file
+    if not FOLD.fullmatch(experiment):
+        known = [*(path.stem for path in folder.glob("*.yaml")), *(f"split{fold}" for fold in range(4))]
+        near = nearest(Path(experiment).stem, known)
+        fix = f"name a fold, such as split0, a file of config/{dataset}/, or the path of one"
+        raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}")
+    method = method or MAIN_METHOD
     if method not in methods(root):
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods(root))}")
     if has_networks(root, method):
@@ -263,17 +303,14 @@ def config_path(
 
 
 def _path_of_run(folder: Path, experiment: str, method: str, net: str | None) -> Path:
-    """Return the path of an experiment's run; UserError: it is neither a file nor a fold, or its name is misread."""
+    """Return the path of a fold's run; UserError: its name is too long, or is misread."""
     path = folder / f"{folder.name}_{experiment}_{run_words(folder.parent, method, net)}.yaml"
     if len(path.name) > LONGEST_NAME:
         raise UserError(f"NET {net}: too long for the name of a run; give a link, or --set model.weights=[...]")
     if path.exists():
         return path
     selection = selection_of(path)
-    if selection is None:
-        near = nearest(path.stem, [file.stem for file in folder.glob(f"{folder.name}_*.yaml")])
-        raise UserError(f"{_shown(path)}: no such config{near}; experiments are folds, such as split0")
-    if (selection.method, selection.net) != (method, net):
+    if selection is None or (selection.method, selection.net) != (method, net):
         raise UserError(f"NET {net}: '{SLASH}' and the end of a variant have a meaning in names; rename the folder")
     return path
 
@@ -295,9 +332,14 @@ def _default_net(folder: Path, method: str) -> str:
 def read_tree(path: Path) -> Tree:
     """Return the merged content of a config: of a file with its bases, or of those that a run's name stands for.
 
-    UserError: missing file, broken YAML, or a key written twice; it names the place.
+    A file's base stage is its own, unless the file itself says otherwise. UserError: missing file, broken YAML, or a
+    key written twice; it names the place.
     """
-    return merged(_layers(path, set(), None))
+    tree = merged(_layers(path, set(), None))
+    leaf = find(tree, BASE_FOLDER)
+    if path.exists() and isinstance(leaf, Leaf) and leaf.where.rpartition(":")[0] != str(path):
+        tree["run"] = {key: value for key, value in tree["run"].items() if key != "base_folder"}
+    return tree
 
 
 def _layers(path: Path, done: set[Path], encoder: list[Path] | None) -> list[Layer]:
@@ -322,15 +364,24 @@ def _layers(path: Path, done: set[Path], encoder: list[Path] | None) -> list[Lay
     return [*layers, path]
 
 
+def encoder_of(tree: Tree) -> str | None:
+    """Return the name of a config's encoder, as names of runs have it; None if it names none."""
+    backbone = find(tree, "model.encoder.backbone")
+    if not isinstance(backbone, Leaf):
+        return None
+    file = Path(backbone.where.rpartition(":")[0])
+    has_name = file.parent.name == "encoder" and file.stem != TIMM
+    return file.stem if has_name else in_names(str(backbone.value))
+
+
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the words in braces by which paths refer to other settings."""
     tree = reduce(merge, map(override_tree, overrides), tree)
-    words = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, "data.fold")}
-    backbone = find(tree, "model.encoder.backbone")
-    if isinstance(backbone, Leaf):
-        file = Path(backbone.where.rpartition(":")[0])
-        has_name = file.parent.name == "encoder" and file.stem != TIMM
-        words["encoder"] = file.stem if has_name else in_names(str(backbone.value))
+    words = {
+        "dataset": value_of(tree, "data.name"),
+        "fold": value_of(tree, "data.fold"),
+        "encoder": encoder_of(tree),
+    }
     for key in WITH_WORDS:
         tree = fill(tree, key, words)
     return tree

@@ -5,7 +5,7 @@ settings are a dataclass in its folder; protocols are explained in ``config/prot
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from model.common.adaptation import SETTINGS
@@ -26,6 +26,9 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "original": ["original"],
 }
 MASKS = "masks"  # the value of test.fuse that uses every support alone
+MOMENTS = {"sgd": 1, "adamw": 2}  # tensors that an optimiser, by its kind, keeps for each parameter
+# What a setting of a protocol decides (``ProtocolSettings``)
+EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
@@ -37,7 +40,8 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
         high: the largest.
         others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
-            the setting means something, value True for any that is not 0, false or null.
+            the setting means something, value True for any that is not 0, false or null; ``decides``, see
+            ``ProtocolSettings``.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -186,21 +190,31 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """The rules of a test: choice of episodes, input of the network, and scored labels (``config/protocols.yaml``)."""
+    """The rules of a test: choice of episodes, input of the network, and scored labels (``config/protocols.yaml``).
 
-    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = "sequential"
-    supports: Literal["distinct", "with_replacement", "first", "published"] = "distinct"
-    draw: Literal["own", "hsnet", "pfenet"] = "own"
-    support_pixels: int | None = bounded(None, 1)
-    ways: int = bounded(1, 1, 254)
-    absent: float = bounded(0.0, 0, 1)
-    list_file: str | None = None
-    episodes: int | list[int] | None = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated)
-    input: Literal["letterbox", "stretch", "original"] = "letterbox"
-    side: int | None = bounded(None, 33)
-    smooth: bool = False
-    scored_on: Literal["letterbox", "square", "original"] = "letterbox"
+    Each field states what it ``decides``, by which tests share passes of the network and features of images: EPISODES
+    of a seed on a list, the LIST, the VIEW of an image (``view_of``), the NUMBER of episodes and seeds, or the SCORE.
+    """
+
+    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random", "every"] = bounded(
+        "sequential", decides=EPISODES
+    )
+    supports: Literal["distinct", "with_replacement", "first", "published"] = bounded("distinct", decides=EPISODES)
+    draw: Literal["own", "hsnet", "pfenet"] = bounded("own", decides=EPISODES)
+    support_pixels: int | None = bounded(None, 1, decides=EPISODES)
+    ways: int = bounded(1, 1, 254, decides=EPISODES)
+    absent: float = bounded(0.0, 0, 1, decides=EPISODES)
+    list_file: str | None = bounded(None, decides=LIST)
+    episodes: int | list[int] | None = bounded(1000, 1, decides=NUMBER)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated, decides=NUMBER)
+    input: Literal["letterbox", "stretch", "original"] = bounded("letterbox", decides=VIEW)
+    side: int | None = bounded(None, 33, decides=VIEW)
+    smooth: bool = bounded(False, decides=VIEW)
+    scored_on: Literal["letterbox", "square", "original"] = bounded("letterbox", decides=SCORE)
+
+    def deciding(self, what: str) -> dict[str, Any]:
+        """Return the settings that decide one of EPISODES, LIST, VIEW, NUMBER, SCORE; KeyError: a field states none."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata["decides"] == what}
 
     def number(self, fold: int) -> int | None:
         """Return the number of a fold's episodes; None: every pair once."""
@@ -352,12 +366,8 @@ class RunSettings:
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
     # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
-    # as it is, with a warning
-    compile: bool = False
-    # CUDA graphs: auto replays a test's passes and a training's steps of one shape on a GPU, unless compiled or
-    # deterministic, or a step accumulates or is in fp16. A call that cannot be captured goes on as without, and the
-    # log says so
-    graphs: Literal["auto", "never"] = "auto"
+    # as it is, with a warning. A name is a mode of torch's
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
     # writers of a training's curves: tensorboard; wandb is Weights & Biases, where its package is installed

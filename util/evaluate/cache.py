@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from model.episode import CachedFeatures, Episode
 from util.data.episodes import Trial
 from util.data.sampling import EpisodeKey
+from util.evaluate.memory import free_bytes
 from util.parallel import KEEP_ALL, set_allocator
 from util.runtime.device import CUDA
 
@@ -38,18 +37,6 @@ def feature_cache(gib: float | Literal["auto"], device: torch.device, processes:
     if device.type != CUDA:
         set_allocator(KEEP_ALL)
     return FeatureCache(gib)
-
-
-def free_bytes() -> int:
-    """Return the bytes of memory that this process may take on Linux, within its container; 0 on other systems."""
-    try:
-        free = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 2**10
-    except OSError:
-        return 0
-    with suppress(OSError, ValueError):  # no container, or no limit: "max"
-        limit, use = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-        free = max(min(free, limit - use), 0)
-    return free
 
 
 class FeatureCache:

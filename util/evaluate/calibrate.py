@@ -70,7 +70,7 @@ def calibrate(config: Config) -> Path:
         made_on = f"{config.data.name} {part}"
         print(f"calibrate {source} on {episodes} episodes of {made_on}, {shots}-shot, in {precision}", flush=True)
         run = config.run
-        prepared = prepare_network(test.network, world.device, precision, compile=run.compile, graphs=run.graphs)
+        prepared = prepare_network(test.network, world.device, precision, run.compile)
         collected = Collected()
         for context, images in lists:
             data = _marked_episodes(test, context, images)

@@ -2,6 +2,7 @@
 
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -203,8 +204,8 @@ def run_pass(
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
     if cache is not None:
         cache.expect(dataset.sampler, numbers)
-    loaded = batches(dataset, numbers, workers, world.device)
-    with ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False) as bar:
+    bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
+    with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
         for numbers_of_batch, item in zip(numbers, loaded, strict=True):
             output = _predict(prepared, item, cache)
             is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]

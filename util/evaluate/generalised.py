@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, cast
 
@@ -52,10 +53,10 @@ def run_generalised(job: TestJob, world: ProcessGroup) -> None:
     queries = _queries_by_photo(test)
     rows = sorted(queries)
     numbers = evaluation_numbers(range(len(rows)), 1, world.rank, world.size)
-    photos = batches(Photos(test, rows), numbers, test.config.data.workers, world.device)
-    for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
-        row = rows[place]
-        runs.predict(row, photo, queries[row])
+    with closing(batches(Photos(test, rows), numbers, test.config.data.workers, world.device)) as photos:
+        for (place,), photo in zip(numbers, bar(photos, desc=test.name, total=len(numbers), unit="photo")):
+            row = rows[place]
+            runs.predict(row, photo, queries[row])
     job.seconds += time.monotonic() - started
 
 
@@ -79,9 +80,10 @@ class Runs:
         last_base = len(self.test.context.fold.base)
         images = []
         labels = []
-        for batch in batches(supports, numbers, data.workers, self.device):
-            images.append(batch.image)
-            labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
+        with closing(batches(supports, numbers, data.workers, self.device)) as stream:
+            for batch in stream:
+                images.append(batch.image)
+                labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
         names = [data.classes[way.class_id - 1] for way in key.ways]
         with self.job.prepared.autocast():
             self.states[seed] = self.network.fit(images, labels, names)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from util.config.checks import protocol_problem
-from util.config.settings import EDGES, MASKS, Config
+from util.config.settings import EDGES, EPISODES, MASKS, Config
 from util.data.draws import PFENET
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
@@ -141,8 +141,7 @@ def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
     network = with_tta(test.network, test.network_context, test.view, test.shot)
     precision = precision_of_test(test.config, world.device)
-    run = test.config.run
-    return prepare_network(network, world.device, precision, compile=run.compile, graphs=run.graphs)
+    return prepare_network(network, world.device, precision, test.config.run.compile)
 
 
 def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
@@ -154,7 +153,7 @@ def passes(jobs: list[TestJob]) -> list[tuple[int, list[TestJob]]]:
     for job in jobs:
         test = job.test
         protocol = test.protocol
-        rule: tuple = protocol.draw, protocol.query, protocol.supports, protocol.ways, protocol.absent
+        rule = tuple(protocol.deciding(EPISODES).values())
         if test.replayed:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in test.samplers:

@@ -1,7 +1,6 @@
 """The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from util.evaluate.jobs import TestJob, build_test_jobs, passes
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.test import Test
+from util.launcher import place_of_process
 from util.report.figure import write_charts
 from util.report.result_table import class_table, protocol_table, score_table, title
 from util.report.run_folder import RunFolder
@@ -59,7 +59,7 @@ def test(
         _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
         _announce(jobs, world)
         gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
-        cache = feature_cache(gib, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        cache = feature_cache(gib, world.device, place_of_process().local_size)
         results = dict[TestJob, dict[str, Any]]()
         for counted in _count(jobs, world, cache):
             for job in counted:  # at once: a test that is killed later keeps this result

@@ -54,10 +54,13 @@ class AnnotatedPhoto(NamedTuple):
 
 
 class CategoryIds(defaultdict[str, int]):
-    """Category name -> id; a name that is new gets the next number, from 1."""
+    """Category name, without spaces around it -> id; a name that is new gets the next number, from 1."""
 
     def __init__(self) -> None:
         super().__init__(count(1).__next__)
+
+    def __getitem__(self, name: str) -> int:
+        return super().__getitem__(name.strip())
 
     def names(self) -> dict[int, str]:
         """Return id -> name."""

@@ -1,6 +1,7 @@
 """COCO's JSON format: annotations are read, predictions written."""
 
 import json
+import re
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from util.formats.annotations import (
     in_words,
 )
 from util.formats.photo_files import PhotoFiles
-from util.formats.remarks import NOT_LISTED, Remarks
+from util.formats.remarks import BRUSHED, NOT_LISTED, Remarks
+from util.formats.sets import beside
 from util.formats.shapes import decoded, encoded
 
+OF_COCO = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
@@ -40,7 +43,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
-        categories = dict(sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"]))
+        categories = dict(sorted((int(entry["id"]), str(entry["name"]).strip()) for entry in content["categories"]))
         instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
         has_same_names = len({*categories.values()}) < len(content["categories"])
         if has_same_names or len(instances_of) < len(content["images"]):
@@ -56,7 +59,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             else:
                 remarks.add(NOT_LISTED, f"of image_id {image_id}")
         photos = _photos(content["images"], instances_of)
-    photo_files = PhotoFiles(folder or path.parent, is_named=folder is not None)
+    photos = tuple(_with_brushes(photo, categories, remarks) for photo in photos)
+    photo_files = PhotoFiles(folder or beside(path.parent), is_named=folder is not None)
     return Annotations(photos, categories, photo_files, path, remarks)
 
 
@@ -67,6 +71,21 @@ def _photos(images: list[dict[str, Any]], instances_of: dict[int, list[Instance]
         instances = tuple(instances_of[int(image["id"])])
         photos.append(AnnotatedPhoto(str(image["file_name"]), int(image["height"]), int(image["width"]), instances))
     return tuple(photos)
+
+
+def _with_brushes(photo: AnnotatedPhoto, categories: dict[int, str], remarks: Remarks) -> AnnotatedPhoto:
+    """Return a photo with crowds of run lengths as objects, unless it is one of COCO: Datumaro and CVAT write masks so.
+
+    ``remarks`` count them.
+    """
+    if OF_COCO.search(photo.name):
+        return photo
+    instances = list(photo.instances)
+    for number, instance in enumerate(instances):
+        if instance.crowd and isinstance(instance.shape, dict):
+            instances[number] = instance._replace(crowd=False)
+            remarks.add(BRUSHED, categories[instance.category])
+    return photo._replace(instances=tuple(instances))
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
@@ -146,7 +165,9 @@ def write(folder: Path, predictions: Predictions) -> None:
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
-    link(folder / "instances.json", folder / "annotations/instances_default.json", relative=True)
+    second_name = folder / "annotations/instances_default.json"
+    second_name.unlink(missing_ok=True)  # of earlier predictions
+    link(folder / "instances.json", second_name, relative=True)
 
 
 def _segmentation(predicted: PredictedObject, as_polygons: bool) -> list[list[float]] | dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from util.data.images.read import header_of, upright_size
 from util.errors import UserError
 from util.formats.annotations import AnnotatedPhoto, Annotations, Instance, Say
+from util.formats.masks import check_case
 from util.formats.photo_files import name_key
 from util.formats.remarks import (
     BACKGROUND,
@@ -21,6 +22,7 @@ from util.formats.remarks import (
     IGNORED,
     LISTED_TWICE,
     LONE_CROWD,
+    NO_OUTLINE,
     NO_SHAPE,
     OF_BACKGROUND,
     Remarks,
@@ -43,12 +45,15 @@ def interpret(annotations: Annotations, say: Say | None = None) -> Annotations:
         say: gets each line, default the error output.
 
     Raises:
-        UserError: nothing has a meaning, or the outlines contradict each other in what they are of.
+        UserError: nothing has a meaning, two names differ by case alone, or the outlines contradict each other in what
+            they are of.
     """
     remarks = annotations.remarks
     categories = annotations.categories
     photos = [_with_meaning(photo, categories, remarks) for photo in _joined(annotations)]
     photos = _without_lone_crowds(photos, categories, remarks)
+    marked = {instance.category for photo in photos for instance in photo.instances}
+    check_case((name for number, name in categories.items() if number in marked), annotations.source)
     lines = remarks.lines()
     if lines and not any(photo.instances for photo in photos):
         fix = "outline the objects, or draw boxes"
@@ -121,6 +126,7 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
 def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     """Return an instance with the outline of its box if it has no other; None if it has no box either."""
     if has_area(instance.shape):
+        remarks.add(NO_OUTLINE, count=_stray_parts(instance))
         return instance
     if len(instance.box) != 4 or min(instance.box[2:]) <= 0:
         remarks.add(NO_SHAPE)
@@ -128,6 +134,13 @@ def _with_shape(instance: Instance, remarks: Remarks) -> Instance | None:
     x, y, width, height = instance.box
     remarks.add(BOX)
     return instance._replace(shape=(corners_of(x, y, x + width, y + height),))
+
+
+def _stray_parts(instance: Instance) -> int:
+    """Return how many outlines of an instance have a point or two, which cover nothing."""
+    if isinstance(instance.shape, dict):
+        return 0
+    return sum(0 < len(outline) < 6 for outline in instance.shape)
 
 
 def _without_lone_crowds(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from util.data.images.read import header_of, upright_size
+from util.errors import UserError
 from util.files import files_below, read_text
 from util.formats.annotations import (
     AnnotatedPhoto,
@@ -21,7 +23,8 @@ from util.formats.annotations import (
     pixels_of,
 )
 from util.formats.photo_files import PhotoFiles
-from util.formats.remarks import BACKGROUND, COVERED, HOLE, NO_JSON_FILE, OTHER_SHAPE, Remarks
+from util.formats.remarks import BACKGROUND, BEYOND_MASK, COVERED, HOLE, NO_JSON_FILE, OTHER_JSON, OTHER_SHAPE, Remarks
+from util.formats.sets import home_of
 from util.formats.shapes import corners_of, ellipse_of, encoded, region_in
 from util.progress import ProgressBar
 
@@ -44,7 +47,8 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     format, or its photo is missing; the message names the file.
     """
     files = files_below(path, SUFFIX) if path.is_dir() else [path]
-    root = folder or (path if path.is_dir() else path.parent)
+    home = path if path.is_dir() else path.parent
+    root = folder or home
     photo_files = cache(PhotoFiles)
     ids = CategoryIds()
     photos: list[AnnotatedPhoto] = []
@@ -53,10 +57,15 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
     for file in ProgressBar(files, str(path), unit="file", leave=False, delay=1):
         with in_words(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
+            if path.is_dir() and _is_of_others(content):
+                remarks.add(OTHER_JSON, file.name)
+                continue
             image = photo
             if image is None:
-                place = photo_files(folder or file.parent, folder is not None)
-                image = place.find(content["imagePath"], file)
+                near = [file.parent] if folder is None else []
+                near += [home_of(file, home, root), root]
+                places = [photo_files(place, folder is not None) for place in dict.fromkeys(near)]
+                image = _find(content["imagePath"], places, file)
             height, width = _size(content, image)
             instances = _instances(content["shapes"], (height, width), ids, remarks)
         photos.append(AnnotatedPhoto(os.path.relpath(image, root), height, width, instances))
@@ -65,6 +74,19 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
         others = [image.name for image in photo_files(path, False).paths if image.resolve() not in annotated]
         remarks.add_named(NO_JSON_FILE, others)
     return Annotations(tuple(photos), ids.names(), PhotoFiles(root, is_named=False), path, remarks)
+
+
+def _is_of_others(content: Any) -> bool:
+    """Return whether the content of a JSON file is of another program."""
+    return not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys()
+
+
+def _find(stated: str, places: list[PhotoFiles], source: Path) -> Path:
+    """Return the photo that a file states, in the first of some places that has it; errors as ``PhotoFiles.find``."""
+    for place in places[:-1]:
+        with suppress(UserError):
+            return place.find(stated, source)
+    return places[-1].find(stated, source)
 
 
 def _size(content: dict[str, Any], image: Path) -> tuple[int, int]:
@@ -87,8 +109,8 @@ def _instances(
     for number, entry in enumerate(shapes, 1):
         kind = str(entry.get("shape_type") or POLYGON)
         with in_words(f"shape {number}: ", expected=EXPECTED, kind=ValueError):
-            shape = _shape(entry, kind, size)
-            label = str(entry["label"])
+            shape = _shape(entry, kind, size, remarks)
+            label = str(entry["label"]).strip()
             if shape is None:
                 remarks.add(OTHER_SHAPE, kind)
                 continue
@@ -113,7 +135,7 @@ def _without(instance: Instance, hole: np.ndarray) -> Instance | None:
     return instance._replace(shape=encoded(remaining)) if remaining.any() else None
 
 
-def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | None:
+def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int], remarks: Remarks) -> Shape | None:
     """Return the shape of one entry of ``shapes`` on a photo of a size (height, width); None of other kinds."""
     points = np.array(entry["points"], np.float64).reshape(-1, 2)
     if kind == "rectangle":
@@ -123,20 +145,26 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
         radius = float(np.linalg.norm(points[1] - points[0]))
         return (ellipse_of(x, y, radius, radius),)
     if kind == "mask":
-        return _mask_shape(region_in(entry["mask"]), points, size)
+        return _mask_shape(region_in(entry["mask"]), points, size, remarks)
     if kind in OUTLINES:
         return (points.reshape(-1),)
     return None
 
 
-def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> Shape:
-    """Return a mask (h, w) bool, whose first of ``points`` (2, 2) is its upper left pixel, on a photo of a size."""
+def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int], remarks: Remarks) -> Shape:
+    """Return a mask (h, w) bool, whose first of ``points`` (2, 2) is its upper left pixel, on a photo of a size.
+
+    As labelme does, it is cut at the photo's edges, which ``remarks`` count.
+    """
     left, top = points.min(0).round().astype(int)
-    right, bottom = left + mask.shape[1], top + mask.shape[0]
-    height, width = size
-    if min(left, top) < 0 or bottom > height or right > width:
-        raise ValueError("its mask reaches beyond the photo")
-    return encoded(np.pad(mask, ((top, height - bottom), (left, width - right))))
+    first_row, last_row = np.clip((top, top + mask.shape[0]), 0, size[0])
+    first_column, last_column = np.clip((left, left + mask.shape[1]), 0, size[1])
+    part = mask[first_row - top : last_row - top, first_column - left : last_column - left]
+    if part.shape != mask.shape:
+        remarks.add(BEYOND_MASK)
+    whole = np.zeros(size, bool)
+    whole[first_row:last_row, first_column:last_column] = part
+    return encoded(whole)
 
 
 def write(folder: Path, predictions: Predictions) -> None:

@@ -1,17 +1,19 @@
-"""Masks with the same stems as their photos, in the photos' folder or in one of their own, class names and colours."""
+"""Files with the names of the classes of masks, and their colours."""
 
 import re
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from model.episode import IGNORE
+from util.data.images.palette import voc_palette
 from util.data.images.read import Colours
-from util.data.lists.files import photos_below
 from util.errors import UserError
-from util.files import read_text, visible
-from util.formats.photo_files import PhotoFiles, name_key
-from util.formats.remarks import BACKGROUND, IGNORED, is_nothing
+from util.files import read_text
+from util.formats.photo_files import name_key
+from util.formats.remarks import IGNORED, is_nothing
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
@@ -22,12 +24,8 @@ NAME_AND_VALUE = re.compile(r"(?P<name>[^:=,;|\t]*[^:=,;|\t\s])\s*[:=,;|\t]\s*(?
 VALUE_SPACE_NAME = re.compile(r"(?P<value>\d+)\s+(?P<name>\D.*)")
 VALUE_START = re.compile(r"[\"']?-?\d+[\"']?\s*[:=,;|\t]")
 JSON_START = re.compile(r"\{|\[\s*([\"'{\[]|$)")
-BRUSH_TO_PNG = re.compile(r"task-\d+-annotation-\d+-by-")  # names of masks that Label Studio writes, in lower case
 BLACK = (0, 0, 0)  # the colour of background
 VOID = (224, 224, 192)  # the colour of PASCAL VOC's unknown pixels
-LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-PHOTO_FOLDERS = ("images", "photos", "jpegimages")  # in lower case
-MASK_FOLDERS = ("masks", "segmentationclass", "segmentationclassaug")
 
 
 class MaskNames(NamedTuple):
@@ -36,28 +34,12 @@ class MaskNames(NamedTuple):
     names: dict[int, str]  # value -> class name, "" of unknown values
     path: Path
     colours: Colours | None = None  # of masks in colours -> value, where the file has them
-    states_values: bool = False  # whether the file says which value is whose, so that its order does not
+    states_values: bool = False  # whether the file says which values the names have, or that its first line is of 0
 
     @property
     def classes(self) -> dict[int, str]:
         """The values that are of a class, and its name."""
         return {value: name for value, name in self.names.items() if name}
-
-
-def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
-    """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
-
-    With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
-    """
-    entries = visible(path.iterdir(), path) if path.is_dir() else []
-    folders = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
-    photo_folders = [folders[name] for name in PHOTO_FOLDERS if name in folders]
-    mask_folders = [folders[name] for name in MASK_FOLDERS if name in folders]
-    if photos:
-        photo_folders = [photos]
-    if photo_folders and mask_folders:
-        return photo_folders[0], mask_folders[0]
-    return photos or path, path
 
 
 def names_beside(masks: Path) -> MaskNames | None:
@@ -67,64 +49,6 @@ def names_beside(masks: Path) -> MaskNames | None:
             if (folder / name).is_file():
                 return read_names(folder / name)
     return None
-
-
-def masks_in(folder: Path) -> list[Path]:
-    """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
-    pictures = photos_below(folder, recursive=False)
-    pngs = [path for path in pictures if path.suffix.lower() == ".png"]
-    return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
-
-
-def class_folders(masks: Path) -> dict[str, tuple[Path, Path]]:
-    """Return the folders of photos and of masks of each class, by its name, the folder's; none if it holds masks."""
-    if not masks.is_dir() or masks_in(masks):
-        return {}
-    classes = {}
-    for path in visible(masks.iterdir(), masks):
-        if path.is_dir() and path.name.lower() not in BACKGROUND:
-            photo_folder, mask_folder = folders_in(path)
-            if masks_in(mask_folder):
-                classes[path.name] = (photo_folder, mask_folder)
-    return classes
-
-
-def pairs(photos: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
-
-    A line says how many masks that are.
-
-    Raises:
-        UserError: a folder does not exist, no photo has a mask, or two photos have the same stem.
-    """
-    mask_files = masks_in(masks) if masks.is_dir() else []
-    mask_of_stem = {name_key(path.stem): path for path in mask_files}
-    no_photos = {*mask_of_stem.values()}
-    pair_of_stem: dict[str, tuple[Path, Path]] = {}
-    for photo in PhotoFiles(photos).paths:
-        stem = name_key(photo.stem)
-        if stem not in mask_of_stem or photo in no_photos:
-            continue
-        if stem in pair_of_stem:
-            raise UserError(f"{photo} and {pair_of_stem[stem][0]} have the same name; rename one")
-        pair_of_stem[stem] = (photo, mask_of_stem[stem])
-    if not pair_of_stem:
-        raise UserError(f"{masks}: {_why_no_pairs(photos, mask_of_stem)}")
-    without_photo = [mask for stem, mask in mask_of_stem.items() if stem not in pair_of_stem]
-    if photos != masks and without_photo:
-        count = f"{len(without_photo)} masks, such as {without_photo[0].name}"
-        print(f"note: {masks}: left out, without a photo: {count}", file=sys.stderr)
-    return list(pair_of_stem.values())
-
-
-def _why_no_pairs(photos: Path, mask_of_stem: dict[str, Path]) -> str:
-    """Return why none of the masks has a photo, and what to do."""
-    for stem, mask in mask_of_stem.items():
-        if BRUSH_TO_PNG.match(stem):
-            fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
-            return f"Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}"
-    fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-    return f"does not exist, or holds no mask of a photo in {photos}; {fix}"
 
 
 def read_names(path: Path) -> MaskNames:
@@ -144,9 +68,10 @@ def read_names(path: Path) -> MaskNames:
     _refuse_table(entries, path)
     if entries and entries[0].casefold() in IGNORED:
         entries = entries[1:]
-    if entries and is_nothing(entries[0]):
+    has_line_of_0 = bool(entries) and is_nothing(entries[0])
+    if has_line_of_0:
         entries = entries[1:]
-    return MaskNames(_names_of_values([*enumerate(entries, 1)], path), path)
+    return MaskNames(_names_of_values([*enumerate(entries, 1)], path), path, states_values=has_line_of_0)
 
 
 def _refuse_table(entries: list[str], path: Path) -> None:
@@ -203,6 +128,7 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
             raise UserError(f"{path}: '{name}' has the value {value}, which is taken or none of 1 to 254; change it")
         names[value] = "" if is_unknown else name
     check_unique([name for name in names.values() if name], path)
+    check_case([name for name in names.values() if name], path)
     return dict(sorted(names.items()))
 
 
@@ -210,16 +136,18 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
     """Return the names and colours in lines ``name:red,green,blue:parts:actions``; a colour may lack.
 
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
-    numbers. UserError: a name or a colour occurs twice.
+    numbers. Where all colours lack, as Datumaro writes it, they are VOC's in the order of the lines. UserError: a name
+    or a colour occurs twice.
     """
-    entries = [line.split(":")[:2] for line in lines]
+    entries = _with_colours([[text.strip() for text in f"{line}:".split(":")[:2]] for line in lines])
     classes = [name for name, _ in entries if not is_nothing(name)]
     check_unique(classes, path)
+    check_case(classes, path)
     names = {value: _known(name) for value, name in enumerate(classes, 1)}
     values = {name: value if names[value] else IGNORE for value, name in enumerate(classes, 1)}
     colours: dict[tuple[int, ...], int] = {BLACK: 0, VOID: IGNORE}
     for name, text in entries:
-        if not text.strip():
+        if not text:
             continue
         red, green, blue = (int(part) for part in text.split(","))
         value = values.get(name, 0)
@@ -228,6 +156,14 @@ def _read_label_map(lines: list[str], path: Path) -> MaskNames:
             raise UserError(f"{path}: '{name}' has the colour {text} of another class, or of the background; change it")
         colours[red, green, blue] = value
     return MaskNames(names, path, colours)
+
+
+def _with_colours(entries: list[list[str]]) -> list[list[str]]:
+    """Return names with their colours, those of VOC's palette if no name has one and the first is the background's."""
+    if not is_nothing(entries[0][0]) or any(colour for _, colour in entries):
+        return entries
+    palette = np.reshape(voc_palette(), (-1, 3)).tolist()
+    return [[name, ",".join(map(str, colour))] for (name, _), colour in zip(entries, palette)]
 
 
 def _known(name: str) -> str:
@@ -245,3 +181,13 @@ def check_unique(names: list[str], path: Path) -> None:
     for number, name in enumerate(names):
         if name in names[:number] or not name.isprintable():
             raise UserError(f"{path}: {name!r} is not a name, or is that of two classes; rename one")
+
+
+def check_case(names: Iterable[str], path: Path) -> None:
+    """Refuse (UserError) two class names that differ by case alone, or by how accents are composed."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(name_key(name), name)
+        if other != name:
+            fix = "write one of both if they are one class, else rename one"
+            raise UserError(f"{path}: the classes '{other}' and '{name}' differ by upper and lower case alone; {fix}")

@@ -69,7 +69,8 @@ class PhotoFiles:
             matches = self._best_matches(path)
             if len(matches) > 1:
                 name = matches[0].name
-                raise UserError(f"{source}: {len(matches)} photos in {self.folder} are named '{name}'; rename one")
+                fix = "rename one, or name the folder of those that are meant"
+                raise UserError(f"{source}: {len(matches)} photos in {self.folder} are named '{name}'; {fix}")
             if matches:
                 return matches[0]
         raise UserError(f"{source}: {self._missing(stated)}")
@@ -117,7 +118,8 @@ class PhotoFiles:
         known = set()
         for path in self.paths:
             known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
-        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}"
+        fix = "" if self.is_named else "; name the folder of the photos with --photos"
+        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
 
 
 def _is_within(path: PureWindowsPath) -> bool:

@@ -1,16 +1,18 @@
 """The formats of annotations in one table, and which of them a file or folder has: its content tells, or a prefix."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import UserError
-from util.files import paths_below, read_bytes, visible
+from util.files import files_below, paths_below, read_bytes, visible
 from util.formats import coco, labelme, labelstudio, results, yolo
 from util.formats.annotations import Annotations, Predictions, Say
 from util.formats.interpret import interpret
-from util.formats.masks import folders_in, masks_in
+from util.formats.mask_files import folders_in, masks_in, masks_of_set
 from util.formats.remarks import INSTEAD, refused_format
+from util.formats.sets import read_parts
 from util.parallel import attempt
 
 COCO = "coco"
@@ -33,7 +35,7 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     LABELME: labelme.write,
     LABELSTUDIO: labelstudio.write,
 }
-FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``masks.pairs``
+FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
 KEYS = {  # of JSON files; the first that is found tells
     LABELSTUDIO: re.compile(rb'\A[^\[{]*\[.*"(?:result|annotation_id)"\s*:', re.DOTALL),
     RESULTS: re.compile(rb'"query_file"\s*:'),
@@ -42,11 +44,15 @@ KEYS = {  # of JSON files; the first that is found tells
 }
 LOOKED_AT = 20  # files of a folder
 OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
+# beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
+OTHER_TASKS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
 
 
 def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
+
+    A set in parts, with a file for the photos of each, is its folder.
 
     UserError: the path does not exist, or its content has no format or several.
     """
@@ -70,8 +76,13 @@ def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annot
     """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``."""
     kind, path = recognise(text)
     if kind == MASKS:
-        raise UserError(f"{path}: is a folder of masks; name a file or folder of another format")
-    return interpret(READERS[kind](path, photos), say)
+        raise UserError(f"{path}: holds masks, or nothing that is read here; name a file or folder of another format")
+    if path.is_dir() and kind in (COCO, LABELSTUDIO):
+        files, _ = _json_files(files_below(path, labelme.SUFFIX))
+        annotations = read_parts(READERS[kind], _with_instances(files.get(kind, [])), path, photos)
+    else:
+        annotations = READERS[kind](path, photos)
+    return interpret(annotations, say)
 
 
 def _formats_of(file: Path) -> dict[str, Path]:
@@ -94,42 +105,53 @@ def _json_format(content: bytes) -> str | None:
 
 
 def _formats_in(folder: Path) -> dict[str, Path]:
-    """Return the formats that the files of a folder have, else masks, each with the path to read.
+    """Return the formats that the files of a folder have, else those below it, else masks, each with the path to read.
 
-    UserError: two files are each of all photos, or there are no files but such as are not read here.
+    UserError: there are no files but such as are not read here.
     """
-    formats, refusals = _json_formats_in(folder)
+    files, refusals = _json_files(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
+    formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
     if _is_yolo(folder):
         formats[YOLO] = folder
-    if formats:
-        return formats
-    for file in visible(folder.glob(f"*/*{labelme.SUFFIX}"), folder)[:LOOKED_AT]:
-        outcome = attempt(_formats_of, file)
-        if isinstance(outcome, UserError):
-            refusals.append(outcome)
     _, mask_folder = folders_in(folder)
-    if refusals and not masks_in(mask_folder):
+    if formats or masks_in(mask_folder):
+        return formats or {MASKS: folder}
+    files, refusals_below = _json_files(files_below(folder, labelme.SUFFIX))
+    files.pop(RESULTS, None)  # of photos elsewhere
+    formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
+    refusals += refusals_below
+    if refusals and not formats and not masks_of_set(mask_folder):
         raise refusals[0]
-    return {MASKS: folder}
+    return formats or {MASKS: folder}
 
 
-def _json_formats_in(folder: Path) -> tuple[dict[str, Path], list[UserError]]:
-    """Return the formats of the JSON files of a folder, each with the path to read, and why others are not read."""
-    formats: dict[str, Path] = {}
+def _json_files(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:
+    """Return the JSON files of each format among the first of every folder, and why others are not read."""
+    files: dict[str, list[Path]] = {}
     refusals: list[UserError] = []
-    for file in visible(folder.glob(f"*{labelme.SUFFIX}"), folder)[:LOOKED_AT]:  # readers refuse other files
-        outcome = attempt(_formats_of, file)
+    looked_at = Counter[Path]()
+    for path in paths:
+        looked_at[path.parent] += 1
+        if looked_at[path.parent] > LOOKED_AT:  # readers refuse other files
+            continue
+        outcome = attempt(_formats_of, path)
         if isinstance(outcome, UserError):
             refusals.append(outcome)
             continue
         for kind in outcome:
-            if kind in OF_PHOTOS:
-                formats[kind] = folder
-            elif kind in formats:
-                raise UserError(f"{folder}: holds {formats[kind].name} and {file.name}; name one of them")
-            else:
-                formats[kind] = file
-    return formats, refusals
+            files.setdefault(kind, []).append(path)
+    return files, refusals
+
+
+def _path_of(kind: str, files: list[Path], folder: Path) -> Path:
+    """Return what is read of the files of a format in a folder: the only one, or the folder."""
+    with_instances = _with_instances(files)
+    return folder if kind in OF_PHOTOS or len(with_instances) > 1 else with_instances[0]
+
+
+def _with_instances(files: list[Path]) -> list[Path]:
+    """Return the files that may hold instances; if their names say of none that it does, all."""
+    return [file for file in files if not file.name.startswith(OTHER_TASKS)] or files
 
 
 def _is_yolo(folder: Path) -> bool:

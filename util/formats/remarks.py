@@ -45,12 +45,16 @@ COVERED = Remark("left out", "objects wholly below regions of {}")
 NOT_LISTED = Remark("left out", "annotations of photos that are not listed")
 NO_TEXT_FILE = Remark("left out", "photos without a text file")
 NO_JSON_FILE = Remark("left out", "photos without a JSON file")
+OTHER_JSON = Remark("left out", "JSON files of other kinds")
+NO_OUTLINE = Remark("left out", "parts of objects with fewer than three points")
 # what is read in another way than it is written
 HOLE = Remark("holes in the objects below", "regions of {}")
 CROWD = Remark("unknown (255)", "crowd regions of {}")
 LONE_CROWD = Remark("read as objects", "crowd regions of {}, which has no other objects")
 BOX = Remark("read as boxes", "objects without outline, but with a box")
+BRUSHED = Remark("read as objects", "run lengths with iscrowd 1 of {} (COCO's own crowds alone are unknown)")
 LISTED_TWICE = Remark("joined", "photos that are listed more than once")
+BEYOND_MASK = Remark("cut at the photo's edges", "masks that reach beyond their photo")
 BEYOND = Remark("cut at the photo's edges", "photos with outlines beyond their stated size")
 EXCHANGED = Remark(
     "height and width exchanged", "photos with an EXIF orientation and outlines beyond their stated size"
@@ -86,6 +90,11 @@ class Remarks:
         """Count the entries of a kind, whose first is its example."""
         if names:
             self.add(remark, names[0], len(names))
+
+    def include(self, others: "Remarks") -> None:
+        """Count the entries that others count too."""
+        self._counts.update(others._counts)
+        self._examples = others._examples | self._examples
 
     def lines(self) -> list[str]:
         """Return a line for each outcome: ``left out: regions without a label (3), regions of 'x' (1)``."""

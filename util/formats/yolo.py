@@ -105,7 +105,7 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     if path.suffix.lower() in YAML_SUFFIXES:
         with in_words(f"{path}: ", "; write names: [cat, dog]"):
             content = _read_yaml(text)
-            names = _names_in(content)
+            names = {number: name.strip() for number, name in _names_in(content).items()}
             stated = path.parent / str(content.get("path", ""))
         if "path" in content and stated.is_dir():
             root = stated

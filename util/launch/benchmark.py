@@ -38,15 +38,14 @@ from util.errors import UserError, nearest
 from util.files import write_atomically
 from util.report.table import Table, add_format
 from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
-from util.runtime.graphs import CALLS_BEFORE
 from util.runtime.network import prepare_network
 from util.train.benchmark_pass import BenchmarkPass
-from util.train.gradients import backward, replay, replayed_gradients
+from util.train.gradients import backward
 
 BATCH = {"evaluation": [1], "training": [4]}  # sizes for each stage
 BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
 GPU = "speed on a GPU"
-WARM_UP = CALLS_BEFORE + 2  # passes, in one of which a CUDA graph is recorded
+WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
     GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
@@ -155,8 +154,7 @@ def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainabl
 
     precision_of = precision_of_training if case.trains else precision_of_test
     precision = precision_of(case.config, device)
-    prepared = prepare_network(network, device, precision, settings.compile, graphs=settings.graphs)
-    step = replayed_gradients(prepared, accumulate=1)
+    prepared = prepare_network(network, device, precision, settings.compile)
     scaler = torch.amp.GradScaler(device.type, enabled=prepared.precision == "fp16")
 
     def run() -> None:
@@ -164,10 +162,8 @@ def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainabl
         if not case.trains:
             with torch.inference_mode():
                 prepared.predict([episode])
-        elif step is None:
-            backward(prepared, scaler, episode, parts=1, last=True)
         else:
-            replay(step, episode)
+            backward(prepared, scaler, episode, parts=1, last=True)
         network.zero_grad(set_to_none=True)
         network.eval()
 

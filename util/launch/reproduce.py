@@ -16,7 +16,7 @@ from pathlib import Path
 from model.registry import class_of
 from util import cli
 from util.checkpoints.run import BEST, METRICS, Run
-from util.config.compose import MAIN_METHOD, config_path, in_names
+from util.config.compose import CONFIG, MAIN_METHOD, config_path, encoder_of, file_of, in_names, methods, read_tree
 from util.config.read import read_config
 from util.config.settings import Config
 from util.errors import UserError
@@ -191,9 +191,17 @@ def _read(
     options: argparse.Namespace, method: str, seed: int | None, dataset: str, fold: object, *overrides: str
 ) -> Config:
     """Return the config of a fold, with the options of the command before other overrides."""
-    path = config_path(f"split{fold}", dataset, method, options.net)
     device = CUDA if options.gpus else "cpu"
-    config = read_config(path, [f"run.device={device}", *options.overrides, *overrides])
+    given = [f"run.device={device}", *options.overrides, *overrides]
+    if method in methods(CONFIG) or (path := file_of(method, dataset)) is None:
+        path = config_path(f"split{fold}", dataset, method, options.net)
+        return _with_seed(read_config(path, given), path, seed)
+    encoder = encoder_of(read_tree(path))
+    if encoder not in (None, in_names(options.net)):
+        raise UserError(f"{path}: its encoder is {encoder}; name it in place of {options.net}")
+    config = read_config(path, given)
+    if str(config.data.fold) != str(fold):
+        config = read_config(path, [*given, f"data.fold={fold}", f"run.name={config.run.name}_split{fold}"])
     return _with_seed(config, path, seed)
 
 

@@ -1,6 +1,5 @@
 """The tasks of a command: stages of trainings and tests, with their processes, their state and what is left of them."""
 
-import os
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from util.checkpoints.run import BEST, Run, StageFolder
 from util.checkpoints.weights import trained_otherwise
 from util.config.settings import Config, StageSettings
 from util.errors import UserError
+from util.launcher import number_of
 from util.train.optim import least_batch
 
 NOT_BEGUN = "not begun"
@@ -17,7 +17,7 @@ NOT_BEGUN = "not begun"
 
 def nodes() -> int:
     """Return the number of machines that run a command together."""
-    return int(os.environ.get("NNODES", "1"))
+    return number_of("NNODES", 1)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from util.data.images.read import header_of, read_mask, upright_size, write_mask
 from util.errors import UserError
 from util.evaluate.refine import without_specks
 from util.files import kept_json, link, writable, write_atomically
-from util.formats.masks import MASK_FOLDERS, NAME_FILES, PHOTO_FOLDERS
+from util.formats.mask_files import MASK_FOLDERS, PHOTO_FOLDERS
+from util.formats.masks import NAME_FILES
 from util.formats.results import REJECTED
 from util.page.drawing import Mark, draw_marks, is_empty, marks_without
 from util.predict.photos import read_photo
@@ -237,10 +238,14 @@ class Photo:
         self.mark()
         self.draw([])
 
-    def unmark(self) -> None:
-        """Make this no marked photo; without a result nothing is left of its mask."""
+    def leave_examples(self) -> None:
+        """Make this no marked photo, whose marks remain."""
         for file in (self.mask_file, self.copy):
             file.unlink(missing_ok=True)
+
+    def unmark(self) -> None:
+        """Make this no marked photo; without a result nothing is left of its mask."""
+        self.leave_examples()
         if not self.names:
             self.beneath_file.unlink(missing_ok=True)
             self.draw([])

@@ -28,7 +28,7 @@ from util.data.images.read import Colours, read_mask_of
 from util.data.images.region import classes_in, read_region_of
 from util.data.marks import BOX, POINTS, SCRIBBLE, point_label
 from util.errors import UserError, nearest
-from util.formats import labelme, masks, recognise
+from util.formats import labelme, mask_files, masks, recognise
 from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of
 from util.formats.interpret import interpret
 from util.formats.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
@@ -208,9 +208,9 @@ def _of_masks(
     path: Path, photos: Path | None, shots: int | None, mask_value: int | None
 ) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return the marked photos of a folder of masks, all that are needed, and its classes, value -> name."""
-    photo_folder, mask_folder = masks.folders_in(path, photos)
+    photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
-    pairs = masks.pairs(photo_folder, mask_folder)
+    pairs = mask_files.pairs(photo_folder, mask_folder)
     if known is not None:
         return list(_named_masks(pairs, known)), known.classes
     return list(islice(_unnamed_masks(pairs, mask_value), shots)), {}

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 from collections import Counter
@@ -19,18 +20,9 @@ from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import AnnotatedPhoto, Annotations, label_of
+from util.formats.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
 from util.formats.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from util.formats.masks import (
-    MaskNames,
-    check_unique,
-    class_folders,
-    folders_in,
-    masks_in,
-    names_beside,
-    pairs,
-    read_class_names,
-    read_names,
-)
+from util.formats.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
 from util.formats.photo_files import PhotoFiles, name_key
 from util.parallel import attempt
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
@@ -50,14 +42,14 @@ def from_masks(options: argparse.Namespace) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    if folders:
+    are_of_photos = bool(folders) and _names_no_folder(options.classes, folders)
+    if folders and not are_of_photos:
         return _from_class_folders(options, folders)
     known = names_of(options)
     if known is None:
-        fix = "one class per line, the first is id 1; or a folder of masks for each class, <class>/photo.png"
-        raise UserError(f"prepare.py custom: --masks needs --classes names.txt, {fix}")
+        raise UserError(_needs_names(mask_folder))
     photo_folder, _ = folders_in(options.images)
-    masks = dict(pairs(photo_folder, mask_folder))
+    masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
     _print_unmasked(photo_folder, masks)
     read = facts_of_all([*masks.values()], known.colours)
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
@@ -72,7 +64,22 @@ def from_masks(options: argparse.Namespace) -> Plan:
     photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}
     unused = [*absent, *_rare(options, photo_counts)]
     classes = [name for name in known.classes.values() if name not in unused]
-    return _plan(masks.items(), partial(_class_indices, known=known, unused=unused, white=white), classes)
+    read_mask = partial(_class_indices, known=known, unused=unused, white=white)
+    return _plan(masks.items(), read_mask, classes, options.images)
+
+
+def _names_no_folder(classes: Path | None, folders: Collection[str]) -> bool:
+    """Return whether a file of names has no name of the folders of masks: they are days or videos then."""
+    return classes is not None and not {*read_class_names(classes).values()} & {*folders}
+
+
+def _needs_names(masks: Path) -> str:
+    """Return the refusal of masks without names of their classes."""
+    names = "--classes names.txt, one class per line, the first is id 1"
+    if parts := parts_of_set(masks):
+        return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
+    fix = "or a folder of masks for each class, <class>/photo.png"
+    return f"prepare.py custom: --masks needs {names}; {fix}"
 
 
 def _print_unmasked(folder: Path, masks: Mapping[Path, Path]) -> None:
@@ -91,7 +98,7 @@ def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], clas
     if not _white_is_object(options, "the masks hold 0 and 255 alone", classes[0]):
         fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
-    return _plan(masks.items(), one_class, classes)
+    return _plan(masks.items(), one_class, classes, options.images)
 
 
 def names_of(options: argparse.Namespace) -> MaskNames | None:
@@ -179,7 +186,7 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
     return table[values]
 
 
-def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Path, Path]]) -> Plan:
+def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
     Photos with the same content are one photo, which has several classes. UserError: a class has no folder, no mask has
@@ -188,14 +195,15 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     classes = list(folders)
     if options.classes:
         classes = _selected_classes(options.classes, folders, f"folder of {options.masks}")
-    class_masks = {name: masks_in(folders[name][1]) for name in classes}
-    rare = _rare(options, {name: len(masks) for name, masks in class_masks.items()})
+    check_case(classes, options.masks)
+    masks_of_class = {name: _masks_of_class(folders[name]) for name in classes}
+    rare = _rare(options, {name: len(masks) for name, masks in masks_of_class.items()})
     classes = [name for name in classes if name not in rare]
-    masks = {mask: name for name in classes for mask in class_masks[name]}
+    masks = {mask: folder for name in classes for mask, folder in masks_of_class[name].items()}
     photos = {_photo_key(path.parent, path): path for path in PhotoFiles(options.images).paths if path not in masks}
     photo_of_mask = {}
-    for mask, name in masks.items():
-        photo = _find_class_photo(photos, mask, (options.images / name, options.images, folders[name][0]))
+    for mask, folder in masks.items():
+        photo = _find_class_photo(photos, mask, _photo_folders(options.images, folder))
         if photo is not None:
             photo_of_mask[mask] = photo
     if not photo_of_mask:
@@ -209,8 +217,19 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, tuple[Pa
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
+def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
+    """Return the masks in the folders of a class, each with its folder."""
+    return {mask: folder for folder in folders for mask in masks_in(folder.masks)}
+
+
+def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
+    """Return where the photos of a class may be: below all photos, in its part first, or beside its masks."""
+    part = images.joinpath(*folder.place)
+    return [part / folder.name, part, images / folder.name, images, folder.photos]
+
+
 def _class_jobs(
-    photo_of_mask: Mapping[Path, Path], class_of_mask: Mapping[Path, str], classes: list[str], images: Path
+    photo_of_mask: Mapping[Path, Path], folder_of_mask: Mapping[Path, ClassFolder], classes: list[str], images: Path
 ) -> list[MaskJob]:
     """Return the jobs of masks of one class; photos with the same content are the first of them."""
     photo_of_content = dict[bytes, Path]()
@@ -218,10 +237,10 @@ def _class_jobs(
     for mask, photo in photo_of_mask.items():
         content = hashlib.sha256(photo.read_bytes()).digest()
         first = photo_of_content.setdefault(content, photo)
-        class_name = class_of_mask[mask]
-        mask_name = SPACE.sub("_", f"{class_name}/{mask.stem}")
-        photo_name = SPACE.sub("_", str(first.relative_to(images)))
-        class_id = classes.index(class_name) + 1
+        folder = folder_of_mask[mask]
+        mask_name = _word("/".join((folder.name, *folder.place, mask.stem)))
+        photo_name = _word(str(first.relative_to(images)))
+        class_id = classes.index(folder.name) + 1
         jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
     return jobs
 
@@ -291,7 +310,7 @@ def from_annotations(options: argparse.Namespace) -> Plan:
     for photo in annotations.annotated:
         if any(instance.category in class_ids for instance in photo.instances):
             photos.append((_find_photo(annotations, photo, options), photo))
-    return _plan(photos, partial(draw, table=class_ids), classes)
+    return _plan(photos, partial(draw, table=class_ids), classes, options.images)
 
 
 def _shown_classes(annotations: Annotations) -> list[str]:
@@ -329,19 +348,50 @@ def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Iterator[Pie
 
 
 def _plan(
-    sources: Iterable[tuple[Path, Any]], read: Callable[[MaskJob, np.ndarray], Iterable[Piece]], classes: list[str]
+    sources: Iterable[tuple[Path, Any]],
+    read: Callable[[MaskJob, np.ndarray], Iterable[Piece]],
+    classes: list[str],
+    images: Path,
 ) -> Plan:
     """Return the plan of photos and what their masks are made from.
 
-    A list has one word for each image, so spaces in a file's name become underscores. All links have the suffix that
-    most photos have; readers ignore it. UserError: two photos have one name, one is annotated in two entries, or masks
-    cannot hold so many classes.
+    All links have the suffix that most photos have; readers ignore it.
+
+    Args:
+        sources: photos below ``images``, each with what its mask is made from.
+        read: as ``Plan.read``.
+        classes: the names.
+        images: the folder of photos.
+
+    Raises:
+        UserError: two photos have one name, one is annotated in two entries, or masks cannot hold so many classes.
     """
     if len(classes) > MAX_INDEX:
         raise UserError(f"{len(classes)} classes: masks hold {MAX_INDEX}; name some of them in --classes names.txt")
     sources = list(sources)
-    names = by_name((SPACE.sub("_", photo.stem), photo) for photo, _ in sources)
-    jobs = [MaskJob(photo, source, name, parts=(ALL,)) for name, (photo, source) in zip(names, sources, strict=True)]
+    names = _names_in_lists([photo for photo, _ in sources], images)
+    jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
     suffixes = Counter(photo.suffix for photo, _ in sources)
     most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
     return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent)
+
+
+def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
+    """Return the name of each photo in lists: its stem, with its folders where another has that stem.
+
+    A list has one word for each image, so spaces become underscores. UserError: two names are equal.
+    """
+    count_of_stem = Counter(_word(photo.stem) for photo in photos)
+    names: dict[str, Path] = {}
+    for photo in photos:
+        name = _word(photo.stem)
+        if count_of_stem[name] > 1:
+            name = _word(Path(os.path.relpath(photo, images)).with_suffix("").as_posix())
+        if name in names:
+            raise UserError(f"{names[name]} and {photo} are both {name}; rename one")
+        names[name] = photo
+    return {photo: name for name, photo in names.items()}
+
+
+def _word(name: str) -> str:
+    return SPACE.sub("_", name)

@@ -113,11 +113,11 @@ class Recognised(NamedTuple):
         name = f"{self.backbone}, {self.stem} stem" if self.has_stems else self.backbone
         missing = self.fit.missing
         inside = self.fit.inside
+        needs = "needs model.encoder.partial: true"
         if inside:
-            return f"{name}, {len(missing)} tensors missing, such as {inside[0]} inside a stage: not usable"
+            return f"{name}, {len(missing)} tensors missing, such as {inside[0]}: {needs}"
         if missing:
             stages = " and ".join(map(str, self.fit.absent_stages))
-            needs = "needs model.encoder.partial: true"
             return f"{name}, all {len(missing)} tensors of stage {stages} missing: {needs}"
         return f"{name}, complete"
 
@@ -179,8 +179,6 @@ def _describe_encoder(source: str, encoder: Recognised, contents: str) -> list[s
     elif fit.others:
         kind = "a checkpoint of another network around such an encoder"
     first = f"{contents}; {kind}"
-    if fit.inside:
-        return [first, "not usable: bring a file that is complete, or that ends with a whole stage"]
     settings = {"backbone": backbone}
     if encoder.has_stems:
         settings["stem"] = stem

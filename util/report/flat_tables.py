@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,30 @@ from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
 from util.files import read_text, write_atomically
 from util.report.result_table import class_names
-from util.report.schema import FINAL, SMALLER_IS_BETTER, counts_of, find_results, read_result
+from util.report.schema import FINAL, SMALLER_IS_BETTER, counts_of, read_results
 from util.report.table import Table
 
 RESULT_COLUMNS = [
-    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "steps", "precision", "output"),
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
     *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
 MEASURED = {"miou", "fb_iou", "weights", "device", "date", "commit"}  # columns in which a repeated test may differ
-EPISODE_COLUMNS = ["run", "seed", "number", "query", "class", "supports", "intersection", "union", "iou"]
+OF_TEST = ["run", "shot", "protocol", "mark"]  # columns that say which test an episode is of
+EPISODE_COLUMNS = [*OF_TEST, "seed", "number", "query", "class", "supports", "intersection", "union", "iou"]
 
 
-def result_table(paths: list[Path], output: str = FINAL) -> Table:
+def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
     """Return the table of all results below some paths, a row each, with the scores of one output in percent.
 
-    UserError: there is no result, or it lacks that output.
+    Args:
+        paths: result files, or folders.
+        output: name of the output whose scores are shown.
+        protocols: only results of these; none: all.
+
+    Raises:
+        UserError: there is no result, or it lacks that output.
     """
-    rows = [_result_row(path, output) for path in find_results(paths)]
+    rows = [_result_row(path, result, output) for path, result in read_results(paths, protocols).items()]
     return Table(RESULT_COLUMNS, sorted(rows))
 
 
@@ -52,16 +60,28 @@ def _test_of(row: list[str]) -> tuple[str, ...]:
     return tuple(text for name, text in zip(RESULT_COLUMNS, row) if name not in MEASURED)
 
 
-def _result_row(path: Path, output: str) -> list[str]:
+def _mark(result: dict[str, Any]) -> str:
+    """Return what distinguishes a result from the own test of its run's best weights; '' for that."""
+    of_weights = result["weights_mark"]
+    if of_weights == "foreign":  # of which there may be many
+        of_weights += f" {result['checkpoint']}"
+    marks = [*result["averaged"], of_weights]
+    if result["replayed"]:
+        marks.append("replay")
+    if result["quick_look"]:
+        marks.append("quick")
+    return "; ".join(filter(None, marks))
+
+
+def _result_row(path: Path, result: dict[str, Any], output: str) -> list[str]:
     """Return a result's cells, as in ``RESULT_COLUMNS``."""
-    result = read_result(path)
     _check_output(path, output, result["mean"])
     scores = result["mean"][output]
     fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else ""
     commit = str(result["environment"].get("commit", ""))
     texts = {
         "draw": str(result["protocol_settings"].get("draw", "own")),
-        "steps": "; ".join(result["averaged"]),
+        "mark": _mark(result),
         "output": output,
         "miou": f"{scores['miou']:.2f}",
         "fb_iou": fb_iou,
@@ -73,34 +93,35 @@ def _result_row(path: Path, output: str) -> list[str]:
     return [texts[name] if name in texts else str(result[name]) for name in RESULT_COLUMNS]
 
 
-def episode_table(paths: list[Path], output: str = FINAL) -> Table:
+def episode_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
     """Return the table of all episodes of the results below some paths: a row for each class of each episode.
 
     Pixels of prediction and label count together over all labelled pixels of the query: ``intersection`` those that
     both call the class, ``union`` those that at least one does; ``iou`` is their ratio in percent. A column for each
-    further metric of the tests follows (``test.metrics``), in percent or pixels.
+    further metric of the tests follows (``test.metrics``), in percent or pixels. Arguments as of ``result_table``.
 
     Raises:
         UserError: there is no result, or its episodes lack that output.
     """
-    results = {path: read_result(path) for path in find_results(paths)}
+    results = read_results(paths, protocols)
     tests = [result["config"]["test"] for result in results.values()]
     metrics = list(dict.fromkeys(name for test in tests for name in test.get("metrics", [])))
     rows = []
     for path, result in results.items():
         _check_output(path, output, result["mean"])
         names = class_names(result)
+        leading = [result["run"], str(result["shot"]), result["protocol"], _mark(result)]
         for episode in read_manifest(path.parent / result["manifest"]).episodes:
-            rows += _episode_rows(episode, output, names, result["run"], metrics)
+            rows += _episode_rows(episode, output, names, leading, metrics)
     return Table([*EPISODE_COLUMNS, *metrics], rows)
 
 
 def _episode_rows(
-    episode: dict[str, Any], output: str, names: dict[str, str], run: str, metrics: list[str]
+    episode: dict[str, Any], output: str, names: dict[str, str], of_test: list[str], metrics: list[str]
 ) -> list[list[str]]:
-    """Return the rows of an episode, as in ``EPISODE_COLUMNS`` and for further metrics."""
+    """Return the rows of an episode, as in ``EPISODE_COLUMNS`` and for further metrics, after the cells of its test."""
     supports = dict(ways_of(episode))
-    leading = [run, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
+    leading = [*of_test, str(episode.get("seed", 0)), str(episode.get("number", "")), episode["query"]]
     rows = []
     for place, (_, class_id, intersection, union) in enumerate(counts_of(episode, output)):
         name = names.get(str(class_id), str(class_id))

@@ -27,9 +27,8 @@ from util.report.schema import (
     NETWORK,
     NOT_STATED,
     SMALLER_IS_BETTER,
-    find_results,
     over_seeds,
-    read_result,
+    read_results,
 )
 from util.report.table import Table
 
@@ -190,28 +189,33 @@ def _add_class_row(
     out.rows.append([*leading, *texts])
 
 
+def is_own_test(result: Result) -> bool:
+    """Return whether a result is of its protocol's own episodes, and of weights of its fold: a table shows it."""
+    return not result["replayed"] and not result["fold_mismatch"]
+
+
+def protocols_shown(paths: list[Path]) -> list[str | None]:
+    """Return the protocols of the results below some paths that a table shows; [None] if it shows none."""
+    shown = {path: result for path, result in read_results(paths).items() if is_own_test(result)}
+    return _distinct(shown, "protocol") or [None]
+
+
 def _chosen_results(
     paths: list[Path], output: str, protocol: str | None, across: bool
 ) -> tuple[dict[Path, Result], list[str]]:
     """Return the results of a table, after checking that they can share it, and notes on those of another fold."""
-    everything = {path: read_result(path) for path in find_results(paths)}
-    of_fold: dict[Path, Result] = {}
+    own: dict[Path, Result] = {}
     notes = []
-    for path, result in everything.items():
-        if result["replayed"] or protocol not in (None, result["protocol"]):
-            continue
-        if result["fold_mismatch"]:
+    for path, result in read_results(paths, [protocol] if protocol else []).items():
+        if is_own_test(result):
+            own[path] = result
+        elif result["fold_mismatch"]:
             notes.append(f"omitted: {path}, scored with weights of another fold.")
-        else:
-            of_fold[path] = result
-    if not of_fold:
-        missing = f"{', '.join(map(str, paths))}: no result to show"
+    if not own:
+        of_protocol = f" of protocol {protocol}" if protocol else ""
         omitted = "(replayed manifests and weights of another fold are omitted)"
-        if protocol:
-            hint = nearest(protocol, _distinct(everything, "protocol"))
-            raise UserError(f"{missing} of protocol {protocol} {omitted}{hint}")
-        raise UserError(f"{missing} {omitted}")
-    results = _best_of_cells(of_fold, output)
+        raise UserError(f"{', '.join(map(str, paths))}: no result to show{of_protocol} {omitted}")
+    results = _best_of_cells(own, output)
     check_mixture(results, across, "name fewer runs, or choose with --protocol")
     for path, result in results.items():
         if output not in result["mean"]:

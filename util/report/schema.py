@@ -5,13 +5,14 @@ comparable.
 """
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from util.data.lists.manifest import ways_of
-from util.errors import UserError
+from util.errors import UserError, nearest
 from util.files import read_json
 from util.typecheck import Misfit, convert
 
@@ -144,6 +145,19 @@ def find_results(paths: list[Path]) -> list[Path]:
     if missing:
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)
+
+
+def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
+    """Return the results below some paths by their files, only those of some protocols if any is named.
+
+    UserError: there is none, or none of a protocol; and as ``read_result``.
+    """
+    results = {path: read_result(path) for path in find_results(paths)}
+    known = {result["protocol"] for result in results.values()}
+    for name in protocols:
+        if name not in known:
+            raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
+    return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
 def in_words(tracks: dict[int, Track]) -> str:

@@ -2,15 +2,29 @@
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from multiprocessing.queues import Queue
+from typing import Any
 
 import cv2
 import torch
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from util.data.episodes import collate
 from util.errors import UserError
 from util.parallel import end_with_parent, usable_cores
+
+ROOM = "give /dev/shm more space (docker run --shm-size=8g), lower data.workers, or "
+FILES = "raise the number of open files (ulimit -n 65536), or "
+PASSING = {  # words of an error that keeps a batch in its loader process -> the beginning of the fix
+    "AF_UNIX": "name a shorter TMPDIR, of 70 letters at most, or ",
+    "shared memory": ROOM,
+    "unable to resize file": ROOM,
+    "Too many open files": FILES,
+    "ancdata": FILES,
+}
+SHOWN = 160  # characters of an error that are shown
 
 
 def training_numbers(
@@ -38,10 +52,15 @@ def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes:
     return [share[i : i + batch] for i in range(0, len(share), batch)]
 
 
-def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device) -> Iterator:
+def batches(
+    dataset: Dataset, numbers: Iterable[list[int]], workers: int, device: torch.device
+) -> Generator[Any, None, None]:
     """Yield the batch of each list of numbers, in order, on ``device``.
 
-    UserError: a loader process could not read a file, or was killed.
+    Close the generator where it may be left before its end (``contextlib.closing``): the processes of an open loader
+    delay the exit by a minute.
+
+    UserError: a loader process could not read a file or pass a batch on, or was killed.
     """
     loader = DataLoader(
         dataset,
@@ -61,10 +80,15 @@ def batches(dataset: Dataset, numbers: Iterable[list[int]], workers: int, device
     except UserError as error:  # torch puts a worker's error behind its traceback
         raise UserError(str(error).rsplit("UserError: ", 1)[-1], local=True) from None
     except RuntimeError as error:
+        reason = str(error).rsplit("Error: ", 1)[-1]  # of a loader process's own error: behind its traceback
+        if any(words in reason for words in PASSING):
+            raise _not_passed_on(reason) from None
         if not str(error).startswith("DataLoader worker"):
             raise
         fix = "lower data.workers and repeat the command, a training with --resume"
-        raise UserError(f"a loader process was killed ({error}), perhaps for lack of memory: {fix}", True) from None
+        raise UserError(
+            f"a loader process was killed ({error}), perhaps for lack of memory or of /dev/shm: {fix}", True
+        ) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 
@@ -80,3 +104,16 @@ def _start_worker(_: int) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))
     cv2.setNumThreads(0)
+    Queue._on_queue_feeder_error = _send_reason  # type: ignore[attr-defined]  # as concurrent.futures does
+
+
+def _send_reason(queue: Queue, error: Exception, item: Any) -> None:
+    """Send the main process an error in place of a batch that cannot be passed on, which it would wait for."""
+    number, *_ = item
+    reported = _not_passed_on(" ".join(str(error).split()))
+    queue.put((number, ExceptionWrapper((UserError, reported, None), "in a loader process")))
+
+
+def _not_passed_on(reason: str) -> UserError:
+    fix = next((fix for words, fix in PASSING.items() if words in reason), "")
+    return UserError(f"a loader process cannot pass a batch on ({reason[:SHOWN]}): {fix}set data.workers=0", local=True)

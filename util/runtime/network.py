@@ -4,8 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,9 @@ from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
 from util.runtime.device import CUDA, autocast, take_precision
-from util.runtime.graphs import Replayed
 from util.runtime.pretrained_parts import load_parts
 
 log = logging.getLogger("symnet")
-NEVER = "never"  # run.graphs: no CUDA graphs
 
 
 def build_model(
@@ -75,39 +72,30 @@ class PreparedNetwork:
     learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
-    replayed: Replayed | None = None  # ``predict`` by CUDA graphs; None: without
     compiled: bool = False
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
-        is_fixed = self.compiled and getattr(self.network, "replays", False)  # no shape depends on values
+        is_fixed = self.compiled and getattr(self.network, "cannot_export", None) is None
         with autocast(self.device, self.precision), fixed_shapes() if is_fixed else nullcontext():
             yield
 
     def predict(self, inputs: Sequence[Any]) -> Output:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
-        if self.replayed is not None:
-            return cast(Output, self.replayed(inputs))
         if self.compiled:
             _let_sizes_vary(inputs)
         with self.autocast():
             return predicted_by(self.network, inputs)
 
 
-def _predicted(network: nn.Module, device: torch.device, precision: str, inputs: Sequence[Batch]) -> Output:
-    with autocast(device, precision):
-        return predicted_by(network, inputs)
-
-
 def prepare_network(
     network: nn.Module,
     device: torch.device,
     precision: str = "float32",
-    compile: bool = False,
+    compile: bool | str = False,
     *,
     processes: int = 1,
-    graphs: str = NEVER,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
@@ -117,25 +105,24 @@ def prepare_network(
         network: whose parameters stay the same objects.
         device: that it computes on.
         precision: one of ``precision_of_training`` or ``precision_of_test``; its float32 is that of the whole process.
-        compile: whether it is compiled, at the first call.
+        compile: whether it is compiled, at the first call, or the mode of ``torch.compile``.
         processes: that train it together; in evaluation 1, as each has its own batches.
-        graphs: ``run.graphs``: a GPU's calls are replayed as CUDA graphs unless they are compiled,
-            ``run.deterministic``, or the network says that it is none for them.
     """
     take_precision(precision, device)
     network = network.to(device)
     if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
-        network.to(memory_format=MEMORY_FORMAT)
+        network.to(memory_format=_layout_on_gpu(precision))
     if processes > 1 and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network)
     if compile:
-        _compile(network)
+        _compile(network, mode=None if compile is True else compile)
     learner = _distributed(network, device) if processes > 1 else network
-    replayed = None
-    if getattr(network, "replays", False) and not compile and graphs != NEVER and _repays_graphs(device):
-        call = partial(_predicted, network, device, precision)
-        replayed = Replayed(call, network, precision, copies=True)
-    return PreparedNetwork(network, learner, device, precision, replayed, compiled=compile)
+    return PreparedNetwork(network, learner, device, precision, compiled=bool(compile))
+
+
+def _layout_on_gpu(precision: str) -> torch.memory_format:
+    """Return the layout of weights, and so of maps: full float32 is slower, and takes gigabytes, in the encoders'."""
+    return torch.contiguous_format if precision == "float32" else MEMORY_FORMAT
 
 
 def _distributed(network: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -146,7 +133,7 @@ def _distributed(network: nn.Module, device: torch.device) -> DistributedDataPar
     return learner
 
 
-def _compile(network: nn.Module) -> None:
+def _compile(network: nn.Module, mode: str | None) -> None:
     """Compile the calls of a network, in place."""
     from torch._dynamo import config  # takes seconds
 
@@ -158,7 +145,7 @@ def _compile(network: nn.Module) -> None:
             if name == "forward":
                 log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
             setattr(module, name, torch.compiler.disable(getattr(module, name)))
-    network.compile()
+    network.compile(mode=mode)
 
 
 def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
@@ -173,11 +160,6 @@ def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
     for episode in inputs:
         if isinstance(episode, EpisodeOfOriginalSizes):
             episode.each(mark)
-
-
-def _repays_graphs(device: torch.device) -> bool:
-    """Return whether calls on a device may be replayed; a resumed run records anew, so no run in a fixed order."""
-    return device.type == CUDA and not torch.are_deterministic_algorithms_enabled()
 
 
 def synchronise_norms(network: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """The processes of a run: joining the group that ``torchrun`` started, communication, errors of the machine."""
 
-import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, distributed
 
 from util.errors import PeerLost, UserError
+from util.launcher import FIX, Place, place_of_process
 from util.runtime.device import CUDA, pick_device
 
 # Words in the messages of torch's CPU allocator, of cuDNN, cuBLAS and of OpenCV when there is no memory, of gloo and of
@@ -22,6 +24,7 @@ NO_PEER = (
 )
 SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
+REPORTED = 5  # seconds until a process says that it waits for others to start
 
 
 @dataclass(frozen=True)
@@ -77,23 +80,38 @@ class ProcessGroup:
 def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
-    UserError: no such device, or one GPU for several processes; in the block, as ``as_user_error(lower)``.
+    UserError: its variables do not fit, no such device, or one GPU for several processes; in the block, as
+    ``as_user_error(lower)``.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    if local > 1 and device_name.startswith(f"{CUDA}:"):
-        raise UserError(f"run.device = {device_name} is one GPU for {local} processes; set run.device: {CUDA}")
-    device = pick_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
+    place = place_of_process()
+    if place.local_size > 1 and device_name.startswith(f"{CUDA}:"):
+        problem = f"run.device = {device_name} is one GPU for {place.local_size} processes"
+        raise UserError(f"{problem}; set run.device: {CUDA}")
+    device = pick_device(device_name, place.local_rank)
     with as_user_error(lower):
-        if size == 1:
+        if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
-        if device.type == CUDA:
-            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
-        else:
-            distributed.init_process_group("gloo", timeout=PATIENCE)
-        yield ProcessGroup(distributed.get_rank(), size, device)
+        with _long_wait_reported(place):
+            if device.type == CUDA:
+                distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+            else:
+                distributed.init_process_group("gloo", timeout=PATIENCE)
+        yield ProcessGroup(distributed.get_rank(), place.size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
+
+
+@contextmanager
+def _long_wait_reported(place: Place) -> Iterator[None]:
+    """Say, if the block takes longer than ``REPORTED``, that the other processes are not here."""
+    waits = f"process {place.rank} of WORLD_SIZE = {place.size} waits for the others at {place.meeting}"
+    report = threading.Timer(REPORTED, print, [f"note: {waits}; {FIX}"], {"file": sys.stderr, "flush": True})
+    report.daemon = True
+    report.start()
+    try:
+        yield
+    finally:
+        report.cancel()
 
 
 @contextmanager

@@ -23,11 +23,9 @@ from util.config.settings import StageSettings
 from util.errors import UserError
 from util.progress import ProgressBar
 from util.report.run_folder import RunFolder
-from util.runtime.graphs import Replayed
 from util.runtime.network import PreparedNetwork
 from util.runtime.processes import ProcessGroup
 from util.train.curves import Curves
-from util.train.gradients import replayed_gradients
 from util.train.optim import EMA, StepSchedule, copy_tensors, load_optimizers
 
 log = logging.getLogger("symnet")
@@ -71,11 +69,6 @@ class Training:
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=lambda: Interrupt())
     saved_at: float = field(default_factory=time.monotonic)
-
-    @cached_property
-    def replayed(self) -> Replayed | None:
-        """The replayed pass of a step; None: a step calls the network."""
-        return replayed_gradients(self.prepared, self.stage.accumulate, self.world)
 
     @cached_property
     def scaler(self) -> torch.amp.GradScaler:

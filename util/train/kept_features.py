@@ -2,7 +2,8 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -111,14 +112,15 @@ class KeptEpisodes:
         if fix:
             raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
-    def batches(self, numbers: Iterable[list[int]], workers: int) -> Iterator[Episode]:
+    def batches(self, numbers: Iterable[list[int]], workers: int) -> Generator[Episode, None, None]:
         """Yield the batch of each list of episode numbers, in order, on the network's device."""
-        for batch in batches(self.dataset, numbers, workers, self.network.device):
-            queries, supports = list[CachedFeatures](), list[CachedFeatures]()
-            for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
-                queries.append(self._features(image, label, is_support=False))
-                supports += [self._features(photo, mask, is_support=True) for photo, mask in batch.shots(item)]
-            yield replace(batch, cached_query=queries, cached_support=supports)
+        with closing(batches(self.dataset, numbers, workers, self.network.device)) as stream:
+            for batch in stream:
+                queries, supports = list[CachedFeatures](), list[CachedFeatures]()
+                for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
+                    queries.append(self._features(image, label, is_support=False))
+                    supports += [self._features(photo, mask, is_support=True) for photo, mask in batch.shots(item)]
+                yield replace(batch, cached_query=queries, cached_support=supports)
 
     def _features(self, image: Tensor, label: Tensor, is_support: bool) -> Features:
         """Return the features of an image (3, S, S) with its label (S, S), on the network's device."""

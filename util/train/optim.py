@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,21 @@ def build_optimizers(groups: list[ParamGroup], settings: dict[str, OptimizerSett
 def _optimizer(groups: list[ParamGroup], settings: OptimizerSettings) -> Optimizer:
     """Return the optimiser of some groups of parameters."""
     lr = settings.lr
-    decay = settings.weight_decay
     tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
-    if settings.kind == "sgd":
-        return torch.optim.SGD(tensors, lr, settings.momentum, weight_decay=decay, nesterov=settings.nesterov)
+    return OPTIMIZERS[settings.kind](tensors, settings)
+
+
+def _sgd(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
+    decay = settings.weight_decay
+    return torch.optim.SGD(tensors, settings.lr, settings.momentum, weight_decay=decay, nesterov=settings.nesterov)
+
+
+def _adamw(tensors: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
     first, second = settings.betas
-    return torch.optim.AdamW(tensors, lr, betas=(first, second), weight_decay=decay)
+    return torch.optim.AdamW(tensors, settings.lr, betas=(first, second), weight_decay=settings.weight_decay)
+
+
+OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}  # by ``OptimizerSettings.kind``
 
 
 class OptimizersAsOne:

@@ -1,7 +1,8 @@
 """The two training commands, base stage and meta stage: data, network and what they start from, then the loop."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
@@ -120,12 +121,9 @@ def train_stage(
                 hooks.resume(training, allow_changes)
             _describe(training, config, data.images)
             _log_start(training, data.images, notes)
-            finished = train(
-                training,
-                _batches(training, data, kept, config.data.workers),
-                _validation(training, data, config),
-                config.run.seed,
-            )
+            validate = _validation(training, data, config)
+            with closing(_batches(training, data, kept, config.data.workers)) as stream:
+                finished = train(training, stream, validate, config.run.seed)
             if kept:
                 log.info("encoder: %s", kept.file.in_words())
         finally:
@@ -166,7 +164,6 @@ def _prepare(network: Trainable, config: Config, world: ProcessGroup) -> Prepare
         precision_of_training(config, world.device),
         config.run.compile,
         processes=world.size,
-        graphs=config.run.graphs,
     )
 
 
@@ -225,7 +222,9 @@ def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) ->
     log.info("%s stage on %s: %d images, %d processes", stage, place, len(images.queries), world.size)
 
 
-def _batches(training: hooks.Training, data: StageData, kept: KeptEpisodes | None, workers: int) -> Iterator[Any]:
+def _batches(
+    training: hooks.Training, data: StageData, kept: KeptEpisodes | None, workers: int
+) -> Generator[Any, None, None]:
     """Return the batches of the steps that are left to this process."""
     schedule = training.schedule
     world = training.world

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.common.loss import PartCounts
 from util.progress import ProgressBar
 from util.train import hooks
-from util.train.gradients import backward, replay
+from util.train.gradients import backward
 from util.train.optim import OptimizersAsOne, set_learning_rates
 
 log = logging.getLogger("symnet")
@@ -68,12 +68,9 @@ def optimiser_step(training: hooks.Training, parts: list[Any], counts: PartCount
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
     for i, batch in enumerate(parts):
-        if training.replayed is None:
-            is_last = i == len(parts) - 1
-            with counts.part(i) if counts else nullcontext():
-                losses = backward(training.prepared, training.scaler, batch, len(parts), last=is_last)
-        else:
-            losses = replay(training.replayed, batch)
+        is_last = i == len(parts) - 1
+        with counts.part(i) if counts else nullcontext():
+            losses = backward(training.prepared, training.scaler, batch, len(parts), last=is_last)
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value.detach() / len(parts)
     _step(training)

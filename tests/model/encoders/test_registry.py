@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS, build, downloadable, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
@@ -23,6 +24,19 @@ def test_an_encoder_works_on_the_grid_that_its_spec_declares(name: str) -> None:
                 features = encoder(torch.empty(1, 3, size, size))
                 assert features.stage[3].shape == (1, encoder.channels[3], *[EncoderSettings(name).grid(size)] * 2)
         assert isinstance(encoder, spec.family)
+        check_places(encoder)
+
+
+def check_places(encoder: Encoder) -> None:
+    """Assert that each tensor that a file of weights may hold is of a stage, or is declared as of none."""
+    for name in encoder.state_dict().keys() - encoder.constants:
+        assert encoder.stage_of(name) <= encoder.last_stage
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit"])
+def test_a_network_of_timm_declares_what_belongs_to_no_stage(name: str) -> None:
+    with torch.device("meta"):
+        check_places(build(name, "plain"))
 
 
 def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:

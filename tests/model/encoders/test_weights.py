@@ -67,17 +67,19 @@ def test_torchvision_vgg_naming_loads() -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours, stored, strict=True))
 
 
-def test_partial_files_are_refused_unless_allowed() -> None:
-    state = {k: v for k, v in resnet.resnet18(weights=None).state_dict().items() if not k.startswith("layer4")}
+@pytest.mark.parametrize("lacking", ["layer4", "layer4.0.conv1.weight", "layer2.1.bn2.b", "layer1"])
+def test_partial_files_are_refused_unless_allowed(lacking: str) -> None:
+    """Files that stop after a stage, and files that lack tensors inside one."""
+    state = {k: v for k, v in resnet.resnet18(weights=None).state_dict().items() if not k.startswith(lacking)}
     encoder = varied_encoder("resnet18")
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    missing = [k for k in before if k.startswith("layer4") and not k.endswith(COUNTER)]
+    missing = [k for k in before if k.startswith(lacking) and not k.endswith(COUNTER)]
     with pytest.raises(ModelMismatch, match=rf"{len(missing)} tensors are missing, from {re.escape(missing[0])}"):
         load_encoder(encoder, state, partial=False)
     assert same_state(encoder.state_dict(), before)
     assert load_encoder(encoder, state, partial=True) == missing
     assert torch.equal(encoder.layer3[0].conv1.weight, state["layer3.0.conv1.weight"])
-    assert torch.equal(encoder.layer4[0].conv1.weight, before["layer4.0.conv1.weight"])
+    assert torch.equal(encoder.state_dict()[missing[0]], before[missing[0]])
 
 
 WRONG = {  # own backbone and stem, those of the file: another stem, a deeper one, a shallower one, blocks, a family
@@ -85,6 +87,7 @@ WRONG = {  # own backbone and stem, those of the file: another stem, a deeper on
     ("resnet18", "plain", "resnet34", "plain"): ("ResNet-18", "ResNet-34"),
     ("resnet34", "plain", "resnet18", "plain"): ("ResNet-34", "ResNet-18"),
     ("resnet34", "plain", "resnet50", "plain"): ("ResNet-34", "ResNet-50"),
+    ("resnet101", "plain", "resnet50", "plain"): ("ResNet-101", "ResNet-50"),
     ("vgg16", "plain", "resnet18", "plain"): ("VGG-16", "ResNet-18"),
 }
 

@@ -161,13 +161,14 @@ def _problem(path: Path, error: Exception) -> str:
         return f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which is too many; make it smaller"
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return "does not exist; restore it or leave it out"
-    if reason := getattr(error, "strerror", None):  # of the system
-        return f"cannot be read ({reason}); restore it or leave it out"
+    if cause := getattr(error, "strerror", None):  # of the system
+        return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
         return f"is {other}"
     needs_heif = path.suffix.lower() in HEIF and not find_spec("pillow_heif")
     fix = f"; {NEEDS_HEIF}" if needs_heif else ""
-    return f"is damaged or not an image ({error}{fix}); restore it or leave it out"
+    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+    return f"is damaged or not an image ({reason}{fix}); restore it or leave it out"
 
 
 def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
