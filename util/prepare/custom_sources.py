@@ -214,7 +214,7 @@ def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[Cla
     _refuse_equal_names(jobs, classes)
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", {*masks} - {*photo_of_mask})
-    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
+    return Plan(jobs, one_class, classes, parts=(ALL,), suffix="", compares_photos=True)
 
 
 def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
@@ -373,7 +373,7 @@ def _plan(
     jobs = [MaskJob(photo, source, names[photo], parts=(ALL,)) for photo, source in sources]
     suffixes = Counter(photo.suffix for photo, _ in sources)
     most_frequent = max(suffixes, key=suffixes.__getitem__, default="")
-    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent)
+    return Plan(jobs, read, classes, parts=(ALL,), suffix=most_frequent, compares_photos=True)
 
 
 def _names_in_lists(photos: Sequence[Path], images: Path) -> dict[Path, str]:
