@@ -88,7 +88,8 @@ async function look() {
   if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending) await load(!current.scene || current.scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed && !isSending)
+    await load(!current.scene || current.scene.drawn !== row.drawn);
   show();
   return true;
 }
@@ -119,7 +120,7 @@ async function choose(key) {
 
 async function open(key) {
   await choose(key);
-  canvas.style.scrollMarginTop = `${document.querySelector("header").offsetHeight + 4}px`; // which stays at the top
+  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
   canvas.scrollIntoView({ block: "nearest" });
 }
 
@@ -257,8 +258,9 @@ function press(event) {
   if (event.ctrlKey || event.metaKey) return event.key === "z" && run("undo");
   if (event.altKey) return false;
   const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
-  const button = digit || [...document.querySelectorAll("[title]")].find((one) => one.title === letter);
-  if (button) button.click();
+  const isMeant = (one) => one.title === letter && one.checkVisibility();
+  const button = digit || [...document.querySelectorAll("[title]")].find(isMeant);
+  if (button) (button.control || button).click(); // a label itself would take the focus
   return Boolean(button);
 }
 
