@@ -48,8 +48,9 @@ MADE = (  # by commands that say little
     ),
     *("results/new_mask.png", "frames/frame_00001_mask.png"),
 )
-# Uses what python.md defines alone.
-MORE_PYTHON = {"docs/python": "assert segment(UploadFile(open('new.jpg', 'rb')))\n"}
+MORE_PYTHON = {  # that uses what a document only defines
+    "docs/python": "assert app.routes[-1].endpoint(UploadFile(open('new.jpg', 'rb')))\n",
+}
 STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
 BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: BAM's
 TESTS = ("episodes=4", "seeds=[0]")
