@@ -4,9 +4,7 @@ Every test, in every folder, has the fixtures that are ``autouse``: they change 
 the head of a run says. A test that needs the project as it is names the fixture that undoes it, such as ``charts``.
 """
 
-import functools
 import gc
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +19,9 @@ from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY, SHARED
 from tests.helpers.pretend import PretendCuda, pretend_cuda
-from util.config import compose, tree
 from util.config.read import read_config
-from util.config.tree import Tree, parse_file
 from util.data.mini import generate
 from util.evaluate import testing
-from util.report import run_folder
 from util.runtime.device import take_precision
 
 MINI_TRAIN = 48  # images
@@ -43,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     """Say what of the project the fixtures of all tests change."""
-    return "in all tests: one thread, float32, configs are parsed once, git is asked once, no charts but by ``charts``"
+    return "in all tests: one thread, float32, no charts but by ``charts``"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -90,28 +85,6 @@ def one_thread_in_float32() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     torch.set_float32_matmul_precision("highest")
-
-
-@functools.cache
-def _parsed(path: Path, place: Path) -> bytes:
-    return pickle.dumps(parse_file(path))
-
-
-def _parse_file(path: Path) -> Tree:
-    """Return what ``parse_file`` does, of a config of the project as it was when it was read first."""
-    place = path.absolute()
-    ours = place.is_relative_to(REPOSITORY / "config") and place.exists()
-    return pickle.loads(_parsed(path, place)) if ours else parse_file(path)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def what_stays_is_read_once() -> Iterator[None]:
-    """Parse a config of the project once in the session, and ask git once: most tests do both, which takes longest."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (compose, tree):
-            patch.setattr(module, "parse_file", _parse_file)
-        patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -167,7 +167,8 @@ def background_mask(label: Tensor) -> Tensor:
 
 def masked_mean(x_bchw: Tensor, mask_b1hw: Tensor, eps: float = SUPPORT_EPS) -> Tensor:
     """Return the mean of x over a (soft) mask, (B, C): sum(x m) / (sum(m) + eps)."""
-    total_bc = torch.einsum("bhw,bchw->bc", mask_b1hw[:, 0].to(x_bchw.dtype), x_bchw)
+    mask_b1l = mask_b1hw.flatten(2).to(x_bchw.dtype)
+    total_bc = (mask_b1l @ x_bchw.flatten(2).transpose(1, 2)).squeeze(1)
     return total_bc / (mask_b1hw.sum((1, 2, 3)).unsqueeze(1) + eps)
 
 

@@ -41,7 +41,8 @@ def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor
 def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     """Return the weighted mean of features over positions, (B, C)."""
     weight = weight_bl.to(feature_bcl.dtype)
-    return torch.einsum("bl,bcl->bc", weight, feature_bcl) / weight.sum(1, keepdim=True)
+    total = weight.unsqueeze(1) @ feature_bcl.transpose(1, 2)  # whose gradient is laid out position after position
+    return total.squeeze(1) / weight.sum(1, keepdim=True)
 
 
 def any_overlap(mask_n1hw: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
     length, cosines = _length(feature_bchw), []
     for prototype in (background, foreground):
         if prototype.ndim == 2:  # a matrix product, without a map of feature size
-            inner = (prototype.unsqueeze(1) @ feature_bchw.flatten(2)).view_as(length)
+            inner = (feature_bchw.flatten(2).transpose(1, 2) @ prototype.unsqueeze(2)).view_as(length)
             cosines.append(inner / (length * _length(prototype)[:, None, None]))
         else:
             cosines.append((feature_bchw * prototype).sum(1) / (length * _length(prototype)))

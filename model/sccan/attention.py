@@ -148,7 +148,8 @@ class SelfCalibratedAttention(nn.Module):
 
     def forward(self, query_bcgg: Tensor, support_bcgg: Tensor, mask_b1gg: Tensor) -> Tensor:
         """Return the query's map after all blocks and a ReLU, (B, C, G, G) float32."""
-        query, support, mask = (x.permute(0, 2, 3, 1).float() for x in (query_bcgg, support_bcgg, mask_b1gg))
+        maps = (query_bcgg, support_bcgg, mask_b1gg)
+        query, support, mask = (x.permute(0, 2, 3, 1).float().contiguous() for x in maps)
         for block in self.blocks:
             query, support = block(query, support, mask)
         return F.relu(self.norm(query)).permute(0, 3, 1, 2)

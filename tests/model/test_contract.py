@@ -16,6 +16,7 @@ from model.common.loss import PartCounts
 from model.contract import FewShotModel, Trainable
 from model.episode import IGNORE, Episode, LabelledImages, Output
 from model.registry import models
+from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
 from util.evaluate.evaluate import scored_outputs
 
@@ -163,7 +164,7 @@ def test_labels_of_the_query_do_not_leak_into_evaluation(name: str) -> None:
     episode.query_label, episode.base_id = 1 - episode.query_label.clamp(max=1), torch.zeros_like(episode.base_id)
     if episode.query_base_label is not None:
         episode.query_base_label = torch.zeros_like(episode.query_base_label)
-    assert torch.equal(predict(built(name), episode).logits, prediction_of(name).logits)
+    assert close(predict(built(name), episode).logits, prediction_of(name).logits)
 
 
 @every_model
@@ -205,11 +206,10 @@ def test_bf16_autocast_gives_a_float32_loss_and_finite_gradients(name: str) -> N
 @every_model
 def test_a_state_gives_the_same_output_in_another_model(name: str) -> None:
     other = fresh_model(name, 1)
-    assert not torch.equal(predict(other, episode_of(name)).logits, prediction_of(name).logits)
+    assert not close(predict(other, episode_of(name)).logits, prediction_of(name).logits)
     other.load_state_dict(built(name).state_dict())
     given = predict(other, episode_of(name))
-    want = scored_outputs(prediction_of(name))
-    assert all(torch.equal(logits, want[key]) for key, logits in scored_outputs(given).items())
+    assert all_close(scored_outputs(given), scored_outputs(prediction_of(name)))
 
 
 @with_encoder
@@ -271,7 +271,7 @@ def test_features_of_a_support_depend_on_its_label_where_a_method_masks_supports
     if marked is None:
         return  # this model keeps nothing
     unmarked = network.cache_support(image, torch.zeros_like(label))
-    is_same = all(torch.equal(x, marked.stage[stage]) for stage, x in unmarked.stage.items())
+    is_same = all_close(unmarked.stage, marked.stage)
     assert is_same != network.masks_supports
 
 

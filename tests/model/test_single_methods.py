@@ -14,6 +14,7 @@ from model.mismatch import ModelMismatch
 from model.registry import related
 from model.symnet.hybrid_prototype import query_prototypes
 from model.symnet.symnet_plus import CorrelationSettings
+from tests.helpers.close import all_close
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
 from util.evaluate.evaluate import scored_outputs
@@ -77,7 +78,7 @@ def test_with_every_step_off_it_is_the_published_network() -> None:
     episode = drawn_episode("symnet", 2, 1)
     with torch.no_grad():
         given, wanted = (scored_outputs(n(episode)) for n in (network, published))
-    assert given.keys() == wanted.keys() and all(torch.equal(given[name], wanted[name]) for name in wanted)
+    assert all_close(given, wanted)
 
 
 def test_models_are_related_to_those_they_extend_alone() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from tests.helpers.close import ROUNDING
 from tests.helpers.paths import SHARED, parity_weights
 from tests.parity.case import forward_case
 from tests.parity.insid3 import insid3_case
@@ -109,10 +110,14 @@ def _gradients(model: str, ours: dict[str, float], expected: dict[str, float]) -
         assert expected.keys() == ours.keys()
     assert expected.keys() <= ours.keys()
     least = 0.0 if model == SYMNET else NO_GRADIENT
+    whole = float(np.linalg.norm([*expected.values()]))
     found = []
     for name, norm in expected.items():
+        bound = max(GRADIENT_RELATIVE * norm, least)
+        if norm < NO_GRADIENT:  # zero but for rounding, which is that of all gradients
+            bound = ROUNDING * whole
         apart = abs(ours[name] - norm)
-        if apart > max(GRADIENT_RELATIVE * abs(norm), least):
+        if apart > bound:
             found.append(f"gradient of {name}: {apart}")
     return found
 

@@ -1,5 +1,6 @@
 """A YAML file, or an override, as a tree of values that know where they were written."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,15 @@ def override(key: str, value: Any) -> str:
 
 
 def parse_file(path: Path) -> Tree:
-    """Return the keys of one YAML file without its bases; UserError if it is missing, broken or has a key twice."""
-    text = read_text(path, "this config", "the existing ones are under config/")
+    """Return the keys of one YAML file without its bases; UserError if it is missing, broken or has a key twice.
+
+    The tree is that of all calls while the file stays as it is: it must not be changed.
+    """
+    return _parsed(path, read_text(path, "this config", "the existing ones are under config/"))
+
+
+@functools.cache  # a config has 30 files, some of which are asked for ten times
+def _parsed(path: Path, text: str) -> Tree:
     try:
         node = yaml.compose(text, Loader=LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
@@ -122,11 +130,10 @@ def merged(layers: Sequence[Layer]) -> Tree:
 
 def content_of(path: Path) -> Tree:
     """Return the settings of one file: without its bases and the encoder where a command line names none (``net``)."""
-    tree = parse_file(path)
-    tree.pop("base", None)
+    left_out = ["base"]
     if path.parent.name in ("model", path.stem):  # of a method, of a data set
-        tree.pop("net", None)
-    return tree
+        left_out.append("net")
+    return {key: value for key, value in parse_file(path).items() if key not in left_out}
 
 
 def bases_of(path: Path) -> list[str]:

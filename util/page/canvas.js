@@ -1,31 +1,42 @@
-// The canvas: the photo that is open, its mask and marks, and drawing with pointer and keyboard; for page.js.
+// The canvas: the photo that is open, its mask and marks, and drawing with pointer and keyboard.
+//
+// What is drawn becomes an event of the canvas: "mark", or "ask" for what the network is to outline.
+
+import { current, element, isWaiting, say, state, tool } from "./state.js";
 
 const LEAST_DRAG = 5; // pixels of the screen; a shorter drag is the first of two clicks
 const UNKNOWN = 3; // radii of a point's ring, in which pixels are unknown
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
+export const canvas = document.querySelector("canvas");
+export const photo = new Image(), layer = new Image();
+const context = canvas.getContext("2d");
 const paint = document.createElement("canvas"), pen = paint.getContext("2d"); // the layer and the marks, opaque
 const fingers = new Map();
 let drawn = null; // the mark that is being drawn
 let cross = null; // the place of the keyboard's cross, or of the pointer
 let pressed = null; // the pointer's place on the screen when it was pressed
 let view = { zoom: 1, x: 0, y: 0 }; // the place of the photo in the middle
-let isAsking = false; // the network
 
-const radius = () => (element("size").value / 1000) * Math.max(scene.width, scene.height);
+const radius = () => (element("size").value / 1000) * Math.max(current.scene.width, current.scene.height);
 const limit = (number, most) => Math.round(Math.min(Math.max(number, 0), most) * 10) / 10;
-const inside = (x, y) => [limit(x, scene.width - 1), limit(y, scene.height - 1)];
-const scaleOf = () => Math.min(canvas.width / scene.width, canvas.height / scene.height) * view.zoom;
+const inside = (x, y) => [limit(x, current.scene.width - 1), limit(y, current.scene.height - 1)];
+const scaleOf = () => Math.min(canvas.width / current.scene.width, canvas.height / current.scene.height) * view.zoom;
 
 function place(event) {
   const sharp = canvas.width / canvas.clientWidth, scale = scaleOf();
   const x = (event.offsetX * sharp - canvas.width / 2) / scale + view.x;
   const y = (event.offsetY * sharp - canvas.height / 2) / scale + view.y;
-  return tool() === "box" ? [limit(x, scene.width), limit(y, scene.height)] : inside(x, y);
+  return tool() === "box" ? [limit(x, current.scene.width), limit(y, current.scene.height)] : inside(x, y);
 }
 
-function zoom(by, [x, y] = [view.x, view.y]) {
+// The whole of a photo that is opened
+export function fit() {
+  view = { zoom: 1, x: current.scene.width / 2, y: current.scene.height / 2 };
+}
+
+export function zoom(by, [x, y] = [view.x, view.y]) {
+  if (!current.scene) return;
   const before = view.zoom;
   view.zoom = Math.min(Math.max(before * by, 1), 16);
   const share = 1 - before / view.zoom;
@@ -34,7 +45,7 @@ function zoom(by, [x, y] = [view.x, view.y]) {
 
 function move(dx, dy) {
   const edge = (middle, side) => Math.min(Math.max(middle, side / 2 / view.zoom), side - side / 2 / view.zoom);
-  [view.x, view.y] = [edge(view.x - dx, scene.width), edge(view.y - dy, scene.height)];
+  [view.x, view.y] = [edge(view.x - dx, current.scene.width), edge(view.y - dy, current.scene.height)];
   draw();
 }
 
@@ -67,21 +78,21 @@ function ring([x, y], length, dashed, scale) {
   }
 }
 
-function draw() {
+export function draw() {
   const sharp = window.devicePixelRatio;
   canvas.width = paint.width = canvas.clientWidth * sharp;
   canvas.height = paint.height = canvas.clientHeight * sharp;
-  if (!scene || !canvas.width) return;
-  const scale = scaleOf(), all = drawn ? [...marks, drawn] : marks;
+  if (!current.scene || !canvas.width) return;
+  const scale = scaleOf(), all = drawn ? [...current.marks, drawn] : current.marks;
   for (const one of [pen, context]) {
     one.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
-    one.rect(0, 0, scene.width, scene.height);
+    one.rect(0, 0, current.scene.width, current.scene.height);
     one.clip();
   }
   pen.imageSmoothingEnabled = false;
-  if (layer.complete && layer.naturalWidth) pen.drawImage(layer, 0, 0, scene.width, scene.height);
+  if (layer.complete && layer.naturalWidth) pen.drawImage(layer, 0, 0, current.scene.width, current.scene.height);
   all.forEach(trace);
-  if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, scene.width, scene.height);
+  if (photo.complete && photo.naturalWidth) context.drawImage(photo, 0, 0, current.scene.width, current.scene.height);
   context.save();
   context.resetTransform();
   context.globalAlpha = Number(element("opacity").value);
@@ -92,18 +103,14 @@ function draw() {
   if (cross) ring(cross, ["box", "click"].includes(tool()) ? 4 / scale : Math.max(radius(), 2 / scale), false, scale);
 }
 
-async function ask(action, values) {
-  isAsking = true;
-  say("The network is looking for the object ...");
-  await act(action, { photo: name, ...values, before: scene.drawn });
-  isAsking = false;
-}
+const tell = (kind, detail) => canvas.dispatchEvent(new CustomEvent(kind, { detail }));
 
 function begin([x, y], event) {
-  if (isAsking) return;
-  if (tool() === "click") ask("click", { x, y, value: event.shiftKey ? 0 : value });
+  const value = current.value;
+  if (isWaiting()) return;
+  if (tool() === "click") tell("ask", { action: "click", x, y, value: event.shiftKey ? 0 : value });
   else drawn = { tool: tool(), value, radius: radius(), points: tool() === "box" ? [[x, y], [x, y]] : [[x, y]] };
-  if (tool() === "point") end();
+  if (drawn && drawn.tool === "point") end();
 }
 
 function extend(point) {
@@ -112,14 +119,25 @@ function extend(point) {
 }
 
 function end() {
-  const done = drawn, [first, last] = done.points;
+  const done = drawn;
   drawn = null;
-  const isFlat = done.tool === "box" && (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1);
-  if (!isFlat && done.tool === "box") ask("box", { points: done.points, value });
-  else if (!isFlat) send([...marks, done]);
+  if (done.tool !== "box") return tell("mark", done);
+  const [first, last] = done.points;
+  if (Math.abs(first[0] - last[0]) < 1 || Math.abs(first[1] - last[1]) < 1)
+    say("The box is empty: drag it around the object, or click two opposite corners.", "error");
+  else tell("ask", { action: "box", points: done.points, value: done.value });
+}
+
+export function cancel() {
+  drawn = null;
+}
+
+export function clearCross() {
+  drawn = cross = null;
 }
 
 canvas.onpointerdown = (event) => {
+  if (!current.scene) return; // the photo is being loaded
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
@@ -135,6 +153,7 @@ canvas.onpointerdown = (event) => {
 };
 
 canvas.onpointermove = (event) => {
+  if (!current.scene) return;
   const before = fingers.get(event.pointerId), now = [event.clientX, event.clientY];
   if (before) fingers.set(event.pointerId, now);
   if (before && (fingers.size > 1 || event.buttons > 1)) {
@@ -168,14 +187,16 @@ canvas.onpointerleave = () => {
   draw();
 };
 canvas.onwheel = (event) => {
+  if (!current.scene) return;
   event.preventDefault();
   zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, place(event));
 };
 
-function drawByKey(event) {
+export function drawByKey(event) {
+  if (!current.scene) return false;
   cross = cross || [view.x, view.y];
   if (event.key in MOVES) {
-    const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / view.zoom;
+    const far = Math.max(current.scene.width, current.scene.height) / (event.shiftKey ? 200 : 50) / view.zoom;
     cross = inside(cross[0] + far * MOVES[event.key][0], cross[1] + far * MOVES[event.key][1]);
     extend(cross);
   } else if (event.key === "Escape") drawn = null;

@@ -1,22 +1,19 @@
-// A grid of photos, and the photo that is open, with marks in pixels of the photo (marks.py). An action is sent to the
-// server; what follows from it comes with the next look at the state, also from other windows.
+// A grid of photos, and the photo that is open. An action is sent to the server; what follows from it comes with the
+// next look at the state, also from other windows.
+
+import { cancel, canvas, clearCross, draw, drawByKey, fit, layer, photo, zoom } from "./canvas.js";
+import { explain, post, request, upload } from "./server.js";
+import { current, element, isWaiting, say, state } from "./state.js";
 
 const LOOK = 1000; // ms between two looks at the state
 const WORDS = { unread: "not read" };
 
-const element = (id) => document.getElementById(id);
-const grid = element("grid"), photo = new Image(), layer = new Image();
-
-let state = { now: -1, classes: [], base: [], rule: [], own: [] };
+const grid = element("grid");
 let rows = new Map(), tiles = new Map(); // of all photos, by name
-let name = "", scene = null, marks = []; // of the photo that is open
-let value = 1; // the class
 let isSending = false;
 const pending = new Map(); // marks to be sent, by the name of the photo, one after the other
 
 const percent = (number) => `${Number((100 * number).toPrecision(2))} %`;
-const checked = (group) => document.querySelector(`[name=${group}]:checked`);
-const tool = () => checked("tool").value;
 
 function made(tag, properties, ...children) {
   const out = Object.assign(document.createElement(tag), properties);
@@ -24,50 +21,16 @@ function made(tag, properties, ...children) {
   return out;
 }
 
-function say(text, kind = "") {
-  [element("note").textContent, element("note").className] = [text, kind];
-}
-
-async function ask(path, type, body) {
-  try {
-    const answer = await fetch(path, type ? { method: "POST", headers: { "Content-Type": type }, body } : {});
-    return await answer.json();
-  } catch {
-    return { error: `The server does not answer. The work is kept in ${state.out}: start it again.`, isLost: true };
-  }
-}
-
-async function request(path, type, body) {
-  const content = await ask(path, type, body);
-  if (!content.error) return content;
-  say(content.error, "error");
-  return null;
-}
-
-async function upload(files) {
-  const refused = [];
-  let added = 0;
-  for (const file of files) {
-    const answer = await ask(`upload?name=${encodeURIComponent(file.name)}`, "application/octet-stream", file);
-    if (answer.error) refused.push(answer.error);
-    else added += 1;
-    if (answer.isLost) break;
-  }
-  const more = refused.length > 3 ? [`${refused.length - 3} more were refused`] : [];
-  const note = `${added} photo${added === 1 ? "" : "s"} added`;
-  say([note, ...refused.slice(0, 3), ...more].join("; "), refused.length ? "error" : "");
-}
-
 async function act(action, values = {}) {
-  const answer = await request(action, "application/json", JSON.stringify(values));
-  if (answer) say(answer.note);
+  const answer = await post(action, values);
+  if (!answer.error) say(answer.note);
   await look();
-  return answer;
+  return !answer.error;
 }
 
 // The grid
 
-const presenceOf = (row) => row.presence[state.classes[value - 1][0]] ?? -1;
+const presenceOf = (row) => row.presence[state.classes[current.value - 1][0]] ?? -1;
 const isFound = (row) =>
   Object.entries(row.presence).some(([word, presence]) => {
     const isShown = presence === null ? row.share[word] > 0 : presence >= (state.rule[1] ?? state.own[1]);
@@ -107,11 +70,13 @@ function arrange() {
   reach();
 }
 
+// Take the server's state; whether it answers
 async function look() {
-  const before = state, answer = await request(`state?since=${state.now}`);
-  if (!answer || answer.now < state.now) return;
-  state = answer;
-  const had = rows.get(name);
+  const before = { ...state }, answer = await request(`state?since=${state.now}`);
+  if (answer.error) return false;
+  if (answer.now < state.now) return true; // a later look came first
+  Object.assign(state, answer);
+  const had = rows.get(current.name);
   if (state.whole) {
     tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
     rows = new Map();
@@ -120,16 +85,18 @@ async function look() {
   if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showLists();
   state.photos.forEach(fill);
   if (state.whole || (before.job && !state.job)) arrange();
-  if ((before.job || state.note !== before.note) && !state.job) say(state.note);
-  const row = rows.get(name);
+  if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
+  const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending) load(scene && scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed && !isSending)
+    await load(!current.scene || current.scene.drawn !== row.drawn);
   show();
+  return true;
 }
 
 function reach() {
   // Tab stops at one tile of the grid, the open photo's where it is shown
-  const open = tiles.get(name), stop = grid.contains(open) ? open : grid.firstChild;
+  const open = tiles.get(current.name), stop = grid.contains(open) ? open : grid.firstChild;
   for (const tile of grid.children) tile.tabIndex = tile === stop ? 0 : -1;
 }
 
@@ -144,40 +111,77 @@ function wander(event) {
 // The photo that is open
 
 async function choose(key) {
-  [name, scene, marks, drawn, cross] = [key, null, [], null, null];
+  Object.assign(current, { name: key, scene: null, marks: [], cleared: [] });
+  clearCross();
+  canvas.ariaBusy = true;
   if (key) await load(true);
   show();
 }
 
 async function open(key) {
   await choose(key);
-  canvas.style.scrollMarginTop = `${document.querySelector("header").offsetHeight + 4}px`; // which stays at the top
+  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
   canvas.scrollIntoView({ block: "nearest" });
 }
 
 async function load(withMarks) {
-  const key = name, place = `photo=${encodeURIComponent(key)}`;
+  const key = current.name, place = `photo=${encodeURIComponent(key)}`;
   layer.src = `layer?${place}&changed=${rows.get(key).changed}`;
   const answer = withMarks && (await request(`scene?${place}`));
-  if (!answer || key !== name) return;
-  if (!scene) {
+  if (!answer || key !== current.name) return;
+  canvas.ariaBusy = false;
+  canvas.hidden = Boolean(answer.error) && !answer.isLost;
+  if (answer.error) return;
+  const isNew = !current.scene;
+  Object.assign(current, { scene: answer, marks: answer.marks });
+  if (isNew) {
     photo.src = `picture?${place}&changed=${rows.get(key).changed}`;
-    view = { zoom: 1, x: answer.width / 2, y: answer.height / 2 };
+    fit();
   }
-  [scene, marks] = [answer, answer.marks];
   draw();
 }
 
 function step(by) {
-  const next = grid.children[[...grid.children].indexOf(tiles.get(name)) + by];
+  const next = grid.children[[...grid.children].indexOf(tiles.get(current.name)) + by];
   if (!next) return;
   next.click();
   grid.scrollTop = next.offsetTop - (grid.clientHeight - next.offsetHeight) / 2;
 }
 
+function undo() {
+  const { marks, cleared } = current;
+  if (marks.length) send(marks.slice(0, -1));
+  else if (cleared.length) send(cleared);
+  else say("No mark of this photo is left to undo.");
+}
+
+function clear() {
+  const marks = current.marks;
+  if (!marks.length) return say("No mark of this photo is left to clear.");
+  send([]);
+  current.cleared = marks;
+}
+
+async function download() {
+  if (!(await look())) return;
+  if (state.archive) made("a", { href: "download", download: "predictions.zip" }).click();
+  else say("The zip is not there any more: prepare it again.", "error");
+}
+
+async function ask({ action, ...values }) {
+  current.isAsking = canvas.ariaBusy = true;
+  say("The network is looking for the object ...");
+  try {
+    await act(action, { photo: current.name, ...values, before: current.scene.drawn });
+  } finally {
+    current.isAsking = canvas.ariaBusy = false;
+  }
+}
+
 async function send(changed) {
-  marks = changed;
-  pending.set(name, { photo: name, marks, before: scene.drawn });
+  if (isWaiting()) return;
+  Object.assign(current, { marks: changed, cleared: [] });
+  pending.set(current.name, { photo: current.name, marks: changed, before: current.scene.drawn });
   draw();
   if (isSending) return;
   isSending = true;
@@ -186,45 +190,47 @@ async function send(changed) {
     pending.delete(one.photo);
     const done = await act("draw", one), row = rows.get(one.photo), next = pending.get(one.photo);
     if (done && row && next) next.before = row.drawn;
-    if (one.photo !== name || !row || next) continue;
-    if (done && scene && marks === one.marks) scene.drawn = row.drawn;
+    if (one.photo !== current.name || !row || next) continue;
+    if (done && current.scene && current.marks === one.marks) current.scene.drawn = row.drawn;
     else await load(true);
   }
   isSending = false;
 }
 
 function showLists() {
-  value = Math.min(value, state.classes.length);
+  current.value = Math.min(current.value, state.classes.length);
+  current.cleared = []; // the classes may have other numbers now
   const chips = state.classes.map(([word, colour], i) => {
-    const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === value });
+    const radio = made("input", { type: "radio", name: "class", value: i + 1, checked: i + 1 === current.value });
     const chip = made("label", {}, radio, made("i"), word);
     chip.children[1].style.background = colour;
     return chip;
   });
   element("classes").replaceChildren(...chips);
+  if (element("formats").firstChild) return; // what is ticked remains
   const isChosen = (word) => ["png", "coco"].includes(word);
   const box = (word) => made("input", { type: "checkbox", value: word, checked: isChosen(word) });
   element("formats").replaceChildren(...state.formats.map((word) => made("label", {}, box(word), word)));
 }
 
 function show() {
-  const row = rows.get(name), all = [...rows.values()];
-  document.body.classList.toggle("none", !scene);
+  const row = rows.get(current.name), all = [...rows.values()];
+  document.body.classList.toggle("none", !current.name);
   reach();
   for (const tile of grid.children) tile.toggleAttribute("aria-current", false);
-  if (row) tiles.get(name).setAttribute("aria-current", "true");
+  if (row) tiles.get(current.name).setAttribute("aria-current", "true");
   const of = (status) => all.filter((one) => statusOf(one) === status).length;
   const segmented = all.filter((one) => one.found).length;
   const photos = `${all.length} photo${all.length === 1 ? "" : "s"}`;
   element("count").textContent = `${photos}, ${segmented} segmented, ${of("accepted")} accepted`;
-  element("hint").textContent = checked("tool").dataset.hint;
+  element("hint").textContent = document.querySelector("[name=tool]:checked").dataset.hint;
   const listed = Object.entries(row ? row.share : {}).filter(([word, share]) => share || !state.base.includes(word));
   const classes = listed.map(([word, share]) => {
     const presence = row.presence[word] === null ? "" : `, presence ${percent(row.presence[word])}`;
     const verdict = row.verdicts[word] ? `, ${row.verdicts[word]}` : "";
     return `${word}: ${row.fresh ? percent(share) : "?"} of the photo${presence}${verdict}`;
   });
-  element("about").textContent = row ? `${[row.error || name, ...classes].join("; ")}.` : "";
+  element("about").textContent = row ? `${[row.error || current.name, ...classes].join("; ")}.` : "";
   document.querySelector("[data-do=mark]").setAttribute("aria-pressed", String(Boolean(row && row.marked)));
   element("title").textContent = state.title;
   const [word, done, planned, left] = state.job || [], [bar, line] = element("job").children;
@@ -252,8 +258,9 @@ function press(event) {
   if (event.ctrlKey || event.metaKey) return event.key === "z" && run("undo");
   if (event.altKey) return false;
   const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
-  const button = digit || [...document.querySelectorAll("[title]")].find((one) => one.title === letter);
-  if (button) button.click();
+  const isMeant = (one) => one.title === letter && one.checkVisibility();
+  const button = digit || [...document.querySelectorAll("[title]")].find(isMeant);
+  if (button) (button.control || button).click(); // a label itself would take the focus
   return Boolean(button);
 }
 
@@ -264,40 +271,52 @@ document.onkeydown = (event) => {
 };
 
 const path = () => ({ path: element("path").value });
-const word = () => ({ name: element("name").value });
+
+// Do something with a class by the name that is entered, which is no longer needed then
+async function byName(action, values = {}) {
+  const name = element("name").value, isDone = await act(action, { ...values, name });
+  if (isDone && element("name").value === name) element("name").value = "";
+  return isDone;
+}
+
 const RUNS = {
   choose: () => element("files").click(),
   open: () => act("open", path()),
   annotations: () => act("annotations", path()),
-  add_class: async () => (await act("add_class", word())) && element("classes").lastChild.click(),
-  rename_class: () => act("rename_class", { value, ...word() }),
+  add_class: async () => (await byName("add_class")) && element("classes").lastChild.click(),
+  rename_class: () => byName("rename_class", { value: current.value }),
   remove_class: () => {
-    const title = state.classes[value - 1][0];
+    const [title] = state.classes[current.value - 1];
     const question = `Remove the class "${title}" and its marks on all photos? This cannot be undone.`;
-    if (confirm(question)) act("remove_class", { value });
+    if (confirm(question)) act("remove_class", { value: current.value });
   },
   remove: () => {
     const kept = "The photo and its result stay on disk; marks without a result are lost.";
-    const question = `Remove ${name} from this page? ${kept}`;
-    if (confirm(question)) act("remove", { photo: name });
+    const question = `Remove ${current.name} from this page? ${kept}`;
+    if (confirm(question)) act("remove", { photo: current.name });
   },
-  undo: () => marks.length && send(marks.slice(0, -1)),
-  clear: () => marks.length && send([]),
+  undo,
+  clear,
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
   next: () => step(1),
   own: () => slide(null, null),
   pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
+  download,
   stop: () => act("stop"),
   example: () => act("example"),
 };
 
+async function judge(verdict) {
+  const isDone = await act("judge", { photo: current.name, verdict, value: current.value });
+  if (isDone && verdict) step(1);
+}
+
 function run(action) {
-  const judged = async () => (await act("judge", { photo: name, verdict: action, value })) && action && step(1);
   if (action in RUNS) RUNS[action]();
-  else if (["accepted", "rejected", ""].includes(action)) judged();
-  else act(action, { photo: name });
+  else if (["accepted", "rejected", ""].includes(action)) judge(action);
+  else act(action, { photo: current.name });
   return true;
 }
 
@@ -307,7 +326,7 @@ document.onclick = (event) => {
 };
 document.onchange = async (event) => {
   if (event.target.name === "class") {
-    value = Number(event.target.value);
+    current.value = Number(event.target.value);
     rows.forEach(fill);
     arrange();
   }
@@ -316,7 +335,7 @@ document.onchange = async (event) => {
     await upload([...event.target.files]);
     event.target.value = ""; // the same files may be chosen again
   }
-  drawn = null;
+  cancel();
   look();
 };
 document.onsubmit = (event) => event.preventDefault();
@@ -326,5 +345,8 @@ element("threshold").onchange = (event) => slide(Number(event.target.value), sta
 element("least").onchange = (event) => slide(state.rule[0], Number(event.target.value));
 element("threshold").oninput = element("least").oninput = show;
 element("size").oninput = element("opacity").oninput = window.onresize = photo.onload = layer.onload = draw;
+photo.onerror = layer.onerror = explain;
+canvas.addEventListener("mark", (event) => send([...current.marks, event.detail]));
+canvas.addEventListener("ask", (event) => ask(event.detail));
 look();
 setInterval(() => document.hidden || look(), LOOK);

@@ -238,10 +238,14 @@ class Photo:
         self.mark()
         self.draw([])
 
-    def unmark(self) -> None:
-        """Make this no marked photo; without a result nothing is left of its mask."""
+    def leave_examples(self) -> None:
+        """Make this no marked photo, whose marks remain."""
         for file in (self.mask_file, self.copy):
             file.unlink(missing_ok=True)
+
+    def unmark(self) -> None:
+        """Make this no marked photo; without a result nothing is left of its mask."""
+        self.leave_examples()
         if not self.names:
             self.beneath_file.unlink(missing_ok=True)
             self.draw([])

@@ -1,4 +1,4 @@
-"""The page's server, of the standard library: three files, the state as JSON, pictures of the photos, and actions.
+"""The page's server, of the standard library: the page's files, the state as JSON, pictures of the photos, and actions.
 
 It has one user, who may open the page in several windows. Other pages in the user's browser can neither act here, since
 browsers let them send no JSON, nor read answers through a name of their own for this address: no script can send
@@ -7,7 +7,6 @@ another ``Host``, or the ``Via`` of a proxy.
 
 import contextlib
 import json
-import mimetypes
 import os
 import re
 import shutil
@@ -26,7 +25,16 @@ from util.page.session import ACTIONS, Session
 from util.predict.command import HOST, PORT, SESSION, build_segmenter
 from util.predict.options import ServerOptions
 
-FILES = {"/": "page.html", "/page.js": "page.js", "/canvas.js": "canvas.js", "/page.css": "page.css"}
+INDEX = "page.html"
+SCRIPT = "text/javascript"  # browsers run modules of this type alone; the system's table of types may have another
+FILES = {
+    INDEX: "text/html",
+    "page.css": "text/css",
+    "page.js": SCRIPT,
+    "canvas.js": SCRIPT,
+    "server.js": SCRIPT,
+    "state.js": SCRIPT,
+}
 JSON = "application/json"
 BYTES = "application/octet-stream"
 MAX_UPLOAD = 2**28  # bytes
@@ -132,10 +140,12 @@ class Handler(QuietHandler):
     def look(self, path: str, words: dict[str, str]) -> tuple[Any, str]:
         """Return a file of the page, its state, or a picture of a photo."""
         session = self.server.session
-        if path in FILES:
-            kind, _ = mimetypes.guess_type(FILES[path])
-            return Path(__file__).with_name(FILES[path]).read_bytes(), kind or BYTES
-        if path == "/download" and session.archive is not None:
+        name = path.strip("/") or INDEX
+        if name in FILES:
+            return Path(__file__).with_name(name).read_bytes(), FILES[name]
+        if path == "/download":
+            if not session.has_archive:
+                raise UserError("no zip is ready; press Prepare zip")
             return session.archive, BYTES
         if path == "/picture":  # takes long, and nothing changes it
             return jpeg(session.photos[words["photo"]].picture(PREVIEW)), "image/jpeg"

@@ -29,7 +29,7 @@ from util.page.drawing import BRUSH, OUTLINE, Mark, is_empty
 from util.page.kept import Kept, read_kept
 from util.page.open_photos import MAX_PHOTOS, OpenPhotos, counted
 from util.page.photo import MARKED, PAGE, Common, Photo, Rule
-from util.page.regions import part_at, region_at, region_in_box
+from util.page.regions import part_to_remove, region_at, region_in_box
 from util.predict.photos import check_photo, photos_in, read_photo
 from util.predict.prediction import EVEN, file_word
 from util.predict.results import FORMATS, Results, own_record
@@ -120,11 +120,16 @@ class Session:
             "job": self.work.state,
             "note": self.work.note,
             "trained": self.trained,
-            "archive": bool(self.archive),
+            "archive": self.has_archive,
             "photos": [photo.row() for photo in photos if whole or photo.changed >= since],
             "classes": [[name, f"rgb{class_colour(value)}"] for value, name in enumerate(common.classes, 1)],
             **self.base,
         }
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether there is a download."""
+        return self.archive is not None and self.archive.is_file()
 
     def _title(self) -> str:
         model = self.segmenter.model
@@ -158,6 +163,11 @@ class Session:
             raise UserError(f"{path.name}: a photo of this name is open already; rename it")
         self._check_files([path])
         write_atomically(path, content)
+        try:
+            check_photo(path)
+        except UserError as error:
+            path.unlink()
+            raise UserError(str(error).replace(str(path), path.name)) from None
         return self._add([path])
 
     def example(self) -> str:
@@ -243,8 +253,9 @@ class Session:
         """Return a class name that no class but ``old`` has, nor its files."""
         name = check_class_name(name, "the class name")
         for known in (*BACKGROUND, *IGNORED, *self.common.classes):
-            has_its_files = known != old and file_word(name) == file_word(known)
-            if name == known or has_its_files:
+            if name == known:
+                raise UserError(f"{name}: this name is taken; give another one")
+            if known != old and file_word(name) == file_word(known):
                 raise UserError(f"{name}: its files would have the names of those of '{known}'; give another name")
         return name
 
@@ -294,17 +305,21 @@ class Session:
         return f"{photo} is removed"
 
     def draw(self, photo: str, marks: list[Mark], before: int) -> str:
-        """Take marks in place of those with a number; on a photo without a result they make it a marked photo."""
+        """Take marks in place of those with a number; on a photo without a result they make it a marked photo.
+
+        A marked photo on which nothing is left is none any more.
+        """
         target = self.photos[photo]
         if before != target.drawn:
             raise UserError(f"{photo}: was changed in another window; it is shown as it is now")
         target.draw(marks)
-        if not marks and not target.names and target.is_marked and is_empty(target.label()):
-            target.unmark()  # all is undone
         target.drawn = target.changed = next(self.common.numbers)
-        if marks and not target.names and not target.is_marked:
-            return self.mark(photo)
-        return ""
+        if target.names and not target.is_marked:
+            return ""  # a correction
+        if is_empty(target.label()):
+            target.leave_examples()
+            return f"{photo} is no example: nothing is marked"
+        return "" if target.is_marked else self.mark(photo)
 
     def mark(self, photo: str) -> str:
         """Make a photo with a mask a marked photo, or take that back."""
@@ -330,7 +345,7 @@ class Session:
         elif label[row, column] == 0:
             raise UserError("nothing is marked there")
         else:
-            part = part_at(label == label[row, column], column, row)
+            part = part_to_remove(label, column, row)
         return self._outline(target, part, value, before)
 
     def box(self, photo: str, points: list[list[float]], value: int, before: int) -> str:

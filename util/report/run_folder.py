@@ -1,5 +1,6 @@
 """The folder of one run: merged config, environment, log and JSON files."""
 
+import functools
 import json
 import logging
 import os
@@ -95,6 +96,11 @@ def _delete(entries: list[Path]) -> None:
 
 def environment() -> dict[str, Any]:
     """Return commit, package versions, machine and command line of this process, for result files."""
+    return {**_code_and_machine(), "command": " ".join(sys.argv)}
+
+
+@functools.cache  # of the code that this process has loaded
+def _code_and_machine() -> dict[str, Any]:
     versions = {name: package.version for name in PACKAGES for package in metadata.distributions(name=name)}
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -102,7 +108,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(sys.argv),
     }
 
 

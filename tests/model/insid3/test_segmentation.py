@@ -6,6 +6,7 @@ import torch
 
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
+from tests.helpers.close import close
 from tests.model.small import SETTINGS, drawn_episode, small_model
 
 
@@ -42,7 +43,7 @@ def test_the_basis_is_found_once_for_each_size_and_state_of_the_encoder() -> Non
     first = network(episode)
     assert encoded == [False] * 4 + [True] and SETTINGS["insid3"]["components"]
     again = network(episode)
-    assert sum(encoded) == 1 and torch.equal(first.logits, again.logits)
+    assert sum(encoded) == 1 and close(again.logits, first.logits)
     assert set(first.maps) == {"sim_forward", "candidates", "cluster_score"}
     assert all(m.shape == (2, 5, 5) and m.min() >= 0 and m.max() <= 1 for m in first.maps.values())
     network.encoder.load_state_dict(small_model("insid3", 1, seed=1).encoder.state_dict())

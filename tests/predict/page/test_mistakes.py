@@ -64,6 +64,20 @@ def test_an_upload_of_a_name_that_is_open_is_refused(page: Page, photos: list[Pa
     assert [row["name"] for row in page.state()["photos"]] == ["y 2.jpg", "z.jpg"]
 
 
+def test_an_upload_that_is_no_image_is_refused(page: Page, tmp_path: Path) -> None:
+    assert page.get("upload?name=text.jpg", b"text")["error"].startswith(
+        "text.jpg: this image is damaged or not an image"
+    )
+    assert not [*(tmp_path / "out/photos").iterdir()]
+    assert not page.state()["photos"]
+
+
+def test_a_name_that_a_class_has_is_taken(page: Page) -> None:
+    page.do("add_class", name="cat")
+    assert "cat: this name is taken" in page.do("add_class", name="cat")
+    assert "background: this name is taken" in page.do("rename_class", value=1, name="background")
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "", "9" * 5000, str(2**28 + 1)], ids=lambda length: length[:9])
 def test_lengths_of_requests_are_checked(page: Page, length: str) -> None:
     lines = ["POST /stop HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"]

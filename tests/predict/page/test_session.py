@@ -54,6 +54,18 @@ def test_a_review_is_written(reviewed: Page, copies: list[Path], tmp_path: Path)
     assert json.loads((out / "d.json").read_text())["threshold"] == 0.9
 
 
+def test_a_photo_from_which_all_is_removed_is_no_example(page: Page, copies: list[Path]) -> None:
+    page.do("open", path=str(copies[0]))
+    stroke = {"tool": "brush", "value": 1, "radius": 7, "points": [[20, 20], [31, 27]]}
+    page.draw("b.jpg", stroke)
+    assert page.row("b.jpg")["marked"]
+    note = page.do("click", photo="b.jpg", x=25.0, y=24.0, value=0, before=page.row("b.jpg")["drawn"])
+    assert note == "b.jpg is no example: nothing is marked"
+    assert not page.row("b.jpg")["marked"]
+    page.draw("b.jpg", stroke)  # Undo
+    assert page.row("b.jpg")["marked"]
+
+
 def test_a_session_goes_on_after_a_restart(start: Callable[[], Page], reviewed: Page, tmp_path: Path) -> None:
     before = reviewed.state()
     scene = reviewed.get("scene?photo=a.jpg")
