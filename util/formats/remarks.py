@@ -6,7 +6,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
+# Names of the value 0 in files of names, in lower case and without what is no letter; others are told by the masks
+NOTHING = {
+    "background",
+    "bg",
+    "noclass",
+    "nolabel",
+    "none",
+    "noobject",
+    "nothing",
+    "unannotated",
+    "unlabeled",
+    "unlabelled",
+}
 IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
+
+
+def is_nothing(name: str) -> bool:
+    """Return whether a name in a file of names is that of no class: the value 0, or a word for it."""
+    letters = "".join(character for character in name.casefold() if character.isalpha())
+    return letters in NOTHING or name.strip("\"' ") in ("0", "")
 
 
 class Remark(NamedTuple):

@@ -167,7 +167,8 @@ def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     index = load_index(data, "train")
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
-            fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
+            selects = options.annotations and options.classes  # else the order of the names says what values are
+            fix = f"take it out of {options.classes}" if selects else "mark it"
             raise UserError(f"class '{name}' occurs in no image; {fix}")
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)
