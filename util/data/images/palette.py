@@ -12,7 +12,7 @@ from util.errors import UserError
 
 PHOTOMETRIC_TAG = 262  # of a page of TIFF: whether its lowest value is shown white
 DARK = 64  # grey values below are black in masks
-INVERTING = np.repeat(np.arange(255, -1, -1, np.uint8), 3).reshape(-1, 3)  # a palette from white to black
+INVERTING = np.repeat(np.arange(256)[::-1], 3).reshape(-1, 3)  # a palette from white to black
 Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
 
 
@@ -54,7 +54,8 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
 
 def refuse_few_bits(image: Image.Image, path: Path) -> None:
     """Refuse (UserError) grey of 2 or 4 bits, not decoded yet: Pillow would spread its values over 0 to 255."""
-    raw_mode = str(image.tile[0][3]) if image.mode == "L" and image.tile else ""
+    tiles = getattr(image, "tile", ())
+    raw_mode = str(tiles[0][3]) if image.mode == "L" and tiles else ""
     _, _, bits = raw_mode.partition("L;")
     if bits[:1] in ("2", "4"):
         problem = f"this mask has {bits[0]} bits a pixel, which programs read as different values"
