@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
+LONG_NAME = 200  # bytes; file systems have room for 255
 PICKLED = {  # the names that a pickled NumPy array needs
     "numpy": {"ndarray", "dtype"},
     **{f"numpy.{core}.multiarray": {"_reconstruct"} for core in ("core", "_core")},
@@ -125,7 +126,7 @@ def write_atomically(
 
     WriteError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{path.name}")
+    temporary = path.with_name(f".{os.getpid()}{TEMPORARY}{_short(path)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if callable(write):
@@ -146,6 +147,12 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _short(path: Path) -> str:
+    """Return a file's name, or for a long one another of its own with its suffix."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
 
 
 def _keep_as(previous: Path, path: Path, spare: Path) -> None:

@@ -113,5 +113,6 @@ def test_weights_of_another_data_set_need_its_name() -> None:
 
     check_identity("pascal")
     for trained_on, expected in (("null", "isic"), ("coco", "coco")):
-        with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}"):
+        fix = "to test weights of another data set: --set test.trained_on=pascal"
+        with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}; {fix}"):
             check_identity(trained_on)

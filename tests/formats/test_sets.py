@@ -4,12 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.formats import drawn
 from tests.formats.drawn import (
     AREAS,
     BOXES,
+    HEIGHT,
     PHOTO,
+    WIDTH,
     areas,
     coco_json,
     index_mask,
@@ -19,6 +24,7 @@ from tests.formats.drawn import (
     polygon,
     refusal,
     region,
+    yolo,
 )
 from tests.formats.drawn import labelstudio as labelstudio_json
 from util.formats.labelme import read_annotations
@@ -136,12 +142,11 @@ def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
 def test_a_category_of_no_object_may_have_the_name_of_another(tmp_path: Path) -> None:
     photo(tmp_path / "p0.jpg")
     assert areas(coco_json(tmp_path, MARKS[0], names=("cat", "Cat"))) == {"cat": AREAS["cat"]}
+    assert "the same id or name, 2 'cat ' and 'cat'" in refusal(coco_json(tmp_path, *MARKS, names=("cat", "cat ")))
 
 
 @pytest.mark.parametrize("shift", [(-20, 0), (0, 30), (60, 50)])
 def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, capsys, shift: tuple[int, int]) -> None:
-    from tests.formats import drawn
-
     drawn.labelme(tmp_path)
     content = json.loads((tmp_path / "a.json").read_text())
     entry = content["shapes"][-1]
@@ -155,6 +160,45 @@ def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, capsys, shift
     if min(width, height) > 0:
         assert covered["dog"] == width * height
     assert ("masks that reach beyond their photo (1)" in capsys.readouterr().err) == is_cut
+
+
+def key_points(*visible: int) -> str:
+    """Return a row of YOLO's key points on the cat: its class, its box, and x, y and visibility of each point."""
+    x0, y0, x1, y1 = BOXES["cat"]
+    numbers = [(x0 + x1) / 2 / WIDTH, (y0 + y1) / 2 / HEIGHT, (x1 - x0) / WIDTH, (y1 - y0) / HEIGHT]
+    for number, value in enumerate(visible):
+        place = [(x0 + number) / WIDTH, (y1 - number) / HEIGHT] if value else [0, 0]
+        numbers += [*place, value]
+    return " ".join(map(str, (0, *numbers))) + "\n"
+
+
+@pytest.mark.parametrize("visible", [(2,), (2, 1), (1, 1, 0), (2, 0, 2, 1), (0, 0), (2,) * 17])
+def test_rows_of_key_points_are_refused(tmp_path: Path, visible: tuple[int, ...]) -> None:
+    folder = yolo(tmp_path)
+    (folder / "labels/train/a.txt").write_text(key_points(*visible) * 2)
+    assert "a row is of key points" in refusal(folder)
+
+
+def test_an_outline_that_could_be_key_points_stays_one(tmp_path: Path) -> None:
+    folder = yolo(tmp_path)
+    at_corner = "0 0.6 0.6 0.8 0.4 0.9 0.5 1 0.7 0.7 1\n"  # 1 where a visibility would be
+    rows = (folder / "labels/train/a.txt").read_text()
+    (folder / "labels/train/a.txt").write_text(at_corner + rows)
+    assert areas(folder)["dog"] == AREAS["dog"]
+
+
+def test_a_label_map_without_colours_means_those_of_voc(tmp_path: Path) -> None:
+    masks(tmp_path)
+    (tmp_path / "names.txt").rename(tmp_path / "labelmap.txt")
+    lines = ["# label:color_rgb:parts:actions", "background:::", "cat:::", "dog:::"]
+    (tmp_path / "labelmap.txt").write_text("\n".join(lines))
+    assert areas(tmp_path) == TWICE  # of numbers
+    palette = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
+    for part in ("train", "val"):
+        Image.fromarray(palette[region(*BOXES.values())]).save(tmp_path / part / "masks/a.png")
+    assert areas(tmp_path) == TWICE
+    (tmp_path / "labelmap.txt").write_text("cat:::\ndog:::\n")
+    assert "colours of this mask have no class" in refusal(tmp_path)
 
 
 def test_parts_of_objects_that_are_no_outlines_are_counted(tmp_path: Path, capsys) -> None:

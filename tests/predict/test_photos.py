@@ -24,13 +24,14 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
     (tmp_path / "sub").mkdir()
     for name in kinds:
         Image.fromarray(NOISE.astype(np.uint8)).save(tmp_path / name, "JPEG" if "jf" in name else None)
-    for name in ("h.cr2", "i.svg", "j.txt", "k.json"):
+    for name in ("h.cr2", "i.svg", "j.txt", "k.json", "l.MP4", "m.nii.gz", "n.gz", "o.dcm"):
         (tmp_path / name).write_bytes(b"II*\0")
     for name in ("._a.jpg", ".a.jpg", "Thumbs.db", ".ipynb_checkpoints/a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg"):
         photo(tmp_path / name)
     photos = photos_in([tmp_path], recursive=True)
     assert [str(path.relative_to(tmp_path)) for path in photos] == kinds
-    assert "2 pictures are not read, such as h.cr2" in capsys.readouterr().err
+    said = "5 files are not read, since they are no photos in a known format, such as h.cr2"
+    assert said in capsys.readouterr().err
     assert {read_photo(path).shape for path in photos} == {(40, 60, 3)}
 
 
@@ -40,7 +41,7 @@ def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys
     for module in (read, files):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
-    assert "1 pictures are not read, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
+    assert "in a known format, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"a\.HEIC: .*pip install pillow-heif"):
         read_photo(tmp_path / "a.HEIC")
 

@@ -27,7 +27,7 @@ def stripe(class_id: int) -> np.ndarray:
     return inside
 
 
-def _annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+def annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
     """Write photos, the classes of each, 1 cat, 2 dog, 3 cow, and annotations of them; return the command's words.
 
     A photo of the name ``5 (1)`` is a copy of ``5``.
@@ -62,7 +62,7 @@ def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) ->
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 
 
-def _lists(project: Path) -> dict[str, set[str]]:
+def lists_of(project: Path) -> dict[str, set[str]]:
     return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
 
 
@@ -78,10 +78,10 @@ def _with_copies() -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
-    outcome = prepare(*_annotated(tmp_path, source, _with_copies()))
+    outcome = prepare(*annotated(tmp_path, source, _with_copies()))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
     assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
-    lists = _lists(project)
+    lists = lists_of(project)
     assert len(lists["all"]) == 36
     assert lists["train"] | lists["test"] == lists["all"]
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
@@ -92,13 +92,13 @@ def test_copies_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, 
 
 
 def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
-    words = _annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
+    words = annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
     assert_done(prepare(*words[:-2]), "left out: 1 copies")
-    assert _lists(project)["all"] == {"1", "2", "3"}
+    assert lists_of(project)["all"] == {"1", "2", "3"}
 
 
 def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
-    words = _annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
+    words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
     for kind in ("photos", "masks"):
         odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
         (tmp_path / kind / "3.png").rename(odd)
@@ -107,7 +107,7 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
     photo.unlink()
     photo.symlink_to("gone.png")
     assert_done(prepare(*words, "--skip-bad"), "5.png: this image cannot be read", "caf")
-    assert len(_lists(project)["all"]) == 22
+    assert len(lists_of(project)["all"]) == 22
 
 
 def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, list[int]]) -> tuple:
@@ -123,9 +123,9 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     shown = {str(n): [1, 2, 3] if n < 3 else [1, 2] for n in range(20)}
     shown |= {str(n): [1 + n % 2] for n in range(20, 24)}
     if source == "folders":
-        words = _masks_in_class_folders(tmp_path, _annotated(tmp_path, "masks", shown), shown)
+        words = _masks_in_class_folders(tmp_path, annotated(tmp_path, "masks", shown), shown)
     else:
-        words = _annotated(tmp_path, source, shown)
+        words = annotated(tmp_path, source, shown)
     assert "leave classes out by --skip-rare N" in prepare(*words).error
     assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
     assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")

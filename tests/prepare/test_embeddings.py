@@ -141,6 +141,25 @@ def test_the_width_is_that_of_most_rows(tmp_path: Path, start: str) -> None:
     assert {name: row.tolist() for name, row in vectors.items()} == expected
 
 
+@pytest.mark.parametrize("form", ["word2vec.txt", "glove.txt"])
+def test_a_word_with_a_space_is_the_joined_word_in_text(tmp_path: Path, form: str) -> None:
+    words = words_of("polar", "polar bear", "bear", "cat")
+    vectors = read_words(write_words(tmp_path / form, words), ["polar_bear", "polar", "cat"], ["?"])
+    expected = {"polar": words["polar"], "polar_bear": words["polar bear"], "cat": words["cat"]}
+    assert vectors.keys() == expected.keys()
+    for name, row in expected.items():
+        np.testing.assert_array_equal(vectors[name], row)
+
+
+@pytest.mark.parametrize("wanted", ["polar", "cat"])  # of the first the numbers are others, the second is not found
+def test_a_word_with_a_space_in_a_binary_file_is_named(tmp_path: Path, wanted: str) -> None:
+    words = words_of("the", "polar bear", "cat", "dog")
+    source = write_words(tmp_path / "word2vec.bin", words)
+    np.testing.assert_array_equal(read_words(source, ["the", "dog"], ["dog"])["dog"], words["dog"])
+    with pytest.raises(UserError, match="its word 'polar bear' has a space, which a binary file cannot hold"):
+        read_words(source, [wanted], [wanted])
+
+
 def test_common_words_need_the_start_of_a_file_and_rare_ones_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)))

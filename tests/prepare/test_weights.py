@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torchvision import models
 from torchvision.models import resnet as tv_resnet
 from torchvision.models import vgg as tv_vgg
 
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.mismatch import ModelMismatch
 from tests.prepare.printed import assert_done
 from util.checkpoints import checkpoint
+from util.checkpoints.download import download
+from util.errors import UserError
 from util.prepare import weights
 
 
@@ -48,6 +52,26 @@ def test_torchvision_files_are_recognised(prepare, tmp_path: Path, name: str) ->
     said = prepare("weights", _save(tmp_path / "file.pth", _torchvision(name))).output
     stem = "" if name.startswith("vgg") else ", plain stem"
     assert f"file.pth: {name.removesuffix('_bn')}{stem}, complete, float32, all finite; encoder weights" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"PK\3\4 cut", "cut short or damaged"), (b"<!DOCTYPE html><html></html>", "a web page"), (b"whole", "")],
+)
+def test_a_damaged_file_in_torchs_cache_is_named(tmp_path: Path, monkeypatch, content: bytes, problem: str) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    digest = hashlib.sha256(b"whole").hexdigest()
+    url = f"https://download.pytorch.org/models/resnet50-{digest[:8]}.pth"
+    monkeypatch.setattr(models.ResNet50_Weights.IMAGENET1K_V1.value, "url", url)
+    file = tmp_path / f"checkpoints/{Path(url).name}"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    if problem:
+        with pytest.raises(UserError, match=f"{file}: is {problem}.*remove it"):
+            download("torchvision", "resnet50", "resnet50")
+        return
+    with pytest.raises(ModelMismatch, match="could not download resnet50"):  # as its name says, but no weights
+        download("torchvision", "resnet50", "resnet50")
 
 
 def test_a_file_that_stops_after_a_stage_is_partial(prepare, shared: Path) -> None:

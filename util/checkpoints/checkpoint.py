@@ -313,6 +313,8 @@ def _other_identity(source: str, stage: str, key: str, given: Any, wanted: Any) 
         hint = "; predict.py --keep-base takes a base stage"
     elif stage == "meta" and key.removeprefix("data.") in FOLD:
         hint = f"; {FOLD_HINT}"
+    elif stage == "meta" and key == "data.name":
+        hint = f"; to test weights of another data set: --set test.trained_on={given}"
     return UserError(f"{source}: a checkpoint with {key} = {given}, this run has {wanted}{hint}")
 
 

@@ -1,5 +1,6 @@
 """Sources of an encoder's weights: downloads by name, an installed package; their licence, and what trained them."""
 
+import hashlib
 import importlib.util
 import logging
 import re
@@ -13,6 +14,8 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import ENCODERS
 from model.encoders.timm_facts import IMAGENET, NOTHING, PREFIX, bare_name
 from model.mismatch import ModelMismatch
+from util.errors import UserError
+from util.files import stand_in
 from util.runtime.pretrained_parts import hub, silence_of
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
@@ -41,6 +44,7 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> dict
 
     Raises:
         ModelMismatch: that source has none, or they could not be fetched; the message says what to do.
+        UserError: the file in torch's cache is damaged.
     """
     if source == PACKAGE and backbone in PACKAGES:
         return _from_package(backbone)
@@ -55,6 +59,8 @@ def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) 
     """Return the weights of the encoder that a source has by this name; ModelMismatch: they could not be fetched."""
     try:
         return fetch(name)
+    except UserError:
+        raise
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         text = str(error)
         reason = next(iter(text.strip().splitlines()), type(error).__name__)
@@ -76,10 +82,29 @@ def _from_torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights  # takes seconds
 
     weights = get_model_weights(name)[FIRST_RELEASE]
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if not file.exists() and (silence := silence_of(weights.url)):
+    file = cached_file(weights.url)
+    if file.exists():
+        check_cached(file)
+    elif silence := silence_of(weights.url):
         raise silence
     return weights.get_state_dict(progress=True, check_hash=True)
+
+
+def cached_file(url: str) -> Path:
+    """Return where torch keeps the file that it downloads from a URL."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
+def check_cached(file: Path) -> None:
+    """Refuse (UserError) a file in torch's cache that is not what its name says: torch compares no checksum there."""
+    stated = checksum_of(file.name)
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    if stated is not None and not digest.hexdigest().startswith(stated):
+        problem = stand_in(file) or "cut short or damaged: its checksum is not that of its name"
+        raise UserError(f"{file}: is {problem}; remove it, and the next run downloads it again")
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:

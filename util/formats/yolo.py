@@ -5,7 +5,8 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ ROWS_SUFFIX = ".txt"
 DATA_FILE, CLASS_FILE = "data.yaml", "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 BEYOND = 0.01  # of the photo's side: rounding of other programs
+NOT_ROW = "is not in YOLO's form for segmentation"
+KEY_POINTS = "a row is of key points: a box, then x, y and visibility of each; export outlines or boxes"
 UNDER = 0.45  # of a pixel, where outlines are written: whether programs round or cut coordinates, they paint that pixel
 
 
@@ -47,12 +50,17 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photo_files = PhotoFiles(folder or root)
     photos: list[AnnotatedPhoto] = []
     annotated: set[Path] = set()
+    row_counts = Counter[bool]()
     for file in ProgressBar(files, str(root), unit="file", leave=False, delay=1):
         photo = photo_files.find(_photo_place(file.relative_to(root)), file)
         annotated.add(photo.resolve())
         height, width = upright_size(*header_of(photo))
-        instances = tuple(_instances(file, (height, width), names))
+        rows = [*_rows(file)]
+        row_counts.update(_is_of_key_points(row) for row in rows if len(row))
+        instances = tuple(_instances(rows, file, (height, width), names))
         photos.append(AnnotatedPhoto(os.path.relpath(photo, folder or root), height, width, instances))
+    if row_counts[True] and not row_counts[False]:  # of outlines, some may look so
+        raise UserError(f"{root}: {KEY_POINTS}")
     remarks = Remarks()
     others = [photo.name for photo in photo_files.paths if photo.resolve() not in annotated]
     remarks.add_named(NO_TEXT_FILE, others)
@@ -142,13 +150,22 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name)) for number, name in names.items()))
 
 
-def _instances(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
-    """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
+def _rows(path: Path) -> Iterator[np.ndarray]:
+    """Yield the numbers of each row of a text file, none of an empty one."""
     text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            with in_words(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
-                yield _instance(np.array(line.split(), np.float64), size, classes)
+        with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+            yield np.array(line.split(), np.float64)
+
+
+def _instances(
+    rows: Iterable[np.ndarray], path: Path, size: tuple[int, int], classes: Mapping[int, str]
+) -> Iterator[Instance]:
+    """Yield the instance of each row of a text file that is not empty, on a photo of a size (height, width)."""
+    for number, row in enumerate(rows, 1):
+        if len(row):
+            with in_words(f"{path}: line {number} {NOT_ROW} (", ")"):
+                yield _instance(row, size, classes)
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
@@ -158,7 +175,8 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if category not in classes:
         raise ValueError(f"class {category:g} is not among the classes {min(classes)}..{max(classes)}")
     if len(shares) % 2 and len(shares) > 4:
-        raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
+        odd = "an odd number of coordinates; take out the last number if it is a confidence"
+        raise ValueError(KEY_POINTS if _is_of_key_points(row) else odd)
     is_box = len(shares) == 4
     if is_box:
         x, y, width, height = shares
@@ -166,12 +184,27 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if len(shares) < 6:
         raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
-        raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
+        beyond = "coordinates must be shares of the photo's sides, from 0 to 1"
+        raise ValueError(KEY_POINTS if _is_of_key_points(row) else beyond)
     corners: np.ndarray = np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]
     if is_box:
         extent = corners[2] - corners[0]
         return Instance(int(category) + 1, box=(*corners[0], *extent))
     return Instance(int(category) + 1, (_ends_at_corners(corners.reshape(-1)),))
+
+
+def _is_of_key_points(row: np.ndarray) -> bool:
+    """Return whether the numbers of a row may be a class, a box, and x, y and visibility, 0 to 2, of points in it."""
+    centre, extent, points = row[1:3], row[3:5], row[5:]
+    if not len(points) or len(points) % 3:
+        return False
+    points = points.reshape(-1, 3)
+    visibility = points[:, 2]
+    marked = points[visibility > 0, :2]
+    if not len(marked):
+        return not points.any()
+    is_inside = np.abs(marked - centre) <= extent / 2 + BEYOND
+    return bool(np.isin(visibility, (0, 1, 2)).all() and is_inside.all())
 
 
 def _ends_at_corners(outline: np.ndarray) -> np.ndarray:

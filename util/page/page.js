@@ -88,7 +88,8 @@ async function look() {
   if (state.note && (before.job || state.note !== before.note) && !state.job) say(state.note);
   const row = rows.get(current.name);
   if (!row) choose([...rows.keys()][0] || "");
-  else if (had && had.changed !== row.changed && !isSending) await load(!current.scene || current.scene.drawn !== row.drawn);
+  else if (had && had.changed !== row.changed && !isSending)
+    await load(!current.scene || current.scene.drawn !== row.drawn);
   show();
   return true;
 }
@@ -119,7 +120,7 @@ async function choose(key) {
 
 async function open(key) {
   await choose(key);
-  canvas.style.scrollMarginTop = `${document.querySelector("header").offsetHeight + 4}px`; // which stays at the top
+  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
   canvas.scrollIntoView({ block: "nearest" });
 }
 

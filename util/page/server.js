@@ -2,12 +2,17 @@
 
 import { say, state } from "./state.js";
 
+const JSON_TYPE = "application/json";
+
 let isLost = false; // the server
 
 async function answerTo(path, type, body) {
   try {
     const answer = await fetch(path, type ? { method: "POST", headers: { "Content-Type": type }, body } : {});
-    return await answer.json();
+    const kind = answer.headers.get("Content-Type") || "";
+    if (kind === JSON_TYPE) return await answer.json();
+    if (kind.startsWith("image/")) return {};
+    return { error: `${answer.status} ${answer.statusText}: this is no answer of the page's server`, isLost: true };
   } catch {
     return { error: `The server does not answer. The work is kept in ${state.out}: start it again.`, isLost: true };
   }
@@ -21,7 +26,7 @@ export async function request(path, type, body) {
   return answer;
 }
 
-export const post = (action, values) => request(action, "application/json", JSON.stringify(values));
+export const post = (action, values) => request(action, JSON_TYPE, JSON.stringify(values));
 
 export async function upload(files) {
   const refused = [];

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from model.episode import IGNORE
 from util.cli import Parser, within, words
+from util.data.images.read import check_header
 from util.data.images.region import classes_in
 from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
@@ -109,6 +110,9 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
 def marked_by(options: SegmenterOptions) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``read_supports``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
+    for support in marked:
+        if support.kinds == {"mask"}:
+            check_header(Path(support.marks))
     of_files, categories = read_supports(
         options.support_files,
         options.photos,
@@ -208,7 +212,7 @@ def predict(options: PredictOptions) -> int:
         polygons=options.outlines == "polygons",
         instances=options.instances,
     )
-    queries, failed = _readable_queries(options)
+    queries, failed = _readable_queries(options, results)
     results.check(queries, again=options.overwrite or options.resume)
     with as_user_error(MEMORY):
         segmenter = segmenter or build_segmenter(options, marked)
@@ -229,7 +233,7 @@ def predict(options: PredictOptions) -> int:
     if not failed:
         print(f"{out}: {written} of {asked} photos, on {place}")
         return 0
-    print(f"{out}: {written} of {asked} photos, on {place}; {len(failed)} could not be read")
+    print(f"{out}: {written} of {asked} photos, on {place}; {len(failed)} could not be done")
     return EXIT_USER_ERROR
 
 
@@ -244,12 +248,20 @@ def _results_folder(options: PredictOptions, marked: Sequence[MarkedPhoto]) -> P
     return options.out
 
 
-def _readable_queries(options: PredictOptions) -> tuple[list[Path], dict[Path, str]]:
-    """Return the queries that pass ``check_photo``, and the errors of the others; UserError: of a named, or of all."""
+def _readable_queries(options: PredictOptions, results: Results) -> tuple[list[Path], dict[Path, str]]:
+    """Return the queries that can be read and have results, and the errors of the others.
+
+    UserError: that of a photo that is named, or of the first if all have one.
+    """
+
+    def check(path: Path) -> None:
+        check_photo(path)
+        results.check_length(path)
+
     paths = photos_in(options.queries, options.recursive)
     errors = dict[Path, UserError]()
     for path in ProgressBar(paths, desc="check", unit="photo", leave=False, delay=1):
-        error = attempt(check_photo, path)
+        error = attempt(check, path)
         if isinstance(error, UserError):
             errors[path] = error
     for path, error in errors.items():

@@ -108,6 +108,15 @@ class Results:
         """Return ``paths_of`` a query's files."""
         return paths_of(self.out, query.stem, self.names)
 
+    def check_length(self, query: Path) -> None:
+        """Refuse (UserError) a photo whose name is so long that the folder's file system has none for its results."""
+        folder = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
+        longest = max(self.paths(query), key=lambda path: len(os.fsencode(path.name)))
+        length, limit = len(os.fsencode(longest.name)), os.pathconf(folder, "PC_NAME_MAX")
+        if length > limit:
+            problem = f"its name is too long: that of its result ..{longest.name[-40:]} would have {length} bytes"
+            raise UserError(f"{query}: {problem}, the limit is {limit}; rename the photo")
+
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 

@@ -23,7 +23,7 @@ from model.contract import FewShotModel
 from model.encoders.registry import downloadable
 from model.registry import class_of, every_model
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, weights_url
+from util.checkpoints.download import SOURCES, TIMM, TORCHVISION, cached_file, check_cached, weights_url
 from util.checkpoints.run import Run, StageFolder
 from util.checkpoints.weights import cannot_train, fill_encoder, fix_of_missing
 from util.config import command_line
@@ -350,8 +350,9 @@ def _weights(config: Config, source: str) -> Iterator[str]:
     elif source == TORCHVISION:
         if backbone not in downloadable():
             raise UserError(f"torchvision has no weights of {backbone}")
-        name = Path(weights_url(backbone)).name
-        file = Path(torch.hub.get_dir()) / "checkpoints" / name
+        file = cached_file(weights_url(backbone))
+        if file.is_file():
+            check_cached(file)
         yield str(file) if file.is_file() else "a run will download them (network needed)"
     else:
         yield fill_encoder(config, build_model(config, text_width=1)).removeprefix("encoder: ")

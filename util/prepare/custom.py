@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from util.errors import UserError
 from util.files import files_below, fingerprint, kept_json, made_aside, write_atomically
 from util.formats import recognise
 from util.prepare.commands import OPTIONS
+from util.prepare.copies import leave_out_copies, photo_groups, print_versions
 from util.prepare.custom_sources import ALL, from_annotations, from_masks, names_of
 from util.prepare.datasets.recipe import Plan, config_text
 from util.prepare.lists import MAKERS
@@ -154,21 +156,25 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
-    facts = run_jobs(plan, out, options.skip_bad)
-    empty = facts["counts"][EMPTY]
+    data = _settings(options.name, plan, out)
+    data = replace(data, folds=_number_of_folds(data.classes, options))
+    _refuse_folds(data, options)
+    made = run_jobs(plan, out, options.skip_bad)
+    empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
-    data = _settings(options.name, plan, out)
-    leave_out_copies(load_index(data, "train"), out)
+    digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
+    everything = load_index(data, "train")
+    leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
     index = load_index(data, "train")
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
-            fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
+            selects = options.annotations and options.classes  # else the order of the names says what values are
+            fix = f"take it out of {options.classes}" if selects else "mark it"
             raise UserError(f"class '{name}' occurs in no image; {fix}")
-    data = _with_folds(data, index, options, out)
-    if invalid := problem(data):
-        key, error = invalid
-        raise UserError(f"--folds, --fold: {key} {error}")
+    groups = photo_groups(index, [digests[name] for name in index.names])
+    print_versions(index, groups)
+    data = _with_folds(data, index, groups, options, out)
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
     data = _with_presence(data, indices)
     if rare := _rare_classes(replace(data, shot=5), indices):
@@ -195,20 +201,37 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
     )
 
 
-def _with_folds(data: DataSettings, index: Index, options: argparse.Namespace, out: Path) -> DataSettings:
+def _number_of_folds(classes: list[str], options: argparse.Namespace) -> int:
+    """Return the number of folds that is asked for, else a class each, at most four."""
+    return options.folds or len(options.fold) or min(4, len(classes))
+
+
+def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
+    """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
+    if data.folds > 1 == len(data.classes):
+        fix = "annotate another class to train on, or leave out the folds for a data set of tests alone"
+        raise UserError(f"--folds, --fold: '{data.classes[0]}' is the only class; {fix}")
+    if data.fold_rule == LISTS:
+        return
+    fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
+    if invalid := problem(replace(data, fold_classes=fold_classes)):
+        key, error = invalid
+        raise UserError(f"--folds, --fold: {key} {error}")
+
+
+def _with_folds(
+    data: DataSettings, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace, out: Path
+) -> DataSettings:
     """Return the settings with folds, after writing the lists of training and test; one class is for tests alone."""
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
-        return replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
-    folds = options.folds or len(options.fold) or min(4, len(data.classes))
-    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, folds)
+        return replace(data, train_list=None)
+    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    for part, rows in split(index, options.test_share).items():
+    for part, rows in split(index, groups, options.test_share).items():
         text = "".join(f"{lines[row]}\n" for row in rows)
         write_atomically(out / f"lists/{part}.txt", text)
-    return replace(
-        data, train_list="lists/train.txt", test_list="lists/test.txt", folds=folds, fold_classes=fold_classes
-    )
+    return replace(data, train_list="lists/train.txt", test_list="lists/test.txt", fold_classes=fold_classes)
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:
@@ -222,18 +245,15 @@ def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]
     return fold_classes
 
 
-def split(index: Index, test_share: float) -> dict[str, list[int]]:
+def split(index: Index, groups: Sequence[Sequence[int]], test_share: float) -> dict[str, list[int]]:
     """Return the rows of the training and test images; each class is split in about the same proportion.
 
-    Photos, with all their masks and all files of the same content, are grouped by the rarest class that they show;
-    their order in a group depends on their names alone.
+    Photos, each a group of rows (``photo_groups``), are ordered by the rarest class that they show; their order for a
+    class depends on their names alone.
     """
     image_counts = (index.areas[:, 1:] > 0).sum(0)  # per class
-    rows_by_content: dict[bytes, list[int]] = {}
-    for row, content in enumerate(index.photo_digests):
-        rows_by_content.setdefault(content, []).append(row)
     photos = []
-    for rows in rows_by_content.values():
+    for rows in groups:
         shown = np.flatnonzero((index.areas[rows, 1:] > 0).any(0))
         rarest = min(shown, key=lambda column: (image_counts[column], column), default=-1)
         name = Path(index.names[rows[0]]).name
@@ -243,41 +263,6 @@ def split(index: Index, test_share: float) -> dict[str, list[int]]:
         if int((place + 1) * test_share) > int(place * test_share):
             test.update(rows)
     return {"train": [row for row in range(len(index)) if row not in test], "test": sorted(test)}
-
-
-def leave_out_copies(index: Index, out: Path) -> None:
-    """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
-
-    Lines say how many, and how many copies have other masks, which stay.
-    """
-    photos, contents = dict[bytes, int](), dict[str, int]()  # digest -> its first row
-    equal, different = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
-    for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
-        first = photos.setdefault(index.photo_digests[row], row)
-        twin = contents.setdefault(index.content(row), row)
-        if index.images[row] == index.images[first]:  # the photo itself, or another mask of it
-            continue
-        if twin != row:
-            equal[row] = twin
-        else:
-            different[row] = first
-    _print_copies("left out", equal, index)
-    _print_copies("note, in one list together, with other masks", different, index)
-    if not equal:
-        return
-    lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
-    kept = [line for row, line in enumerate(lines) if row not in equal]
-    write_atomically(out / ALL_IMAGES, "".join(f"{line}\n" for line in kept))
-    for row in equal:
-        index.images[row].unlink()
-        index.masks[row].unlink()
-
-
-def _print_copies(what: str, copies: dict[int, int], index: Index) -> None:
-    """Print how many rows are copies of others, with the first of them; ``what`` says what becomes of them."""
-    if copies:
-        copy, original = next(iter(copies.items()))
-        print(f"{what}: {len(copies)} copies of photos, such as {index.names[copy]} of {index.names[original]}")
 
 
 def _with_presence(data: DataSettings, indices: dict[str, Index]) -> DataSettings:

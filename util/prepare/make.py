@@ -18,7 +18,7 @@ import numpy as np
 
 from util.data.images.read import UPRIGHT, header_of, read_image, write_mask
 from util.errors import UserError
-from util.files import fingerprint, kept_json, link, refuse_other_files, write_atomically
+from util.files import DIGEST_BYTES, fingerprint, kept_json, link, refuse_other_files, write_atomically
 from util.parallel import attempt, parallel_map
 from util.prepare import datasets
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, compare_count
@@ -96,11 +96,13 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     if _is_done(plan, out, facts, made_from, skip_bad):
         print(f"{out}: is complete already; nothing to do")
     else:
+        if plan.check is not None and not callable(plan.jobs):
+            plan.check(plan.jobs)
         marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
             _remove_lists(plan, out, facts)
             write_atomically(marker, made_from)
-        facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns)
+        facts = run_jobs(plan, out, skip_bad, since=marker.stat().st_mtime_ns).facts
         write_atomically(out / STAMP, json.dumps({"made_from": made_from, **facts}, indent=2) + "\n")
         print(f"{out}: ready")
     _print_report(plan, facts)
@@ -160,8 +162,15 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
         print(f"  {skipped} omitted; without --skip-bad they are tried again")
 
 
-def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str, Any]:
-    """Run the jobs and write the lists; return the facts for stamp and report.
+class Outcome(NamedTuple):
+    """What was made: facts for stamp and report, and by line the digest of a photo's pixels where they are compared."""
+
+    facts: dict[str, Any]
+    photo_digests: dict[str, bytes]
+
+
+def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
+    """Run the jobs and write the lists; return what was made.
 
     Args:
         plan: the jobs and the lists.
@@ -173,7 +182,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    shared_plan = replace(plan, jobs=(), sources=())  # what other processes get with each job
+    shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
     run_job = partial(_make, plan=shared_plan, out=out, since=since)
     results = list(parallel_map(partial(attempt, run_job), jobs, "photos and masks"))
     _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
@@ -185,19 +194,22 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> dict[str,
             raise UserError(f"{out}: none of the {len(jobs)} photos gives a line of {part}; check the download")
     digests = {part: _write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()}
     remarks = Counter(result.remark for _, result in made if result.remark)
-    return {
+    facts = {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": digests,
         "counts": _class_counts(made, plan.classes) + remarks,
         "left_out": len(jobs) - len(made),
     }
+    photo_digests = {line: result.photo_digest for _, result in made for line in result.lines}
+    return Outcome(facts, photo_digests)
 
 
 class Made(NamedTuple):
-    """The result of a job: the lines of its masks, and a remark to be counted."""
+    """The result of a job: the lines of its masks, a remark to be counted, and the digest of its photo's pixels."""
 
     lines: list[str]
     remark: str = ""
+    photo_digest: bytes = b""
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
@@ -244,18 +256,27 @@ def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> C
 def _make(job: MaskJob, plan: Plan, out: Path, since: int) -> Made:
     """Write the masks and the photos of a job unless they are up to date."""
     outputs = [out / name for name in plan.outputs(job.line)] if job.name else []
+    photo_digest = b""
     if outputs and _are_current(outputs, since):
         lines = [job.line]
     else:
         image = read_image(job.photo)
+        if plan.compares_photos:
+            photo_digest = pixel_digest(image)
         lines = [_write(piece, job, plan, out, since) for piece in plan.read(job, image)]
-    if not job.class_id:
-        return Made(lines)
-    if not lines:
-        return Made(lines, EMPTY)
-    if isinstance(job.source, Path) and _was_resized(outputs[0], job):
-        return Made(lines, RESIZED)
-    return Made(lines)
+    remark = ""
+    if job.class_id and not lines:
+        remark = EMPTY
+    elif job.class_id and isinstance(job.source, Path) and _was_resized(outputs[0], job):
+        remark = RESIZED
+    return Made(lines, remark, photo_digest)
+
+
+def pixel_digest(pixels: np.ndarray) -> bytes:
+    """Return a digest of the shape and the values of an array of uint8, however its file stores them."""
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _are_current(outputs: list[Path], since: int) -> bool:

@@ -26,7 +26,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".t
 MASK_ENDING = "_instance_color_RGB"  # of iSAID's masks
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
 COCO_PARTS = {"t": "train", "v": "val"}
-UNREAD = re.compile(r"\.(arw|cr[23]|dcm|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf)", re.I)  # other pictures
+# endings of pictures, volumes and videos that are not read
+PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
+VOLUMES = r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs"
+VIDEOS = r"avi|m4v|mkv|mov|mp4|mpe?g|mts|webm|wmv"
+UNREAD = re.compile(rf".*\.({PICTURES}|{VOLUMES}|{VIDEOS})", re.I | re.DOTALL)
 
 
 Row = tuple[str, int | None]  # an image name without folder and suffix, and its class, if the file names it
@@ -55,12 +59,13 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
 
 
 def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
-    """Print notes on files of a folder that cannot be read: pictures of other kinds, and links that lead nowhere."""
-    unread = [path for path in others if UNREAD.fullmatch(path.suffix) or path.suffix.lower() in HEIF]
+    """Print notes on files of a folder that are not read: of other kinds, and links that lead nowhere."""
+    unread = [path for path in others if UNREAD.fullmatch(path.name) or path.suffix.lower() in HEIF]
     if unread:
         needs_heif = any(path.suffix.lower() in HEIF for path in unread)
         fix = f" ({NEEDS_HEIF})" if needs_heif else ""
-        print(f"note: {folder}: {len(unread)} pictures are not read, such as {unread[0].name}{fix}", file=sys.stderr)
+        what = f"{len(unread)} files are not read, since they are no photos in a known format"
+        print(f"note: {folder}: {what}, such as {unread[0].name}{fix}", file=sys.stderr)
     lost = [path for path in others if leads_nowhere(path)]
     if lost:
         print(f"note: {folder}: {len(lost)} links lead nowhere, such as {lost[0].name}", file=sys.stderr)

@@ -130,11 +130,6 @@ class Index:
         rows = self.rows_by_photo[self.images[row]] if self.joined else [row]
         return "".join(self.digests[r].tobytes().hex() for r in rows)
 
-    @cached_property
-    def photo_digests(self) -> list[bytes]:
-        """The digest of the content of each image's photo, by row."""
-        return [photo.tobytes() for photo, _ in self.digests]
-
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
         if self.decoded is not None:

@@ -37,6 +37,8 @@ JOINED = {"diningtable": "dining table", "tvmonitor": "tv monitor"}  # tried if 
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
 COMMON = 500_000  # rows of a binary file that are read first; files are sorted by frequency
+GARBLED = re.compile("[\x00-\x1f\ufffd]")  # in words of a binary file whose rows are not where they are expected
+SECOND_WORD = re.compile(rb"([\x21-\x7e]+) ")  # at the beginning of a row
 FASTTEXT = b"\xba\x16\x4f\x2f"  # first bytes of fastText's .bin
 
 
@@ -188,7 +190,9 @@ def _read(path: Path, wanted: set[str], enough: set[str]) -> dict[str, np.ndarra
         rows, width = map(int, fields)
         is_binary = any(byte < 9 or 13 < byte < 32 for byte in sample[: 2**12])
         if is_binary:
-            return _rows_in(_load_binary(path, rows, enough), wanted)
+            table = _load_binary(path, rows, enough)
+            _refuse_spaces(table, wanted)
+            return _rows_in(table, wanted)
     else:
         rows, width = 1, _usual_width([head, *sample.split(b"\n")[:-1]])
     with utils.open(str(path), "rb") as file:
@@ -207,6 +211,24 @@ def _load_binary(path: Path, rows: int, enough: set[str]) -> Any:
     return table
 
 
+def _refuse_spaces(table: Any, wanted: set[str]) -> None:
+    """Refuse (ValueError) a table of a binary file of which a wanted word is misread, as one with a space is there.
+
+    A space ends a word there: of ``hot dog`` the bytes ``dog`` become the first numbers of ``hot``, and the last
+    numbers of that row the beginning of the next word.
+    """
+    words = table.index_to_key
+    for place in range(1, len(words)):
+        if not words[place] or not GARBLED.search(words[place]):  # gensim leaves places of repeated words empty
+            continue
+        before = words[place - 1]
+        rest = SECOND_WORD.match(table.vectors[place - 1].tobytes())
+        is_lost = any(words[place].endswith(word) for word in wanted - table.key_to_index.keys())
+        if rest and (before in wanted or is_lost):
+            fix = "which a binary file cannot hold: it and the word behind it are misread; save the file as text"
+            raise ValueError(f"its word '{before} {rest[1].decode()}' has a space, {fix}")
+
+
 def _rows_in(table: Any, wanted: set[str]) -> dict[str, np.ndarray]:
     """Return the wanted words that a table of gensim has, each (T,) float32."""
     stored = wanted & table.key_to_index.keys()
@@ -222,8 +244,12 @@ def _usual_width(lines: list[bytes]) -> int:
 def _rows_of_text(
     lines: Iterable[bytes], rows: int, width: int, wanted: set[str], enough: set[str]
 ) -> dict[str, np.ndarray]:
-    """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``."""
+    """Return the wanted words of lines ``word number ... number``, of which there must be at least ``rows``.
+
+    Words that are joined by underscores may be written with spaces.
+    """
     words = {word.encode(): word for word in wanted}
+    beginnings = {word.partition(b"_")[0] for word in words if b"_" in word}
     vectors: dict[str, np.ndarray] = {}
     count = 0
     numbers = b""
@@ -231,6 +257,8 @@ def _rows_of_text(
         if count == 1:
             line = line.removeprefix(BOM_UTF8)
         name, _, numbers = line.partition(b" ")
+        if name in beginnings and len(fields := line.split()) > width + 1:
+            name, numbers = b"_".join(fields[:-width]), b" ".join(fields[-width:])
         word = words.get(name)
         if word is None or word in vectors:
             continue

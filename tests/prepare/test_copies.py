@@ -1,0 +1,81 @@
+"""Copies of photos are known by their pixels, versions by their names; a split parts neither."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from tests.prepare.class_trees import save_photo
+from tests.prepare.printed import assert_done
+from tests.prepare.test_custom_split import annotated, lists_of
+from util.prepare.copies import photo_groups
+
+SOFTWARE = 0x0131  # a tag of EXIF
+SHOWN = {str(n): [1 + n % 2] for n in range(24)}
+
+
+def written_anew(source: Path, target: Path, number: int) -> None:
+    """Write the pixels of a photo to another file: with a text, compressed in another way, or with EXIF data."""
+    with Image.open(source) as image:
+        if number % 3 == 0:
+            text = PngImagePlugin.PngInfo()
+            text.add_text("Software", "another")
+            image.save(target, pnginfo=text)
+        elif number % 3 == 1:
+            image.save(target, compress_level=1)
+        else:
+            exif = Image.Exif()
+            exif[SOFTWARE] = "another"
+            image.save(target, exif=exif)
+
+
+def test_copies_that_were_written_anew_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
+    shown = SHOWN | {f"{n} (1)": SHOWN[str(n)] for n in range(0, 24, 2)} | {f"{n} (2)": [1, 2] for n in range(12)}
+    words = annotated(tmp_path, "labelme", shown)
+    for number, name in enumerate(name for name in shown if " " in name):
+        source = tmp_path / f"photos/{name.partition(' ')[0]}.png"
+        target = tmp_path / f"photos/{name}.png"
+        written_anew(source, target, number)
+        assert target.read_bytes() != source.read_bytes()
+    outcome = prepare(*words)
+    assert_done(outcome, "left out: 12 copies of photos", "with other masks: 12 copies of photos")
+    lists = lists_of(project)
+    assert len(lists["all"]) == 36
+    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    assert not train & test
+
+
+def versions(folder: Path, photos: int) -> tuple[object, ...]:
+    """Write photos in three versions each, as Roboflow names and mirrors them; return the command's words."""
+    names = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(photos) for letter in "abc"]
+    words = annotated(folder, "coco", {f"{n}": [1 + n % 2] for n in range(3 * photos)})
+    path = folder / "coco/instances.json"
+    content = json.loads(path.read_text())
+    for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
+        image["file_name"] = f"{name}.png"
+        (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
+    path.write_text(json.dumps(content))
+    return words
+
+
+def test_versions_of_a_photo_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path) -> None:
+    words = versions(tmp_path, photos=12)
+    single = tmp_path / "photos/0_jpg.png"  # not a version, though it begins alike
+    save_photo(single, 99, (60, 60))
+    assert_done(prepare(*words), "note, in one list together: 12 photos have 36 versions")
+    lists = lists_of(project)
+    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    assert len(lists["all"]) == 36
+    assert len(test) == 3
+    assert not train & test
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_copy_of_a_version_joins_all_versions(copied: bool, tmp_path: Path) -> None:
+    names = ["a.rf.1", "a.rf.2", "b", "c.rf.3"]
+    index = SimpleNamespace(images=[tmp_path / f"{name}.jpg" for name in names])
+    digests = [b"1", b"2", b"2" if copied else b"3", b"4"]
+    expected = [[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]]
+    assert sorted(photo_groups(index, digests)) == expected
