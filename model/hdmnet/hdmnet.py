@@ -121,9 +121,7 @@ class HDMNet(WithBaseLearner, Method):
         grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
         distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
         scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
-        in_h5 = torch.stack(
-            [greatest_cosine(maps.base, shot.h5) for shot in shots], dim=1
-        )  # of each shot, (B, K, h, w)
+        in_h5 = torch.stack([greatest_cosine(maps.base, shot.h5) for shot in shots], dim=1)  # (B, K, h, w)
         in_f4 = torch.stack([greatest_cosine(maps[HIGH], shot.f4) for shot in shots], dim=1)
         similarity = torch.stack([in_h5.mean(1), in_f4.mean(1)], dim=1)  # A = [A_5; A_4], (B, 2, h, w)
 

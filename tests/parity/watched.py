@@ -140,12 +140,12 @@ def bam(network: Any, case: Case) -> Collect:
 
 
 def dcama(network: Any, case: Case) -> Collect:
-    seen, batch = Seen(), len(case["query"])
-    on_encoded(network, lambda features: seen.update(features=features))
+    seen = Seen()
+    on_blocks(network, lambda features: seen.update(features=features))  # those of the query are the last
     keep(seen, {f"mid_coarse_{2 ** (int(stage) + 1)}": block for stage, block in network.aggregate.items()})
     keep(seen, {"mid_mix": network.decoder.merge["2"], "mid_mixer1": network.decoder.mixer1})
     stages = lambda: seen["features"].intermediate.items()  # noqa: E731  # known after a call
-    return lambda _: seen | {f"mid_query_tap_{2 ** (stage + 1)}": maps[-1][:batch] for stage, maps in stages()}
+    return lambda _: seen | {f"mid_query_tap_{2 ** (stage + 1)}": maps[-1] for stage, maps in stages()}
 
 
 def hdmnet(network: Any, case: Case) -> Collect:
