@@ -12,6 +12,7 @@ Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Se
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +101,7 @@ class HDMNet(WithBaseLearner, Method):
         objects = positions_of(*(_is_object(mask, level.shape[-2:]) for level in levels))
         keys, values = [], []
         for level, match, positions in zip(levels, self.match, objects, strict=True):
-            key, value = match.of_support(level)
+            key, value = cast(QueryMatching, match).of_support(level)
             keys.append(positions.padded(key))
             values.append(positions.padded(value))
         h5, f4 = self._directions(maps[HIGH], objects[0])

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -173,15 +172,11 @@ class Mask:
 
     def __init__(self, label_nhw: Tensor):
         self.label = label_nhw
+        self.foreground = foreground_mask(label_nhw)  # the pixels of the objects, (n, 1, H, W) float32
         self._positions: dict[tuple[tuple[int, ...], Rule], Positions] = {}
         self._spans: dict[tuple[int, ...], list[list[int]]] = {}  # of each object: see ``spans_of``
 
-    @cached_property
-    def foreground(self) -> Tensor:
-        """The pixels of the objects, (n, 1, H, W) float32."""
-        return foreground_mask(self.label)
-
-    @cached_property
+    @property
     def background(self) -> Tensor:
         """The pixels of the objects' background, (n, 1, H, W) float32."""
         return background_mask(self.label)
