@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -106,11 +107,17 @@ def _argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False
 
 
 def _remove_checks(program: ExportedProgram) -> None:
-    """Remove the checks of tensors' types, which read values that nothing else reads."""
+    """Remove the checks of tensors' types, which read values that nothing else reads, from all parts of a program.
+
+    A part under autocast would be refused where it computes in another type than while it was traced.
+    """
     check = torch.ops.aten._assert_tensor_metadata.default
-    for node in program.graph.find_nodes(op="call_function", target=check):
-        program.graph.erase_node(node)
-    program.graph.eliminate_dead_code()
+    parts = [module for module in program.graph_module.modules() if isinstance(module, GraphModule)]
+    for part in parts:
+        for node in part.graph.find_nodes(op="call_function", target=check):
+            part.graph.erase_node(node)
+        part.graph.eliminate_dead_code()
+        part.recompile()
 
 
 def pt2(program: ExportedProgram, _: Sequence[str]) -> bytes:

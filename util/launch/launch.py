@@ -183,7 +183,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     run = _trainable_run(path, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
-        run = run.with_training_options("meta" if continues_meta else "base")
+        run = run.with_training_options("meta" if run.at("meta").started else "base")
     stages = run.stages
     if "meta" in stages and not _needs_base(run, asked, continues_meta):
         stages = ["meta"]
