@@ -25,7 +25,7 @@ from util.runtime.network import build_model
 
 
 def _of_convolution_backward(
-    grad_shape: Sequence[int], input_shape: Sequence[int], weight_shape: Sequence[int], *others: Any, **_: Any
+    grad_shape: Sequence[int], input_shape: Sequence[int], weight_shape: Sequence[int], *others: Any, **_out: Any
 ) -> int:
     """Return the operations of a convolution's gradients: each of them takes as many as the convolution.
 
