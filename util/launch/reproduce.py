@@ -220,8 +220,6 @@ def _check_options(options: argparse.Namespace, config: Config) -> None:
     """Refuse (UserError) options that do not go with a config."""
     if config.test.data_sets and options.folds:
         raise UserError(f"--folds {options.folds}: {options.dataset} has no folds; leave it out")
-    if config.test.adapt and 1 in options.shot:
-        raise UserError("--shot 1: test.adapt takes two supports or more; leave one of them out")
 
 
 def _shares_training(config: Config) -> bool:

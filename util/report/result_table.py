@@ -161,7 +161,7 @@ def _seeds_scored(result: dict[str, Any]) -> str:
 
 
 def passes_in_words(result: dict[str, Any]) -> str:
-    """Return a test's steps beyond the protocol and their cost, such as 'flip, 2 passes'; '' without such steps."""
+    """Return a test's steps beyond the protocol and their cost, such as 'masks, 5 passes'; '' without such steps."""
     if not result["averaged"]:
         return ""
     passes = f"{result['passes']} passes" if result["passes"] > 1 else f"{result['passes']} pass"
