@@ -88,6 +88,16 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("words", [["train.sh"], ["test.sh", "split0", "mini", "0"], ["reproduce.sh"]])
+def test_a_shell_script_says_the_version(words: list[str]):
+    (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
+    place = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = ["sh", *words, "--version"]
+    ended = subprocess.run(words, cwd=REPOSITORY, env=place, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"Sym-Net {version}\n"
+
+
 LR = "meta_stage.optimizers.main.lr"
 
 

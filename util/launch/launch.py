@@ -263,6 +263,9 @@ def as_options(overrides: list[str]) -> list[str]:
 def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
+    asked = [word for word in arguments if word in ("--list", "--version")]
+    if asked:
+        return run_script(f"{action}.py", 0, asked)
     path, gpus, options = parse(arguments, f"{action}.sh")
     if "--dry-run" not in options:
         check_gpus(gpus)

@@ -219,7 +219,7 @@ def _scoring_in_words(header: dict[str, Any], steps: str) -> str:
     protocol = header.get("protocol", "unknown")
     if "fold_rule" in header:
         protocol += f" ({header['fold_rule']} folds)"
-    words = [protocol, f"scored on {SCORED_ON.get(header.get('scored_on'), 'unknown')}", steps]
+    words = [protocol, f"scored on {SCORED_ON.get(str(header.get('scored_on')), 'unknown')}", steps]
     if header.get("quick_look"):
         words.append("QUICK LOOK")
     precision = header.get("precision", "float32")  # older manifests do not say it
