@@ -18,9 +18,10 @@
 #   --format FORMAT        of printed tables: markdown, latex or csv
 #   --allow-fold-mismatch  score weights of another fold (marked everywhere)
 #   --calibrate            fit pixel probabilities and the presence score on base classes
-#   --set KEY=VALUE        override a setting, such as test.flip=true; may be repeated
+#   --set KEY=VALUE        override a setting, such as test.edges=true; may be repeated
 #   --print-config         print the config and where each value comes from, and end
 #   --list                 print the recipes, methods, encoders and data sets that are there, and end
+#   --version              print the version, and end
 #
 # In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50).
 #

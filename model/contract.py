@@ -195,16 +195,16 @@ class FewShotModel(Trainable):
             return episodes
         shared = []
         for episode in episodes:
-            supports = episode.cached_support or self._cached_supports(episode)
+            supports = episode.shots or self._cached_supports(episode)
             kept = None if supports[0] is None else supports  # None: this model keeps none
-            shared.append(replace(episode, cached_query=queries, cached_support=kept))
+            shared.append(replace(episode, cached_query=queries, shots=kept))
         return shared
 
     def _cached_supports(self, episode: Episode) -> list[Any]:
         """Return the features of an episode's supports, a shot each, item after item."""
         supports = []
         for item in range(len(episode.query)):
-            for image, label in episode.shots(item):
+            for image, label in episode.supports_of(item):
                 supports.append(self.cache_support(image[None, None], label[None, None]))
         return supports
 
@@ -221,8 +221,14 @@ class FewShotModel(Trainable):
         """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
 
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Any]:
+        """Return what is kept of each of n supports, for ``Episode.shots``; [] if this method keeps nothing."""
+        supports = zip(image_n3hw, label_nhw, strict=True)
+        kept = [self.cache_support(image[None, None], label[None, None]) for image, label in supports]
+        return [] if None in kept else kept
+
     def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
-        """Return the features of an episode's supports that ``forward`` reuses from ``Episode.cached_support``.
+        """Return the features of an episode's supports that ``forward`` reuses from ``Episode.shots``.
 
         Images are (1, K, 3, H, W), labels (1, K, H, W). ``forward`` must predict the same with and without them;
         ``Episode.support`` is filled in both cases.

@@ -72,14 +72,14 @@ class Episode(Batch):
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
-    cached_support: list[Any] | None = None  # from ``cache_support``: B * K supports, or K that all share
+    shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     cached_query: list[Any] | None = None  # from ``cache_query``: B queries in all
 
     def own_class(self, training: bool) -> Tensor | None:
         """Return the base class (B,) that a base learner must not suppress: in training the episode's own."""
         return self.base_id if training else self.left_out
 
-    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
+    def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
         return list(zip(self.support[item], self.support_label[item]))
 
@@ -91,7 +91,7 @@ class EpisodeOfOriginalSizes(Episode):
     support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
     support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
 
-    def shots(self, item: int) -> list[tuple[Tensor, Tensor]]:
+    def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of the episode, as (image (3, H, W), label (H, W)); ``item`` is 0."""
         return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
 

@@ -80,7 +80,7 @@ class ABCDFSS(WithEncoder):
         shots = episode.support.shape[1]
         size = episode.query.shape[-2:]
         last = self.encoder.last_stage
-        query, support = self.encode(episode)
+        query, support = self.encode_both(episode)
         object_bk1ss = foreground_mask(episode.support_label)
         masks_bk2ss = torch.cat([object_bk1ss, background_mask(episode.support_label)], dim=2)
         presence_features = presence_features_of_maps(query.stage[last], support.stage[last], object_bk1ss)

@@ -80,7 +80,7 @@ def _keys_and_labels(
     episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]
 ) -> tuple[list[bytes], list[list[Tensor]]]:
     """Return of each query what tells its supports from others, and the labels (H, W) of these for all classes."""
-    numbers = [number for number, episode in enumerate(episodes, 1) for _ in episode.shots(0)]
+    numbers = [number for number, episode in enumerate(episodes, 1) for _ in episode.supports_of(0)]
     samples = [_samples(episodes, item, maps) for item, maps in enumerate(features)]
     keys, labels = [], []
     for pixels, of_each_class, channels in to_cpu(samples):
@@ -94,7 +94,7 @@ def _samples(episodes: Sequence[Episode], item: int, features: Sequence[Tensor])
     """Return some pixels, the label and some channels of the features of each support of the query ``item``."""
     pixels, labels = [], []
     for episode in episodes:
-        for image, label in episode.shots(item):
+        for image, label in episode.supports_of(item):
             pixels.append(image[..., ::KEY_STEP, ::KEY_STEP].float())
             labels.append(label)
     channels = [feature_chw[::KEY_STEP] for feature_chw in features]

@@ -1,9 +1,6 @@
-"""Losses as means over the whole batch, also when the batch is distributed over processes or comes in parts."""
+"""Losses as means over the whole batch, also when the batch is distributed over processes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, distributed
@@ -15,60 +12,12 @@ from model.episode import IGNORE
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 
 
-class PartCounts:
-    """The counts of all means in each part of a batch, in the order in which a pass over a part takes the means.
-
-    Labels alone decide them. A pass without gradients counts every part but the first (``counting``); then a pass over
-    part after part (``part``) divides by the mean count of the parts.
-    """
-
-    current: PartCounts | None = None  # of the pass that runs
-
-    def __init__(self, parts: int):
-        self.of_parts: list[list[Tensor]] = [[] for _ in range(parts)]
-        self.only_counts = False
-        self._part = self._means = 0  # the part of the pass, and the number of its means so far
-
-    @contextmanager
-    def counting(self, part: int) -> Iterator[None]:
-        """Note the counts of a pass over a part."""
-        with self.part(part):
-            self.only_counts = True
-            yield
-
-    @contextmanager
-    def part(self, part: int) -> Iterator[None]:
-        """Let the means of a pass be those over all parts."""
-        self._part = part
-        self._means = 0
-        self.only_counts = False
-        PartCounts.current = self
-        try:
-            yield
-        finally:
-            PartCounts.current = None
-
-    def mean(self, count: Tensor) -> Tensor:
-        """Return the mean over the parts of a pass's next count, of which the one of its own part is given."""
-        if self.only_counts or self._part == 0:
-            self.of_parts[self._part].append(count)
-        number, self._means = self._means, self._means + 1
-        if self.only_counts:
-            return count
-        return torch.stack([counts[number] for counts in self.of_parts]).mean()
-
-
 def batch_mean(total: Tensor, count: Tensor) -> Tensor:
-    """Return total / count such that its gradient, averaged over processes and parts, is that of the whole batch.
+    """Return total / count such that its gradient, averaged over processes, is that of the whole batch.
 
     They have different numbers of valid pixels: each divides by the mean count. It is 0 for count 0.
     """
     count = count.detach().to(total.dtype)
-    counts = PartCounts.current
-    if counts is not None:
-        count = counts.mean(count)
-        if counts.only_counts:
-            return total
     if distributed.is_available() and distributed.is_initialized():
         count = count.clone()
         distributed.all_reduce(count)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.fixed_shapes import Chosen, Objects, chosen, groups_of, shapes_are_fixed
+from model.common.fixed_shapes import Chosen, chosen, groups_of, shapes_are_fixed
 from model.common.ops import in_float32, joined, min_max
+from model.tensors.object_windows import Mask, touched
 
 PIECE = 256  # positions whose attention is computed at a time, at least
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
@@ -45,11 +46,6 @@ def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     return total.squeeze(1) / weight.sum(1, keepdim=True)
 
 
-def any_overlap(mask_n1hw: Tensor) -> Tensor:
-    """Return the positions (N, h, w) of a mask that see something of the object."""
-    return mask_n1hw[:, 0] > 0
-
-
 @torch.no_grad()
 @in_float32
 def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
@@ -73,17 +69,28 @@ def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def shot_priors(query_f4_bchw: Tensor, support_f4_nchw: Tensor, objects: Objects) -> Tensor:
-    """Return PFENet's priors by K shots in [0, 1], (B, K, h, w): the greatest cosines; 0 everywhere for an empty mask.
+def object_directions(feature_nchw: Tensor, mask: Mask) -> Tensor:
+    """Return the unit features at the positions that see something of the objects, (n, m, C); zeros where fewer."""
+    positions = mask.positions(feature_nchw.shape[-2:], touched)
+    rows_nmc = positions.padded(feature_nchw.flatten(2).transpose(1, 2))
+    return F.normalize(rows_nmc, dim=2, eps=COSINE_EPS)
 
-    The N = K B supports come shot after shot. A mask value between 0 and 1 does not change a cosine. ``objects`` choose
-    ``inside``, what they touch.
+
+@torch.no_grad()
+@in_float32
+def prior(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
+    """Return PFENet's prior by a shot in [0, 1], (B, h, w): the greatest cosine to the object, stretched to 0..1.
+
+    Positions outside the object count as zero vectors, as published; 0 everywhere for an empty mask. A mask value
+    between 0 and 1 does not change a cosine.
     """
-    inside = objects.on(support_f4_nchw.shape[-2:]).chosen["inside"]
-    rows, batch = inside.rows(support_f4_nchw.flatten(2).transpose(1, 2)), len(query_f4_bchw)
-    by_episode = [rows[i] for b in range(batch) for i in range(b, len(rows), batch)]
-    similarity = greatest_cosine(query_f4_bchw, by_episode)
-    return min_max(similarity.flatten(2), COSINE_EPS).view_as(similarity)
+    query_bcl = query_bchw.flatten(2)
+    length_bl = query_bcl.norm(dim=1).clamp(min=COSINE_EPS)
+    outside_b1c = directions_bmc.new_zeros(len(directions_bmc), 1, directions_bmc.shape[2])
+    if directions_bmc.shape[1] < query_bcl.shape[2]:
+        directions_bmc = torch.cat([directions_bmc, outside_b1c], dim=1)
+    greatest_bl = (directions_bmc @ query_bcl).amax(1) / length_bl
+    return min_max(greatest_bl, COSINE_EPS).unflatten(1, query_bchw.shape[-2:])
 
 
 @in_float32

@@ -40,7 +40,7 @@ class WithEncoder(FewShotModel):
 
     ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
     Images whose features the episode brings along do not pass through the encoder again: supports with
-    ``Episode.cached_support`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
+    ``Episode.shots`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
@@ -51,8 +51,7 @@ class WithEncoder(FewShotModel):
     size_rule = (ENCODER_STRIDE, 1)
     encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
     head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
-    reads_intermediate: ClassVar[bool] = False  # whether ``forward`` also reads the encoder's intermediate features
-    adapting = False  # whether TaP teaches the encoder: a choice among predictions has no gradient and may be left out
+    reads_intermediate: bool = False  # whether ``forward`` also reads the encoder's intermediate features
     settings: Any  # a WithEncoderSettings
 
     def __init__(self, settings: WithEncoderSettings, task: Task):
@@ -63,11 +62,11 @@ class WithEncoder(FewShotModel):
         """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
         return self.encoder.normalise(support)
 
-    def encode(self, episode: Episode) -> tuple[Features, Features]:
+    def encode_both(self, episode: Episode) -> tuple[Features, Features]:
         """Return the features of B queries and of their B * K supports."""
         batch, shots = episode.support.shape[:2]
-        if episode.cached_support is not None:
-            support = _joined(episode.cached_support)
+        if episode.shots is not None:
+            support = _joined(episode.shots)
             return self.encode_query(episode), support.repeat(batch * shots // len(support))
         supports = self.support_input(episode.support, episode.support_label).flatten(0, 1)
         if episode.cached_query is None:
@@ -83,7 +82,7 @@ class WithEncoder(FewShotModel):
 
     def takes_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports are encoded in one call: where none is cached, and not on a CPU."""
-        cached = episode.cached_query is not None or episode.cached_support is not None
+        cached = episode.cached_query is not None or episode.shots is not None
         return computed_together(episode.query) and not cached
 
     def encode_in_one_call(self, episode: Episode, give: GiveOf | None = None) -> tuple[Features, Features]:
@@ -115,7 +114,7 @@ class WithEncoder(FewShotModel):
     def shot_groups(self, episode: Episode) -> list[slice]:
         """Return the shots that are encoded in one call: one on a CPU or where features are cached, else all."""
         shots = episode.support.shape[1]
-        if episode.cached_support is not None:
+        if episode.shots is not None:
             return [slice(k, k + 1) for k in range(shots)]
         return groups_of(shots, episode.query)
 
@@ -127,9 +126,9 @@ class WithEncoder(FewShotModel):
         ``give`` gets the intermediate ones: of n B images, or of one that all queries share.
         """
         batch, shots = episode.support.shape[:2]
-        if episode.cached_support is not None:
+        if episode.shots is not None:
             images_of_cache: list[Features] = []
-            for part in episode.cached_support:
+            for part in episode.shots:
                 images_of_cache += [part.rows(slice(i, i + 1)) for i in range(len(part))]  # views
             features = _joined(images_of_cache[group.start :: shots], give)
             return features.repeat(batch // len(features))
@@ -150,12 +149,12 @@ class WithEncoder(FewShotModel):
         """
         if isinstance(episode, EpisodeOfOriginalSizes):
             query = self.encode_query(episode)
-            supports = episode.cached_support
+            supports = episode.shots
             if not supports:
                 pairs = zip(episode.support, episode.support_label)
                 supports = [self.encode_supports(image, label) for image, label in pairs]
             return read(query), list(zip(map(read, supports), episode.support_label))
-        query, together = self.encode(episode)
+        query, together = self.encode_both(episode)
         support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
         return read(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
 
@@ -203,8 +202,12 @@ class WithEncoder(FewShotModel):
 
     def encoder_grad(self) -> AbstractContextManager[Any]:
         """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
-        learns = any(p.requires_grad for p in self.encoder.parameters())  # in the meta stage, or for supports
-        return nullcontext() if learns else torch.no_grad()  # set_grad_enabled already acts when it is made
+        # set_grad_enabled already acts when it is made
+        return nullcontext() if self.encoder_has_gradients() else torch.no_grad()
+
+    def encoder_has_gradients(self) -> bool:
+        """Return whether a part of the encoder learns."""
+        return any(p.requires_grad for p in self.encoder.parameters())
 
     @classmethod
     def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
@@ -268,10 +271,16 @@ def in_one_call(shots: list[Shot]) -> list[Shot]:
     return [(torch.cat(features), torch.cat(labels))]
 
 
-def mid_features(features: Features) -> Tensor:
+def mid_features(maps: Any) -> Tensor:
     """Return [f3; f2] on f3's grid."""
-    f3 = features.stage[MID]
-    return torch.cat([f3, resize(features.stage[LOW], f3.shape[-2:])], dim=1)
+    stage = maps.stage if isinstance(maps, Features) else maps
+    f3 = stage[MID]
+    return torch.cat([f3, resize(stage[LOW], f3.shape[-2:])], dim=1)
+
+
+def low_features(maps: Any) -> Tensor:
+    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
+    return resize(maps[LOW], maps[MID].shape[-2:])
 
 
 def on_one_grid(features: Features) -> Features:

@@ -91,7 +91,7 @@ class DCAMA(WithEncoder):
 
         # The encoder, frozen unless a part of it learns.
         with self.encoder_grad():
-            query, support = self.encode(episode)
+            query, support = self.encode_both(episode)
             if not self.training:
                 presence_features = presence_features_of_maps(query.stage[HIGH], support.stage[HIGH], mask)
             query.stage.clear()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.fixed_shapes import Objects
 from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
+from model.tensors.object_windows import Mask
 
 DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4
@@ -93,16 +93,23 @@ class Encoder(nn.Module):
         memory.
         """
         out = Features({}, {i: [] for i in self.channels})
-        give = intermediate if callable(intermediate) else lambda stage, x: out.intermediate[stage].append(x)
-        self.fill(out.stage, image_b3hw, give if intermediate else None)
+        for stage, feature in self.steps(out.stage, image_b3hw, bool(intermediate)):
+            if callable(intermediate):
+                intermediate(stage, feature)
+            else:
+                out.intermediate[stage].append(feature)
+            del feature  # before the next one is computed
         out.stage = {i: with_gradient_in_layout(x) for i, x in out.stage.items()}
         return out
 
-    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
-        """Add the outputs of the stages to ``out``; ``give`` gets the intermediate features."""
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
+        """Encode normalised images step by step, and add the outputs of the stages to ``out``.
+
+        Yield the intermediate features with their stage, if they are asked for, each as soon as it exists.
+        """
         raise NotImplementedError
 
-    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
         """Return the outputs of the stages up to ``stage`` + 1, the last one of the masked object alone.
 
         The output of ``stage`` is multiplied by the mask before the next stage, which runs on the window that decides
@@ -116,10 +123,10 @@ class Encoder(nn.Module):
                 out.stage[i] = x
         convolutions = (module for module in self.stage(stage + 1).modules() if isinstance(module, nn.Conv2d))
         reach = sum(int(conv.dilation[0]) * (conv.kernel_size[0] // 2) for conv in convolutions)
-        on_grid = objects.on(x.shape[-2:])
-        window = on_grid.window(reach, reach)
-        high = self.run_stage(stage + 1, window.crop(x) * window.crop(on_grid.mask))
-        out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), x.shape[-2:])
+        size = x.shape[-2:]
+        window = mask.window(size, reach, reach)
+        high = self.run_stage(stage + 1, window.crop(x) * window.crop(mask.on(size)))
+        out.stage[stage + 1] = window.place(high, high.new_zeros(high.shape[1]), size)
         return out
 
     def run_stage(self, i: int, x_bchw: Tensor) -> Tensor:

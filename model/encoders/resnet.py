@@ -1,11 +1,12 @@
 """ResNet as an encoder: torchvision's network at output stride 8, in the variants that methods use."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature, conv_norm
+from model.encoders.encoder import DEEP, MEMORY_FORMAT, Encoder, EncoderVariant, conv_norm
 
 # Files call a deep stem conv1..3 / bn1..3, of which a plain one has the first, or conv1.{0,1,3,4,6} / bn1.
 STEM_NAMES = {f"{kind}{i + 1}": f"layer0.{3 * i + j}" for i in range(3) for j, kind in enumerate(("conv", "bn"))}
@@ -37,20 +38,21 @@ class ResNetEncoder(Encoder):
         self.intermediate_counts = {i: n for i, n in counts.items() if i in variant.intermediate}
         self.to(memory_format=MEMORY_FORMAT)
 
-    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`."""
         x = self.run_stage(0, x)
         for i in range(1, self.last_stage + 1):
             blocks = self.stage(i)
             first_given = len(blocks) - self.intermediate_counts.get(i, 0)
             for position, block in enumerate(blocks):
-                is_given = give is not None and position >= first_given
+                is_given = intermediate and position >= first_given
                 is_last = i == self.last_stage and position + 1 == len(blocks)
                 feature = x = residual(block, x)
                 if not is_last or self.variant.final_relu:
                     x = F.relu(feature, inplace=not is_given)
-                if give is not None and is_given:
-                    give(i, feature)
+                if is_given:
+                    yield i, feature
+                del feature
             if i in self.channels:
                 out[i] = x
 

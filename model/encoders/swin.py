@@ -4,10 +4,11 @@ Window 12 and a fixed 384 x 384 input as in the ImageNet-22k weights that DCAMA 
 """
 
 import re
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, Encoder, EncoderVariant
 
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 PATCH, WINDOW = 4, 12
@@ -50,7 +51,7 @@ class SwinEncoder(Encoder):
         opened = [nn.ModuleList([getattr(self, f"merge{i - 1}"), self.stage(i)]) for i in range(2, LAST_STAGE + 1)]
         return [self.stage(0), self.stage(1), *opened]
 
-    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`; maps are (B, C, H, W) views of the transformer's (B, H, W, C)."""
         x = self.stage(0)(x)  # (B, H, W, C)
         for i in range(1, LAST_STAGE + 1):
@@ -59,8 +60,8 @@ class SwinEncoder(Encoder):
             first_given = len(self.stage(i)) - self.intermediate_counts.get(i, 0)
             for position, block in enumerate(self.stage(i)):
                 x = block(x)
-                if give is not None and position >= first_given:
-                    give(i, x.permute(0, 3, 1, 2))
+                if intermediate and position >= first_given:
+                    yield i, x.permute(0, 3, 1, 2)
             out[i] = x.permute(0, 3, 1, 2)
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ all of them pass through the final norm.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Objects
 from model.common.ops import resize
-from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant
 from model.encoders.features import Features
 from model.encoders.timm_facts import STAGE_STRIDES, bare_name, create, facts, pretraining_of_tag
+from model.tensors.object_windows import Mask
 
 NET = "net."  # prefix of the network's tensors among the encoder's
 
@@ -54,37 +54,42 @@ class TimmEncoder(Encoder):
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
         self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
         # The request of the current pass to the blocks and to a stage; the hooks answer it.
-        self._give: GiveFeature | None = None
+        self._given: list[tuple[int, Tensor]] | None = None
         self._mask: tuple[int, Tensor] | None = None
         self._unmasked: Tensor | None = None
         self._hang_hooks()
         self.to(memory_format=MEMORY_FORMAT)
 
-    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`.
 
         A side of p k + 1 pixels gives k + 1 cells, the corner cells centred on the corner pixels, as in a network of
         centred convolutions: on a grid of patches, half a patch is added around the image by repeating its border.
+        Intermediate features come after the pass.
         """
         ends = {self.facts.outputs[i]: i for i in self.channels}  # position among timm's outputs -> stage
-        inside = {} if give is None else self._intermediate_outputs()
+        inside = self._intermediate_outputs() if intermediate else {}
         wanted = sorted({*ends, *inside})
-        self._give = give  # for the hooks, which give the blocks with names
+        given: list[tuple[int, Tensor]] = []
+        self._given = given if intermediate else None  # for the hooks, which add the blocks with names
         try:
             maps = self.net.forward_intermediates(
                 self._padded(x), indices=wanted, norm=self.facts.transformer, stop_early=True, intermediates_only=True
             )  # (B, C, h, w), without class and register tokens
         finally:
-            self._give = None
+            self._given = None
         for output, feature in zip(wanted, maps, strict=True):
-            if give is not None and output in inside:
-                give(inside[output], feature)
+            if output in inside:
+                given.append((inside[output], feature))
             if output in ends:
                 out[ends[output]] = feature
+        given.reverse()
+        while given:
+            yield given.pop()
 
-    def forward_masked(self, image_b3hw: Tensor, objects: Objects, stage: int) -> Features:
+    def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
         """See :class:`Encoder`."""
-        self._mask = stage, self._padded(objects.mask)
+        self._mask = stage, self._padded(mask.foreground)
         try:
             out = self(image_b3hw)
             assert self._unmasked is not None
@@ -123,8 +128,8 @@ class TimmEncoder(Encoder):
             self.net.get_submodule(self.facts.stages[i]).register_forward_hook(partial(self._mask_stage, i))
 
     def _give_map(self, stage: int, channels: int, module: nn.Module, inputs: Any, output: Any = None) -> None:
-        if self._give is not None:
-            self._give(stage, _channels_first(inputs[0] if output is None else output, channels))
+        if self._given is not None:
+            self._given.append((stage, _channels_first(inputs[0] if output is None else output, channels)))
 
     def _mask_stage(self, stage: int, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Return a stage's output times the mask of the pass that asks for it; None: unchanged."""

@@ -1,10 +1,11 @@
 """VGG-16 as an encoder, from torchvision: with batch norm, or without it as HSNet has it."""
 
 from bisect import bisect
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant, GiveFeature
+from model.encoders.encoder import LAST_STAGE, MEMORY_FORMAT, Encoder, EncoderVariant
 
 # Where stages end in torchvision's list of layers: after each pool but the last, then after the last ReLU; without
 # batch norm after each pool.
@@ -40,17 +41,17 @@ class VGGEncoder(Encoder):
         self.intermediate_counts = {i: n for i, (_, n) in STAGES.items() if i <= last_stage}
         self.to(memory_format=MEMORY_FORMAT)
 
-    def fill(self, out: dict[int, Tensor], x: Tensor, give: GiveFeature | None) -> None:
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
         """See :class:`Encoder`."""
         for i in range(self.last_stage + 1):
             for layer in self.stage(i):
                 x = layer(x)
-                if give is not None and i > 2 and isinstance(layer, nn.Conv2d):
-                    give(i - 1, x)
+                if intermediate and i > 2 and isinstance(layer, nn.Conv2d):
+                    yield i - 1, x
             if i == LAST_STAGE or (self.batch_norm and i in self.channels):
                 out[i] = x
-        if give is not None and self.last_stage == LAST_STAGE:
-            give(LAST_STAGE, x)
+        if intermediate and self.last_stage == LAST_STAGE:
+            yield LAST_STAGE, x
 
     def _change_layers(self, layers: list[nn.Module]) -> None:
         """Change torchvision's layers in place: how pools round, and which ReLUs keep their input."""

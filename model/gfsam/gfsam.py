@@ -73,8 +73,8 @@ class GFSAM(Foundation):
 
     def _supports(self, episode: Episode, item: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return what ``similarity_maps`` reads of the supports of a query that show the object."""
-        shots = episode.shots(item)
-        cached = [features for part in episode.cached_support or () for features in part.stage[0]]
+        shots = episode.supports_of(item)
+        cached = [features for part in episode.shots or () for features in part.stage[0]]
         if len(cached) > len(shots):  # of each query; else all share them
             cached = cached[item * len(shots) :][: len(shots)]
         features = cached or [self.see(image) for image, _ in shots]

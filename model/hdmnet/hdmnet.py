@@ -146,7 +146,7 @@ class HDMNet(WithBaseLearner):
 
         # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
         with self.encoder_grad():
-            query, support = self.encode(episode)
+            query, support = self.encode_both(episode)
             query, support = on_one_grid(query), on_one_grid(support)
             hidden = self.query_hidden(episode, query)  # h5
             base_logits = self.base_learner.logits(self.base_dropout(hidden))

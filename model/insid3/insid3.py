@@ -87,7 +87,7 @@ class INSID3(OnCells):
 
     def _supports(self, episodes: Sequence[Episode], shots: Sequence[Shot]) -> list[Support]:
         """Return the shots of all classes, with the basis of their images' sizes."""
-        images = [(number, image) for number, episode in enumerate(episodes, 1) for image, _ in episode.shots(0)]
+        images = [(number, image) for number, episode in enumerate(episodes, 1) for image, _ in episode.supports_of(0)]
         supports = []
         for (number, image), (features, label) in zip(images, shots):
             supports.append(Support(number, features, label, self._basis(image.shape[-2:])))

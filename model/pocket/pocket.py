@@ -77,7 +77,7 @@ class Pocket(WithEncoder):
 
     def forward(self, episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
-        query_features, support_features = self.encode(episode)
+        query_features, support_features = self.encode_both(episode)
         query = self.levels(query_features, self.base_classifier)
         support = self.levels(support_features, self.base_classifier)  # of all shots, episode after episode
 
@@ -108,8 +108,6 @@ class Pocket(WithEncoder):
                 views = supports.beside(enlarged)
                 label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
         compared = self._compare(query, views, label_bkss, photos=shots)
-        if self.adapting:
-            return compared
         judges = min(shots, JUDGES)
         of_judges = supports.shots(slice(judges), shots)
         helps_b111 = self._decoder_helps(of_judges, label_bkss[:, :judges], _shared_support(episode))
@@ -241,7 +239,7 @@ class Pocket(WithEncoder):
 
 def _shared_support(episode: Episode) -> Features | None:
     """Return the cached features of the first of K supports that all queries share, if they do."""
-    cached = episode.cached_support
+    cached = episode.shots
     if cached is None or sum(map(len, cached)) != episode.support.shape[1]:
         return None
     return cached[0]

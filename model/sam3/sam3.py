@@ -84,7 +84,7 @@ class SAM3(Foundation):
         """
         query = as_uint8(episode.query[item])
         device = episode.query.device
-        shots = _boxed_shots(episode.shots(item))
+        shots = _boxed_shots(episode.supports_of(item))
         if not shots:
             self.say_that_no_object_is_shown()
             return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)

@@ -1,28 +1,31 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
-Read ``SSP.forward`` first. There is no decoder and no learned layer beyond the encoder, which learns its middle stages.
-``model/common/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background (SSBP), adaptive
-background (ASBP); ``self_support`` of the losses is its self-support loss. With softmax(10 [cos(F, BP); cos(F, FP)]):
+Read ``SSP.support`` and ``SSP.predict``. There is no decoder and no learned layer beyond the encoder, which learns its
+middle stages. ``model/common/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
+(SSBP), adaptive background (ASBP); ``self_support`` of the losses is its self-support loss. With
+softmax(10 [cos(F, BP); cos(F, FP)]):
 FP_1 = 0.5 FP_0 + 0.5 SSFP, BP_1 = 0.3 SSBP + 0.7 ASBP, ASBP_i = sum_j softmax_j(2 cos(F_i, F_j)) F_j over the query's
 confident background j.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from model.common.loss import mask_loss
-from model.common.ops import background_mask, by_shot, foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.presence import presence_features, support_summary
+from model.common.ops import masked_mean, mean_over_shots, resize
 from model.common.prototype import self_support, similarity, with_own
 from model.common.published import Layout
-from model.common.with_encoder import MID, WithEncoder, WithEncoderSettings, in_one_call
+from model.common.with_encoder import MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
+from model.encode import Maps, Method, Shot, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
+from model.tensors.object_windows import Mask
 
 MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes
@@ -37,14 +40,23 @@ class SSPSettings(WithEncoderSettings):
     refine: bool = True
 
 
+@dataclass
+class SSPShot(Shot):
+    """The prototypes of n supports."""
+
+    foreground: Tensor  # fg_k, (n, C)
+    background: Tensor  # bg_k, (n, C)
+    feature: Tensor | None = None  # F_k, (n, C, h, w), in training
+
+
 @register("ssp")
-class SSP(WithEncoder):
+class SSP(Method):
     """Self-support matching; ``refine`` adds a second round and no parameter. Shots are averaged with equal weights."""
 
     Settings = SSPSettings
     title = "SSP"
     families = (ResNetEncoder,)
-    last_stage = MID  # at stride 8
+    wants = Wants(stages=(MID,))  # at stride 8
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)
@@ -64,55 +76,64 @@ class SSP(WithEncoder):
         super().__init__(settings, task)
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> SSPShot:
+        """Return the prototypes of n supports."""
+        feature = maps[MID].float()  # F_k, (n, C, h, w)
+        foreground, background = prototypes(feature, mask)
+        return SSPShot(foreground, background, feature if self.training else None)
+
+    def predict(self, maps: Maps, shots: Sequence[SSPShot], episode: Episode) -> Output:
         """Return logits (B, 2, H, W) and in training the losses.
 
         With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
         """
-        # F_q, (B, C, h, w), and features and labels of the K shots, whose images may have different sizes.
-        query, each_shot = self.encode_each(episode, lambda features: features.stage[MID].float())
-        shots = in_one_call(each_shot)
-        batch = len(query)
+        query = maps[MID].float()  # F_q, (B, C, h, w)
+        size = episode.query.shape[-2:]
 
         # The supports' prototypes.
-        pairs = [prototypes(support, label) for support, label in shots]  # (fg_k, bg_k)
-        support_fg, support_bg = (mean_over_shots(by_shot(torch.cat(x), batch)) for x in zip(*pairs))  # FP_0, BP_0
+        support_fg = mean_over_shots(torch.stack([shot.foreground for shot in shots], dim=1))  # FP_0, (B, C)
+        support_bg = mean_over_shots(torch.stack([shot.background for shot in shots], dim=1))  # BP_0, (B, C)
         guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
 
         # The query's own prototypes, from its confident positions.
-        query_support = self_support(query, guess)
-        first_fg, first_bg = with_own(support_fg, query_support)  # FP_1 (B, C), BP_1 (B, C, h, w)
+        own = self_support(query, guess)
+        first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = similarity(query, first_fg, first_bg)  # sim_1
-        size = episode.query.shape[-2:]
         plain = resize(first, size)  # out1, (B, 2, H, W)
         output = Output(plain)
+
         if self.settings.refine:
-            fg, bg = with_own(support_fg, self_support(query, first, query_support))
+            fg, bg = with_own(support_fg, self_support(query, first, own))
             w0, w1, w2 = BLEND
             second_fg = w0 * support_fg + w1 * first_fg + w2 * fg  # FP_2
             second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * bg  # BP_2
             second = similarity(query, second_fg, second_bg)  # sim_2
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
+
         if self.training:
-            label = episode.query_label
-            output.losses = {"plain": mask_loss(plain, label)}
-            if self.settings.refine:
-                output.losses["refined"] = mask_loss(output.logits, label)
-            # The query, and the shots, by prototypes from their own labels.
-            output.losses["self_support"] = mask_loss(similarity(query, *prototypes(query, label)), label)
-            support_logits = []
-            for (support, support_label), (fg, bg) in zip(shots, pairs):
-                support_logits.append(resize(similarity(support, fg, bg), support_label.shape[-2:]))
-            support_labels = torch.cat([support_label for _, support_label in shots])
-            output.losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(support_logits), support_labels)
-        else:
-            summaries = [support_summary(support, foreground_mask(label)) for support, label in shots]
-            output.presence_features = presence_features(query, by_shot(torch.cat(summaries), batch))
+            output.losses = self._losses(output, query, shots, episode)
         return output
 
+    def _losses(self, output: Output, query: Tensor, shots: Sequence[SSPShot], episode: Episode) -> dict[str, Tensor]:
+        """Return the losses of the rounds, and of query and shots by prototypes from their own labels."""
+        label = episode.query_label
+        losses = {"plain": mask_loss(output.extra.get("plain", output.logits), label)}
+        if self.settings.refine:
+            losses["refined"] = mask_loss(output.logits, label)
+        of_query = similarity(query, *prototypes(query, Mask(label)))
+        losses["self_support"] = mask_loss(of_query, label)
+        of_shots = []
+        for shot in shots:
+            assert shot.feature is not None  # in training
+            of_shots.append(similarity(shot.feature, shot.foreground, shot.background))
+        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # shot after shot
+        losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(of_shots), labels)
+        return losses
 
-def prototypes(feature_bchw: Tensor, label_bhw: Tensor) -> tuple[Tensor, Tensor]:
+
+def prototypes(feature_bchw: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
     """Return an image's foreground and background prototype, (B, C) each; ignored pixels belong to neither."""
     size = feature_bchw.shape[-2:]
-    foreground, background = (resize(mask(label_bhw), size) for mask in (foreground_mask, background_mask))
-    return masked_mean(feature_bchw, foreground, MASK_EPS), masked_mean(feature_bchw, background, MASK_EPS)
+    foreground = masked_mean(feature_bchw, resize(mask.foreground, size), MASK_EPS)
+    background = masked_mean(feature_bchw, resize(mask.background, size), MASK_EPS)
+    return foreground, background

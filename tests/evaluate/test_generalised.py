@@ -50,7 +50,7 @@ def test_a_result_is_verified_and_repeated_by_its_manifest(mini_yaml, tmp_path: 
         (["data.fold=1"], "data.fold = 0, this run has 1"),
         (["protocols.gfss.support_pixels=99999"], "no support for striped disc, dotted star"),
         (["test.protocol=symnet"], "protocol symnet .*take --protocol gfss"),
-        (["test.flip=true"], "takes no test.metrics"),
+        (["test.edges=true"], "takes no test.metrics"),
         ([f"test.checkpoint={bare}"], "holds no base learner"),
     ):
         with pytest.raises(UserError, match=word):

@@ -19,7 +19,7 @@ def test_several_stages_are_concatenated() -> None:
     episode = drawn_episode("prototype", shots=1, batch=2)
     alone, listed, both = (small_model("prototype", 1, stage=stage) for stage in (3, [3], [3, 4]))
     assert close(listed(episode).logits, alone(episode).logits)
-    query, support = both.encode(episode)
+    query, support = both.encode_both(episode)
     query, support = (torch.cat([f.stage[3], f.stage[4]], dim=1) for f in (query, support))
     mask = F.interpolate((episode.support_label == 1).float(), support.shape[-2:], mode="bilinear", align_corners=True)
     prototype = (support * mask).sum((2, 3)) / (mask.sum((2, 3)) + 5e-4)
@@ -44,7 +44,7 @@ def test_classes_share_the_background_of_all_supports() -> None:
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
     first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
     second.support[:, 0] = first.support[:, 0]
-    images, labels = zip(*first.shots(0), *second.shots(0))
+    images, labels = zip(*first.supports_of(0), *second.supports_of(0))
     joint = probe.joint_labels([1, 1, 2, 2], images, labels)
     of_first, of_second = first.support_label[0, 0], second.support_label[0, 0]
     only_second = (of_first == 0) & (of_second == 1)
@@ -60,7 +60,7 @@ def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPat
     network, episode, fits = small_model("probe", 2), drawn_episode("probe", 2, 1), []
     monkeypatch.setattr(probe, "fit", lambda *given: fits.append(0) or fit(*given))
     alone = network(episode).logits
-    episode.cached_support = [network.cache_support(episode.support, episode.support_label)]
+    episode.shots = [network.cache_support(episode.support, episode.support_label)]
     for _ in range(2):
         torch.testing.assert_close(network(episode).logits, alone)
     assert len(fits) == 1  # of the supports as images, and of those that were encoded

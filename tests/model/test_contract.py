@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from model.common.foundation import Foundation
-from model.common.loss import PartCounts
 from model.contract import FewShotModel, Trainable
-from model.episode import IGNORE, Episode, LabelledImages, Output
+from model.encode import Method
+from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
@@ -245,28 +244,30 @@ def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
 def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -> None:
     network, episode = fresh_model(name), episode_of(name)
     want = scored_outputs(network.eval()(episode))
-    queries = [network.cache_query(image[None]) for image in episode.query]
-    if None in queries:
+    shots = network.encode(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
+    if not shots:
         return  # this model keeps nothing
-    shots = [shot for item in range(BATCH) for shot in episode.shots(item)]
-    supports = [network.cache_support(image[None, None], label[None, None]) for image, label in shots]
-    assert all(kept.nbytes > 0 for kept in (*queries, *supports))
-    cached = dataclasses.replace(episode, cached_support=supports, cached_query=queries)
-    encoded = []
-    encoder = network.networks[1] if isinstance(network, Foundation) else network.encoder
-    encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
-    for _ in range(2):  # cached features can be used more than once
-        given = scored_outputs(network(cached))
+    assert len(shots) == BATCH * SHOTS and all(shot.nbytes > 0 for shot in shots)
+    for _ in range(2):  # what is kept can be used more than once
+        given = scored_outputs(network(dataclasses.replace(episode, shots=shots)))
         for key, logits in want.items():
             torch.testing.assert_close(given[key], logits, **CLOSE)
-    assert encoded == []
+    of_first = dataclasses.replace(
+        episode,
+        support=episode.support[:1].expand_as(episode.support),
+        support_label=episode.support_label[:1].expand_as(episode.support_label),
+    )
+    shared = dataclasses.replace(of_first, shots=shots[:SHOTS])
+    torch.testing.assert_close(network(shared).logits, network(of_first).logits, **CLOSE)
 
 
 @every_model
 @torch.no_grad()
 def test_features_of_a_support_depend_on_its_label_where_a_method_masks_supports(name: str) -> None:
     network = built(name)
-    image, label = (x[None, None] for x in episode_of(name).shots(0)[0])
+    if isinstance(network, Method):
+        return  # a shot depends on its label
+    image, label = (x[None, None] for x in episode_of(name).supports_of(0)[0])
     marked = network.cache_support(image, label)
     if marked is None:
         return  # this model keeps nothing
@@ -284,7 +285,9 @@ def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None
     of_itself = predict(built(name), with_itself).presence_features
     assert given.shape == (BATCH, 1, 6)
     assert given.abs().max() <= 1 + 1e-5
-    assert built(name).masks_supports or (of_itself > given)[..., 0].all()  # masked supports differ from the query
+    network = built(name)
+    is_masked = network.wants.masked_after is not None if isinstance(network, Method) else network.masks_supports
+    assert is_masked or (of_itself > given)[..., 0].all()  # masked supports differ from the query
 
 
 @every_learner
@@ -352,37 +355,6 @@ def test_the_losses_of_processes_with_different_shares_average_to_those_of_the_b
         monkeypatch.setattr(distributed, "all_reduce", lambda count, left=left: count.copy_(next(left)))
         shares.append(loss_of(network, chosen(episodes, rows)).item())
     assert sum(shares) / 2 == pytest.approx(whole, rel=1e-4)
-
-
-@pytest.mark.train
-@every_learner
-def test_the_losses_and_gradients_of_unequal_parts_are_those_of_the_batch(name: str) -> None:
-    """One part has an episode more, and an episode with fewer known pixels."""
-    network = fresh_model(name).train()
-    without_dropout(network)
-    episodes = drawn_episode(name, SHOTS, 3).to(place)
-    for label in (episodes.query_label, episodes.query_base_label, episodes.support_label[:, 0]):
-        if label is not None:
-            label[2, :, : label.shape[-1] // 3] = IGNORE
-    parts = [chosen(episodes, rows) for rows in (slice(0, 1), slice(1, 3))]
-    learnt = [p for p in network.parameters() if p.requires_grad]
-
-    whole = loss_of(network, episodes)
-    expected = torch.autograd.grad(whole, learnt, allow_unused=True, materialize_grads=True)
-    counts = PartCounts(len(parts))
-    with torch.no_grad(), counts.counting(1):
-        network(parts[1])
-    in_parts = 0.0
-    gradients = []  # of each part
-    for i, part in enumerate(parts):
-        with counts.part(i):
-            loss = loss_of(network, part) / len(parts)
-        in_parts += loss.item()
-        gradients.append(torch.autograd.grad(loss, learnt, allow_unused=True, materialize_grads=True))
-    assert in_parts == pytest.approx(whole.item(), rel=1e-4)
-    totals = [sum(of_parts) for of_parts in zip(*gradients, strict=True)]
-    apart = torch.stack([(total - want).norm() for total, want in zip(totals, expected, strict=True)]).norm()
-    assert apart < 1e-3 * torch.stack([want.norm() for want in expected]).norm()
 
 
 @pytest.mark.train

@@ -90,7 +90,7 @@ def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.Mo
         expected = network(episode).logits
         kept = network.cache_support(episode.support[:1], labels[0][:1])
         before = kept.nbytes
-        episode.cached_support = [kept]
+        episode.shots = [kept]
         torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
         own = kept.derived["pocket"]
         assert len(own.closeups) == len(own.decoder_helps) == 1 and kept.nbytes == 2 * before + 1

@@ -1,6 +1,7 @@
 """Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -46,7 +47,9 @@ def weights_after(config) -> dict[str, torch.Tensor]:
     return checkpoint.read(Run(config).folder("meta") / LAST)["weights"]
 
 
-def test_weights_depend_on_the_pixels_and_not_on_the_size_of_the_file(config, monkeypatch, caplog) -> None:
+@pytest.mark.parametrize("model", ["dcama", "pfenet"])
+def test_weights_depend_on_the_pixels_and_not_on_the_size_of_the_file(config, monkeypatch, caplog, model: str) -> None:
+    config = partial(config, model=model)
     with monkeypatch.context() as patched, caplog.at_level("INFO"):  # the disk is left to the checkpoints
         patched.setattr(stages, "free_bytes", lambda config: 2**20)
         none = weights_after(config("small_disk", cache_gib=1.0))

@@ -22,12 +22,12 @@ from util.config.settings import AugmentSettings, StageSettings
 from util.data.lists.index import load_index
 from util.errors import UserError
 from util.prepare.commands import prepare_command
-from util.runtime.loading import training_numbers
+from util.runtime.loading import part_weights, training_numbers
 from util.runtime.network import build_model, prepare_network
 from util.runtime.processes import ProcessGroup
 from util.train import hooks, stages
 from util.train.optim import EMA, WARM_UP, StepSchedule
-from util.train.trainer import counts_of_parts, optimiser_step
+from util.train.trainer import optimiser_step
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -228,15 +228,17 @@ def test_gradients_are_clipped_over_all_optimisers(precision: str, clip: float |
         assert training.scaler.get_scale() == before / 2 and training.progress.skipped == 1
 
 
-def test_parts_weigh_as_much_as_their_known_inputs() -> None:
-    """Of the three inputs two are known, one in each part; a pass that counts leaves no trace."""
+def test_parts_weigh_by_their_examples() -> None:
+    """Of the second part's two inputs one is known; its loss has two thirds of the batch's all the same."""
     training = a_training("float32", None)
-    parts = [torch.tensor([[1.0, 2.0]]), torch.tensor([[torch.nan, torch.nan], [3.0, 6.0], [5.0, 1.0]])]
+    training.schedule = StepSchedule(1, 1, batch=3)
     network = training.prepared.network
-    network.register_buffer("passes", torch.zeros(()))
-    network.register_forward_pre_hook(lambda module, _: module.passes.add_(1) and None)
-    counts = counts_of_parts(training, parts)
-    assert not network.passes
-    losses = optimiser_step(training, parts, counts)
-    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 3 + 5) / 3, -4 * (2 + 6 + 1) / 3))
-    assert losses["main"] == 0 and network.passes == 2
+    losses = optimiser_step(training, [torch.tensor([[1.0, 2.0]]), torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]])])
+    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 2 * 4) / 3, -4 * (2 + 2 * 8) / 3))
+    assert losses["main"] == 0
+
+
+def test_parts_of_all_processes_have_their_share_of_the_batch() -> None:
+    numbers = [[*training_numbers(0, 1, batch=7, rank=rank, processes=2, parts=2)] for rank in range(2)]
+    sizes = [len(first) + len(second) for first, second in zip(*numbers, strict=True)]
+    assert part_weights(7, 2, 2) == [size / 7 for size in sizes] == [3 / 7, 4 / 7]

@@ -17,7 +17,7 @@ from util.checkpoints.checkpoint import FOLD
 from util.checkpoints.download import SOURCES, checksum_of, download, licence_of, pretraining_of
 from util.checkpoints.run import BEST, OWN, TRAINING_FREE, Run, StageFolder, changed_entries, in_words
 from util.config.folds import MAX_INDEX, Fold, has_class_maps
-from util.config.read import from_dict, to_dict
+from util.config.read import from_checkpoint, to_dict
 from util.config.settings import Config
 from util.errors import UserError
 from util.launcher import is_first_of_machine
@@ -276,7 +276,7 @@ def _trained_classes(config: Config, trained: dict[str, Any] | None, source: str
     """Return the number of base classes of weights from another data set (``test.trained_on``); None: this one's."""
     if trained is None or config.test.trained_on is None:
         return None
-    return len(Fold.of(from_dict(trained, source).data).base)
+    return len(Fold.of(from_checkpoint(trained, source).data).base)
 
 
 def _fill(context: RunContext, network: FewShotModel, source: Path | str, content: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from model.registry import every_model
 from util.config.checks import checked
 from util.config.compose import completed, read_tree
-from util.config.settings import Config, DataSettings
+from util.config.settings import Config, DataSettings, TestSettings
 from util.config.tree import Tree, keys_written_in, place_of, plain, with_places
 from util.errors import UserError, nearest
 from util.typecheck import Misfit, convert
@@ -32,6 +32,13 @@ def read_with_sources(path: str | Path, overrides: list[str] | None = None) -> t
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
     """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above."""
     return _configure(with_places(content, origin), origin, overrides)[0]
+
+
+def from_checkpoint(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
+    """Return the configuration in a checkpoint as ``from_dict``; settings of tests that are no more decide nothing."""
+    known = {field.name for field in dataclasses.fields(TestSettings)}
+    test = {key: value for key, value in content.get("test", {}).items() if key in known}
+    return from_dict({**content, "test": test}, origin, overrides)
 
 
 def read_data(path: str | Path) -> DataSettings:

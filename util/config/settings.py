@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from model.common.adaptation import SETTINGS
 from model.contract import ModelSettings
 
-PLAIN_SCALES = [1.0]
 EDGES = "edges"
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
@@ -292,9 +290,9 @@ class ProtocolSettings:
 class TestSettings:
     """The protocol and the weights of a test.
 
-    By ``flip``, ``scales`` and ``fuse`` the network sees every episode several times, and the probabilities are
-    averaged. Such a number is not the protocol's own: results, tables and folder names are marked, and say how many
-    passes of the network an episode took. Validations during training and predict.py never average.
+    By ``fuse`` the network sees every support alone, and the probabilities are averaged. Such a number is not the
+    protocol's own: results, tables and folder names are marked, and say how many passes of the network an episode took.
+    Validations during training and predict.py never average.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -309,45 +307,33 @@ class TestSettings:
     episodes: int | None = bounded(None, 1)  # override the protocol's number for a quick look (marked as such)
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated)  # override the protocol's
     pictures: int = bounded(8, 0)  # composed pictures of the first episodes
-    # GiB of each process's (GPU's) memory for the encoder's features of images seen in this test, whose lists are read
-    # several times; each view of an image counts (docs/performance.md). auto: on a CPU half of the memory that is free
-    # at the start, if that is 4 GiB or more, else and on a GPU none
+    # GiB of each process's (GPU's) memory for what the method keeps of supports, which come again in other episodes
+    # (docs/performance.md). auto: half of the memory that is free at the start, of a GPU's a quarter
     cache_gib: float | Literal["auto"] = bounded("auto", 0)
-    flip: bool = False  # see query and supports as they are, and mirrored left-right (2 x passes)
-    # See both at these factors of the input's side, each once (so many x passes), at the nearest side that the model
-    # takes (Sym-Net at 473: 0.75 is 353); of `original` images both sides
-    scales: list[float] = bounded(PLAIN_SCALES, 0.25, 4, length=(1, 9))
     # features: the network takes all K supports in one pass, as it was trained for K shots; masks: a one-shot network
     # takes each support alone (K x passes); its weights are those of the run's 1-shot training
     fuse: Literal["features", "masks"] = "features"
-    adapt: Literal["encoder"] | None = None  # adapt the encoder to the supports of each episode (docs/evaluation.md)
     edges: bool = False  # move the edges of masks to those of the query's photo, of any model (docs/evaluation.md)
     allow_fold_mismatch: bool = False  # score weights of another fold, whose base classes may be novel here (marked)
     trained_on: str | None = None  # data.name of the weights' data set, if another: a cross-domain test
     data_sets: list[str] | None = None  # that reproduce.sh tests this run on in place of its own
     metrics: list[str] = field(default_factory=list)  # boundary_iou, hd95, assd, cldice (docs/evaluation.md)
 
-    def averaged(self, shots: int) -> list[str]:
+    def steps(self, shots: int) -> list[str]:
         """Return in words all steps of a test beyond the protocol's one pass of K shots; [] if there are none.
 
         The masks of a single support are those of the protocol itself.
         """
-        steps = []
-        if self.flip:
-            steps.append("flip")
-        if self.scales != PLAIN_SCALES:
-            steps.append("scales " + " ".join(f"{factor:g}" for factor in self.scales))
+        steps = list[str]()
         if self.fuse == MASKS and shots > 1:
             steps.append(MASKS)
-        if self.adapt is not None:
-            steps.append(str(SETTINGS))
         if self.edges:
             steps.append(EDGES)
         return steps
 
     def passes(self, shots: int) -> int:
         """Return how often the network runs for an episode of K shots."""
-        return (1 + self.flip) * len(self.scales) * (shots if self.fuse == MASKS else 1)
+        return shots if self.fuse == MASKS else 1
 
 
 @dataclass(frozen=True)

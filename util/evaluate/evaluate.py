@@ -15,8 +15,8 @@ from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
 from util.data.episodes import Trial
 from util.evaluate import metrics
-from util.evaluate.cache import FeatureCache, ordered_by_images
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores
+from util.evaluate.store import ShotStore
 from util.progress import ProgressBar
 from util.report.schema import BASE, FINAL, NETWORK
 from util.runtime.loading import batches, evaluation_numbers
@@ -177,7 +177,7 @@ def run_pass(
     title: str,
     batch: int = 1,
     workers: int = 0,
-    cache: FeatureCache | None = None,
+    store: ShotStore | None = None,
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
@@ -192,22 +192,18 @@ def run_pass(
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.
         workers: of the loader.
-        cache: of this network and this data set's view; images that it holds are not encoded again, and episodes that
-            share images follow each other. Their order affects no count.
+        store: of this network and this data set's view; supports that it holds are not encoded again.
     """
     network: Any = prepared.network
     was_training = network.training
     network.eval()
-    order = range(episodes) if cache is None else ordered_by_images(dataset.sampler, episodes)
     if getattr(dataset, "one_by_one", False):
         batch = 1
-    numbers = evaluation_numbers(order, batch, world.rank, world.size)
-    if cache is not None:
-        cache.expect(dataset.sampler, numbers)
+    numbers = evaluation_numbers(range(episodes), batch, world.rank, world.size)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)
     with bar, closing(batches(dataset, numbers, workers, world.device)) as loaded:
         for numbers_of_batch, item in zip(numbers, loaded, strict=True):
-            output = _predict(prepared, item, cache)
+            output = _predict(prepared, item, store)
             is_end = numbers_of_batch is numbers[0] or numbers_of_batch is numbers[-1]
             if is_end or numbers_of_batch[0] % 100 == 0:
                 check_finite(output)
@@ -217,13 +213,12 @@ def run_pass(
     network.train(was_training)
 
 
-def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, cache: FeatureCache | None) -> Output:
-    """Return the network's output for a batch; images of a trial come from the cache, where there is one."""
-    if cache is None:
-        return prepared.predict(batch.ways if isinstance(batch, Trial) else [batch])
-    assert isinstance(batch, Trial)
+def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: ShotStore | None) -> Output:
+    """Return the network's output for a batch; supports of a trial come from the store, where there is one."""
+    if not isinstance(batch, Trial):
+        return prepared.predict([batch])
+    if store is None:
+        return prepared.predict(batch.ways)
     with prepared.autocast():
-        episodes = cache.fill(batch)
-    output = prepared.predict(episodes)
-    cache.evict()
-    return output
+        episodes = store.fill(batch)
+    return prepared.predict(episodes)

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from util.config.checks import protocol_problem
-from util.config.settings import EDGES, EPISODES, MASKS, Config
+from util.config.settings import EPISODES, MASKS, Config
 from util.data.draws import PFENET
 from util.errors import UserError, nearest
 from util.evaluate.calibration import Calibration
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.mask_metrics import METRICS
+from util.evaluate.steps import with_steps
 from util.evaluate.test import Shared, Test, own_config
-from util.evaluate.tta import with_tta
 from util.runtime.device import precision_of_test
 from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup
@@ -124,22 +124,21 @@ def _check_options(test: Test) -> None:
     protocol, options = test.protocol, test.config.test
     if problem := protocol_problem(test.context.model_class, test.name, protocol.generalised):
         raise UserError(problem)
-    if protocol.generalised and (options.metrics or options.trained_on or options.averaged(test.shot)):
-        names = "test.metrics, test.trained_on, test.flip, test.scales, test.fuse, test.adapt or test.edges"
+    if protocol.generalised and (options.metrics or options.trained_on or options.steps(test.shot)):
+        names = "test.metrics, test.trained_on, test.fuse or test.edges"
         raise UserError(f"protocol {test.name} takes no {names}; leave them out")
 
 
 def _check_passes(test: Test) -> None:
     """Refuse (UserError) several passes where a presence score is asked."""
-    further_passes = set(test.config.test.averaged(test.shot)) - {EDGES}
-    if test.protocol.absent > 0 and further_passes:
+    if test.protocol.absent > 0 and test.config.test.passes(test.shot) > 1:
         reason = "its presence scores are calibrated for one pass of the network as trained"
-        raise UserError(f"protocol {test.name}: {reason}; leave out test.flip, test.scales, test.fuse and test.adapt")
+        raise UserError(f"protocol {test.name}: {reason}; leave out test.fuse")
 
 
 def _prepare(test: Test, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process, with the steps that the test adds."""
-    network = with_tta(test.network, test.network_context, test.view, test.shot)
+    network = with_steps(test.network, test.config.test, test.shot)
     precision = precision_of_test(test.config, world.device)
     return prepare_network(network, world.device, precision, test.config.run.compile)
 

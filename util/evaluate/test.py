@@ -239,8 +239,7 @@ class Test:
     @property
     def _folder_name(self) -> str:
         """The protocol, and marks of what departs from the best weights, a single pass and the protocol's episodes."""
-        averaged = (words.replace(" ", "-") for words in self.config.test.averaged(self.shot))
-        marks = [self.name, *averaged, self._weights_mark]
+        marks = [self.name, *self.config.test.steps(self.shot), self._weights_mark]
         seeds = self.config.test.seeds
         if self.replayed:
             marks.append("replay")

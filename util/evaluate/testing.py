@@ -12,12 +12,12 @@ import numpy as np
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.evaluate.cache import FeatureCache, feature_cache
 from util.evaluate.evaluate import Scoreboard, run_pass
 from util.evaluate.generalised import run_generalised
 from util.evaluate.jobs import TestJob, build_test_jobs, passes
 from util.evaluate.pictures import FIRST, KeptPredictions, remove_pictures, save_pictures
 from util.evaluate.result import manifest_of, result_of
+from util.evaluate.store import ShotStore, shot_store
 from util.evaluate.test import Test
 from util.launcher import place_of_process
 from util.report.figure import write_charts
@@ -58,10 +58,9 @@ def test(
         folders = {job: RunFolder(job.test.folder, world.is_main) for job in jobs}
         _keep_predictions(jobs, {**(save_images or {}), FIRST: config.test.pictures})
         _announce(jobs, world)
-        gib = 0 if config.test.adapt else config.test.cache_gib  # with it, no feature outlasts an episode
-        cache = feature_cache(gib, world.device, place_of_process().local_size)
+        store = shot_store(config.test.cache_gib, world.device, place_of_process().local_size)
         results = dict[TestJob, dict[str, Any]]()
-        for counted in _count(jobs, world, cache):
+        for counted in _count(jobs, world, store):
             for job in counted:  # at once: a test that is killed later keeps this result
                 results[job] = _finish(job, folders[job], world, figures, form)
     out = [results[job] for job in jobs]
@@ -91,18 +90,18 @@ def _announce(jobs: list[TestJob], world: ProcessGroup) -> None:
     log.info("on %s, %d process(es)", place, world.size)
 
 
-def _count(jobs: list[TestJob], world: ProcessGroup, cache: FeatureCache | None) -> Iterator[list[TestJob]]:
+def _count(jobs: list[TestJob], world: ProcessGroup, store: ShotStore | None) -> Iterator[list[TestJob]]:
     """Run the network over all episodes; yield, after each pass, the jobs whose episodes are all counted by then."""
     for job in jobs:
         if job.test.protocol.generalised:
             run_generalised(job, world)
             yield [job]
     for seed, members in passes([job for job in jobs if not job.test.protocol.generalised]):
-        _run_shared_pass(members, seed, world, cache)
+        _run_shared_pass(members, seed, world, store)
         yield [job for job in members if job.boards.keys() == job.test.samplers.keys()]
 
 
-def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, cache: FeatureCache | None) -> None:
+def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, store: ShotStore | None) -> None:
     """Run the network once over the episodes of a seed and count them for each of the jobs."""
     started = time.monotonic()
     first = jobs[0].test
@@ -116,8 +115,8 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, cache:
     for job in jobs:
         job.boards[seed] = _scoreboard(job, seed)
         job.shared_with = sorted({*job.shared_with, *names} - {job.test.name})
-    if cache is not None:
-        cache.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
+    if store is not None:
+        store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
     title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
     batch = _episodes_at_once(first, world)
     run_pass(
@@ -129,23 +128,20 @@ def _run_shared_pass(jobs: list[TestJob], seed: int, world: ProcessGroup, cache:
         title=title_of_bar,
         batch=batch,
         workers=first.config.data.workers,
-        cache=cache,
+        store=store,
     )
-    if cache is not None:
-        log.info("%s: %s", title_of_bar, cache)
+    if store is not None:
+        log.info("%s: %s", title_of_bar, store)
     for job in jobs:
         job.batch = batch
         job.seconds += time.monotonic() - started
 
 
 def _episodes_at_once(test: Test, world: ProcessGroup) -> int:
-    """Return the batch of a test: 1 where the network adapts to each episode."""
-    settings = test.config.test
-    if settings.adapt:
-        return 1
+    """Return the batch of a test."""
     images_per_episode = test.shot * test.protocol.ways + 1
     side = test.view.side or test.config.data.size
-    return episodes_at_once(settings.batch, world.device, images_per_episode, side)
+    return episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
 
 
 def _scoreboard(job: TestJob, seed: int) -> Scoreboard:

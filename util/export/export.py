@@ -66,7 +66,7 @@ class Query(nn.Module):
     def _encoded_again(self, batch: SupportBatch) -> SupportBatch:
         """Return a batch whose tensors are no longer of the inference mode."""
         image, label = batch.image.clone(), batch.label.clone()
-        return SupportBatch(image, label, self.network.cache_support(image, label))
+        return SupportBatch(image, label, self.network.encode(image[0], label[0]))
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""

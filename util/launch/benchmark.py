@@ -163,7 +163,7 @@ def prepared(case: BenchmarkPass, options: argparse.Namespace) -> tuple[Trainabl
             with torch.inference_mode():
                 prepared.predict([episode])
         else:
-            backward(prepared, scaler, episode, parts=1, last=True)
+            backward(prepared, scaler, episode, weight=1, last=True)
         network.zero_grad(set_to_none=True)
         network.eval()
 

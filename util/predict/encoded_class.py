@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders.features import Features
-from model.episode import IGNORE, CachedFeatures, Episode, NamedEpisode
+from model.episode import IGNORE, Episode, NamedEpisode
 from model.generalised import GeneralisedModel, base_logits
 from util.data.words.vectors import find_row
 from util.errors import UserError
@@ -72,11 +71,11 @@ def _check_width(vector: np.ndarray, width: int, words: Path) -> None:
 
 @dataclass
 class SupportBatch:
-    """Supports that a model sees together, and the features that it computed of them."""
+    """Supports that a model sees together, and what it keeps of them."""
 
     image: Tensor  # (1, K, 3, S, S) float32
     label: Tensor  # (1, K, S, S) uint8 in {0, 1, 255}
-    cached: CachedFeatures | None  # None for models that cache nothing
+    shots: list[Any]  # of each support; [] for models that keep nothing
 
 
 @dataclass
@@ -119,19 +118,18 @@ class EncodedClass:
             number=zero,
             query_base_label=unknown if base_labels else None,
             text=text,
-            cached_support=None if supports.cached is None else [supports.cached],
+            shots=supports.shots or None,
             name=None if self.name == UNNAMED else self.name,
         )
 
     def subset(self, shots: list[int], model: LoadedModel) -> EncodedClass:
         """Return the class with some of its supports by index, not encoded again; errors as ``shots_per_batch``."""
         images, labels = self.images, self.labels
-        features = [batch.cached for batch in self.support_batches if isinstance(batch.cached, Features)]
-        joined = Features.join(features) if features else None
+        kept = [shot for batch in self.support_batches for shot in batch.shots]
         batches = list[SupportBatch]()
         for group in torch.tensor(shots).split(shots_per_batch(self.name, len(shots), model)):
-            cached = None if joined is None else joined.rows(group)
-            batches.append(SupportBatch(images[:, group], labels[:, group], cached))
+            kept_of_group = [kept[shot] for shot in group.tolist()] if kept else []
+            batches.append(SupportBatch(images[:, group], labels[:, group], kept_of_group))
         return replace(self, support_batches=batches, sources=[self.sources[shot] for shot in shots])
 
 
@@ -177,8 +175,8 @@ def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) 
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
         with model.forward_pass():
-            cached = model.network.cache_support(image, label)
-        batches.append(SupportBatch(image, label, cached))
+            kept = model.network.encode(image[0], label[0])
+        batches.append(SupportBatch(image, label, kept))
     return batches
 
 

@@ -17,7 +17,7 @@ from model.registry import class_of, every_model
 from util.checkpoints import checkpoint
 from util.checkpoints.run import Run
 from util.checkpoints.weights import Weights, load_weights
-from util.config.read import from_dict, read_config
+from util.config.read import from_checkpoint, read_config
 from util.config.settings import Config
 from util.config.tree import override
 from util.data.images.views import OF_PHOTOS, View, channels_first
@@ -136,7 +136,7 @@ def _settings_in_checkpoint(weights: str, overrides: list[str], keep_base: bool)
     if not checkpoint.is_own(content):
         fix = "to predict with it or export it, name its own, --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
-    settings = from_dict(content["config"], weights, overrides)
+    settings = from_checkpoint(content["config"], weights, overrides)
     if not keep_base or content["stage"] != "base":
         return settings
     method = next(cls for cls in every_model().values() if cls.for_base_stages)

@@ -189,9 +189,7 @@ def _for_materials(segmenter: Segmenter, along: float) -> Segmenter:
     if segmenter.calibration is not None:
         out.calibration = replace(segmenter.calibration, scale=1.0, offset=0.0)  # its pixels are the network's
     for known in segmenter.few_shot_classes:
-        batches = known.support_batches
-        if network.masks_supports:  # it keeps other things of supports
-            batches = encode_shots(known.name, known.images, known.labels, out.model)
+        batches = encode_shots(known.name, known.images, known.labels, out.model)
         out.classes.append(replace(known, support_batches=batches))
     title = for_materials.title
     reason = f"a mark along {along:.0%} of the photo's border means a material; uses {title}, not {network.title}"

@@ -225,7 +225,8 @@ def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
     """Return where the photos of a class may be: below all photos, in its part first, or beside its masks."""
     part = images.joinpath(*folder.place)
-    return [part / folder.name, part, images / folder.name, images, folder.photos]
+    name = folder.folder.name
+    return [part / name, part, images / name, images, folder.photos]
 
 
 def _class_jobs(

@@ -264,7 +264,7 @@ class Examples:
                 strip = _strip([], batch.image[item], batch.label[item], prediction, several=True)
             else:
                 episode = batch.episode
-                strip = _strip(episode.shots(item), episode.query[item], episode.query_label[item], prediction)
+                strip = _strip(episode.supports_of(item), episode.query[item], episode.query_label[item], prediction)
             self.shown[number] = strip
 
 

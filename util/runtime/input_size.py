@@ -1,9 +1,8 @@
 """The image sizes of a test: a protocol's input rule fitted to the sides that the model takes, and the scored label."""
 
 from model.registry import class_of
-from util.config.settings import PLAIN_SCALES, Config, ProtocolSettings
+from util.config.settings import Config, ProtocolSettings
 from util.data.images.views import LETTERBOX, ORIGINAL, SQUARE, View
-from util.errors import UserError
 
 
 def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None) -> View:
@@ -28,32 +27,7 @@ def scored_on(view: View, protocol: ProtocolSettings) -> str:
     return protocol.scored_on
 
 
-def real_scales(config: Config, view: View) -> list[float]:
-    """Return the factors of ``test.scales`` that the model takes: its nearest side divided by the view's side.
-
-    Images of their original sizes are resized by exactly the configured factors. UserError: the model takes no side
-    near a factor's, or two factors mean the same side.
-    """
-    if view.rule == ORIGINAL:
-        sizes = list(config.test.scales)
-    else:
-        sizes = [_scaled_side(config, view, factor) for factor in config.test.scales]
-    for i, (factor, size) in enumerate(zip(config.test.scales, sizes, strict=True)):
-        if not size:
-            raise UserError(f"test.scales: {factor:g} is a side that {config.model.backbone()} cannot take; omit it")
-        if size in sizes[:i]:
-            raise UserError(f"test.scales: {factor:g} means the same as another factor; omit it")
-    return sizes if view.rule == ORIGINAL else [size / view.side for size in sizes]
-
-
-def _scaled_side(config: Config, view: View, factor: float) -> float:
-    """Return the side in pixels that the model takes for a factor of a view's side; 0: there is none."""
-    if factor == 1:
-        return view.side
-    return class_of(config.model).nearest_side(round(factor * view.side), config.model) or 0
-
-
-def in_words(config: Config, protocol: ProtocolSettings, view: View) -> str:
+def in_words(protocol: ProtocolSettings, view: View) -> str:
     """Return the input sizes of the network in words, and their difference from the protocol's."""
     what = f"{view.rule} {view.side} x {view.side}"
     if view.rule == ORIGINAL:
@@ -64,9 +38,4 @@ def in_words(config: Config, protocol: ProtocolSettings, view: View) -> str:
         what += f" (this model does not take {view.label_side})"
         if protocol.scored_on == LETTERBOX and view.rule != LETTERBOX:
             what += f", scored at {view.label_side}"
-    if config.test.scales == PLAIN_SCALES:
-        return what
-    scales = real_scales(config, view)
-    if view.rule == ORIGINAL:
-        return f"{what}; seen times {', '.join(f'{factor:g}' for factor in scales)}"
-    return f"{what}; seen at px {', '.join(f'{view.side * factor:g}' for factor in scales)}"
+    return what

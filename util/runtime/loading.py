@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -35,13 +36,22 @@ def training_numbers(
     G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
     accumulation).
     """
-    pieces = processes * parts
+    pieces = _pieces(batch, processes * parts)[rank * parts : (rank + 1) * parts]
     for step in range(first_step, last_step):
-        first = step * batch
-        for piece in range(rank * parts, (rank + 1) * parts):
-            start = first + batch * piece // pieces
-            end = first + batch * (piece + 1) // pieces
-            yield list(range(start, end))
+        for piece in pieces:
+            yield [step * batch + number for number in piece]
+
+
+def part_weights(batch: int, processes: int, parts: int) -> list[float]:
+    """Return the share of each part of all processes in a batch, as ``training_numbers`` splits it."""
+    sizes = [len(piece) for piece in _pieces(batch, processes * parts)]
+    return [sum(sizes[part::parts]) / batch for part in range(parts)]
+
+
+def _pieces(batch: int, count: int) -> list[range]:
+    """Return the numbers of a batch in pieces, as even as possible."""
+    ends = [batch * piece // count for piece in range(count + 1)]
+    return [range(start, end) for start, end in pairwise(ends)]
 
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:

@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from model.common.fixed_shapes import fixed_shapes
-from model.common.loss import PartCounts
 from model.contract import FewShotModel, Task
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
@@ -138,8 +137,6 @@ def _compile(network: nn.Module, mode: str | None) -> None:
     from torch._dynamo import config  # takes seconds
 
     config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
-    # A decorator would import the compiler, which takes two seconds, in every command.
-    PartCounts.mean = torch.compiler.disable(PartCounts.mean)  # type: ignore[method-assign]
     for module in network.modules():  # the model may be inside a wrapper
         for name in getattr(module, "never_compiled", ()):
             if name == "forward":

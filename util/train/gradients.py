@@ -11,7 +11,7 @@ from util.runtime.network import PreparedNetwork
 
 
 def backward(
-    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, parts: int, last: bool
+    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: float, last: bool
 ) -> dict[str, Tensor]:
     """Return the losses of a part of a batch, and add its share to the gradients.
 
@@ -19,7 +19,7 @@ def backward(
         prepared: the network.
         scaler: of losses in fp16.
         batch: the part.
-        parts: the number of parts of the batch.
+        weight: of the part in the batch.
         last: whether it is the last part, after which processes sum their gradients.
     """
     learner: Any = prepared.learner
@@ -29,5 +29,5 @@ def backward(
     with synchronising:
         with prepared.autocast():
             losses = learner(batch).losses
-        scaler.scale(sum(losses.values()) / parts).backward()
+        scaler.scale(weight * sum(losses.values())).backward()
     return losses

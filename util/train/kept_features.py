@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from model.contract import FewShotModel
 from model.encoders.features import Features
 from model.episode import CachedFeatures, Episode
+from model.tensors.object_windows import Mask
 from util.data.episodes import EpisodeDataset
 from util.errors import UserError
 from util.runtime.loading import batches
@@ -88,29 +89,57 @@ def unpacked(record: np.ndarray, like: Features) -> Features:
     return like.each(next_map)
 
 
+class KeptMaps:
+    """The maps of images of training, which pass the encoder once: see ``KeptEpisodes``."""
+
+    def __init__(self, file: RecordFile):
+        self.file = file
+        self._like: Features | None = None  # shapes and types of an image's maps
+
+    def __call__(self, image_n3ss: Tensor, mask: Mask | None, encode: Callable[..., Features]) -> Features:
+        """Return the features of images, on their device; of supports they may depend on their mask."""
+        parts = []
+        for i, image in enumerate(image_n3ss.split(1)):
+            label = None if mask is None else mask.label[i : i + 1]
+            key = _key_of(image, label)
+            record = self.file.get(key)
+            if record is None:
+                with torch.no_grad():
+                    features = encode(image, None if label is None else Mask(label))
+                if self._like is None:
+                    self._like = features.each(lambda x: x.to("meta"))
+                record = packed(features)  # kept or not, features take the same way: equal to the last bit
+                self.file.put(key, record)
+            parts.append(unpacked(record, cast(Features, self._like)))
+        return Features.join(parts).each(lambda x: x.to(image_n3ss.device))
+
+
+def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel, key: str) -> None:
+    """Refuse (UserError) to keep maps of views that are not fixed, or of an encoder that learns; ``key``: the stage."""
+    encoder = getattr(model, "encoder", None)
+    is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
+    fix = ""
+    if not is_frozen:
+        fix = f"{model.title} has none; set it to null"
+    elif dataset.views is None:
+        fix = f"set {key}.views to their number"
+    if fix:
+        raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
+
+
 class KeptEpisodes:
     """Batches of training episodes with the features of their images, which are computed once for each view.
 
     Features are found by an image's pixels, so that whatever changes these has its effect. Every view passes through
-    the encoder alone, whether its features are kept or not: the size of the file changes no number. UserError: the
-    views are not fixed, or the encoder learns, or the model caches no features.
+    the encoder alone, whether its features are kept or not: the size of the file changes no number.
     """
 
-    def __init__(self, dataset: EpisodeDataset, network: PreparedNetwork, file: RecordFile, key: str):
+    def __init__(self, dataset: EpisodeDataset, network: PreparedNetwork, file: RecordFile):
         self.dataset = dataset
         self.network = network
         self.file = file
         self.model = cast(FewShotModel, network.network)
         self._like: Features | None = None  # shapes and types of an image's maps
-        encoder = getattr(self.model, "encoder", None)
-        is_frozen = encoder is not None and not any(p.requires_grad for p in encoder.parameters())
-        fix = ""
-        if not is_frozen:
-            fix = f"{self.model.title} has none; set it to null"
-        elif dataset.views is None:
-            fix = f"set {key}.views to their number"
-        if fix:
-            raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
 
     def batches(self, numbers: Iterable[list[int]], workers: int) -> Generator[Episode, None, None]:
         """Yield the batch of each list of episode numbers, in order, on the network's device."""
@@ -119,8 +148,9 @@ class KeptEpisodes:
                 queries, supports = list[CachedFeatures](), list[CachedFeatures]()
                 for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
                     queries.append(self._features(image, label, is_support=False))
-                    supports += [self._features(photo, mask, is_support=True) for photo, mask in batch.shots(item)]
-                yield replace(batch, cached_query=queries, cached_support=supports)
+                    for photo, mask in batch.supports_of(item):
+                        supports.append(self._features(photo, mask, is_support=True))
+                yield replace(batch, cached_query=queries, shots=supports)
 
     def _features(self, image: Tensor, label: Tensor, is_support: bool) -> Features:
         """Return the features of an image (3, S, S) with its label (S, S), on the network's device."""

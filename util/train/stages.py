@@ -7,10 +7,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
-from model.contract import Trainable
+from model.contract import FewShotModel, Trainable
+from model.encode import Method
 from util import cli
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.run import OPTIONS, Run
+from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.read import to_dict
@@ -29,7 +30,7 @@ from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup, join
 from util.train import hooks
 from util.train.curves import Curves, check_writers
-from util.train.kept_features import GIB, KeptEpisodes, RecordFile
+from util.train.kept_features import GIB, KeptEpisodes, KeptMaps, RecordFile, check_keeps_maps
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
@@ -96,7 +97,7 @@ def train_stage(
         prepared = _prepare(network, config, world)
         optimizers = build_optimizers(network.param_groups(), stage.optimizers)
         ema = EMA(network, stage.ema_decay)
-        kept = _kept_episodes(run, name, data, prepared, processes=world.size, overwrite=overwrite)
+        kept_file = _kept_file(run, name, data, prepared, processes=world.size, overwrite=overwrite)
         state = _checkpoint_facts(run, name, network, data.images)
         state["base"] = trainings_before
         if not resume:  # else the checkpoint knows
@@ -122,10 +123,10 @@ def train_stage(
             _describe(training, config, data.images)
             _log_start(training, data.images, notes)
             validate = _validation(training, data, config)
-            with closing(_batches(training, data, kept, config.data.workers)) as stream:
+            with closing(_batches(training, data, kept_file, config.data.workers)) as stream:
                 finished = train(training, stream, validate, config.run.seed)
-            if kept:
-                log.info("encoder: %s", kept.file.in_words())
+            if kept_file:
+                log.info("encoder: %s", kept_file.in_words())
         finally:
             curves.close()
             folder.close()
@@ -167,23 +168,23 @@ def _prepare(network: Trainable, config: Config, world: ProcessGroup) -> Prepare
     )
 
 
-def _kept_episodes(
+def _kept_file(
     run: Run, name: str, data: StageData, prepared: PreparedNetwork, *, processes: int, overwrite: bool
-) -> KeptEpisodes | None:
-    """Return the episodes whose features are kept on the disk of the stage's folder; None: they are not to be kept.
+) -> RecordFile | None:
+    """Return the file on the disk of the stage's folder that keeps the encoder's maps; None: none is to be kept.
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
     stage = _stage_settings(run.config, name)
     if stage.cache_gib is None:
         return None
+    check_keeps_maps(cast(EpisodeDataset, data.training), cast(FewShotModel, prepared.network), f"{name}_stage")
     folder = run.folder(name)
     free = free_bytes(run.config) - Stored.of(cast(Trainable, prepared.network), stage).peak_bytes
     if not overwrite:
         free += checkpoint_bytes([folder])
     gib = min(stage.cache_gib, max(free, 0) / 2 / GIB)
-    file = RecordFile(folder, gib / processes)
-    return KeptEpisodes(cast(EpisodeDataset, data.training), prepared, file, f"{name}_stage")
+    return RecordFile(folder, gib / processes)
 
 
 def _checkpoint_facts(run: Run, name: str, network: Trainable, images: ImageList) -> dict[str, Any]:
@@ -208,6 +209,7 @@ def _describe(training: hooks.Training, config: Config, images: ImageList) -> No
         "device": describe(training.world.device),
         "precision": training.prepared.precision,
         OPTIONS: config.given,
+        RUN: config.run.name,
     }
     training.folder.describe(training.state["config"], **facts)
 
@@ -223,7 +225,7 @@ def _log_start(training: hooks.Training, images: ImageList, notes: list[str]) ->
 
 
 def _batches(
-    training: hooks.Training, data: StageData, kept: KeptEpisodes | None, workers: int
+    training: hooks.Training, data: StageData, kept_file: RecordFile | None, workers: int
 ) -> Generator[Any, None, None]:
     """Return the batches of the steps that are left to this process."""
     schedule = training.schedule
@@ -236,8 +238,12 @@ def _batches(
         processes=world.size,
         parts=training.stage.accumulate,
     )
-    if kept:
-        return kept.batches(numbers, workers)
+    network = training.prepared.network
+    if kept_file and isinstance(network, Method):
+        network.kept_maps = KeptMaps(kept_file)
+    elif kept_file:
+        dataset = cast(EpisodeDataset, data.training)
+        return KeptEpisodes(dataset, training.prepared, kept_file).batches(numbers, workers)
     return batches(data.training, numbers, workers, world.device)
 
 

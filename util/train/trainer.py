@@ -4,14 +4,14 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.common.loss import PartCounts
 from util.progress import ProgressBar
+from util.runtime.loading import part_weights
 from util.train import hooks
 from util.train.gradients import backward
 from util.train.optim import OptimizersAsOne, set_learning_rates
@@ -36,10 +36,9 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
         while progress.step < schedule.steps and not hooks.patience_spent(training):
             rates = set_learning_rates(training.optimizers, stage.optimizers, progress.step, schedule.steps)
             parts = [next(batches) for _ in range(stage.accumulate)]
-            counts = counts_of_parts(training, parts) if len(parts) > 1 else None
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
             torch.manual_seed(zlib.crc32(f"{seed} {progress.step} {world.rank}".encode()))
-            losses = optimiser_step(training, parts, counts)
+            losses = optimiser_step(training, parts)
             progress.step += 1
             training.ema.update(progress.step)
             hooks.record(training, losses, rates, bar)
@@ -58,21 +57,20 @@ def train(training: hooks.Training, batches: Iterator[Any], validate: hooks.Vali
     return False
 
 
-def optimiser_step(training: hooks.Training, parts: list[Any], counts: PartCounts | None = None) -> dict[str, Tensor]:
+def optimiser_step(training: hooks.Training, parts: list[Any]) -> dict[str, Tensor]:
     """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
 
-    ``counts``: of the parts, where there are several. In fp16 gradients that overflow leave the step out, which
-    ``progress.skipped`` counts.
+    Parts weigh by their examples. In fp16 gradients that overflow leave the step out, which ``progress.skipped``
+    counts.
     """
+    weights = part_weights(training.schedule.batch, training.world.size, len(parts))
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
-    for i, batch in enumerate(parts):
-        is_last = i == len(parts) - 1
-        with counts.part(i) if counts else nullcontext():
-            losses = backward(training.prepared, training.scaler, batch, len(parts), last=is_last)
+    for i, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
+        losses = backward(training.prepared, training.scaler, batch, weight, last=i == len(parts) - 1)
         for name, value in losses.items():
-            means[name] = means.get(name, 0) + value.detach() / len(parts)
+            means[name] = means.get(name, 0) + weight * value.detach()
     _step(training)
     return means
 
@@ -88,17 +86,3 @@ def _step(training: hooks.Training) -> None:
     if scaler.step(together) is None:
         training.progress.skipped += 1
     scaler.update()
-
-
-@torch.no_grad()
-def counts_of_parts(training: hooks.Training, parts: list[Any]) -> PartCounts:
-    """Return the counts of the means in parts, by a pass over each but the first, which changes no buffer."""
-    network = training.prepared.network
-    counts = PartCounts(len(parts))
-    buffers_before = [buffer.clone() for buffer in network.buffers()]
-    for i, batch in enumerate(parts[1:], 1):
-        with training.prepared.autocast(), counts.counting(i):
-            network(batch)
-    for buffer, values in zip(network.buffers(), buffers_before, strict=True):
-        buffer.copy_(values)
-    return counts

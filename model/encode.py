@@ -1,0 +1,307 @@
+"""The only way from images to a method: how images pass the encoder, and what is kept of supports.
+
+A method says which maps it reads (``Wants``), makes a ``Shot`` of supports and predicts queries from their maps and K
+shots. All else is decided here: images are normalised; supports are masked; they come before the queries, shot by shot
+on a CPU, which takes less memory and no more time, and all in one call on a GPU; the encoder runs with gradients only
+where it learns; and supports whose shots are there already do not pass it again.
+
+Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from model.common.base_learner import BaseLearner
+from model.common.ops import with_gradient_in_layout
+from model.common.presence import presence_features, support_summary
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
+from model.contract import Task
+from model.encoders.features import Features
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, against_background
+from model.tensors.object_windows import Mask, computed_together
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a method reads of the encoder."""
+
+    stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
+    blocks: bool = False  # whether it also reads the maps inside the stages
+    masked_after: int | None = None  # stage whose output is masked in supports: the next one sees the object alone
+    base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
+
+
+# From images, their mask where they are supports, and how they are encoded.
+KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
+
+
+class Maps:
+    """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
+
+    def __init__(
+        self,
+        stages: dict[int, Tensor],
+        blocks: Iterable[tuple[int, Tensor]] = (),
+        base_learner: BaseLearner | None = None,
+    ):
+        self._stages = stages
+        self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
+        self._base_learner = base_learner
+        self._is_past = False  # whether blocks came that nobody read
+
+    @cached_property
+    def base(self) -> Tensor:
+        """The map h5 of the base learner, (n, 512, h, w), once for all classes."""
+        assert self._base_learner is not None  # ``Wants.base_learner``
+        return self._base_learner.hidden(self[HIGH])
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
+
+        They come once, and before ``maps[stage]`` is asked for.
+        """
+        assert not self._is_past, "read the blocks before the stages"
+        yield from self._blocks
+
+    def __getitem__(self, stage: int) -> Tensor:
+        if isinstance(self._blocks, Iterator):
+            for _ in self._blocks:
+                self._is_past = True  # the rest of the encoder
+        return with_gradient_in_layout(self._stages[stage])
+
+    def __len__(self) -> int:
+        return len(next(iter(self._stages.values())))
+
+    def rows(self, which: slice) -> "Maps":
+        """Return the maps of some of the images, of stages alone."""
+        return Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+
+
+@dataclass
+class Shot(Batch):
+    """What is kept of n supports: a method adds its tensors, whose first dimension is n.
+
+    Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
+    """
+
+    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3); None in training
+
+    def __len__(self) -> int:
+        return len(self.tensors()[0])
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes."""
+        return sum(x.nbytes for x in self.tensors())
+
+    def rows(self, which: slice) -> Self:
+        """Return what is kept of some of the supports."""
+        return self.each(lambda x: x[which])
+
+    @classmethod
+    def join(cls, shots: "Sequence[Shot]") -> Any:
+        """Return what is kept of the supports of several shots, of one after the other."""
+        if len(shots) == 1:
+            return shots[0]
+        parts = zip(*(shot.tensors() for shot in shots), strict=True)
+        joint = iter([_joined(tensors) for tensors in parts])
+        return shots[0].each(lambda _: next(joint))
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors one after the other, the smaller ones with zeros at the end of their further dimensions."""
+    largest = [max(sides) for sides in zip(*(x.shape[1:] for x in tensors), strict=True)]
+    padded = []
+    for x in tensors:
+        missing = [[0, side - own] for side, own in zip(largest, x.shape[1:], strict=True)]
+        padded.append(F.pad(x, [*chain(*reversed(missing))]) if list(x.shape[1:]) != largest else x)
+    return torch.cat(padded)
+
+
+AnyShot = TypeVar("AnyShot", bound=Shot)
+
+
+class Method(WithEncoder):
+    """A method as its paper tells it: ``support`` and ``predict``."""
+
+    wants: ClassVar[Wants] = Wants()
+    kept_maps: KeptMaps | None = None  # of a training whose images come again
+
+    def __init__(self, settings: Any, task: Task):
+        self.last_stage = max(self.wants.stages)
+        self.reads_intermediate = self.wants.blocks
+        super().__init__(settings, task)
+
+    def support(self, maps: Maps, mask: Mask) -> Any:
+        """Return the ``Shot`` of n supports from their maps and masks; in training with what the losses read."""
+        raise NotImplementedError
+
+    def predict(self, maps: Maps, shots: Sequence[Any], episode: Episode) -> Output:
+        """Return the output for B queries from their maps and K shots, of B supports each; in training with losses."""
+        raise NotImplementedError
+
+    def predict_classes(self, maps: Maps, shots: Sequence[Sequence[Any]], episodes: Sequence[Episode]) -> Output:
+        """Return the output for n classes that compete, from the maps of their queries and the K shots of each.
+
+        This is the rule for methods of one class: see ``FewShotModel.forward_classes``.
+        """
+        of_classes = zip(shots, episodes, strict=True)
+        return competing([self.predict(maps, shots_of_class, episode) for shots_of_class, episode in of_classes])
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for B episodes of one class."""
+        if self._in_one_call(episode):
+            maps, shots = self._encoded_together(episode)
+        else:
+            shots = self._shots_of(episode)
+            maps = self._maps(episode.query)
+        return self._with_presence(self.predict(maps, shots, episode), maps, [shots])
+
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for n classes, an episode each with the same B queries, which are encoded once."""
+        if len(episodes) == 1:
+            return self(episodes[0])
+        shots = [self._shots_of(episode) for episode in episodes]
+        maps = self._maps(episodes[0].query, read_again=True)
+        return self._with_presence(self.predict_classes(maps, shots, episodes), maps, shots)
+
+    @torch.no_grad()
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Shot]:
+        """Return the shot of each of n supports, for ``Episode.shots``; one by one on a CPU."""
+        size = len(image_n3hw) if computed_together(image_n3hw) else 1
+        shots: list[Shot] = []
+        for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
+            shots += _each(self._shot(images, Mask(labels)), 1)
+        return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
+
+    def cache_query(self, query: Tensor) -> Any:
+        """Keep nothing of queries."""
+
+    def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
+        """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
+        if self.training:
+            return output
+        features = []
+        for shots_of_class in shots:
+            summary_bkc = torch.stack([shot.presence for shot in shots_of_class if shot.presence is not None], dim=1)
+            features.append(presence_features(maps[self.last_stage], summary_bkc))
+        return replace(output, presence_features=torch.cat(features, dim=1))
+
+    def _shots_of(self, episode: Episode) -> list[Shot]:
+        """Return the K shots of B episodes: those that the episode brings along, else of its supports."""
+        batch = len(episode.query)
+        supports = _supports(episode)
+        if episode.shots is not None:
+            return _by_shot(episode.shots, len(supports), batch)
+        is_one_size = not isinstance(episode, EpisodeOfOriginalSizes)
+        if is_one_size and computed_together(episode.query):
+            images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
+            return _each(self._shot(images, Mask(labels)), batch)
+        return [self._shot(image, Mask(label)) for image, label in supports]
+
+    def _in_one_call(self, episode: Episode) -> bool:
+        """Return whether queries and supports pass the encoder in one call."""
+        is_new = episode.shots is None and not isinstance(episode, EpisodeOfOriginalSizes)
+        is_plain = not self.wants.blocks and self.wants.masked_after is None
+        return is_new and is_plain and computed_together(episode.query)
+
+    def _encoded_together(self, episode: Episode) -> tuple[Maps, list[Shot]]:
+        """Return the maps of the queries and the K shots, of one call of the encoder."""
+        batch = len(episode.query)
+        supports = _supports(episode)
+        images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
+        both = self._maps(torch.cat([episode.query, images]))
+        shot = self._shot_of(both.rows(slice(batch, None)), Mask(labels))
+        return both.rows(slice(batch)), _each(shot, batch)
+
+    def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
+        """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
+        base_learner = getattr(self, "base_learner", None) if self.wants.base_learner else None
+        if self.kept_maps is not None and self.training:
+            kept = self.kept_maps(image_n3hw, mask, self._features)
+            blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
+            return Maps(kept.stage, blocks_kept, base_learner)
+        if not self.wants.blocks:
+            return Maps(self._features(image_n3hw, mask).stage, (), base_learner)
+        images = self.encoder.normalise(image_n3hw)
+        stages: dict[int, Tensor] = {}
+        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, images, intermediate=True)
+        if not self.encoder_has_gradients():
+            blocks = _without_gradients(blocks)
+        return Maps(stages, [*blocks] if read_again else blocks, base_learner)
+
+    def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
+        """Return all maps of queries, or of supports with their mask, at once."""
+        images = self.encoder.normalise(image_n3hw)
+        stage = self.wants.masked_after
+        with self.encoder_grad():
+            if mask is None or stage is None:
+                return self.encode_images(images)
+            features = self.encoder.forward_masked(images, mask, stage)
+            last = features.stage[stage + 1]  # beside the object, its values depend on the other supports
+            features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)
+            return features
+
+    def _shot(self, image_n3hw: Tensor, mask: Mask) -> Shot:
+        """Return the shot of supports."""
+        return self._shot_of(self._maps(image_n3hw, mask), mask)
+
+    def _shot_of(self, maps: Maps, mask: Mask) -> Shot:
+        """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
+        shot = self.support(maps, mask)
+        if not self.training:
+            shot.presence = support_summary(maps[self.last_stage], mask.foreground)
+        return shot
+
+
+def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+    """Return K shots as they meet the queries: each by itself on a CPU, all as one, shot after shot, on a GPU."""
+    return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
+
+
+def competing(outputs: Sequence[Output]) -> Output:
+    """Return the output for n classes that compete from that of each, against the background.
+
+    Base logits and maps are those of the first class.
+    """
+    first = outputs[0]
+    extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
+    return replace(first, logits=against_background([output.logits for output in outputs]), extra=extra)
+
+
+def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
+    """Return images (B, 3, H, W) and labels (B, H, W) of the K shots."""
+    if isinstance(episode, EpisodeOfOriginalSizes):
+        return [*zip(episode.support, episode.support_label, strict=True)]
+    return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
+
+
+def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
+    """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
+    if len(kept) == shots:
+        return [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+    return [Shot.join(kept[k::shots]) for k in range(shots)]
+
+
+def _each(shot: Shot, count: int) -> list[Shot]:
+    """Return the shots of ``count`` supports each, one after the other."""
+    return [shot.rows(slice(first, first + count)) for first in range(0, len(shot), count)]
+
+
+def _without_gradients(steps: Iterable[Any]) -> Iterator[Any]:
+    """Yield what comes of steps that are taken without gradients."""
+    steps = iter(steps)
+    while True:
+        with torch.no_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step

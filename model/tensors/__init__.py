@@ -1,0 +1,1 @@
+"""Operations on tensors that know of no method: windows and positions of objects."""

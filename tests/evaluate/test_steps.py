@@ -1,0 +1,130 @@
+"""Steps of a test beyond one pass: the mean of masks, the edges of the photo, and what results say of them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.contract import FewShotModel
+from tests.evaluate.quick import lines
+from tests.helpers.close import close
+from util.config.read import read_config
+from util.data.episodes import TrialDataset, collate
+from util.evaluate import refine
+from util.evaluate.jobs import TestJob, build_test_jobs
+from util.evaluate.refine import refined
+from util.evaluate.steps import MeanOfMasks, WithEdges
+from util.evaluate.testing import test as score
+from util.runtime.data import trials
+from util.runtime.processes import ProcessGroup
+
+pytestmark = pytest.mark.train
+
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
+QUICK = {"checkpoint": "none", "episodes": 4, "seeds": [0], "pictures": 0, "batch": 2}
+EVERYTHING = ("test.fuse=masks", "test.edges=true", "data.shot=2")
+
+
+@pytest.fixture
+def config(mini_yaml):
+    """Return a function that gives a config over the tiny data set, with overrides."""
+
+    def make(name: str = "prototype", *overrides: str, **sections: dict):
+        base = f"mini_split0_{name}_resnet10.yaml".replace("_symnet", "")
+        path = mini_yaml(base, **{"run": {"base_folder": None}, "test": QUICK} | sections)
+        return read_config(path, list(overrides))
+
+    return make
+
+
+@pytest.mark.parametrize(("model", "protocol"), [("hdmnet", "symnet"), ("prototype", "ssp")])
+def test_masks_of_two_supports_are_the_mean_of_two_one_shot_predictions(config, model: str, protocol: str) -> None:
+    data = trials_of(build_test_jobs(config(model, "data.shot=2"), WORLD, (protocol,))[0])
+    (job,) = build_test_jobs(config(model), WORLD, (protocol,))
+    network = job.prepared.network.eval()
+    numbers = [0] if data.one_by_one else [0, 1]
+    both = collate([data[n] for n in numbers]).episode
+    first = one_shot_prediction(network, data, numbers, support=0)
+    second = one_shot_prediction(network, data, numbers, support=1)
+    with torch.inference_mode():
+        output = MeanOfMasks(network)(both)
+    assert torch.allclose(output.logits.exp(), (first + second) / 2, atol=1e-6)
+    assert not torch.allclose(first, second, atol=1e-6)
+
+
+def trials_of(job: TestJob) -> TrialDataset:
+    """Return the episodes of a job's first seed."""
+    test = job.test
+    return trials(test.context, test.samplers[0], test.view, (test.scored_on,))
+
+
+def one_shot_prediction(network: FewShotModel, data: TrialDataset, numbers: list[int], support: int) -> Tensor:
+    """Return a network's probabilities for episodes by one of their supports."""
+    episodes = [data[n].episode for n in numbers]
+    for episode in episodes:
+        episode.support = episode.support[support : support + 1]
+        episode.support_label = episode.support_label[support : support + 1]
+    return network(collate(episodes)).logits.softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "name"),
+    [
+        ("prototype", EVERYTHING, "symnet_masks_edges_quick"),
+        ("hdmnet", ("test.fuse=masks", "data.shot=2"), "symnet_masks_untrained_quick"),
+    ],
+)
+def test_the_store_changes_no_count(config, tmp_path: Path, capfd, *, model: str, options: tuple, name: str) -> None:
+    overrides = ("test.batch=1", "test.episodes=6", *options)
+    folder = tmp_path / f"runs/tiny/test_2shot/{name}"
+    score(config(model, *overrides, "test.cache_gib=0"))
+    expected = lines(folder)
+    score(config(model, *overrides, "test.cache_gib=1"))
+    assert lines(folder) == expected
+    printed = "".join(capfd.readouterr())
+    from_store = re.search(r"seed 0: (\d+) supports from the store", printed)
+    assert from_store is not None
+    assert int(from_store[1]) > 0
+
+
+def test_edges_change_the_margin_of_each_class_and_keep_those_of_the_network(config) -> None:
+    (job,) = build_test_jobs(config("prototype", "test.batch=2"), WORLD, ("2way",))
+    data = trials_of(job)
+    ways = collate([data[0], data[1]]).ways
+    network = job.prepared.network.eval()
+    with torch.inference_mode():
+        before = network.forward_classes(ways).logits
+        output = WithEdges(network).forward_classes(ways)
+    assert close(output.extra["network"], before)
+    photo = ways[0].query[1].byte().permute(1, 2, 0).numpy()
+    margins = before[1, 1:] - before[1, :1]
+    expected = torch.from_numpy(refined(photo, margins.numpy()))
+    after = output.logits[1, 1:] - output.logits[1, :1]
+    assert torch.allclose(after, expected, atol=1e-5)
+    assert len(expected) == 2
+    assert not torch.allclose(expected, margins, atol=1e-2)
+
+
+@pytest.mark.process
+def test_edges_of_many_photos_are_the_same_from_processes_of_their_own(monkeypatch) -> None:
+    random = np.random.default_rng(0)
+    photos = list(random.integers(0, 255, (refine.MANY, 30, 40, 3), np.uint8))
+    margins = list(random.standard_normal((refine.MANY, 1, 30, 40), np.float32))
+    monkeypatch.setattr(refine, "usable_cores", lambda: refine.MANY)
+    monkeypatch.setattr(refine, "MOST_PROCESSES", 1)
+    from_processes = refine.refined_photos(photos, margins)
+    assert refine._processes.cache_info().currsize == 1
+    for refined_margins, photo, margin in zip(from_processes, photos, margins, strict=True):
+        assert close(refined_margins, refined(photo, margin))
+
+
+def test_presence_scores_are_of_the_network_without_edges(config, tmp_path: Path) -> None:
+    score(config("prototype"), ["presence"])
+    score(config("prototype", "test.edges=true"), ["presence"])
+    before = lines(tmp_path / "runs/tiny/test/presence_quick")
+    after = lines(tmp_path / "runs/tiny/test/presence_edges_quick")
+    assert close([episode["presence"] for episode in after], [episode["presence"] for episode in before])
+    assert [episode["outputs"]["final"] for episode in before] != [episode["outputs"]["final"] for episode in after]

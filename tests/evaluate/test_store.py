@@ -1,0 +1,79 @@
+"""The tester gives the same counts with the shots of supports kept, whatever fits, and holds no more than it may."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.evaluate.quick import PROTOTYPE
+from util.config.read import read_config
+from util.evaluate.evaluate import Scoreboard, run_pass
+from util.evaluate.store import GIB, ShotStore
+from util.runtime.context import make_run_context
+from util.runtime.data import images_for_test, validation_episodes
+from util.runtime.network import build_model, prepare_network
+from util.runtime.processes import ProcessGroup
+
+pytestmark = pytest.mark.train
+
+WITH_BASE_LEARNER = "mini_split0_bam_resnet10.yaml"
+ORIGINAL_SIZES = "mini_split0_ssp_resnet10.yaml"
+EPISODES = 14  # more supports in all than the list has
+WORLD = ProcessGroup(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(
+    params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), (WITH_BASE_LEARNER, "symnet")],
+    ids=["letterbox", "original sizes", "base learner"],
+)
+def run(request, mini_yaml):
+    """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
+    file, protocol_name = request.param
+    context = make_run_context(read_config(mini_yaml(file, test={"protocol": protocol_name}, data={"shot": 2})))
+    network = build_model(context.config, context.text_width)
+    data = validation_episodes(context, images_for_test(context, progress=False))
+
+    def counts(store: ShotStore | None, batch: int = 1, scope: str = "view") -> np.ndarray:
+        if store is not None:
+            store.use_for(network, scope)
+        board = Scoreboard(8)
+        prepared = prepare_network(network, WORLD.device)
+        run_pass(prepared, data, EPISODES, [board], WORLD, title="test", batch=batch, store=store)
+        _, records = board.gather(WORLD)
+        return records["final"]
+
+    return counts
+
+
+def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None:
+    expected = run(None)
+    store = ShotStore(1)
+    assert np.array_equal(run(store), expected)
+    supports = len(store.kept)
+    assert (store.misses, store.hits) == (supports, 2 * EPISODES - supports)
+    assert store.hits > 0
+    assert store.used == sum(shot.nbytes for shot in store.kept.values())
+    assert np.array_equal(run(store, batch=3), expected)
+    assert store.misses == 0
+    run(store, scope="another view")
+    assert store.misses == supports
+
+
+def test_kept_shots_change_no_count_where_few_fit(run) -> None:
+    whole = ShotStore(1)
+    expected = run(whole)
+    few = ShotStore(0.25 * whole.used / GIB)
+    nothing = ShotStore(0)
+    assert np.array_equal(run(few), expected)
+    assert few.hits > 0 and few.misses > len(few.kept) > 0
+    assert 0 < few.used == sum(shot.nbytes for shot in few.kept.values()) <= few.limit
+    assert np.array_equal(run(nothing), expected)
+    assert len(nothing.kept) == 0
+
+
+def test_a_full_store_drops_what_was_used_longest_ago() -> None:
+    store = ShotStore(0)
+    store.use_for(None)
+    store.kept = {row: torch.zeros(100) for row in (3, 1, 2)}  # 400 bytes each
+    store.used, store.limit = 1200, 900
+    store._drop_oldest()
+    assert [*store.kept] == [1, 2] and store.used == 800

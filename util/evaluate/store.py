@@ -1,0 +1,109 @@
+"""The shots of supports, kept over the episodes of a test so that no support passes the encoder twice."""
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from model.episode import Episode, EpisodeOfOriginalSizes
+from util.data.episodes import Trial
+from util.evaluate.memory import free_bytes
+from util.runtime.device import CUDA
+
+GIB, MIB = 2**30, 2**20
+OF_FREE = 0.5  # share of the free memory that is taken without a word, of a CPU
+OF_FREE_GPU = 0.25  # and of a GPU, whose passes take the most of it
+
+
+def shot_store(gib: float | Literal["auto"], device: torch.device, processes: int) -> "ShotStore | None":
+    """Return the store that ``test.cache_gib`` asks for, None for 0; ``processes`` of this machine share its memory."""
+    if isinstance(gib, str):
+        if device.type == CUDA:
+            gib = OF_FREE_GPU * torch.cuda.mem_get_info(device)[0] / GIB
+        else:
+            gib = OF_FREE * free_bytes() / processes / GIB
+    return ShotStore(gib) if gib else None
+
+
+class ShotStore:
+    """What a network keeps of supports, by their row of the index and the classes of their labels.
+
+    A full store drops what was used longest ago. ``gib`` is its maximal size in GiB; the shots of the current episodes
+    come on top.
+    """
+
+    def __init__(self, gib: float):
+        self.limit = gib * GIB
+        self.network: Any = None
+        self.scope: tuple[Any, ...] | None = None
+
+    def use_for(self, network: Any, *scope: Any) -> None:
+        """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
+        if self.network is not network or self.scope != scope:
+            self.network, self.scope = network, scope
+            self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+            self.used = 0  # bytes
+        self.hits = 0
+        self.misses = 0
+
+    def fill(self, trial: Trial) -> list[Episode]:
+        """Return the episodes of a trial, way by way, with the shots of their supports; missing ones are made."""
+        keys = _keys_of(trial)
+        self._encode_missing(trial, keys)
+        ways = []
+        for way, keys_of_way in zip(trial.ways, keys, strict=True):
+            shots = []
+            for key in keys_of_way:
+                if key not in self.kept:
+                    return trial.ways  # this method keeps nothing
+                self.kept[key] = self.kept.pop(key)
+                shots.append(self.kept[key])
+            ways.append(replace(way, shots=shots))
+        self._drop_oldest()
+        return ways
+
+    def _encode_missing(self, trial: Trial, keys: list[list[Hashable]]) -> None:
+        """Add the shots of a trial that are not there; those of one size in one call."""
+        missing: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        for way, keys_of_way in zip(trial.ways, keys, strict=True):
+            supports = [support for item in range(len(trial.rows)) for support in way.supports_of(item)]
+            for key, support in zip(keys_of_way, supports, strict=True):
+                if key in self.kept or key in missing:
+                    self.hits += 1
+                else:
+                    missing[key] = support
+        self.misses += len(missing)
+        for key, shot in zip(missing, self._encoded([*missing.values()], trial), strict=False):
+            self.kept[key] = shot
+            self.used += shot.nbytes
+
+    def _encoded(self, supports: list[tuple[Tensor, Tensor]], trial: Trial) -> list[Any]:
+        """Return the shots of supports of a trial, of all in one call where they have one size."""
+        if isinstance(trial.ways[0], EpisodeOfOriginalSizes):
+            return [shot for image, label in supports for shot in self.network.encode(image[None], label[None])]
+        if not supports:
+            return []
+        images, labels = zip(*supports, strict=True)
+        return self.network.encode(torch.stack(images), torch.stack(labels))
+
+    def _drop_oldest(self) -> None:
+        """Drop what was used longest ago until the rest fits."""
+        while self.used > self.limit:
+            self.used -= self.kept.pop(next(iter(self.kept))).nbytes
+
+    def __str__(self) -> str:
+        size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
+        return f"{self.hits} supports from the store, {self.misses} encoded; {size}"
+
+
+def _keys_of(trial: Trial) -> list[list[Hashable]]:
+    """Return the key of each support of each way, item after item."""
+    keys: list[list[Hashable]] = [[] for _ in trial.ways]
+    for item, (_, *support_rows) in enumerate(trial.rows):
+        classes = tuple(int(way.class_id[item]) for way in trial.ways)  # labels of one way ignore the others
+        rows = iter(support_rows)
+        for way, keys_of_way, class_id in zip(trial.ways, keys, classes, strict=True):
+            keys_of_way += [(next(rows), class_id, classes) for _ in way.supports_of(item)]
+    return keys
