@@ -1,4 +1,4 @@
-"""Results: ``python report.py compare A B``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
+"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures``, ``figure``, ``verify``."""
 
 from util import requirements
 
@@ -24,8 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(prog="report.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     comparison = commands.add_parser("compare", help="paired difference of results on the same episodes")
-    several = "results, their folders, or manifests with counts; A B A B for several training runs of both systems"
-    comparison.add_argument("runs", type=Path, nargs="+", metavar="A B", help=several)
+    several = "results, their folders, or manifests with counts; further pairs for several training runs of both"
+    comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="the paper's table of all results below some folders")
     form = tables.add_mutually_exclusive_group()
     form.add_argument("--per-class", action="store_true", help="the IoU of each class of each fold instead")
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--episodes", type=whole, required=True, help="numbers, such as 3,8,12: a row each")
     figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes and weights")
-    outputs = "output of the model: final, meta, ...; for compare also meta:final, A's meta against B's final"
+    outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
     tables.add_argument("--protocol", default="", help="such as bam,hsnet, a table each; default all that are there")

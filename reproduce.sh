@@ -21,6 +21,7 @@
 #                         the data's index (data.cache) is kept, and the GPUs need not be here
 #   --device-speed N      of a dry run: images of 224 px that a GPU takes through ResNet-50 in a second; default: measured
 #                         (RTX 3090: 3220, RTX 4090: 4220, in mixed precision)
+#   --version             print the version, and end
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run
 #   sh reproduce.sh pascal lite0 0 --models pocket

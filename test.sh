@@ -21,6 +21,7 @@
 #   --set KEY=VALUE        override a setting, such as test.edges=true; may be repeated
 #   --print-config         print the config and where each value comes from, and end
 #   --list                 print the recipes, methods, encoders and data sets that are there, and end
+#   --version              print the version, and end
 #
 # In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50).
 #

@@ -19,6 +19,7 @@
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
 #   --print-config       print the config and where each value comes from, and end
 #   --list               print the recipes, methods, encoders and data sets that are there, and end
+#   --version            print the version, and end
 #
 # In the environment: MODEL, the method (default symnet); NET, the encoder (default resnet50); for several machines
 # NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.

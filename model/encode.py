@@ -11,7 +11,7 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -126,6 +126,9 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
         missing = [[0, side - own] for side, own in zip(largest, x.shape[1:], strict=True)]
         padded.append(F.pad(x, [*chain(*reversed(missing))]) if list(x.shape[1:]) != largest else x)
     return torch.cat(padded)
+
+
+AnyShot = TypeVar("AnyShot", bound=Shot)
 
 
 class Method(WithEncoder):
@@ -259,6 +262,11 @@ class Method(WithEncoder):
         if not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
+
+
+def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
+    """Return K shots as they meet the queries: each by itself on a CPU, all as one, shot after shot, on a GPU."""
+    return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
 
 
 def competing(outputs: Sequence[Output]) -> Output:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
 from util.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
+from util.files import REPOSITORY
 from util.launcher import is_first_of_machine
 from util.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 
@@ -23,8 +24,22 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 STOPS = signal.SIGTERM, signal.SIGUSR1  # before a shutdown, a preemption or the end of a job's time
 
 
+class _Version(argparse.Action):
+    """The option that prints the version that ``pyproject.toml`` states, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+        print(f"Sym-Net {re.findall('^version = .([0-9.]+)', text, re.MULTILINE)[0]}")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like every other error that the user can correct."""
+    """A parser whose errors are one line, like every other error that the user can correct; it has ``--version``."""
+
+    def __init__(self, *words: Any, **options: Any):
+        super().__init__(*words, **options)
+        if self.add_help:
+            self.add_argument("--version", action=_Version, nargs=0, help="print the version of the project, and end")
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""

@@ -144,22 +144,22 @@ def facts(backbone: str) -> TimmFacts:
     transformer = len(set(strides)) == 1 and len(strides) > LAST_STAGE
     outputs = _outputs_of_stages(strides, transformer)
     patch = strides[0] if transformer else STAGE_STRIDES[LAST_STAGE]
-    for side in (patch * PROBE_CELLS, patch * (PROBE_CELLS + 1)):
-        if not _maps(net, side, outputs.values()):
-            raise ModelMismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
     channels = {i: int(stated[output]["num_chs"]) for i, output in outputs.items()}
     stages = {i: str(stated[output]["module"]) for i, output in outputs.items()}
+    side = patch * PROBE_CELLS
     if transformer:
-        centred = False
+        _demanded_maps(net, side, outputs.values())
+        larger = []
         blocks = _transformer_blocks(outputs, channels)
     else:  # one pixel more gives one more cell; a network that refuses it takes whole patches alone
-        more = _maps(net, PROBE_CELLS * patch + 1, outputs.values())
-        centred = bool(more) and more[-1].shape[-1] > PROBE_CELLS
-        blocks = _pyramid_blocks(net, outputs, stages)
+        blocks = _pyramid_blocks(net, side, outputs, stages)
+        larger = _maps(net, side + 1, outputs.values())
+    if not larger:
+        _demanded_maps(net, side + patch, outputs.values())
     return TimmFacts(
         transformer=transformer,
         patch=patch,
-        centred=centred,
+        centred=bool(larger) and larger[-1].shape[-1] > PROBE_CELLS,
         outputs=outputs,
         channels=channels,
         stages=stages,
@@ -196,7 +196,17 @@ def _maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:
         return []
 
 
-def _pyramid_blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, str]) -> dict[int, dict[str | int, int]]:
+def _demanded_maps(net: Any, side: int, outputs: Iterable[int]) -> list[Tensor]:
+    """Return the maps of an image without numbers; ModelMismatch: the network takes no such side."""
+    maps = _maps(net, side, outputs)
+    if not maps:
+        raise ModelMismatch(f"it takes no images of {side} pixels; an encoder takes many sides")
+    return maps
+
+
+def _pyramid_blocks(
+    net: nn.Module, side: int, outputs: dict[int, int], stages: dict[int, str]
+) -> dict[int, dict[str | int, int]]:
     """Return the blocks of each stage of a pyramid and their widths, by a pass without numbers.
 
     A block is a module with parts of its own, in an ``nn.Sequential``, ``nn.ModuleList`` or one of ``stages``; it
@@ -210,7 +220,7 @@ def _pyramid_blocks(net: nn.Module, outputs: dict[int, int], stages: dict[int, s
 
     candidates = _possible_blocks(net, stages)
     handles = [block.register_forward_hook(partial(keep, name)) for name, block in candidates.items()]
-    maps = _maps(net, PROBE_CELLS * STAGE_STRIDES[LAST_STAGE], outputs.values())
+    maps = _demanded_maps(net, side, outputs.values())
     for handle in handles:
         handle.remove()
     kinds = {name: type(net.get_submodule(name)) for name in shapes}

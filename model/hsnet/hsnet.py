@@ -1,58 +1,29 @@
 """HSNet: correlate query and support at many depths, and squeeze the 4D correlations to a mask.
 
-Read ``HSNet.forward`` first; ``squeeze.py`` has the correlations.
+Read ``HSNet.support`` and ``HSNet.predict``; ``squeeze.py`` has the correlations.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import objects_of_shots
 from model.common.layers import two_convolutions
 from model.common.loss import mask_loss
-from model.common.ops import by_shot, foreground_mask, resize
-from model.common.presence import presence_features, support_summary
-from model.common.published import Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.common.ops import by_shot, resize
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
+from model.encode import Maps, Method, Shot, Wants, computed_at_once
 from model.encoders.encoder import EncoderVariant
-from model.encoders.features import Features
 from model.encoders.registry import PYRAMID
-from model.encoders.vgg import PLAIN_ENDS
-from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, unit
+from model.hsnet.published import LAYOUT
+from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object_unit, unit
+from model.tensors.object_windows import Mask
 
 VGG = "vgg16"
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
-# Published names of the squeeze's parts, and ours.
-SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}
-SEQUENCES |= {"encoder_layer4to3": "squeeze.mix.3", "encoder_layer3to2": "squeeze.mix.2"}
-STARTS = (0, *PLAIN_ENDS)  # of VGG's stages
-LAYOUT = Layout(
-    "HSNet",
-    ("hpn_learner.encoder_layer4.0.conv1.weight", "hpn_learner.decoder2.2.weight"),
-    (
-        (r"backbone\.conv1\.(.*)", r"encoder.layer0.0.\1"),
-        (r"backbone\.bn1\.(.*)", r"encoder.layer0.1.\1"),
-        (r"backbone\.(layer[1-4]\..*)", r"encoder.\1"),
-        *(
-            (rf"backbone\.features\.{i}\.(.*)", rf"encoder.layer{stage}.{i - STARTS[stage]}.\1")
-            for stage, end in enumerate(PLAIN_ENDS)
-            for i in range(STARTS[stage], end)
-        ),
-        *(
-            (rf"hpn_learner\.{theirs}\.(\d)\.{conv}\.(.*)", rf"{ours}.\1.{over}.\2")
-            for theirs, ours in SEQUENCES.items()
-            for conv, over in (("conv1", "over_query"), ("conv2", "over_support"))
-        ),
-        *((rf"hpn_learner\.{theirs}\.(\d\..*)", rf"{ours}.\1") for theirs, ours in SEQUENCES.items()),
-        (r"hpn_learner\.decoder1\.(.*)", r"decoder.coarse.\1"),
-        (r"hpn_learner\.decoder2\.(.*)", r"decoder.fine.\1"),
-    ),
-    r"backbone\.(?:fc|classifier)\..*",
-)
 
 
 @dataclass
@@ -79,8 +50,16 @@ def _vgg_takes(size: int) -> bool:
     return len(sides) == 1 and 0 not in sides
 
 
+@dataclass
+class HSNetShot(Shot):
+    """The objects of n supports."""
+
+    directions: dict[int, list[Tensor]]  # level -> of each block s_j / |s_j| at the object's positions, (n, m, C)
+    label: Tensor  # (n, S, S), which says where they are
+
+
 @register("hsnet")
-class HSNet(WithEncoder):
+class HSNet(Method):
     """Hypercorrelation squeeze. Weights serve any number of shots: each shot predicts alone, and they vote."""
 
     Settings = HSNetSettings
@@ -88,7 +67,7 @@ class HSNet(WithEncoder):
     published = LAYOUT
     grids, stride, size_rule = PYRAMID, 32, (1, 0)
     variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
-    reads_intermediate = True
+    wants = Wants(stages=(HIGH,), blocks=True)
     shots_share_weights = True
 
     def __init__(self, settings: HSNetSettings, task: Task):
@@ -97,44 +76,33 @@ class HSNet(WithEncoder):
         self.decoder = Decoder()
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
-        batch, shots = episode.support.shape[:2]
-        objects = objects_of_shots(foreground_mask(episode.support_label))  # of M_k
-        query_features, groups = self.encode_in_groups(episode)
-        with self.encoder_grad():
-            query = {level: _unit_maps(maps) for level, maps in _intermediate(query_features)}
+    def support(self, maps: Maps, mask: Mask) -> HSNetShot:
+        """Return the objects of n supports at every block of levels 2 to 4."""
+        directions: dict[int, list[Tensor]] = {level: [] for level in (LOW, MID, HIGH)}
+        for level, block in maps.blocks():
+            directions[level].append(object_unit(block, mask))
+        return HSNetShot(directions, mask.label)
 
-        shot_logits = []  # of every group of n shots, (n B, 2, S, S) float32
-        summaries = []  # (B, n, C + 3)
-        for group, support_features in groups:  # where they come one at a time, K shots take the memory of one
-            support = dict(_intermediate(support_features))
-            group_objects = objects(group)
-            with self.encoder_grad():
-                summaries.append(by_shot(support_summary(support[HIGH][-1], group_objects.mask), batch))
-            squeezed = self.squeeze(query, support, group_objects)
+    def predict(self, maps: Maps, shots: Sequence[HSNetShot], episode: Episode) -> Output:
+        """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
+        query: dict[int, list[Tensor]] = {level: [] for level in (LOW, MID, HIGH)}  # of each block q / |q|
+        for level, block in maps.blocks():
+            query[level].append(unit(block.float(), dim=1))
+
+        shot_logits = []  # (n B, 2, S, S) float32 of n shots
+        for shot in computed_at_once(shots):
+            squeezed = self.squeeze(query, shot.directions, Mask(shot.label))  # (n B, 128, h_2, w_2)
             shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
         logits = torch.cat(shot_logits)  # shot after shot
+
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            output.losses = {"main": mask_loss(logits, (episode.query_label == 1).repeat(shots, 1, 1))}
-        else:
-            output.presence_features = presence_features(query[HIGH][-1], torch.cat(summaries, dim=1))
-        if shots > 1:
-            output.logits, votes = vote(by_shot(logits, batch))
-            output.maps["votes"] = votes / shots
+            is_object = (episode.query_label == 1).repeat(len(shots), 1, 1)
+            output.losses = {"main": mask_loss(logits, is_object)}
+        if len(shots) > 1:
+            output.logits, votes = vote(by_shot(logits, len(episode.query)))
+            output.maps["votes"] = votes / len(shots)
         return output
-
-
-def _unit_maps(maps: list[Tensor]) -> list[Tensor]:
-    return [unit(x) for x in maps]
-
-
-def _intermediate(features: Features) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield level -> intermediate features; the outputs of the stages are released."""
-    features.stage.clear()
-    while features.intermediate:
-        yield features.intermediate.popitem()
 
 
 class Decoder(nn.Module):

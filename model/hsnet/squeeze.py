@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.fixed_shapes import Objects, OnGrid
 from model.common.ops import in_float32, resize
 from model.common.with_encoder import HIGH, LOW, MID
+from model.tensors.object_windows import Mask, touched
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions
@@ -27,21 +27,30 @@ AGAIN = {"use_reentrant": False, "preserve_rng_state": False}  # how a step with
 
 
 @in_float32
-def unit(feature_bchw: Tensor) -> Tensor:
-    """Return a feature with every position normalised, in float32."""
-    return feature_bchw / (torch.linalg.vector_norm(feature_bchw, dim=1, keepdim=True) + NORM_EPS)
+def unit(feature: Tensor, dim: int) -> Tensor:
+    """Return features whose vectors along ``dim`` have length 1, in float32."""
+    return feature / (torch.linalg.vector_norm(feature, dim=dim, keepdim=True) + NORM_EPS)
+
+
+def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
+    """Return the normalised features of n supports at the positions of their objects, (n, m, C) float32."""
+    size = support_nchw.shape[-2:]
+    positions = mask.positions(size, touched)
+    feature = positions.padded(support_nchw.flatten(2).transpose(1, 2)).float()  # (n, m, C)
+    share = positions.padded(mask.on(size).flatten(2).transpose(1, 2))  # of the object in a cell, (n, m, 1)
+    return unit(feature * share, dim=2)  # cells in part on the object count in full
 
 
 @torch.no_grad()
 @in_float32
-def clamped_cosines(query_bchw: Tensor, support_nbcrr: Tensor) -> Tensor:
-    """Return max(0, q . s) of normalised features, (n B, 1, r, r', h, w) float32, without gradient.
+def clamped_cosines(query_bchw: Tensor, support_nlc: Tensor) -> Tensor:
+    """Return max(0, q . s) of normalised features, (n B, l, h, w) float32, without gradient.
 
-    The n B supports of B queries come shot after shot.
+    The n B supports of B queries come shot after shot, each with l positions.
     """
-    rows = support_nbcrr.flatten(2).transpose(1, 2).unflatten(0, (-1, len(query_bchw)))  # (n, B, r r', C)
-    cosine = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)  # (n B, r r', L)
-    return cosine.relu_().view(len(cosine), 1, *support_nbcrr.shape[-2:], *query_bchw.shape[-2:])
+    rows = support_nlc.unflatten(0, (-1, len(query_bchw)))  # (n, B, l, C)
+    cosine = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)  # (n B, l, L)
+    return cosine.relu_().unflatten(2, query_bchw.shape[-2:])
 
 
 def _block(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -59,27 +68,30 @@ class Squeeze(nn.Module):
         for (channels, width), kernel, stride in zip(pairwise((count, *WIDTHS)), KERNELS[level], STRIDES[level]):
             self.blocks.extend(_block(channels, width, kernel, stride))
 
-    def forward(self, queries: list[Tensor], supports: list[Tensor], objects: OnGrid) -> Tensor:
-        """Return Z_l from the queries' normalised features and the supports', n of (B, C, h, w) and (N, C, h, w) each.
+    def forward(self, queries: list[Tensor], supports: list[Tensor], mask: Mask) -> Tensor:
+        """Return Z_l from the normalised features of each block: n of (B, C, h, w), and of objects n of (N, m, C).
 
         The first convolution of C_l runs feature by feature; the backward pass computes it again. Outside the window
         around the object its input is 0 and its output the bias.
         """
         convolution = cast(CentrePivotConv4d, self.blocks[0])
         reach = convolution.over_support.kernel_size[0] // 2  # pivots that far before the object are in its cell
-        window = objects.window(0, reach, convolution.stride)
-        mask = window.crop(objects.mask)
+        size = queries[0].shape[-2:]
+        positions = mask.positions(size, touched)
+        window = mask.window(size, 0, reach, convolution.stride)
+        sides = window.rows * window.stride, window.columns * window.stride
 
         def of_feature(i: int, query: Tensor, support: Tensor) -> Tensor:
-            masked = unit(support.float() * mask)  # cells in part on the object count in full
-            return convolution.convolve(clamped_cosines(query, masked), slice(i, i + 1))
+            in_window = positions.in_window(support, window, size)  # (N, r r', C)
+            cosines = clamped_cosines(query, in_window).unflatten(1, sides).unsqueeze(1)  # (N, 1, r, r', h, w)
+            return convolution.convolve(cosines, slice(i, i + 1))
 
         compute = partial(checkpoint, of_feature, **AGAIN) if torch.is_grad_enabled() else of_feature
         pairs = enumerate(zip(queries, supports, strict=True))
-        parts = (compute(i, query, window.crop(support)) for i, (query, support) in pairs)
+        parts = (compute(i, query, support) for i, (query, support) in pairs)
         bias = cast(Tensor, convolution.bias())
         total = convolution.with_bias(reduce(torch.add, parts))
-        return self.blocks[1:](window.place(total, bias, objects.mask.shape[-2:]))
+        return self.blocks[1:](window.place(total, bias, size))
 
 
 class Mix(nn.Sequential):
@@ -105,18 +117,12 @@ class HypercorrelationSqueeze(nn.Module):
         self.levels = nn.ModuleDict({str(level): Squeeze(level, counts[level]) for level in (HIGH, MID, LOW)})
         self.mix = nn.ModuleDict({str(level): Mix() for level in (MID, LOW)})
 
-    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], objects: Objects) -> Tensor:
-        """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> intermediate features.
-
-        Those of the support are released as soon as they are squeezed.
-        """
-        grids = [maps[0].shape[-2:] for maps in support.values()]
-        on_grids = dict(zip(support, objects.on_all(grids)))
-
-        def squeezed(level: int) -> Tensor:
-            return self.levels[str(level)](query[level], support.pop(level), on_grids[level])
-
-        x = squeezed(HIGH)  # Z_4
-        for level in (MID, LOW):
-            x = self.mix[str(level)](x, squeezed(level))
+    def forward(self, query: dict[int, list[Tensor]], support: dict[int, list[Tensor]], mask: Mask) -> Tensor:
+        """Return the mean over the support's positions, (B, 128, h_2, w_2), of level -> normalised features."""
+        mask.measure([maps[0].shape[-2:] for maps in query.values()])
+        squeezed = {}  # Z_4, Z_3, Z_2
+        for level in (HIGH, MID, LOW):
+            squeezed[level] = self.levels[str(level)](query[level], support[level], mask)
+        x = self.mix[str(MID)](squeezed[HIGH], squeezed[MID])
+        x = self.mix[str(LOW)](x, squeezed[LOW])
         return x.mean((2, 3))

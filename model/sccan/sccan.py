@@ -1,4 +1,6 @@
-"""SCCAN: the query's windows attend to themselves and to the support's most similar window. Read ``SCCAN.forward``.
+"""SCCAN: the query's windows attend to themselves and to the support's most similar window.
+
+Read ``SCCAN.support`` and ``SCCAN.predict``.
 
 A frozen encoder, a prior without parameters (the paper's pseudo mask aggregation), fusion with the support prototype,
 self-calibrated cross attention (with its patch alignment, ``attention.py``), a decoder of one scale. The pseudo mask is
@@ -7,7 +9,7 @@ the aligned support window by cos(q, k).
 Source: Xu et al., Self-Calibrated Cross Attention Network for Few-Shot Segmentation, ICCV 2023 (arXiv 2308.09294).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,61 +18,18 @@ from torch import Tensor, nn
 
 from model.common.layers import WIDTH, ASPPDecoder, Fusion
 from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import (
-    by_shot,
-    foreground_mask,
-    in_float32,
-    joined,
-    logits_at,
-    masked_mean,
-    mean_over_shots,
-    min_max,
-    resize,
-)
-from model.common.presence import presence_features, support_summary
-from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.common.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
+from model.common.with_encoder import HIGH, MID, WithEncoderSettings, low_features
 from model.contract import Episode, Output, ParamGroup, Task, register
+from model.encode import Maps, Method, Shot, computed_at_once
 from model.encoders.encoder import EncoderVariant
-from model.encoders.features import Features
 from model.encoders.resnet import ResNetEncoder
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
+from model.sccan.published import LAYOUT
+from model.tensors.object_windows import Mask
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
-BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
-ENCODER_NAMES = (  # published, and ours
-    *((rf"backbone\.body\.conv{i + 1}\.(.*)", rf"encoder.layer0.{3 * i}.\1") for i in range(3)),
-    *((rf"backbone\.body\.bn{i + 1}\.(.*)", rf"encoder.layer0.{3 * i + 1}.\1") for i in range(3)),
-    (r"backbone\.body\.(layer[1-4]\..*)", r"encoder.\1"),
-)
-
-
-def _branch_names(branch: str) -> list[tuple[str, str]]:
-    """Return the renames of a block's attention and MLP, of the query or of the support."""
-    attention, mlp = rf"{BLOCK}attn_{branch[0]}", rf"{BLOCK}mlp_{branch[0]}"
-    block = r"attend.blocks.\1"
-    return [
-        (rf"{attention}\.q\.(.*)", rf"{block}.attend_{branch}.query.\2"),
-        (rf"{attention}\.kv\.(.*)", rf"{block}.attend_{branch}.key_value.\2"),
-        (rf"{attention}\.proj\.(.*)", rf"{block}.attend_{branch}.project.\2"),
-        (rf"{mlp}\.fc1\.(.*)", rf"{block}.mlp_{branch}.0.\2"),
-        (rf"{mlp}\.fc2\.(.*)", rf"{block}.mlp_{branch}.2.\2"),
-    ]
-
-
-LAYOUT = Layout(
-    "SCCAN",
-    ("down_supp.0.weight", "init_merge_supp.0.weight", "transformer.norm0.weight", "ASPP_meta.layer6_0.0.weight"),
-    (
-        *(*PROJECTIONS, *ASPP_DECODER, *ENCODER_NAMES),
-        (r"init_merge_query\.0\.(.*)", r"fuse_query.conv.\1"),
-        (r"init_merge_supp\.0\.(.*)", r"fuse_support.conv.\1"),
-        (rf"{BLOCK}(norm[12]\..*)", r"attend.blocks.\1.\2"),
-        *(*_branch_names("query"), *_branch_names("support")),
-        (r"transformer\.norm0\.(.*)", r"attend.norm.\1"),
-    ),
-)
 
 
 @dataclass
@@ -88,9 +47,19 @@ class SCCANSettings(WithEncoderSettings):
         return None
 
 
+@dataclass
+class SCCANShot(Shot):
+    """What is read of n supports, all but f4 on the working grid."""
+
+    feature: Tensor  # X_k m_k, (n, 256, G, G)
+    prototype: Tensor  # p_k, (n, 256)
+    mask: Tensor  # m_k, (n, 1, G, G)
+    f4: Tensor  # the keys of the prior, (n, C, h, w)
+
+
 @register("sccan")
-class SCCAN(WithEncoder):
-    """Self-calibrated cross attention. Shots are averaged before it; each costs an encoder pass and a prior."""
+class SCCAN(Method):
+    """Self-calibrated cross attention. Shots are averaged before it; each costs a prior."""
 
     Settings = SCCANSettings
     title = "SCCAN"
@@ -109,19 +78,36 @@ class SCCAN(WithEncoder):
         self.decoder = ASPPDecoder(WIDTH)
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> SCCANShot:
+        """Return masked features, prototype, mask and keys of n supports."""
+        feature = self._on_grid(self.project_support(_mid_features(maps)))  # X_k, (n, 256, G, G)
+        small_mask = mask.on(feature.shape[-2:])
+        return SCCANShot(
+            feature=feature * small_mask,
+            prototype=masked_mean(feature, small_mask),
+            mask=small_mask,
+            f4=maps[HIGH],
+        )
+
+    def predict(self, maps: Maps, shots: Sequence[SCCANShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the Dice loss ``main``."""
-        # Features X_q (B, 256, G, G) and f4 (B, C, h, w) of the query and of the supports, whose shots are averaged by
-        # position; the encoder is frozen.
-        query, groups = self.encode_in_groups(episode)
-        query_feature, query_f4 = self._projected(query, self.project_query)
-        labels = episode.support_label.transpose(0, 1)  # (K, B, S, S)
-        shots = [self._shots(support, labels[group].flatten(0, 1), query_f4) for group, support in groups]
-        *maps, summaries = (joined(parts, dim=1) for parts in zip(*shots))
-        support_feature, prototype, mask, prior = map(mean_over_shots, maps)  # X_s, p, m, P
+        # The prior of the object, an attention over each shot.
+        query_f4 = maps[HIGH]
+        batch = len(query_f4)
+        priors = []  # (n B, 1, G, G) of n shots
+        for shot in computed_at_once(shots):
+            queries = joined([query_f4] * (len(shot) // batch))
+            priors.append(pseudo_mask(queries, shot.f4, shot.mask))
+        prior = mean_over_shots(by_shot(joined(priors), batch))  # P, (B, 1, G, G)
+
+        # The shots' mean.
+        support_feature = mean_over_shots(torch.stack([shot.feature for shot in shots], dim=1))  # X_s, (B, 256, G, G)
+        prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
+        mask = mean_over_shots(torch.stack([shot.mask for shot in shots], dim=1))  # m, (B, 1, G, G)
 
         # Fuse, attend, decode.
-        query_map = self.fuse_query(query_feature, prototype, prior)  # F_q, (B, 256, G, G)
+        query_feature = self._on_grid(self.project_query(_mid_features(maps)))  # X_q, (B, 256, G, G)
+        query_map = self.fuse_query(query_feature, prototype, prior)  # F_q
         support_map = self.fuse_support(support_feature, prototype, mask)  # F_s
         attended = self.attend(query_map, support_map, mask)
         logits = logits_at(self.decoder(attended), episode.query.shape[-2:])
@@ -129,33 +115,11 @@ class SCCAN(WithEncoder):
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
             output.losses = {"main": mask_loss(logits, episode.query_label, dice_loss)}
-        else:
-            output.presence_features = presence_features(query_f4, summaries)
         return output
 
-    def _shots(self, support: Features, label_nss: Tensor, query_f4: Tensor) -> list[Tensor]:
-        """Return what is read of a group of n shots.
-
-        That is X_k m_k (B, n, 256, G, G), p_k (B, n, 256), m_k and prior (B, n, 1, G, G), and the summary for the
-        presence (B, n, C + 3).
-        """
-        batch = len(query_f4)
-        feature, support_f4 = self._projected(support, self.project_support)
-        image_mask = foreground_mask(label_nss)
-        mask = resize(image_mask, feature.shape[-2:])
-        shots = len(mask) // batch
-        prior = pseudo_mask(joined([query_f4] * shots), support_f4, mask)
-        masked_feature = feature * mask
-        prototype = masked_mean(feature, mask)
-        summary = support_summary(support_f4, image_mask)
-        return [by_shot(part, batch) for part in (masked_feature, prototype, mask, prior, summary)]
-
-    def _projected(self, features: Features, project: nn.Module) -> tuple[Tensor, Tensor]:
-        """Return [f2; f3] projected and resized to the working grid, and f4; ``features`` is emptied to free memory."""
-        stages = features.stage
-        low, mid = stages.pop(LOW), stages.pop(MID)
-        x = project(torch.cat([resize(low, mid.shape[-2:]), mid], dim=1))
-        return resize(x, (self.settings.grid, self.settings.grid)), stages.pop(HIGH)
+    def _on_grid(self, x_bchw: Tensor) -> Tensor:
+        """Return a map on the working grid."""
+        return resize(x_bchw, (self.settings.grid, self.settings.grid))
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder, and the parts of the last block that exist only for checkpoints."""
@@ -169,6 +133,11 @@ class SCCAN(WithEncoder):
         others = [p for p in self.beside_encoder() if id(p) not in attention]
         attention_group = ParamGroup("attention", [*attention.values()], optimizer="attention")
         return [ParamGroup("convolutions", others), attention_group, *self.encoder_group()]
+
+
+def _mid_features(maps: Maps) -> Tensor:
+    """Return [f2; f3]."""
+    return torch.cat([low_features(maps), maps[MID]], dim=1)
 
 
 def dice_loss(logits_b2hw: Tensor, label_bhw: Tensor) -> Tensor:

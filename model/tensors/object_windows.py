@@ -8,7 +8,7 @@ An exported graph has fixed sizes: while a network is traced, rows of positions 
 sums over positions and the greatest of clamped cosines as they are, and a window is the whole grid.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import background_mask, foreground_mask, joined, layout_of, resize
+from model.common.ops import background_mask, foreground_mask, joined, layout_of, resize, to_cpu
 
 Rule = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 INSIDE = 1 - 1e-6  # resized mask value from which a position lies entirely inside the object
@@ -149,6 +149,15 @@ class Positions:
             return list(self.padded(x_nl).unbind())
         return [x.index_select(0, index) for x, index in zip(x_nl, self.index)]
 
+    def in_window(self, rows_nmc: Tensor, window: Window, size: Sequence[int]) -> Tensor:
+        """Return rows of ``padded`` at every position of the windows, (N, r r', C), 0 where there is no object."""
+        if rows_nmc.shape[1] == self.inside.shape[1]:  # of all positions of the grid
+            return window.crop(rows_nmc.transpose(1, 2).unflatten(2, tuple(size))).flatten(2).transpose(1, 2)
+        number = (self.inside.cumsum(1) * self.inside).unflatten(1, tuple(size)).unsqueeze(1)  # from 1; 0: no object
+        row_of_each = window.crop(number).flatten(1)  # (N, r r')
+        grid = torch.arange(len(rows_nmc), device=rows_nmc.device).unsqueeze(1)
+        return F.pad(rows_nmc, (0, 0, 1, 0))[grid, row_of_each]
+
 
 def positions_of(*inside_nl: Tensor) -> list[Positions]:
     """Return several choices of positions, (N, L) bool each, whose counts come in one transfer."""
@@ -178,7 +187,7 @@ class Mask:
 
     def positions(self, size: Sequence[int], rule: Rule) -> Positions:
         """Return the positions of a grid that a rule takes, such as ``touched`` or ``inside``."""
-        self._measure(size, rule)
+        self.measure([size], rule)
         return self._positions[tuple(size), rule]
 
     def window(self, size: Sequence[int], before: int, after: int, stride: int = 1) -> Window:
@@ -186,28 +195,38 @@ class Mask:
 
         All have the size of the largest; one cell for no object.
         """
-        self._measure(size)
+        self.measure([size])
         return window_around(self._spans[tuple(size)], size, before, after, stride)
 
-    def _measure(self, size: Sequence[int], *further: Rule) -> None:
-        """Measure the objects on a grid, once: their spans, and the numbers of their positions by every rule."""
-        height, width = size
-        mask = self.on(size)
-        is_known = (height, width) in self._spans
-        rules = [rule for rule in (touched, inside, *further) if ((height, width), rule) not in self._positions]
-        if is_known and not rules:
-            return
-        takes = [rule(mask).flatten(1) for rule in rules]
-        if shapes_are_fixed():
-            spans = [[0, height - 1, 0, width - 1]] * len(mask)
-            counts = [[height * width] * len(mask)] * len(rules)
-        else:
-            facts = torch.cat([spans_of(mask), *(taken.sum(1, keepdim=True) for taken in takes)], dim=1).tolist()
-            spans = [row[:4] for row in facts]
-            counts = [[row[column] for row in facts] for column in range(4, 4 + len(rules))]
-        self._spans[height, width] = spans
-        for rule, taken, counts_of_rule in zip(rules, takes, counts, strict=True):
-            self._positions[(height, width), rule] = Positions(taken, counts_of_rule)
+    @torch.no_grad()
+    def measure(self, sizes: Iterable[Sequence[int]], *further: Rule) -> None:
+        """Measure the objects on grids, once and in one transfer: their spans, and their positions by every rule."""
+        new: list[tuple[tuple[int, ...], list[Rule]]] = []
+        takes: list[list[Tensor]] = []  # of each size and rule, (n, L)
+        facts: list[Tensor] = []  # of each size, spans and numbers of positions, (n, 4 + rules)
+        for size in dict.fromkeys(tuple(size) for size in sizes):
+            rules = [rule for rule in (touched, inside, *further) if (size, rule) not in self._positions]
+            if size in self._spans and not rules:
+                continue
+            mask = self.on(size)
+            takes.append([rule(mask).flatten(1) for rule in rules])
+            new.append((size, rules))
+            if not shapes_are_fixed():
+                counts = [taken.sum(1, keepdim=True) for taken in takes[-1]]
+                facts.append(torch.cat([spans_of(mask), *counts], dim=1))
+        known = [_of_whole_grid(len(self.label), size, len(rules)) for size, rules in new]
+        if not shapes_are_fixed():
+            known = [rows.tolist() for rows in to_cpu(facts)]
+        for (size, rules), takes_of_size, rows in zip(new, takes, known, strict=True):
+            self._spans[size] = [row[:4] for row in rows]
+            for column, (rule, taken) in enumerate(zip(rules, takes_of_size, strict=True), start=4):
+                self._positions[size, rule] = Positions(taken, [row[column] for row in rows])
+
+
+def _of_whole_grid(count: int, size: Sequence[int], rules: int) -> list[list[int]]:
+    """Return spans and numbers of positions of objects that are as large as a grid."""
+    height, width = size
+    return [[0, height - 1, 0, width - 1] + [height * width] * rules] * count
 
 
 def touched(mask_n1hw: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def check_replays(config, folder: Path, file: Path) -> None:
     assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
     assert (replayed["replayed"], replayed["quick_look"]) == (str(file), False)
     assert replayed["episode_digests"] == squeezed["episode_digests"]
-    assert "B - A = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
+    assert "symnet_quick minus symnet_replay = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file, folder / "hsnet_replay"))
     assert file.read_text() == text  # neither a replay nor a comparison changes it
 

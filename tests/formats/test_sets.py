@@ -142,6 +142,7 @@ def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
 def test_a_category_of_no_object_may_have_the_name_of_another(tmp_path: Path) -> None:
     photo(tmp_path / "p0.jpg")
     assert areas(coco_json(tmp_path, MARKS[0], names=("cat", "Cat"))) == {"cat": AREAS["cat"]}
+    assert "the same id or name, 2 'cat ' and 'cat'" in refusal(coco_json(tmp_path, *MARKS, names=("cat", "cat ")))
 
 
 @pytest.mark.parametrize("shift", [(-20, 0), (0, 30), (60, 50)])

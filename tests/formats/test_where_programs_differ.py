@@ -77,6 +77,12 @@ def square_mask(left: int, top: int = 10, side: int = 20) -> np.ndarray:
     return mask
 
 
+def bar(width: int) -> np.ndarray:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[5:10, 5 : 5 + width] = 1
+    return mask
+
+
 def distances(prediction: np.ndarray, truth: np.ndarray) -> list[float]:
     """HD95 and ASSD."""
     labelled = np.ones_like(truth)
@@ -152,6 +158,7 @@ ROWS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "a soft edge": (lambda _: brush_with_soft_edge(), 3),
     "touching": (lambda _: distances(square_mask(10), square_mask(30)), [20, 10.5]),
     "far and unequal": (lambda _: distances(square_mask(10), square_mask(50, 20, 1)), [40.792, 31.381]),
+    "a bar too long": (lambda _: distances(bar(44), bar(40)), [3.35, 0.2]),
     "one empty": (lambda _: distances(EMPTY, square_mask(10)), [100, 100]),
     "both empty": (lambda _: distances(EMPTY, EMPTY), [0, 0]),
     "an absent class": (lambda _: scores(last_row=0)["miou"], 75),

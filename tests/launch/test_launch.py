@@ -34,6 +34,7 @@ from util.errors import UserError
 from util.launch import launch, reproduce
 from util.launch.launch import as_options
 from util.launch.tasks import StageTask, stage_in
+from util.report.run_folder import ENVIRONMENT
 from util.train.optim import StepSchedule
 
 # A data set of tiny photos through the real scripts and the real config, shortened by overrides.
@@ -85,6 +86,35 @@ def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     assert {"MODEL", "GPUS"} <= set(re.findall(r"\w+", text))
     elsewhere = {"-h", "--help", "--model", "--net", "--checkpoint"}
     assert set(re.findall("^  (--[a-z-]+)", text, re.MULTILINE)) == options - elsewhere
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("words", [["train.sh"], ["test.sh", "split0", "mini", "0"], ["reproduce.sh"]])
+def test_a_shell_script_says_the_version(words: list[str]):
+    (version,) = re.findall('^version = "(.*?)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
+    place = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = ["sh", *words, "--version"]
+    ended = subprocess.run(words, cwd=REPOSITORY, env=place, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"Sym-Net {version}\n"
+
+
+LR = "meta_stage.optimizers.main.lr"
+
+
+@pytest.mark.parametrize(("stage", "trained_by"), [("base", "tiny"), ("base", "another"), ("meta", "tiny")])
+def test_a_setting_of_a_training_is_kept_by_each_resume(
+    stage: str, trained_by: str, mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a base stage that runs share, and of a stage without a checkpoint yet."""
+    path = mini_yaml("mini_split0_bam_resnet10.yaml", run={"base_folder": str(tmp_path / "base")})
+    folder = Run(read_config(path)).folder(stage)
+    folder.mkdir(parents=True)
+    (folder / ENVIRONMENT).write_text(json.dumps({"options": [f"{LR}=0.5"], "run": trained_by}))
+    words: list[list[str]] = []
+    monkeypatch.setattr(launch, "run_script", lambda _script, _gpus, given: words.append(given))
+    launch.train(path, 0, ["--resume"])
+    kept = trained_by == "tiny"
+    assert [f"{LR}=0.5" in given for given in words] == [kept, kept]
 
 
 def task(dataset: str, method: str, stage: str, gpus: int, *overrides: str) -> StageTask:

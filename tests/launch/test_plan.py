@@ -14,6 +14,7 @@ from util.errors import EXIT_USER_ERROR
 from util.launch.plan import Estimate, hours_in_words, workload
 from util.launch.reproduce import memory_problem
 from util.launch.tasks import StageTask
+from util.runtime.context import with_data
 from util.train.benchmark_pass import BenchmarkPass
 
 
@@ -73,6 +74,12 @@ def test_hours_of_methods_and_why_some_are_not_known() -> None:
     *of_methods, total, _ = hours_in_words(several, 3220.0)
     assert of_methods == ["SSP: 66.8 hours", f"HSNet: 0.5 hours, plus stages of unknown length: meta ({data})"]
     assert total == f"total: about 67.2 hours, plus stages of unknown length: HSNet ({data})"
+
+
+def test_a_training_pass_takes_three_times_an_evaluation_of_depthwise_convolutions_too() -> None:
+    config = with_data(read_config(REPOSITORY / "config/mini/mini_split0_bam_lite0.yaml"), size=33)
+    training, evaluation = (BenchmarkPass(config, 2, base=True, trains=trains).counted()[0] for trains in (True, False))
+    assert 2.5 < training / evaluation < 3.2
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:

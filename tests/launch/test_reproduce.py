@@ -66,7 +66,7 @@ def test_a_table_of_two_folds_and_again_with_nothing_to_do(mini_root: Path, tmp_
     assert kept.with_suffix(".md").read_text() in output
 
     again = reproduced("--folds", "1", "--models", "prototype,ssp", "--set", "test.checkpoint=none")
-    texts = (": done ==", "test by bam ==", "A: prototype, B: ssp, fold 1")
+    texts = (": done ==", "test by bam ==", "ssp minus prototype, fold 1")
     assert [again.count(text) for text in texts] == [1, 1, 1]
     assert "SSP ResNet-10" in again
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.common.loss import dice
 from model.common.ops import foreground_mask, resize
 from model.common.with_encoder import WithEncoder
+from model.encode import Maps, Method
 from model.encoders.features import Features
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED
@@ -70,6 +71,22 @@ def on_encoded(network: WithEncoder, note: Callable[[Features], Any]) -> None:
         return out
 
     network.encode_images = noted  # type: ignore[method-assign]
+
+
+def on_blocks(network: Method, note: Callable[[Features], Any]) -> None:
+    """Have ``note`` called with the features of a method that reads blocks, of all images that pass the encoder."""
+    maps_of = network._maps
+
+    def noted(*inputs: Any, **options: Any) -> Maps:
+        maps = maps_of(*inputs, **options)
+        blocks = [*maps.blocks()]
+        features = Features(dict(maps._stages), {})
+        for stage, block in blocks:
+            features.intermediate.setdefault(stage, []).append(block)
+        note(features)
+        return Maps(maps._stages, blocks, maps._base_learner)
+
+    network._maps = noted  # type: ignore[method-assign]
 
 
 def usual(output: Output) -> Seen:
@@ -164,15 +181,15 @@ def hsnet(network: Any, case: Case) -> Collect:
 
     def keep_level(level: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            positions = inputs[1][0].shape[-2:].numel()  # of a support
-            maps = [x.sum((2, 3)) for x in windows]  # (B, 1, r, r', h, w) each; outside the window all is 0
+            positions = inputs[0][0].shape[-2:].numel()  # of a grid
+            maps = [x.sum(1, keepdim=True) for x in windows]  # (B, r r', h, w) each; outside the window all is 0
             each.setdefault(f"mid_corr_{level}", []).append(torch.cat(maps, 1) / positions)
             windows.clear()
 
         return hook
 
     on_calls(squeeze, "clamped_cosines", lambda _, output: windows.append(output))
-    on_encoded(network, lambda x: taps.append({2 ** (level + 1): maps[-1] for level, maps in x.intermediate.items()}))
+    on_blocks(network, lambda x: taps.append({2 ** (level + 1): maps[-1] for level, maps in x.intermediate.items()}))
     for level, block in network.squeeze.levels.items():
         block.register_forward_hook(keep_level(level))
         note(block, f"mid_squeeze_{level}", lambda x: x.mean((2, 3)))
@@ -184,7 +201,7 @@ def hsnet(network: Any, case: Case) -> Collect:
     def collect(output: Output) -> Seen:
         out = {n: torch.stack(shot_by_shot(maps, case), dim=1).flatten(0, 1) for n, maps in each.items()}  # row b K + k
         for stride in taps[0]:
-            query, *supports = shot_by_shot([tap[stride] for tap in taps], case)
+            *supports, query = shot_by_shot([tap[stride] for tap in taps], case)
             out[f"mid_query_tap_{stride}"] = query
             out[f"mid_support_tap_{stride}"] = torch.stack(supports, dim=1).flatten(0, 1)
         votes = {name: (x * len(supports)).round().to(torch.uint8) for name, x in output.maps.items()}

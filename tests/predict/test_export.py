@@ -156,12 +156,13 @@ def test_auto_is_the_precision_of_predictions(export, weights: Path, supports: l
 
 @pytest.mark.compile
 def test_bf16_is_the_precision_of_predictions(
-    predict, make_checkpoint, drawn_support: str, photos: list[Path], tmp_path: Path
+    predict, baseline: Path, drawn_support: str, photos: list[Path], tmp_path: Path
 ) -> None:
-    weights, out = make_checkpoint("ssp", "run.precision=bf16"), tmp_path / "out"
-    words = ("export", "--checkpoint", weights, "--support", drawn_support, "--out", out)
+    in_bf16, out = "run.precision=bf16", tmp_path / "out"
+    words = ("export", "--config", baseline, "--set", in_bf16, "--support", drawn_support, "--out", out)
     _check_precision(out, predict(*words).output, "bf16")
-    segmenter = Segmenter(weights, [drawn_support], device="cpu", decision=Decision(refine=False))
+    decision = Decision(refine=False)
+    segmenter = Segmenter(None, [drawn_support], config=baseline, overrides=[in_bf16], device="cpu", decision=decision)
     assert segmenter.facts["precision"] == "bf16"
     assert _difference(out, segmenter, photos[0]) < 0.03
     assert "not empty" in predict(*words).error

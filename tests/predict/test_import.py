@@ -49,7 +49,8 @@ from util.config.read import read_config
 read_config("{REPOSITORY}/config/pascal/pascal_split0_ssp_resnet50.yaml")
 assert "timm" not in sys.modules, "timm takes seconds"
 photo = 255 * torch.eye(64, dtype=torch.uint8).expand(3, 64, 64)
-segmenter = Segmenter(None, {{"line": [(photo, photo[0])]}}, config="config/pascal/pascal_split0_prototype_lite0.yaml")
+config = "config/pascal/pascal_split0_prototype_lite0.yaml"
+segmenter = Segmenter(None, {{"line": [(photo, photo[0])]}}, config=config, side=129)
 segmenter(photo).save("results", "line.1")
 import util.launch.launch, util.prepare.check, benchmark
 assert "mallopt" not in called, "an import changes the allocator"

@@ -103,7 +103,9 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     assert "object (1)" in repr(segmenter)
     assert next(segmenter.many(photos[0].parent)).photo == photos[0]
     assert "object: " in repr(segmenter(image))
-    for wrong, fix in ((image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")):
+    wrong_photos = [(image.astype(np.uint16), "// 256"), (image[..., 0], "dstack")]
+    wrong_photos += [(None, "not None, which cv2.imread returns for .*: give the path$"), (7, "not int$")]
+    for wrong, fix in wrong_photos:
         with pytest.raises(UserError, match=fix):
             segmenter(wrong)
     for wrong in ((image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]):

@@ -79,6 +79,7 @@ def test_a_name_that_means_other_classes_is_refused(prepare, project: Path, toy_
         (("--name", "pascal"), "reserved:"),
         (("--fold", "striped disk", "--fold", "veined leaf"), "did you mean 'striped disc'"),
         (("--folds", 3, "--fold", "veined leaf"), "--folds 3"),
+        (("--folds", 9), "fold_classes must name"),
         (("--images", "nowhere"), "does not exist"),
         (("--masks", "nowhere"), "does not exist"),
         (("--classes", "nowhere"), "cannot read the class names"),
@@ -293,7 +294,9 @@ def test_white_masks_ask_whether_white_is_the_object(prepare, project: Path, whi
 
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
     assert_done(prepare(*white, "more", "--white-is-object"))
-    assert "folds = 3" in prepare(*white, "parted", "--white-is-object", "--folds", 3).error
+    parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
+    assert "'crack' is the only class; annotate another class to train on" in parted.error
+    assert "photos and masks" not in parted.errors  # the bar of the conversion
     (tmp_path / "names.txt").write_text("crack\nhole\n")
     assert "do not tell 2 classes apart" in prepare(*white, "both").error
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from tests.prepare.class_trees import save_photo
+from tests.prepare.class_trees import save_photo, save_reduced
 from tests.prepare.printed import assert_done
+from util.data.images.palette import voc_palette
 from util.data.images.read import read_mask, write_mask
 
 VOC_TRAIN = ("2007_000001", "2007_000002", "2008_000003")
@@ -170,3 +171,13 @@ def test_a_mask_of_voc_that_is_added_later_replaces_the_one_of_sbd(prepare, voc:
         assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
         path.write_bytes(content)
         os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them
+
+
+def test_palettes_that_a_program_reduced_are_refused_before_anything_is_written(
+    prepare, voc: Path, sbd, out: Path
+) -> None:
+    for path in (voc / "SegmentationClass").iterdir():
+        save_reduced(path, read_mask(path), voc_palette())
+    error = prepare("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out).error
+    assert "its palette gives the value 1 the colour" in error
+    assert not out.exists()

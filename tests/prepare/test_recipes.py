@@ -16,7 +16,7 @@ from PIL import Image
 from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
 from tests.prepare import class_trees as trees
-from tests.prepare.class_trees import SIDE, runs, save, save_photo
+from tests.prepare.class_trees import SIDE, runs, save, save_photo, save_reduced
 from tests.prepare.printed import assert_done, assert_refused, list_lines, masks_digest
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
@@ -216,6 +216,16 @@ def write_isaid(root: Path, form: str) -> None:
             name = f"P000{number}_0_896_0_896"
             save_photo(photos / f"{name}.png", number)
             save(masks / f"{name}_instance_color_RGB.png", np.full((SIDE, SIDE), value, np.uint8))
+
+
+def test_grey_palettes_of_isaid_that_a_program_reduced_are_refused(made: Made, tmp_path: Path) -> None:
+    write_isaid(tmp_path / "iSAID", "img_dir")
+    for path in (tmp_path / "iSAID/ann_dir").rglob("*.png"):
+        values = np.minimum(read_mask(path), 15)
+        values[:4] = 0
+        save_reduced(path, values, np.repeat(range(256), 3).tolist())
+    assert_refused(made("isaid5i", tmp_path / "iSAID"), "the value 1 the colour (15, 15, 15), which usually is of 15")
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("form", ["img_dir", "semantic_png"])

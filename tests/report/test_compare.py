@@ -37,12 +37,12 @@ def scored(leave):
 
 
 def test_the_difference_is_that_of_summed_counts(leave, scored):
-    a, b = counts(1, 90, 0.5), counts(2, 90, 0.6)
+    a, b = counts(1, 90, 0.6), counts(2, 90, 0.5)
     of_a, of_b, low, high = difference(*scored(a, b))
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
-    assert 0 < low < of_b - of_a < high
+    assert 0 < low < of_a - of_b < high
     text = str(compare(leave("c", a), leave("d", b)))
-    for said in (f"B - A = {of_b - of_a:+.2f}", "90 query images", "the interval excludes 0"):
+    for said in (f"c minus d = {of_a - of_b:+.2f}", "90 query images", "the interval excludes 0"):
         assert said in text
 
 
@@ -52,7 +52,7 @@ def test_the_interval_is_as_wide_as_theory_says(scored):
     for episode in (*a, *b):
         episode["class"] = 1
     *_, low, high = difference(*scored(a, b))
-    gains = [100 * (share(of_b) - share(of_a)) for of_a, of_b in zip(a, b)]
+    gains = [100 * (share(of_a) - share(of_b)) for of_a, of_b in zip(a, b)]
     assert high - low == pytest.approx(2 * 1.96 * np.std(gains) / np.sqrt(400), rel=0.1)
 
 
@@ -98,17 +98,34 @@ def test_base_and_novel_classes_weigh_the_same(leave, scored):
     assert compare(*(leave(name, e) for name, e in (("a", episodes), ("b", other), ("c", other), ("d", episodes))))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "minus"),
+    [
+        ("runs/mine/test/bam", "runs/base/test/bam", "mine minus base"),
+        ("runs/mine/test/bam_edges", "runs/mine/test/bam", "bam_edges minus bam"),
+        ("runs/mine/test/bam", "runs/base/test/hsnet", "mine/test/bam minus base/test/hsnet"),
+        ("runs/mine", "runs/mine/test", "mine minus test"),
+    ],
+)
+def test_the_difference_is_named_by_what_differs_in_the_folders(leave, first: str, second: str, minus: str):
+    episodes = counts(5, 9, 0.6)
+    runs = [leave(name, episodes) / MANIFEST for name in (first, second)]
+    compared = compare(*runs)
+    assert compared.header[3] == minus
+    assert f"{minus} = +0.00 mIoU points" in str(compared)
+
+
 def test_training_runs_are_compared_by_their_mean(leave):
     """Two pairs: the difference is the mean of theirs."""
     sides = [counts(20 + i, 90, skill) for i, skill in enumerate((0.4, 0.6, 0.5, 0.55))]
     runs = [leave(f"run{i}", e) for i, e in enumerate(sides)]
     compared = compare(*runs)
-    gains = [miou(b) - miou(a) for a, b in (sides[:2], sides[2:])]
+    gains = [miou(a) - miou(b) for a, b in (sides[:2], sides[2:])]
     mean = sum(gains) / 2
     assert [row[3] for row in compared.rows] == [f"{gain:+.2f}" for gain in (*gains, mean)]
-    assert f"B - A = {mean:+.2f} mIoU points of the final output, mean of 2 pairs" in str(compared)
+    assert f"run0 minus run1 = {mean:+.2f} mIoU points of the final output, mean of 2 pairs" in str(compared)
     assert f"\npair 1,{miou(sides[0]):.2f}," in f"{compared:csv}"
-    assert r"mIoU \% & A & B" in f"{compared:latex}"
+    assert r"mIoU \% & run0 & run1 & run0 minus run1" in f"{compared:latex}"
 
 
 def test_repeats_of_a_pair_tell_no_more_than_it_does(leave):
@@ -126,7 +143,9 @@ def width_of_interval(*runs: Path) -> float:
 def test_the_prediction_alone_has_edges(leave):
     path, episodes = leave("e"), counts(5, 60, 0.6)
     (path / MANIFEST).write_text(Manifest({**HEADER, "averaged": "edges, 1 pass"}, episodes).text())
-    of_a, of_b, *_, verdict = compare(path, path, output="meta:final").notes
+    compared = compare(path, path, output="meta:final")
+    assert compared.header[1:4] == ["meta", "final", "meta minus final"]
+    of_a, of_b, *_, verdict = compared.notes
     assert "edges" not in of_a
     assert "pass" not in of_a
     assert "edges, 1 pass" in of_b

@@ -56,6 +56,8 @@ def test_rows_say_what_their_numbers_are_of(leave):
     runs = full(leave)
     ours, bam = cells(runs, "Sym-Net ResNet-50"), cells(runs, "BAM ResNet-50")
     assert (ours["parameters M (learnt)"], ours["1-shot s / episode"]) == ("23.4 (4.6)", "1.2")
+    few = leave("few/a", learnt_parameters=7_232).parent
+    assert cells(few, "Sym-Net ResNet-50")["parameters M (learnt)"] == "23.4 (0.0072)"
     assert (bam["parameters M (learnt)"], bam["1-shot s / episode"]) == ("-", "-")
     assert (ours["origin"], ours["protocol"]) == ("measured", "bam (contiguous folds)")
     assert bam["origin"] == "quoted"

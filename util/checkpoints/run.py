@@ -31,7 +31,8 @@ TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
 ALLOW = "--allow-changes"
-OPTIONS = "options"  # key of the overrides of a training in its folder's ENVIRONMENT
+# Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
+OPTIONS, RUN = "options", "run"
 OF_TESTS = ("test", "protocols")  # sections
 PRECISION = "run.precision"
 # Settings that do not decide the weights of a training that continues; the end of a key counts for all below it.
@@ -72,8 +73,18 @@ class StageFolder:
         return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
 
     @property
+    def started(self) -> bool:
+        """Whether a training was started here, of which there may be no checkpoint yet."""
+        return (self.path / ENVIRONMENT).exists()
+
+    @property
+    def run(self) -> str | None:
+        """The name of the run that trained it last; None: not known."""
+        return kept_json(self.path / ENVIRONMENT).get(RUN)
+
+    @property
     def options(self) -> list[str]:
-        """The overrides that its training was begun with."""
+        """The overrides that its training was begun, or last continued, with."""
         return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
 
     def newest(self) -> dict[str, Any]:
@@ -172,9 +183,10 @@ class Run:
     def with_training_options(self, stage: str) -> Run:
         """Return the run with the options that a stage's training was begun with and that the command does not name.
 
-        A base stage that other runs share has options of theirs.
+        A base stage that another run, which shares it, trained last has options of that run.
         """
-        if stage == "base" and self.config.run.base_folder:
+        is_shared = stage == "base" and self.config.run.base_folder
+        if is_shared and self.at(stage).run != self.config.run.name:
             return self
         return self._with(self.at(stage).options, self.folder(stage))
 

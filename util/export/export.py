@@ -107,14 +107,17 @@ def _argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False
 
 
 def _remove_checks(program: ExportedProgram) -> None:
-    """Remove the checks of tensors' types, which read values that nothing else reads."""
+    """Remove the checks of tensors' types, which read values that nothing else reads, from all parts of a program.
+
+    A part under autocast would be refused where it computes in another type than while it was traced.
+    """
     check = torch.ops.aten._assert_tensor_metadata.default
-    for part in program.graph_module.modules():  # the graph, and its parts of another precision
-        if isinstance(part, GraphModule):
-            for node in part.graph.find_nodes(op="call_function", target=check):
-                part.graph.erase_node(node)
-            part.graph.eliminate_dead_code()
-            part.recompile()
+    parts = [module for module in program.graph_module.modules() if isinstance(module, GraphModule)]
+    for part in parts:
+        for node in part.graph.find_nodes(op="call_function", target=check):
+            part.graph.erase_node(node)
+        part.graph.eliminate_dead_code()
+        part.recompile()
 
 
 def pt2(program: ExportedProgram, _: Sequence[str]) -> bytes:

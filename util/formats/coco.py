@@ -43,11 +43,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with in_words(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
-        categories = dict(sorted((int(entry["id"]), str(entry["name"]).strip()) for entry in content["categories"]))
+        categories = _categories(content["categories"])
         instances_of: dict[int, list[Instance]] = {int(image["id"]): [] for image in content["images"]}
-        has_same_names = len({*categories.values()}) < len(content["categories"])
-        if has_same_names or len(instances_of) < len(content["images"]):
-            raise ValueError("two images have the same id, or two categories the same id or name")
+        if len(instances_of) < len(content["images"]):
+            raise ValueError("two images have the same id")
         for entry in content["annotations"]:
             if isinstance(entry, dict):
                 raise KeyError("segmentation")
@@ -62,6 +61,22 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     photos = tuple(_with_brushes(photo, categories, remarks) for photo in photos)
     photo_files = PhotoFiles(folder or beside(path.parent), is_named=folder is not None)
     return Annotations(photos, categories, photo_files, path, remarks)
+
+
+def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
+    """Return the names of the entries ``categories``, without spaces around them, by ascending id.
+
+    ValueError: two have one name or id.
+    """
+    categories: dict[int, str] = {}
+    written: dict[str, str] = {}  # name -> as a file writes it
+    for entry in entries:
+        number, name = int(entry["id"]), str(entry["name"])
+        other = written.setdefault(name.strip(), name)
+        if number in categories or name.strip() in categories.values():
+            raise ValueError(f"two categories have the same id or name, {number} '{name}' and '{other}'")
+        categories[number] = name.strip()
+    return dict(sorted(categories.items()))
 
 
 def _photos(images: list[dict[str, Any]], instances_of: dict[int, list[Instance]]) -> tuple[AnnotatedPhoto, ...]:

@@ -29,10 +29,15 @@ VEHICLE = "train"  # a part, and a class of many data sets
 class ClassFolder(NamedTuple):
     """A folder of masks of one class."""
 
-    name: str  # of the class
+    folder: Path  # of the class
     masks: Path
     photos: Path  # where its photos are, if they are not in a folder of all photos
-    place: tuple[str, ...]  # its folders from that of all masks, without the class's own
+    place: tuple[str, ...]  # the folders from that of all masks to the class's own
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.folder.name.strip()
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -135,7 +140,7 @@ def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder
             continue
         photo_folder, mask_folder = folders_in(entry)
         if masks_in(mask_folder):
-            yield ClassFolder(name, mask_folder, photo_folder, place)
+            yield ClassFolder(entry, mask_folder, photo_folder, place)
         elif _is_of_set(name):
             yield from _class_folders(entry, (*place, entry.name))
 

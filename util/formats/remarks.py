@@ -6,7 +6,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BACKGROUND = ("background", "_background_", "__background__")  # names in lower case
+# Names of the value 0 in files of names, in lower case and without what is no letter; others are told by the masks
+NOTHING = {
+    "background",
+    "bg",
+    "noclass",
+    "nolabel",
+    "none",
+    "noobject",
+    "nothing",
+    "unannotated",
+    "unlabeled",
+    "unlabelled",
+}
 IGNORED = ("__ignore__", "_ignore_", "ignore", "void")
+
+
+def is_nothing(name: str) -> bool:
+    """Return whether a name in a file of names is that of no class: the value 0, or a word for it."""
+    letters = "".join(character for character in name.casefold() if character.isalpha())
+    return letters in NOTHING or name.strip("\"' ") in ("0", "")
 
 
 class Remark(NamedTuple):
@@ -33,7 +52,7 @@ HOLE = Remark("holes in the objects below", "regions of {}")
 CROWD = Remark("unknown (255)", "crowd regions of {}")
 LONE_CROWD = Remark("read as objects", "crowd regions of {}, which has no other objects")
 BOX = Remark("read as boxes", "objects without outline, but with a box")
-BRUSHED = Remark("read as objects", "run lengths with iscrowd 1 of {} (COCO's own crowds alone are unknown)")
+BRUSHED = Remark("read as objects", "run lengths with iscrowd 1 of {}")
 LISTED_TWICE = Remark("joined", "photos that are listed more than once")
 BEYOND_MASK = Remark("cut at the photo's edges", "masks that reach beyond their photo")
 BEYOND = Remark("cut at the photo's edges", "photos with outlines beyond their stated size")

@@ -183,7 +183,7 @@ def train(path: Path, gpus: int, options: list[str]) -> int:
     run = _trainable_run(path, asked.overrides)
     continues_meta = asked.resume and run.at("meta").begun  # it holds all that it started from
     if asked.resume:
-        run = run.with_training_options("meta" if continues_meta else "base")
+        run = run.with_training_options("meta" if run.at("meta").started else "base")
     stages = run.stages
     if "meta" in stages and not _needs_base(run, asked, continues_meta):
         stages = ["meta"]
@@ -263,6 +263,9 @@ def as_options(overrides: list[str]) -> list[str]:
 def main() -> int:
     """Parse, check, run; return the exit code."""
     action, *arguments = sys.argv[1:]
+    asked = [word for word in arguments if word in ("--list", "--version")]
+    if asked:
+        return run_script(f"{action}.py", 0, asked)
     path, gpus, options = parse(arguments, f"{action}.sh")
     if "--dry-run" not in options:
         check_gpus(gpus)

@@ -279,8 +279,9 @@ def _differences(experiments: list[Experiment], form: str) -> list[str]:
         (first_method, first), *others = by_method.items()
         for method, second in others:
             where = f"fold {fold}" if second[0].source.data.name == name else name
-            comparison = compare(*_pairs_of_results(first, second))
-            texts.append(f"A: {first_method}, B: {method}, {where}, {shot}-shot\n\n{format(comparison, form)}\n")
+            comparison = compare(*_pairs_of_results(second, first), names=(method, first_method))
+            title = f"{method} minus {first_method}, {where}, {shot}-shot"
+            texts.append(f"{title}\n\n{format(comparison, form)}\n")
     return texts
 
 

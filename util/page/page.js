@@ -120,7 +120,7 @@ async function choose(key) {
 
 async function open(key) {
   await choose(key);
-  canvas.style.scrollMarginTop = `${document.querySelector("header").offsetHeight + 4}px`; // which stays at the top
+  canvas.style.scrollMarginTop = `${element("note").getBoundingClientRect().bottom + 4}px`; // which stays at the top
   canvas.scrollIntoView({ block: "nearest" });
 }
 

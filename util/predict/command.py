@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from model.episode import IGNORE
 from util.cli import Parser, within, words
+from util.data.images.read import check_header
 from util.data.images.region import classes_in
 from util.data.marks import POINTS, SCRIBBLE
 from util.errors import EXIT_USER_ERROR, UserError
@@ -109,6 +110,9 @@ def add_model_and_supports(out: argparse.ArgumentParser) -> None:
 def marked_by(options: SegmenterOptions) -> tuple[list[MarkedPhoto], dict[int, str]]:
     """Return all marked photos, and the first file's categories; errors as ``parse_support`` and ``read_supports``."""
     marked = [parse_support(text, options.mask_value, options.radius) for text in options.supports]
+    for support in marked:
+        if support.kinds == {"mask"}:
+            check_header(Path(support.marks))
     of_files, categories = read_supports(
         options.support_files,
         options.photos,

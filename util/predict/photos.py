@@ -83,10 +83,18 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         photo = _array_of(photo)
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
         return photo
-    shape, dtype = tuple(getattr(photo, "shape", ())), getattr(photo, "dtype", "")
     form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+    raise UserError(f"an image: must be {form}, not {_kind_of(photo)}")
+
+
+def _kind_of(photo: object) -> str:
+    """Return in words what was given in place of a photo and, if it is a picture of another kind, what to do."""
+    if photo is None:
+        return "None, which cv2.imread returns for a file that it cannot read: give the path"
+    if not isinstance(photo, np.ndarray | Tensor):
+        return type(photo).__name__
     fix = "np.dstack([image] * 3) of grey, (image // 256).astype(np.uint8) of 16 bits"
-    raise UserError(f"an image: must be {form}, not {type(photo).__name__} {shape} {dtype}; try {fix}")
+    return f"{type(photo).__name__} {tuple(photo.shape)} {photo.dtype}; try {fix}"
 
 
 def _array_of(photo: Tensor) -> np.ndarray:

@@ -31,7 +31,9 @@ from util.errors import UserError, nearest
 from util.formats import labelme, mask_files, masks, recognise
 from util.formats.annotations import AnnotatedPhoto, Annotations, Say, label_of
 from util.formats.interpret import interpret
+from util.formats.mask_set import MaskFacts, Palettes, check_set, facts_of, facts_of_all
 from util.formats.photo_files import name_key, spellings
+from util.parallel import attempt
 from util.predict.photos import GivenPhoto, read_photo
 
 NOT = "not"  # the kind of points beside the object
@@ -215,27 +217,53 @@ def _of_masks(
 
 
 def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[MarkedPhoto]:
-    """Yield the class of every value in every mask; UserError: a value or a colour has no name."""
+    """Yield the class of every value in every mask; of one class, also where a mask shows it without class ids.
+
+    UserError: as ``check_set``; a value or a colour has no name, or 255 is all that a mask marks.
+    """
+    read = facts_of_all([mask for _, mask in pairs], known.colours)
+    facts = [mask for mask in read if isinstance(mask, MaskFacts)]
+    check_set(facts, known)
+    _refuse_255(facts, known)
     unknown = tuple(value for value, name in known.names.items() if not name)
-    for photo, mask in pairs:
-        values = np.unique(read_mask_of(photo, mask, known.colours)).tolist()
-        for value in values:
-            if value not in (0, IGNORE, *known.names):
+    for (photo, mask), of_mask in zip(pairs, read, strict=True):
+        if isinstance(of_mask, UserError):
+            if len(known.names) > 1 or known.colours is not None:
+                raise of_mask
+            yield from _unnamed_masks([(photo, mask)], None, *known.classes.values())
+            continue
+        for value in sorted(of_mask.values - {0, IGNORE}):
+            if value not in known.names:
                 raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
-            name = known.names.get(value)
+            name = known.names[value]
             if name:
                 yield MarkedPhoto(name, photo, str(mask), mask_value=value, unknown=unknown, colours=known.colours)
 
 
-def _unnamed_masks(pairs: list[tuple[Path, Path]], mask_value: int | None) -> Iterator[MarkedPhoto]:
+def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
+    """Refuse (UserError) masks in which 255 is all that is marked."""
+    white = [mask.path.name for mask in facts if mask.marks_255_alone]
+    if white:
+        problem = f"all that {len(white)} masks mark, such as {white[0]}, is 255, which is unknown beside class ids"
+        fix = "give those pixels the value of their class, or take these masks out"
+        raise UserError(f"{known.path}: {problem}; {fix}")
+
+
+def _unnamed_masks(
+    pairs: list[tuple[Path, Path]], mask_value: int | None, name: str | None = None
+) -> Iterator[MarkedPhoto]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
     values = set[Any]()
+    palettes = Palettes()
     for photo, mask in pairs:
         if mask_value is None:
             values |= classes_in(mask)
             _check_one_class(values, mask)
+        of_mask = attempt(facts_of, mask)
+        if isinstance(of_mask, MaskFacts):
+            palettes.add(of_mask)
         if (read_region_of(photo, mask, mask_value) == 1).any():
-            yield MarkedPhoto(None, photo, str(mask), mask_value)
+            yield MarkedPhoto(name, photo, str(mask), mask_value)
 
 
 def _check_one_class(values: set[Any], mask: Path) -> None:

@@ -156,25 +156,25 @@ def _refuse_other_sources(name: str, out: Path, made_from: str) -> None:
 def _make_data(options: argparse.Namespace, out: Path) -> DataSettings:
     """Make images, masks and lists; return the settings with folds and ``min_pixels``."""
     plan = from_masks(options) if options.masks else from_annotations(options)
+    data = _settings(options.name, plan, out)
+    data = replace(data, folds=_number_of_folds(data.classes, options))
+    _refuse_folds(data, options)
     made = run_jobs(plan, out, options.skip_bad)
     empty = made.facts["counts"][EMPTY]
     if empty:
         print(f"  {empty} {EMPTY}")
-    data = _settings(options.name, plan, out)
     digests = {line.split()[0]: digest for line, digest in made.photo_digests.items()}
     everything = load_index(data, "train")
     leave_out_copies(everything, [digests[name] for name in everything.names], out / ALL_IMAGES)
     index = load_index(data, "train")
     for class_id, name in enumerate(data.classes, 1):
         if not index.areas[:, class_id].any():
-            fix = "mark it" if options.classes is None else f"take it out of {options.classes}"
+            selects = options.annotations and options.classes  # else the order of the names says what values are
+            fix = f"take it out of {options.classes}" if selects else "mark it"
             raise UserError(f"class '{name}' occurs in no image; {fix}")
     groups = photo_groups(index, [digests[name] for name in index.names])
     print_versions(index, groups)
     data = _with_folds(data, index, groups, options, out)
-    if invalid := problem(data):
-        key, error = invalid
-        raise UserError(f"--folds, --fold: {key} {error}")
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list") is not None}
     data = _with_presence(data, indices)
     if rare := _rare_classes(replace(data, shot=5), indices):
@@ -201,22 +201,37 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
     )
 
 
+def _number_of_folds(classes: list[str], options: argparse.Namespace) -> int:
+    """Return the number of folds that is asked for, else a class each, at most four."""
+    return options.folds or len(options.fold) or min(4, len(classes))
+
+
+def _refuse_folds(data: DataSettings, options: argparse.Namespace) -> None:
+    """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
+    if data.folds > 1 == len(data.classes):
+        fix = "annotate another class to train on, or leave out the folds for a data set of tests alone"
+        raise UserError(f"--folds, --fold: '{data.classes[0]}' is the only class; {fix}")
+    if data.fold_rule == LISTS:
+        return
+    fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
+    if invalid := problem(replace(data, fold_classes=fold_classes)):
+        key, error = invalid
+        raise UserError(f"--folds, --fold: {key} {error}")
+
+
 def _with_folds(
     data: DataSettings, index: Index, groups: Sequence[Sequence[int]], options: argparse.Namespace, out: Path
 ) -> DataSettings:
     """Return the settings with folds, after writing the lists of training and test; one class is for tests alone."""
     if data.fold_rule == LISTS:
         print("one class: all images are for tests, since no other class is left to train on")
-        return replace(data, folds=options.folds or len(options.fold) or 1, train_list=None)
-    folds = options.folds or len(options.fold) or min(4, len(data.classes))
-    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, folds)
+        return replace(data, train_list=None)
+    fold_classes = [list(names) for names in options.fold] or assign_folds(index, data.classes, data.folds)
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
     for part, rows in split(index, groups, options.test_share).items():
         text = "".join(f"{lines[row]}\n" for row in rows)
         write_atomically(out / f"lists/{part}.txt", text)
-    return replace(
-        data, train_list="lists/train.txt", test_list="lists/test.txt", folds=folds, fold_classes=fold_classes
-    )
+    return replace(data, train_list="lists/train.txt", test_list="lists/test.txt", fold_classes=fold_classes)
 
 
 def assign_folds(index: Index, classes: list[str], folds: int) -> list[list[str]]:

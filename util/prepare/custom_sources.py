@@ -15,17 +15,17 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import fitted_mask, header_of, read_mask, read_mask_of
+from util.data.images.read import fitted_mask, header_of, read_mask_of
 from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
 from util.formats.annotations import AnnotatedPhoto, Annotations, label_of
 from util.formats.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from util.formats.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from util.formats.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
 from util.formats.photo_files import PhotoFiles, name_key
 from util.parallel import attempt
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
-from util.progress import ProgressBar
 
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
@@ -51,14 +51,21 @@ def from_masks(options: argparse.Namespace) -> Plan:
     photo_folder, _ = folders_in(options.images)
     masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
     _print_unmasked(photo_folder, masks)
-    photos_with, readable = _photos_with_values(masks.values(), known)
-    if readable and not photos_with:
+    read = facts_of_all([*masks.values()], known.colours)
+    facts = [mask for mask in read if isinstance(mask, MaskFacts)]  # jobs name the others
+    counts = photos_with(facts)
+    if facts and not counts:
         return _from_white_masks(options, masks, [*known.classes.values()])
-    counts = {name: photos_with[value] for value, name in known.classes.items()} if readable else {}
-    rare = _rare(options, counts)
-    classes = [name for name in known.classes.values() if name not in rare]
-    read = partial(_class_indices, known=known, rare=rare)
-    return _plan(masks.items(), read, classes, options.images)
+    check_set(facts, known)
+    white = masks_of_255(facts)
+    if white:
+        _confirm_white_among_ids(options, white, [*known.classes.values()])
+    absent = [name for value, name in known.classes.items() if facts and not counts[value]]
+    photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}
+    unused = [*absent, *_rare(options, photo_counts)]
+    classes = [name for name in known.classes.values() if name not in unused]
+    read_mask = partial(_class_indices, known=known, unused=unused, white=white)
+    return _plan(masks.items(), read_mask, classes, options.images)
 
 
 def _names_no_folder(classes: Path | None, folders: Collection[str]) -> bool:
@@ -88,7 +95,7 @@ def _from_white_masks(options: argparse.Namespace, masks: dict[Path, Path], clas
     if len(classes) > 1:
         fix = "put those of each class into a folder of its own, <class>/photo.png"
         raise UserError(f"{options.masks}: masks of 0 and 255 do not tell {len(classes)} classes apart; {fix}")
-    if not options.white_is_object and not _confirms_white(classes[0]):
+    if not _white_is_object(options, "the masks hold 0 and 255 alone", classes[0]):
         fix = "confirm with --white-is-object that 255 is the object, or give its pixels the value 1"
         raise UserError(f"{options.masks}: the masks hold 0 and 255 alone; {fix}")
     return _plan(masks.items(), one_class, classes, options.images)
@@ -105,29 +112,25 @@ def names_of(options: argparse.Namespace) -> MaskNames | None:
     return known
 
 
-def _confirms_white(name: str) -> bool:
-    """Ask, if there is a terminal, whether 255 is the object."""
+def _confirm_white_among_ids(options: argparse.Namespace, white: Sequence[Path], classes: list[str]) -> None:
+    """Refuse (UserError) masks of 0 and 255 beside masks of class ids, unless 255 is the object of the one class."""
+    problem = f"all that {len(white)} masks mark, such as {white[0].name}, is 255, which is unknown in the others"
+    if len(classes) == 1 and _white_is_object(options, problem, classes[0]):
+        return
+    fix = "give those pixels the value of their class, or take these masks out"
+    if len(classes) == 1:
+        fix = "confirm with --white-is-object that 255 is the object there, or take these masks out"
+    raise UserError(f"{options.masks}: {problem}; {fix}")
+
+
+def _white_is_object(options: argparse.Namespace, problem: str, name: str) -> bool:
+    """Return whether 255 is the object, by the option, or by an answer if there is a terminal."""
+    if options.white_is_object:
+        return True
     if not sys.stdin.isatty():
         return False
-    print(f"the masks hold 0 and 255 alone: is 255 the object, {name}? [y/n] ", end="", flush=True)
+    print(f"{problem}: is 255 the object, {name}? [y/n] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _photos_with_values(masks: Collection[Path], known: MaskNames) -> tuple[Counter[int], int]:
-    """Return in how many masks each value but 0 and 255 occurs, and how many could be read as class ids.
-
-    Those that could not be read are named by their jobs.
-    """
-    photos_with = Counter[int]()
-    readable = 0
-    for mask in ProgressBar(masks, desc="masks", unit="mask", leave=False):
-        ids = attempt(partial(read_mask, colours=known.colours), mask)
-        if isinstance(ids, UserError):
-            continue
-        readable += 1
-        values = {*np.unique(ids).tolist()}
-        photos_with.update(values - {0, IGNORE})
-    return photos_with, readable
 
 
 def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[str]:
@@ -145,26 +148,29 @@ def _rare(options: argparse.Namespace, photos_with: Mapping[str, int]) -> list[s
     return list(rare)
 
 
-def _class_indices(job: MaskJob, image: np.ndarray, known: MaskNames, rare: Sequence[str] = ()) -> Iterator[Piece]:
+def _class_indices(
+    job: MaskJob, image: np.ndarray, known: MaskNames, unused: Sequence[str] = (), white: Collection[Path] = ()
+) -> Iterator[Piece]:
     """Yield a mask of class ids, anew where it has unknown values, or shows classes by colours or opacity.
 
-    Pixels of ``rare`` classes are background. UserError: as ``labels`` and ``one_class``; or a value or a colour has no
-    name.
+    Pixels of ``unused`` classes are background; in masks of ``white`` 255 is the object. UserError: as ``labels`` and
+    ``one_class``; or a value or a colour has no name.
     """
     values = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
-    has_all_classes = not rare and len(known.classes) == len(known.names)
-    if isinstance(values, UserError) and len(known.names) == 1:
+    counts_from_1 = [*known.classes] == [*range(1, len(known.names) + 1)]
+    has_one_class = len(known.names) == 1 and known.colours is None
+    if job.source in white or (isinstance(values, UserError) and has_one_class):
         yield from one_class(job, image)
-    elif has_all_classes and known.colours is None:
+    elif counts_from_1 and not unused and known.colours is None:
         yield from labels(job, image, len(known.names))
     elif isinstance(values, UserError):
         raise values
     else:
-        yield Piece(job.line, _renumbered(values, job.source, known, rare))
+        yield Piece(job.line, _renumbered(values, job.source, known, unused))
 
 
-def _renumbered(values: np.ndarray, source: Path, known: MaskNames, rare: Sequence[str]) -> np.ndarray:
-    """Return a mask (H, W) uint8 whose class ids count without ``rare`` classes; UserError: a value has no name."""
+def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequence[str]) -> np.ndarray:
+    """Return a mask (H, W) uint8 whose class ids count without ``unused`` classes; UserError: a value has no name."""
     unnamed = {*np.unique(values).tolist()} - {0, IGNORE, *known.names}
     if unnamed:
         raise UserError(f"{source}: holds the value {min(unnamed)}, which the file of names does not have")
@@ -172,7 +178,7 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, rare: Sequen
     table[0] = 0
     next_id = 1
     for value, name in known.classes.items():
-        if name in rare:
+        if name in unused:
             table[value] = 0
         else:
             table[value] = next_id
@@ -219,7 +225,8 @@ def _masks_of_class(folders: Iterable[ClassFolder]) -> dict[Path, ClassFolder]:
 def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
     """Return where the photos of a class may be: below all photos, in its part first, or beside its masks."""
     part = images.joinpath(*folder.place)
-    return [part / folder.name, part, images / folder.name, images, folder.photos]
+    name = folder.folder.name
+    return [part / name, part, images / name, images, folder.photos]
 
 
 def _class_jobs(

@@ -96,6 +96,8 @@ def make(plan: Plan, out: Path, skip_bad: bool) -> None:
     if _is_done(plan, out, facts, made_from, skip_bad):
         print(f"{out}: is complete already; nothing to do")
     else:
+        if plan.check is not None and not callable(plan.jobs):
+            plan.check(plan.jobs)
         marker = out / MADE_FROM
         if not marker.exists() or marker.read_text() != made_from:
             _remove_lists(plan, out, facts)
@@ -180,7 +182,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool, since: int = 0) -> Outcome:
         UserError: a job fails and ``skip_bad`` is False, or a list is empty; no list is written then.
     """
     jobs = plan.jobs() if callable(plan.jobs) else plan.jobs
-    shared_plan = replace(plan, jobs=(), sources=())  # what other processes get with each job
+    shared_plan = replace(plan, jobs=(), sources=(), check=None)  # what other processes get with each job
     run_job = partial(_make, plan=shared_plan, out=out, since=since)
     results = list(parallel_map(partial(attempt, run_job), jobs, "photos and masks"))
     _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)

@@ -12,14 +12,14 @@ import numpy as np
 from util.config.settings import EDGES
 from util.data.lists.manifest import read_manifest, ways_of
 from util.errors import UserError, nearest
-from util.report.schema import FINAL, MANIFEST, NETWORK, counts_of, find_results, mean_iou
+from util.report.schema import FINAL, MANIFEST, NETWORK, SCORED_ON, counts_of, find_results, mean_iou
 from util.report.table import Table
 
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 
 
 class Difference(NamedTuple):
-    """The mIoU of systems A and B in percent, and the 95 % interval of B - A in percentage points."""
+    """The mIoU of systems A and B in percent, and the 95 % interval of A - B in percentage points."""
 
     a: float
     b: float
@@ -28,45 +28,62 @@ class Difference(NamedTuple):
 
     @property
     def value(self) -> float:
-        """B - A."""
-        return self.b - self.a
+        """A - B."""
+        return self.a - self.b
 
 
-def compare(*runs: Path, output: str = FINAL) -> Table:
+def compare(*runs: Path, output: str = FINAL, names: tuple[str, str] | None = None) -> Table:
     """Return a table of the paired difference of results, run folders or manifests; its last note is the verdict.
 
     Args:
         runs: A, B, and for further training runs of both systems A, B again; then the mean over all pairs is compared.
         output: name of the output of both, or ``<A's output>:<B's output>``.
+        names: of A and B; default the parts of their first paths that differ.
 
     Raises:
         UserError: the runs have different episodes, lack that output, hold no counts, or do not come in pairs.
     """
     if len(runs) < 2 or len(runs) % 2:
-        raise UserError(f"compare takes pairs A B [A B ...], not {len(runs)} paths; {runs[-1]} has no partner")
+        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
     pairs = [(read_scored(a, output_a), read_scored(b, output_b)) for a, b in zip(runs[::2], runs[1::2])]
     scored_a, scored_b = zip(*pairs)
     scored = list(chain.from_iterable(pairs))
     _check_episodes(scored)
-    out = Table(["mIoU %", "A", "B", "B - A", "95 % from", "to"], [])
+    name_a, name_b = names or _names_of(scored_a[0].file, scored_b[0].file)
+    if names is None and scored_a[0].file == scored_b[0].file:
+        name_a, name_b = output_a, output_b
+    minus = f"{name_a} minus {name_b}"
+    out = Table(["mIoU %", name_a, name_b, minus, "95 % from", "to"], [])
     if len(pairs) > 1:
         for number, (a, b) in enumerate(pairs, start=1):
             out.rows.append(_row(f"pair {number}", difference([a.sums], [b.sums])))
     which = _outputs_in_words(output_a, output_b)
     overall = difference([a.sums for a in scored_a], [b.sums for b in scored_b])
     out.rows.append(_row(which, overall))
-    out.facts = {"of A": _files(scored_a, len(out.rows)), "of B": _files(scored_b, len(out.rows))}
+    out.facts = {"first": _files(scored_a, len(out.rows)), "second": _files(scored_b, len(out.rows))}
     for a, b in pairs:
-        out.notes += [f"A: {a.words}", f"B: {b.words}"]
-    out.notes += [*_difference_in_words(overall, which, pairs), *_side_warning(scored)]
+        out.notes += [f"{name_a}: {a.words}", f"{name_b}: {b.words}"]
+    out.notes += [*_difference_in_words(overall, f"{minus} = ", which, pairs), *_side_warning(scored)]
     out.notes.append(_verdict(scored_a, scored_b, overall))
     return out
 
 
+def _names_of(file_a: Path, file_b: Path) -> tuple[str, str]:
+    """Return what differs in the folders of two files, as names: a run, a protocol, or the whole folder."""
+    parts_a, parts_b = list(file_a.parent.parts), list(file_b.parent.parts)
+    whole = file_a.parent.name, file_b.parent.name
+    for end in (0, -1):
+        while parts_a and parts_b and parts_a[end] == parts_b[end]:
+            del parts_a[end], parts_b[end]
+    if not parts_a or not parts_b:
+        return whole
+    return "/".join(parts_a), "/".join(parts_b)
+
+
 def _outputs_in_words(output_a: str, output_b: str) -> str:
-    return f"{output_a} output" if output_a == output_b else f"outputs ({output_b} of B, {output_a} of A)"
+    return f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -115,14 +132,14 @@ def _draw_in_words(scored: Scored) -> str:
     return f" ({scored.draw})" if scored.draw else ""
 
 
-def _difference_in_words(delta: Difference, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
+def _difference_in_words(delta: Difference, minus: str, which: str, pairs: list[tuple[Scored, Scored]]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
     first, _ = pairs[0]
     episodes = len(pairs) * len(first.episodes)
     query_images = first.sums.shape[1]
     over = f", mean of {len(pairs)} pairs" if len(pairs) > 1 else ""
     lines = [
-        f"B - A = {delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"{minus}{delta.value:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]
@@ -202,7 +219,7 @@ def _scoring_in_words(header: dict[str, Any], steps: str) -> str:
     protocol = header.get("protocol", "unknown")
     if "fold_rule" in header:
         protocol += f" ({header['fold_rule']} folds)"
-    words = [protocol, f"scored on {header.get('scored_on', 'unknown')}", steps]
+    words = [protocol, f"scored on {SCORED_ON.get(str(header.get('scored_on')), 'unknown')}", steps]
     if header.get("quick_look"):
         words.append("QUICK LOOK")
     precision = header.get("precision", "float32")  # older manifests do not say it
@@ -230,7 +247,7 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     draws = []
     for _ in range(0, DRAWS, CHUNK):
         times = random.multinomial(queries, uniform, size=CHUNK).astype(np.float64)
-        draws.append(_miou(times, table_b) - _miou(times, table_a))
+        draws.append(_miou(times, table_a) - _miou(times, table_b))
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     once = np.ones((1, queries))
     return Difference(

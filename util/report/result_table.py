@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from util.data.draws import OWN
-from util.report.schema import BASE, FINAL
+from util.report.schema import BASE, FINAL, SCORED_ON
 from util.report.table import Table
 
 SCORES = {  # the first columns; a further metric's column is named by its key
@@ -43,7 +43,8 @@ def score_table(result: dict[str, Any]) -> Table:
         out.rows.append([output, *(_score_text(result, output, key) for key in keys)])
     seeds = len(result["seeds"])
     if seeds > 1:
-        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds.")
+        images = f"the same {result['list_images']} images, not over others"
+        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds, of {images}.")
     return out
 
 
@@ -98,7 +99,12 @@ def protocol_table(results: list[dict[str, Any]]) -> Table:
         name = f"{result['protocol']}, {result['shot']}-shot"
         if reasons := departures(result):
             name += f" ({', '.join(reasons)})"
-        procedure = [str(result["episodes"]), str(len(result["seeds"])), result["input"], result["scored_on"]]
+        procedure = [
+            str(result["episodes"]),
+            str(len(result["seeds"])),
+            result["input"],
+            SCORED_ON[result["scored_on"]],
+        ]
         fb_iou = f"{scores['fb_iou']:.2f}" if "fb_iou" in scores else "-"
         difference = f"{scores['miou'] - first_miou:+.2f}"
         out.rows.append([name, *procedure, f"{scores['miou']:.2f}", fb_iou, difference])

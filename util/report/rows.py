@@ -279,8 +279,13 @@ def _fill(row: Row, shot: int, trainings: Trainings, output: str, places: list[A
         kind = "training" if trainings.repeated else "test"
         row.seeds[shot] = f"{kind} seeds {', '.join(map(str, trainings.seeds))}"
     row.tracks[shot] = first["track"]
-    row.parameters = f"{first['parameters'] / 1e6:.1f} ({first['learnt_parameters'] / 1e6:.1f})"
+    row.parameters = f"{_millions(first['parameters'])} ({_millions(first['learnt_parameters'])})"
     row.cells[shot, "seconds"] = Cell(fmean(_seconds_per_episode(result) for result in results))
+
+
+def _millions(count: int) -> str:
+    """Return a number in millions: tenths, or two digits of a small one."""
+    return f"{count / 1e6:.2g}" if count < 1e5 else f"{count / 1e6:.1f}"
 
 
 def _values(scores: list[dict[Any, float]], column: Any) -> list[float]:

@@ -23,6 +23,7 @@ FINAL = "final"  # name of the output that is a model's prediction
 NETWORK = "network"  # of the prediction without the photo's edges, where it has them (``test.edges``)
 SMALLER_IS_BETTER = {"hd95", "assd", "seconds"}  # scores; a metric of that kind adds its name here
 BASE = "base"  # and of logits over the base classes, whose ``per_class`` has no ids of the data set
+SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs; in
 # protocols with absent classes presence_accuracy, the share of right decisions to show a mask, and presence_auroc, the
 # area under the ROC curve of the presence score. A further metric adds its own key.

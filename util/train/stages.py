@@ -11,7 +11,7 @@ from model.contract import FewShotModel, Trainable
 from model.encode import Method
 from util import cli
 from util.checkpoints.checkpoint import Stored, checkpoint_bytes, free_bytes
-from util.checkpoints.run import OPTIONS, Run
+from util.checkpoints.run import OPTIONS, RUN, Run
 from util.checkpoints.weights import digest_of_start, encoder_licence, init_network
 from util.config import command_line
 from util.config.read import to_dict
@@ -209,6 +209,7 @@ def _describe(training: hooks.Training, config: Config, images: ImageList) -> No
         "device": describe(training.world.device),
         "precision": training.prepared.precision,
         OPTIONS: config.given,
+        RUN: config.run.name,
     }
     training.folder.describe(training.state["config"], **facts)
 

@@ -82,6 +82,7 @@ class Tab:
         self.page.locator("#grid button", has_text=name).click()
         self.expect("#grid button[aria-current]").to_contain_text(name, timeout=PATIENCE)
         self.expect("#about").to_contain_text(name, timeout=PATIENCE)
+        self.wait()
 
     def status(self, name: str, status: str) -> None:
         """Wait until the grid shows a status of a photo."""

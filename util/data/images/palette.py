@@ -10,26 +10,64 @@ from PIL import Image
 from model.episode import IGNORE
 from util.errors import UserError
 
+PHOTOMETRIC_TAG = 262  # of a page of TIFF: whether its lowest value is shown white
 DARK = 64  # grey values below are black in masks
+INVERTING = np.repeat(np.arange(256)[::-1], 3).reshape(-1, 3)  # a palette from white to black
 Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
 
 
 def values_in(image: Image.Image) -> np.ndarray:
-    """Return the values that Pillow decodes: NumPy alone would take a TIFF's shape from before it is turned."""
+    """Return the numbers that a file stores: of a TIFF in which 0 is white, Pillow decodes the opposite.
+
+    (NumPy alone would take a TIFF's shape from before it is turned.)
+    """
     image.load()
-    return np.asarray(image)
+    decoded = np.asarray(image)
+    if white_is_zero(image) and image.mode in ("1", "L"):
+        return ~decoded
+    return decoded
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Return whether an image is a page of TIFF in which the value 0 is shown white."""
+    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == 0
 
 
 def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
-    """Return the values of a mask with a palette or of 8-bit grey, which are its class indices."""
-    if image.mode not in ("P", "L"):
+    """Return the values of a mask with a palette or of grey, which are its class indices, (H, W) uint8.
+
+    UserError: it stores something else, or values that are none.
+    """
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if image.mode not in ("P", "L") and not is_deep:
         fix = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
-        raise UserError(f"{path}: this mask is stored as {image.mode}, not as class indices; {fix}")
+        kind = "black and white" if image.mode == "1" else image.mode
+        raise UserError(f"{path}: this mask is stored as {kind}, not as class indices; {fix}")
     indices = values_in(image)
+    if is_deep:
+        return _as_bytes(indices, path)
     if image.mode == "P" and has_sorted_palette(image, indices[indices != IGNORE]):
         problem = "the palette of this mask is sorted, and black is not its first colour: no indices of class ids"
         raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
     return indices
+
+
+def refuse_few_bits(image: Image.Image, path: Path) -> None:
+    """Refuse (UserError) grey of 2 or 4 bits, not decoded yet: Pillow would spread its values over 0 to 255."""
+    tiles = getattr(image, "tile", ())
+    raw_mode = str(tiles[0][3]) if image.mode == "L" and tiles else ""
+    _, _, bits = raw_mode.partition("L;")
+    if bits[:1] in ("2", "4"):
+        problem = f"this mask has {bits[0]} bits a pixel, which programs read as different values"
+        raise UserError(f"{path}: {problem}; save it with 8 bits")
+
+
+def _as_bytes(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return whole numbers from 0 to 255 as uint8; UserError: others are among them."""
+    if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
+        span = f"{values.min():g} to {values.max():g}"
+        raise UserError(f"{path}: holds numbers from {span}; save it with class indices, whole from 0 to 255")
+    return values.astype(np.uint8)
 
 
 def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.ndarray | None:
@@ -56,8 +94,13 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
 
 
 def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:
-    """Return whether a mask uses black, but not as the first colour of its palette: then its indices say nothing."""
-    brightness = np.array(image.getpalette(), np.uint8).reshape(-1, 3).max(1)
+    """Return whether a mask uses black, but not as the first colour of its palette: then its indices say nothing.
+
+    Those of ImageJ's inverting table, from white to black in 256 steps, are the values that it stores.
+    """
+    if np.array_equal(palette_of(image), INVERTING):
+        return False
+    brightness = palette_of(image).max(1)
     counts = np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)]
     used = np.flatnonzero(counts)
     is_dark = brightness[used] < DARK
@@ -65,6 +108,11 @@ def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:
         return False
     is_first_black = used[0] == 0 and is_dark[0]
     return not is_first_black
+
+
+def palette_of(image: Image.Image) -> np.ndarray:
+    """Return the palette of an image, (colours, 3) uint8; none of an image without one."""
+    return np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
 
 
 def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:

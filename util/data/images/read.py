@@ -8,6 +8,7 @@ tells how it was drawn, and it is refused. ``Frame`` is the one place that knows
 A stacked image is a photo with its mask as fourth channel, (H, W, 4) uint8: red, green, blue, class index.
 """
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,7 +25,15 @@ from PIL import Image, UnidentifiedImageError
 
 from model.episode import IGNORE
 from util.data.images.jpeg import check_jpeg
-from util.data.images.palette import Colours, indices_of_colours, stored_indices, values_in, voc_palette
+from util.data.images.palette import (
+    Colours,
+    indices_of_colours,
+    refuse_few_bits,
+    stored_indices,
+    values_in,
+    voc_palette,
+    white_is_zero,
+)
 from util.errors import UserError
 from util.files import stand_in, write_atomically
 
@@ -41,6 +50,9 @@ KIND_TAG = 254
 WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
+SOFTWARE_TAG = 305
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # beginnings of files
+NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
 CLASS_CHANNEL = 3
 STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
@@ -94,15 +106,53 @@ def opened(path: Path, what: str = "image") -> Iterator[Image.Image]:
         Image.init()
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
         formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
-        with path.open("rb") as file, Image.open(file, formats=formats) as image:
-            if what == "mask" and image.format in JPEG_FORMATS:
-                raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+        with path.open("rb") as file, _identified(file, path, formats) as image:
             _turn_to_largest_page(image, path)
+            if what == "mask":
+                _check_kind_of_mask(image, path)
             yield image
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
+
+
+def _identified(file: BinaryIO, path: Path, formats: list[str]) -> Image.Image:
+    """Return the image in a file, not decoded yet; of a TIFF that Pillow does not know its numbers in 32 bits.
+
+    UserError: such a TIFF holds no numbers (H, W).
+    """
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if file.read(len(TIFFS[0])) not in TIFFS:
+            raise
+    import tifffile  # takes a while, and few need it
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are one line, ours
+    with tifffile.TiffFile(path) as tiff:
+        values = tiff.pages[0].asarray()
+    if values.ndim != 2 or values.dtype.kind not in "iuf":
+        kind = f"{values.dtype} of the shape {values.shape}"
+        raise UserError(f"{path}: a TIFF of {kind} is not read here; save it with 8 bits")
+    if values.dtype.kind == "f":
+        return Image.fromarray(values.astype(np.float32))
+    limits = np.iinfo(np.int32)
+    return Image.fromarray(np.clip(values, limits.min, limits.max).astype(np.int32))
+
+
+def _check_kind_of_mask(image: Image.Image, path: Path) -> None:
+    """Refuse (UserError) a mask whose kind of file leaves its numbers open; say where they are not those shown."""
+    if image.format in JPEG_FORMATS:
+        raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+    if not white_is_zero(image):
+        return
+    software = str(image.tag_v2.get(SOFTWARE_TAG, ""))  # type: ignore[attr-defined]
+    if image.mode == "1" and not software.startswith("tifffile"):
+        problem = "a TIFF of one bit in which 0 is white, where programs differ in what the object is"
+        raise UserError(f"{path}: is {problem}; save it as PNG, the object white")
+    _say_once(path, "inverted", "0 is white in this TIFF; the numbers that it stores count, not what is shown")
 
 
 def _problem(path: Path, error: Exception) -> str:
@@ -147,7 +197,7 @@ def _say_once(path: Path, kind: str, line: str) -> None:
     """Print a note on a photo, once for all photos of its folder."""
     if (path.parent, kind) not in SAID:
         SAID.add((path.parent, kind))
-        print(f"note: {path}: {line}, in photos like it too", file=sys.stderr)
+        print(f"note: {path}: {line}, in files like it too", file=sys.stderr)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -218,9 +268,12 @@ def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     UserError: its values have 32 bits, or all of it is transparent.
     """
     if image.mode in ("I", "F"):
-        raise UserError(f"{path}: has 32-bit values, whose white is unknown; save it with 8 or 16 bits")
+        raise UserError(f"{path}: has values of 32 bits or more, whose white is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):
-        return cv2.cvtColor(eight_bits(values_in(image), path), cv2.COLOR_GRAY2RGB)
+        grey = eight_bits(values_in(image), path)
+        if white_is_zero(image):
+            grey = ~grey
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         return over_white(rgba[..., :3], image, path)
@@ -246,9 +299,14 @@ def over_white(colours: np.ndarray, image: Image.Image, path: Path) -> np.ndarra
 
 
 def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return values of 16 bits in 8: the upper half; those of a camera of fewer bits are stretched, which is said."""
-    low, high = np.percentile(values, (0.1, 99.9))
-    if high >= 2**14 or high <= low:  # else the camera has fewer bits
+    """Return values of 16 bits in 8: the upper half; those of a narrow range are stretched, which is said.
+
+    A camera of fewer bits has such a range, and one that measures temperatures. Its ends are those of nearly all values
+    but 0 and 65535, which are often no measurements.
+    """
+    measured = values[(values > 0) & (values < 2**16 - 1)]
+    low, high = np.percentile(measured, (0.1, 99.9)) if measured.size else (0, 0)
+    if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
     _say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
@@ -273,16 +331,25 @@ def read_mask(path: Path, colours: Colours | None = None) -> np.ndarray:
 def _read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
     """Return a mask turned as its own EXIF data say, and whether they say anything."""
     with opened_mask(path) as image:
+        refuse_few_bits(image, path)
         frame = frame_of(image)
-        indices = None
-        if colours is not None:
-            indices = indices_of_colours(image, path, colours)
-        if indices is None:
-            indices = stored_indices(image, path)
+        indices = indices_of(image, path, colours)
     return frame.upright(indices), frame.stated is not None
 
 
+def indices_of(image: Image.Image, path: Path, colours: Colours | None) -> np.ndarray:
+    """Return the class indices in a mask that is opened, (H, W) uint8, by its ``colours`` if it has them."""
+    by_colours = None if colours is None else indices_of_colours(image, path, colours)
+    return stored_indices(image, path) if by_colours is None else by_colours
+
+
 opened_mask = partial(opened, what="mask")  # refuses a JPEG
+
+
+def check_header(mask: Path) -> None:
+    """Refuse (UserError) a file that is no mask by its header, which says how it is read where that is unusual."""
+    with opened_mask(mask):
+        pass
 
 
 def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:

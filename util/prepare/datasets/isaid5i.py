@@ -17,11 +17,12 @@ from itertools import product
 from util.config.folds import Fold
 from util.data.lists.files import missing_fold_list, read_fold_list
 from util.files import visible
-from util.prepare.datasets.recipe import MaskJob, Plan, labels
+from util.prepare.datasets.recipe import MaskJob, Plan, check_masks, labels
 
 ROOT = "folder of the patches in one of the forms above"
 PARTS = {"train": "train", "test": "val"}  # list -> folder
 PUBLISHED = {"train": None, "test": 6363}
+CLASSES = 15
 FOLDS = 3
 LIST = "lists/isaid5i/val_fold{fold}.txt"  # as protocols of the data set name it
 FORMS = (("img_dir/{}", "ann_dir/{}"), ("{}/images", "{}/semantic_png"))
@@ -40,12 +41,14 @@ def find(options: argparse.Namespace) -> Plan:
             jobs.append(MaskJob(photo, mask, f"{folder}/{photo.stem}", parts=(part,)))
     test_names = {job.photo.stem for job in jobs if "test" in job.parts}
     notes = [_list_note(fold, test_names) for fold in range(FOLDS)]
-    return Plan(jobs, partial(labels, classes=15), published=PUBLISHED, notes=notes, parts=tuple(PARTS))
+    check = partial(check_masks, classes=CLASSES)
+    read = partial(labels, classes=CLASSES)
+    return Plan(jobs, read, published=PUBLISHED, notes=notes, parts=tuple(PARTS), check=check)
 
 
 def _list_note(number: int, names: set[str]) -> str:
     """Return in words whether the published test list of a fold is here, and how many of its patches are."""
-    fold = Fold(classes=15, folds=FOLDS, number=number, rule="contiguous")
+    fold = Fold(classes=CLASSES, folds=FOLDS, number=number, rule="contiguous")
     missing = missing_fold_list(LIST, fold)
     if missing:
         return f"fold {number}: no published test list ({missing}); repositories that hold it: docs/datasets.md"

@@ -13,6 +13,7 @@ interruption, run the command again: it continues.
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +23,11 @@ from PIL import Image
 from util.data.images.read import fitted_mask, header_of, read_mask
 from util.data.lists.index import count_classes, read_names
 from util.errors import UserError
-from util.prepare.datasets.recipe import MaskJob, Piece, Plan, published_form
+from util.prepare.datasets.recipe import MaskJob, Piece, Plan, check_masks, published_form
 from util.prepare.download import fetch, unpack
 from util.prepare.make import add_out
 
+CLASSES = 20
 PUBLISHED = {"train": 5953, "trainaug": 10582, "val": 1449}
 LISTS = "ImageSets/Segmentation"
 MASKS = ("SegmentationClass", "SegmentationClassAug")  # the official folder first
@@ -67,6 +69,7 @@ def find(options: argparse.Namespace) -> Plan:
         images="JPEGImages",
         masks=MASKS[1],
         lists=LISTS,
+        check=partial(check_masks, classes=CLASSES),
         suffix=".jpg",
     )
 
@@ -173,7 +176,7 @@ def read(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:
             linked = stored.mode == "P"
     stored_size, orientation = header_of(job.photo)
     mask = fitted_mask(mask, False, stored_size, orientation, job.source)
-    count_classes(mask, job.source, classes=20)
+    count_classes(mask, job.source, classes=CLASSES)
     yield Piece(job.line, job.source if linked else mask)
 
 

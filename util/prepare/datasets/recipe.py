@@ -22,12 +22,13 @@ import numpy as np
 import yaml
 
 from util.config.read import read_data
-from util.data.images.read import fitted_mask, header_of, opened_mask, turned
-from util.data.lists.index import measure
+from util.data.images.read import fitted_mask, header_of, opened_mask, read_mask_of, turned
+from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
 from util.errors import UserError
 from util.files import REPOSITORY, RestrictedUnpickler, paths_below, writable
 from util.formats.annotations import AnnotatedPhoto, Instance, class_mask
+from util.formats.mask_set import MaskFacts, check_palettes, facts_of_all
 
 DIFFERS = "differs"
 EVERY_METHOD = """\
@@ -81,6 +82,8 @@ class Plan:
     images: str = "images"  # folders of the prepared data set
     masks: str = "masks"
     lists: str = "lists"
+    # Refuses (UserError) the files of all jobs together, before anything is written
+    check: Callable[[Sequence[MaskJob]], None] | None = None
     suffix: str = ".png"  # of its photos, where masks hold class ids
     compares_photos: bool = False  # the pixels of photos are compared, by which copies of a photo are found
     # Texts of the data set's configs by name of the file, where the annotations name its classes
@@ -142,9 +145,18 @@ def compare_count(title: str, count: int, expected: int | None) -> str:
 
 
 def labels(job: MaskJob, image: np.ndarray, classes: int) -> Iterator[Piece]:
-    """Yield a PNG of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
-    measure((job.photo, job.source), classes)
-    yield Piece(job.line, job.source)
+    """Yield a mask of class ids 0 to ``classes`` and 255; UserError: it is damaged, or does not fit its photo."""
+    mask = read_mask_of(job.photo, job.source)
+    count_classes(mask, job.source, classes)
+    is_plain = job.source.suffix.lower() == ".png"
+    yield Piece(job.line, job.source if is_plain else mask)
+
+
+def check_masks(jobs: Sequence[MaskJob], classes: int) -> None:
+    """Refuse (UserError) masks of jobs whose palettes are not those of the values 1 to ``classes``."""
+    masks = [job.source for job in jobs if isinstance(job.source, Path) and job.source.suffix == ".png"]
+    facts = facts_of_all(masks)
+    check_palettes([mask for mask in facts if isinstance(mask, MaskFacts)], classes)
 
 
 def grey(job: MaskJob, image: np.ndarray) -> Iterator[Piece]:

@@ -1,0 +1,182 @@
+"""The code of the documents that a newcomer follows runs as it stands, one document after the other, in a copy.
+
+What is not run, what is run in place of a line, and by what all runs are shortened is listed here and nowhere else.
+"""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.helpers.copied import Copy, copied
+from tests.helpers.paths import REPOSITORY
+from util.data.images.read import write_mask
+
+DOCUMENTS = ("README", "docs/first_table", "docs/new_method", "docs/configuration", "docs/own_photos", "docs/python")
+LEFT_OUT = {  # the start of a line: why it is not run
+    "python3 -m venv": "downloads gigabytes; check.sh and demo.sh install the same",
+    "sh demo.sh": "draws for ten seconds; tests/cli runs it on fewer images",
+    "sh check.sh": "runs this test",
+    "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
+    "hf upload": "publishes",
+    "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
+    "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
+}
+INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
+    "prepare.py pascal --download": "prepare.py pascal --voc made/VOC2012",
+    "NET=resnet50_plain": "NET=resnet10",
+    "--models pocket": "--models pocket --folds 0",
+    "split0 pascal 4": "split0 pascal 0",
+    "split0 pascal 1": "split0 pascal 0",
+    "path/to/this/clone": ".",
+    "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
+    "prepare.py mini": "prepare.py mini --images 96 --size 64",
+}
+MADE = (  # by commands that say little
+    *(
+        "runs/cup/review.html",
+        "runs/mini_split0_ssp_lite0/test/symnet/pictures/index.html",
+        "runs/pascal_lite0_table.md",
+    ),
+    *(
+        "config/cups/cups.yaml",
+        "tests/golden/mine_resnet10_narrow.npz",
+        "mine.yaml",
+        "runs/published/model.safetensors",
+    ),
+    *("results/new_mask.png", "frames/frame_00001_mask.png"),
+)
+MORE_PYTHON = {  # that uses what a document only defines
+    "docs/python": "assert app.routes[-1].endpoint(UploadFile(open('new.jpg', 'rb')))\n",
+}
+STAGE = ("epochs=1", "epoch_length=4", "batch=2", "validate_episodes=2", "validate_every=1")
+BASE = ["base_stage.size=49", *(f"base_stage.{setting}" for setting in STAGE)]  # of lines without ``MODEL=``: BAM's
+TESTS = ("episodes=4", "seeds=[0]")
+SHORT = [  # settings of all trainings and tests
+    *("data.size=49", "data.min_pixels=100", "test.pictures=0"),
+    *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
+    *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
+    *(f"meta_stage.{setting}" for setting in STAGE),
+]
+RUNS = re.compile(r"^((?:[A-Z]+=\S+ )*sh (?:train|test|reproduce)\.sh\b.*?)(?=\s+#|\s+&&|$)", re.M)
+PREDICTIONS = re.compile(r"^(python predict\.py .*--query .*?)(?=\s+#|$)", re.M)
+BLOCK = re.compile(
+    r"(?:Save this as `(?P<path>[^`]+)`(?:(?!```).)*)?^```(?P<language>\w+)\n(?P<text>.*?)^```", re.M | re.S
+)
+
+
+def code_of(document: str) -> tuple[dict[str, str], str, str]:
+    """Return the files that a document tells to save, its shell script, and its Python without these files."""
+    files = {}
+    texts = {"sh": "", "python": ""}
+    for block in BLOCK.finditer((REPOSITORY / f"{document}.md").read_text()):
+        if block["path"]:
+            files[block["path"]] = block["text"]
+        elif block["language"] in texts:
+            texts[block["language"]] += block["text"]
+    return files, texts["sh"], texts["python"]
+
+
+def script_of(text: str) -> str:
+    """Return a document's shell script with shorter runs, and without what is not run."""
+    lines = text.replace("\\\n", " ").splitlines()
+    script = "\n".join(line for line in lines if not line.startswith(tuple(LEFT_OUT)))
+    script = RUNS.sub(r"\1 $SHORT", script)
+    script = re.sub(r"^(sh (?:train|test)\.sh\b.*\$SHORT)", r"\1 $BASE", script, flags=re.M)
+    script = PREDICTIONS.sub(r"\1 --resize 129 --no-refine", script)
+    return replaced(script)
+
+
+def replaced(text: str) -> str:
+    for words, others in INSTEAD.items():
+        text = text.replace(words, others)
+    return text
+
+
+def make_photos(folder: Path) -> None:
+    """Write the photos of a cup on a dish that the documents name, a mask of each, and a video."""
+    for place in ("photos", "more_photos"):
+        (folder / place).mkdir()
+    names = (
+        "photo.jpg",
+        "cup.jpg",
+        "dish.jpg",
+        "new.jpg",
+        "more_photos/0.jpg",
+        *(f"photos/{number}.jpg" for number in range(8)),
+    )
+    video = cv2.VideoWriter(str(folder / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (480, 360))
+    for seed, name in enumerate(names):
+        image, cup, dish = scene(seed)
+        cv2.imwrite(str(folder / name), image)
+        if seed < 2:
+            video.write(image)
+            for mask in ("mask.png", "cup_mask.png", "cup.png"):
+                cv2.imwrite(str(folder / mask), 255 * cup)
+            cv2.imwrite(str(folder / "dish.png"), 255 * dish)
+    video.release()
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a photo (360, 480, 3) with a cup and a dish at one place, and their masks."""
+    random = np.random.default_rng(seed)
+    image = random.normal((120, 150, 90), 12, (360, 480, 3))
+    cup, dish = np.zeros((2, 360, 480), np.uint8)
+    cv2.ellipse(dish, (290, 230), (130, 60), 0, 0, 360, 1, -1)
+    cv2.rectangle(cup, (220, 100), (330, 250), 1, -1)
+    image[dish > 0] += (90, 60, -60)
+    image[cup > 0] = random.normal((30, 40, 200), 12, (int(cup.sum()), 3))
+    dish[cup > 0] = 0
+    return image.clip(0, 255).astype(np.uint8), cup, dish
+
+
+def make_voc(root: Path) -> None:
+    """Write VOC in small: six photos of each class to train and to test, as five supports need."""
+    random = np.random.default_rng(0)
+    names = {"train": [], "val": []}
+    for number in range(240):
+        part = ("train", "val")[number % 2]
+        names[part].append(f"2012_{number:06}")
+        image = random.integers(0, 256, (96, 96, 3), np.uint8)
+        mask = np.zeros((96, 96), np.uint8)
+        mask[16:80, 12:76] = 1 + number // 12
+        image[mask > 0] //= 2
+        for folder in ("JPEGImages", "SegmentationClass"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"JPEGImages/{names[part][-1]}.jpg"), image)
+        write_mask(root / f"SegmentationClass/{names[part][-1]}.png", mask)
+    for part, lines in names.items():
+        path = root / f"ImageSets/Segmentation/{part}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.process
+@pytest.mark.train
+def test_the_documents_run_as_they_stand(tmp_path: Path) -> None:
+    with copied(tmp_path / "copy") as copy:
+        make_photos(copy.folder)
+        make_voc(copy.folder / "made/VOC2012")
+        for document in DOCUMENTS:
+            run(document, copy)
+        lacking = [path for path in MADE if not (copy.folder / path).exists()]
+        assert lacking == []
+
+
+def test_what_is_not_run_as_it_stands_is_in_a_document() -> None:
+    text = "".join((REPOSITORY / f"{document}.md").read_text() for document in DOCUMENTS)
+    assert [words for words in (*LEFT_OUT, *INSTEAD) if words not in text] == []
+
+
+def run(document: str, copy: Copy) -> None:
+    files, shell, python = code_of(document)
+    for name, text in files.items():
+        (copy.folder / name).write_text(text)
+    (copy.folder / "blocks.py").write_text(replaced(python) + MORE_PYTHON.get(document, ""))
+    copy.type(f"SHORT='{as_options(SHORT)}'\nBASE='{as_options(BASE)}'\nset -x\n{script_of(shell)}\npython blocks.py")
+
+
+def as_options(settings: list[str]) -> str:
+    return " ".join(f"--set {setting}" for setting in settings)
