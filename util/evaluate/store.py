@@ -1,4 +1,4 @@
-"""The shots of supports, kept over the episodes of a test so that no support passes the encoder twice."""
+"""What a test keeps over its episodes, so that no support, and where there is room no query, is encoded twice."""
 
 from collections.abc import Hashable
 from dataclasses import replace
@@ -28,10 +28,10 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
 
 
 class ShotStore:
-    """What a network keeps of supports, by their row of the index and the classes of their labels.
+    """The shots of supports, by their row of the index and the classes of their labels, and the maps of queries.
 
-    A full store drops what was used longest ago. ``gib`` is its maximal size in GiB; the shots of the current episodes
-    come on top.
+    A full store drops queries, then shots, what was used longest ago first. ``gib`` is its maximal size in GiB; what
+    the current episodes need comes on top.
     """
 
     def __init__(self, gib: float):
@@ -44,6 +44,7 @@ class ShotStore:
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+            self.queries: dict[int, Any] = {}
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
@@ -61,8 +62,25 @@ class ShotStore:
                 self.kept[key] = self.kept.pop(key)
                 shots.append(self.kept[key])
             ways.append(replace(way, shots=shots))
+        if trial.ways[0].query.is_cpu:  # a GPU encodes all queries in one call
+            maps = self._maps_of_queries(trial)
+            ways = [replace(way, maps=maps) for way in ways]
         self._drop_oldest()
         return ways
+
+    def _maps_of_queries(self, trial: Trial) -> list[Any] | None:
+        """Return the maps of the queries of a trial, None of a method that reads more than maps."""
+        maps = []
+        for query_1chw, (row, *_) in zip(trial.ways[0].query.split(1), trial.rows, strict=True):
+            if row not in self.queries:
+                encoded = self.network.encode(query_1chw)
+                if not encoded:
+                    return None
+                [self.queries[row]] = encoded
+                self.used += encoded[0].nbytes
+            self.queries[row] = self.queries.pop(row)
+            maps.append(self.queries[row])
+        return maps
 
     def _encode_missing(self, trial: Trial, keys: list[list[Hashable]]) -> None:
         """Add the shots of a trial that are not there; those of one size in one call."""
@@ -90,8 +108,9 @@ class ShotStore:
 
     def _drop_oldest(self) -> None:
         """Drop what was used longest ago until the rest fits."""
-        while self.used > self.limit:
-            self.used -= self.kept.pop(next(iter(self.kept))).nbytes
+        for kept in (self.queries, self.kept):
+            while kept and self.used > self.limit:
+                self.used -= kept.pop(next(iter(kept))).nbytes
 
     def __str__(self) -> str:
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
