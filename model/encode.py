@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -43,6 +44,9 @@ class Wants:
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
+Change = Callable[[Tensor], Tensor]  # from images to images
+
+
 class Maps:
     """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
 
@@ -56,6 +60,7 @@ class Maps:
         self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
         self._base_learner = base_learner
         self._is_past = False  # whether blocks came that nobody read
+        self._encode_changed: Callable[[Change], Maps] | None = None
 
     @cached_property
     def base(self) -> Tensor:
@@ -80,9 +85,31 @@ class Maps:
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
 
+    def of_changed(self, change: Change) -> "Maps":
+        """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
+        assert self._encode_changed is not None  # images of a training whose maps are kept have none
+        return self._encode_changed(change)
+
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        return Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        encode = self._encode_changed
+        if encode is not None:
+            part._encode_changed = lambda change: encode(lambda images: change(images[which]))
+        return part
+
+
+@dataclass
+class Finding:
+    """What was found in the shots of several classes together."""
+
+    shots: "list[ref[Shot]]"  # of all classes in a row
+    counts: list[int]  # of the shots of each class
+    found: Any
+
+    def is_of(self, shots: "Sequence[Shot]", counts: Sequence[int]) -> bool:
+        """Return whether it was found in these shots."""
+        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
 
 
 @dataclass
@@ -93,6 +120,10 @@ class Shot(Batch):
     """
 
     presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3); None in training
+
+    def __post_init__(self) -> None:
+        self.original: Shot | None = None  # the kept one that this one repeats for every query
+        self.finding: Finding | None = None  # of several shots, of which this one is the first
 
     def __len__(self) -> int:
         return len(self.tensors()[0])
@@ -127,12 +158,13 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 AnyShot = TypeVar("AnyShot", bound=Shot)
+Found = TypeVar("Found")
 
 
 class Method(WithEncoder):
     """A method as its paper tells it: ``support`` and ``predict``."""
 
-    wants: ClassVar[Wants] = Wants()
+    wants: Wants = Wants()
     kept_maps: KeptMaps | None = None  # of a training whose images come again
 
     def __init__(self, settings: Any, task: Task):
@@ -229,18 +261,29 @@ class Method(WithEncoder):
             kept = self.kept_maps(image_n3hw, mask, self._features)
             blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
             return Maps(kept.stage, blocks_kept, base_learner)
-        if not self.wants.blocks:
-            return Maps(self._features(image_n3hw, mask).stage, (), base_learner)
         images = self.encoder.normalise(image_n3hw)
+        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner)
+        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)))
+        return maps
+
+    def _stages_and_blocks(
+        self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False
+    ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
+        """Return what ``Maps`` has of normalised images."""
+        if not self.wants.blocks:
+            return self._encoded(image_n3hw, mask).stage, ()
         stages: dict[int, Tensor] = {}
-        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, images, intermediate=True)
+        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
         if not self.encoder_has_gradients():
             blocks = _without_gradients(blocks)
-        return Maps(stages, [*blocks] if read_again else blocks, base_learner)
+        return stages, [*blocks] if read_again else blocks
 
     def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
         """Return all maps of queries, or of supports with their mask, at once."""
-        images = self.encoder.normalise(image_n3hw)
+        return self._encoded(self.encoder.normalise(image_n3hw), mask)
+
+    def _encoded(self, images: Tensor, mask: Mask | None) -> Features:
+        """Return all maps of normalised images."""
         stage = self.wants.masked_after
         with self.encoder_grad():
             if mask is None or stage is None:
@@ -267,6 +310,26 @@ def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
     return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
 
 
+def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
+    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
+
+    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
+    gets the same.
+    """
+    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
+    every_one = [*chain(*originals)]
+    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
+        return find(shots)
+    first = every_one[0]
+    counts = [len(of_class) for of_class in originals]
+    if first.finding is not None and first.finding.is_of(every_one, counts):
+        return first.finding.found
+    found = find(originals)
+    if not torch.compiler.is_compiling():
+        first.finding = Finding([ref(one) for one in every_one], counts, found)
+    return found
+
+
 def competing(outputs: Sequence[Output]) -> Output:
     """Return the output for n classes that compete from that of each, against the background.
 
@@ -287,7 +350,10 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
 def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
     """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
     if len(kept) == shots:
-        return [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        for shot, original in zip(repeated, kept, strict=True):
+            shot.original = original
+        return repeated
     return [Shot.join(kept[k::shots]) for k in range(shots)]
 
 
