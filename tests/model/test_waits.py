@@ -68,7 +68,8 @@ def test_a_method_of_base_and_novel_classes_waits_no_more_often_and_is_fitted_in
 
     @torch.inference_mode()
     def predicted(photos: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        return network.predict(photos[0], valid, network.fit(photos, labels, ["cup", "jar"]))
+        shots = [network.encode(*supports) for supports in zip(photos, labels)]
+        return network.segment(photos[0], valid, network.fit(shots, ["cup", "jar"]))
 
     want = predicted(photos, labels, valid)
     with pretend_cuda() as gpu:
