@@ -11,7 +11,7 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from weakref import ref
 
 import torch
@@ -121,7 +121,7 @@ class Shot(Batch):
     Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
     """
 
-    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3); None in training
+    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
 
     def __post_init__(self) -> None:
         self.original: Shot | None = None  # the kept one that this one repeats for every query
@@ -167,6 +167,7 @@ class Method(WithEncoder):
     """A method as its paper tells it: ``support`` and ``predict``."""
 
     wants: Wants = Wants()
+    presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
     kept_maps: KeptMaps | None = None  # of a training whose images come again
 
     def __init__(self, settings: Any, task: Task):
@@ -221,7 +222,7 @@ class Method(WithEncoder):
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
-        if self.training:
+        if self.training or not self.presence_of_maps:
             return output
         features = []
         for shots_of_class in shots:
@@ -302,7 +303,7 @@ class Method(WithEncoder):
     def _shot_of(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
         shot = self.support(maps, mask)
-        if not self.training:
+        if self.presence_of_maps and not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
 

@@ -63,11 +63,12 @@ class MultiPrototype(OnCells):
         """Return the score of each class as logits (B, N + 1, H, W); the background's points are of all supports."""
         size = episodes[0].query.shape[-2:]
         points = points_of(shots)
-        logits = []
+        scores = []
         for item, query in enumerate(self.compared(maps)):
             centres = [spherical_kmeans(of_class[item], self.settings.k) for of_class in points]
-            logits.append(class_scores(query, centres, size, self.settings.rule))
-        return Output(torch.stack(logits))
+            scores.append(class_scores(query, centres, size, self.settings.rule))
+        logits = torch.stack(scores)
+        return Output(logits, presence_features=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
 
 def points_of(shots: Sequence[Sequence[CellsShot]]) -> list[list[Tensor]]:

@@ -36,6 +36,7 @@ class TrainingFree(Method):
 
     learns = False
     any_size = True
+    presence_of_maps = False
     settings: Any  # a TrainingFreeSettings
 
     def __init__(self, settings: TrainingFreeSettings, task: Task):

@@ -78,7 +78,10 @@ class INSID3(OnCells):
         references = [references_of(shots, item) for item in range(len(targets))]
         segmentations = self._segment(targets, references, self.settings.tau, self.settings.merge)
 
-        output = Output(torch.stack([class_logits(x.classes, len(episodes), size) for x in segmentations]))
+        count = len(episodes)
+        output = Output(torch.stack([class_logits(x.classes, count, size) for x in segmentations]))
+        presence = [x.presence_features(c) for x in segmentations for c in range(count)]
+        output.presence_features = torch.stack(presence).unflatten(0, (-1, count))
         pictures = [x.pictures(0) for x in segmentations]
         for name in pictures[0]:
             output.maps[name] = torch.stack([maps_of[name] for maps_of in pictures])

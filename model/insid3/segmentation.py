@@ -148,6 +148,25 @@ class Segmentation(NamedTuple):
     scores: list[ClusterScores | None]  # of each class; None for a class without candidates
     classes: Tensor  # (h, w) int64, 0 background, else the class of each patch
 
+    def presence_features(self, index: int) -> Tensor:
+        """Return numbers (6,) that tell whether a class, by index, is there.
+
+        Cosines to its prototype, the largest and 0.9 quantile; share of candidates; seed's cosine, largest and seed's
+        score.
+        """
+        candidates = self.candidates[index]
+        scores = self.scores[index]
+        numbers = self.classes.new_zeros(6, dtype=torch.float32)
+        if candidates is not None:
+            cosines = candidates.sim_forward
+            share = candidates.candidates.float().mean()
+            numbers[:3] = torch.stack([cosines.max(), cosines.quantile(FORWARD_QUANTILE), share])
+        if scores is not None:
+            seed_sim = scores.seed_sim.index_select(0, scores.seed)[0]
+            seed_score = scores.score.index_select(0, scores.seed)[0]
+            numbers[3:] = torch.stack([seed_sim, scores.score.max(), seed_score])
+        return numbers
+
     def pictures(self, index: int) -> dict[str, Tensor]:
         """Return maps (h, w) in 0..1 of a class, by index: cosine to its prototype, candidates, clusters' scores."""
         candidates = self.candidates[index]
