@@ -10,7 +10,6 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
@@ -55,13 +54,16 @@ class Maps:
         self._stages = stages
         self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
         self._base_learner = base_learner
+        self._base: Tensor | None = None
         self._is_past = False  # whether blocks came that nobody read
 
-    @cached_property
+    @property
     def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w), once for all classes."""
-        assert self._base_learner is not None  # ``Wants.base_learner``
-        return self._base_learner.hidden(self[HIGH])
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes."""
+        if self._base is None:
+            assert self._base_learner is not None  # ``Wants.base_learner``
+            self._base = self._base_learner.hidden(self[HIGH])
+        return self._base
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
