@@ -198,7 +198,6 @@ class Mask:
         self.measure([size])
         return window_around(self._spans[tuple(size)], size, before, after, stride)
 
-    @torch.no_grad()
     def measure(self, sizes: Iterable[Sequence[int]], *further: Rule) -> None:
         """Measure the objects on grids, once and in one transfer: their spans, and their positions by every rule."""
         new: list[tuple[tuple[int, ...], list[Rule]]] = []
