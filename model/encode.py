@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -42,6 +43,9 @@ class Wants:
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
+Change = Callable[[Tensor], Tensor]  # from images to images
+
+
 class Maps:
     """The maps of n images: ``maps[stage]``, the output of a stage (n, C, h, w), and those of the blocks inside."""
 
@@ -56,6 +60,7 @@ class Maps:
         self._base_learner = base_learner
         self._base: Tensor | None = None
         self._is_past = False  # whether blocks came that nobody read
+        self._encode_changed: Callable[[Change], Maps] | None = None
 
     @property
     def base(self) -> Tensor:
@@ -85,14 +90,21 @@ class Maps:
     @property
     def nbytes(self) -> int:
         """The size of its tensors in bytes, of stages and the base learner."""
-        return sum(x.nbytes for x in (*self._stages.values(), *self._of_base()))
+        of_base = [] if self._base_learner is None else [self.base]
+        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
 
-    def _of_base(self) -> list[Tensor]:
-        return [] if self._base_learner is None else [self.base]
+    def of_changed(self, change: Change) -> "Maps":
+        """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
+        assert self._encode_changed is not None  # images of a training whose maps are kept have none
+        return self._encode_changed(change)
 
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        return Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        encode = self._encode_changed
+        if encode is not None:
+            part._encode_changed = lambda change: encode(lambda images: change(images[which]))
+        return part
 
     @staticmethod
     def join(parts: "Sequence[Maps]") -> "Maps":
@@ -104,7 +116,21 @@ class Maps:
         out = Maps(stages, (), first._base_learner)
         if first._base_learner is not None:
             out._base = torch.cat([part.base for part in parts])
+        out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
         return out
+
+
+@dataclass
+class Finding:
+    """What was found in the shots of several classes together."""
+
+    shots: "list[ref[Shot]]"  # of all classes in a row
+    counts: list[int]  # of the shots of each class
+    found: Any
+
+    def is_of(self, shots: "Sequence[Shot]", counts: Sequence[int]) -> bool:
+        """Return whether it was found in these shots."""
+        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
 
 
 @dataclass
@@ -114,7 +140,11 @@ class Shot(Batch):
     Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
     """
 
-    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3); None in training
+    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
+
+    def __post_init__(self) -> None:
+        self.original: Shot | None = None  # the kept one that this one repeats for every query
+        self.finding: Finding | None = None  # of several shots, of which this one is the first
 
     def __len__(self) -> int:
         return len(self.tensors()[0])
@@ -149,12 +179,14 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 AnyShot = TypeVar("AnyShot", bound=Shot)
+Found = TypeVar("Found")
 
 
 class Method(WithEncoder):
     """A method as its paper tells it: ``support`` and ``predict``."""
 
-    wants: ClassVar[Wants] = Wants()
+    wants: Wants = Wants()
+    presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
     kept_maps: KeptMaps | None = None  # of a training whose images come again
 
     def __init__(self, settings: Any, task: Task):
@@ -215,7 +247,7 @@ class Method(WithEncoder):
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
-        if self.training:
+        if self.training or not self.presence_of_maps:
             return output
         features = []
         for shots_of_class in shots:
@@ -261,18 +293,29 @@ class Method(WithEncoder):
             kept = self.kept_maps(image_n3hw, mask, self._features)
             blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
             return Maps(kept.stage, blocks_kept, base_learner)
-        if not self.wants.blocks:
-            return Maps(self._features(image_n3hw, mask).stage, (), base_learner)
         images = self.encoder.normalise(image_n3hw)
+        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner)
+        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)))
+        return maps
+
+    def _stages_and_blocks(
+        self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False
+    ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
+        """Return what ``Maps`` has of normalised images."""
+        if not self.wants.blocks:
+            return self._encoded(image_n3hw, mask).stage, ()
         stages: dict[int, Tensor] = {}
-        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, images, intermediate=True)
+        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
         if not self.encoder_has_gradients():
             blocks = _without_gradients(blocks)
-        return Maps(stages, [*blocks] if read_again else blocks, base_learner)
+        return stages, [*blocks] if read_again else blocks
 
     def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
         """Return all maps of queries, or of supports with their mask, at once."""
-        images = self.encoder.normalise(image_n3hw)
+        return self._encoded(self.encoder.normalise(image_n3hw), mask)
+
+    def _encoded(self, images: Tensor, mask: Mask | None) -> Features:
+        """Return all maps of normalised images."""
         stage = self.wants.masked_after
         with self.encoder_grad():
             if mask is None or stage is None:
@@ -289,7 +332,7 @@ class Method(WithEncoder):
     def _shot_of(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
         shot = self.support(maps, mask)
-        if not self.training:
+        if self.presence_of_maps and not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
 
@@ -297,6 +340,26 @@ class Method(WithEncoder):
 def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
     """Return K shots as they meet the queries: each by itself on a CPU, all as one, shot after shot, on a GPU."""
     return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
+
+
+def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
+    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
+
+    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
+    gets the same.
+    """
+    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
+    every_one = [*chain(*originals)]
+    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
+        return find(shots)
+    first = every_one[0]
+    counts = [len(of_class) for of_class in originals]
+    if first.finding is not None and first.finding.is_of(every_one, counts):
+        return first.finding.found
+    found = find(originals)
+    if not torch.compiler.is_compiling():
+        first.finding = Finding([ref(one) for one in every_one], counts, found)
+    return found
 
 
 def competing(outputs: Sequence[Output]) -> Output:
@@ -319,7 +382,10 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
 def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
     """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
     if len(kept) == shots:
-        return [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        for shot, original in zip(repeated, kept, strict=True):
+            shot.original = original
+        return repeated
     return [Shot.join(kept[k::shots]) for k in range(shots)]
 
 
