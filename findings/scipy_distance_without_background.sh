@@ -3,7 +3,7 @@
 # Guess: the distance to the background where there is none is infinite, or as large as the type allows, in both
 #   libraries.
 # Behaviour: SciPy's distance_transform_edt() measures to a point outside, in row -1: plausible small numbers. OpenCV
-#   has the root of the root of the largest float.
+#   has the root of the largest float.
 # Seen on 27 November 2026: SciPy [1.0, 1.4, 2.2, 3.2], OpenCV 1.8e+19
 set -e
 folder=$(mktemp -d)

@@ -1,11 +1,13 @@
 """The contract of generalised few-shot segmentation: base and novel classes in one map, over a trained base learner.
 
-A method sees the supports of all n novel classes once (``fit``) and then labels any number of photos (``predict``).
+A method keeps a shot of every support as the others do, is fitted once to those of all n novel classes (``fit``) and
+then labels any number of photos (``segment``).
 Shape letters: K shots, n novel classes, M = N + 1 + n channels: background, base classes, novel classes. Labels of
 supports have the values of the channels: 0, where base objects are too, N + 1.. of their own class, and 255.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,16 +17,27 @@ from model.common.linear import LinearHead
 from model.common.ops import on_cells, resize, to_cpu
 from model.common.with_base_learner import OverBaseStage, WithBaseSettings
 from model.contract import FewShotModel, Task
+from model.encode import Maps, Method, Shot, Wants
 from model.episode import Episode, Output
 from model.mismatch import ModelMismatch
+from model.tensors.object_windows import Mask
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
 
 
-class GeneralisedModel(OverBaseStage):
-    """A method over a base stage alone; subclasses define ``fit_features`` and ``label``, which need no encoder."""
+@dataclass
+class Cells(Shot):
+    """What is kept of n supports: the last features of the base learner, and the labels of their cells."""
 
+    features: Tensor  # (n, C, h, w) float32, not negative
+    label: Tensor  # (n, h, w) uint8
+
+
+class GeneralisedModel(OverBaseStage, Method):
+    """A method over a base stage alone; subclasses define ``fit_cells`` and ``label``, which need no encoder."""
+
+    wants = Wants(base_learner=True)
     generalised = True
     shots_share_weights = True
 
@@ -44,29 +57,31 @@ class GeneralisedModel(OverBaseStage):
         last: Any = self.base_classifier[-1]
         return LinearHead(last.weight.detach()[:, :, 0, 0], last.bias.detach())
 
-    def fit(self, supports: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str]) -> Any:
-        """Return what ``predict`` needs of the supports; it depends on weights, supports and settings alone.
+    def support(self, maps: Maps, mask: Mask) -> Cells:
+        """Return the cells of n supports."""
+        features = maps.base.relu().float()
+        return Cells(features, on_cells(mask.label, features.shape[-2:]))
 
-        Supports are, of each novel class, ascending, photos (K, 3, S, S) RGB in 0..255 with labels (K, S, S) uint8; K
-        may differ.
+    def fit(self, shots: Sequence[Sequence[Cells]], names: Sequence[str]) -> Any:
+        """Return what ``segment`` needs of the supports; it depends on weights, supports and settings alone.
+
+        ``shots`` are, of each novel class, ascending, those of its K supports, whose labels have the values of the
+        channels; K may differ.
 
         Raises:
             ModelMismatch: a class without supports, a support whose object covers no cell, or fewer than five of a
                 class.
         """
-        features = []
         counts = []  # of the cells of each support's object
-        for class_id, (images, labels_kss) in enumerate(zip(supports, labels, strict=True), len(self.base.bias)):
-            maps = [self.base_features(image[None]) for image in images]
-            cells = [on_cells(label, x.shape[-2:]) == class_id for x, label in zip(maps, labels_kss)]
-            counts.append(torch.stack([inside.sum() for inside in cells]))
-            features.append(torch.cat(maps))
+        for class_id, of_class in enumerate(shots, len(self.base.bias)):
+            counts.append(torch.stack([(shot.label == class_id).sum() for shot in of_class]))
         for name, count_k in zip(names, to_cpu(counts), strict=True):
             _check_cells(name, count_k.tolist())
-        with torch.autocast(features[0].device.type, enabled=False):
-            return self.fit_features(features, labels)
+        cells: list[Cells] = [Cells.join(of_class) for of_class in shots]
+        with torch.autocast(cells[0].features.device.type, enabled=False):
+            return self.fit_cells(cells)
 
-    def predict(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
+    def segment(self, query: Tensor, valid: Tensor, state: Any) -> Tensor:
         """Return logits (B, M, S, S), whose softmax are probabilities, of photos (B, 3, S, S).
 
         ``valid`` (B, S, S) is False in the padding. ``state`` of ``fit`` does not change; None: for the base classes
@@ -86,8 +101,8 @@ class GeneralisedModel(OverBaseStage):
         """Return the channel of the largest of ``label``, (B, S, S) int64; ``alone`` is the base learner's."""
         return self.label(features_bchw, valid_bhw, state).max(1).indices
 
-    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Any:
-        """Return the state by the features (K, C, h, w) of each class's supports; without a word on bad ones."""
+    def fit_cells(self, supports: Sequence[Cells]) -> Any:
+        """Return the state by the K supports of each class; without a word on bad ones."""
         raise NotImplementedError
 
     def label(self, features_bchw: Tensor, valid_bhw: Tensor, state: Any) -> Tensor:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from model.bcm.regression import Regression, regress
-from model.common.ops import on_cells, resize, to_cpu
+from model.common.ops import resize, to_cpu
 from model.common.with_base_learner import WithBaseSettings
 from model.contract import register
 from model.episode import IGNORE
-from model.generalised import EPS, GeneralisedModel
+from model.generalised import EPS, Cells, GeneralisedModel
 
 ALL_SHOTS = 5.0  # weight of the regression of all shots in a vote, for any number of them
 
@@ -54,17 +54,17 @@ class BCM(GeneralisedModel):
     settings: BCMSettings
 
     @torch.no_grad()
-    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> NovelRegressions:
+    def fit_cells(self, supports: Sequence[Cells]) -> NovelRegressions:
         """Return the regressions; samples are drawn base classes ascending, single shots, then all."""
         settings = self.settings
-        device = features[0].device
+        device = supports[0].features.device
         first_novel = len(self.base.bias)
-        channels = [on_cells(label, maps.shape[-2:]) for maps, label in zip(features, labels, strict=True)]
-        powers = [maps.pow(settings.beta).permute(0, 2, 3, 1) for maps in features]
-        claimed = [self.base.logits(maps).argmax(1) for maps in features]
-        channels, claimed, powers = to_cpu([channels, claimed, powers])  # regressions are there
+        labels = [cells.label for cells in supports]
+        powers = [cells.features.pow(settings.beta).permute(0, 2, 3, 1) for cells in supports]
+        claimed = [self.base.logits(cells.features).argmax(1) for cells in supports]
+        channels, claimed, powers = to_cpu([labels, claimed, powers])  # regressions are there
 
-        counts = torch.zeros(first_novel, len(features), dtype=torch.int64)
+        counts = torch.zeros(first_novel, len(supports), dtype=torch.int64)
         for j, (claims, of_class) in enumerate(zip(claimed, channels)):
             counts[:, j] = torch.bincount(claims[of_class == first_novel + j], minlength=first_novel)
         table = association(counts, settings.top_k)

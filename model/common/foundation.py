@@ -1,14 +1,21 @@
-"""Methods over frozen networks of the optional package ``transformers``, which whoever builds the method hands in."""
+"""Methods over frozen networks of the optional package ``transformers``, which whoever builds the method hands in.
+
+They see whole photos, one after the other, in place of the maps of an encoder; else they are told as every method:
+``support`` makes a ``Shot``, and ``predict`` reads those of a class.
+"""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from model.contract import FewShotModel, ModelSettings, Task
+from model.encode import Shot, competing
+from model.episode import Episode, Output
 
 log = logging.getLogger("symnet")
 
@@ -48,9 +55,64 @@ class Foundation(FewShotModel):
         """Yield the networks."""
         yield from self.networks
 
-    def say_that_no_object_is_shown(self) -> None:
-        """Log that an episode's supports are empty."""
-        log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+    def support(self, image_3hw: Tensor, label_hw: Tensor) -> Shot:
+        """Return what is kept of one support, which shows the object."""
+        raise NotImplementedError
+
+    def see(self, image_3hw: Tensor) -> Any:
+        """Return what ``predict`` reads of a query, once for all classes."""
+        raise NotImplementedError
+
+    def predict(self, query: Any, shots: Sequence[Any], episode: Episode, item: int) -> Output:
+        """Return the output for one query, (1, 2, H, W), by the shots that show the object; there may be none."""
+        raise NotImplementedError
+
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for B queries of one class."""
+        return self.forward_classes([episode])
+
+    @torch.no_grad()
+    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+        """Return the output for n classes that compete; see ``FewShotModel.forward_classes``."""
+        outputs = []  # of each query, of each class
+        for item, image in enumerate(episodes[0].query):
+            query = self.see(image)
+            outputs.append([self._predict(query, episode, item) for episode in episodes])
+        of_classes = [_one_batch(of_class) for of_class in zip(*outputs, strict=True)]
+        if len(episodes) == 1:
+            return of_classes[0]
+        presence_features = [output.presence_features for output in of_classes if output.presence_features is not None]
+        return replace(competing(of_classes), presence_features=torch.cat(presence_features, 1))
+
+    @torch.no_grad()
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Shot]:
+        """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
+        if label_nhw is None:
+            return []
+        supports = zip(image_n3hw, label_nhw, strict=True)
+        return [self.support(image, label) if (label == 1).any() else Shot() for image, label in supports]
+
+    def _predict(self, query: Any, episode: Episode, item: int) -> Output:
+        """Return the output for one query of an episode."""
+        shots = [shot for shot in self._shots_of(episode, item) if shot.tensors()]
+        if not shots:
+            log.info("%s: no support shows a pixel of the object; the prediction is background", self.title)
+        return self.predict(query, shots, episode, item)
+
+    def _shots_of(self, episode: Episode, item: int) -> Sequence[Shot]:
+        """Return the K shots of a query: those that the episode brings along, else of its supports."""
+        supports = episode.supports_of(item)
+        if episode.shots is None:
+            return [shot for image, label in supports for shot in self.encode(image[None], label[None])]
+        first = item * len(supports) % len(episode.shots)  # K shots are those of all queries
+        return episode.shots[first : first + len(supports)]
+
+
+def _one_batch(outputs: Sequence[Output]) -> Output:
+    """Return the outputs for several queries as one."""
+    of_tensors = zip(*(output.tensors() for output in outputs), strict=True)
+    joint = iter([torch.cat(tensors) for tensors in of_tensors])
+    return outputs[0].each(lambda _: next(joint))
 
 
 def as_uint8(image_3hw: Tensor) -> np.ndarray:

@@ -22,7 +22,7 @@ from model.common.ops import on_cells, resize
 from model.common.with_base_learner import WithBaseSettings
 from model.contract import register
 from model.episode import IGNORE
-from model.generalised import EPS, GeneralisedModel
+from model.generalised import EPS, Cells, GeneralisedModel
 
 BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one shot and with several
 
@@ -60,24 +60,21 @@ class DIaM(GeneralisedModel):
 
     @torch.inference_mode(False)  # what it returns enters the graph of every query
     @torch.no_grad()
-    def fit_features(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> Supports:
+    def fit_cells(self, supports: Sequence[Cells]) -> Supports:
         """Return supports and start; a novel class without a cell is never predicted."""
         base = self.base
-        cells, channels = [], []
-        for maps, label in zip(features, labels, strict=True):
-            cells.append(maps.permute(0, 2, 3, 1).flatten(0, 2))
-            channels.append(on_cells(label, maps.shape[-2:]).flatten())
-        features_mc, channels_m = torch.cat(cells), torch.cat(channels)
+        features_mc = torch.cat([cells.features.permute(0, 2, 3, 1).flatten(0, 2) for cells in supports])
+        channels_m = torch.cat([cells.label.flatten() for cells in supports])
         known = (channels_m != IGNORE).nonzero()[:, 0]
         features_mc = features_mc[known].float()
         channels_m = channels_m[known].long()
 
-        novel = len(base.bias) + torch.arange(len(features), device=channels_m.device)  # channels of the novel classes
+        novel = len(base.bias) + torch.arange(len(supports), device=channels_m.device)  # channels of the novel classes
         is_novel_nm = channels_m == novel[:, None]
         prototypes = F.normalize(is_novel_nm.float() @ features_mc, dim=1, eps=EPS)
         novel_bias = base.bias.new_zeros(len(novel)).masked_fill(~is_novel_nm.any(1), float("-inf"))
         start = LinearHead(torch.cat([base.weight, prototypes]), torch.cat([base.bias, novel_bias]))
-        shots = max(map(len, features))
+        shots = max(map(len, supports))
         background_weight = BACKGROUND_WEIGHT if shots == 1 else BACKGROUND_WEIGHT_OF_SEVERAL
         weight_m = torch.where(channels_m == 0, background_weight, 1.0)
         return Supports(start, base, features_mc, channels_m, weight_m)

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +17,8 @@ from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import on_cells, resize, resize_cells
 from model.common.training_free import mask_on_grid, unit
 from model.contract import Episode, Output, Task, register
-from model.encoders.features import Features
-from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, points_of, similarity_maps
+from model.encode import Shot
+from model.gfsam.graph import MASKS_AT_ONCE, Maps, judge, mean_patches, points_of, similarity_maps
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's RGB
 POINTS_AT_ONCE = 64
@@ -31,6 +32,15 @@ class GFSAMSettings(FoundationSettings):
     pretraining: str | None = "LVD-142M, SA-1B"
 
 
+@dataclass
+class GFSAMShot(Shot):
+    """What is kept of a support: the patches that see its object, and one that does not, if any."""
+
+    patches: Tensor  # (1, m, C)
+    shares: Tensor  # of the object in them, (1, m)
+    means: Tensor  # ``mean_patches`` of object and background, (1, 2, C)
+
+
 @register("gfsam")
 class GFSAM(Foundation):
     """Points that resemble the supports, a mask of SAM for each, and a graph that chooses. Nothing learns."""
@@ -39,7 +49,7 @@ class GFSAM(Foundation):
     title = "GF-SAM"
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
-    never_compiled = ("forward",)
+    never_compiled = ("forward_classes",)
     cannot_export = "the points and masks that it compares depend on the photos"
 
     def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):
@@ -49,41 +59,30 @@ class GFSAM(Foundation):
         self.dino_side: int = dino.image_size
         self.grid = self.dino_side // dino.patch_size
 
-    @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
-        """Return logits [a - 1/2] of the mask a, resized, against the background's [1/2 - a]."""
-        parts = episode.cached_query or [self.cache_query(image[None]) for image in episode.query]
-        queries = [(part, place) for part in parts for place in range(len(part))]
-        answers = []
-        for item, (query, place) in enumerate(queries):
-            image = episode.query[item]
-            supports = self._supports(episode, item)
-            if not supports:
-                self.say_that_no_object_is_shown()
-                zeros = query.stage[0].new_zeros
-                answers.append((zeros(image.shape[1:]), zeros(self.grid, self.grid), zeros(2)))
-                continue
-            maps, mask = self.answer(query, place, image, supports)
-            share = resize_cells(mask[None, None].float(), image.shape[1:])[0, 0]
-            filtered = maps.filtered.unflatten(0, (self.grid, self.grid))
-            answers.append((share, filtered, self._presence_features(maps, mask)))
-        share, filtered, presence_features = (torch.stack(x) for x in zip(*answers))
-        logits = torch.stack([0.5 - share, share - 0.5], 1)
-        return Output(logits, maps={"filtered": filtered}, presence_features=presence_features[:, None])
+    def support(self, image_3hw: Tensor, label_hw: Tensor) -> GFSAMShot:
+        """Return the patches of one support, and their means over object and background."""
+        patches = self.patches(image_3hw)
+        of_object, rest = self._weights(label_hw)
+        means = mean_patches(torch.stack([of_object, rest]), patches)
+        sees_object = of_object > 0
+        kept = torch.cat([sees_object.nonzero(), (~sees_object).nonzero()[:1]])[:, 0]
+        return GFSAMShot(patches[kept][None], of_object[kept][None], means[None])
 
-    def _supports(self, episode: Episode, item: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return what ``similarity_maps`` reads of the supports of a query that show the object."""
-        shots = episode.supports_of(item)
-        cached = [features for part in episode.shots or () for features in part.stage[0]]
-        if len(cached) > len(shots):  # of each query; else all share them
-            cached = cached[item * len(shots) :][: len(shots)]
-        features = cached or [self.see(image) for image, _ in shots]
-        supports = []
-        for features_nc, (_, label) in zip(features, shots):
-            if (label == 1).any():
-                of_object, rest = self._weights(label)
-                supports.append((features_nc, of_object, rest))
-        return supports
+    def see(self, image_3hw: Tensor) -> "Query":
+        """Return what is seen of a query, whatever its supports."""
+        return Query(self, image_3hw)
+
+    def predict(self, query: "Query", shots: Sequence[GFSAMShot], episode: Episode, item: int) -> Output:
+        """Return logits [a - 1/2] of the mask a, resized, against the background's [1/2 - a]."""
+        size, grid = query.image.shape[1:], (self.grid, self.grid)
+        share, filtered, presence_features = (query.patches.new_zeros(x) for x in (size, grid, 2))
+        if shots:
+            maps, mask = self.answer(query, shots)
+            share = resize_cells(mask[None, None].float(), size)[0, 0]
+            filtered = maps.filtered.unflatten(0, grid)
+            presence_features = self._presence_features(maps, mask)
+        logits = torch.stack([0.5 - share, share - 0.5])
+        return Output(logits[None], maps={"filtered": filtered[None]}, presence_features=presence_features[None, None])
 
     def _presence_features(self, maps: Maps, mask_ss: Tensor) -> Tensor:
         """Return numbers (2,): the largest similarity of a patch, and the mean one within the mask."""
@@ -99,24 +98,19 @@ class GFSAM(Foundation):
             output.logits[:, 1:] *= similarity[:, :, None, None].clamp(min=torch.finfo(torch.float32).tiny)
         return output
 
-    def answer(
-        self, query: Features, place: int, image: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]
-    ) -> tuple[Maps, Tensor]:
-        """Return maps and mask (S, S) of a query's image (3, H, W); ``supports``: see ``similarity_maps``."""
-        features = query.stage[0][place]
-        with torch.autocast(image.device.type, enabled=False):
-            maps = similarity_maps(features, supports)
+    def answer(self, query: "Query", shots: Sequence[GFSAMShot]) -> tuple[Maps, Tensor]:
+        """Return maps and mask (S, S) of a query, by at least one shot."""
+        device = query.image.device.type
+        with torch.autocast(device, enabled=False):
+            supports = [(shot.patches[0], shot.shares[0], shot.means[0]) for shot in shots]
+            maps = similarity_maps(query.patches, supports)
             points = points_of(maps.filtered, self.grid)
         if not len(points):
-            return maps, torch.zeros(self.side, self.side, dtype=torch.bool, device=image.device)
-        key = f"sam {place}"
-        if key not in query.derived:
-            pixels = _normalised(self._squeezed(image))
-            query.derived[key] = self.networks[0].get_image_embeddings(pixels[None])
+            return maps, torch.zeros(self.side, self.side, dtype=torch.bool, device=query.image.device)
         prompts = points * self.side // self.grid  # the patch's top left corner, as published
-        masks = self._masks_of_points(query.derived[key], prompts.float())
-        with torch.autocast(image.device.type, enabled=False):
-            return maps, judge(masks, points, maps, features).mask
+        masks = self._masks_of_points(query.embeddings, prompts.float())
+        with torch.autocast(device, enabled=False):
+            return maps, judge(masks, points, maps, query.patches).mask
 
     def _masks_of_points(self, embeddings: Tensor, prompts_p2: Tensor) -> Tensor:
         """Return SAM's mask of each point, (P, S, S) bool."""
@@ -142,11 +136,17 @@ class GFSAM(Foundation):
             of_object = mask_on_grid(label_hw == 1, size).float().flatten()
         return of_object, rest
 
-    def see(self, image_3hw: Tensor) -> Tensor:
-        """Return the features F' (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm."""
+    def patches(self, image_3hw: Tensor) -> Tensor:
+        """Return the features (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm, of length 1."""
         pixels = resize_cells(self._squeezed(image_3hw)[None], (self.dino_side, self.dino_side))
         states = self.networks[1](_normalised(pixels), output_hidden_states=True).hidden_states[-1]
-        return unit(states[0, 1:], dim=0)  # every channel divided by its length over the patches
+        scaled = unit(states[0, 1:], dim=0)  # every channel divided by its length over the patches
+        return unit(scaled, dim=1)
+
+    def embeddings(self, image_3hw: Tensor) -> Tensor:
+        """Return SAM's embeddings of an image."""
+        pixels = _normalised(self._squeezed(image_3hw))
+        return self.networks[0].get_image_embeddings(pixels[None])
 
     def _squeezed(self, image_3hw: Tensor) -> Tensor:
         """Return an image at SAM's square, averaging, (3, S, S) float32 of whole numbers."""
@@ -154,14 +154,19 @@ class GFSAM(Foundation):
         small = image.resize((self.side, self.side), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1).float().to(image_3hw.device)
 
-    @torch.no_grad()
-    def cache_query(self, query: Tensor) -> Features:
-        """Return F' of queries; SAM's embeddings join it (``derived``) when they are needed."""
-        return Features({0: torch.stack([self.see(image) for image in query])}, {})
 
-    def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
-        """Return F' of K supports, whatever their labels."""
-        return self.cache_query(support.flatten(0, 1))
+class Query:
+    """What the networks see of a query (3, H, W); SAM sees it where there are points to ask for."""
+
+    def __init__(self, network: GFSAM, image_3hw: Tensor):
+        self._network = network
+        self.image = image_3hw
+        self.patches = network.patches(image_3hw)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """SAM's."""
+        return self._network.embeddings(self.image)
 
 
 def _normalised(pixels: Tensor) -> Tensor:

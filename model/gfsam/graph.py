@@ -1,6 +1,7 @@
 """GF-SAM's steps, in the paper's order: maps of similarity, points, the graph of their masks, and its gates.
 
-Maps are vectors (n,) float32 of a grid of G x G patches, patch j = G y + x.
+Maps are vectors (n,) float32 of a grid of G x G patches, patch j = G y + x. Patches (n, C) have length 1, so that their
+products are cosines.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.ops import min_max, resize_cells
+from model.common.ops import in_float32, min_max, resize_cells
 
 MOST_POINTS, MASKS_AT_ONCE = 128, 16
 EPS, RANGE_EPS = 1e-7, 1e-6
@@ -25,24 +26,22 @@ class Maps(NamedTuple):
     filtered: Tensor  # the product of the first two in 0..1, 0 where the supports' background is nearer
 
 
-def cosines(support_nc: Tensor, query_nc: Tensor) -> Tensor:
-    """Return the cosine of each support patch (row) to each query patch of features F'."""
-    return support_nc @ query_nc.T / (support_nc.norm(dim=1)[:, None] * query_nc.norm(dim=1) + EPS)
+@in_float32
+def mean_patches(weights_mn: Tensor, patches_nc: Tensor) -> Tensor:
+    """Return weighted means (m, C) of patches, whose products with others are mean cosines, for m sets of weights."""
+    return weights_mn @ patches_nc / len(patches_nc) / (weights_mn.mean(1, keepdim=True) + EPS)
 
 
-def mean_prior(weights_mn: Tensor, cosines_nn: Tensor) -> Tensor:
-    """Return the mean cosine of each query patch to weighted support patches, (m, n), for m sets of weights."""
-    return weights_mn @ cosines_nn / len(cosines_nn) / (weights_mn.mean(1, keepdim=True) + EPS)
+def similarity_maps(patches_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
+    """Return the maps of a query from at least one support.
 
-
-def similarity_maps(query_nc: Tensor, supports: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Maps:
-    """Return the maps of a query from at least one support: features F' (n, C), object and background (n,) in 0..1."""
+    Supports are patches (m, C) with the object's share in 0..1 (m,), where one stands for all without it, and the
+    ``mean_patches`` of object and background (2, C).
+    """
     shots = []
-    for features_nc, of_object, of_rest in supports:
-        similarity_nn = cosines(features_nc, query_nc)
-        largest = (of_object[:, None] * similarity_nn).amax(0)
-        means = mean_prior(torch.stack([of_object, of_rest]), similarity_nn)
-        shots.append(torch.stack([largest, *means]))
+    for support_mc, shares_m, means_2c in supports:
+        largest = (shares_m[:, None] * (support_mc @ patches_nc.T)).amax(0)
+        shots.append(torch.stack([largest, *means_2c @ patches_nc.T]))
     pos_max, pos_mean, neg_mean = torch.stack(shots).mean(0)
     positive = min_max(pos_mean * pos_max, RANGE_EPS)
     negative = min_max(neg_mean, RANGE_EPS)
@@ -67,8 +66,8 @@ class Verdict(NamedTuple):
     mask: Tensor  # (S, S) bool
 
 
-def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) -> Verdict:
-    """Return the verdict on the masks (P, S, S) bool of at least one point, for the query's features F'."""
+def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, patches_nc: Tensor) -> Verdict:
+    """Return the verdict on the masks (P, S, S) bool of at least one point, for the query's patches."""
     grid = round(len(maps.pos_mean) ** 0.5)
     components = weak_components(masks_pss, points_p2, grid)
     members = torch.from_numpy(components).to(masks_pss.device)  # the component of each mask
@@ -77,7 +76,7 @@ def judge(masks_pss: Tensor, points_p2: Tensor, maps: Maps, query_nc: Tensor) ->
     foreground, surplus = grow(on_grid(masks_pss, grid), masks_of, maps)
 
     unions = [on_grid(masks_pss[masks].any(0)[None], grid)[0] for masks in masks_of]
-    consistent = nearest_component(torch.stack(unions), points_p2, members, query_nc) == members
+    consistent = nearest_component(torch.stack(unions), points_p2, members, patches_nc) == members
     share = torch.stack([consistent[members == number].float().mean() for number in range(count)])
     gates = foreground.long() + (consistent & (share >= 0.5)[members])  # passed by each mask
     state = torch.where(gates == 2, 1, torch.where(gates == 1, 2, 0))
@@ -125,13 +124,13 @@ def grow(soft_pn: Tensor, masks_of: Sequence[Tensor], maps: Maps) -> tuple[Tenso
     return foreground, last_surplus
 
 
-def nearest_component(unions_cn: Tensor, points_p2: Tensor, members: Tensor, query_nc: Tensor) -> Tensor:
+def nearest_component(unions_cn: Tensor, points_p2: Tensor, members: Tensor, patches_nc: Tensor) -> Tensor:
     """Return the component that each point's patch resembles most, by its distance in the image too, (P,) int64.
 
     ``unions_cn`` are the components' masks on the patches.
     """
     grid = round(unions_cn.shape[1] ** 0.5)
-    similarity_cn = mean_prior(unions_cn, cosines(query_nc, query_nc))  # z
+    similarity_cn = mean_patches(unions_cn, patches_nc) @ patches_nc.T  # z
     apart_pp = (points_p2[:, None] - points_p2).float().norm(dim=2)
     distances = [apart_pp[:, members == number].amin(1) for number in range(len(unions_cn))]
     distance_cp = torch.stack(distances)

@@ -6,7 +6,7 @@ height in pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from model.common.foundation import Foundation, FoundationSettings, as_uint8
 from model.common.ops import resize_cells
 from model.contract import Episode, Output, Task, register
+from model.encode import Shot
 from model.episode import NamedEpisode
 from model.mismatch import ModelMismatch
 
@@ -49,6 +50,14 @@ class SAM3Settings(FoundationSettings):
         return self.words == "names"
 
 
+@dataclass
+class SAM3Shot(Shot):
+    """What is kept of a support: its place on the canvas depends on the others."""
+
+    photo: Tensor  # (1, H, W, 3) uint8
+    box: Tensor  # of the object, (1, 4) float64
+
+
 @register("sam3")
 class SAM3(Foundation):
     """A canvas of supports and query, boxes as prompts, and the instances that fall on the query. Nothing learns."""
@@ -58,7 +67,7 @@ class SAM3(Foundation):
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
     shots_in_order = True
-    never_compiled = ("forward",)
+    never_compiled = ("forward_classes",)
     cannot_export = "the instances that SAM 3 finds depend on the photos"
     settings: SAM3Settings
 
@@ -68,41 +77,44 @@ class SAM3(Foundation):
         self.side: int = self.networks[0].config.vision_config.backbone_config.image_size
         self._prompts: dict[str, Tensor] = {}
 
-    @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
-        """Return logits [t - c, c - t] / 2 of the threshold t and the score c of each pixel's best instance."""
-        items = [self._segment(episode, item) for item in range(len(episode.query))]
-        best, presence_features = (torch.stack(x) for x in zip(*items))
-        half = (best - self.settings.threshold) / 2
-        logits = torch.stack([-half, half], 1)
-        return Output(logits, maps={"score": best}, presence_features=presence_features[:, None])
+    def support(self, image_3hw: Tensor, label_hw: Tensor) -> SAM3Shot:
+        """Return photo and box of one support."""
+        photo, box = (torch.from_numpy(x)[None] for x in (as_uint8(image_3hw), box_of(label_hw.cpu().numpy())))
+        return SAM3Shot(photo, box)
 
-    def _segment(self, episode: Episode, item: int) -> tuple[Tensor, Tensor]:
-        """Return c (H, W) of a query and its presence features (2,): presence, best score of an instance in it.
+    def see(self, image_3hw: Tensor) -> np.ndarray:
+        """Return a query's pixels, (H, W, 3) uint8."""
+        return as_uint8(image_3hw)
 
-        More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged.
+    def predict(self, query: np.ndarray, shots: Sequence[SAM3Shot], episode: Episode, item: int) -> Output:
+        """Return logits [t - c, c - t] / 2 of the threshold t and the score c of each pixel's best instance.
+
+        More than ``MOST`` supports lie on several canvases, as equally many as can be, whose results are averaged. The
+        numbers on presence are SAM 3's, and the best score of an instance in the query.
         """
-        query = as_uint8(episode.query[item])
         device = episode.query.device
-        shots = _boxed_shots(episode.supports_of(item))
-        if not shots:
-            self.say_that_no_object_is_shown()
-            return torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
-        prompt = self._prompt(episode, item)
-        canvases = -(-len(shots) // MOST)
-        best, presence_features = [], []
-        for group in np.array_split(np.arange(len(shots)), canvases):
-            supports = [shots[i] for i in group]
-            places = self._places(len(supports))
-            canvas = paste([*(support.photo for support in supports), query], places, self.side)
-            boxes = boxes_on_canvas(supports, places, self.side)
-            scores, presence = self.search(canvas, boxes, prompt, places[-1])
-            x, y, w, h = places[-1]  # of the query
-            part = Image.fromarray(scores[y : y + h, x : x + w].contiguous().cpu().numpy())
-            whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
-            best.append(torch.from_numpy(whole).to(device))
-            presence_features.append(presence)
-        return torch.stack(best).mean(0), torch.stack(presence_features).mean(0)
+        best, presence_features = torch.zeros(query.shape[:2], device=device), torch.zeros(2, device=device)
+        if shots:
+            prompt = self._prompt(episode, item)
+            canvases = -(-len(shots) // MOST)
+            groups = np.array_split(np.arange(len(shots)), canvases)
+            results = [self._on_canvas(query, [shots[i] for i in group], prompt) for group in groups]
+            best, presence_features = (torch.stack(x).mean(0) for x in zip(*results))
+        half = (best - self.settings.threshold) / 2
+        logits = torch.stack([-half, half])
+        return Output(logits[None], maps={"score": best[None]}, presence_features=presence_features[None, None])
+
+    def _on_canvas(self, query: np.ndarray, shots: Sequence[SAM3Shot], prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Return c (H, W) of a query and its numbers on presence (2,), by the shots on a canvas."""
+        photos, boxes = zip(*((shot.photo[0].cpu().numpy(), shot.box[0].cpu().numpy()) for shot in shots))
+        places = self._places(len(shots))
+        canvas = paste([*photos, query], places, self.side)
+        boxes_k4 = boxes_on_canvas(boxes, photos, places, self.side)
+        scores, presence = self.search(canvas, boxes_k4, prompt, places[-1])
+        x, y, w, h = places[-1]  # of the query
+        part = Image.fromarray(scores[y : y + h, x : x + w].contiguous().cpu().numpy())
+        whole = np.array(part.resize(query.shape[1::-1], Image.Resampling.NEAREST))
+        return torch.from_numpy(whole).to(scores.device), presence
 
     def _places(self, shots: int) -> list[Rectangle]:
         """Return the rectangles of K supports and, last, of the query on a canvas."""
@@ -170,23 +182,6 @@ class SAM3(Foundation):
         return best, torch.stack([presence, within])
 
 
-class Support(NamedTuple):
-    """A support whose object is boxed."""
-
-    photo: np.ndarray  # (H, W, 3) uint8
-    box: np.ndarray  # (4,) float64
-
-
-def _boxed_shots(shots: Sequence[tuple[Tensor, Tensor]]) -> list[Support]:
-    """Return the supports of a query that show the object."""
-    supports = []
-    for image, label in shots:
-        box = box_of(label.cpu().numpy())
-        if box is not None:
-            supports.append(Support(as_uint8(image), box))
-    return supports
-
-
 def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) -> np.ndarray:
     """Return the canvas (S, S, 3) uint8 on which each photo fills its rectangle."""
     canvas = np.zeros((side, side, 3), np.uint8)
@@ -196,14 +191,16 @@ def paste(photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int) 
     return canvas
 
 
-def boxes_on_canvas(supports: Sequence[Support], places: Sequence[Rectangle], side: int) -> np.ndarray:
-    """Return the boxes on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
-    corner, extent = np.split(np.stack([support.box for support in supports]), 2, axis=1)
-    place_corner, place_extent = np.split(np.array(places[: len(supports)], float), 2, axis=1)
-    scale = place_extent / [support.photo.shape[1::-1] for support in supports]
+def boxes_on_canvas(
+    boxes: Sequence[np.ndarray], photos: Sequence[np.ndarray], places: Sequence[Rectangle], side: int
+) -> np.ndarray:
+    """Return the boxes of K photos on the canvas: centre x, centre y, width, height in 0..1, (K, 4) float32."""
+    corner, extent = np.split(np.stack(boxes), 2, axis=1)
+    place_corner, place_extent = np.split(np.array(places[: len(boxes)], float), 2, axis=1)
+    scale = place_extent / [photo.shape[1::-1] for photo in photos]
     centre = place_corner + (corner + extent / 2) * scale
-    boxes = np.concatenate([centre, extent * scale], axis=1) / side
-    return boxes.astype(np.float32)
+    on_canvas = np.concatenate([centre, extent * scale], axis=1) / side
+    return on_canvas.astype(np.float32)
 
 
 def draw_instances(logits_nhw: Tensor, scores_n: Tensor, side: int, query: Rectangle) -> tuple[Tensor, Tensor]:
@@ -268,12 +265,10 @@ def _strip(shots: int, side: int, a: int) -> list[Rectangle]:
     return [*supports, (last, 0, side - last, a), (0, a, side, side - a)]
 
 
-def box_of(mask_hw: np.ndarray) -> np.ndarray | None:
-    """Return the box (4,) float64 of the largest 8-connected component of the pixels 1; None for an empty mask."""
+def box_of(mask_hw: np.ndarray) -> np.ndarray:
+    """Return the box (4,) float64 of the largest 8-connected component of the pixels 1, which there are."""
     is_object = (mask_hw == 1).astype(np.uint8)
     *_, stats, _ = cv2.connectedComponentsWithStats(is_object, connectivity=8)
     components = stats[1:]  # after the background
-    if not len(components):
-        return None
     largest = components[:, cv2.CC_STAT_AREA].argmax()
     return components[largest, :4].astype(np.float64)

@@ -13,58 +13,70 @@ the query, cows in its meadow count against it. In training the episode's own cl
 a novel class is in testing. No parameters. Cost: the base learner at every fourth position of the supports.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from model.common.base_learner import BaseLearner
-from model.common.fixed_shapes import Objects
-from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
+from model.common.ops import in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import BACKGROUND_CHANNEL, FOREGROUND_CHANNEL
+from model.episode import Batch
+from model.tensors.object_windows import Mask, positions_of
 
 RARE = 0.01  # added to means, so that rare classes have little influence
 EPS = 1e-6  # smallest weight of a mean
 LATTICE = 2  # step in rows and columns between the sampled positions of a support
 
 
-def positions(label_bhw: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the positions inside supports' objects and those sampled, (B, h, w) bool each.
+@dataclass
+class Sampled(Batch):
+    """The base learner at m sampled positions of n supports."""
 
-    Sampled are a lattice without ignored positions, and every position of an object that it misses.
+    logits: Tensor  # (n, m, N + 1)
+    is_object: Tensor  # (n, m) float32: 1 at positions of the object
+    is_ground: Tensor  # (n, m) float32: 1 at those of its background; neither where a support has fewer
+
+
+def _on_lattice(inside_nhw: Tensor, background_nhw: Tensor) -> Tensor:
+    """Return the sampled positions, (n, h, w) bool.
+
+    They are a lattice without ignored positions, and every position of an object that it misses.
     """
-    inside = resize(foreground_mask(label_bhw), size)[:, 0] >= 0.5
-    background = resize(background_mask(label_bhw), size)[:, 0] >= 0.5
-    rows, columns = (torch.arange(side, device=inside.device) % LATTICE == 0 for side in size)
-    lattice = (rows[:, None] & columns).expand_as(inside)
-    is_missed = ~(inside & lattice).flatten(1).any(1)  # (B,)
-    on_lattice = lattice & (inside | background)
-    missed = inside & is_missed[:, None, None]
-    return inside, on_lattice | missed
+    size = inside_nhw.shape[1:]
+    rows, columns = (torch.arange(side, device=inside_nhw.device) % LATTICE == 0 for side in size)
+    lattice = (rows[:, None] & columns).expand_as(inside_nhw)
+    is_missed = ~(inside_nhw & lattice).flatten(1).any(1)  # (n,)
+    on_lattice = lattice & (inside_nhw | background_nhw)
+    missed = inside_nhw & is_missed[:, None, None]
+    return on_lattice | missed
 
 
 @torch.no_grad()
-def shot_means(
-    base_learner: BaseLearner, support_f4: Tensor, label_bhw: Tensor, hidden_b: Tensor | None, objects: Objects
-) -> Tensor:
+def sampled_logits(base_learner: BaseLearner, support_f4_nchw: Tensor, mask: Mask) -> Sampled:
+    """Return the logits of the base learner at sampled positions of n supports."""
+    size = support_f4_nchw.shape[-2:]
+    is_inside = mask.on(size)[:, 0] >= 0.5
+    is_background = resize(mask.background, size)[:, 0] >= 0.5
+    [sampled] = positions_of(_on_lattice(is_inside, is_background).flatten(1))
+    rows = base_learner.hidden_at(support_f4_nchw, sampled)  # (all m, 512), image by image
+    logits = base_learner.logits(rows[:, :, None, None])[:, :, 0, 0]
+    is_object, is_ground = (sampled.padded(x.flatten(1).float().unsqueeze(2)) for x in (is_inside, ~is_inside))
+    of_each = logits.split(sampled.counts)
+    return Sampled(pad_sequence(of_each, batch_first=True), is_object[..., 0], is_ground[..., 0])
+
+
+def shot_means(sampled: Sampled, hidden_b: Tensor | None) -> Tensor:
     """Return the means over object and background of B supports, a and d, (B, 2, N + 1) float32; 0 where one has none.
 
-    ``objects`` choose ``sampled``.
+    The channels ``hidden_b`` are unknown, as in ``base_probability``.
     """
-    size = support_f4.shape[-2:]
-    sampled = objects.on(size).chosen["sampled"]
-    inside, _ = positions(label_bhw, size)
-    rows = base_learner.hidden_at(support_f4, sampled)  # (n, 512), image by image
-    logits = base_learner.logits(rows[:, :, None, None])[:, :, 0, 0]  # (n, N + 1)
-    image = sampled.flat // sampled.inside.shape[1]  # of every row
-    probability = base_probability(logits, None if hidden_b is None else hidden_b[image])
-
+    probability_bnm = base_probability(sampled.logits.transpose(1, 2), hidden_b)
     means = []
-    for mask in (inside, ~inside):
-        chosen = mask.flatten(1) & sampled.inside
-        counted = probability * torch.cat(sampled.rows(chosen)).unsqueeze(1)
-        total = probability.new_zeros(len(label_bhw), probability.shape[1]).index_add_(0, image, counted)
-        means.append(total / chosen.sum(1).clamp(min=1).unsqueeze(1))
+    for weight_bm in (sampled.is_object, sampled.is_ground):
+        total_bn = (probability_bnm @ weight_bm.unsqueeze(2)).squeeze(2)
+        means.append(total_bn / weight_bm.sum(1, keepdim=True).clamp(min=1))
     return torch.stack(means, dim=1)
 
 

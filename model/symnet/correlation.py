@@ -1,80 +1,61 @@
 """Hyper-correlation: query-support similarity at every intermediate feature map, as a few maps per encoder stage.
 
 For query position i and a support position j inside the object, c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)), which a head
-reduces over the support's positions at once. Of a support only the positions inside the object are kept, so that the
-supports can be encoded one by one before the query: m of L = h w positions with C channels, 4 m C bytes.
+reduces over the support's positions at once, as a weighted sum. Of a support only the m of L = h w positions inside the
+object are kept, with C channels 4 m C bytes of each map.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Chosen, Objects
 from model.common.ops import in_float32, joined, resize
-from model.common.with_encoder import GiveOf
+from model.episode import Batch
+from model.tensors.object_windows import Mask, Positions, inside
 
 OUT_CHANNELS = 48
 NORM_EPS = 1e-5
-INSIDE = 1 - 1e-6  # resized mask value from which a support position lies entirely inside the object
 
 
-class ObjectMap(NamedTuple):
-    """An intermediate feature of N supports at the positions inside their objects, up to m of them."""
+@dataclass
+class ObjectMaps(Batch):
+    """The intermediate features of N supports at the positions inside their objects, up to m of them."""
 
-    direction_nmc: Tensor  # s_j / |s_j|, float32; 0 where an object has fewer positions
-    inside: Chosen  # the positions, of N grids
-
-
-def full_overlap(mask_n1hw: Tensor) -> Tensor:
-    """Return the positions (N, h, w) of a mask that lie inside the object."""
-    return mask_n1hw[:, 0] >= INSIDE
+    directions: dict[int, list[Tensor]]  # stage -> of each map s_j / |s_j|, (N, m, C) float32; 0 where there are fewer
+    weights: dict[int, Tensor]  # stage -> the weight of each position in every cell of the head, (N, m, cells)
 
 
 @torch.no_grad()
 @in_float32
-def object_map(support_nchw: Tensor, objects: Objects) -> ObjectMap:
-    """Return what the correlation reads of an intermediate feature of N supports; ``objects`` choose ``inside``."""
-    inside = objects.on(support_nchw.shape[-2:]).chosen["inside"]
-    rows_nmc = inside.padded(support_nchw.flatten(2).transpose(1, 2))
-    return ObjectMap(rows_nmc / (rows_nmc.norm(dim=2, keepdim=True) + NORM_EPS), inside)
+def correlation(query_bchw: Tensor, directions_nmc: Sequence[Tensor], weights_nmk: Sequence[Tensor]) -> Tensor:
+    """Return each shot's correlation, summed with the weights of k cells and averaged over shots, (B, k, h, w) float32.
 
-
-@torch.no_grad()
-@in_float32
-def correlation(
-    query_bchw: Tensor, groups: Sequence[ObjectMap], reduce: Callable[[Tensor, Chosen], Tensor], cells: int = 1
-) -> Tensor:
-    """Return each shot's correlation, reduced by ``reduce`` and averaged over shots, (B, h, w, cells) float32.
-
-    ``groups`` are of n shots with N = n B supports each, shot after shot. ``reduce`` makes (N, L, cells) of c_ij
-    (N, L, m) and the m positions inside; where an object has fewer, c_ij = 0. A shot without a position counts as
-    zeros. Clamp and reduction commute with the length |q_i|, which divides last.
+    Directions and weights are of n shots with N = n B supports each, shot after shot. A shot without a position counts
+    as zeros. Clamp and sum commute with the length |q_i|, which divides last.
     """
     batch = len(query_bchw)
-    shots = sum(len(group.direction_nmc) for group in groups) // batch
-    length_bl1 = query_bchw.flatten(2).norm(dim=1).unsqueeze(2) + NORM_EPS
-    reduced = []
-    for direction_nmc, inside in groups:
-        if direction_nmc.shape[1]:
-            reduced.append(reduce(_clamped_products(query_bchw, direction_nmc), inside))
-    if not reduced:
-        return length_bl1.new_zeros(batch, *query_bchw.shape[-2:], cells)
-    total = joined(reduced).unflatten(0, (-1, batch)).sum(0) / shots
-    return (total / length_bl1).unflatten(1, query_bchw.shape[-2:])
+    sums = []  # of each group (n B, k, L)
+    for directions, weights in zip(directions_nmc, weights_nmk, strict=True):
+        sums.append(weights.transpose(1, 2) @ _clamped_products(query_bchw, directions))
+    total_nkl = joined(sums)
+    mean_bkl = total_nkl.unflatten(0, (-1, batch)).mean(0)
+    length_b1l = query_bchw.flatten(2).norm(dim=1, keepdim=True) + NORM_EPS
+    return (mean_bkl / length_b1l).unflatten(2, query_bchw.shape[-2:])
 
 
 def _clamped_products(query_bchw: Tensor, direction_nmc: Tensor) -> Tensor:
-    """Return max(0, <q_i, s_j> / |s_j|) of B queries and N = n B supports, shot after shot, (N, L, m)."""
-    if len(direction_nmc) == 1:  # on channels-last maps, a multi-core CPU needs half the time of a matrix product
+    """Return max(0, <q_i, s_j> / |s_j|) of B queries and N = n B supports, shot after shot, (N, m, L)."""
+    if len(direction_nmc) == 1 and direction_nmc.shape[1]:
+        # On channels-last maps, a multi-core CPU needs half the time of a matrix product.
         products_nml = F.conv2d(query_bchw, direction_nmc[0, :, :, None, None]).flatten(2)
     else:
         rows = direction_nmc.unflatten(0, (-1, len(query_bchw)))
         products_nml = torch.matmul(rows, query_bchw.flatten(2)).flatten(0, 1)
-    return products_nml.clamp_(min=0).transpose(1, 2)
+    return products_nml.clamp_(min=0)
 
 
 class PooledCorrelation(nn.Module):
@@ -82,73 +63,40 @@ class PooledCorrelation(nn.Module):
 
     Each call receives one intermediate feature map of a query as the encoder produces it, and returns the part of its
     correlation that is kept, without gradient. ``squeeze`` reduces each stage's kept parts; ``out_counts`` are the
-    numbers of maps that it gives. Another head overrides both.
+    numbers of maps that it gives. Another head has other ``weights``, and overrides both.
     """
 
     def __init__(self, intermediate_counts: dict[int, int]):
         super().__init__()
         self.out_counts = dict(intermediate_counts)
 
-    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMap]) -> Tensor:
-        """Return the mean correlation, (B, h, w) float32; see ``correlation``."""
-        return correlation(query_bchw, groups, _mean_over_object)[..., 0]
+    @torch.no_grad()
+    def object_maps(self, blocks: Iterable[tuple[int, Tensor]], mask: Mask) -> ObjectMaps:
+        """Return what the correlation reads of N supports' maps, stage after stage, as they come."""
+        directions: dict[int, list[Tensor]] = defaultdict(list)
+        weights: dict[int, Tensor] = {}
+        for stage, block_nchw in blocks:
+            size = block_nchw.shape[-2:]
+            positions = mask.positions(size, inside)
+            rows_nmc = positions.padded(block_nchw.flatten(2).transpose(1, 2)).float()
+            directions[stage].append(rows_nmc / (rows_nmc.norm(dim=2, keepdim=True) + NORM_EPS))
+            if stage not in weights:
+                weights[stage] = self.weights(positions, size)
+        return ObjectMaps(dict(directions), weights)
+
+    def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
+        """Return the weight of each position in each of k cells, (N, m, k); rows of no position are read by nobody."""
+        rows = positions.places.shape[1]
+        return (1 / positions.amounts()).view(-1, 1, 1).expand(-1, rows, 1)
+
+    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMaps], stage: int, number: int) -> Tensor:
+        """Return the correlation of a stage's map of that number, (B, k, h, w) float32; see ``correlation``."""
+        directions = [maps.directions[stage][number] for maps in groups]
+        return correlation(query_bchw, directions, [maps.weights[stage] for maps in groups])
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
-        return {stage: torch.stack(maps, dim=1) for stage, maps in kept.items()}
-
-
-def _mean_over_object(clamped_nlm: Tensor, inside: Chosen) -> Tensor:
-    return clamped_nlm.sum(2, keepdim=True) / inside.amounts().view(-1, 1, 1)
-
-
-class Correlations:
-    """The correlations of B episodes, from features that arrive one by one: the shots', then the queries'."""
-
-    def __init__(self, head: PooledCorrelation):
-        self.head = head
-        self._shots: list[dict[tuple[int, int], list[ObjectMap]]] = []  # of each shot: (stage, support) -> features
-        # Stage, first query -> parts.
-        self._kept: dict[int, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-
-    def at_once(self, objects: Objects, batch: int) -> GiveOf:
-        """Return the function that receives the features of B queries and, after them, of all their supports."""
-
-        def correlate(stage: int, first: int, maps_nchw: Tensor) -> None:
-            supports = object_map(maps_nchw[batch:], objects)
-            self._kept[stage][first].append(self.head(maps_nchw[:batch], [supports]))
-
-        return correlate
-
-    def shot(self, objects: Objects) -> GiveOf:
-        """Begin a shot of B supports, or one that queries share; return the function that receives their features."""
-        object_maps: dict[tuple[int, int], list[ObjectMap]] = defaultdict(list)
-        self._shots.append(object_maps)
-
-        def keep(stage: int, first: int, maps_nchw: Tensor) -> None:
-            for i, image in enumerate(maps_nchw.split(1), first):
-                object_maps[stage, i].append(object_map(image, objects[i : i + 1]))
-
-        return keep
-
-    def query(self, stage: int, first: int, maps_nchw: Tensor) -> None:
-        """Correlate the queries ``first`` to ``first`` + n - 1 with their supports."""
-        for b, query_1chw in enumerate(maps_nchw.split(1), first):
-            kept = self._kept[stage][b]
-            supports = []
-            for shot in self._shots:
-                support = b if (stage, b) in shot else 0  # one that all queries share
-                supports.append(shot[stage, support][len(kept)])
-            kept.append(self.head(query_1chw, supports))
-
-    def take(self) -> dict[int, list[Tensor]]:
-        """Return stage -> the kept part of each of its maps, (B, ...), and release the supports."""
-        correlations = {}
-        for stage, of_queries in self._kept.items():
-            correlations[stage] = [joined(parts) for parts in zip(*of_queries.values())]
-        self._shots.clear()
-        self._kept.clear()
-        return correlations
+        return {stage: torch.cat(maps, dim=1) for stage, maps in kept.items()}
 
 
 class CorrelationFusion(nn.Module):

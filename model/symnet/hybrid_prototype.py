@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Objects
 from model.common.loss import batch_mean, image_mean
 from model.common.ops import in_float32, min_max
 from model.common.prototype import FALLBACK, choose, mean_over
+from model.tensors.object_windows import Mask
 
 # Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
@@ -26,14 +26,14 @@ DROPOUT, MARGIN = 0.1, 0.5
 
 @torch.no_grad()
 @in_float32
-def object_directions(support_f4_bchw: Tensor, objects: Objects) -> Tensor:
-    """Return sum_j s_j / |s_j| of one shot under each kernel, (B, 3, C) float32.
+def object_directions(support_f4_nchw: Tensor, mask: Mask) -> Tensor:
+    """Return sum_j s_j / |s_j| of n supports under each kernel, (n, 3, C) float32.
 
     Only the window around the object is pooled: elsewhere all averages are 0.
     """
-    on_grid = objects.on(support_f4_bchw.shape[-2:])
-    window = on_grid.window(REACH, REACH)
-    support = window.crop(support_f4_bchw) * window.crop(on_grid.mask)
+    size = support_f4_nchw.shape[-2:]
+    window = mask.window(size, REACH, REACH)
+    support = window.crop(support_f4_nchw) * window.crop(mask.on(size))
     directions = []
     for kernel in KERNELS:
         pooled_bcl = F.avg_pool2d(support, *kernel).flatten(2)

@@ -6,22 +6,22 @@ explains the first, ``Match`` the second, ``calibration.py`` the third; the last
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from model.common.conv4d import CentrePivotConv4d
-from model.common.fixed_shapes import Choice, Chosen, Objects
 from model.common.layers import WIDTH, FeatureEnrichment
-from model.common.ops import background_mask, by_shot, foreground_mask, in_float32, masked_mean, mean_over_shots, resize
+from model.common.ops import in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
 from model.common.with_encoder import HIGH, LOW, MID, mid_features
-from model.contract import Episode, Task, register
-from model.encoders.features import Features
-from model.symnet.calibration import means_over_shots, positions, shot_means, with_likelihood
-from model.symnet.correlation import ObjectMap, PooledCorrelation, correlation
-from model.symnet.symnet import MAPS, SymNet, SymNetSettings
+from model.contract import Task, register
+from model.encode import Maps
+from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
+from model.symnet.correlation import PooledCorrelation
+from model.symnet.symnet import MAPS, SymNet, SymNetSettings, SymNetShot
+from model.tensors.object_windows import Mask, Positions
 
 SUPPORT_GRID = 8  # default of R
 # Of the 4D convolutions:
@@ -88,28 +88,25 @@ class Conv4dCorrelation(PooledCorrelation):
                 grid = -(-grid // STRIDE)
             self.stages[str(stage)] = nn.Sequential(*layers)
 
-    def forward(self, query_bchw: Tensor, groups: Sequence[ObjectMap]) -> Tensor:
-        """Return the correlation on the reduced support grid, (B, h, w, R, R), float32, without gradient.
+    def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
+        """Return the weight of each position in each of R x R cells, (N, m, R^2).
 
         A cell holds the mean over all its positions; positions outside the mask count as 0.
         """
         grid = self.support_grid
-        device = query_bchw.device
-        rows, columns = (torch.arange(side, device=device) * grid // side for side in query_bchw.shape[-2:])
+        device = positions.inside.device
+        rows, columns = (torch.arange(side, device=device) * grid // side for side in size)
         cell = (rows.unsqueeze(1) * grid + columns).flatten()  # of every position
         belongs = (cell.unsqueeze(1) == torch.arange(grid**2, device=device)).float()
-        weight_lr = belongs / belongs.sum(0).clamp(min=1)
-
-        def by_cell(clamped_nlm: Tensor, inside: Chosen) -> Tensor:
-            return clamped_nlm @ inside.padded(weight_lr.expand(len(clamped_nlm), -1, -1))
-
-        return correlation(query_bchw, groups, by_cell, grid**2).unflatten(3, (grid, grid))
+        weight_lk = belongs / belongs.sum(0).clamp(min=1)
+        return positions.padded(weight_lk.expand(len(positions.inside), -1, -1))
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
         """Return stage -> (B, SQUEEZED, h, w): 4D convolutions over a stage's correlations, then a mean over cells."""
+        grid = self.support_grid
         squeezed = {}
         for stage, maps in kept.items():
-            stacked = torch.stack(maps, dim=1).permute(0, 1, 4, 5, 2, 3)  # (B, n, R, R, h, w)
+            stacked = torch.stack(maps, dim=1).unflatten(2, (grid, grid))  # (B, n, R, R, h, w)
             squeezed[stage] = self.stages[str(stage)](stacked).mean((2, 3))
         return squeezed
 
@@ -135,11 +132,13 @@ class Match(nn.Module):
         self.project = nn.Conv2d(channels, WIDTH, 1, bias=False)
         self.share = nn.Parameter(torch.ones(()))  # alpha
 
-    def prototypes(self, support_bchw: Tensor, label_bss: Tensor) -> Tensor:
-        """Return the prototypes of object and background of one shot, (B, 2, C) float32."""
-        support = self.project(support_bchw)
-        masks = [resize(mask(label_bss), support.shape[-2:]) for mask in (foreground_mask, background_mask)]
-        return torch.stack([float32_mean(support, mask) for mask in masks], dim=1)
+    def prototypes(self, support_nchw: Tensor, mask: Mask) -> Tensor:
+        """Return the prototypes of object and background of n supports, (n, 2, C) float32."""
+        support = self.project(support_nchw)
+        size = support.shape[-2:]
+        foreground = float32_mean(support, mask.on(size))
+        background = float32_mean(support, resize(mask.background, size))
+        return torch.stack([foreground, background], dim=1)
 
     def forward(self, query_bchw: Tensor, prototypes_bk2c: Tensor, weight_bk: Tensor) -> dict[str, Tensor]:
         """Return m_0 as ``guess`` and m as ``match``, logits (B, 2, h, w) float32, background first."""
@@ -150,12 +149,21 @@ class Match(nn.Module):
         return {"guess": guess, "match": similarity(query, joint_foreground, joint_background)}
 
 
+@dataclass
+class SymNetPlusShot(SymNetShot):
+    """What the steps beyond the paper read of n supports, None of a step that is off."""
+
+    prototypes: Tensor | None = None  # of the match, (n, 2, C)
+    sampled: Sampled | None = None  # of the base learner, for the calibration
+
+
 @register("symnet_plus")
 class SymNetPlus(SymNet):
     """Sym-Net with named steps replaced as the settings ask."""
 
     Settings = SymNetPlusSettings
     title = "Sym-Net+"
+    shot_type = SymNetPlusShot
     settings: SymNetPlusSettings
 
     def __init__(self, settings: SymNetPlusSettings, task: Task):
@@ -173,46 +181,36 @@ class SymNetPlus(SymNet):
         self.match = Match(mid_channels) if self.settings.self_support == "match" else None
         return FeatureEnrichment(WIDTH, MAPS + (1 if self.match else 0), scales)  # with the match's probability
 
-    def _choices(self, episode: Episode) -> dict[str, Choice]:
-        """Return the positions at which the base learner is read."""
-        if self.settings.calibration == "none":
-            return {}
-        label = episode.support_label.transpose(0, 1).flatten(0, 1)
-        return {"sampled": lambda mask: positions(label, mask.shape[-2:])[1]}
-
-    def _read_more(self, episode: Episode, group: slice, support: Features, objects: Objects) -> Any:
-        """Return prototypes of the match (B, n, 2, C) and means of the base learner, None for a step that is off."""
-        batch = len(episode.query)
-        prototypes, means = None, None
-        label = episode.support_label[:, group].transpose(0, 1).flatten(0, 1)  # shot after shot
+    def support(self, maps: Maps, mask: Mask) -> SymNetPlusShot:
+        """Return what the published steps read of n supports, and those that are switched on."""
+        shot = cast(SymNetPlusShot, super().support(maps, mask))
         if self.match is not None:
-            prototypes = by_shot(self.match.prototypes(mid_features(support), label), batch)
+            shot.prototypes = self.match.prototypes(mid_features(maps), mask)
         if self.settings.calibration != "none":
-            own_class = episode.own_class(self.training)
-            hidden = None if own_class is None else own_class.repeat(len(label) // batch)
-            means = by_shot(shot_means(self.base_learner, support.stage[HIGH], label, hidden, objects), batch)
-        return prototypes, means
+            shot.sampled = sampled_logits(self.base_learner, maps[HIGH], mask)
+        return shot
 
     def _decode(
-        self, query: Features, more: Sequence[Any], weight: Tensor, *inputs: Tensor
+        self, maps: Maps, shots: Sequence[SymNetPlusShot], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return two-class logits by name; with a match these include it and its first ``guess``."""
         if self.match is None:
-            return super()._decode(query, more, weight, *inputs)
-        prototypes = torch.cat([prototypes for prototypes, _ in more], dim=1)  # (B, K, 2, C)
-        predictions = self.match(mid_features(query), prototypes, weight)
+            return super()._decode(maps, shots, weight, *inputs)
+        prototypes = torch.stack([cast(Tensor, shot.prototypes) for shot in shots], dim=1)  # (B, K, 2, C)
+        predictions = self.match(mid_features(maps), prototypes, weight)
         match = predictions["match"]
         foreground_b1hw = match.detach().softmax(1)[:, FOREGROUND_CHANNEL:]
         decoded, auxiliary = self.decoder(*inputs, foreground_b1hw)
         return {**predictions, "meta": decoded.float() + self.match.share * match}, auxiliary
 
-    def _final(self, more: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
+    def _final(self, shots: Sequence[SymNetPlusShot], weight: Tensor, *inputs: Any) -> Tensor:
         """Return the final logits; ``likelihood`` replaces the published ensemble."""
         if self.settings.calibration == "none":
-            return super()._final(more, weight, *inputs)
+            return super()._final(shots, weight, *inputs)
         meta, base_logits, _, own_class = inputs
-        means = torch.cat([means for _, means in more], dim=1)  # (B, K, 2, N + 1)
-        return with_likelihood(meta, base_logits, means_over_shots(means, weight), own_class)
+        means = [shot_means(cast(Sampled, shot.sampled), own_class) for shot in shots]  # (B, 2, N + 1) each
+        of_supports = means_over_shots(torch.stack(means, dim=1), weight)
+        return with_likelihood(meta, base_logits, of_supports, own_class)
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield encoder and base learner, and the published ensemble where a calibration replaces it."""

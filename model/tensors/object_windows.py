@@ -185,13 +185,11 @@ class Mask:
         """Return the share of the object at every position of a grid, (n, 1, h, w); resized bilinearly."""
         return resize(self.foreground, size)
 
-    @torch.no_grad()
     def positions(self, size: Sequence[int], rule: Rule) -> Positions:
         """Return the positions of a grid that a rule takes, such as ``touched`` or ``inside``."""
         self.measure([size], rule)
         return self._positions[tuple(size), rule]
 
-    @torch.no_grad()
     def window(self, size: Sequence[int], before: int, after: int, stride: int = 1) -> Window:
         """Return the windows of the objects on a grid, with a margin before and after, which ends at its edges.
 
@@ -200,7 +198,6 @@ class Mask:
         self.measure([size])
         return window_around(self._spans[tuple(size)], size, before, after, stride)
 
-    @torch.no_grad()
     def measure(self, sizes: Iterable[Sequence[int]], *further: Rule) -> None:
         """Measure the objects on grids, once and in one transfer: their spans, and their positions by every rule."""
         new: list[tuple[tuple[int, ...], list[Rule]]] = []

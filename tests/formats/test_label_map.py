@@ -169,3 +169,8 @@ def test_one_mask_of_a_support_is_one_object_in_any_colours(tmp_path: Path, mask
     label = parse_support(f"{tmp_path / 'JPEGImages/p0.jpg'}:{mask_of_class}").read().label
     assert label.shape == (HEIGHT, WIDTH)
     assert int(label.sum()) == sum(AREAS.values())
+
+
+def test_a_name_may_begin_with_the_mark_of_comments(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("#classes\n# of pets\ncat\n#x\n# a comment\ndog\n")
+    assert read_names(tmp_path / "names.txt").names == {1: "cat", 2: "#x", 3: "dog"}

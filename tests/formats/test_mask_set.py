@@ -175,11 +175,13 @@ def test_stated_values_may_have_gaps(tmp_path: Path) -> None:
     assert_read(write_cat_then_dog(tmp_path, Image.fromarray, "7: cat\n14: dog", values=(7, 14)))
 
 
+PARTLY_GREY = [0, 0, 0, 2, 2, 2, 180, 120, 120]
 WHOLE = {
     "grey": Image.fromarray,
     "VOC's": whole(VOC),
     "own": whole(OWN),
     "of white ground": whole([255] * 3 + OWN[3:]),
+    "partly grey": whole(PARTLY_GREY),
     "inverting": whole(INVERTING),
     "16 bits": lambda values: Image.fromarray(values.astype(np.uint16)),
 }
@@ -190,20 +192,25 @@ def test_whole_palettes_and_numbers_are_read_by_their_values(tmp_path: Path, kin
     assert_read(write_cat_then_dog(tmp_path, WHOLE[kind]))
 
 
-REDUCED = {
-    "VOC's": (reduced(VOC), (1, 2), "gives the value 1 the colour (0, 128, 0), that of"),
-    "own": (reduced(OWN), (1, 2), "gives the value 1 the colour (0, 200, 10), that of"),
-    "VOC's 8 and 12": (reduced(VOC), (8, 12), "the colour (64, 0, 0), which usually is of 8"),
-    "grey 8 and 12": (reduced(GREY), (8, 12), "the colour (8, 8, 8), which usually is of 8"),
-    "border": (reduced(VOC), (255, 2), "the colour (224, 224, 192), which usually is of 255"),
+@pytest.mark.parametrize("palette", [VOC, OWN], ids=["VOC's", "own"])
+def test_an_index_of_two_colours_is_refused(tmp_path: Path, palette: list[int]) -> None:
+    folder = write_cat_then_dog(tmp_path, reduced(palette))
+    assert_refused(folder, f"gives the value 1 the colour {tuple(palette[6:9])}, that of")
+
+
+SCALES = {
+    "VOC's 8 and 12": (VOC, (8, 12), "the colour (64, 0, 0), which usually is of 8"),
+    "grey 8 and 12": (GREY, (8, 12), "the colour (8, 8, 8), which usually is of 8"),
+    "VOC's border": (VOC, (1, 255), "the colour (224, 224, 192), which usually is of 255"),
 }
 
 
-@pytest.mark.parametrize("kind", REDUCED)
-def test_palettes_reduced_to_the_colours_in_use_are_refused(tmp_path: Path, kind: str) -> None:
-    save, values, line = REDUCED[kind]
+@pytest.mark.parametrize("kind", SCALES)
+def test_reduced_palettes_of_a_known_scale_are_refused(tmp_path: Path, kind: str) -> None:
+    palette, (cat, dog), line = SCALES[kind]
     names = "\n".join(f"class {value}" for value in range(1, 16))
-    assert_refused(write_cat_then_dog(tmp_path, save, names, values), line)
+    masks = [reduced(palette)(ids((CAT, cat), (DOG, dog))) for _ in range(2)]
+    assert_refused(write(tmp_path, masks, names), line)
 
 
 def test_a_photo_without_ground_has_the_palette_of_the_others(tmp_path: Path) -> None:

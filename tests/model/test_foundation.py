@@ -46,7 +46,6 @@ def test_a_box_is_of_the_largest_part_that_touches_by_sides_or_corners() -> None
     mask[10:12, 10:13] = 1
     mask[15:20, 0:30] = 255
     assert canvas.box_of(mask).tolist() == [3, 2, 4, 4]
-    assert canvas.box_of(np.full((4, 4), 255, np.uint8)) is None
 
 
 @torch.no_grad()

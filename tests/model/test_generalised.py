@@ -110,9 +110,9 @@ def test_unfit_supports_are_refused_in_a_line(one_penalty) -> None:
     for cells, message in ((0, "support 1 covers no cell"), (1, "supports cover 2 cell")):
         labels[:, :, :cells, :cells] = first_novel
         with pytest.raises(ModelMismatch, match=f"^cup: {message}"):
-            network.fit(photos, labels, ["cup"])
+            network.fit([network.encode(photos[0], labels[0])], ["cup"])
     labels[:, :, :16] = first_novel
-    state = network.fit(photos, labels, ["cup"])
-    logits = network.predict(photos[0], torch.ones(2, 33, 33, dtype=torch.bool), state)
+    state = network.fit([network.encode(photos[0], labels[0])], ["cup"])
+    logits = network.segment(photos[0], torch.ones(2, 33, 33, dtype=torch.bool), state)
     assert logits.shape == (2, first_novel + 1, 33, 33)
     assert logits.isfinite().all()

@@ -19,7 +19,7 @@ from tests.model.varied import vary_norms
 
 WAITS = {  # of an evaluation, whatever the number of episodes and shots
     "abcdfss": 1, "bam": 1, "dcama": 0, "hdmnet": 1, "hsnet": 4, "insid3": 1, "multiprototype": 1, "pfenet": 1,
-    "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1, "symnet_plus": 2,
+    "pocket": 1, "probe": 2, "prototype": 0, "sccan": 0, "ssp": 2, "symnet": 1, "symnet_plus": 3,
 }  # fmt: skip
 FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
 CHEAP: dict[str, dict[str, object]] = {"abcdfss": {"steps": 1}}
@@ -68,7 +68,8 @@ def test_a_method_of_base_and_novel_classes_waits_no_more_often_and_is_fitted_in
 
     @torch.inference_mode()
     def predicted(photos: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        return network.predict(photos[0], valid, network.fit(photos, labels, ["cup", "jar"]))
+        shots = [network.encode(*supports) for supports in zip(photos, labels)]
+        return network.segment(photos[0], valid, network.fit(shots, ["cup", "jar"]))
 
     want = predicted(photos, labels, valid)
     with pretend_cuda() as gpu:

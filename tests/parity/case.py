@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from model.bcm.bcm import BCM, NovelRegressions
 from model.common.linear import LinearHead
+from model.common.ops import on_cells
 from model.diam import diam
 from model.diam.diam import DIaM, Supports
 from model.episode import Episode, EpisodeOfOriginalSizes
+from model.generalised import Cells
 from model.registry import models
 from tests.helpers.close import same_pixels
 from tests.helpers.paths import REPOSITORY, SHARED
@@ -132,7 +134,8 @@ def gfss_case(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     size = labels.shape[-2:]
     valid = given.get("query_valid", torch.ones(len(query), *size))
     network = _without_encoder(name, inputs)
-    state = network.fit_features(features, labels)
+    supports = [Cells(x, on_cells(label, x.shape[-2:])) for x, label in zip(features, labels, strict=True)]
+    state = network.fit_cells(supports)
     base_prediction = network.base_probability(query, size).argmax(1)
     prediction = network.channels(query, valid, state, base_prediction)
     assert same_pixels(network.label(query, valid, state).argmax(1), prediction)

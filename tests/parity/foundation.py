@@ -88,7 +88,7 @@ def sam3_case(inputs: Arrays) -> Arrays:
     on_calls(canvas, "draw_instances", lambda given, result: drawn.append(given))
     given_boxes = iter(boxes)
     with mock.patch.object(canvas, "box_of", lambda _: next(given_boxes)):
-        best, _ = model._segment(_episode_of_original_sizes(inputs, shots), 0)
+        (best,) = model(_episode_of_original_sizes(inputs, shots)).maps["score"]
     mock.patch.stopall()
     hook.remove()
     [((pasted, norm_boxes, *_), (union, (presence, _)))] = searches
@@ -132,18 +132,15 @@ def gfsam_case(inputs: Arrays) -> Arrays:
     shots = sum(key.startswith("support_") for key in inputs)
     model = GFSAM(GFSAMSettings(), TASK, *_sam_and_dino(int(inputs["side"]))).eval()
     images = {key: torch.from_numpy(x).permute(2, 0, 1) for key, x in inputs.items() if x.ndim == 3}
-    supports = []
-    for k in range(shots):
-        of_object, rest = model._weights(torch.from_numpy(inputs[f"mask_{k}"]))
-        supports.append((model.see(images[f"support_{k}"]), of_object, rest))
+    masks = [torch.from_numpy(inputs[f"mask_{k}"]) for k in range(shots)]
+    supports = [model.support(images[f"support_{k}"], mask) for k, mask in enumerate(masks)]
     judged = []
     prompts = []  # SAM's points, (1, P, 1, 2) of each call
     on_calls(gfsam, "judge", lambda inputs, verdict: judged.append((*inputs[:2], verdict)))
     hook = model.networks[0].register_forward_pre_hook(
         lambda module, inputs, named: prompts.append(named["input_points"]), with_kwargs=True
     )
-    query = images["query"]
-    maps, mask = model.answer(model.cache_query(query[None]), 0, query, supports)
+    maps, mask = model.answer(model.see(images["query"]), supports)
     hook.remove()
     mock.patch.stopall()
     [(masks, points, verdict)] = judged

@@ -106,6 +106,16 @@ def test_a_base_stage_is_enough(predict, base_stage: Path, photo: str, tmp_path:
     assert (read_mask(tmp_path / "out" / "marked_mask.png") == 7).any()
 
 
+def test_a_fit_reads_the_shots_of_the_supports(base_stage: Path, photo: str, monkeypatch) -> None:
+    """No support passes the encoder again."""
+    monkeypatch.setattr(regression, "PENALTIES", [1.0])
+    segmenter = Segmenter(base_stage, [f"cat={photo}:box=2,2,56,40"], keep_base=True, device="cpu")
+    encoded: list[int] = []
+    segmenter.model.network.encoder.register_forward_pre_hook(lambda _, images: encoded.append(len(images[0])))
+    segmenter(photo)
+    assert encoded == [1]
+
+
 def test_a_method_over_base_stages_is_fitted_to_every_photo(
     predict, base_stage: Path, photo: str, tmp_path: Path
 ) -> None:

@@ -78,15 +78,13 @@ class Runs:
         supports = Photos(self.test, key.rows[1:])
         numbers = evaluation_numbers(range(len(supports.rows)), data.shot, rank=0, processes=1)
         last_base = len(self.test.context.fold.base)
-        images = []
-        labels = []
-        with closing(batches(supports, numbers, data.workers, self.device)) as stream:
+        shots = []
+        with closing(batches(supports, numbers, data.workers, self.device)) as stream, self.job.prepared.autocast():
             for batch in stream:
-                images.append(batch.image)
-                labels.append(batch.label.masked_fill(batch.label <= last_base, 0))  # base objects are background
-        names = [data.classes[way.class_id - 1] for way in key.ways]
-        with self.job.prepared.autocast():
-            self.states[seed] = self.network.fit(images, labels, names)
+                label = batch.label.masked_fill(batch.label <= last_base, 0)  # base objects are background
+                shots.append(self.network.encode(batch.image, label))
+            names = [data.classes[way.class_id - 1] for way in key.ways]
+            self.states[seed] = self.network.fit(shots, names)
 
     def predict(self, row: int, photo: LabelledImages, episodes: Sequence[tuple[int, int]]) -> None:
         """Label the photo of a row, which passes the encoder once, for the (seed, number) of its episodes."""

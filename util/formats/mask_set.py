@@ -17,7 +17,10 @@ from util.formats.masks import MaskNames
 from util.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
-VOC_COLOURS = {tuple(colour): value for value, colour in enumerate(np.reshape(voc_palette(), (-1, 3)).tolist())}
+VOC_COLOURS: dict[Colour, int] = {
+    tuple(colour): value for value, colour in enumerate(np.reshape(voc_palette(), (-1, 3)).tolist())
+}
+GREYS: dict[Colour, int] = {(level, level, level): level for level in range(256)}
 FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or save the masks as grey PNGs of class ids"
 SHOWN = 3  # names in a line
 
@@ -61,44 +64,40 @@ def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:
 
 
 def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
-    """Refuse (UserError) masks as ``Palettes`` does."""
-    palettes = Palettes(classes)
+    """Refuse (UserError) palettes that were reduced to the colours in use: their indices are not values of classes.
+
+    Then an index has two colours, or all colours are PASCAL VOC's, or of grey, and one is that of another value up to
+    ``classes``, or of 255.
+    """
+    palettes = Palettes()
     for mask in facts:
         palettes.add(mask)
+    shown = {value: seen for value, seen in palettes.first_of_value.items() if value != IGNORE}
+    colours = [colour for _, colour in shown.values()]
+    for scale in (VOC_COLOURS, GREYS):
+        if not all(colour in scale for colour in colours):
+            continue
+        for value, (path, colour) in shown.items():
+            other = scale[colour]
+            is_of_class = 0 < other <= classes or (other == IGNORE and scale is VOC_COLOURS)
+            if other != value and is_of_class:
+                problem = f"its palette gives the value {value} the colour {colour}, which usually is of {other}"
+                raise UserError(f"{path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
 
 
 class Palettes:
-    """The palettes of masks with the values 1 to ``classes``: those reduced to the colours in use are refused.
+    """The colours that the palettes of masks give to values: each has one."""
 
-    The indices in such a mask are not values of classes: an index has two colours, or the colour that PASCAL VOC, or a
-    scale of grey, gives to another class.
-    """
-
-    def __init__(self, classes: int):
-        self.classes = classes
+    def __init__(self) -> None:
         self.first_of_value: dict[int, tuple[Path, Colour]] = {}
 
     def add(self, mask: MaskFacts) -> None:
-        """Take a further mask; UserError: a value of it has an unexpected colour."""
+        """Take a further mask; UserError: a value of it has another colour than before."""
         for value, colour in mask.colours.items():
             first, known = self.first_of_value.setdefault(value, (mask.path, colour))
             if known != colour:
                 problem = f"its palette gives the value {value} the colour {colour}, that of {first} {known}"
                 raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
-            other = _value_of_colour(colour, self.classes)
-            if other not in (None, value) and value != IGNORE:
-                problem = f"its palette gives the value {value} the colour {colour}, which usually is of {other}"
-                raise UserError(f"{mask.path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
-
-
-def _value_of_colour(colour: Colour, classes: int) -> int | None:
-    """Return the value of a class, or 255, to which VOC's palette or a scale of grey gives a colour; None: neither."""
-    red, green, blue = colour
-    grey = red if red == green == blue else None
-    for value in (VOC_COLOURS.get(colour), grey):
-        if value is not None and 0 < value <= classes:
-            return value
-    return IGNORE if VOC_COLOURS.get(colour) == IGNORE else None
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,15 +55,16 @@ def names_beside(masks: Path) -> MaskNames | None:
 def read_names(path: Path) -> MaskNames:
     """Return the names in a file: one per line from value 1 on, or each with its value, or a label map as CVAT's.
 
-    Comments (#) do not count. First lines of ``IGNORED``, then of nothing (``is_nothing``), do not either: labelme's -1
-    and 0, which masks hold as 255 and 0. UserError: the file cannot be read, is a table or JSON, or as
-    ``_names_of_values``.
+    Comments do not count: lines of # and a space, and those of # before the first name. First lines of ``IGNORED``,
+    then of nothing (``is_nothing``), do not either: labelme's -1 and 0, which masks hold as 255 and 0. UserError: the
+    file cannot be read, is a table or JSON, or as ``_names_of_values``.
     """
     lines = read_text(path, "the class names", "write one name per line").splitlines()
-    lines = [line.strip() for line in lines]
-    entries = [line for line in lines if line and not line.startswith("#")]
-    if entries and all(LABEL_LINE.match(line) for line in entries):
-        return _read_label_map(entries, path)
+    lines = [line.strip() for line in lines if line.strip()]
+    entries = [line for line in dropwhile(_is_comment, lines) if not line.startswith("# ")]
+    colour_lines = [line for line in entries if not _is_comment(line)]
+    if colour_lines and all(LABEL_LINE.match(line) for line in colour_lines):
+        return _read_label_map(colour_lines, path)
     if stated := _stated_values(entries):
         return MaskNames(_names_of_values(stated, path), path, states_values=True)
     _refuse_table(entries, path)
@@ -72,6 +74,10 @@ def read_names(path: Path) -> MaskNames:
     if has_line_of_0:
         entries = entries[1:]
     return MaskNames(_names_of_values([*enumerate(entries, 1)], path), path, states_values=has_line_of_0)
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def _refuse_table(entries: list[str], path: Path) -> None:

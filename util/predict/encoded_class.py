@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE, Episode, NamedEpisode
-from model.generalised import GeneralisedModel, base_logits
+from model.generalised import Cells, GeneralisedModel, base_logits
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel
@@ -167,16 +167,13 @@ def _check_marks(support: Support, label: Tensor, side: int) -> None:
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
-@torch.inference_mode()
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
     """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
     count = images.shape[1]
     batches = list[SupportBatch]()
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
-        with model.forward_pass():
-            kept = model.network.encode(image[0], label[0])
-        batches.append(SupportBatch(image, label, kept))
+        batches.append(SupportBatch(image, label, model.shots(image[0], label[0])))
     return batches
 
 
@@ -219,18 +216,16 @@ class BaseClasses:
             else:
                 if new and len(new) not in self._fitted:
                     self._fitted[len(new)] = self._fit(self.fits, new)
-                logits = self.fits.predict(query, valid, self._fitted.get(len(new)))
+                logits = self.fits.segment(query, valid, self._fitted.get(len(new)))
         return logits[:, 1:] - logits[:, :1]
 
     def _fit(self, network: GeneralisedModel, new: Sequence[EncodedClass]) -> Any:
         """Fit new classes, numbered after the base ones."""
-        images = [encoded.images[0] for encoded in new]
-        names = [encoded.name for encoded in new]
-        labels = list[Tensor]()
+        shots = list[list[Cells]]()
         for number, encoded in enumerate(new, len(self.classes) + 1):
-            label = encoded.labels[0]
-            labels.append(torch.where(label == 1, number, label))
-        return network.fit(images, labels, names)
+            of_class: list[Cells] = [shot for batch in encoded.support_batches for shot in batch.shots]
+            shots.append([replace(x, label=torch.where(x.label == 1, number, x.label)) for x in of_class])
+        return network.fit(shots, [encoded.name for encoded in new])
 
     def resolve_overlaps(self, margins: np.ndarray, scores: Sequence[float] | None, min_score: float | None) -> None:
         """Let new classes win or yield pixels of base classes, in place, by their presence scores.

@@ -254,7 +254,7 @@ def _unnamed_masks(
 ) -> Iterator[MarkedPhoto]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
     values = set[Any]()
-    palettes = Palettes(classes=0)
+    palettes = Palettes()
     for photo, mask in pairs:
         if mask_value is None:
             values |= classes_in(mask)

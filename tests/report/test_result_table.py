@@ -1,0 +1,23 @@
+"""Tables of single results: what a deviation is of, and what is scored."""
+
+from tests.report.conftest import ENTRY, result
+from util.report.result_table import protocol_table, score_table
+
+
+def test_a_deviation_over_test_seeds_says_of_how_many_images_it_is() -> None:
+    seeds = [{"final": {"miou": miou, "per_class": {"1": miou}}} for miou in (48.0, 52.0)]
+    mean = {"final": {"miou": 50.0}}
+    table = score_table(result(seeds=[0, 1], per_seed=seeds, mean=mean, list_images=3))
+    assert table.rows == [["final", "50.00 +- 2.83"]]
+    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
+    assert not score_table(result()).notes
+
+
+def test_a_stretched_input_is_not_scored_on_a_letterbox() -> None:
+    entry = {**ENTRY, "scored_on": "letterbox"}
+    stretched = result(protocol="hsnet", protocol_settings=entry, input="stretch 400 x 400", scored_on="letterbox")
+    table = protocol_table([result(), stretched])
+    assert [row[3:5] for row in table.rows] == [
+        ["letterbox 473 x 473", "square"],
+        ["stretch 400 x 400", "size of the input"],
+    ]
