@@ -80,7 +80,9 @@ class DCAMA(Method):
 
     def support(self, maps: Maps, mask: Mask) -> DCAMAShot:
         """Return keys, masks and skips of n supports."""
-        keys, masks, skips = dict[int, list[Tensor]](), dict[int, Tensor](), dict[int, Tensor]()
+        keys: dict[int, list[Tensor]] = {}
+        masks: dict[int, Tensor] = {}
+        skips: dict[int, Tensor] = {}
         for stage, features in _by_stage(maps):
             if stage <= LOW:
                 skips[stage] = features[-1]
