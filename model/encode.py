@@ -28,6 +28,8 @@ from model.encoders.features import Features
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, against_background
 from model.tensors.object_windows import Mask, computed_together
 
+IMAGE = -1  # stands for the image itself among the stages
+
 
 @dataclass(frozen=True)
 class Wants:
@@ -35,7 +37,8 @@ class Wants:
 
     stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
     blocks: bool = False  # whether it also reads the maps inside the stages
-    masked_after: int | None = None  # stage whose output is masked in supports: the next one sees the object alone
+    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
+    masked_after: int | None = None
     base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
 
 
@@ -320,6 +323,8 @@ class Method(WithEncoder):
         with self.encoder_grad():
             if mask is None or stage is None:
                 return self.encode_images(images)
+            if stage == IMAGE:
+                return self.encode_images(images * mask.foreground)
             features = self.encoder.forward_masked(images, mask, stage)
             last = features.stage[stage + 1]  # beside the object, its values depend on the other supports
             features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)
