@@ -69,6 +69,15 @@ def labelme_beside(root: Path) -> None:
         (root / "labels" / day / PHOTO).rename(root / "images" / day / PHOTO)
 
 
+def labelme_in_folders_of_days(root: Path) -> None:
+    for day in ("day1", "day2"):
+        folder = labelme_json(root / day / "json", *map(polygon, BOXES))
+        (root / day / "images").mkdir()
+        (folder / PHOTO).rename(root / day / "images" / PHOTO)
+        file = next(folder.glob("*.json"))
+        file.write_text(file.read_text().replace("gone", "images"))
+
+
 def labelstudio(root: Path) -> None:
     for part in ("week1", "week2"):
         labelstudio_json(root / part)
@@ -82,7 +91,16 @@ def masks(root: Path) -> None:
     (root / "names.txt").write_text("cat\ndog\n")
 
 
-SETS = [roboflow, photos_in_a_folder_of_each_part, datumaro, labelme_in_folders, labelme_beside, labelstudio, masks]
+SETS = [
+    roboflow,
+    photos_in_a_folder_of_each_part,
+    datumaro,
+    labelme_in_folders,
+    labelme_beside,
+    labelme_in_folders_of_days,
+    labelstudio,
+    masks,
+]
 
 
 @pytest.mark.parametrize("write", SETS, ids=lambda write: write.__name__)

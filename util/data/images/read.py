@@ -268,7 +268,9 @@ def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     UserError: its values have 32 bits or a sign, or all of it is transparent.
     """
     if image.mode in ("I", "F"):
-        raise UserError(f"{path}: has values of 32 bits or more, or signed ones, whose white is unknown; save it with 8 or 16 bits")
+        raise UserError(
+            f"{path}: has values of 32 bits or more, or signed ones, whose white is unknown; save it with 8 or 16 bits"
+        )
     if image.mode.startswith("I;16"):
         grey = eight_bits(values_in(image), path)
         if white_is_zero(image):
