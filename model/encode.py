@@ -28,6 +28,8 @@ from model.encoders.features import Features
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, against_background
 from model.tensors.object_windows import Mask, computed_together
 
+IMAGE = -1  # stands for the image itself among the stages
+
 
 @dataclass(frozen=True)
 class Wants:
@@ -35,7 +37,8 @@ class Wants:
 
     stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
     blocks: bool = False  # whether it also reads the maps inside the stages
-    masked_after: int | None = None  # stage whose output is masked in supports: the next one sees the object alone
+    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
+    masked_after: int | None = None
     base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
 
 
@@ -87,6 +90,12 @@ class Maps:
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes, of stages and the base learner."""
+        of_base = [] if self._base_learner is None else [self.base]
+        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
+
     def of_changed(self, change: Change) -> "Maps":
         """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
         assert self._encode_changed is not None  # images of a training whose maps are kept have none
@@ -99,6 +108,19 @@ class Maps:
         if encode is not None:
             part._encode_changed = lambda change: encode(lambda images: change(images[which]))
         return part
+
+    @staticmethod
+    def join(parts: "Sequence[Maps]") -> "Maps":
+        """Return the maps of several images, of stages alone."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        stages = {stage: torch.cat([part._stages[stage] for part in parts]) for stage in first._stages}
+        out = Maps(stages, (), first._base_learner)
+        if first._base_learner is not None:
+            out._base = torch.cat([part.base for part in parts])
+        out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
+        return out
 
 
 @dataclass
@@ -197,7 +219,7 @@ class Method(WithEncoder):
             maps, shots = self._encoded_together(episode)
         else:
             shots = self._shots_of(episode)
-            maps = self._maps(episode.query)
+            maps = self._maps_of_queries(episode)
         return self._with_presence(self.predict(maps, shots, episode), maps, [shots])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
@@ -205,13 +227,19 @@ class Method(WithEncoder):
         if len(episodes) == 1:
             return self(episodes[0])
         shots = [self._shots_of(episode) for episode in episodes]
-        maps = self._maps(episodes[0].query, read_again=True)
+        maps = self._maps_of_queries(episodes[0], read_again=True)
         return self._with_presence(self.predict_classes(maps, shots, episodes), maps, shots)
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Shot]:
-        """Return the shot of each of n supports, for ``Episode.shots``; one by one on a CPU."""
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+        """Return what may be kept of each of n images, one by one on a CPU.
+
+        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
+        none where the method reads blocks, which nobody keeps.
+        """
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
+        if label_nhw is None:
+            return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
             shots += _each(self._shot(images, Mask(labels)), 1)
@@ -230,6 +258,10 @@ class Method(WithEncoder):
             features.append(presence_features(maps[self.last_stage], summary_bkc))
         return replace(output, presence_features=torch.cat(features, dim=1))
 
+    def _maps_of_queries(self, episode: Episode, read_again: bool = False) -> Maps:
+        """Return the maps of the queries: those that the episode brings along, else anew."""
+        return Maps.join(episode.maps) if episode.maps else self._maps(episode.query, read_again=read_again)
+
     def _shots_of(self, episode: Episode) -> list[Shot]:
         """Return the K shots of B episodes: those that the episode brings along, else of its supports."""
         batch = len(episode.query)
@@ -244,7 +276,7 @@ class Method(WithEncoder):
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
-        is_new = episode.shots is None and not isinstance(episode, EpisodeOfOriginalSizes)
+        is_new = episode.shots is None and episode.maps is None and not isinstance(episode, EpisodeOfOriginalSizes)
         is_plain = not self.wants.blocks and self.wants.masked_after is None
         return is_new and is_plain and computed_together(episode.query)
 
@@ -291,6 +323,8 @@ class Method(WithEncoder):
         with self.encoder_grad():
             if mask is None or stage is None:
                 return self.encode_images(images)
+            if stage == IMAGE:
+                return self.encode_images(images * mask.foreground)
             features = self.encoder.forward_masked(images, mask, stage)
             last = features.stage[stage + 1]  # beside the object, its values depend on the other supports
             features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)

@@ -1,4 +1,4 @@
-"""The shots of supports, kept so that none passes the encoder twice: by a test over its episodes, and for photos."""
+"""What is kept so that no support, and where there is room no query, is encoded twice: by a test, and for photos."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -28,10 +28,10 @@ def shot_store(gib: float | Literal["auto"], device: torch.device, processes: in
 
 
 class ShotStore:
-    """What a network keeps of supports, by keys that say photo and label, such as a row of the index and its classes.
+    """The shots of supports, by keys that say photo and label, such as a row of the index and its classes.
 
-    A full store drops what was used longest ago. ``gib`` is its maximal size in GiB; the shots that are asked for at a
-    time come on top.
+    A test also keeps the maps of queries, by their rows. A full store drops queries, then shots, what was used longest
+    ago first. ``gib`` is its maximal size in GiB; what is asked for at a time comes on top.
     """
 
     def __init__(self, gib: float):
@@ -44,6 +44,7 @@ class ShotStore:
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
             self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+            self.queries: dict[int, Any] = {}
             self.used = 0  # bytes
         self.hits = 0
         self.misses = 0
@@ -59,7 +60,24 @@ class ShotStore:
         if not shots:
             return trial.ways
         each = len(shots) // len(trial.ways)
-        return [replace(way, shots=shots[i * each : (i + 1) * each]) for i, way in enumerate(trial.ways)]
+        # A GPU encodes all queries in one call.
+        maps = self._maps_of_queries(trial) if trial.ways[0].query.is_cpu else None
+        return [replace(way, shots=shots[i * each : (i + 1) * each], maps=maps) for i, way in enumerate(trial.ways)]
+
+    def _maps_of_queries(self, trial: Trial) -> list[Any] | None:
+        """Return the maps of the queries of a trial, None of a method that reads more than maps."""
+        maps = []
+        for query_1chw, (row, *_) in zip(trial.ways[0].query.split(1), trial.rows, strict=True):
+            if row not in self.queries:
+                encoded = self.network.encode(query_1chw)
+                if not encoded:
+                    return None
+                [self.queries[row]] = encoded
+                self.used += encoded[0].nbytes
+            self.queries[row] = self.queries.pop(row)
+            maps.append(self.queries[row])
+        self._drop_oldest()
+        return maps
 
     def shots(self, keys: Sequence[Hashable], supports: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
         """Return the shots of supports, image (3, H, W) and label (H, W), by their keys; missing ones are made.
@@ -93,9 +111,10 @@ class ShotStore:
         return self.network.encode(torch.stack(images), torch.stack(labels))
 
     def _drop_oldest(self) -> None:
-        """Drop what was used longest ago until the rest fits."""
-        while self.used > self.limit:
-            self.used -= self.kept.pop(next(iter(self.kept))).nbytes
+        """Drop queries, then shots, what was used longest ago first, until the rest fits."""
+        for kept in (self.queries, self.kept):
+            while kept and self.used > self.limit:
+                self.used -= kept.pop(next(iter(kept))).nbytes
 
     def __str__(self) -> str:
         size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"

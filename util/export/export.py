@@ -61,7 +61,6 @@ class Query(nn.Module):
         for known in segmenter.classes:
             batches = [_outside_inference(batch) for batch in known.support_batches]
             self.segmenter.classes.append(replace(known, support_batches=batches))
-        self(torch.zeros(1, 3, *segmenter.classes[0].images.shape[-2:]))  # lets the network keep all it can
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""
