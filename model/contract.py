@@ -221,8 +221,10 @@ class FewShotModel(Trainable):
         """Return what that last layer sees of images, RGB in 0..255: (B, C, h, w) float32, not negative."""
         raise NotImplementedError
 
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Any]:
-        """Return what is kept of each of n supports, for ``Episode.shots``; [] if this method keeps nothing."""
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+        """Return what is kept of each of n supports, or without labels of queries; [] if this method keeps nothing."""
+        if label_nhw is None:
+            return []
         supports = zip(image_n3hw, label_nhw, strict=True)
         kept = [self.cache_support(image[None, None], label[None, None]) for image, label in supports]
         return [] if None in kept else kept

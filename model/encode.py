@@ -10,9 +10,9 @@ Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image si
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from model.encoders.features import Features
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, against_background
 from model.tensors.object_windows import Mask, computed_together
 
+IMAGE = -1  # stands for the image itself among the stages
+
 
 @dataclass(frozen=True)
 class Wants:
@@ -35,12 +37,16 @@ class Wants:
 
     stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
     blocks: bool = False  # whether it also reads the maps inside the stages
-    masked_after: int | None = None  # stage whose output is masked in supports: the next one sees the object alone
+    # Stage whose output, or ``IMAGE``, is masked in supports: the next stage sees the object alone.
+    masked_after: int | None = None
     base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
 
 
 # From images, their mask where they are supports, and how they are encoded.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
+
+
+Change = Callable[[Tensor], Tensor]  # from images to images
 
 
 class Maps:
@@ -55,13 +61,17 @@ class Maps:
         self._stages = stages
         self._blocks = blocks  # an iterator encodes the images as it goes, and adds to ``stages``
         self._base_learner = base_learner
+        self._base: Tensor | None = None
         self._is_past = False  # whether blocks came that nobody read
+        self._encode_changed: Callable[[Change], Maps] | None = None
 
-    @cached_property
+    @property
     def base(self) -> Tensor:
-        """The map h5 of the base learner, (n, 512, h, w), once for all classes."""
-        assert self._base_learner is not None  # ``Wants.base_learner``
-        return self._base_learner.hidden(self[HIGH])
+        """The map h5 of the base learner, (n, 512, h, w); computed once, for all classes."""
+        if self._base is None:
+            assert self._base_learner is not None  # ``Wants.base_learner``
+            self._base = self._base_learner.hidden(self[HIGH])
+        return self._base
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield each block's map (n, C, h, w) with its stage, as soon as it exists; it is kept by nobody else.
@@ -80,9 +90,50 @@ class Maps:
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its tensors in bytes, of stages and the base learner."""
+        of_base = [] if self._base_learner is None else [self.base]
+        return sum(x.nbytes for x in (*self._stages.values(), *of_base))
+
+    def of_changed(self, change: Change) -> "Maps":
+        """Return the maps of the images as ``change`` makes them, normalised ones (n, 3, H, W) of normalised ones."""
+        assert self._encode_changed is not None  # images of a training whose maps are kept have none
+        return self._encode_changed(change)
+
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
-        return Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        part = Maps({stage: x[which] for stage, x in self._stages.items()}, (), self._base_learner)
+        encode = self._encode_changed
+        if encode is not None:
+            part._encode_changed = lambda change: encode(lambda images: change(images[which]))
+        return part
+
+    @staticmethod
+    def join(parts: "Sequence[Maps]") -> "Maps":
+        """Return the maps of several images, of stages alone."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        stages = {stage: torch.cat([part._stages[stage] for part in parts]) for stage in first._stages}
+        out = Maps(stages, (), first._base_learner)
+        if first._base_learner is not None:
+            out._base = torch.cat([part.base for part in parts])
+        out._encode_changed = lambda change: Maps.join([part.of_changed(change) for part in parts])
+        return out
+
+
+@dataclass
+class Finding:
+    """What was found in the shots of several classes together."""
+
+    shots: "list[ref[Shot]]"  # of all classes in a row
+    counts: list[int]  # of the shots of each class
+    found: Any
+
+    def is_of(self, shots: "Sequence[Shot]", counts: Sequence[int]) -> bool:
+        """Return whether it was found in these shots."""
+        return self.counts == counts and all(own() is shot for own, shot in zip(self.shots, shots, strict=True))
 
 
 @dataclass
@@ -92,7 +143,11 @@ class Shot(Batch):
     Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
     """
 
-    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3); None in training
+    presence: Tensor | None = field(default=None, kw_only=True)  # of the presence score, (n, C + 3)
+
+    def __post_init__(self) -> None:
+        self.original: Shot | None = None  # the kept one that this one repeats for every query
+        self.finding: Finding | None = None  # of several shots, of which this one is the first
 
     def __len__(self) -> int:
         return len(self.tensors()[0])
@@ -127,12 +182,14 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 AnyShot = TypeVar("AnyShot", bound=Shot)
+Found = TypeVar("Found")
 
 
 class Method(WithEncoder):
     """A method as its paper tells it: ``support`` and ``predict``."""
 
-    wants: ClassVar[Wants] = Wants()
+    wants: Wants = Wants()
+    presence_of_maps: ClassVar[bool] = True  # False: the presence score has the method's own numbers, or none
     kept_maps: KeptMaps | None = None  # of a training whose images come again
 
     def __init__(self, settings: Any, task: Task):
@@ -162,7 +219,7 @@ class Method(WithEncoder):
             maps, shots = self._encoded_together(episode)
         else:
             shots = self._shots_of(episode)
-            maps = self._maps(episode.query)
+            maps = self._maps_of_queries(episode)
         return self._with_presence(self.predict(maps, shots, episode), maps, [shots])
 
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
@@ -170,13 +227,19 @@ class Method(WithEncoder):
         if len(episodes) == 1:
             return self(episodes[0])
         shots = [self._shots_of(episode) for episode in episodes]
-        maps = self._maps(episodes[0].query, read_again=True)
+        maps = self._maps_of_queries(episodes[0], read_again=True)
         return self._with_presence(self.predict_classes(maps, shots, episodes), maps, shots)
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Shot]:
-        """Return the shot of each of n supports, for ``Episode.shots``; one by one on a CPU."""
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
+        """Return what may be kept of each of n images, one by one on a CPU.
+
+        It is the shot of a support, for ``Episode.shots``, or without labels the maps of a query, for ``Episode.maps``:
+        none where the method reads blocks, which nobody keeps.
+        """
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
+        if label_nhw is None:
+            return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
             shots += _each(self._shot(images, Mask(labels)), 1)
@@ -187,13 +250,17 @@ class Method(WithEncoder):
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
-        if self.training:
+        if self.training or not self.presence_of_maps:
             return output
         features = []
         for shots_of_class in shots:
             summary_bkc = torch.stack([shot.presence for shot in shots_of_class if shot.presence is not None], dim=1)
             features.append(presence_features(maps[self.last_stage], summary_bkc))
         return replace(output, presence_features=torch.cat(features, dim=1))
+
+    def _maps_of_queries(self, episode: Episode, read_again: bool = False) -> Maps:
+        """Return the maps of the queries: those that the episode brings along, else anew."""
+        return Maps.join(episode.maps) if episode.maps else self._maps(episode.query, read_again=read_again)
 
     def _shots_of(self, episode: Episode) -> list[Shot]:
         """Return the K shots of B episodes: those that the episode brings along, else of its supports."""
@@ -209,7 +276,7 @@ class Method(WithEncoder):
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
-        is_new = episode.shots is None and not isinstance(episode, EpisodeOfOriginalSizes)
+        is_new = episode.shots is None and episode.maps is None and not isinstance(episode, EpisodeOfOriginalSizes)
         is_plain = not self.wants.blocks and self.wants.masked_after is None
         return is_new and is_plain and computed_together(episode.query)
 
@@ -229,22 +296,35 @@ class Method(WithEncoder):
             kept = self.kept_maps(image_n3hw, mask, self._features)
             blocks_kept = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
             return Maps(kept.stage, blocks_kept, base_learner)
-        if not self.wants.blocks:
-            return Maps(self._features(image_n3hw, mask).stage, (), base_learner)
         images = self.encoder.normalise(image_n3hw)
+        maps = Maps(*self._stages_and_blocks(images, mask, read_again), base_learner)
+        maps._encode_changed = lambda change: Maps(*self._stages_and_blocks(change(images)))
+        return maps
+
+    def _stages_and_blocks(
+        self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False
+    ) -> tuple[dict[int, Tensor], Iterable[tuple[int, Tensor]]]:
+        """Return what ``Maps`` has of normalised images."""
+        if not self.wants.blocks:
+            return self._encoded(image_n3hw, mask).stage, ()
         stages: dict[int, Tensor] = {}
-        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, images, intermediate=True)
+        blocks: Iterable[tuple[int, Tensor]] = self.encoder.steps(stages, image_n3hw, intermediate=True)
         if not self.encoder_has_gradients():
             blocks = _without_gradients(blocks)
-        return Maps(stages, [*blocks] if read_again else blocks, base_learner)
+        return stages, [*blocks] if read_again else blocks
 
     def _features(self, image_n3hw: Tensor, mask: Mask | None) -> Features:
         """Return all maps of queries, or of supports with their mask, at once."""
-        images = self.encoder.normalise(image_n3hw)
+        return self._encoded(self.encoder.normalise(image_n3hw), mask)
+
+    def _encoded(self, images: Tensor, mask: Mask | None) -> Features:
+        """Return all maps of normalised images."""
         stage = self.wants.masked_after
         with self.encoder_grad():
             if mask is None or stage is None:
                 return self.encode_images(images)
+            if stage == IMAGE:
+                return self.encode_images(images * mask.foreground)
             features = self.encoder.forward_masked(images, mask, stage)
             last = features.stage[stage + 1]  # beside the object, its values depend on the other supports
             features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)
@@ -257,7 +337,7 @@ class Method(WithEncoder):
     def _shot_of(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
         shot = self.support(maps, mask)
-        if not self.training:
+        if self.presence_of_maps and not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
 
@@ -265,6 +345,26 @@ class Method(WithEncoder):
 def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
     """Return K shots as they meet the queries: each by itself on a CPU, all as one, shot after shot, on a GPU."""
     return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
+
+
+def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequence[AnyShot]]], Found]) -> Found:
+    """Return what ``find`` finds in the K shots of n classes together; a method asks for one such finding.
+
+    Where all queries share kept shots, ``find`` gets shots of one support each, and the next call with the same shots
+    gets the same.
+    """
+    originals: list[list[Any]] = [[shot.original for shot in of_class] for of_class in shots]
+    every_one = [*chain(*originals)]
+    if any(one is None for one in every_one) or torch.compiler.is_dynamo_compiling():
+        return find(shots)
+    first = every_one[0]
+    counts = [len(of_class) for of_class in originals]
+    if first.finding is not None and first.finding.is_of(every_one, counts):
+        return first.finding.found
+    found = find(originals)
+    if not torch.compiler.is_compiling():
+        first.finding = Finding([ref(one) for one in every_one], counts, found)
+    return found
 
 
 def competing(outputs: Sequence[Output]) -> Output:
@@ -287,7 +387,10 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
 def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
     """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
     if len(kept) == shots:
-        return [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
+        for shot, original in zip(repeated, kept, strict=True):
+            shot.original = original
+        return repeated
     return [Shot.join(kept[k::shots]) for k in range(shots)]
 
 

@@ -73,6 +73,7 @@ class Episode(Batch):
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
+    maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
     cached_query: list[Any] | None = None  # from ``cache_query``: B queries in all
 
     def own_class(self, training: bool) -> Tensor | None:

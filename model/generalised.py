@@ -38,6 +38,7 @@ class GeneralisedModel(OverBaseStage, Method):
     """A method over a base stage alone; subclasses define ``fit_cells`` and ``label``, which need no encoder."""
 
     wants = Wants(base_learner=True)
+    presence_of_maps = False
     generalised = True
     shots_share_weights = True
 

@@ -1,6 +1,6 @@
 """ABCDFSS: fit a small head on each level of an ImageNet encoder to the episode's images, then compare densely.
 
-Nothing is trained beforehand. Read ``ABCDFSS.forward`` first.
+Nothing is trained beforehand. Read ``ABCDFSS.support`` and ``ABCDFSS.predict_classes``.
 Source: Herzog, Adapt Before Comparison: A New Perspective on Cross-Domain Few-Shot Segmentation, CVPR 2024
 (arXiv 2402.17614), without its optional conditional random field; the shears are drawn once, there for each class.
 
@@ -13,19 +13,20 @@ and, for the supports' object f and background b, -log(e^cos(f_o, f_t) / (e^cos(
 """
 
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import background_mask, foreground_mask, resize_cells, to_cpu, to_device
-from model.common.presence import presence_features_of_maps
-from model.common.with_encoder import GiveOf, WithEncoder, WithEncoderSettings
+from model.common.ops import in_float32, resize_cells, to_cpu, to_device
+from model.common.with_encoder import HIGH, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
+from model.encode import Maps, Method, Shot, Wants, competing
 from model.encoders.encoder import EncoderVariant
-from model.encoders.features import Features
+from model.tensors.object_windows import Mask
 
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis
@@ -45,8 +46,20 @@ class ABCDFSSSettings(WithEncoderSettings):
     positions: int = field(default=0, metadata={"low": 0})
 
 
+# Of each block, in the order of the encoder, the maps of n images and of their sheared views, (n, 1 + V, C, h, w).
+Levels = list[Tensor]
+
+
+@dataclass
+class ABCDFSSShot(Shot):
+    """The maps and masks of n supports."""
+
+    levels: Levels
+    masks: Tensor  # of object and background, (n, 2, S, S)
+
+
 @register("abcdfss")
-class ABCDFSS(WithEncoder):
+class ABCDFSS(Method):
     """Heads that are fitted to the query and the supports of each episode; the encoder never learns."""
 
     Settings = ABCDFSSSettings
@@ -54,7 +67,7 @@ class ABCDFSS(WithEncoder):
     learns = False
     stride, size_rule = 32, (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
-    reads_intermediate = True
+    wants = Wants(stages=(HIGH,), blocks=True)
     never_compiled = ("_score",)
     cannot_export = "its heads are fitted to each episode"
     settings: ABCDFSSSettings
@@ -65,54 +78,59 @@ class ABCDFSS(WithEncoder):
         self.shears = torch.randint(-DEGREES, DEGREES + 1, (VIEWS, 2), generator=random).tolist()
         self.freeze()
 
-    def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
-        """Return the features of images and, as stage 10 v + s, those of stage s of their sheared view v = 1, 2."""
-        plain = super().encode_images(image_b3hw, give)
-        for view, shear in enumerate(self.shears, 1):
-            sheared = super().encode_images(_sheared(image_b3hw, shear))
-            for stage, maps in sheared.intermediate.items():
-                plain.intermediate[10 * view + stage] = maps
-        return plain
+    def support(self, maps: Maps, mask: Mask) -> ABCDFSSShot:
+        """Return the maps of n supports in all views, and their masks."""
+        return ABCDFSSShot(self._levels(maps), torch.cat([mask.foreground, mask.background], dim=1))
 
-    @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
+    def predict(self, maps: Maps, shots: Sequence[ABCDFSSShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S): 0, and the score of the object less the threshold of its query."""
-        shots = episode.support.shape[1]
-        size = episode.query.shape[-2:]
-        last = self.encoder.last_stage
-        query, support = self.encode_both(episode)
-        object_bk1ss = foreground_mask(episode.support_label)
-        masks_bk2ss = torch.cat([object_bk1ss, background_mask(episode.support_label)], dim=2)
-        presence_features = presence_features_of_maps(query.stage[last], support.stage[last], object_bk1ss)
-        margins = []
-        with torch.autocast(masks_bk2ss.device.type, enabled=False):
-            masks_on_cpu, classes = to_cpu([masks_bk2ss, episode.class_id])
-            for item, masks_k2ss in enumerate(masks_bk2ss):
-                # All that is random depends on the class and the supports' masks alone.
-                seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]) + int(classes[item])
-                item_query = query.rows(slice(item, item + 1)).each(lambda x: x.float())
-                item_support = support.rows(slice(item * shots, (item + 1) * shots)).each(lambda x: x.float())
-                score = self._score(item_query, item_support, masks_k2ss, seed)
-                score_hw = resize_cells(score, size)[0, 0]
-                margins.append(score_hw - threshold(score_hw))
-        margin = torch.stack(margins)
-        logits = torch.stack([torch.zeros_like(margin), margin], dim=1)
-        return Output(logits, presence_features=presence_features)
+        return self.predict_classes(maps, [shots], [episode])
 
-    def _score(self, query: Features, support: Features, masks_k2ss: Tensor, seed: int) -> Tensor:
-        """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w)."""
+    def predict_classes(
+        self, maps: Maps, shots: Sequence[Sequence[ABCDFSSShot]], episodes: Sequence[Episode]
+    ) -> Output:
+        """Return logits (B, N + 1, S, S) of N classes, each as of ``predict``."""
+        query = self._levels(maps)
+        outputs = [self._predict(query, *of_class) for of_class in zip(shots, episodes, strict=True)]
+        return outputs[0] if len(outputs) == 1 else competing(outputs)
+
+    def _levels(self, maps: Maps) -> Levels:
+        """Return the maps of images in all views."""
+        views = [maps, *(maps.of_changed(partial(_sheared, degrees=shear)) for shear in self.shears)]
+        of_views = [[block.float() for _, block in view.blocks()] for view in views]
+        return [torch.stack(of_block, dim=1) for of_block in zip(*of_views, strict=True)]
+
+    def _predict(self, query: Levels, shots: Sequence[ABCDFSSShot], episode: Episode) -> Output:
+        """Return the logits of one class."""
+        size = episode.query.shape[-2:]
+        masks = torch.stack([shot.masks for shot in shots], dim=1)  # (B, K, 2, S, S)
+        masks_on_cpu, classes = to_cpu([masks, episode.class_id])
+        margins = []
+        for item, masks_k2ss in enumerate(masks):
+            # All that is random depends on the class and the supports' masks alone.
+            seed = sum(zlib.crc32(shot.numpy().tobytes()) for shot in masks_on_cpu[item]) + int(classes[item])
+            score = self._score(masks_k2ss, _levels_of_item(query, shots, item), seed)
+            score_hw = resize_cells(score, size)[0, 0]
+            margins.append(score_hw - threshold(score_hw))
+        margin = torch.stack(margins)
+        return Output(torch.stack([torch.zeros_like(margin), margin], dim=1))
+
+    @in_float32
+    def _score(self, masks_k2ss: Tensor, levels: Iterable[Tensor], seed: int) -> Tensor:
+        """Return the score of one query on its finest grid, the mean over the levels, (1, 1, h, w).
+
+        Levels are of ``_levels_of_item``.
+        """
         random = torch.Generator().manual_seed(seed)
         sheared_masks = torch.stack([_sheared(masks_k2ss, shear) for shear in self.shears])  # (V, K, 2, S, S)
         scores = []
-        for stage in sorted(stage for stage in query.intermediate if stage < 10):
-            for level in range(len(query.intermediate[stage])):
-                views = [_both(query, support, 10 * view + stage, level) for view in range(VIEWS + 1)]
-                scores.append(self._level_score(views, masks_k2ss, sheared_masks, random))
+        for maps in levels:
+            scores.append(self._level_score(maps.unbind(1), masks_k2ss, sheared_masks, random))
         finest = max(score.shape[-2:] for score in scores)
         return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
 
     def _level_score(
-        self, views: list[Tensor], masks_k2ss: Tensor, sheared_masks: Tensor, random: torch.Generator
+        self, views: Sequence[Tensor], masks_k2ss: Tensor, sheared_masks: Tensor, random: torch.Generator
     ) -> Tensor:
         """Return the score of the query by one level, (1, 1, h, w), from maps of the plain images and of their views.
 
@@ -168,9 +186,10 @@ class ABCDFSS(WithEncoder):
         return list(to_device(torch.stack(drawn), device))
 
 
-def _both(query: Features, support: Features, stage: int, level: int) -> Tensor:
-    """Return a map of the query and its supports, (1 + K, C, h, w)."""
-    return torch.cat([features.intermediate[stage][level] for features in (query, support)])
+def _levels_of_item(query: Levels, shots: Sequence[ABCDFSSShot], item: int) -> Iterator[Tensor]:
+    """Yield the maps of one query and its supports, (1 + K, 1 + V, C, h, w), query first, of one block at a time."""
+    for level, of_query in enumerate(query):
+        yield torch.stack([of_query[item], *(shot.levels[level][item] for shot in shots)])
 
 
 def _new_head(channels: int, random: torch.Generator, device: torch.device) -> nn.Sequential:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import chosen
-from model.common.ops import resize_cells
-from model.common.training_free import OnCells, TrainingFreeSettings, mask_on_grid
-from model.common.with_encoder import Shot
+from model.common.ops import in_float32, resize_cells
+from model.common.training_free import OnCells, TrainingFreeSettings, cells_of
 from model.contract import Episode, Output, register
+from model.encode import Maps, Shot
+from model.tensors.object_windows import Mask, positions_of
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice
@@ -31,6 +31,15 @@ class MultiPrototypeSettings(TrainingFreeSettings):
     rule: Rule = "max_mean"
 
 
+@dataclass
+class CellsShot(Shot):
+    """The L cells of n supports; those of ignored pixels are of neither."""
+
+    features: Tensor  # (n, L, C), of length 1
+    is_object: Tensor  # (n, L) bool
+    is_background: Tensor  # (n, L) bool
+
+
 @register("multiprototype")
 class MultiPrototype(OnCells):
     """Centres of every class's support features by k-means, and cosines to them. Nothing learns."""
@@ -40,27 +49,43 @@ class MultiPrototype(OnCells):
     cannot_export = "the points that it clusters depend on the supports' content"
     settings: MultiPrototypeSettings
 
-    @torch.no_grad()
-    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> CellsShot:
+        """Return the cells of n supports."""
+        features = self.compared(maps)
+        size = features.shape[-2:]
+        return CellsShot(
+            features=features.flatten(2).transpose(1, 2),
+            is_object=cells_of(mask.label == 1, size),
+            is_background=cells_of(mask.label == 0, size),
+        )
+
+    def predict_classes(self, maps: Maps, shots: Sequence[Sequence[CellsShot]], episodes: Sequence[Episode]) -> Output:
         """Return the score of each class as logits (B, N + 1, H, W); the background's points are of all supports."""
-        query, shots = self.encode_classes(episodes)
-        classes = range(len(episodes) + 1)
         size = episodes[0].query.shape[-2:]
+        points = points_of(shots)
         scores = []
-        with torch.autocast(query.device.type, enabled=False):
-            supports = [shots_of_query(shots, item) for item in range(len(query))]
-            for features, points in zip(query, points_of(supports, classes)):
-                centres = [spherical_kmeans(of_class, self.settings.k) for of_class in points]
-                scores.append(class_scores(features, centres, size, self.settings.rule))
+        for item, query in enumerate(self.compared(maps)):
+            centres = [spherical_kmeans(of_class[item], self.settings.k) for of_class in points]
+            scores.append(class_scores(query, centres, size, self.settings.rule))
         logits = torch.stack(scores)
         return Output(logits, presence_features=logits[:, 1:].flatten(2).amax(-1, keepdim=True))
 
 
-def shots_of_query(shots: Sequence[Shot], item: int) -> list[Shot]:
-    """Return features (C, h, w) and label (H, W) of the shots of one query of a batch."""
-    return [(features[item], label[item]) for features, label in shots]
+def points_of(shots: Sequence[Sequence[CellsShot]]) -> list[list[Tensor]]:
+    """Return the unit features (n, C) of each class's cells, background first, for each of B queries; n may be 0.
+
+    The cells are those of all shots of a class, of the background those of all classes; shot-major, then row-major.
+    """
+    every_shot = [shot for of_class in shots for shot in of_class]
+    features = [torch.cat([shot.features for shot in every_shot], dim=1)]  # of the background, then of each class
+    inside = [torch.cat([shot.is_background for shot in every_shot], dim=1)]
+    for of_class in shots:
+        features.append(torch.cat([shot.features for shot in of_class], dim=1))
+        inside.append(torch.cat([shot.is_object for shot in of_class], dim=1))
+    return [cells.rows(x) for x, cells in zip(features, positions_of(*inside), strict=True)]
 
 
+@in_float32
 def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[int], rule: Rule) -> Tensor:
     """Return the score of each class at every pixel, (N + 1, H, W) float32; ``ABSENT`` for a class without centres.
 
@@ -80,26 +105,7 @@ def class_scores(query_chw: Tensor, centres: Sequence[Tensor], size: Sequence[in
     return torch.stack(scores)
 
 
-def points_of(supports: Sequence[Sequence[Shot]], classes: Sequence[int]) -> list[list[Tensor]]:
-    """Return the unit features (n, C) of the cells of each class, of the supports of every query; n may be 0.
-
-    Supports are unit features (C, h, w) and a label map (H, W); class 0 is the background, 255 of no class. The cells
-    are those of all supports, shot-major, then row-major.
-    """
-    points = []  # of each query (N + 1, n, C), the cells of all supports
-    inside = []  # and where each class is, (N + 1, n) bool
-    for shots in supports:
-        cells_nc = torch.cat([features.flatten(1).T for features, _ in shots])
-        points.append(cells_nc.expand(len(classes), -1, -1))
-        inside.append(torch.stack([_cells_of_class(shots, number) for number in classes]))
-    return [cells.rows(x) for x, cells in zip(points, chosen(*inside))]
-
-
-def _cells_of_class(shots: Sequence[Shot], number: int) -> Tensor:
-    """Return the cells of a class in all shots, bool (n,)."""
-    return torch.cat([mask_on_grid(label == number, features.shape[1:]).flatten() for features, label in shots])
-
-
+@in_float32
 def spherical_kmeans(points_nc: Tensor, k: int) -> Tensor:
     """Return at most k centres (k', C) of unit vectors (n, C) by cosine; all points if there are at most k.
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.linear import LinearHead, logistic
-from model.common.ops import resize_cells, to_cpu, to_device
+from model.common.ops import in_float32, resize_cells, to_cpu, to_device
 from model.common.training_free import OnCells, TrainingFreeSettings
-from model.contract import Episode, Output, Task, register
+from model.contract import Episode, Output, register
+from model.encode import Maps, Shot, once_for
 from model.episode import IGNORE
+from model.tensors.object_windows import Mask
 
-HEADS_KEPT = 8  # of the last supports
-KEY_STEP = 8  # between the pixels, or the channels, by which images are told apart
+STEP = 8  # between the pixels by which images are told apart
 LEAST_TOTAL = 1e-6  # that the cells of a class are divided by at least
 
 
@@ -30,6 +31,14 @@ class ProbeSettings(TrainingFreeSettings):
     penalty: float = field(default=0.3, metadata={"low": 0})
 
 
+@dataclass
+class ProbeShot(Shot):
+    """The cells of n supports."""
+
+    feature: Tensor  # (n, C, h, w)
+    label: Tensor  # (n, H, W)
+
+
 @register("probe")
 class Probe(OnCells):
     """Multinomial logistic regression on the cells of all supports. Nothing learns beforehand."""
@@ -37,68 +46,55 @@ class Probe(OnCells):
     Settings = ProbeSettings
     title = "linear probe"
     for_materials = True
-    never_compiled = ("_head",)
+    never_compiled = ("_heads",)
     cannot_export = "it is fitted to the supports by an optimiser"
     settings: ProbeSettings
 
-    def __init__(self, settings: ProbeSettings, task: Task):
-        super().__init__(settings, task)
-        self._heads: dict[bytes, LinearHead] = {}
+    def support(self, maps: Maps, mask: Mask) -> ProbeShot:
+        """Return the cells of n supports."""
+        return ProbeShot(self.compared(maps), mask.label)
 
-    @torch.no_grad()
-    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+    def predict_classes(self, maps: Maps, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W) of N classes, background first."""
-        encoded = [self.encode_each(episode, self.compared) for episode in self.sharing_queries(episodes)]
-        query = encoded[0][0]  # (B, C, h, w)
-        shots = [features for _, of_class in encoded for features, _ in of_class]
-        with torch.autocast(query.device.type, enabled=False):
-            supports = [list(of_query) for of_query in zip(*shots)]
-            heads = self._head(episodes, supports)
-            logits = torch.cat([head.logits(features[None]) for head, features in zip(heads, query)])
-            return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
+        weight_bnc, bias_bn = self._heads(shots, episodes)
+        logits = _logits(self.compared(maps), weight_bnc, bias_bn)
+        return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
 
-    def _head(self, episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]) -> list[LinearHead]:
-        """Return the heads of the queries of a batch, by the features (C, h, w) of all supports of each.
+    def _heads(self, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        """Return weights (B, N + 1, C) and biases (B, N + 1) of the heads; of one where all queries share supports."""
+        return once_for(shots, lambda shots: self._fit(shots, episodes))
 
-        Queries that share supports, one call after the other too, share a head.
-        """
-        device = features[0][0].device
-        classes = len(episodes)
-        keys, labels = _keys_and_labels(episodes, features)
-        unfitted = {key: item for item, key in enumerate(keys) if key not in self._heads}
-        maps = to_cpu([features[item] for item in unfitted.values()])
-        for (key, item), support_maps in zip(unfitted.items(), maps):
-            supports = list(zip(support_maps, labels[item]))
-            self._heads[key] = fit(supports, classes, self.settings.penalty)
-        heads = [self._heads[key] for key in keys]
-        for oldest in list(self._heads)[:-HEADS_KEPT]:
-            del self._heads[oldest]
-        return [LinearHead(to_device(head.weight, device), to_device(head.bias, device)) for head in heads]
-
-
-def _keys_and_labels(
-    episodes: Sequence[Episode], features: Sequence[Sequence[Tensor]]
-) -> tuple[list[bytes], list[list[Tensor]]]:
-    """Return of each query what tells its supports from others, and the labels (H, W) of these for all classes."""
-    numbers = [number for number, episode in enumerate(episodes, 1) for _ in episode.supports_of(0)]
-    samples = [_samples(episodes, item, maps) for item, maps in enumerate(features)]
-    keys, labels = [], []
-    for pixels, of_each_class, channels in to_cpu(samples):
-        joint = joint_labels(numbers, pixels, of_each_class)
-        labels.append(joint)
-        keys.append(bytes([len(episodes)]) + b"".join(map(_bytes, (*channels, *joint))))
-    return keys, labels
+    def _fit(self, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        """Return weights and biases of the heads that are fitted to the shots of all classes, of each query's alone."""
+        numbers = []  # the class of each shot
+        supports = []  # some pixels of each shot, its labels and its features, for every query
+        for number, (of_class, episode) in enumerate(zip(shots, episodes, strict=True), 1):
+            queries = range(len(of_class[0]))
+            images = zip(*(_pixels(episode, item) for item in queries), strict=True)
+            for shot, pixels in zip(of_class, images, strict=True):
+                numbers.append(number)
+                supports.append([pixels, shot.label, shot.feature])
+        on_cpu = to_cpu(supports)
+        heads = []
+        for item in range(len(shots[0][0])):
+            pixels_of, labels, features = zip(*([part[item] for part in support] for support in on_cpu), strict=True)
+            joint = joint_labels(numbers, pixels_of, labels)
+            heads.append(fit(list(zip(features, joint, strict=True)), len(episodes), self.settings.penalty))
+        device = shots[0][0].feature.device
+        weights = torch.stack([head.weight for head in heads])
+        biases = torch.stack([head.bias for head in heads])
+        return to_device(weights, device), to_device(biases, device)
 
 
-def _samples(episodes: Sequence[Episode], item: int, features: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return some pixels, the label and some channels of the features of each support of the query ``item``."""
-    pixels, labels = [], []
-    for episode in episodes:
-        for image, label in episode.supports_of(item):
-            pixels.append(image[..., ::KEY_STEP, ::KEY_STEP].float())
-            labels.append(label)
-    channels = [feature_chw[::KEY_STEP] for feature_chw in features]
-    return [pixels, labels, channels]
+def _pixels(episode: Episode, item: int) -> list[Tensor]:
+    """Return some pixels of each support of the query ``item``."""
+    return [image[..., ::STEP, ::STEP].float() for image, _ in episode.supports_of(item)]
+
+
+@in_float32
+def _logits(x_bchw: Tensor, weight_bnc: Tensor, bias_bn: Tensor) -> Tensor:
+    """Return the logits of each cell, (B, N + 1, h, w)."""
+    return (weight_bnc @ x_bchw.flatten(2) + bias_bn.unsqueeze(2)).unflatten(2, x_bchw.shape[-2:])
 
 
 def _bytes(x: Tensor) -> bytes:

@@ -1,19 +1,32 @@
 """The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
 
-It is also the worked example of a new model: settings, declarations, and one forward pass.
+It is also the worked example of a new model: settings, declarations, what is kept of supports, and the prediction.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.common.ops import foreground_mask, in_float32, masked_mean, mean_over_shots, resize
+from model.common.ops import in_float32, masked_mean, mean_over_shots, resize
 from model.common.prototype import TEMPERATURE, similarity
 from model.common.training_free import TrainingFree, TrainingFreeSettings
 from model.contract import Episode, Output, register
+from model.encode import Maps, Shot
+from model.tensors.object_windows import Mask
 
 
 class PrototypeSettings(TrainingFreeSettings):
     """The baseline's settings; ``config/model/prototype.yaml`` explains them."""
+
+
+@dataclass
+class PrototypeShot(Shot):
+    """The prototypes of n supports."""
+
+    foreground: Tensor  # (n, C)
+    background: Tensor  # (n, C)
 
 
 @register("prototype")
@@ -23,18 +36,19 @@ class PrototypeBaseline(TrainingFree):
     Settings = PrototypeSettings
     title = "prototype baseline"
 
-    @torch.no_grad()
-    def forward(self, episode: Episode) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> PrototypeShot:
+        """Return the prototypes of n supports."""
+        feature = self.compared(maps)
+        is_object = mask.on(feature.shape[-2:])
+        return PrototypeShot(_prototype(feature, is_object), _prototype(feature, 1 - is_object))
+
+    def predict(self, maps: Maps, shots: Sequence[PrototypeShot], episode: Episode) -> Output:
         """Return the two cosines as logits (B, 2, H, W), background first."""
-        query, shots = self.encode_each(episode, self.compared)
-        each = [_prototypes(feature, foreground_mask(label)) for feature, label in shots]
-        foreground, background = mean_over_shots(torch.stack(each, dim=1)).unbind(1)  # (B, C)
+        query = self.compared(maps)
+        foreground = mean_over_shots(torch.stack([shot.foreground for shot in shots], dim=1))  # (B, C)
+        background = mean_over_shots(torch.stack([shot.background for shot in shots], dim=1))  # (B, C)
         cosines = similarity(query, foreground, background) / TEMPERATURE  # (B, 2, h, w)
         return Output(resize(cosines, episode.query.shape[-2:]))
 
 
-@in_float32
-def _prototypes(support_bchw: Tensor, mask_b1hw: Tensor) -> Tensor:
-    """Return one shot's foreground and background prototype, (B, 2, C)."""
-    mask = resize(mask_b1hw, support_bchw.shape[-2:])
-    return torch.stack([masked_mean(support_bchw, m) for m in (mask, 1 - mask)], dim=1)
+_prototype = in_float32(masked_mean)

@@ -85,8 +85,10 @@ class Foundation(FewShotModel):
         return replace(competing(of_classes), presence_features=torch.cat(presence_features, 1))
 
     @torch.no_grad()
-    def encode(self, image_n3hw: Tensor, label_nhw: Tensor) -> list[Shot]:
-        """Return the shot of each of n supports, without a tensor where the object is not shown."""
+    def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Shot]:
+        """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
+        if label_nhw is None:
+            return []
         supports = zip(image_n3hw, label_nhw, strict=True)
         return [self.support(image, label) if (label == 1).any() else Shot() for image, label in supports]
 

@@ -3,7 +3,6 @@
 Self-support makes prototypes of the positions of the query at which a first prediction is confident.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -48,27 +47,6 @@ def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def greatest_cosine(query_bchw: Tensor, foreground: Sequence[Tensor]) -> Tensor:
-    """Return the cosine of each query position to the most similar one of each support, (B, K, h, w) (PFENet).
-
-    Positions outside the object count as zero vectors, as published. ``foreground`` has features (n, C) of each object.
-    """
-    channels, height, width = query_bchw.shape[1:]
-    shots = len(foreground) // len(query_bchw)
-    outside = query_bchw.new_zeros(1, channels)
-    best = []
-    for i, object_nc in enumerate(foreground):
-        support_nc = F.normalize(object_nc.float(), dim=1, eps=COSINE_EPS)
-        if len(object_nc) < height * width:
-            support_nc = torch.cat([support_nc, outside])
-        best.append((support_nc @ query_bchw[i // shots].flatten(1)).amax(0))
-    scaled = torch.stack(best).unflatten(0, (-1, shots))  # |q_i| times the cosine, (B, K, L)
-    length = query_bchw.flatten(2).norm(dim=1, keepdim=True).clamp(min=COSINE_EPS)
-    return (scaled / length).unflatten(2, (height, width))
-
-
-@torch.no_grad()
-@in_float32
 def object_directions(feature_nchw: Tensor, mask: Mask) -> Tensor:
     """Return the unit features at the positions that see something of the objects, (n, m, C); zeros where fewer."""
     positions = mask.positions(feature_nchw.shape[-2:], touched)
@@ -78,11 +56,11 @@ def object_directions(feature_nchw: Tensor, mask: Mask) -> Tensor:
 
 @torch.no_grad()
 @in_float32
-def prior(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
-    """Return PFENet's prior by a shot in [0, 1], (B, h, w): the greatest cosine to the object, stretched to 0..1.
+def greatest_cosine(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
+    """Return the cosine of each query position to the most similar one of an object, (B, h, w) (PFENet).
 
-    Positions outside the object count as zero vectors, as published; 0 everywhere for an empty mask. A mask value
-    between 0 and 1 does not change a cosine.
+    Positions outside the object count as zero vectors, as published; a mask value between 0 and 1 does not change a
+    cosine.
     """
     query_bcl = query_bchw.flatten(2)
     length_bl = query_bcl.norm(dim=1).clamp(min=COSINE_EPS)
@@ -90,7 +68,13 @@ def prior(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
     if directions_bmc.shape[1] < query_bcl.shape[2]:
         directions_bmc = torch.cat([directions_bmc, outside_b1c], dim=1)
     greatest_bl = (directions_bmc @ query_bcl).amax(1) / length_bl
-    return min_max(greatest_bl, COSINE_EPS).unflatten(1, query_bchw.shape[-2:])
+    return greatest_bl.unflatten(1, query_bchw.shape[-2:])
+
+
+def prior(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
+    """Return PFENet's prior by a shot, (B, h, w): the greatest cosine, stretched to 0..1; 0 for an empty mask."""
+    greatest_bhw = greatest_cosine(query_bchw, directions_bmc)
+    return min_max(greatest_bhw.flatten(1), COSINE_EPS).view_as(greatest_bhw)
 
 
 @in_float32

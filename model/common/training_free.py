@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.ops import in_float32, on_cells, resize, resize_cells
-from model.common.with_encoder import Shot, WithEncoder, WithEncoderSettings
+from model.common.with_encoder import WithEncoderSettings
 from model.contract import Task
-from model.encoders.features import Features
+from model.encode import Maps, Method, Wants
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
 
@@ -31,29 +31,29 @@ class TrainingFreeSettings(WithEncoderSettings):
         return self.stage if isinstance(self.stage, list) else [self.stage]
 
 
-class TrainingFree(WithEncoder):
+class TrainingFree(Method):
     """A method over the features of a frozen encoder. It learns nothing and needs no checkpoint."""
 
     learns = False
     any_size = True
+    presence_of_maps = False
     settings: Any  # a TrainingFreeSettings
 
     def __init__(self, settings: TrainingFreeSettings, task: Task):
-        self.last_stage = max(settings.stages)
+        self.wants = Wants(stages=tuple(settings.stages))
         super().__init__(settings, task)
         self.freeze()
 
-    def compared(self, features: Features) -> Tensor:
-        """Return the maps of the chosen stages on the first one's grid, concatenated, (B, C, h, w)."""
-        maps = [features.stage[stage] for stage in self.settings.stages]
-        return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
+    def compared(self, maps: Maps) -> Tensor:
+        """Return the maps of the chosen stages on the first one's grid, concatenated, (n, C, h, w)."""
+        return on_first_grid([maps[stage] for stage in self.settings.stages])
 
 
 class OnCells(TrainingFree):
     """A training-free method that compares unit features of cells, each of which stands for its part of the image.
 
     Masks and scores are resized without aligned corners: the cells tile the image, and no side is better than another.
-    Such a method segments any number of classes at once; subclasses define ``forward_classes``.
+    Such a method segments any number of classes at once; subclasses define ``predict_classes``.
     """
 
     size_rule = (1, 0)
@@ -66,25 +66,24 @@ class OnCells(TrainingFree):
             return spec.stride, 0
         return cls.size_rule if spec.any_size else super().rule(settings)
 
-    def forward(self, episode: Episode) -> Output:
-        """Return the output for one class, of ``forward_classes``."""
-        return self.forward_classes([episode])
+    def predict(self, maps: Maps, shots: Sequence[Any], episode: Episode) -> Output:
+        """Return the output for one class, of ``predict_classes``."""
+        return self.predict_classes(maps, [shots], [episode])
 
-    def encode_classes(self, episodes: Sequence[Episode]) -> tuple[Tensor, list[Shot]]:
-        """Return the queries' features (B, C, h, w), and all shots of N classes with labels 0, 1..N and 255."""
-        shots: list[Shot] = []
-        queries = []
-        for number, episode in enumerate(self.sharing_queries(episodes), 1):
-            query, shots_of_class = self.encode_each(episode, self.compared)
-            queries.append(query)
-            for feature, label in shots_of_class:
-                shots.append((feature, label.masked_fill(label == 1, number)))
-        return queries[0], shots
+    def compared(self, maps: Maps) -> Tensor:
+        """Return the unit features of all chosen stages, concatenated and again of length 1, (n, C, h, w) float32."""
+        stages = [unit(maps[stage], dim=1) for stage in self.settings.stages]
+        return unit(on_first_grid(stages), dim=1)
 
-    def compared(self, features: Features) -> Tensor:
-        """Return the unit features of all chosen stages, concatenated and again of length 1, (B, C, h, w) float32."""
-        stages = {stage: unit(features.stage[stage], dim=1) for stage in self.settings.stages}
-        return unit(super().compared(Features(stages, {})), dim=1)
+
+def on_first_grid(maps: Sequence[Tensor]) -> Tensor:
+    """Return maps (n, C_i, h_i, w_i) concatenated on the first one's grid, (n, C, h, w)."""
+    return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
+
+
+def cells_of(mask_nhw: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the cells of binary masks (n, H, W) as ``mask_on_grid`` does, bool (n, h w)."""
+    return torch.stack([mask_on_grid(mask, size).flatten() for mask in mask_nhw])
 
 
 def mask_on_grid(mask_hw: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,14 +1,18 @@
 """DCAMA: the query's mask as an attention-weighted mean of the supports' masks, at every intermediate feature.
 
-Read ``DCAMA.forward`` first; ``MaskAggregation`` is the attention, softmax(Q K^T / sqrt(d)) M over the positions of
-all supports; the decoder goes from stacks of soft masks to logits, with skips from the encoder at strides 8 and 4.
+Read ``DCAMA.support`` and ``DCAMA.predict``; ``MaskAggregation`` is the attention, softmax(Q K^T / sqrt(d)) M
+over the positions of all supports; the decoder goes from stacks of soft masks to logits, with skips from the encoder at
+strides 8 and 4.
 Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggregation for Few-Shot Segmentation, ECCV
 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +21,15 @@ from torch.utils.checkpoint import checkpoint
 
 from model.common.layers import two_convolutions
 from model.common.loss import mask_loss
-from model.common.ops import foreground_mask, linear_over_map, resize, split_heads
-from model.common.presence import presence_features_of_maps
-from model.common.published import Layout
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder, WithEncoderSettings
+from model.common.ops import joined, linear_over_map, resize, split_heads
+from model.common.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
+from model.dcama.published import LAYOUT
+from model.encode import Maps, Method, Shot, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
-from model.encoders.swin import SWIN_NAMES, SwinEncoder
+from model.encoders.swin import SwinEncoder
+from model.tensors.object_windows import Mask
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 HEADS = 8
@@ -37,35 +42,23 @@ WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
-ENCODER_NAMES = (  # published, and ours
-    (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),
-    (r"feature_extractor\.bn1\.(.*)", r"encoder.layer0.1.\1"),
-    (r"feature_extractor\.(layer[1-4]\..*)", r"encoder.\1"),
-    *((rf"feature_extractor\.{published}", rf"encoder.{ours}") for published, ours in SWIN_NAMES),
-)
-ATTENTION_NAMES = (
-    *((rf"model\.DCAMA_blocks\.{i}\.linears\.0\.(.*)", rf"aggregate.{i + 2}.query.\1") for i in range(3)),
-    *((rf"model\.DCAMA_blocks\.{i}\.linears\.1\.(.*)", rf"aggregate.{i + 2}.key.\1") for i in range(3)),
-)
-DECODER_NAMES = (
-    *((rf"model\.conv{i}\.(.*)", rf"decoder.enter.{5 - i}.\1") for i in (1, 2, 3)),
-    *((rf"model\.conv{i}\.(.*)", rf"decoder.merge.{7 - i}.\1") for i in (4, 5)),
-    (r"model\.(mixer[1-3])\.(.*)", r"decoder.\1.\2"),
-)
-LAYOUT = Layout(
-    "DCAMA",
-    ("model.DCAMA_blocks.0.linears.0.weight", "model.mixer1.0.weight"),
-    (*ENCODER_NAMES, *ATTENTION_NAMES, *DECODER_NAMES),
-    r"model\.pe\..*|.*\.relative_position_index|.*\.attn_mask|feature_extractor\.(?:fc|norm|head)\..*",
-)
 
 
 class DCAMASettings(WithEncoderSettings):
     """DCAMA's own settings; ``config/model/dcama.yaml`` explains them."""
 
 
+@dataclass
+class DCAMAShot(Shot):
+    """What is read of n supports, of all L positions of a stage's grid."""
+
+    keys: dict[int, list[Tensor]]  # stage 2, 3, 4 -> of each intermediate feature, (n, L, C)
+    masks: dict[int, Tensor]  # stage -> M_k, (n, L)
+    skips: dict[int, Tensor]  # stage 1, 2 -> the last intermediate feature, (n, C, h, w)
+
+
 @register("dcama")
-class DCAMA(WithEncoder):
+class DCAMA(Method):
     """Dense cross-query-and-support attention weighted mask aggregation. All shots enter one attention together."""
 
     Settings = DCAMASettings
@@ -74,7 +67,7 @@ class DCAMA(WithEncoder):
     families, stride = (ResNetEncoder, SwinEncoder), STRIDE
     # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
     variant = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
-    reads_intermediate = True
+    wants = Wants(stages=(HIGH,), blocks=True)
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
@@ -85,38 +78,48 @@ class DCAMA(WithEncoder):
         self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> DCAMAShot:
+        """Return keys, masks and skips of n supports."""
+        keys: dict[int, list[Tensor]] = {}
+        masks: dict[int, Tensor] = {}
+        skips: dict[int, Tensor] = {}
+        for stage, features in _by_stage(maps):
+            if stage <= LOW:
+                skips[stage] = features[-1]
+            if stage >= LOW:
+                keys[stage] = self._aggregation(stage).keys(features)
+                masks[stage] = mask.on(features[0].shape[-2:]).flatten(1)
+        return DCAMAShot(keys, masks, skips)
+
+    def predict(self, maps: Maps, shots: Sequence[DCAMAShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S) and in training the cross-entropy ``main``."""
-        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-
-        # The encoder, frozen unless a part of it learns.
-        with self.encoder_grad():
-            query, support = self.encode_both(episode)
-            if not self.training:
-                presence_features = presence_features_of_maps(query.stage[HIGH], support.stage[HIGH], mask)
-            query.stage.clear()
-            support.stage.clear()
-            # Stage 1, 2 -> the query's last intermediate feature beside the supports' largest, (B, 2 C, h, w).
-            skips = {}
-            for stage in (1, LOW):
-                shots = support.intermediate[stage][-1].unflatten(0, mask.shape[:2])  # (B, K, C, h, w)
-                skips[stage] = torch.cat([query.intermediate[stage][-1], shots.amax(1)], dim=1)
-            del query.intermediate[1], support.intermediate[1]
-
-        # Aggregate the supports' masks at every intermediate feature: stage 2, 3, 4 -> (B, n, h, w). These features are
-        # most of the memory, and those of a stage are released with its masks. Then decode.
-        masks = {}
-        for name, aggregate in self.aggregate.items():
-            stage = int(name)
-            masks[stage] = aggregate(query.intermediate.pop(stage), support.intermediate.pop(stage), mask)
+        masks = {}  # stage 2, 3, 4 -> the supports' masks, aggregated at each intermediate feature, (B, n, h, w)
+        skips = {}  # stage 1, 2 -> the query's last intermediate feature beside the supports' largest, (B, 2 C, h, w)
+        for stage, features in _by_stage(maps):
+            if stage <= LOW:
+                largest = torch.stack([shot.skips[stage] for shot in shots], dim=1).amax(1)
+                skips[stage] = torch.cat([features[-1], largest], dim=1)
+            if stage >= LOW:
+                by_feature = zip(*(shot.keys[stage] for shot in shots), strict=True)
+                keys = [joined(of_shots, dim=1) for of_shots in by_feature]  # all shots in one row, (B, K L, C)
+                values = joined([shot.masks[stage] for shot in shots], dim=1)  # (B, K L)
+                masks[stage] = self._aggregation(stage)(features, keys, values)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, episode.query_label == 1)}
-        else:
-            output.presence_features = presence_features
         return output
+
+    def _aggregation(self, stage: int) -> "MaskAggregation":
+        """Return the attention block of a stage."""
+        return cast(MaskAggregation, self.aggregate[str(stage)])
+
+
+def _by_stage(maps: Maps) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the intermediate features of one stage after the other."""
+    for stage, blocks in groupby(maps.blocks(), key=itemgetter(0)):
+        yield stage, [feature for _, feature in blocks]
 
 
 class MaskAggregation(nn.Module):
@@ -130,26 +133,30 @@ class MaskAggregation(nn.Module):
         self.position_dropout = nn.Dropout(DROPOUT)
         self.attention_dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, query_maps: list[Tensor], support_maps: list[Tensor], mask_bk1hw: Tensor) -> Tensor:
+    def keys(self, support_maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return the keys of each of the stage's intermediate features (n, C, h, w), (n, L, C)."""
+        size = support_maps[0].shape[-2:]
+        position = position_encoding(support_maps[0])
+        keys = []
+        for support_map in support_maps:
+            key = self.position_dropout(support_map.flatten(2).transpose(1, 2) + position)
+            keys.append(linear_over_map(key, size, self.key.weight))
+        return keys
+
+    def forward(self, query_maps: Sequence[Tensor], keys: Sequence[Tensor], value_bm: Tensor) -> Tensor:
         """Return the soft mask of each of the stage's n intermediate features, (B, n, h, w) float32.
 
-        Maps are n of (B, C, h, w) and of (B K, C, h, w); the mask, (B, K, 1, S, S) float32, is 1 on the object.
+        Maps are n of (B, C, h, w), keys n of (B, m, C); the value, (B, m) float32, is 1 on the object.
         """
-        batch = len(mask_bk1hw)
-        channels = query_maps[0].shape[1]
         size = query_maps[0].shape[-2:]
-        value = resize(mask_bk1hw.flatten(0, 1), size).view(batch, -1)  # (B, K L)
-        position = position_encoding(channels, size.numel(), value.device)  # (L, C)
+        position = position_encoding(query_maps[0])
         dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
         masks = []
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
-        for query_map, support_map in zip(query_maps, support_maps, strict=True):
+        for query_map, key in zip(query_maps, keys, strict=True):
             query = self.position_dropout(query_map.flatten(2).transpose(1, 2) + position)
-            key = self.position_dropout(support_map.flatten(2).transpose(1, 2) + position)
             query = linear_over_map(query, size, self.query.weight, self.query.bias)
-            key = linear_over_map(key, size, self.key.weight)
-            key = key.reshape(batch, -1, channels)  # (B, K L, C), all shots in one row
-            masks.append(attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value, dropout))
+            masks.append(attended_mask(split_heads(query, HEADS), split_heads(key, HEADS), value_bm, dropout))
         # The keys' bias adds one number to all scores of a query position, which the softmax removes, so the products
         # leave it out. Checkpoints have it as a learnable tensor, and several processes exchange a gradient of every
         # such tensor: this is one, of 0.
@@ -157,10 +164,11 @@ class MaskAggregation(nn.Module):
         return torch.stack(masks, dim=1).unflatten(2, size) + unused_bias
 
 
-def position_encoding(channels: int, length: int, device: torch.device) -> Tensor:
-    """Return sinusoids of the row-major position on a grid, (L, C): sines in even channels, cosines in odd ones."""
+def position_encoding(map_bchw: Tensor) -> Tensor:
+    """Return sinusoids of the row-major position on a map's grid, (L, C): even channels are sines, odd ones cosines."""
+    channels, device = map_bchw.shape[1], map_bchw.device
     rate = WAVELENGTH ** (-torch.arange(0, channels, 2, device=device) / channels)  # (C / 2,)
-    angle = torch.arange(length, device=device).unsqueeze(1) * rate
+    angle = torch.arange(map_bchw.shape[-2:].numel(), device=device).unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 

@@ -49,7 +49,7 @@ class GFSAM(Foundation):
     title = "GF-SAM"
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
-    never_compiled = ("forward_classes",)
+    never_compiled = ("forward",)
     cannot_export = "the points and masks that it compares depend on the photos"
 
     def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):

@@ -1,4 +1,6 @@
-"""HDMNet: match query and supports on three grids, with an attention normalised over the query. See ``HDMNet.forward``.
+"""HDMNet: match query and supports on three grids, with an attention normalised over the query.
+
+Read ``HDMNet.support`` and ``HDMNet.predict``.
 
 A frozen encoder and base learner (after BAM), supports masked as images, a token pyramid shared by query and supports,
 matching at each level, a linear decoder, and the ensemble with the base learner. Coarse correlation maps teach finer
@@ -10,91 +12,27 @@ Source: Peng et al., Hierarchical Dense Correlation Distillation for Few-Shot Se
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
-from model.common.fixed_shapes import chosen
 from model.common.layers import WIDTH, pointwise
-from model.common.ops import foreground_mask, masked_mean, mean_over_shots, resize
-from model.common.presence import presence_features_of_maps
-from model.common.prototype import greatest_cosine
-from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
+from model.common.ops import joined, masked_mean, mean_over_shots, resize
+from model.common.prototype import COSINE_EPS, greatest_cosine
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.common.with_encoder import HIGH, LOW, mid_features, on_one_grid
+from model.common.with_encoder import HIGH, low_features, mid_features
 from model.contract import Episode, Output, ParamGroup, Task, register
-from model.encoders.features import Features
+from model.encode import IMAGE, Maps, Method, Shot, Wants
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
+from model.hdmnet.published import LAYOUT
 from model.hdmnet.transformer import CHANNELS, LEVELS, MIN_GRID, QueryMatching, TokenPyramid, correlation_distillation
+from model.tensors.object_windows import Mask, Positions, positions_of
 
 SIMILARITIES = 2  # from h5 and from f4
 SHARPENED = 10.0  # factor of the similarity among the query's inputs
-# Parts of published names, and of ours.
-MIX = r"transformer\.mix_transformer"
-LEVEL = rf"{MIX}\.down_sample_layers\.(\d)"
-MATCH = rf"{MIX}\.match_layers\.(\d)"
-ATTENTION, FEED_FORWARD = ("query", "key", "value", "out"), {0: "expand", 1: "depthwise", 4: "shrink"}
-DECODED = ("enter", "enter_norm", "mix", "mix_norm", "leave", "leave_norm")  # a linear block's layers, in order
-
-
-def _attention_names(published: str, ours: str) -> list[tuple[str, str]]:
-    """Return the renames of the four linear maps of an attention."""
-    return [(rf"{published}\.linear_{name[0]}\.(.*)", rf"{ours}.linear.{name}.\2") for name in ATTENTION]
-
-
-def _feed_forward_names(published: str, ours: str) -> list[tuple[str, str]]:
-    """Return the renames of the layers of a feed-forward."""
-    return [(rf"{published}\.layers\.{i}\.(.*)", rf"{ours}.{name}.\2") for i, name in FEED_FORWARD.items()]
-
-
-def _block_names(number: int) -> list[tuple[str, str]]:
-    """Return the renames of one self-attention block in every level of the pyramid."""
-    published = rf"{LEVEL}\.{number + 1}"
-    attention = rf"pyramid.levels.\1.attention.{number}"
-    feed_forward = rf"pyramid.levels.\1.feed_forward.{number}"
-    return [
-        (rf"{published}\.norm1\.(.*)", rf"{attention}.norm.\2"),
-        (rf"{published}\.attn\.sr\.(.*)", rf"{attention}.reduce.\2"),
-        (rf"{published}\.attn\.norm\.(.*)", rf"{attention}.reduced_norm.\2"),
-        *_attention_names(rf"{published}\.attn\.attn", attention),
-        (rf"{published}\.norm2\.(.*)", rf"{feed_forward}.norm.\2"),
-        *_feed_forward_names(rf"{published}\.ffn", feed_forward),
-    ]
-
-
-PYRAMID_NAMES = (
-    (rf"{LEVEL}\.0\.projection\.(.*)", r"pyramid.levels.\1.embed.\2"),
-    (rf"{LEVEL}\.0\.norm\.(.*)", r"pyramid.levels.\1.embed_norm.\2"),
-    (rf"{LEVEL}\.3\.(.*)", r"pyramid.levels.\1.norm.\2"),
-    *(*_block_names(0), *_block_names(1)),
-)
-MATCH_NAMES = (
-    (rf"{MATCH}\.0\.norm1\.(.*)", r"match.\1.norm.\2"),
-    *_attention_names(rf"{MATCH}\.0\.attn\.attn", r"match.\1"),
-    (rf"{MATCH}\.0\.norm2\.(.*)", r"match.\1.feed_forward.norm.\2"),
-    *_feed_forward_names(rf"{MATCH}\.0\.ffn", r"match.\1.feed_forward"),
-    (rf"{MATCH}\.1\.conv\.(.*)", r"fuse.\1.0.\2"),
-    (rf"{MATCH}\.1\.bn\.(.*)", r"fuse.\1.1.\2"),
-)
-DECODER_NAMES = (
-    *((rf"{MIX}\.parse_layers\.(\d)\.{i}\.(.*)", rf"decoder.refine.\1.{n}.\2") for i, n in enumerate(DECODED)),
-    *((rf"{MIX}\.cls\.{i}\.(.*)", rf"decoder.head.{n}.\1") for i, n in enumerate(DECODED)),
-)
-LAYOUT = Layout(
-    "HDMNet",
-    ("supp_merge.0.weight", "transformer.mix_transformer.cls.4.weight"),
-    (
-        *(*ENCODER, *PROJECTIONS, *ENSEMBLE),
-        (r"ppm\.features\.(\d)\.(.*)", r"base_learner.pyramid.\1.\2"),
-        (r"cls\.(.*)", r"base_learner.classify.\1"),
-        (r"base_learnear\.2\.(.*)", r"base_learner.classify.4.\1"),
-        (r"query_merge\.(.*)", r"merge_query.\1"),
-        (r"supp_merge\.(.*)", r"merge_support.\1"),
-        *(*PYRAMID_NAMES, *MATCH_NAMES, *DECODER_NAMES),
-    ),
-    r"transformer\..*\.num_batches_tracked",
-)
 
 
 @dataclass
@@ -113,14 +51,27 @@ class HDMNetSettings(WithBaseSettings):
         return "encoder", f"= {self.encoder.backbone} {what}; set a larger data.size"
 
 
+@dataclass
+class HDMNetShot(Shot):
+    """What is read of n supports, of maps at the m positions of their objects."""
+
+    gram: Tensor  # G_k of the scene, (n, C, C)
+    prototype: Tensor  # p_k, (n, 256)
+    h5: Tensor  # directions of the base learner's map, (n, m, 512)
+    f4: Tensor  # directions of the high-level features, (n, m, C)
+    keys: list[Tensor]  # of each level, (n, m, heads, d)
+    values: list[Tensor]
+    areas: Tensor  # m of each support and level, (n, 3)
+
+
 @register("hdmnet")
-class HDMNet(WithBaseLearner):
+class HDMNet(WithBaseLearner, Method):
     """The published method; every module below is one of its ideas."""
 
     Settings = HDMNetSettings
     title = "HDMNet"
     published = LAYOUT
-    masks_supports = True  # pixels outside the object are masked before the encoder
+    wants = Wants(masked_after=IMAGE, base_learner=True)
     settings: HDMNetSettings
 
     def __init__(self, settings: HDMNetSettings, task: Task):
@@ -139,39 +90,55 @@ class HDMNet(WithBaseLearner):
         self.ensemble = Ensemble()
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> HDMNetShot:
+        """Return scene, prototype, directions and matched tokens of n supports."""
+        # Inputs of the transformer: features and prototypes.
+        feature = self.project_support(mid_features(maps))  # x_k, (n, 256, h, w)
+        prototype = masked_mean(feature, mask.on(feature.shape[-2:]))  # p_k, (n, 256)
+        levels = self.pyramid(self.merge_support(_beside(feature, prototype)))  # (n, 64, h_i, w_i)
+
+        # Of the object alone: tokens, and directions on the finest level's grid.
+        objects = positions_of(*(_is_object(mask, level.shape[-2:]) for level in levels))
+        keys, values = [], []
+        for level, match, positions in zip(levels, self.match, objects, strict=True):
+            key, value = cast(QueryMatching, match).of_support(level)
+            keys.append(positions.padded(key))
+            values.append(positions.padded(value))
+        h5, f4 = self._directions(maps[HIGH], objects[0])
+        return HDMNetShot(
+            gram=gram(low_features(maps)),
+            prototype=prototype,
+            h5=h5,
+            f4=f4,
+            keys=keys,
+            values=values,
+            areas=torch.stack([positions.inside.sum(1) for positions in objects], dim=1),
+        )
+
+    def predict(self, maps: Maps, shots: Sequence[HDMNetShot], episode: Episode) -> Output:
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
-        batch, shots = episode.support.shape[:2]
-        mask = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
-
-        # Encoder (frozen unless a part of it learns), base learner, and everything computed from them alone.
-        with self.encoder_grad():
-            query, support = self.encode_both(episode)
-            query, support = on_one_grid(query), on_one_grid(support)
-            hidden = self.query_hidden(episode, query)  # h5
-            base_logits = self.base_learner.logits(self.base_dropout(hidden))
-            similarity = self._similarity(query, support, hidden, mask)  # A, (B, 2, h, w)
-            grams = gram(support.stage[LOW]).unflatten(0, (batch, shots))  # G_k, (B, K, C, C)
-            distance = gram_distance(gram(query.stage[LOW]), grams)  # e_k, (B, K)
+        # The base learner, the distance of the scenes, and the similarity to the supports.
+        base_logits = self.base_learner.logits(self.base_dropout(maps.base))  # (B, N + 1, h, w)
+        grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C, C)
+        distance = gram_distance(gram(low_features(maps)), grams)  # e_k, (B, K)
         scene = mean_over_shots(distance, self.shot_weights(distance))  # e, (B,)
+        in_h5 = torch.stack([greatest_cosine(maps.base, shot.h5) for shot in shots], dim=1)  # (B, K, h, w)
+        in_f4 = torch.stack([greatest_cosine(maps[HIGH], shot.f4) for shot in shots], dim=1)
+        similarity = torch.stack([in_h5.mean(1), in_f4.mean(1)], dim=1)  # A = [A_5; A_4], (B, 2, h, w)
 
-        # Inputs of the transformer: features, prototypes, and for the query its similarity.
-        query_feature = self.project_query(mid_features(query))  # X_q, (B, 256, h, w)
-        support_feature = self.project_support(mid_features(support))  # x_k, (B * K, 256, h, w)
-        small_mask = resize(mask.flatten(0, 1), query_feature.shape[-2:])
-        prototype = masked_mean(support_feature, small_mask)  # p_k, (B * K, 256)
-        mean_prototype = mean_over_shots(prototype.unflatten(0, (batch, shots)))  # p
-        query_map = self.merge_query(_beside(query_feature, mean_prototype, SHARPENED * similarity))  # X
-        support_map = self.merge_support(_beside(support_feature, prototype))  # X_k, (B * K, 64, h, w)
+        # The query's tokens: features, the supports' mean prototype, and the similarity.
+        feature = self.project_query(mid_features(maps))  # X_q, (B, 256, h, w)
+        prototype = mean_over_shots(torch.stack([shot.prototype for shot in shots], dim=1))  # p, (B, 256)
+        levels = self.pyramid(self.merge_query(_beside(feature, prototype, SHARPENED * similarity)))
 
         # Match level by level, decode, then correct the prediction by the base learner's.
-        levels = self.pyramid(torch.cat([query_map, support_map]))
-        objects = chosen(*(_on_grid(mask, level.shape[-2:]).flatten(1) > 0 for level in levels))  # over all shots
         fused = []  # z_i, (B, 64, h_i, w_i)
         correlation = []  # c_i, (B, h_i, w_i)
-        for level, match, fuse, inside in zip(levels, self.match, self.fuse, objects, strict=True):
-            level_query, level_support = level[:batch], level[batch:].unflatten(0, (batch, shots))
-            matched, logits = match(level_query, level_support, inside)
+        areas = torch.stack([shot.areas for shot in shots]).sum(0)  # of all shots, (B, 3)
+        for i, (level, match, fuse) in enumerate(zip(levels, self.match, self.fuse, strict=True)):
+            key = joined([shot.keys[i] for shot in shots], dim=1)  # of all shots
+            value = joined([shot.values[i] for shot in shots], dim=1)
+            matched, logits = match(level, key, value, areas[:, i])
             level_similarity = resize(similarity, level.shape[-2:]).to(matched.dtype)
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
             correlation.append(logits)
@@ -181,24 +148,15 @@ class HDMNet(WithBaseLearner):
         if self.training:
             even = self.settings.even_teacher
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
-        else:
-            output.presence_features = presence_features_of_maps(query.stage[HIGH], support.stage[HIGH], mask)
         return output
 
-    def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
-        """Return the normalised supports with every pixel outside the object set to the mean colour."""
-        return super().support_input(support, support_label) * foreground_mask(support_label)
-
-    def _similarity(self, query: Features, support: Features, hidden_bchw: Tensor, mask_bk1hw: Tensor) -> Tensor:
-        """Return A = [A_5; A_4]: the query's similarity to the supports in h5 and in f4, (B, 2, h, w) float32."""
-        is_object_bkhw = _on_grid(mask_bk1hw, hidden_bchw.shape[-2:]) > 0
-        [objects] = chosen(is_object_bkhw.flatten(0, 1).flatten(1))
-        support_f4 = support.stage[HIGH]
-        support_hidden = self.base_learner.hidden_at(support_f4, objects).split(objects.counts)
-        support_high = objects.rows(support_f4.flatten(2).transpose(1, 2))
-        hidden_similarity = greatest_cosine(hidden_bchw, support_hidden).mean(1)
-        high_similarity = greatest_cosine(query.stage[HIGH], support_high).mean(1)
-        return torch.stack([hidden_similarity, high_similarity], dim=1)
+    @torch.no_grad()
+    def _directions(self, f4_nchw: Tensor, objects: Positions) -> tuple[Tensor, Tensor]:
+        """Return the directions of h5 and of f4 on the objects, (n, m, C) each; zeros where fewer."""
+        h5 = pad_sequence(self.base_learner.hidden_at(f4_nchw, objects).split(objects.counts), batch_first=True)
+        f4 = objects.padded(f4_nchw.flatten(2).transpose(1, 2))
+        h5, f4 = (F.normalize(rows.float(), dim=2, eps=COSINE_EPS) for rows in (h5, f4))
+        return h5, f4
 
     def param_groups(self) -> list[ParamGroup]:
         """Return transformer and projections, and the shots' weights at rate 0, as the published optimiser."""
@@ -213,10 +171,9 @@ class HDMNet(WithBaseLearner):
         return [*(group for group in groups if group.params), *self.encoder_group()]
 
 
-def _on_grid(mask_bk1hw: Tensor, size: Sequence[int]) -> Tensor:
-    """Return masks resized to a grid by their nearest pixels, (B, K, h, w)."""
-    small = F.interpolate(mask_bk1hw.flatten(0, 1), size=tuple(size), mode="nearest")[:, 0]
-    return small.unflatten(0, mask_bk1hw.shape[:2])
+def _is_object(mask: Mask, size: Sequence[int]) -> Tensor:
+    """Return which positions of a grid have the object at their nearest pixel, (n, h w) bool."""
+    return F.interpolate(mask.foreground, size=tuple(size), mode="nearest").flatten(1) > 0
 
 
 def _beside(feature_bchw: Tensor, vector_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:

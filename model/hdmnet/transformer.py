@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Chosen, shapes_are_fixed
 from model.common.loss import image_mean
 from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells, split_heads
 
@@ -157,42 +156,43 @@ class QueryMatching(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
         self.feed_forward = FeedForward()
 
-    def forward(self, query_bchw: Tensor, support_bkchw: Tensor, inside: Chosen) -> tuple[Tensor, Tensor]:
-        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w)."""
+    def of_support(self, support_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys, of length 1, and the values of a support's tokens, (n, L, heads, d) each."""
+        tokens = self.norm(to_tokens(support_nchw))
+        key = self.linear.key(tokens).unflatten(2, (HEADS, -1))
+        value = self.linear.value(tokens).unflatten(2, (HEADS, -1))
+        return F.normalize(key.float(), dim=3), value
+
+    def forward(
+        self, query_bchw: Tensor, key_bnhd: Tensor, value_bnhd: Tensor, area_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the query's map after matching, (B, C, h, w), and the correlation map, (B, h, w).
+
+        Keys and values are those of all objects, with zeros where others have more; the area is their number.
+        """
         size = query_bchw.shape[-2:]
         x = to_tokens(query_bchw)
-        support_bnc = support_bkchw.transpose(1, 2).flatten(2).transpose(1, 2)  # n = K L, one shot after the other
-        is_object_bn = inside.inside.float()
-        if not shapes_are_fixed():
-            # The tokens inside the object; n is the largest count of the batch, and others, marked 0, fill up to it.
-            largest = max(*inside.counts, 1)
-            order = is_object_bn.argsort(dim=1, descending=True, stable=True)[:, :largest]
-            support_bnc = support_bnc.gather(1, order.unsqueeze(2).expand(-1, -1, CHANNELS))
-            is_object_bn = is_object_bn.gather(1, order)
-        query, key, value = self.linear(self.norm(x), self.norm(support_bnc), HEADS)
-        collected, correlation = match(query, key, value, is_object_bn)
+        query = split_heads(self.linear.query(self.norm(x)), HEADS)
+        collected, correlation = match(query, key_bnhd.transpose(1, 2), value_bnhd.transpose(1, 2), area_b)
         matched = self.linear.out(join_heads(collected).to(x.dtype))
         x = x + self.dropout(matched)
         return to_map(self.feed_forward(x, size), size), correlation.unflatten(1, size)
 
 
 @in_float32
-def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, inside_bn: Tensor) -> tuple[Tensor, Tensor]:
+def match(query_bhld: Tensor, key_bhnd: Tensor, value_bhnd: Tensor, area_b: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of matched values, (B, heads, L, d), and the mean score, (B, L), of every query position.
 
-    With s_ij = 10 cos(q_i, k_j): sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and heads. The mean is one
-    product with the mean key; in the sum, values instead of scores are divided by the sums over i. Tokens with
-    ``inside_bn`` = 0 are ignored.
+    With s_ij = 10 cos(q_i, k_j) of n keys of length 1: sum_j softmax_i(s_ij) v_j, and the mean of s_ij over j and
+    heads. The mean is one product with the mean key; in the sum, values instead of scores are divided by the sums over
+    i. Keys and values of 0 change nothing beside the area, the number of the others.
     """
     query = SHARPNESS * F.normalize(query_bhld, dim=3)
-    key = F.normalize(key_bhnd, dim=3)
-    weight = inside_bn[:, None, :, None]
-    value = value_bhnd * weight
     collected = torch.zeros_like(query)
-    for key_piece, value_piece in zip(key.split(MAX_KEYS, dim=2), value.split(MAX_KEYS, dim=2), strict=True):
-        score = (query @ key_piece.transpose(2, 3)).exp_()  # (B, heads, L, n)
-        collected = collected + score @ (value_piece / score.sum(2).unsqueeze(3))
-    mean_key = (key * weight).sum(2, keepdim=True) / (weight.sum(2, keepdim=True) + MASK_EPS)
+    for key, value in zip(key_bhnd.split(MAX_KEYS, dim=2), value_bhnd.split(MAX_KEYS, dim=2), strict=True):
+        score = (query @ key.transpose(2, 3)).exp_()  # (B, heads, L, n)
+        collected = collected + score @ (value / score.sum(2).unsqueeze(3))
+    mean_key = key_bhnd.sum(2, keepdim=True) / (area_b.view(-1, 1, 1, 1) + MASK_EPS)
     correlation = (query @ mean_key.transpose(2, 3)).mean(1)[:, :, 0]
     return collected, correlation
 

@@ -1,21 +1,21 @@
-"""INSID3 (Cuttano et al., CVPR 2026): segment by whole clusters of patches, without training. See ``INSID3.forward``.
+"""INSID3 (Cuttano et al., CVPR 2026): segment by whole clusters of patches, without training.
 
-``segmentation.py`` has the steps in the paper's order.
+Read ``INSID3.support`` and ``INSID3.predict_classes``. ``positions.py`` removes what features hold of positions,
+``segmentation.py`` has the steps after it in the paper's order.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from model.common.training_free import OnCells, TrainingFreeSettings
-from model.common.with_encoder import Shot
+from model.common.training_free import OnCells, TrainingFreeSettings, cells_of
 from model.contract import Episode, Output, Task, register
-from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, positional_basis, segment
-
-BASES_KEPT = 16  # one for each size of images
+from model.encode import Maps, Shot
+from model.insid3.positions import PositionalBases, debiased
+from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, segment
+from model.tensors.object_windows import Mask
 
 
 @dataclass
@@ -37,13 +37,12 @@ class INSID3Settings(TrainingFreeSettings):
         return None
 
 
-class Support(NamedTuple):
-    """A shot of B queries."""
+@dataclass
+class INSID3Shot(Shot):
+    """The L patches of n supports."""
 
-    number: int  # of its class
-    features: Tensor  # (B, C, h, w)
-    label: Tensor  # (B, H, W), ``number`` on the object
-    basis: Tensor | None  # of the positions in an image of its size
+    debiased: Tensor  # D(X), (n, L, C)
+    inside: Tensor  # those of the object, (n, L) bool
 
 
 @register("insid3")
@@ -59,61 +58,48 @@ class INSID3(OnCells):
 
     def __init__(self, settings: INSID3Settings, task: Task):
         super().__init__(settings, task)
-        self._bases: dict[object, Tensor] = {}
+        self.bases = PositionalBases(settings.components)
 
-    @torch.no_grad()
-    def forward_classes(self, episodes: Sequence[Episode]) -> Output:
+    def support(self, maps: Maps, mask: Mask) -> INSID3Shot:
+        """Return the patches of n supports, without their positions."""
+        features = self.compared(maps)  # (n, C, h, w)
+        basis = self._basis(maps, mask.label.shape[-2:])
+        plain = features.flatten(2).transpose(1, 2).contiguous()
+        return INSID3Shot(debiased(plain, basis), cells_of(mask.label == 1, features.shape[-2:]))
+
+    def predict_classes(self, maps: Maps, shots: Sequence[Sequence[INSID3Shot]], episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W): a_c - 1/2 for the mask of patches a_c of each class, resized.
 
         The background has the patches of no class. Clusters are found on the CPU, one query at a time.
         """
-        query, shots = self.encode_classes(episodes)  # (B, C, h, w), and of all classes
-        count = len(episodes)
         size = episodes[0].query.shape[-2:]
-        basis = self._basis(size)
-        supports = self._supports(episodes, shots)
-        with torch.autocast(query.device.type, enabled=False):
-            references = [self._references(supports, item, count) for item in range(len(query))]
-            targets = [Patches.of(features, basis) for features in query]
-            segmentations = self._segment(targets, references, self.settings.tau, self.settings.merge)
+        basis = self._basis(maps, size)
+        targets = [Patches.of(features, basis) for features in self.compared(maps)]
+        references = [references_of(shots, item) for item in range(len(targets))]
+        segmentations = self._segment(targets, references, self.settings.tau, self.settings.merge)
 
-        logits = torch.stack([class_logits(x.classes, count, size) for x in segmentations])
-        presence_features = [x.presence_features(c) for x in segmentations for c in range(count)]
-        output = Output(logits, presence_features=torch.stack(presence_features).unflatten(0, (-1, count)))
+        count = len(episodes)
+        output = Output(torch.stack([class_logits(x.classes, count, size) for x in segmentations]))
+        presence = [x.presence_features(c) for x in segmentations for c in range(count)]
+        output.presence_features = torch.stack(presence).unflatten(0, (-1, count))
         pictures = [x.pictures(0) for x in segmentations]
         for name in pictures[0]:
-            output.maps[name] = torch.stack([maps[name] for maps in pictures])
+            output.maps[name] = torch.stack([maps_of[name] for maps_of in pictures])
         return output
 
-    def _supports(self, episodes: Sequence[Episode], shots: Sequence[Shot]) -> list[Support]:
-        """Return the shots of all classes, with the basis of their images' sizes."""
-        images = [(number, image) for number, episode in enumerate(episodes, 1) for image, _ in episode.supports_of(0)]
-        supports = []
-        for (number, image), (features, label) in zip(images, shots):
-            supports.append(Support(number, features, label, self._basis(image.shape[-2:])))
-        return supports
+    def _basis(self, maps: Maps, size: Sequence[int]) -> Tensor | None:
+        """Return the basis of the positions in the images of maps, of a size (H, W)."""
 
-    def _references(self, supports: Sequence[Support], item: int, classes: int) -> list[list[Reference]]:
-        """Return the references of the query ``item``, class by class."""
-        references: list[list[Reference]] = [[] for _ in range(classes)]
-        for support in supports:
-            patches = Patches.of(support.features[item], support.basis)
-            is_object = support.label[item] == support.number
-            references[support.number - 1].append((patches, is_object))
-        return references
+        def blank() -> Tensor:
+            black = maps.of_changed(lambda images: self.encoder.normalise(torch.zeros_like(images[:1])))
+            return self.compared(black)[0]
 
-    def _basis(self, size: Sequence[int]) -> Tensor | None:
-        """Return the positional basis of images of a size (H, W), kept for the last sizes; None for r = 0."""
-        if self.settings.components == 0:
-            return None
-        device = next(self.encoder.parameters()).device
-        weights = tuple((tensor.data_ptr(), tensor._version) for tensor in self.encoder.state_dict().values())
-        key = weights, tuple(size), torch.is_autocast_enabled(device.type)
-        if key not in self._bases:
-            black = torch.zeros(1, 3, *size, device=device)
-            features = self.encode_images(self.encoder.normalise(black))
-            blank_chw = self.compared(features)[0]
-            if len(self._bases) == BASES_KEPT:
-                del self._bases[next(iter(self._bases))]  # the oldest
-            self._bases[key] = positional_basis(blank_chw, self.settings.components)
-        return self._bases[key]
+        return self.bases.of(size, self.encoder, blank)
+
+
+def references_of(shots: Sequence[Sequence[INSID3Shot]], item: int) -> list[list[Reference]]:
+    """Return the references of the query ``item``, class by class."""
+    classes = []
+    for of_class in shots:
+        classes.append([Reference(shot.debiased[item], shot.inside[item]) for shot in of_class])
+    return classes

@@ -1,8 +1,4 @@
-"""INSID3's steps, in the paper's order: positions removed (sections 2, 3), candidates (4, 5), clusters (6), scores (7).
-
-A transformer's features hold the position of a patch beside its content: patches at equal positions of two images
-resemble each other. A black image has no content, so the directions in which its features vary are those of position.
-"""
+"""INSID3's steps after the positions, in the paper's order: candidates (sections 4, 5), clusters (6), scores (7)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.common.ops import resize_cells, to_cpu, to_device
-from model.common.training_free import mask_on_grid
+from model.insid3.positions import debiased
 from model.mismatch import ModelMismatch
 
 FORWARD_QUANTILE = 0.9  # of cosines: where no patch resembles the prototype, those above this quantile count
@@ -23,27 +19,8 @@ BLOCK_ROWS = 256  # of the matrix of distances that exist at a time
 INSIDE = 0.5  # a pixel belongs to the mask if the resized mask of patches is larger
 
 
-def positional_basis(blank_chw: Tensor, components: int) -> Tensor:
-    """Return U_r (C, r) float32, the first left singular vectors of a black image's unit features about their mean.
-
-    They are the eigenvectors of E E^T, found in float64 on the CPU; their signs have no influence. With r >= C or
-    r > n - 1 all directions would be removed, and rounding would remain: ModelMismatch.
-    """
-    channels = len(blank_chw)
-    patches = blank_chw[0].numel()
-    most = min(channels, patches) - 1
-    if components > most:
-        reason = f"features of {channels} channels at {patches} patches have no more directions"
-        raise ModelMismatch(f"model.components = {components}: {reason}; set at most {most}, or 0 to remove nothing")
-    features = blank_chw.flatten(1).cpu().double()  # (C, n)
-    centred = features - features.mean(1, keepdim=True)  # E
-    vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors  # by ascending eigenvalues
-    basis = vectors[:, -components:]
-    return to_device(basis.float(), blank_chw.device)
-
-
 class Patches(NamedTuple):
-    """The n patches of an image: unit features X, and D(X) = unit(X - U_r U_r^T X), (n, C) each; their grid (h, w)."""
+    """The n patches of an image: unit features X, and D(X), those without positions, (n, C) each; their grid (h, w)."""
 
     plain: Tensor
     debiased: Tensor
@@ -53,14 +30,14 @@ class Patches(NamedTuple):
     def of(features_chw: Tensor, basis_cr: Tensor | None) -> "Patches":
         """Return the patches of an image with unit features (C, h, w)."""
         plain = features_chw.flatten(1).T.contiguous()
-        debiased = plain
-        if basis_cr is not None:
-            positional = (plain @ basis_cr) @ basis_cr.T
-            debiased = F.normalize(plain - positional, dim=1)
-        return Patches(plain, debiased, features_chw.shape[1:])
+        return Patches(plain, debiased(plain, basis_cr), features_chw.shape[1:])
 
 
-Reference = tuple[Patches, Tensor]  # a support, and its mask of pixels, bool (H, W)
+class Reference(NamedTuple):
+    """The m patches of a support."""
+
+    debiased: Tensor  # D(X), (m, C)
+    inside: Tensor  # bool (m,): those of its mask
 
 
 class Candidates(NamedTuple):
@@ -76,8 +53,8 @@ class Candidates(NamedTuple):
 
 def find_candidates(target_nc: Tensor, references: Sequence[Reference]) -> Candidates:
     """Return the candidates among the target's debiased features (n, C), from at least one reference."""
-    features = [patches.debiased for patches, _ in references]
-    masks = [mask_on_grid(mask, patches.grid).flatten() for patches, mask in references]
+    features = [reference.debiased for reference in references]
+    masks = [reference.inside for reference in references]
     areas = torch.stack([mask.sum() for mask in masks])  # (K,)
     shown = (areas > 0).sum()  # references that count
 
@@ -220,9 +197,17 @@ def segment(
     Raises:
         ModelMismatch: too many patches.
     """
-    patches = len(targets[0].plain)
+    patches, device = len(targets[0].plain), targets[0].plain.device
     if patches > MAX_PATCHES:
         raise ModelMismatch(f"an image gives {patches} patches, more than {MAX_PATCHES}; give smaller images")
+    with torch.autocast(device.type, enabled=False):
+        return _segment(targets, references, tau, merge)
+
+
+def _segment(
+    targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
+) -> list[Segmentation]:
+    """Return what ``segment`` does, of not too many patches."""
     matched = [_match_classes(target, classes) for target, classes in zip(targets, references)]
     presence = [[None if x is None else x.presence for x in classes] for classes in matched]
     cosines: list[Iterable[Tensor]] = [_cosines(target.plain) for target in targets]  # a CPU computes them later

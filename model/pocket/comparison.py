@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from model.common.ops import in_float32
 from model.common.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
-from model.pocket.levels import MASK_EPS, Levels
+from model.pocket.levels import MASK_EPS, Levels, Views
 
 NEARLY = 0.95  # share of an image's greatest probability that is confident, if that is below SSP's thresholds
 SHARPNESS = 10.0  # of the attention of positions to confident background
@@ -69,10 +69,10 @@ class Comparison(nn.Module):
         self.offset = nn.Parameter(torch.zeros(2))
 
     @in_float32
-    def forward(self, query: Levels, supports: Levels, object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
-        """Return logits and cosines of B queries, from their B * K supports, and the shares of the supports' cells."""
+    def forward(self, query: Levels, supports: Views, object_bkhw: Tensor, back_bkhw: Tensor) -> Compared:
+        """Return logits and cosines of B queries, from K views of supports and the shares of their cells."""
         temperature = self.log_temperature.exp()
-        size = query.joint.shape[-2:]
+        size = object_bkhw.shape[-2:]
         share_bk2l = torch.stack([object_bkhw, back_bkhw], dim=2).flatten(3)
         mean_bk2l = share_bk2l / (share_bk2l.sum(3, keepdim=True) + MASK_EPS)
         # A position counts by more than half of its cell, or the greatest share if none has that; m of K * L positions.
@@ -82,7 +82,7 @@ class Comparison(nn.Module):
         prototypes, cosines, maps = [], [], []
         for level, x_bchw in enumerate(query.unit):
             x_bcl = x_bchw.flatten(2)
-            shots_bkcl = supports.unit[level].flatten(2).unflatten(0, object_bkhw.shape[:2])
+            shots_bkcl = supports.unit[level].flatten(3)
             prototype_b2c = F.normalize((mean_bk2l @ shots_bkcl.transpose(2, 3)).sum(1), dim=2)  # p, b
             cosine_b2l = prototype_b2c @ x_bcl
             prototypes.append(prototype_b2c)
@@ -140,18 +140,9 @@ def confident(logits_b1l: Tensor) -> Tensor:
     return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the share of each cell that a mask covers, (B, h, w); cells lie as those of the encoder."""
-    side, cells = mask_b1ss.shape[-1], size[-1]
-    stride = (side - 1) // max(cells - 1, 1)
-    if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
-        return F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)[:, 0]
-    return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]
-
-
-def probe(query: Levels, photos: Levels, object_bkhw: Tensor, back_bkhw: Tensor) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from B * K photos whose cells are weighed as object and background."""
-    return _probe(_joined(query, 1), _joined(photos, object_bkhw.shape[1]), object_bkhw, back_bkhw)
+def probe(query: Levels, photos: Views) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K photos of each."""
+    return _probe(_positions(query), _positions_of_views(photos), photos.objects, photos.backgrounds)
 
 
 @in_float32
@@ -189,28 +180,29 @@ def _solve(x_bmc: Tensor, half_bm1: Tensor, difference_bc1: Tensor) -> Tensor:
     return direction_bc1
 
 
-def probe_with_query(
-    query: Levels, views: Levels, shares_bkhw: Sequence[Tensor], first_b1hw: Tensor, coarse_b1hw: Tensor
-) -> Tensor:
-    """Return logits (B, 1, h, w) of B queries from K views of a single support each, B * K, and the query itself.
+def probe_with_query(query: Levels, views: Views, first_b1hw: Tensor, coarse_b1hw: Tensor) -> Tensor:
+    """Return logits (B, 1, h, w) of B queries from K views of a single support each, and the query itself.
 
-    ``shares_bkhw`` weigh the views' cells as object and background. The confident positions are of ``first_b1hw``, then
-    of its mean with the prediction after the first probe, to which ``coarse_b1hw`` are the decoder's logits.
+    The confident positions are of ``first_b1hw``, then of its mean with the prediction after the first probe, to which
+    ``coarse_b1hw`` are the decoder's logits.
     """
-    query_blc = _joined(query, 1)
-    photos_bmc = torch.cat([_joined(views, shares_bkhw[0].shape[1]), query_blc], dim=1)
+    query_blc = _positions(query)
+    photos_bmc = torch.cat([_positions_of_views(views), query_blc], dim=1)
     logit_b1hw = first_b1hw
     for _ in range(ROUNDS):
         confident_b2hw = confident(logit_b1hw.flatten(2)).unflatten(2, logit_b1hw.shape[-2:])
-        objects, backs = (
-            torch.cat([share, confident_b2hw[:, i : i + 1]], dim=1) for i, share in enumerate(shares_bkhw)
-        )
+        objects = torch.cat([views.objects, confident_b2hw[:, :1]], dim=1)
+        backs = torch.cat([views.backgrounds, confident_b2hw[:, 1:]], dim=1)
         probed_b1hw = _probe(query_blc, photos_bmc, objects, backs)
         logit_b1hw = (first_b1hw + coarse_b1hw + probed_b1hw) / 2  # of the next round
     return probed_b1hw
 
 
-def _joined(levels: Levels, count: int) -> Tensor:
-    """Return the levels' features side by side, those of ``count`` images after each other, (B, count * L, C)."""
-    x_nlc = torch.cat([x.flatten(2).transpose(1, 2) for x in levels.unit], dim=2)
-    return x_nlc.unflatten(0, (-1, count)).flatten(1, 2)
+def _positions(query: Levels) -> Tensor:
+    """Return the levels' features of every position side by side, (B, L, C)."""
+    return torch.cat([x.flatten(2).transpose(1, 2) for x in query.unit], dim=2)
+
+
+def _positions_of_views(views: Views) -> Tensor:
+    """Return the levels' features of every position side by side, those of K views after each other, (B, K L, C)."""
+    return torch.cat([x.flatten(3).transpose(2, 3) for x in views.unit], dim=3).flatten(1, 2)

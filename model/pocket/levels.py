@@ -6,17 +6,20 @@ classes beside the comparison teaches the encoder to tell classes apart, and tel
 base class, and whether it is one that the supports' objects look like.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from model.common.ops import in_float32
+from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean
 from model.common.training_free import unit
 from model.common.with_encoder import HIGH, LOW, MID
+from model.encode import Maps
 from model.encoders.encoder import Encoder, EncoderVariant
-from model.encoders.features import Features
+from model.episode import Batch
 
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
 EMBEDDING = 128  # channels of the learnt level
@@ -26,39 +29,49 @@ PROBABILITY_EPS = 1e-12  # smallest product of probabilities, for the gradient o
 
 
 @dataclass
-class Levels:
+class Levels(Batch):
     """The maps of B images on one grid; float32 but for ``classes``, which autocast may halve."""
 
     unit: list[Tensor]  # (B, C_l, h, w) of each level, positions of length 1; the learnt level is the last
-    joint: Tensor  # (B, C, h, w), the encoder's levels concatenated, their mean square 1
     classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
     fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Levels":
-        """Return the maps that ``change`` makes of each, in the order of the fields."""
-        return Levels([change(x) for x in self.unit], change(self.joint), change(self.classes), change(self.fine))
+    @property
+    def joint(self) -> Tensor:
+        """The encoder's levels concatenated, their mean square 1, (B, C, h, w)."""
+        return joint(self.unit[:-1])
 
-    def rows(self, which: slice) -> "Levels":
-        """Return the maps of some of the images, as views."""
-        return self.each(lambda x: x[which])
 
-    def shots(self, which: slice | Tensor, count: int) -> "Levels":
-        """Return the maps of some of the ``count`` supports of each episode, after each other."""
-        return self.each(lambda x: x.unflatten(0, (-1, count))[:, which].flatten(0, -4))
+@dataclass
+class Views(Batch):
+    """V views of each of n supports: what a comparison reads of them."""
 
-    def beside(self, other: "Levels") -> "Levels":
-        """Return the maps of B images, each followed by the other's: 2 B of them."""
+    unit: list[Tensor]  # of each level, (n, V, C_l, h, w)
+    objects: Tensor  # share of each cell that the object covers, (n, V, h, w)
+    backgrounds: Tensor  # and its background
+    mean: Tensor  # of ``Levels.joint`` over the object, (n, V, C)
+    classes: Tensor  # mean probability of the base classes over the object, (n, V, N + 1)
 
-        def pairs(x: Tensor, y: Tensor) -> Tensor:
-            return torch.stack([x, y], dim=1).flatten(0, 1)
 
-        unit = [pairs(x, y) for x, y in zip(self.unit, other.unit, strict=True)]
-        joint = pairs(self.joint, other.joint)
-        return Levels(unit, joint, pairs(self.classes, other.classes), pairs(self.fine, other.fine))
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+
+
+def together(parts: Sequence[AnyBatch], dim: int = 0) -> AnyBatch:
+    """Return batches as one along a dimension: 1 for the views of the same supports."""
+    if len(parts) == 1:
+        return parts[0]
+    of_parts = zip(*(part.tensors() for part in parts), strict=True)
+    joint_tensors = iter([torch.cat(tensors, dim=dim) for tensors in of_parts])
+    return parts[0].each(lambda _: next(joint_tensors))
+
+
+def joint(unit_bchw: Sequence[Tensor]) -> Tensor:
+    """Return unit maps concatenated, their mean square 1, (B, C, h, w)."""
+    return torch.cat([x * x.shape[1] ** 0.5 for x in unit_bchw], dim=1)
 
 
 class LevelsOf(nn.Module):
-    """From the features of an encoder that was built with ``VARIANT`` to levels."""
+    """From the maps of an encoder that was built with ``VARIANT`` to levels."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -69,12 +82,13 @@ class LevelsOf(nn.Module):
         # their channels.
         nn.init.normal_(self.embed.weight, std=total**-0.5)
 
-    def forward(self, features: Features, classify: Callable[[Tensor], Tensor]) -> Levels:
+    def forward(self, maps: Maps, classify: Callable[[Tensor], Tensor]) -> Levels:
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
-        of_encoder = [unit(x, dim=1) for x in (features.stage[MID], *features.intermediate[HIGH])]
-        joint = torch.cat([x * x.shape[1] ** 0.5 for x in of_encoder], dim=1)
-        learnt = unit(self.embed(joint), dim=1)
-        return Levels([*of_encoder, learnt], joint, classify(joint), features.stage[LOW].float())
+        last_blocks = [block for _, block in maps.blocks()]
+        of_encoder = [unit(x, dim=1) for x in (maps[MID], *last_blocks)]
+        joint_bchw = joint(of_encoder)
+        learnt = unit(self.embed(joint_bchw), dim=1)
+        return Levels([*of_encoder, learnt], classify(joint_bchw), maps[LOW].float())
 
 
 class BaseClasses(nn.Module):
@@ -85,15 +99,44 @@ class BaseClasses(nn.Module):
         self.classify = nn.Sequential(nn.Conv2d(channels, 128, 1), nn.ReLU(), nn.Conv2d(128, classes + 1, 1))
 
 
+def view_of(levels: Levels, label_nss: Tensor) -> Views:
+    """Return n images with labels (n, S, S) as a view each."""
+    size = levels.unit[0].shape[-2:]
+    objects, backgrounds = (shares(mask(label_nss), size) for mask in (foreground_mask, background_mask))
+    return Views(
+        unit=[x.unsqueeze(1) for x in levels.unit],
+        objects=objects.unsqueeze(1),
+        backgrounds=backgrounds.unsqueeze(1),
+        mean=masked_mean(levels.joint, objects.unsqueeze(1), MASK_EPS).unsqueeze(1),
+        classes=_mean_probability(levels.classes, objects).unsqueeze(1),
+    )
+
+
+def shares(mask_b1ss: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the share of each cell that a mask covers, (B, h, w); cells lie as those of the encoder."""
+    side, cells = mask_b1ss.shape[-1], size[-1]
+    stride = (side - 1) // max(cells - 1, 1)
+    if (cells - 1) * stride + 1 == side:  # cells are centred on every stride-th pixel
+        return F.avg_pool2d(mask_b1ss, stride + 1, stride, stride // 2, count_include_pad=False)[:, 0]
+    return F.adaptive_avg_pool2d(mask_b1ss, (size[0], size[1]))[:, 0]
+
+
 @in_float32
-def base_maps(query_bnhw: Tensor, supports_bknhw: Tensor, object_bkhw: Tensor) -> Tensor:
-    """Return maps (B, 4, h, w) from logits of queries and supports: probability of the background, similarity to the
-    supports' objects with and without the background (Bhattacharyya), and the greatest probability of a class.
+def _mean_probability(logits_bnhw: Tensor, object_bhw: Tensor) -> Tensor:
+    """Return the mean probability of each class over objects, (B, N + 1); 0 without an object."""
+    weight = object_bhw / object_bhw.sum((1, 2), keepdim=True).clamp(min=MASK_EPS)
+    return torch.einsum("bnhw,bhw->bn", logits_bnhw.softmax(1), weight)
+
+
+@in_float32
+def base_maps(query_bnhw: Tensor, object_bkn: Tensor, weight_bk: Tensor) -> Tensor:
+    """Return maps (B, 4, h, w) from logits of queries and the mean probabilities of supports' objects.
+
+    They are the probability of the background, the similarity to the objects with and without the background
+    (Bhattacharyya), and the greatest probability of a class. The K supports have weights.
     """
     probability = query_bnhw.softmax(1)
-    weight = object_bkhw / object_bkhw.sum((2, 3), keepdim=True).clamp(min=MASK_EPS)
-    weight = weight * equal_weights(object_bkhw)[:, :, None, None]
-    of_object = torch.einsum("bknhw,bkhw->bn", supports_bknhw.softmax(2), weight)
+    of_object = (object_bkn * weight_bk.unsqueeze(2)).sum(1)
     product = (probability * of_object[:, :, None, None]).clamp(min=PROBABILITY_EPS).sqrt()
     similarity = product.sum(1, keepdim=True)
     class_similarity = product[:, 1:].sum(1, keepdim=True)

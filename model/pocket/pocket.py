@@ -1,32 +1,43 @@
 """Pocket: few-shot segmentation that two CPU cores train in an hour.
 
-Read ``Pocket.forward`` first. A small encoder learns with the method; a comparison without layers of its own says where
-the query resembles the supports' objects, and a small decoder corrects it. In training every pair of a query and its
-support serves twice, with the roles exchanged. The steps are known ones, put together for little computation: cosines
-to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM), residual correction.
+Read ``Pocket.support`` and ``Pocket.predict``. A small encoder learns with the method; a comparison without layers of
+its own says where the query resembles the supports' objects, and a small decoder corrects it. In training every pair of
+a query and its support serves twice, with the roles exchanged. The steps are known ones, put together for little
+computation: cosines to prototypes and self-support (SSP), greatest cosines (PFENet), a base-class classifier (BAM),
+residual correction.
 In tests a small object of a single support is seen once more, enlarged, and a linear probe, fitted to the episode, is
 added; the decoder's correction is taken where it helps on the supports themselves.
 """
 
-import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import groups_of, shapes_are_fixed
 from model.common.loss import cross_entropy, foreground_dice, mask_loss
-from model.common.ops import background_mask, foreground_mask, masked_mean, mean_over_shots, resize, to_cpu
-from model.common.presence import presence_features_of_maps
-from model.common.with_encoder import HIGH, LOW, WithEncoder, WithEncoderSettings
+from model.common.ops import mean_over_shots, resize
+from model.common.with_encoder import LOW, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
-from model.encoders.features import Features
+from model.encode import Maps, Method, Shot, Wants, once_for
 from model.encoders.registry import ONE_GRID
 from model.episode import IGNORE
-from model.pocket.closeup import Closeup, closeup
-from model.pocket.comparison import Comparison, probe, probe_with_query, shares
+from model.pocket.closeup import closeup
+from model.pocket.comparison import Comparison, probe, probe_with_query
 from model.pocket.decoder import Decoder
-from model.pocket.levels import BASE_MAPS, MASK_EPS, VARIANT, BaseClasses, Levels, LevelsOf, base_maps, equal_weights
+from model.pocket.levels import (
+    BASE_MAPS,
+    VARIANT,
+    BaseClasses,
+    Levels,
+    LevelsOf,
+    Views,
+    base_maps,
+    equal_weights,
+    together,
+    view_of,
+)
+from model.tensors.object_windows import Mask, computed_together
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the comparison on a support itself
@@ -42,28 +53,29 @@ class PocketSettings(WithEncoderSettings):
 
 
 @dataclass
-class Kept:
-    """The data that Pocket keeps beside the features of a support that all queries share, for each of its objects."""
+class PocketShot(Shot):
+    """n supports, to compare with and, each as a query of the others, to judge the decoder."""
 
-    closeups: dict[tuple[float, ...], Features] = field(default_factory=dict)  # by their boxes
-    decoder_helps: dict[tuple[object, ...], Tensor] = field(default_factory=dict)  # by sums of all supports and labels
+    views: Views  # of each the photo, then its close-up if there is one
+    classes: Tensor  # as in ``Levels``
+    fine: Tensor
+    label: Tensor  # (n, S, S)
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the tensors in bytes."""
-        return sum(x.nbytes for x in self.closeups.values()) + sum(x.nbytes for x in self.decoder_helps.values())
+    def as_query(self) -> Levels:
+        """Return the supports as queries."""
+        return Levels([x[:, 0] for x in self.views.unit], self.classes, self.fine)
 
 
 @register("pocket")
-class Pocket(WithEncoder):
+class Pocket(Method):
     """Comparison and correction over an encoder that learns."""
 
     Settings = PocketSettings
     title = "Pocket"
     reads_base_labels = True
-    reads_intermediate = True
     shots_share_weights = True
     grids, variant = ONE_GRID, VARIANT
+    wants = Wants(blocks=True)
     settings: PocketSettings
 
     def __init__(self, settings: PocketSettings, task: Task):
@@ -75,59 +87,52 @@ class Pocket(WithEncoder):
         self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
         self.freeze()
 
-    def forward(self, episode: Episode) -> Output:
-        """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
-        query_features, support_features = self.encode_both(episode)
-        query = self.levels(query_features, self.base_classifier)
-        support = self.levels(support_features, self.base_classifier)  # of all shots, episode after episode
+    def support(self, maps: Maps, mask: Mask) -> PocketShot:
+        """Return the views of n supports: in tests a small object is seen once more, enlarged."""
+        levels = self.levels(maps, self.base_classifier)
+        views = view_of(levels, mask.label)
+        close = None if self.training else closeup(mask.label)
+        if close is not None:
+            enlarged = self.levels(maps.of_changed(close.of), self.base_classifier)
+            views = together([views, view_of(enlarged, close.label)], dim=1)
+        return PocketShot(views, levels.classes, levels.fine, mask.label)
 
-        if self.training:
-            compared = self._compare(query, support, episode.support_label)
-        else:
-            compared = self._compare_in_tests(query, support, episode)
+    def predict(self, maps: Maps, shots: Sequence[PocketShot], episode: Episode) -> Output:
+        """Return logits (B, 2, S, S) and in training the losses; ``extra`` has those without the decoder."""
+        query = self.levels(maps, self.base_classifier)
+        compared = self._compare(query, photos_of(shots)) if self.training else self._compare_in_tests(query, shots)
         size = episode.query.shape[-2:]
         logits, match = (resize(_two_classes(compared[name]), size) for name in ("fine", "match"))
         output = Output(logits, extra={"match": match})
         if self.training:
-            output.losses = self._pair_losses(compared, query, support, episode)
-        else:
-            mask = foreground_mask(episode.support_label)
-            query_f4, support_f4 = query_features.stage[HIGH], support_features.stage[HIGH]
-            output.presence_features = presence_features_of_maps(query_f4, support_f4, mask)
+            output.losses = self._pair_losses(compared, query, shots, episode)
         return output
 
-    def _compare_in_tests(self, query: Levels, supports: Levels, episode: Episode) -> dict[str, Tensor]:
-        """Return the logits of ``_compare``, with a close-up and a probe, and the decoder's correction if it helps."""
-        views = supports
-        label_bkss = episode.support_label
-        shots = label_bkss.shape[1]
-        if shots == 1:
-            close = closeup(episode.support[:, 0], label_bkss[:, 0])
-            if close is not None:
-                enlarged = self.levels(self._encode_closeup(close, episode), self.base_classifier)
-                views = supports.beside(enlarged)
-                label_bkss = torch.cat([label_bkss, close.label.unsqueeze(1)], dim=1)
-        compared = self._compare(query, views, label_bkss, photos=shots)
-        judges = min(shots, JUDGES)
-        of_judges = supports.shots(slice(judges), shots)
-        helps_b111 = self._decoder_helps(of_judges, label_bkss[:, :judges], _shared_support(episode))
+    def _compare_in_tests(self, query: Levels, shots: Sequence[PocketShot]) -> dict[str, Tensor]:
+        """Return the logits of ``_compare``, with a probe, and the decoder's correction if it helps.
+
+        The close-up of a single support is compared, too.
+        """
+        views = shots[0].views if len(shots) == 1 else photos_of(shots)
+        compared = self._compare(query, views, photos=len(shots))
+        helps_b = once_for([shots[:JUDGES]], self._decoder_helps)
         fine_b1hw = compared["fine"]
-        if shots == 1:
+        if len(shots) == 1:
             uncorrected = resize(compared["match"], fine_b1hw.shape[-2:])
         else:
             uncorrected = fine_b1hw - compared["correction"]
-        compared["fine"] = torch.where(helps_b111, fine_b1hw, uncorrected)
+        compared["fine"] = torch.where(helps_b.view(-1, 1, 1, 1), fine_b1hw, uncorrected)
         return compared
 
     def _pair_losses(
-        self, compared: dict[str, Tensor], query: Levels, support: Levels, episode: Episode
+        self, compared: dict[str, Tensor], query: Levels, shots: Sequence[PocketShot], episode: Episode
     ) -> dict[str, Tensor]:
         """Return the losses of the query; of a single support as a query of its query, too, and their mean."""
         assert episode.query_base_label is not None  # the data set fills it: ``reads_base_labels``
         losses = self._losses(compared, episode.query_label)
-        if episode.support.shape[1] == 1:
-            exchanged = self._compare(support, query, episode.query_label.unsqueeze(1))
-            of_support = self._losses(exchanged, episode.support_label[:, 0])
+        if len(shots) == 1:
+            exchanged = self._compare(shots[0].as_query(), view_of(query, episode.query_label))
+            of_support = self._losses(exchanged, shots[0].label)
             losses = {name: (loss + of_support[name]) / 2 for name, loss in losses.items()}
         base_label = episode.query_base_label[:, ::STRIDE, ::STRIDE]
         losses["base"] = BASE * mask_loss(query.classes, base_label)
@@ -141,77 +146,42 @@ class Pocket(WithEncoder):
     @torch.no_grad()
     def base_features(self, image_b3hw: Tensor) -> Tensor:
         """Return its hidden layer."""
-        encoded = self.encode_images(self.encoder.normalise(image_b3hw))
-        return self.levels(encoded, self.base_classifier[:-1]).classes.float()
+        return self.levels(self._maps(image_b3hw), self.base_classifier[:-1]).classes.float()
 
-    def _encode_closeup(self, close: Closeup, episode: Episode) -> Features:
-        """Return the features of B close-ups; those of a cached support that all queries share are kept with it."""
-        shared = _shared_support(episode)
-        if shared is None:
-            return self.encode_supports(close.image, close.label)
-        kept = shared.derived.setdefault("pocket", Kept()).closeups
-        if close.box not in kept:
-            kept[close.box] = self.encode_supports(close.image[:1], close.label[:1])
-        return kept[close.box].repeat(len(close.image))
-
-    def _decoder_helps(self, supports: Levels, label_bkss: Tensor, shared: Features | None) -> Tensor:
-        """Return for B episodes (B, 1, 1, 1) whether the decoder finds K supports about as well as what it corrects.
+    def _decoder_helps(self, classes: Sequence[Sequence[PocketShot]]) -> Tensor:
+        """Return for B episodes (B,) whether the decoder finds K supports about as well as what it corrects.
 
         Each support is the query of the others here, a single one its own. A decoder that fails there takes the object
-        for background or for a base class, and would do so in the query. The result for supports that all queries share
-        is kept with the first, ``shared``.
+        for background or for a base class, and would do so in the query.
         """
-        if shared is None or shapes_are_fixed():
-            gain_b = self._gain_of_decoder(supports, label_bkss)
-            return (gain_b >= -BEHIND)[:, None, None, None]
-        first = supports.rows(slice(label_bkss.shape[1]))
-        sums = first.joint.sum((1, 2, 3))  # others may have the same labels
-        sums, labels = to_cpu([sums, label_bkss[0]])
-        kept = shared.derived.setdefault("pocket", Kept()).decoder_helps
-        key = (*sums.tolist(), zlib.crc32(labels.numpy().tobytes()))
-        if key not in kept:
-            kept[key] = self._decoder_helps(first, label_bkss[:1], None)
-        return kept[key].expand(len(label_bkss), 1, 1, 1)
-
-    def _gain_of_decoder(self, supports: Levels, label_bkss: Tensor) -> Tensor:
-        """Return the IoU that the decoder adds on K supports, each the query of the others, on average, (B,)."""
-        count = label_bkss.shape[1]
-        photos = count - 1  # for the probe; in a single support it would find the object by its own positions
-        position = torch.arange(count, device=label_bkss.device)
-        others_km = (position.unsqueeze(1) + 1 + position[: max(photos, 1)]) % count  # from the next one on
+        (judges,) = classes
+        photos = len(judges) - 1  # for the probe; in a single support it would find the object by its own positions
         gains = []
-        for group in groups_of(count, supports.joint):
-            queries, others = (supports.shots(which, count) for which in (group, others_km[group]))
-            compared = self._compare(queries, others, label_bkss[:, others_km[group]].flatten(0, 1), photos)
+        for query, others, label in _each_with_others(judges):
+            compared = self._compare(query, others, photos)
             uncorrected = compared["fine"] - compared["correction"] if photos else compared["match"]
-            label_nss = label_bkss[:, group].flatten(0, 1)
-            gain_n = _iou(compared["fine"], label_nss) - _iou(uncorrected, label_nss)
-            gains.append(gain_n.unflatten(0, (len(label_bkss), -1)))
-        return torch.cat(gains, dim=1).mean(1)
+            gains.append(_iou(compared["fine"], label) - _iou(uncorrected, label))
+        gain_b = torch.cat(gains).unflatten(0, (len(judges), -1)).mean(0)
+        return gain_b >= -BEHIND
 
-    def _compare(self, query: Levels, supports: Levels, label_bkss: Tensor, photos: int = 0) -> dict[str, Tensor]:
-        """Return the logits of B queries, (B, 1, h, w) each, float32, from B * K views of supports and their labels.
+    def _compare(self, query: Levels, views: Views, photos: int = 0) -> dict[str, Tensor]:
+        """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports.
 
         They are ``guess``, ``second``, ``match``, ``coarse`` and, on the grid of ``Levels.fine``, ``fine`` and the
         decoder's ``correction`` in it. The views are of so many ``photos``, to which a probe is fitted; 0: none is.
         """
-        size = query.joint.shape[-2:]
-        masks = [mask(label_bkss).flatten(0, 1) for mask in (foreground_mask, background_mask)]
-        objects, backgrounds = (shares(mask, size).unflatten(0, label_bkss.shape[:2]) for mask in masks)
-        compared = self.comparison(query, supports, objects, backgrounds)
-
-        support_classes = supports.classes.unflatten(0, label_bkss.shape[:2])
-        of_classes = base_maps(query.classes, support_classes, objects)
-        mean_nc = masked_mean(supports.joint, objects.flatten(0, 1).unsqueeze(1), MASK_EPS)
-        mean_bc = mean_over_shots(mean_nc.unflatten(0, label_bkss.shape[:2]), equal_weights(objects))
+        compared = self.comparison(query, views, views.objects, views.backgrounds)
+        weight_bk = equal_weights(views.objects)
+        of_classes = base_maps(query.classes, views.classes, weight_bk)
+        mean_bc = mean_over_shots(views.mean, weight_bk)
         coarse, fine = self.decoder(compared, of_classes, query, mean_bc)
         correction = fine - resize(compared.match, fine.shape[-2:])
         if photos == 1:  # too few for a probe: the query's own confident positions are the second photo
             first = (coarse + compared.match) / 2
-            probed = probe_with_query(query, supports, (objects, backgrounds), first, coarse)
+            probed = probe_with_query(query, views, first, coarse)
             fine = fine + resize(probed, fine.shape[-2:])
         elif photos:
-            probed = probe(query, supports, objects, backgrounds)
+            probed = probe(query, views)
             fine = fine + resize(probed, fine.shape[-2:])
         return {
             "guess": compared.guess,
@@ -237,12 +207,26 @@ class Pocket(WithEncoder):
         return weighted + DICE * foreground_dice(logits_b2hw, label_bhw)
 
 
-def _shared_support(episode: Episode) -> Features | None:
-    """Return the cached features of the first of K supports that all queries share, if they do."""
-    cached = episode.shots
-    if cached is None or sum(map(len, cached)) != episode.support.shape[1]:
-        return None
-    return cached[0]
+def photos_of(shots: Sequence[PocketShot]) -> Views:
+    """Return the views of K shots without close-ups."""
+    return together([shot.views.each(lambda x: x[:, :1]) for shot in shots], dim=1)
+
+
+def _each_with_others(judges: Sequence[PocketShot]) -> Iterator[tuple[Levels, Views, Tensor]]:
+    """Yield each of K supports as a query, with the views of the others from the next one on, and its label.
+
+    A single support has itself. A GPU gets all at once, shot after shot.
+    """
+    queries, others_of_each = [], []
+    for k, judge in enumerate(judges):
+        queries.append(judge.as_query())
+        others_of_each.append([*judges[k + 1 :], *judges[:k]] or [judge])
+    if computed_together(judges[0].label):
+        views = together([photos_of(others) for others in others_of_each])
+        yield together(queries), views, torch.cat([judge.label for judge in judges])
+        return
+    for query, others, judge in zip(queries, others_of_each, judges, strict=True):
+        yield query, photos_of(others), judge.label
 
 
 def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ class SymNet(WithBaseLearner, Method):
     published = LAYOUT
     reads_text = True
     wants = Wants(blocks=True, base_learner=True)
+    shot_type = SymNetShot
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
@@ -91,7 +92,7 @@ class SymNet(WithBaseLearner, Method):
         objects = self.correlation.object_maps(maps.blocks(), mask)
         feature = self.project_support(mid_features(maps))  # X_k, (n, 256, h, w)
         small_mask = mask.on(feature.shape[-2:])  # m_k, (n, 1, h, w)
-        return SymNetShot(
+        return self.shot_type(
             gram=gram(maps[LOW]),
             objects=objects,
             directions=hybrid.object_directions(maps[HIGH], mask),

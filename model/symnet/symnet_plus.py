@@ -163,6 +163,7 @@ class SymNetPlus(SymNet):
 
     Settings = SymNetPlusSettings
     title = "Sym-Net+"
+    shot_type = SymNetPlusShot
     settings: SymNetPlusSettings
 
     def __init__(self, settings: SymNetPlusSettings, task: Task):
@@ -182,7 +183,7 @@ class SymNetPlus(SymNet):
 
     def support(self, maps: Maps, mask: Mask) -> SymNetPlusShot:
         """Return what the published steps read of n supports, and those that are switched on."""
-        shot = SymNetPlusShot(**vars(super().support(maps, mask)))
+        shot = cast(SymNetPlusShot, super().support(maps, mask))
         if self.match is not None:
             shot.prototypes = self.match.prototypes(mid_features(maps), mask)
         if self.settings.calibration != "none":

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -173,15 +172,11 @@ class Mask:
 
     def __init__(self, label_nhw: Tensor):
         self.label = label_nhw
+        self.foreground = foreground_mask(label_nhw)  # the pixels of the objects, (n, 1, H, W) float32
         self._positions: dict[tuple[tuple[int, ...], Rule], Positions] = {}
         self._spans: dict[tuple[int, ...], list[list[int]]] = {}  # of each object: see ``spans_of``
 
-    @cached_property
-    def foreground(self) -> Tensor:
-        """The pixels of the objects, (n, 1, H, W) float32."""
-        return foreground_mask(self.label)
-
-    @cached_property
+    @property
     def background(self) -> Tensor:
         """The pixels of the objects' background, (n, 1, H, W) float32."""
         return background_mask(self.label)
@@ -190,13 +185,11 @@ class Mask:
         """Return the share of the object at every position of a grid, (n, 1, h, w); resized bilinearly."""
         return resize(self.foreground, size)
 
-    @torch.no_grad()
     def positions(self, size: Sequence[int], rule: Rule) -> Positions:
         """Return the positions of a grid that a rule takes, such as ``touched`` or ``inside``."""
         self.measure([size], rule)
         return self._positions[tuple(size), rule]
 
-    @torch.no_grad()
     def window(self, size: Sequence[int], before: int, after: int, stride: int = 1) -> Window:
         """Return the windows of the objects on a grid, with a margin before and after, which ends at its edges.
 
@@ -205,7 +198,6 @@ class Mask:
         self.measure([size])
         return window_around(self._spans[tuple(size)], size, before, after, stride)
 
-    @torch.no_grad()
     def measure(self, sizes: Iterable[Sequence[int]], *further: Rule) -> None:
         """Measure the objects on grids, once and in one transfer: their spans, and their positions by every rule."""
         new: list[tuple[tuple[int, ...], list[Rule]]] = []

@@ -44,6 +44,10 @@ def run(request, mini_yaml):
     return counts
 
 
+def bytes_of(store: ShotStore) -> int:
+    return sum(kept.nbytes for kept in (*store.kept.values(), *store.queries.values()))
+
+
 def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None:
     expected = run(None)
     store = ShotStore(1)
@@ -51,7 +55,7 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
     supports = len(store.kept)
     assert (store.misses, store.hits) == (supports, 2 * EPISODES - supports)
     assert store.hits > 0
-    assert store.used == sum(shot.nbytes for shot in store.kept.values())
+    assert store.used == bytes_of(store)
     assert np.array_equal(run(store, batch=3), expected)
     assert store.misses == 0
     run(store, scope="another view")
@@ -61,11 +65,11 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
 def test_kept_shots_change_no_count_where_few_fit(run) -> None:
     whole = ShotStore(1)
     expected = run(whole)
-    few = ShotStore(0.25 * whole.used / GIB)
+    few = ShotStore(0.25 * sum(shot.nbytes for shot in whole.kept.values()) / GIB)
     nothing = ShotStore(0)
     assert np.array_equal(run(few), expected)
     assert few.hits > 0 and few.misses > len(few.kept) > 0
-    assert 0 < few.used == sum(shot.nbytes for shot in few.kept.values()) <= few.limit
+    assert 0 < few.used == bytes_of(few) <= few.limit
     assert np.array_equal(run(nothing), expected)
     assert len(nothing.kept) == 0
 
@@ -74,6 +78,10 @@ def test_a_full_store_drops_what_was_used_longest_ago() -> None:
     store = ShotStore(0)
     store.use_for(None)
     store.kept = {row: torch.zeros(100) for row in (3, 1, 2)}  # 400 bytes each
-    store.used, store.limit = 1200, 900
+    store.queries = {row: torch.zeros(100) for row in (4, 5)}
+    store.used, store.limit = 2000, 1700
     store._drop_oldest()
-    assert [*store.kept] == [1, 2] and store.used == 800
+    assert [*store.queries] == [5] and [*store.kept] == [3, 1, 2] and store.used == 1600
+    store.limit = 900
+    store._drop_oldest()
+    assert not store.queries and [*store.kept] == [1, 2] and store.used == 800

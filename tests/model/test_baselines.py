@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from model.baselines import probe
-from model.baselines.multiprototype import class_scores, points_of, spherical_kmeans
+from model.baselines.multiprototype import class_scores, spherical_kmeans
 from model.baselines.probe import fit
 from model.episode import IGNORE
 from tests.helpers.close import close
@@ -19,8 +19,8 @@ def test_several_stages_are_concatenated() -> None:
     episode = drawn_episode("prototype", shots=1, batch=2)
     alone, listed, both = (small_model("prototype", 1, stage=stage) for stage in (3, [3], [3, 4]))
     assert close(listed(episode).logits, alone(episode).logits)
-    query, support = both.encode_both(episode)
-    query, support = (torch.cat([f.stage[3], f.stage[4]], dim=1) for f in (query, support))
+    maps = [both._maps(images) for images in (episode.query, episode.support[:, 0])]
+    query, support = (torch.cat([x[3], x[4]], dim=1) for x in maps)
     mask = F.interpolate((episode.support_label == 1).float(), support.shape[-2:], mode="bilinear", align_corners=True)
     prototype = (support * mask).sum((2, 3)) / (mask.sum((2, 3)) + 5e-4)
     cosine = F.cosine_similarity(query, prototype[:, :, None, None], dim=1)[:, None]
@@ -33,12 +33,12 @@ def test_classes_share_the_background_of_all_supports() -> None:
     other = drawn_episode("multiprototype", 1, batch=1, seed=1)
     other = dataclasses.replace(other, query=one.query)
     logits = network.forward_classes([one, other]).logits
-    features, shots = network.encode_each(one, network.compared)
-    shots += network.encode_each(other, network.compared)[1]
-    supports = [(f[0], label[0]) for f, label in shots]
-    points = [points_of([own], [c])[0][0] for own, c in ((supports, 0), (supports[:1], 1), (supports[1:], 1))]
-    centres = [spherical_kmeans(p, network.settings.k) for p in points]
-    torch.testing.assert_close(logits[0], class_scores(features[0], centres, one.query.shape[-2:], "max_mean"))
+    shots = [network.encode(x.support[:, 0], x.support_label[:, 0])[0] for x in (one, other)]
+    background = torch.cat([shot.features[shot.is_background] for shot in shots])
+    objects = [shot.features[shot.is_object] for shot in shots]
+    centres = [spherical_kmeans(points, network.settings.k) for points in (background, *objects)]
+    query = network.compared(network._maps(one.query))[0]
+    torch.testing.assert_close(logits[0], class_scores(query, centres, one.query.shape[-2:], "max_mean"))
 
 
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
@@ -56,13 +56,14 @@ def test_an_object_is_no_background_where_its_image_supports_another_class() -> 
         assert torch.equal(label == 0, no_object & (annotation == 0))
 
 
-def test_queries_that_share_supports_share_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_that_share_kept_supports_share_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     network, episode, fits = small_model("probe", 2), drawn_episode("probe", 2, 1), []
     monkeypatch.setattr(probe, "fit", lambda *given: fits.append(0) or fit(*given))
     alone = network(episode).logits
-    episode.shots = [network.cache_support(episode.support, episode.support_label)]
+    episode.shots = network.encode(episode.support[0], episode.support_label[0])
     for _ in range(2):
         torch.testing.assert_close(network(episode).logits, alone)
-    assert len(fits) == 1  # of the supports as images, and of those that were encoded
+    assert len(fits) == 2  # of the supports as images, and of those that were encoded
     episode.support_label = 1 - episode.support_label.clamp(max=1)  # the same images may support another class
-    assert not torch.allclose(network(episode).logits, alone) and len(fits) == 2
+    episode.shots = network.encode(episode.support[0], episode.support_label[0])
+    assert not torch.allclose(network(episode).logits, alone) and len(fits) == 3

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import fixed_shapes
 from model.episode import IGNORE
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
-from model.pocket.levels import Levels
-from model.pocket.pocket import JUDGES
+from model.pocket.levels import Levels, Views
+from model.pocket.pocket import JUDGES, PocketShot
+from model.tensors.object_windows import fixed_shapes
 from tests.model.small import drawn_episode, small_model
 
 SIDE = 101
@@ -42,22 +42,22 @@ LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
     ],
 )
 def test_it_shows_the_object_with_its_surroundings(box: tuple[int, int, int, int], expected: list[float]) -> None:
-    found = closeup(ramps(1), boxes(box))
-    assert found is not None and found.box == pytest.approx(expected, abs=1e-3)
-    rows, columns, _ = found.image[0]
+    found = closeup(boxes(box))
+    assert found is not None
+    rows, columns, _ = found.of(ramps(1))[0]
     seen = [float(x) for x in (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1])]
     assert seen == pytest.approx(expected, abs=1e-3)
 
 
 def test_large_and_absent_objects_have_none() -> None:
     large, small, absent = (10, 90, 10, 90), (40, 50, 40, 50), (1, 0, 1, 0)
-    assert closeup(ramps(2), boxes(large, absent)) is None
-    found = closeup(ramps(3), boxes(large, small, absent))
+    assert closeup(boxes(large, absent)) is None
+    found = closeup(boxes(large, small, absent))
     assert found is not None
-    assert (found[1][[0, 2]] == IGNORE).all() and (found[1][1] == 1).any()
+    assert (found.label[[0, 2]] == IGNORE).all() and (found.label[1] == 1).any()
     with fixed_shapes():
-        always = closeup(ramps(2), boxes(large, absent))
-    assert always is not None and (always[1] == IGNORE).all() and always[0].isfinite().all()
+        always = closeup(boxes(large, absent))
+    assert always is not None and (always.label == IGNORE).all() and always.of(ramps(2)).isfinite().all()
 
 
 def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
@@ -75,31 +75,39 @@ def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
     torch.testing.assert_close(fixed, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_the_close_up_of_a_cached_support_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_a_support_serves_alone_among_others_and_for_several_queries() -> None:
     network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
-    episode.support, episode.support_label = (
-        x[:1].expand(2, *x.shape[1:]) for x in (episode.support, episode.support_label)
-    )
-    labels = []
-    for top in (10, 30):
-        label = torch.zeros_like(episode.support_label)
-        label[..., top : top + 10, 20:30] = 1
-        labels.append(label)
+    episode.support_label[:] = 0
+    episode.support_label[0, 0, 5:-5, 5:-5] = 1
+    episode.support_label[1, 0, 20:30, 20:30] = 1  # small: with a close-up
     with torch.no_grad():
-        episode.support_label = labels[0]
-        expected = network(episode).logits
-        kept = network.cache_support(episode.support[:1], labels[0][:1])
-        before = kept.nbytes
-        episode.shots = [kept]
-        torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
-        own = kept.derived["pocket"]
-        assert len(own.closeups) == len(own.decoder_helps) == 1 and kept.nbytes == 2 * before + 1
-        episode.support_label = labels[1]  # an object of another class in the same photo
+        want = network(episode).logits
+        large, small = network.encode(episode.support[:, 0], episode.support_label[:, 0])
+        assert [len(shot.views.objects[0]) for shot in (large, small)] == [1, 2]
+        episode.shots = [large, small]
+        torch.testing.assert_close(network(episode).logits, want, atol=1e-4, rtol=1e-4)
+        two = drawn_episode("pocket", 2, 1)
+        two.support, two.support_label = (x.transpose(0, 1) for x in (episode.support, episode.support_label))
+        want = network(two).logits
+        two.shots = [large, small]
+        torch.testing.assert_close(network(two).logits, want, atol=1e-4, rtol=1e-4)
+
+
+def test_the_decoder_is_judged_once_for_queries_that_share_kept_supports() -> None:
+    network, episode = small_model("pocket", 3), drawn_episode("pocket", 3, 1)
+    judged = list[int]()
+    judge = network._decoder_helps
+    network._decoder_helps = lambda classes: judged.append(len(classes[0])) or judge(classes)
+    with torch.no_grad():
+        want = network(episode).logits
+        episode.shots = network.encode(episode.support[0], episode.support_label[0])
+        for _ in range(2):
+            torch.testing.assert_close(network(episode).logits, want, atol=1e-4, rtol=1e-4)
+        assert judged == [3, 3]  # of the supports as images, and of those that are kept
+        episode.support, episode.support_label = episode.support[:, :2], episode.support_label[:, :2]
+        episode.shots = episode.shots[:2]
         network(episode)
-        assert len(own.closeups) == len(own.decoder_helps) == 2
-        monkeypatch.setattr(network, "encode_supports", None)
-        episode.support_label = labels[0]
-        torch.testing.assert_close(network(episode).logits, expected, atol=1e-4, rtol=1e-4)
+    assert judged == [3, 3, 2]
 
 
 WIDTHS, GRID = (5, 7), 4
@@ -108,7 +116,7 @@ WIDTHS, GRID = (5, 7), 4
 def drawn_levels(batch: int) -> Levels:
     maps = [F.normalize(torch.randn(batch, width, GRID, GRID), dim=1) for width in WIDTHS]
     unused = torch.zeros(batch, 1, GRID, GRID)
-    return Levels(maps, torch.cat(maps, dim=1), unused, unused)
+    return Levels(maps, unused, unused)
 
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
@@ -117,7 +125,8 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     inside = (torch.rand(1, 2, GRID, GRID) > 0.6).float()
     inside[:, 1] = 1
     outside = 1 - inside
-    found = probe(query, supports, inside, outside)
+    unused = torch.zeros(1, 2, 1)
+    found = probe(query, Views([x[None] for x in supports.unit], inside, outside, unused, unused))
     x = torch.cat([torch.cat([u[k].flatten(1) for u in supports.unit]).T for k in range(2)])
     means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
     o, b = (m.flatten() / m.sum() for m in means)
@@ -145,14 +154,15 @@ def test_several_supports_say_whether_the_decoder_is_used() -> None:
     with torch.no_grad():
         network.decoder.outline.bias.fill_(-50)  # background everywhere
         assert network(episode).logits.argmax(1).any()
-        network._decoder_helps = lambda *_: torch.tensor(True)
+        network._decoder_helps = lambda _: torch.tensor([True])
         assert not network(episode).logits.argmax(1).any()
         asked = list[tuple[int, int]]()
 
-        def helps(supports: Levels, labels: Tensor, _: object) -> Tensor:
-            asked.append((len(supports.joint), labels.shape[1]))
-            return torch.tensor(True)
+        def helps(classes: list[list[PocketShot]]) -> Tensor:
+            (judges,) = classes
+            asked.append((len(judges[0]), len(judges)))
+            return torch.tensor([True])
 
         network._decoder_helps = helps
         network(drawn_episode("pocket", JUDGES + 1, 3))
-    assert asked == [(3 * JUDGES, JUDGES)]
+    assert asked == [(3, JUDGES)]

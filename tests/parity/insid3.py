@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from model.common.ops import resize_cells
 from model.common.training_free import mask_on_grid
 from model.insid3 import segmentation
-from model.insid3.segmentation import INSIDE, Patches, Reference, Segmentation, class_logits, positional_basis
+from model.insid3.positions import positional_basis
+from model.insid3.segmentation import INSIDE, Patches, Reference, Segmentation, class_logits
 from tests.parity.watched import Case, on_calls
 
 STEPS = ("cross", "intra", "fraction", "seed_sim", "score")  # of the clusters' scores
@@ -33,8 +34,11 @@ def insid3_case(inputs: Case, device: str = "cpu") -> Case:
         singular_values = _singular_values(blank, basis)
     target = Patches.of(unit("target_features", 0), basis)
     labels = torch.from_numpy(inputs["ref_masks"]).to(device)
-    all_references = [(Patches.of(x, basis), label == 1) for x, label in zip(unit("ref_features", 1), labels)]
-    references = [(patches, mask) for patches, mask in all_references if mask.any()]
+    references = []
+    for features, label in zip(unit("ref_features", 1), labels):
+        if (label == 1).any():
+            patches = Patches.of(features, basis)
+            references.append(Reference(patches.debiased, mask_on_grid(label == 1, patches.grid).flatten()))
 
     matches = list[Tensor]()
     on_calls(segmentation, "best_matches", lambda inputs, output: matches.append(output))
@@ -73,8 +77,8 @@ def _of_references(references: list[Reference], matches: list[Tensor], target: P
     out = {"target_debiased": target.debiased.T.unflatten(1, grid)}
     out |= dict.fromkeys(("ref_debiased", "ref_mask_grid", "best_ref"), nothing)
     if references:
-        out["ref_debiased"] = torch.stack([patches.debiased.T.unflatten(1, grid) for patches, _ in references])
-        out["ref_mask_grid"] = torch.stack([mask_on_grid(mask, grid) for _, mask in references])
+        out["ref_debiased"] = torch.stack([reference.debiased.T.unflatten(1, grid) for reference in references])
+        out["ref_mask_grid"] = torch.stack([reference.inside.unflatten(0, grid) for reference in references])
         out["best_ref"] = torch.stack(matches).unflatten(1, grid)
     return out
 

@@ -140,32 +140,45 @@ def bam(network: Any, case: Case) -> Collect:
 
 
 def dcama(network: Any, case: Case) -> Collect:
-    seen, batch = Seen(), len(case["query"])
-    on_encoded(network, lambda features: seen.update(features=features))
+    seen = Seen()
+    on_blocks(network, lambda features: seen.update(features=features))  # those of the query are the last
     keep(seen, {f"mid_coarse_{2 ** (int(stage) + 1)}": block for stage, block in network.aggregate.items()})
     keep(seen, {"mid_mix": network.decoder.merge["2"], "mid_mixer1": network.decoder.mixer1})
     stages = lambda: seen["features"].intermediate.items()  # noqa: E731  # known after a call
-    return lambda _: seen | {f"mid_query_tap_{2 ** (stage + 1)}": maps[-1][:batch] for stage, maps in stages()}
+    return lambda _: seen | {f"mid_query_tap_{2 ** (stage + 1)}": maps[-1] for stage, maps in stages()}
 
 
 def hdmnet(network: Any, case: Case) -> Collect:
-    seen, batch = Seen(), len(case["support"])
-    parts = {"query_down": "project_query", "supp_down": "project_support", "supp_merge": "merge_support"}
-    parts |= {"query_merge": "merge_query", "shot_weight": "shot_weights"}
+    seen = Seen()
+    parts = {"query_down": "project_query", "query_merge": "merge_query", "shot_weight": "shot_weights"}
     keep(seen, {f"mid_{name}": getattr(network, part) for name, part in parts.items()})
-    on_encoded(network, lambda features: seen.update(high=features.stage[4]))
-    keep(seen, {"pyramid": network.pyramid, "ensemble": network.ensemble})
+    each = dict[str, list[Tensor]]()  # of supports, then of the queries where both pass
+
+    def note(name: str, module: nn.Module) -> None:
+        module.register_forward_hook(lambda _, inputs, output: each.setdefault(name, []).append(output))
+
+    note("mid_supp_down", network.project_support)
+    note("mid_supp_merge", network.merge_support)
+    for i, level in enumerate(network.pyramid.levels):
+        note(f"level{i}", level)
+    on_encoded(network, lambda features: each.setdefault("high", []).append(features.stage[4]))
+    keep(seen, {"ensemble": network.ensemble})
     for i, (match, fuse) in enumerate(zip(network.match, network.fuse)):
         keep(seen, {f"match{i}": match, f"mid_fuse_level{i}": fuse})
 
     def collect(_: Output) -> Seen:
-        out, high = seen | with_ensemble(seen), network.base_learner.hidden(seen["high"])
+        out = seen | with_ensemble(seen)
         out["mid_similarity"] = seen["mid_query_merge in"][0][:, -2:] / SHARPENED
         (out["mid_shot_distance"],) = seen["mid_shot_weight in"]
-        out["mid_query_high"], out["mid_supp_high"] = high[:batch], high[batch:]
-        for i, level in enumerate(to_tokens(x) for x in seen["pyramid"]):
-            out[f"mid_query_level{i}"] = level[:batch]
-            out[f"mid_supp_level{i}"] = level[batch:].reshape(batch, -1, level.shape[2])
+        for name in ("mid_supp_down", "mid_supp_merge"):
+            out[name] = torch.stack(shot_by_shot(each[name], case), dim=1).flatten(0, 1)  # row b K + k
+        *support_high, query_high = shot_by_shot(each["high"], case)
+        out["mid_query_high"] = network.base_learner.hidden(query_high)
+        out["mid_supp_high"] = network.base_learner.hidden(torch.stack(support_high, dim=1).flatten(0, 1))
+        for i in range(len(network.match)):
+            *supports, query = [to_tokens(x) for x in shot_by_shot(each[f"level{i}"], case)]
+            out[f"mid_query_level{i}"] = query
+            out[f"mid_supp_level{i}"] = torch.cat(supports, dim=1)
             matched, out[f"mid_corr_level{i}"] = seen[f"match{i}"]
             out[f"mid_match_level{i}"] = to_tokens(matched)
         return out

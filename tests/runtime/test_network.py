@@ -13,6 +13,7 @@ from model.common.ops import bin_means
 from model.contract import FewShotModel, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
+from model.tensors.object_windows import Mask
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.errors import PeerLost, UserError
@@ -309,6 +310,16 @@ def test_means_over_bins_are_compiled_for_sizes_that_vary(quick_inductor) -> Non
         mask = torch.rand(1, 1, height, width)
         means = compiled(mask, (height // 4, width // 4))
         torch.testing.assert_close(means, F.adaptive_avg_pool2d(mask, (height // 4, width // 4)))
+
+
+@pytest.mark.compile
+def test_a_mask_on_a_grid_is_compiled_in_one_graph() -> None:
+    def on_grid(label_nhw: Tensor) -> Tensor:
+        return Mask(label_nhw).on((3, 4))
+
+    label = torch.randint(0, 2, (2, 9, 9), dtype=torch.uint8)
+    compiled = torch.compile(on_grid, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(label), on_grid(label))
 
 
 def test_the_context_of_the_encoder_changes_nothing_until_it_is_entered() -> None:

@@ -59,14 +59,8 @@ class Query(nn.Module):
         self.network = segmenter.model.network
         self.segmenter = segmenter.without_classes()
         for known in segmenter.classes:
-            batches = [self._encoded_again(batch) for batch in known.support_batches]
+            batches = [_outside_inference(batch) for batch in known.support_batches]
             self.segmenter.classes.append(replace(known, support_batches=batches))
-        self(torch.zeros(1, 3, *segmenter.classes[0].images.shape[-2:]))  # lets the network keep all it can
-
-    def _encoded_again(self, batch: SupportBatch) -> SupportBatch:
-        """Return a batch whose tensors are no longer of the inference mode."""
-        image, label = batch.image.clone(), batch.label.clone()
-        return SupportBatch(image, label, self.network.encode(image[0], label[0]))
 
     def forward(self, query: Tensor) -> list[Tensor]:
         """Return the outputs for one query."""
@@ -75,6 +69,11 @@ class Query(nn.Module):
             output = self.network.forward_classes(episodes)
             margins, presence_features = self.segmenter.scores_of(output, counts)
         return list(outputs_of(margins, presence_features).values())
+
+
+def _outside_inference(batch: SupportBatch) -> SupportBatch:
+    """Return a batch whose tensors are no longer of the inference mode."""
+    return SupportBatch(batch.image.clone(), batch.label.clone(), [shot.each(torch.clone) for shot in batch.shots])
 
 
 def outputs_of(margins: Tensor, presence_features: Tensor | None) -> dict[str, Tensor]:

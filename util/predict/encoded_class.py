@@ -167,16 +167,13 @@ def _check_marks(support: Support, label: Tensor, side: int) -> None:
         raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or give a larger --resize")
 
 
-@torch.inference_mode()
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: LoadedModel) -> list[SupportBatch]:
     """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
     count = images.shape[1]
     batches = list[SupportBatch]()
     for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
         image, label = images[:, shots], labels[:, shots]
-        with model.forward_pass():
-            kept = model.network.encode(image[0], label[0])
-        batches.append(SupportBatch(image, label, kept))
+        batches.append(SupportBatch(image, label, model.shots(image[0], label[0])))
     return batches
 
 

@@ -1,5 +1,6 @@
 """Load a checkpoint into a network that is ready to predict: config, weights, device, and the rule of its input."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from util.config.tree import override
 from util.data.images.views import OF_PHOTOS, View, channels_first
 from util.data.words.text import NO_TEXT
 from util.errors import UserError
+from util.evaluate.store import ShotStore
 from util.files import REPOSITORY
 from util.runtime.context import with_data
 from util.runtime.device import autocast, pick_device, precision_of_test
@@ -34,6 +36,7 @@ OUTLOOK = (
     "of an object outside the 20 classes of PASCAL VOC, on which these weights were trained, expect about 27 mIoU: "
     "annotate more photos, or take INSID3 on DINOv2 or SAM 3 (docs/predict.md)"
 )
+KEPT_GIB = 1.0  # of shots of supports
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
@@ -49,12 +52,23 @@ class LoadedModel:
     weights: Weights  # where those of the network came from
     note: str = ""  # a line that says which model was taken where none was named
     lock: Any = field(default_factory=RLock)  # shared by the models that share an encoder
+    store: ShotStore = field(init=False, default_factory=lambda: ShotStore(KEPT_GIB))
+
+    def __post_init__(self) -> None:
+        self.store.use_for(self.network)
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """Enclose a forward pass: in its precision, one thread at a time, since encoders keep what a pass needs."""
         with self.lock, autocast(self.device, self.precision):
             yield
+
+    @torch.inference_mode()
+    def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
+        """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
+        supports = [*zip(image_n3ss, label_nss, strict=True)]
+        with self.forward_pass():
+            return self.store.shots([_digest_of(support) for support in supports], supports)
 
     def outlook(self, name: str | None) -> str:
         """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.
@@ -154,6 +168,14 @@ def _check_side(side: int, settings: Config) -> None:
     if side != sides[0] or side != cls.nearest_side(side, settings.model):
         near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
         raise UserError(f"--resize {side}: the model does not take this side; {near}")
+
+
+def _digest_of(tensors: Sequence[Tensor]) -> bytes:
+    """Return a digest of the content of tensors."""
+    out = hashlib.blake2b()
+    for tensor in tensors:
+        out.update(tensor.cpu().numpy().tobytes())
+    return out.digest()
 
 
 def _letters(name: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE, CachedFeatures, Episode, Output
+from model.episode import IGNORE, Episode, Output
 from util.checkpoints.checkpoint import digest_of
 from util.config.read import to_dict
 from util.errors import UserError, nearest
@@ -371,15 +371,13 @@ class Segmenter:
         return out.hexdigest()
 
     @torch.inference_mode()
-    def scores(self, query: Tensor, cached: CachedFeatures | None = None) -> tuple[Tensor, Tensor | None]:
+    def scores(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the margins and the model's own numbers on presence, for inputs (B, 3, S, S).
 
         Margins are each class's logit minus the background's, (B, n, S, S) float32; the numbers are (B, n, E) float32,
-        None for a model without any. ``cached`` is the network's ``cache_query`` of the inputs, where it is known.
+        None for a model without any.
         """
         episodes, counts = self.episodes(query)
-        if cached is not None:
-            episodes = [replace(episode, cached_query=[cached]) for episode in episodes]
         with self.model.forward_pass():
             output = self.model.network.forward_classes(episodes)
         check_finite(output)

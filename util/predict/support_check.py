@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.common.training_free import TrainingFreeSettings
 from model.common.with_encoder import WithEncoder
-from model.episode import IGNORE, CachedFeatures
+from model.episode import IGNORE
 from model.registry import models
 from util.checkpoints.run import Run
 from util.data.words.text import NO_TEXT
@@ -40,7 +40,6 @@ class SupportPhoto:
 
     image: Tensor  # (3, S, S)
     label: Tensor  # (S, S) int64, 0 background, the number of a class, 255 unknown
-    cached: CachedFeatures | None  # what the network keeps of it as a query
     shots: dict[int, int] = field(default_factory=dict)  # class index -> index of its support
     fold: int = 0  # .. ``FOLDS`` - 1
 
@@ -103,16 +102,13 @@ def _is_doubtful(iou: np.ndarray, index: int, share: Tensor) -> bool:
 
 def photos_of(segmenter: Segmenter) -> list[SupportPhoto]:
     """Return the photos of all supports, each once, whatever classes it supports, in folds that mix the classes."""
-    model = segmenter.model
     photos = list[SupportPhoto]()
     for number, known in enumerate(segmenter.few_shot_classes):
         for shot, (image, label) in enumerate(zip(known.images[0], known.labels[0].long())):
             same = (photo for photo in photos if number not in photo.shots and torch.equal(photo.image, image))
             photo = next(same, None)
             if photo is None:
-                with model.forward_pass(), torch.inference_mode():
-                    cached = model.network.cache_query(image[None])
-                photo = SupportPhoto(image, torch.zeros_like(label), cached)
+                photo = SupportPhoto(image, torch.zeros_like(label))
                 photos.append(photo)
             photo.add(number, shot, label)
     for index, photo in enumerate(photos):
@@ -140,7 +136,7 @@ def given_the_others(
         if photo.fold != fold:
             fold = photo.fold
             trial = _without_fold(segmenter, photos, fold)
-        margins, _ = trial.scores(photo.image[None], photo.cached)
+        margins, _ = trial.scores(photo.image[None])
         for number in photo.shots:
             iou[index, number] = _iou(margins[0], photo.label, number)
     return iou
