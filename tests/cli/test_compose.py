@@ -167,9 +167,10 @@ def test_words_that_do_not_fit_a_file_are_refused(configs: Path, words: tuple, p
     assert part in str(caught.value)
 
 
-def test_a_name_of_a_run_can_be_inherited_from(configs: Path) -> None:
+@pytest.mark.parametrize("ending", ["", ".yaml"])
+def test_a_name_of_a_run_can_be_inherited_from(configs: Path, ending: str) -> None:
     base = read_config(configs / "mini/mini_split2_ssp_lite0.yaml")
-    (configs / "mini/mine.yaml").write_text("base: mini_split2_ssp_lite0.yaml\ndata: {shot: 5}")
+    (configs / "mini/mine.yaml").write_text(f"base: mini_split2_ssp_lite0{ending}\ndata: {{shot: 5}}")
     config = read_config(configs / "mini/mine.yaml")
     assert config.data == replace(base.data, shot=5) and config.meta_stage == base.meta_stage
 

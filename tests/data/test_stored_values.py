@@ -89,9 +89,10 @@ def test_wide_numbers_that_are_no_class_indices_are_named(tmp_path: Path, kind: 
     assert line in str(caught.value)
 
 
-def test_a_photo_of_wide_numbers_is_not_called_damaged(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "photo.tif", IDS.astype(np.float64))
-    with pytest.raises(UserError, match="has values of 32 bits or more"):
+@pytest.mark.parametrize("kind", [np.float64, np.int16])
+def test_a_photo_of_numbers_without_a_known_white_is_not_called_damaged(tmp_path: Path, kind: type) -> None:
+    tifffile.imwrite(tmp_path / "photo.tif", IDS.astype(kind))
+    with pytest.raises(UserError, match="has values of 32 bits or more, or signed ones"):
         read_image(tmp_path / "photo.tif")
 
 

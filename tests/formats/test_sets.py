@@ -40,6 +40,13 @@ def roboflow(root: Path) -> None:
         coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "_annotations.coco.json")
 
 
+def photos_in_a_folder_of_each_part(root: Path) -> None:
+    """Write the folders of FiftyOne's export, whose files name photos without their folder."""
+    for part in ("train", "val"):
+        photo(root / part / "data" / PHOTO)
+        coco_json(root / part, *MARKS, file=PHOTO).rename(root / part / "labels.json")
+
+
 def datumaro(root: Path) -> None:
     """Write the folders of Datumaro's and CVAT's export, with the files of other tasks."""
     for part in ("train", "val"):
@@ -62,6 +69,15 @@ def labelme_beside(root: Path) -> None:
         (root / "labels" / day / PHOTO).rename(root / "images" / day / PHOTO)
 
 
+def labelme_in_folders_of_days(root: Path) -> None:
+    for day in ("day1", "day2"):
+        folder = labelme_json(root / day / "json", *map(polygon, BOXES))
+        (root / day / "images").mkdir()
+        (folder / PHOTO).rename(root / day / "images" / PHOTO)
+        file = next(folder.glob("*.json"))
+        file.write_text(file.read_text().replace("gone", "images"))
+
+
 def labelstudio(root: Path) -> None:
     for part in ("week1", "week2"):
         labelstudio_json(root / part)
@@ -75,7 +91,16 @@ def masks(root: Path) -> None:
     (root / "names.txt").write_text("cat\ndog\n")
 
 
-SETS = [roboflow, datumaro, labelme_in_folders, labelme_beside, labelstudio, masks]
+SETS = [
+    roboflow,
+    photos_in_a_folder_of_each_part,
+    datumaro,
+    labelme_in_folders,
+    labelme_beside,
+    labelme_in_folders_of_days,
+    labelstudio,
+    masks,
+]
 
 
 @pytest.mark.parametrize("write", SETS, ids=lambda write: write.__name__)
@@ -102,6 +127,19 @@ def test_categories_of_parts_are_one_by_name(tmp_path: Path) -> None:
     coco_json(tmp_path / "train", *MARKS)
     coco_json(tmp_path / "test", *MARKS[::-1], names=("dog", "cat"))
     assert areas(tmp_path) == TWICE
+
+
+def test_a_folder_of_xml_alone_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / PHOTO)
+    (tmp_path / "annotations.xml").write_text("<?xml version='1.0'?>\n<annotations></annotations>")
+    assert "annotations.xml: is XML of CVAT or PASCAL VOC, which is not read here" in refusal(tmp_path)
+
+
+def test_masks_of_other_names_than_photos_are_named(tmp_path: Path) -> None:
+    photo(tmp_path / "train" / PHOTO)
+    index_mask(tmp_path / "train/a_mask.png", region(*BOXES.values()))
+    assert "no mask has the name of a photo" in (line := refusal(tmp_path))
+    assert "such as a_mask.png" in line
 
 
 def test_two_files_of_one_photo_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tests.prepare.class_trees import save_photo
+from tests.prepare.class_trees import save_grey, save_photo
 from tests.prepare.printed import assert_done
 from tests.prepare.test_custom_split import annotated, lists_of
 from util.prepare.copies import photo_groups
@@ -45,6 +46,21 @@ def test_copies_that_were_written_anew_are_left_out(prepare, project: Path, tmp_
     assert len(lists["all"]) == 36
     train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
     assert not train & test
+
+
+def test_a_photo_in_the_folders_of_two_classes_is_one_by_its_pixels(prepare, project: Path, tmp_path: Path) -> None:
+    halves = np.arange(60 * 60).reshape(60, 60) < 60 * 30
+    for number in range(12):
+        for name, mask in (("cat", halves), ("dog", ~halves)):
+            save_grey(tmp_path / f"masks/{name}/{number}.png", mask)
+            save_photo(tmp_path / f"photos/{name}/{number}.png", number, (60, 60))
+        photo = tmp_path / f"photos/dog/{number}.png"
+        written_anew(photo, photo, number)
+    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    assert_done(prepare(*words, "--test-share", "0.5"))
+    lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
+    assert len(lines) == 24
+    assert {line.split()[-1] for line in lines} == {f"cat/{number}.png" for number in range(12)}
 
 
 def versions(folder: Path, photos: int) -> tuple[object, ...]:

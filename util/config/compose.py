@@ -36,6 +36,7 @@ from util.config.tree import (
     override_tree,
     parse_file,
     value_of,
+    with_ending,
 )
 from util.errors import UserError, nearest
 from util.files import REPOSITORY
@@ -48,7 +49,6 @@ OF_TIMM = "timm/"  # before timm's name of a network
 SLASH = "--"  # in names of runs, for "/" in the names of a method's own networks
 LONGEST_NAME = 240  # bytes of a name that file systems take
 FOLD = re.compile(r"split\d+")  # an experiment
-ENDINGS = (".yaml", ".yml")
 BASE_FOLDER = "run.base_folder"
 WITH_WORDS = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may hold words in braces
 
@@ -247,7 +247,7 @@ def file_of(word: str, dataset: str, root: Path | None = None) -> Path | None:
         UserError: the file is of another data set.
     """
     folder = (root or CONFIG) / dataset
-    name = word if word.endswith(ENDINGS) else f"{word}.yaml"
+    name = with_ending(word)
     paths = [Path(name)] if "/" in name else [folder / name, Path(name)]
     path = next((path for path in paths if path.is_file() or selection_of(path) is not None), None)
     if path is None:

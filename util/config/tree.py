@@ -23,6 +23,7 @@ def _without_dates(rules: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 # Ten times as fast, where libyaml is installed.
 LOADER = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": RULES})
+ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 
 
@@ -137,11 +138,17 @@ def content_of(path: Path) -> Tree:
 
 
 def bases_of(path: Path) -> list[str]:
-    """Return the files that a file names as ``base``: none, one or several."""
+    """Return the files that a file names as ``base``, with or without their ending: none, one or several."""
     base = value_of(parse_file(path), "base")
     if base is None:
         return []
-    return [str(part) for part in base] if isinstance(base, list) else [str(base)]
+    names = base if isinstance(base, list) else [base]
+    return [with_ending(str(name)) for name in names]
+
+
+def with_ending(name: str) -> str:
+    """Return the name of a config's file, which may be written without its ending."""
+    return name if name.endswith(ENDINGS) else f"{name}.yaml"
 
 
 def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:

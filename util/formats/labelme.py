@@ -4,7 +4,7 @@ import json
 import os
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
             if path.is_dir() and _is_of_others(content):
                 remarks.add(OTHER_JSON, file.name)
                 continue
-            image = photo
+            image = photo or _stated_place(content["imagePath"], file, root)
             if image is None:
                 near = [file.parent] if folder is None else []
                 near += [home_of(file, home, root), root]
@@ -79,6 +79,13 @@ def read_annotations(path: Path, folder: Path | None = None, photo: Path | None 
 def _is_of_others(content: Any) -> bool:
     """Return whether the content of a JSON file is of another program."""
     return not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys()
+
+
+def _stated_place(stated: str, source: Path, root: Path) -> Path | None:
+    """Return the photo at the place that a file states from its own folder on; None: there is none, or not in root."""
+    place = source.parent / PureWindowsPath(stated).as_posix()
+    is_within = place.resolve().is_relative_to(root.resolve())
+    return place if is_within and place.is_file() else None
 
 
 def _find(stated: str, places: list[PhotoFiles], source: Path) -> Path:

@@ -236,4 +236,6 @@ def _why_no_pairs(photos: Path, masks: Sequence[Path]) -> str:
             fix = f"export JSON; or name each with its photo, photo.jpg:{mask.name}, where --supports takes a mask"
             return f"Label Studio's BRUSH_TO_PNG does not say which photos these are of; {fix}"
     fix = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-    return f"does not exist, or holds no mask of a photo in {photos}; {fix}"
+    if not masks:
+        return f"does not exist, or holds no mask; {fix}"
+    return f"no mask has the name of a photo in {photos}, such as {masks[0].name}; {fix}"

@@ -42,6 +42,7 @@ KEYS = {  # of JSON files; the first that is found tells
     COCO: re.compile(rb'"annotations"\s*:'),
     LABELME: re.compile(rb'"shapes"\s*:'),
 }
+XML_SUFFIX = ".xml"  # of files that are refused by name
 LOOKED_AT = 20  # files of a folder
 OF_PHOTOS = (LABELME, RESULTS)  # a file for each photo
 # beginnings of the names of COCO's files that hold no instances, or what the file of instances holds too
@@ -76,9 +77,9 @@ def read(text: str, photos: Path | None = None, say: Say | None = None) -> Annot
     """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``."""
     kind, path = recognise(text)
     if kind == MASKS:
-        raise UserError(f"{path}: holds masks, or nothing that is read here; name a file or folder of another format")
+        raise UserError(f"{path}: holds no annotations of a known format; a folder of masks is named by --masks")
     if path.is_dir() and kind in (COCO, LABELSTUDIO):
-        files, _ = _json_files(files_below(path, labelme.SUFFIX))
+        files, _ = _files_of_formats(files_below(path, labelme.SUFFIX))
         annotations = read_parts(READERS[kind], _with_instances(files.get(kind, [])), path, photos)
     else:
         annotations = READERS[kind](path, photos)
@@ -109,14 +110,15 @@ def _formats_in(folder: Path) -> dict[str, Path]:
 
     UserError: there are no files but such as are not read here.
     """
-    files, refusals = _json_files(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
+    files, refusals = _files_of_formats(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
     formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
     if _is_yolo(folder):
         formats[YOLO] = folder
     _, mask_folder = folders_in(folder)
     if formats or masks_in(mask_folder):
         return formats or {MASKS: folder}
-    files, refusals_below = _json_files(files_below(folder, labelme.SUFFIX))
+    below = files_below(folder, labelme.SUFFIX)
+    files, refusals_below = _files_of_formats([*below, *files_below(folder, XML_SUFFIX)[:1]])
     files.pop(RESULTS, None)  # of photos elsewhere
     formats = {kind: _path_of(kind, found, folder) for kind, found in files.items()}
     refusals += refusals_below
@@ -125,8 +127,8 @@ def _formats_in(folder: Path) -> dict[str, Path]:
     return formats or {MASKS: folder}
 
 
-def _json_files(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:
-    """Return the JSON files of each format among the first of every folder, and why others are not read."""
+def _files_of_formats(paths: list[Path]) -> tuple[dict[str, list[Path]], list[UserError]]:
+    """Return the files of each format among the first of every folder, and why others are not read."""
     files: dict[str, list[Path]] = {}
     refusals: list[UserError] = []
     looked_at = Counter[Path]()

@@ -74,14 +74,14 @@ class _Joined:
 def _from_all(photo: AnnotatedPhoto, part: Annotations, photos: Path) -> str:
     """Return a photo's name from the folder of all photos on; as its file writes it if it is not in its part's."""
     home = part.files.folder
-    path = PureWindowsPath(photo.name)
     if home == photos:
         return photo.name
-    if not (path.root or path.drive or "://" in photo.name):
-        return f"{home.relative_to(photos).as_posix()}/{photo.name}"
     with suppress(UserError):
-        return os.path.relpath(part.path_of(photo), photos)
-    return photo.name
+        return Path(os.path.relpath(part.path_of(photo), photos)).as_posix()
+    path = PureWindowsPath(photo.name)
+    if path.root or path.drive or "://" in photo.name:
+        return photo.name
+    return f"{home.relative_to(photos).as_posix()}/{photo.name}"
 
 
 def read_parts(reader: Reader, files: Sequence[Path], root: Path, photos: Path | None) -> Annotations:

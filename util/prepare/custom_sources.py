@@ -1,7 +1,6 @@
 """The plans of data sets of one's own: photos with masks, or with annotations in one of the known formats."""
 
 import argparse
-import hashlib
 import os
 import re
 import sys
@@ -15,7 +14,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.folds import MAX_INDEX
-from util.data.images.read import fitted_mask, header_of, read_mask_of
+from util.data.images.read import fitted_mask, header_of, read_image, read_mask_of
 from util.data.images.region import read_region
 from util.errors import UserError, nearest
 from util.formats import recognise
@@ -24,8 +23,9 @@ from util.formats.mask_files import ClassFolder, class_folders, folders_in, mask
 from util.formats.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from util.formats.masks import MaskNames, check_case, check_unique, names_beside, read_class_names, read_names
 from util.formats.photo_files import PhotoFiles, name_key
-from util.parallel import attempt
+from util.parallel import attempt, parallel_map
 from util.prepare.datasets.recipe import MaskJob, Piece, Plan, by_name, labels
+from util.prepare.make import pixel_digest
 
 ALL = "all"  # the list of all images
 SPACE = re.compile(r"\s+")  # lists have a word for each image
@@ -189,7 +189,7 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
 def _from_class_folders(options: argparse.Namespace, folders: dict[str, list[ClassFolder]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
-    Photos with the same content are one photo, which has several classes. UserError: a class has no folder, no mask has
+    Photos with the same pixels are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
     classes = list(folders)
@@ -232,18 +232,31 @@ def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
 def _class_jobs(
     photo_of_mask: Mapping[Path, Path], folder_of_mask: Mapping[Path, ClassFolder], classes: list[str], images: Path
 ) -> list[MaskJob]:
-    """Return the jobs of masks of one class; photos with the same content are the first of them."""
-    photo_of_content = dict[bytes, Path]()
+    """Return the jobs of masks of one class; photos with the same pixels are the first of them."""
+    first_of_photo = _first_of_equal([*dict.fromkeys(photo_of_mask.values())])
     jobs = []
     for mask, photo in photo_of_mask.items():
-        content = hashlib.sha256(photo.read_bytes()).digest()
-        first = photo_of_content.setdefault(content, photo)
+        first = first_of_photo[photo]
         folder = folder_of_mask[mask]
         mask_name = _word("/".join((folder.name, *folder.place, mask.stem)))
         photo_name = _word(str(first.relative_to(images)))
         class_id = classes.index(folder.name) + 1
         jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
     return jobs
+
+
+def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
+    """Return for each photo the first that has its pixels; one that cannot be read is its own, and reported later."""
+    first_of_digest = dict[bytes, Path]()
+    first_of_photo = {}
+    for photo, digest in zip(photos, parallel_map(partial(attempt, _digest_of), photos, "photos")):
+        is_read = not isinstance(digest, UserError)
+        first_of_photo[photo] = first_of_digest.setdefault(digest, photo) if is_read else photo
+    return first_of_photo
+
+
+def _digest_of(photo: Path) -> bytes:
+    return pixel_digest(read_image(photo))
 
 
 def _photo_key(folder: Path, path: Path) -> tuple[Path, str]:

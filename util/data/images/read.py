@@ -265,10 +265,12 @@ def _decode_page(content: bytes, path: Path, page: int) -> np.ndarray:
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     """Return what Pillow decodes, as RGB, (H, W, 3) uint8, white where it is transparent.
 
-    UserError: its values have 32 bits, or all of it is transparent.
+    UserError: its values have 32 bits or a sign, or all of it is transparent.
     """
     if image.mode in ("I", "F"):
-        raise UserError(f"{path}: has values of 32 bits or more, whose white is unknown; save it with 8 or 16 bits")
+        raise UserError(
+            f"{path}: has values of 32 bits or more, or signed ones, whose white is unknown; save it with 8 or 16 bits"
+        )
     if image.mode.startswith("I;16"):
         grey = eight_bits(values_in(image), path)
         if white_is_zero(image):

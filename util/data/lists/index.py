@@ -325,7 +325,7 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     counts = np.bincount(mask.ravel(), minlength=256)
     for value in np.flatnonzero(counts):
         if value > classes and value != IGNORE:
-            allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey?)"
+            allowed = f"allowed: 0..{classes} and 255 (was a palette mask saved as grey, or are objects numbered?)"
             raise UserError(f"{mask_path}: class id {value} is out of range; {allowed}")
     return counts[: classes + 1].astype(np.int64)
 
