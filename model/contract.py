@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
-from model.common.published import Layout
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output, against_background
 from model.mismatch import ModelMismatch
+from model.published import Layout
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
-    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/generalised.py
+    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/kinds/generalised.py
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second

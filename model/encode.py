@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from model.common.base_learner import BaseLearner
-from model.common.ops import with_gradient_in_layout
-from model.common.presence import presence_features, support_summary
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.contract import Task, competing
 from model.encoders.features import Features
 from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output
+from model.parts.base_learner import BaseLearner
+from model.parts.presence import presence_features, support_summary
+from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.tensors.object_windows import Mask, computed_together
+from model.tensors.ops import with_gradient_in_layout
 
 IMAGE = -1  # stands for the image itself among the stages
 

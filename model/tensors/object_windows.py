@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import background_mask, foreground_mask, joined, layout_of, resize, to_cpu
+from model.tensors.ops import background_mask, foreground_mask, joined, layout_of, resize, to_cpu
 
 Rule = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 INSIDE = 1 - 1e-6  # resized mask value from which a position lies entirely inside the object

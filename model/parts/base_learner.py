@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.layers import HEAD_DROPOUT
-from model.common.loss import mask_loss
-from model.common.ops import bin_means, logits_at, resize
 from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
 from model.episode import LabelledImages, Output
+from model.parts.layers import HEAD_DROPOUT
+from model.parts.loss import mask_loss
 from model.tensors.object_windows import Positions, shapes_are_fixed
+from model.tensors.ops import bin_means, logits_at, resize
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512

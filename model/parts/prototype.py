@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.ops import in_float32, joined, min_max
 from model.tensors.object_windows import Mask, Positions, groups_of, positions_of, shapes_are_fixed, touched
+from model.tensors.ops import in_float32, joined, min_max
 
 PIECE = 256  # positions whose attention is computed at a time, at least
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time

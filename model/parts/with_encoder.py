@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.common.layers import projection
-from model.common.ops import resize
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
 from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
 from model.encoders.features import Features
@@ -18,7 +16,9 @@ from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
+from model.parts.layers import projection
 from model.tensors.object_windows import computed_together
+from model.tensors.ops import resize
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
 

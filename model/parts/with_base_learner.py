@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.base_learner import BaseLearner, BaseStage
-from model.common.layers import HEAD_DROPOUT
-from model.common.loss import mask_loss
-from model.common.ops import in_float32, logits_at
-from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import Task, Trainable
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, Output
+from model.parts.base_learner import BaseLearner, BaseStage
+from model.parts.layers import HEAD_DROPOUT
+from model.parts.loss import mask_loss
+from model.parts.with_encoder import HIGH, WithEncoder, WithEncoderSettings
+from model.tensors.ops import in_float32, logits_at
 
 
 @torch.no_grad()
