@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import errno
+import gc
 import logging
 import math
 import os
@@ -136,6 +137,7 @@ def main(command: Callable[[], int | None], training: bool = False) -> None:
         if error.filename is None:
             _drop_unwritable_output()
         code = EXIT_USER_ERROR
+    gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
 
 
@@ -186,4 +188,6 @@ def configure_process(training: bool = False) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run
         with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    gc.freeze()  # what was imported stays, so that nothing searches it for garbage
+    gc.enable()
     logging.raiseExceptions = False  # a log line that cannot be written, as on a full disk, must not end a run

@@ -1,15 +1,13 @@
-"""The image encoder of a method: its starting weights, an episode's way through it, and features kept for reuse."""
+"""The image encoder of a method: which it takes, its starting weights, and what of it learns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from model.common.fixed_shapes import Objects, computed_together, groups_of
 from model.common.layers import projection
 from model.common.ops import resize
 from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
@@ -20,12 +18,9 @@ from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.vgg import VGGEncoder
-from model.episode import Episode, EpisodeOfOriginalSizes
+from model.tensors.object_windows import computed_together
 
 LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
-
-Shot = tuple[Tensor, Tensor]  # features (B, C, h, w) and labels (B, H, W)
-GiveOf = Callable[[int, int, Tensor], None]  # receives (stage, number of the first image, their intermediate feature)
 
 
 @dataclass
@@ -39,8 +34,6 @@ class WithEncoder(FewShotModel):
     """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
 
     ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
-    Images whose features the episode brings along do not pass through the encoder again: supports with
-    ``Episode.shots`` (all B * K, or K that all queries share), queries with ``Episode.cached_query``.
     """
 
     families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
@@ -58,117 +51,11 @@ class WithEncoder(FewShotModel):
         super().__init__(settings, task)
         self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
 
-    def support_input(self, support: Tensor, support_label: Tensor) -> Tensor:
-        """Return the encoder's input for supports (..., 3, H, W); here their labels (..., H, W) have no influence."""
-        return self.encoder.normalise(support)
-
-    def encode_both(self, episode: Episode) -> tuple[Features, Features]:
-        """Return the features of B queries and of their B * K supports."""
-        batch, shots = episode.support.shape[:2]
-        if episode.shots is not None:
-            support = _joined(episode.shots)
-            return self.encode_query(episode), support.repeat(batch * shots // len(support))
-        supports = self.support_input(episode.support, episode.support_label).flatten(0, 1)
-        if episode.cached_query is None:
-            both = self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports]))
-            return both.rows(slice(None, batch)), both.rows(slice(batch, None))
-        return self.encode_query(episode), self.encode_images(supports)
-
-    def encode_query(self, episode: Episode, give: GiveOf | None = None) -> Features:
-        """Return the features of the B queries alone; ``give`` gets the intermediate ones."""
-        if episode.cached_query is not None:
-            return _joined(episode.cached_query, give)
-        return self.encode_images(self.encoder.normalise(episode.query), give)
-
-    def takes_one_call(self, episode: Episode) -> bool:
-        """Return whether queries and supports are encoded in one call: where none is cached, and not on a CPU."""
-        cached = episode.cached_query is not None or episode.shots is not None
-        return computed_together(episode.query) and not cached
-
-    def encode_in_one_call(self, episode: Episode, give: GiveOf | None = None) -> tuple[Features, Features]:
-        """Return the features of B queries and of K B supports, shot after shot; ``give`` gets both at once."""
-        supports = self.support_input(episode.support, episode.support_label).transpose(0, 1).flatten(0, 1)
-        both = self.encode_images(torch.cat([self.encoder.normalise(episode.query), supports]), give)
-        batch = len(episode.query)
-        return both.rows(slice(None, batch)), both.rows(slice(batch, None))
-
-    def encode_in_groups(self, episode: Episode) -> tuple[Features, Iterator[tuple[slice, Features]]]:
-        """Return the features of the queries, and those of one group of shots after the other, with the group.
-
-        The supports of a group come shot after shot.
-        """
-        if self.takes_one_call(episode):
-            with self.encoder_grad():
-                query, support = self.encode_in_one_call(episode)
-            return query, iter([(slice(0, episode.support.shape[1]), support)])
-
-        def shots() -> Iterator[tuple[slice, Features]]:
-            for group in self.shot_groups(episode):
-                with self.encoder_grad():
-                    support = self.encode_shots(episode, group)
-                yield group, support
-
-        with self.encoder_grad():
-            return self.encode_query(episode), shots()
-
-    def shot_groups(self, episode: Episode) -> list[slice]:
-        """Return the shots that are encoded in one call: one on a CPU or where features are cached, else all."""
-        shots = episode.support.shape[1]
-        if episode.shots is not None:
-            return [slice(k, k + 1) for k in range(shots)]
-        return groups_of(shots, episode.query)
-
-    def encode_shots(
-        self, episode: Episode, group: slice, give: GiveOf | None = None, objects: Objects | None = None
-    ) -> Features:
-        """Return the features of a group of n shots, whose ``objects`` may be known: (n B, ...), shot after shot.
-
-        ``give`` gets the intermediate ones: of n B images, or of one that all queries share.
-        """
-        batch, shots = episode.support.shape[:2]
-        if episode.shots is not None:
-            images_of_cache: list[Features] = []
-            for part in episode.shots:
-                images_of_cache += [part.rows(slice(i, i + 1)) for i in range(len(part))]  # views
-            features = _joined(images_of_cache[group.start :: shots], give)
-            return features.repeat(batch // len(features))
-        images = episode.support[:, group].transpose(0, 1).flatten(0, 1)
-        labels = episode.support_label[:, group].transpose(0, 1).flatten(0, 1)
-        return self.encode_supports(images, labels, give, objects)
-
-    def encode_supports(
-        self, support_b3hw: Tensor, label_bhw: Tensor, give: GiveOf | None = None, objects: Objects | None = None
-    ) -> Features:
-        """Return the features of B supports; ``give`` gets the intermediate ones."""
-        return self.encode_images(self.support_input(support_b3hw, label_bhw), give)
-
-    def encode_each(self, episode: Episode, read: Callable[[Features], Tensor]) -> tuple[Tensor, list[Shot]]:
-        """Return what ``read`` takes of the queries (B, C, h, w), and of every shot with its labels (B, H, W).
-
-        Images of different sizes are encoded one by one.
-        """
-        if isinstance(episode, EpisodeOfOriginalSizes):
-            query = self.encode_query(episode)
-            supports = episode.shots
-            if not supports:
-                pairs = zip(episode.support, episode.support_label)
-                supports = [self.encode_supports(image, label) for image, label in pairs]
-            return read(query), list(zip(map(read, supports), episode.support_label))
-        query, together = self.encode_both(episode)
-        support = read(together).unflatten(0, episode.support.shape[:2])  # (B, K, C, h, w)
-        return read(query), list(zip(support.unbind(1), episode.support_label.unbind(1)))
-
-    def encode_images(self, image_b3hw: Tensor, give: GiveOf | None = None) -> Features:
+    def encode_images(self, image_b3hw: Tensor) -> Features:
         """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
         together = torch.is_grad_enabled() or computed_together(image_b3hw)
         parts = [image_b3hw] if together else image_b3hw.split(1)
-
-        def encoded(first: int) -> Features:
-            if give is None:
-                return self.encoder(parts[first], self.reads_intermediate)
-            return self.encoder(parts[first], lambda stage, maps: give(stage, first, maps))
-
-        return Features.collect(map(encoded, range(len(parts))), len(parts))
+        return Features.collect((self.encoder(part, self.reads_intermediate) for part in parts), len(parts))
 
     def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
         """Return the projections of ``mid_features`` of queries and of supports."""
@@ -231,16 +118,6 @@ class WithEncoder(FewShotModel):
         """Return whether method and encoder both take images of any height and width."""
         return cls.any_size and spec_of(settings.encoder.backbone).any_size
 
-    @torch.no_grad()
-    def cache_support(self, support: Tensor, support_label: Tensor) -> Features:
-        """Return the features of K supports."""
-        return self.encode_supports(support.flatten(0, 1), support_label.flatten(0, 1))
-
-    @torch.no_grad()
-    def cache_query(self, query: Tensor) -> Features:
-        """Return the features of a query."""
-        return self.encode_images(self.encoder.normalise(query))
-
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
         return load_encoder(self.encoder, encoder_part(state), partial)
@@ -250,40 +127,12 @@ class WithEncoder(FewShotModel):
         return describe(state, self.settings.encoder.backbone)
 
 
-def _joined(parts: Sequence[Features], give: GiveOf | None = None) -> Features:
-    """Return the cached features of several images as those of one batch; ``give`` gets the intermediate ones."""
-    if give is None:
-        return Features.join(parts)
-    for part, end in zip(parts, accumulate(map(len, parts))):
-        for stage, maps in part.intermediate.items():
-            for x in maps:
-                give(stage, end - len(part), x)
-    return Features.join([Features(part.stage, {}) for part in parts])
-
-
-def in_one_call(shots: list[Shot]) -> list[Shot]:
-    """Return shots of one size as one, shot after shot, where they are computed together; else as they are."""
-    first, first_label = shots[0]
-    is_one_size = all(x.shape == first.shape and label.shape == first_label.shape for x, label in shots)
-    if len(shots) == 1 or not is_one_size or not computed_together(first):
-        return shots
-    features, labels = zip(*shots)
-    return [(torch.cat(features), torch.cat(labels))]
-
-
 def mid_features(maps: Any) -> Tensor:
     """Return [f3; f2] on f3's grid."""
-    stage = maps.stage if isinstance(maps, Features) else maps
-    f3 = stage[MID]
-    return torch.cat([f3, resize(stage[LOW], f3.shape[-2:])], dim=1)
+    f3 = maps[MID]
+    return torch.cat([f3, resize(maps[LOW], f3.shape[-2:])], dim=1)
 
 
 def low_features(maps: Any) -> Tensor:
     """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
     return resize(maps[LOW], maps[MID].shape[-2:])
-
-
-def on_one_grid(features: Features) -> Features:
-    """Return features whose f2 is on f3's grid, as published also for BAM's Gram matrices; VGG's f2 is finer."""
-    features.stage[LOW] = resize(features.stage[LOW], features.stage[MID].shape[-2:])
-    return features

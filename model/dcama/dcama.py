@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.common.layers import two_convolutions
 from model.common.loss import mask_loss
-from model.common.ops import linear_over_map, resize, split_heads
+from model.common.ops import joined, linear_over_map, resize, split_heads
 from model.common.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.dcama.published import LAYOUT
@@ -101,8 +101,8 @@ class DCAMA(Method):
                 skips[stage] = torch.cat([features[-1], largest], dim=1)
             if stage >= LOW:
                 by_feature = zip(*(shot.keys[stage] for shot in shots), strict=True)
-                keys = [torch.cat(of_shots, dim=1) for of_shots in by_feature]  # all shots in one row, (B, K L, C)
-                values = torch.cat([shot.masks[stage] for shot in shots], dim=1)  # (B, K L)
+                keys = [joined(of_shots, dim=1) for of_shots in by_feature]  # all shots in one row, (B, K L, C)
+                values = joined([shot.masks[stage] for shot in shots], dim=1)  # (B, K L)
                 masks[stage] = self._aggregation(stage)(features, keys, values)
         logits = self.decoder(masks, skips, episode.query.shape[-2:]).float()
 

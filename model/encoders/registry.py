@@ -1,7 +1,8 @@
 """Encoders by the name that configs give them: how each is built, on which grid it works, what its weights are called.
 
 This is the one place that knows the names; a new encoder is one more entry of ``ENCODERS``. Names that begin with
-``timm/`` need no entry: any network of timm that gives the maps of an encoder is one (``timm_facts.py``).
+``timm/`` need no entry: any network of timm that gives the maps of an encoder is one (``timm_facts.py``); those of
+EfficientNet-Lite are built without it (``lite.py``).
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from model.encoders.encoder import DEEP, LAST_STAGE, PLAIN, USUAL, Encoder, EncoderVariant
+from model.encoders.lite import LiteEncoder, is_lite
 from model.encoders.resnet import SMALL, ResNetEncoder
 from model.encoders.swin import SWIN_SIDE, SwinEncoder
 from model.encoders.timm_encoder import TimmEncoder
@@ -53,6 +55,8 @@ def spec_of(backbone: str) -> EncoderSpec:
     """Return the encoder of a name in ``ENCODERS``, or of ``timm/<name>``."""
     if backbone in ENCODERS:
         return ENCODERS[backbone]
+    if is_lite(backbone):
+        return EncoderSpec(title_of(backbone), LiteEncoder, strides=STRIDES)
     known = facts(backbone)
     if known.transformer:
         return EncoderSpec(title_of(backbone), TimmEncoder, stride=known.patch, transformer=True, any_size=False)
@@ -83,7 +87,7 @@ def problem_of(backbone: str, families: tuple[type[Encoder], ...], grids: str = 
         near = get_close_matches(backbone, names, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"it is not one of {', '.join(names)}, {PREFIX}<name>{hint}"
-    problem = unknown(backbone)
+    problem = None if is_lite(backbone) else unknown(backbone)
     if problem is not None or _has_grids(spec_of(backbone), grids):
         return problem
     its_grids = "one grid, of patches" if spec_of(backbone).transformer else "grids of strides 8, 16 and 32 alone"

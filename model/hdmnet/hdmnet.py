@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from model.common.layers import WIDTH, pointwise
-from model.common.ops import masked_mean, mean_over_shots, resize
+from model.common.ops import joined, masked_mean, mean_over_shots, resize
 from model.common.prototype import COSINE_EPS, greatest_cosine
 from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.common.with_encoder import HIGH, low_features, mid_features
@@ -136,8 +136,8 @@ class HDMNet(WithBaseLearner, Method):
         correlation = []  # c_i, (B, h_i, w_i)
         areas = torch.stack([shot.areas for shot in shots]).sum(0)  # of all shots, (B, 3)
         for i, (level, match, fuse) in enumerate(zip(levels, self.match, self.fuse, strict=True)):
-            key = torch.cat([shot.keys[i] for shot in shots], dim=1)  # of all shots
-            value = torch.cat([shot.values[i] for shot in shots], dim=1)
+            key = joined([shot.keys[i] for shot in shots], dim=1)  # of all shots
+            value = joined([shot.values[i] for shot in shots], dim=1)
             matched, logits = match(level, key, value, areas[:, i])
             level_similarity = resize(similarity, level.shape[-2:]).to(matched.dtype)
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))

@@ -49,6 +49,12 @@ def computed_together(x: Tensor) -> bool:
     return shapes_are_fixed() or torch.compiler.is_compiling() or not x.is_cpu
 
 
+def groups_of(count: int, x: Tensor) -> list[slice]:
+    """Return which of ``count`` images, shots or episodes are computed in one call: all, or each by itself."""
+    size = count if computed_together(x) else 1
+    return [slice(i, i + size) for i in range(0, count, size)]
+
+
 @dataclass(frozen=True)
 class Window:
     """One window for each of B maps, one size for all, in cells of ``stride`` x ``stride`` positions."""

@@ -19,6 +19,14 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 @pytest.mark.benchmark
 @pytest.mark.process
+def test_one_photo_from_the_command_is_measured(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    assert _run(monkeypatch, "start", "--device", "cpu", "--threads", "1", "--repeats", "1", "--format", "csv") == 0
+    case, seconds, processor_seconds = capsys.readouterr().out.splitlines()[-1].rsplit(",", 2)
+    assert "one photo, from the command" in case and float(processor_seconds) > 0 and float(seconds) > 0
+
+
+@pytest.mark.benchmark
+@pytest.mark.process
 @pytest.mark.parametrize(("what", "stage"), [("speed", "training"), ("memory", "evaluation")])
 def test_a_case_is_measured(what: str, stage: str, tmp_path: Path, monkeypatch, capsys) -> None:
     words = what, "--models", "ssp", "--stages", stage, "--shot", "2", "--json", str(file := tmp_path / "out.json")

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.process
 
 THIRD_PARTY = {"TORCHINDUCTOR_CACHE_DIR", "CRC32C_SW_MODE"}  # set by imports of torch and tensorboardX
 UNNEEDED = {"util.cli", "util.predict.command", "util.page"}
+# What takes up to seconds to import, and no photo needs.
+SLOW = {"timm", "torchvision", "torch._dynamo", "torch.onnx", "matplotlib", "gensim", "transformers", "huggingface_hub"}
+SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run", "util.export"}
 
 
 class State(NamedTuple):
@@ -47,11 +50,11 @@ from util.predict import Segmenter
 assert not {UNNEEDED!r} & {{*sys.modules}}
 from util.config.read import read_config
 read_config("{REPOSITORY}/config/pascal/pascal_split0_ssp_resnet50.yaml")
-assert "timm" not in sys.modules, "timm takes seconds"
 photo = 255 * torch.eye(64, dtype=torch.uint8).expand(3, 64, 64)
-config = "config/pascal/pascal_split0_prototype_lite0.yaml"
-segmenter = Segmenter(None, {{"line": [(photo, photo[0])]}}, config=config, side=129)
+segmenter = Segmenter({{"line": [(photo, photo[0])]}}, side=129)
 segmenter(photo).save("results", "line.1")
+import predict, util.page.server
+assert not {SLOW!r} & {{*sys.modules}}, "a photo and the page wait for them"
 import util.launch.launch, util.prepare.check, benchmark
 assert "mallopt" not in called, "an import changes the allocator"
 states.append(state())

@@ -192,8 +192,6 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 class Tiny(Trainable):
     """Two layers that learn."""
 
-    masks_supports = False
-
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """Measure the time (``speed``) or the peak memory (``memory``) of methods, in evaluation episodes and training steps.
 
+``start`` measures one photo from the command: seconds, and processor seconds, of ``predict.py`` with one support.
+
 On a GPU ``speed`` tells how long a pass takes, how long the GPU is busy in it, its kernels and its memory.
 
 Networks have random weights and images are noise with a brighter rectangle of an eighth of the image: costs depend on
@@ -13,7 +15,10 @@ import json
 import os
 import platform
 import re
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -35,7 +40,7 @@ from util import cli
 from util.config.compose import config_path
 from util.config.read import read_config
 from util.errors import UserError, nearest
-from util.files import write_atomically
+from util.files import REPOSITORY, write_atomically
 from util.report.table import Table, add_format
 from util.runtime.device import CUDA, describe, pick_device, precision_of_test, precision_of_training
 from util.runtime.network import prepare_network
@@ -45,10 +50,14 @@ from util.train.gradients import backward
 BATCH = {"evaluation": [1], "training": [4]}  # sizes for each stage
 BATCH_ON_GPU = {"evaluation": [1, 8], "training": [8]}
 GPU = "speed on a GPU"
+START = "start"
+ONE_PHOTO = "one photo, from the command"
+SAMPLES = REPOSITORY / "util" / "page" / "example"
 WARM_UP = 5  # passes, in which libraries choose their kernels
 COLUMNS = {
     "speed": {"s": "seconds", "units": "units", "s of a unit": "unit_seconds", "encoder units": "encoder_units"},
     GPU: {"ms": "ms", "busy ms": "busy_ms", "kernels": "kernels", "MiB above network and episode": "mib"},
+    START: {"s": "seconds", "processor s": "processor_seconds"},
     "memory": {"MiB above network and episode": "mib", "MiB of the process": "peak_mib"},
 }
 
@@ -61,12 +70,7 @@ def command() -> int:
     conditions = _conditions(device)
     what = GPU if options.what == "speed" and device.type == CUDA else options.what
     columns = COLUMNS[what]
-    rows = list[dict[str, Any]]()
-    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
-        print(case, file=sys.stderr, flush=True)
-        with get_context("spawn").Pool(1) as pool:  # inherits no memory
-            measured = pool.apply(MEASURES[what], (case, options))
-        rows.append({"case": str(case), **measured})
+    rows = [{"case": ONE_PHOTO, **one_photo(options)}] if what == START else _measured(what, options)
     cells = []
     for row in rows:
         numbers = [f"{row[key]:.2f}" for key in columns.values()]
@@ -79,10 +83,21 @@ def command() -> int:
     return 0
 
 
+def _measured(what: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the measurements of all cases of a command line."""
+    rows = list[dict[str, Any]]()
+    for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
+        print(case, file=sys.stderr, flush=True)
+        with get_context("spawn").Pool(1) as pool:  # inherits no memory
+            measured = pool.apply(MEASURES[what], (case, options))
+        rows.append({"case": str(case), **measured})
+    return rows
+
+
 def _options() -> argparse.Namespace:
     parser = cli.Parser(prog="python -m benchmark", description=__doc__)
     add = parser.add_argument
-    add("what", choices=["speed", "memory"])
+    add("what", choices=["speed", "memory", START])
     add("--models", default="", help="such as symnet,ssp; default all with an encoder")
     add("--net", help="an encoder, such as resnet101; default resnet50 where the method takes it")
     add("--shot", type=cli.numbers, default="1,5", help="shots of the evaluation episodes; default 1,5")
@@ -197,6 +212,28 @@ def seconds(case: BenchmarkPass, options: argparse.Namespace) -> dict[str, float
         "unit_seconds": float(np.median(unit_seconds)),
         "encoder_units": float(np.median(encoder_seconds / unit_seconds)),
     }
+
+
+def one_photo(options: argparse.Namespace) -> dict[str, float]:
+    """Return the seconds of ``predict.py`` with one support and one query, and those of the processor; medians."""
+    support = f"{SAMPLES / 'coins_1.jpg'}:box=40,40,120,120"
+    words = [sys.executable, "predict.py", "--support", support, "--query", str(SAMPLES / "coins_2.jpg")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    times = []
+    for _ in range(options.repeats):
+        before = _processor_seconds_of_children()
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            place = ["--device", options.device, "--out", folder]
+            subprocess.run([*words, *place], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, check=True)
+        times.append([time.perf_counter() - start, _processor_seconds_of_children() - before])
+    seconds, processor_seconds = np.median(times, axis=0)
+    return {"seconds": float(seconds), "processor_seconds": float(processor_seconds)}
+
+
+def _processor_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _seconds_of(call: Callable[[], object]) -> float:

@@ -3,6 +3,11 @@
 ``python -m util.launch.launch train|test EXPERIMENT DATASET GPUS [text vectors] [checkpoint] [--options]``
 """
 
+from util import requirements
+
+if __name__ == "__main__":
+    requirements.check()
+
 import logging
 import os
 import signal
@@ -12,10 +17,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from model.registry import class_of
 from util import cli
@@ -85,13 +86,22 @@ def run_script(script: str, gpus: int, words: list[str]) -> int:
     words = [str(REPOSITORY / script), *words]
     if gpus < 2 and nodes() == 1:
         return _run_alone([sys.executable, *words])
+    return _run_together(max(gpus, 1), words)
+
+
+def _run_together(processes: int, words: list[str]) -> int:
+    """Run a script in several processes of this machine under torchrun, and return its exit code."""
+    from torch.distributed import run as torchrun  # takes half a second
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
-    options = [*_rendezvous(), f"--nproc_per_node={max(gpus, 1)}"]
+    options = [*_rendezvous(), f"--nproc_per_node={processes}"]
     try:
         torchrun.run(torchrun.parse_args([*options, *words]))
     except ChildFailedError as error:
-        _refuse_killed(error)
+        _refuse_killed({rank: failure.exitcode for rank, failure in error.failures.items()})
         code = error.get_first_failure()[1].exitcode
         return EXIT_INTERRUPTED if -code in cli.STOPS else code
     except SignalException:
@@ -110,10 +120,10 @@ def _rendezvous() -> list[str]:
     return [f"--nnodes={nodes()}", *places]
 
 
-def _refuse_killed(error: ChildFailedError) -> None:
+def _refuse_killed(exit_codes: dict[int, int]) -> None:
     """Raise a UserError if a signal that no user sends ended one of several processes."""
-    for rank, failure in error.failures.items():
-        number = -failure.exitcode
+    for rank, code in exit_codes.items():
+        number = -code
         if number <= 0 or number in cli.STOPS:
             continue
         name = signal.Signals(number).name

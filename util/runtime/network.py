@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
 from model.mismatch import ModelMismatch
 from model.registry import class_of
+from model.tensors.object_windows import fixed_shapes
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError
@@ -159,16 +159,23 @@ def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
             episode.each(mark)
 
 
-def synchronise_norms(network: nn.Module) -> None:
-    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are."""
-    from timm.layers import BatchNormAct2d  # takes a second
+def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:
+    """Return the class of a norm of torch or of timm that takes its statistics over all processes."""
+    if not type(norm).__module__.startswith("timm."):
+        return nn.SyncBatchNorm
+    from timm.layers import BatchNormAct2d  # takes seconds
     from timm.layers.norm_act import SyncBatchNormAct
 
+    return SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
+
+
+def synchronise_norms(network: nn.Module) -> None:
+    """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are."""
     was_training = network.training
     network.train()  # frozen norms stay in evaluation
     for norm in network.modules():
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
-            default = SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
-            norm.__class__ = getattr(norm, "synchronised", default)
+            kind: Any = getattr(norm, "synchronised", None) or _synchronised_kind(norm)
+            norm.__class__ = kind
             vars(norm)["process_group"] = None
     network.train(was_training)

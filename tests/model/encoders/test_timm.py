@@ -24,7 +24,7 @@ from util.checkpoints.download import PACKAGES, download, package_file
 from util.runtime import pretrained_parts
 
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
-TRANSFORMER = "timm/test_vit"
+TRANSFORMER, LITE = "timm/test_vit", "timm/tf_efficientnet_lite0"
 DINOV2, DINOV3 = "timm/vit_small_patch14_reg4_dinov2.lvd142m", "timm/vit_small_patch16_dinov3.lvd1689m"
 SWIN = "timm/swin_tiny_patch4_window7_224"
 ALL_STAGES = EncoderVariant(intermediate=dict.fromkeys((1, 2, 3, 4)))
@@ -114,7 +114,7 @@ def test_without_an_answer_a_download_ends_at_once(tmp_path: Path, monkeypatch: 
     assert not constants.HF_HUB_OFFLINE
 
 
-@pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER])
+@pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER, LITE])
 def test_a_local_file_of_timm_fills_all_of_the_encoder(backbone: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = timm.create_model(backbone[5:]).state_dict()

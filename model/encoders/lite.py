@@ -1,0 +1,254 @@
+"""EfficientNet-Lite (Tan and Le 2019, without squeeze-and-excitation) under timm's names of networks and tensors.
+
+It is written out because the import of timm takes longer than a photo; the maps are those of timm. Strides 4, 8, 16 and
+32 end with groups 1, 2, 4 and 6 of ``net.blocks``, the stages. Their blocks' outputs are the intermediate features.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from math import ceil, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.encoders.encoder import MEMORY_FORMAT, Encoder, EncoderVariant
+from model.encoders.features import Features
+from model.encoders.folded import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
+from model.encoders.timm_facts import IMAGENET, PREFIX, STAGE_STRIDES, bare_name
+from model.tensors.object_windows import Mask
+
+WIDTH_AND_DEPTH = {
+    "lite0": (1.0, 1.0),
+    "lite1": (1.0, 1.1),
+    "lite2": (1.1, 1.2),
+    "lite3": (1.2, 1.4),
+    "lite4": (1.4, 1.8),
+}
+NAMES = tuple(f"{PREFIX}tf_efficientnet_{size}" for size in WIDTH_AND_DEPTH)
+TAG = ".in1k"  # of the only weights that timm has of them
+STEM = 32  # channels
+EXPANSION = 6
+NORM_EPS = 1e-3
+STAGES = (0, 1, 2, 3, 3, 4, 4)  # of each group of blocks
+NET = "net."  # prefix of the network's tensors among the encoder's
+CLASSIFIER = tuple(f"{NET}{name}." for name in ("conv_head", "bn2", "classifier"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks of equal width; the first one has the stride. Numbers are those of Lite0."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    width: int
+
+
+GROUPS = (
+    Group(blocks=1, kernel=3, stride=1, width=16),
+    Group(blocks=2, kernel=3, stride=2, width=24),
+    Group(blocks=2, kernel=5, stride=2, width=40),
+    Group(blocks=3, kernel=3, stride=2, width=80),
+    Group(blocks=3, kernel=5, stride=1, width=112),
+    Group(blocks=4, kernel=5, stride=2, width=192),
+    Group(blocks=1, kernel=3, stride=1, width=320),
+)
+
+
+def is_lite(backbone: str) -> bool:
+    """Return whether a name of timm is that of an EfficientNet-Lite, with or without the tag of its weights."""
+    return backbone.removesuffix(TAG) in NAMES
+
+
+def _conv(
+    given: int, out: int, kernel: int, *, stride: int = 1, dilation: int = 1, depthwise: bool = False
+) -> FoldedConv:
+    """Return a convolution whose map has ceil(side / stride), with timm's random values."""
+    kind = FoldedConv if stride == 1 else FoldedConvSame
+    conv = kind(
+        given,
+        out,
+        kernel,
+        stride,
+        padding=dilation * (kernel // 2) if stride == 1 else 0,
+        dilation=dilation,
+        groups=given if depthwise else 1,
+        bias=False,
+    )
+    nn.init.normal_(conv.weight, 0, sqrt(2 / (kernel**2 * out / conv.groups)))
+    return conv
+
+
+class Norm(NormAfterFolded):
+    """The norm after a convolution, which computes it while it is frozen, and the activation after it."""
+
+    def __init__(self, conv: FoldedConv, activation: bool = True):
+        super().__init__(conv.out_channels, NORM_EPS)
+        self.drop = nn.Identity()
+        self.act = nn.ReLU6(inplace=True) if activation else nn.Identity()
+        place_norm(conv, self)
+
+
+class First(nn.Module):
+    """The block without expansion, of group 0."""
+
+    def __init__(self, given: int, group: Group):
+        super().__init__()
+        self.conv_dw = _conv(given, given, group.kernel, depthwise=True)
+        self.bn1 = Norm(self.conv_dw)
+        self.conv_pw = _conv(given, group.width, 1)
+        self.bn2 = Norm(self.conv_pw, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map (B, C, h, w)."""
+        x = self.bn1(self.conv_dw(x))
+        return self.bn2(self.conv_pw(x))
+
+
+class Block(nn.Module):
+    """An inverted residual block: expansion, depthwise convolution, projection."""
+
+    def __init__(self, given: int, group: Group, stride: int, dilation: int):
+        super().__init__()
+        inner = EXPANSION * given
+        self.conv_pw = _conv(given, inner, 1)
+        self.bn1 = Norm(self.conv_pw)
+        self.conv_dw = _conv(inner, inner, group.kernel, stride=stride, dilation=dilation, depthwise=True)
+        self.bn2 = Norm(self.conv_dw)
+        self.conv_pwl = _conv(inner, group.width, 1)
+        self.bn3 = Norm(self.conv_pwl, activation=False)
+        self.is_residual = stride == 1 and given == group.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map (B, C, h, w)."""
+        inner = self.bn1(self.conv_pw(x))
+        inner = self.bn2(self.conv_dw(inner))
+        out = self.bn3(self.conv_pwl(inner))
+        return out + x if self.is_residual else out
+
+
+class Network(nn.Module):
+    """Stem and groups of blocks up to an encoder's last stage, with random values."""
+
+    def __init__(self, size: str, last_stage: int, output_stride: int):
+        super().__init__()
+        width_factor, depth_factor = WIDTH_AND_DEPTH[size]
+        self.conv_stem = _conv(3, STEM, 3, stride=2)
+        self.bn1 = Norm(self.conv_stem)
+        self.blocks = nn.Sequential()
+        channels, stride, dilation = STEM, 2, 1
+        for number, group in enumerate(GROUPS[: _groups_up_to(last_stage)]):
+            scaled = replace(group, width=_rounded(width_factor * group.width))
+            blocks = group.blocks if number in (0, len(GROUPS) - 1) else ceil(depth_factor * group.blocks)
+            is_strided = stride * group.stride <= output_stride
+            step = group.stride if is_strided else 1
+            if number == 0:
+                first: nn.Module = First(channels, scaled)
+            else:
+                first = Block(channels, scaled, step, dilation)
+            if not is_strided:  # from the second block on
+                dilation *= group.stride
+            others = [Block(scaled.width, scaled, 1, dilation) for _ in range(blocks - 1)]
+            self.blocks.append(nn.Sequential(first, *others))
+            channels, stride = scaled.width, stride * step
+
+
+def _groups_up_to(last_stage: int) -> int:
+    return sum(stage <= last_stage for stage in STAGES)
+
+
+def _rounded(width: float) -> int:
+    """Return the multiple of 8 that is nearest to a width, and at least 0.9 of it."""
+    near = int(width + 4) // 8 * 8
+    return near if near >= 0.9 * width else near + 8
+
+
+class LiteEncoder(Encoder):
+    """An EfficientNet-Lite, ``net``, and how its input is normalised."""
+
+    net: Any
+    constants = ("mean", "std")
+    licence = "apache-2.0"
+    pretraining = IMAGENET
+
+    def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
+        super().__init__()
+        self.variant = variant
+        self.last_stage = last_stage
+        size = bare_name(backbone.removesuffix(TAG)).rpartition("_")[2]
+        self.net = Network(size, last_stage, STAGE_STRIDES[last_stage] // variant.dilation.get(last_stage, 1))
+        for name in self.constants:
+            self.register_buffer(name, torch.full((3, 1, 1), 0.5))
+        ends = {stage: group for group, stage in enumerate(STAGES)}
+        self.channels = {i: self._width(ends[i], -1) for i in variant.returned_stages(last_stage)}
+        self.intermediate_counts = {i: len(self._blocks(i)) for i in self.channels if i in variant.intermediate}
+        self.to(memory_format=MEMORY_FORMAT)
+
+    def _width(self, group: int, block: int) -> int:
+        return self.net.blocks[group][block].bn3.num_features
+
+    def _blocks(self, stage: int) -> list[tuple[int, int]]:
+        """Return (group, block) of those that give a stage's intermediate features."""
+        groups = [group for group in range(len(self.net.blocks)) if STAGES[group] == stage]
+        blocks = [(group, block) for group in groups for block in range(len(self.net.blocks[group]))]
+        if not self.variant.any_width:
+            blocks = [place for place in blocks if self._width(*place) == self.channels[stage]]
+        return blocks[len(blocks) - self.variant.count(stage, len(blocks)) :]
+
+    def widths(self, stage: int) -> list[int]:
+        """See :class:`Encoder`."""
+        return [self._width(*place) for place in self._blocks(stage)]
+
+    def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
+        """See :class:`Encoder`."""
+        wanted = {place for stage in self.intermediate_counts for place in self._blocks(stage)} if intermediate else ()
+        x = self.net.bn1(self.net.conv_stem(x))
+        for group, blocks in enumerate(self.net.blocks):
+            stage = STAGES[group]
+            for number, block in enumerate(blocks):
+                x = block(x)
+                if (group, number) in wanted:
+                    yield stage, x
+            if stage in self.channels:
+                out[stage] = x
+
+    def forward_masked(self, image_b3hw: Tensor, mask: Mask, stage: int) -> Features:
+        """See :class:`Encoder`."""
+        out = Features({}, {i: [] for i in self.channels})
+        x = image_b3hw
+        for i, part in enumerate(self.stages()[: stage + 2]):
+            if i == stage + 1:
+                x = x * mask.on(x.shape[-2:])
+            for module in part.children():
+                x = module(x)
+            if i in self.channels:
+                out.stage[i] = x
+        return out
+
+    def stages(self) -> list[nn.Module]:
+        """Return the parts of stages 0..last_stage, each a sequence of layers and groups of blocks."""
+        parts = [nn.Sequential(self.net.conv_stem, self.net.bn1)]
+        parts += [nn.Sequential() for _ in range(self.last_stage)]
+        for stage, group in zip(STAGES, self.net.blocks):
+            parts[stage].append(group)
+        return list(parts)
+
+    def stage_of(self, name: str) -> int:
+        """See :class:`Encoder`."""
+        group = re.match(rf"{NET}blocks\.([0-6])\.", name)
+        return STAGES[int(group[1])] if group else 0
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a file of timm under own names, without layers that are not built."""
+        constants = {name: state[name] for name in self.constants if name in state}
+        if self.state_dict().keys() & state.keys() > constants.keys():
+            return state
+        renamed = {NET + name: x for name, x in state.items() if name not in constants}
+        kept = {name: x for name, x in renamed.items() if not name.startswith(CLASSIFIER)}
+        return constants | {name: x for name, x in kept.items() if self.stage_of(name) <= self.last_stage}
+
+    def foreign(self, names: Iterable[str]) -> list[str]:
+        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
+        return [name for name in names if name.startswith(NET)]
