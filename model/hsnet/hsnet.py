@@ -1,6 +1,9 @@
 """HSNet: correlate query and support at many depths, and squeeze the 4D correlations to a mask.
 
-Read ``HSNet.support`` and ``HSNet.predict``; ``squeeze.py`` has the correlations.
+Read ``HSNet.support`` and ``HSNet.predict``; ``squeeze.py`` has the correlations. Levels 2 to 4 are the
+encoder's stages.
+
+Shape letters: B queries, K shots, n supports, m positions, C channels, h w a level's grid, S image side.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """
 
@@ -23,7 +26,7 @@ from model.tensors.object_windows import Mask
 from model.tensors.ops import by_shot, resize
 
 VGG = "vgg16"
-VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down
+VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels, whose grids need not fit together: pools round down
 
 
 @dataclass
@@ -39,23 +42,13 @@ class HSNetSettings(WithEncoderSettings):
         return "encoder", f"= {VGG} squeezes its levels to different grids at data.size {size}; nearest size: {nearest}"
 
 
-def _vgg_takes(size: int) -> bool:
-    """Return whether the supports of all of VGG's levels are squeezed to the same side, at least 1."""
-    sides = set()
-    for level, stride in VGG_STRIDES.items():
-        side = size // stride
-        for step in STRIDES[level]:
-            side = -(-side // step)
-        sides.add(side)
-    return len(sides) == 1 and 0 not in sides
-
-
 @dataclass
 class HSNetShot(Shot):
     """The objects of n supports."""
 
-    directions: dict[int, list[Tensor]]  # level -> of each block s_j / |s_j| at the object's positions, (n, m, C)
-    label: Tensor  # (n, S, S), which says where they are
+    # Level -> of each block s_j / |s_j| at the object's positions, (n, m, C), zeros where an object has fewer than m.
+    directions: dict[int, list[Tensor]]
+    label: Tensor  # (n, S, S), from which the squeeze knows where on the grid these positions are
 
 
 @register("hsnet")
@@ -65,9 +58,11 @@ class HSNet(Method):
     Settings = HSNetSettings
     title = "HSNet"
     published = LAYOUT
-    grids, stride, size_rule = PYRAMID, 32, (1, 0)
+    grids = PYRAMID  # each level's is coarser than the one before
+    stride = 32  # of the last level
+    size_rule = (1, 0)  # every image side
     variant = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks
-    wants = Wants(stages=(HIGH,), blocks=True)
+    wants = Wants(stages=(HIGH,), blocks=True)  # the blocks alone, up to level 4
     shots_share_weights = True
 
     def __init__(self, settings: HSNetSettings, task: Task):
@@ -78,31 +73,32 @@ class HSNet(Method):
 
     def support(self, maps: Maps, mask: Mask) -> HSNetShot:
         """Return the objects of n supports at every block of levels 2 to 4."""
-        directions: dict[int, list[Tensor]] = {level: [] for level in (LOW, MID, HIGH)}
+        directions: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}
         for level, block in maps.blocks():
             directions[level].append(object_unit(block, mask))
         return HSNetShot(directions, mask.label)
 
     def predict(self, maps: Maps, shots: Sequence[HSNetShot], episode: Episode) -> Output:
         """Return logits (B, 2, S, S), with K > 1 of ``vote`` and its map ``votes``; in training each shot's loss."""
-        query: dict[int, list[Tensor]] = {level: [] for level in (LOW, MID, HIGH)}  # of each block q / |q|
+        query: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}  # level -> of each block q / |q|, (B, C, h, w)
         for level, block in maps.blocks():
             query[level].append(unit(block.float(), dim=1))
 
-        shot_logits = []  # (n B, 2, S, S) float32 of n shots
+        # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
+        shot_logits = []  # of n supports, one shot's B or all K B, (n, 2, S, S)
         for shot in computed_at_once(shots):
-            squeezed = self.squeeze(query, shot.directions, Mask(shot.label))  # (n B, 128, h_2, w_2)
+            squeezed = self.squeeze(query, shot.directions, Mask(shot.label))  # (n, 128, h_2, w_2)
             shot_logits.append(self.decoder(squeezed, episode.query.shape[-2:]).float())
-        logits = torch.cat(shot_logits)  # shot after shot
+        logits = torch.cat(shot_logits)  # shot after shot, (K B, 2, S, S)
 
-        output = Output(logits)
+        losses = {}
         if self.training:  # pixels to ignore count as background in the target, as in the supports
-            is_object = (episode.query_label == 1).repeat(len(shots), 1, 1)
-            output.losses = {"main": mask_loss(logits, is_object)}
-        if len(shots) > 1:
-            output.logits, votes = vote(by_shot(logits, len(episode.query)))
-            output.maps["votes"] = votes / len(shots)
-        return output
+            is_object = (episode.query_label == 1).repeat(len(shots), 1, 1)  # (K B, S, S)
+            losses = {"main": mask_loss(logits, is_object)}
+        if len(shots) == 1:
+            return Output(logits, losses=losses)
+        voted, votes = vote(by_shot(logits, len(episode.query)))
+        return Output(voted, maps={"votes": votes / len(shots)}, losses=losses)
 
 
 class Decoder(nn.Module):
@@ -117,7 +113,8 @@ class Decoder(nn.Module):
     def forward(self, x_bchw: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits (B, 2, *size), background first."""
         x = self.coarse(x_bchw)
-        return resize(self.fine(resize(x, [2 * side for side in x.shape[-2:]])), size)
+        larger = resize(x, [2 * side for side in x.shape[-2:]])
+        return resize(self.fine(larger), size)
 
 
 def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,8 +124,19 @@ def vote(shot_logits_bk2hw: Tensor) -> tuple[Tensor, Tensor]:
     largest number in this image and not K: with 2 of 5 votes at most, one is enough. The vote alone decides; pixels
     with equal votes are ranked by the shots' mean foreground probability, which is below 1 and makes no tie possible.
     """
-    votes = (shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0]).long().sum(1)
+    votes = (shot_logits_bk2hw[:, :, 1] > shot_logits_bk2hw[:, :, 0]).long().sum(1)  # (B, H, W)
     needed = (0.5 * votes.flatten(1).amax(1).clamp(min=1)).ceil().long()  # (B,)
     probability = shot_logits_bk2hw.float().softmax(2)[:, :, 1].mean(1)  # (B, H, W)
     margin = votes - needed[:, None, None] + probability
     return torch.stack([torch.zeros_like(margin), margin], dim=1), votes
+
+
+def _vgg_takes(size: int) -> bool:
+    """Return whether the supports of all of VGG's levels are squeezed to the same side, at least 1."""
+    sides = set()
+    for level, stride in VGG_STRIDES.items():
+        side = size // stride
+        for step in STRIDES[level]:
+            side = -(-side // step)
+        sides.add(side)
+    return len(sides) == 1 and 0 not in sides

@@ -1,11 +1,15 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.support`` and ``SSP.predict``. There is no decoder and no learned layer beyond the encoder, which learns its
-middle stages. ``model/parts/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
-(SSBP), adaptive background (ASBP); ``self_support`` of the losses is its self-support loss. With
-softmax(10 [cos(F, BP); cos(F, FP)]):
-FP_1 = 0.5 FP_0 + 0.5 SSFP, BP_1 = 0.3 SSBP + 0.7 ASBP, ASBP_i = sum_j softmax_j(2 cos(F_i, F_j)) F_j over the query's
-confident background j.
+stages 2 and 3. ``model/parts/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
+(SSBP), adaptive background (ASBP). They are means of F over the positions at which softmax(sim_0) is confident, with
+
+    sim_r = 10 [cos(F, BP_r); cos(F, FP_r)],  FP_1 = 0.5 FP_0 + 0.5 SSFP,  BP_1 = 0.3 SSBP + 0.7 ASBP,
+
+of which ASBP has a weighted one for every position i, sum_j softmax_j(2 cos(F_i, F_j)) F_j over the confident
+background j. The paper's self-support loss is ``losses["self_support"]``.
+
+Shape letters: B queries, K shots, n supports (of one shot B), C channels, h w the grid of stage 3, H W the image.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
@@ -59,7 +63,7 @@ class SSP(Method):
     wants = Wants(stages=(MID,))  # at stride 8
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
-    encoder_learns = Learn(["2", "3"], lr_factor=1.0)
+    encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # stages, at the full learning rate
     published = Layout(
         "SSP",
         ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),
@@ -69,7 +73,8 @@ class SSP(Method):
             (r"(layer[1-3]\..*)", r"encoder.\1"),
         ),
     )
-    any_size, size_rule = True, (1, 0)
+    any_size = True
+    size_rule = (1, 0)  # every image side
     settings: SSPSettings
 
     def __init__(self, settings: SSPSettings, task: Task):
@@ -93,21 +98,22 @@ class SSP(Method):
         # The supports' prototypes.
         support_fg = mean_over_shots(torch.stack([shot.foreground for shot in shots], dim=1))  # FP_0, (B, C)
         support_bg = mean_over_shots(torch.stack([shot.background for shot in shots], dim=1))  # BP_0, (B, C)
-        guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w)
+        guess = similarity(query, support_fg, support_bg)  # sim_0, (B, 2, h, w), background first
 
-        # The query's own prototypes, from its confident positions.
-        own = self_support(query, guess)
+        # The query's own prototypes, from the positions at which sim_0 is confident.
+        own = self_support(query, guess)  # SSFP (B, C), SSBP (B, C), ASBP (B, C, h, w)
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
-        first = similarity(query, first_fg, first_bg)  # sim_1
+        first = similarity(query, first_fg, first_bg)  # sim_1, (B, 2, h, w)
         plain = resize(first, size)  # out1, (B, 2, H, W)
         output = Output(plain)
 
+        # The refinement: once more, from the positions at which sim_1 is confident.
         if self.settings.refine:
-            fg, bg = with_own(support_fg, self_support(query, first, own))
+            new_fg, new_bg = with_own(support_fg, self_support(query, first, own))  # ``own`` only saves computation
             w0, w1, w2 = BLEND
-            second_fg = w0 * support_fg + w1 * first_fg + w2 * fg  # FP_2
-            second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * bg  # BP_2
-            second = similarity(query, second_fg, second_bg)  # sim_2
+            second_fg = w0 * support_fg + w1 * first_fg + w2 * new_fg  # FP_2, (B, C)
+            second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * new_bg  # BP_2, (B, C, h, w)
+            second = similarity(query, second_fg, second_bg)  # sim_2, (B, 2, h, w)
             output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": plain})
 
         if self.training:
@@ -120,13 +126,13 @@ class SSP(Method):
         losses = {"plain": mask_loss(output.extra.get("plain", output.logits), label)}
         if self.settings.refine:
             losses["refined"] = mask_loss(output.logits, label)
-        of_query = similarity(query, *prototypes(query, Mask(label)))
+        of_query = similarity(query, *prototypes(query, Mask(label)))  # by its true object and background
         losses["self_support"] = mask_loss(of_query, label)
         of_shots = []
         for shot in shots:
             assert shot.feature is not None  # in training
             of_shots.append(similarity(shot.feature, shot.foreground, shot.background))
-        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # shot after shot
+        labels = episode.support_label.transpose(0, 1).flatten(0, 1)  # shot after shot, (K B, H, W)
         losses["support"] = SUPPORT_LOSS * mask_loss(torch.cat(of_shots), labels)
         return losses
 

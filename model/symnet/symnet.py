@@ -4,6 +4,9 @@ Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``hybrid_
 prior, the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is
 PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/parts/with_base_learner.py``). Steps
 beyond the paper are in ``symnet_plus.py``.
+
+Shape letters: B queries, K shots, n supports (of one shot B), C_i channels of stage i, h w the grid of f3, S image
+side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
@@ -51,9 +54,9 @@ class SymNetSettings(WithBaseSettings):
 class SymNetShot(Shot):
     """What is read of n supports."""
 
-    gram: Tensor  # G_k of the scene, (n, C_2, C_2)
-    objects: ObjectMaps  # of every block, for the correlation
-    directions: Tensor  # of the object for the prior, (n, 3, C_4)
+    gram: Tensor  # G_k of f2, which stands for the scene, (n, C_2, C_2)
+    objects: ObjectMaps  # the object's unit features at every block, for the correlation
+    directions: Tensor  # sums of the object's unit f4 under each of three pooling kernels, for the prior, (n, 3, C_4)
     prototype: Tensor  # p_k, (n, 256)
     on_object: Tensor  # X_k m_k, (n, 256, h, w)
     feature: Tensor | None  # X_k, (n, 256, h, w), in training
@@ -68,7 +71,7 @@ class SymNet(WithBaseLearner, Method):
     published = LAYOUT
     reads_text = True
     wants = Wants(blocks=True, base_learner=True)
-    shot_type = SymNetShot
+    shot_type = SymNetShot  # of what ``support`` returns
     foreground_weight = 1.0  # of pixels in the losses of two-class logits
     settings: SymNetSettings
 
@@ -79,7 +82,7 @@ class SymNet(WithBaseLearner, Method):
         self.fuse_correlation = CorrelationFusion(self.correlation.out_counts)
         self.decoder = self._build_decoder(settings.scales or default_scales(settings.encoder.grid(task.size)))
         self.ensemble = Ensemble()
-        self.freeze()
+        self.freeze()  # encoder and base learner
 
     def _build_correlation(self) -> PooledCorrelation:
         return PooledCorrelation(self.encoder.intermediate_counts)
@@ -90,8 +93,8 @@ class SymNet(WithBaseLearner, Method):
     def support(self, maps: Maps, mask: Mask) -> SymNetShot:
         """Return what the paper's steps read of n supports."""
         objects = self.correlation.object_maps(maps.blocks(), mask)
-        feature = self.project_support(mid_features(maps))  # X_k, (n, 256, h, w)
-        small_mask = mask.on(feature.shape[-2:])  # m_k, (n, 1, h, w)
+        feature = self.project_support(mid_features(maps))  # X_k of [f3; f2], (n, 256, h, w)
+        small_mask = mask.on(feature.shape[-2:])  # m_k in 0..1, (n, 1, h, w)
         return self.shot_type(
             gram=gram(maps[LOW]),
             objects=objects,
@@ -105,18 +108,19 @@ class SymNet(WithBaseLearner, Method):
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         text = cast(Tensor, episode.text)  # t, (B, T)
 
-        # The correlation of every block of the query with the supports' objects, as it comes; then the base learner.
-        groups = [shot.objects for shot in computed_at_once(shots)]
-        correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> parts of its blocks
+        # The hyper-correlation: every block of the query with the supports' objects.
+        objects = [shot.objects for shot in computed_at_once(shots)]
+        correlation: dict[int, list[Tensor]] = defaultdict(list)  # stage -> of each block, (B, 1, h, w)
         for stage, block in maps.blocks():
-            correlation[stage].append(self.correlation(block, groups, stage, len(correlation[stage])))
-        base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
+            number = len(correlation[stage])  # of the block within its stage
+            correlation[stage].append(self.correlation(block, objects, stage, number))
+        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
 
-        # The weight of each shot, by the similarity of its scene.
+        # The weight of each shot, by the distance of its scene from the query's.
         grams = torch.stack([shot.gram for shot in shots], dim=1)  # G_k, (B, K, C_2, C_2)
-        distance = gram_distance(gram(maps[LOW]), grams)  # e_k, (B, K)
-        weight = self.shot_weights(distance)  # w_k, (B, K)
-        scene = mean_over_shots(distance, weight)  # e, (B,)
+        scene_distances = gram_distance(gram(maps[LOW]), grams)  # e_k, (B, K)
+        weight = self.shot_weights(scene_distances)  # w_k, (B, K)
+        scene_distance = mean_over_shots(scene_distances, weight)  # e, (B,)
 
         # The self-activation prior: a pseudo mask of the query.
         directions = torch.stack([shot.directions for shot in shots], dim=1)  # (B, K, 3, C_4)
@@ -124,23 +128,26 @@ class SymNet(WithBaseLearner, Method):
         prior = mean_over_shots(priors, weight).unsqueeze(1)  # P, (B, 1, h, w)
 
         # The hybrid prototype: support and query, each aligned with the class name.
-        query_feature = self.project_query(mid_features(maps))  # X_q, (B, 256, h, w)
-        aligned = [self.align(shot.on_object, text, shot.prototype) for shot in shots]  # r_k, (B, 256) each
+        query_feature = self.project_query(mid_features(maps))  # X_q of [f3; f2], (B, 256, h, w)
+        aligned = [self.align(shot.on_object, text, shot.prototype) for shot in shots]  # r_k = A(X_k m_k, t, p_k)
         support_vector = mean_over_shots(torch.stack(aligned, dim=1), weight)  # r_s, (B, 256)
-        query_prototypes = hybrid.query_prototypes(query_feature, prior)  # (B, 256) each
+        query_prototypes = hybrid.query_prototypes(query_feature, prior)  # of three ranges of P, (B, 256) each
         query_vector = self.align(query_feature * prior, text, query_prototypes.foreground)  # r_q, (B, 256)
-        prototype = (support_vector + query_vector) / 2  # r
+        prototype = (support_vector + query_vector) / 2  # r, (B, 256)
 
-        # The hyper-correlation, the four-scale decoder, and the ensemble with the base learner.
-        hyper = self.fuse_correlation(self.correlation.squeeze(correlation))  # H, (B, 48, h, w)
+        # The four-scale decoder, and the ensemble with the base learner.
         predictions, auxiliary = self._decode(maps, shots, weight, query_feature, prototype, hyper, prior)
-        own_class = episode.own_class(self.training)
-        final = self._final(shots, weight, predictions["meta"], base_logits, scene, own_class)  # (B, 2, h, w)
+        base_logits = self.base_learner.logits(maps.base)  # (B, N + 1, h, w)
+        own_class = episode.own_class(self.training)  # (B,), the base channel that suppresses nothing; or None
+        final = self._final(shots, weight, predictions["meta"], base_logits, scene_distance, own_class)  # (B, 2, h, w)
 
         size = episode.query.shape[-2:]
-        extra = {name: logits_at(logits, size) for name, logits in predictions.items()}
-        base_logits = logits_at(base_logits, size)
-        output = Output(logits_at(final, size), base_logits, extra, {"prior": prior[:, 0].float()})
+        output = Output(
+            logits=logits_at(final, size),
+            base_logits=logits_at(base_logits, size),
+            extra={name: logits_at(logits, size) for name, logits in predictions.items()},
+            maps={"prior": prior[:, 0].float()},
+        )
         if self.training:
             features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # X_k, (B, K, 256, h, w)
             masks = foreground_mask(episode.support_label)  # M_k, (B, K, 1, S, S)
@@ -152,12 +159,18 @@ class SymNet(WithBaseLearner, Method):
     def _decode(
         self, maps: Maps, shots: Sequence[Any], weight: Tensor, *inputs: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return two-class logits (B, 2, h, w) by name, ``meta`` last, and in training those of each scale."""
+        """Return two-class logits (B, 2, h, w) by name, ``meta`` last, and in training those of each scale.
+
+        ``inputs`` are the decoder's: X_q, r, H and P. Subclasses alone read maps, shots and weight.
+        """
         meta, auxiliary = self.decoder(*inputs)
         return {"meta": meta}, auxiliary
 
     def _final(self, shots: Sequence[Any], weight: Tensor, *inputs: Any) -> Tensor:
-        """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing."""
+        """Return the final logits (B, 2, h, w); in training the episode's own base class suppresses nothing.
+
+        ``inputs`` are the ensemble's: meta and base logits, e, own class. Subclasses alone read shots and weight.
+        """
         return self.ensemble(*inputs)
 
     def _losses(self, output: Output, auxiliary: list[Tensor], triplet: Tensor, episode: Episode) -> dict[str, Tensor]:
@@ -165,7 +178,7 @@ class SymNet(WithBaseLearner, Method):
         rule = partial(cross_entropy, foreground_weight=self.foreground_weight)
         label = episode.query_label
         meta = [mask_loss(x, label, rule) for x in output.extra.values()]
-        inner = [mask_loss(x, label, rule) for x in auxiliary]
+        inner = [mask_loss(x, label, rule) for x in auxiliary]  # of each scale
         auxiliary_losses = {
             "meta": torch.stack(meta).sum(),
             "base": mask_loss(cast(Tensor, output.base_logits), cast(Tensor, episode.query_base_label)),
