@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
-from model.common.published import Layout
 from model.encoders.registry import spec_of
-from model.episode import CachedFeatures, Episode, Output, against_background
+from model.episode import Episode, Output, against_background
 from model.mismatch import ModelMismatch
+from model.published import Layout
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,13 @@ class FewShotModel(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     has_base_stage: ClassVar[bool] = False  # whether a base-learner stage precedes the meta stage
-    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/generalised.py
+    generalised: ClassVar[bool] = False  # whether it labels base and novel classes at once: model/kinds/generalised.py
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     shots_in_order: ClassVar[bool] = False  # whether another order of the shots gives another prediction
-    masks_supports: ClassVar[bool] = False  # whether cached supports depend on their labels too
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
     never_compiled: ClassVar[tuple[str, ...]] = ()  # methods that depend on the data, which torch.compile leaves alone
     cannot_export: ClassVar[str | None] = None  # why no graph of fixed sizes computes the method
@@ -174,39 +173,9 @@ class FewShotModel(Trainable):
 
         This is the rule for models of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
         episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
-        it. ``base_logits`` and ``maps`` are those of the first episode.
+        it.
         """
-        outputs = [self(episode) for episode in self.sharing_queries(episodes)]
-        first = outputs[0]
-        extra = {}
-        for name in first.extra:
-            extra[name] = against_background([output.extra[name] for output in outputs])
-        logits = against_background([output.logits for output in outputs])
-        presence = [output.presence_features for output in outputs if output.presence_features is not None]
-        presence_features = torch.cat(presence, 1) if presence else None
-        return Output(logits, first.base_logits, extra, first.maps, presence_features=presence_features)
-
-    def sharing_queries(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
-        """Return episodes with the same queries so that these are encoded once; one episode stays as it is."""
-        if len(episodes) == 1:
-            return episodes
-        queries = episodes[0].cached_query or [self.cache_query(episodes[0].query)]
-        if queries[0] is None:  # this model keeps none
-            return episodes
-        shared = []
-        for episode in episodes:
-            supports = episode.shots or self._cached_supports(episode)
-            kept = None if supports[0] is None else supports  # None: this model keeps none
-            shared.append(replace(episode, cached_query=queries, shots=kept))
-        return shared
-
-    def _cached_supports(self, episode: Episode) -> list[Any]:
-        """Return the features of an episode's supports, a shot each, item after item."""
-        supports = []
-        for item in range(len(episode.query)):
-            for image, label in episode.supports_of(item):
-                supports.append(self.cache_support(image[None, None], label[None, None]))
-        return supports
+        return competing([self(episode) for episode in episodes])
 
     def base_stage(self) -> Trainable:
         """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
@@ -222,27 +191,11 @@ class FewShotModel(Trainable):
         raise NotImplementedError
 
     def encode(self, image_n3hw: Tensor, label_nhw: Tensor | None = None) -> list[Any]:
-        """Return what is kept of each of n supports, or without labels of queries; [] if this method keeps nothing."""
-        if label_nhw is None:
-            return []
-        supports = zip(image_n3hw, label_nhw, strict=True)
-        kept = [self.cache_support(image[None, None], label[None, None]) for image, label in supports]
-        return [] if None in kept else kept
+        """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
 
-    def cache_support(self, support: Tensor, support_label: Tensor) -> CachedFeatures | None:
-        """Return the features of an episode's supports that ``forward`` reuses from ``Episode.shots``.
-
-        Images are (1, K, 3, H, W), labels (1, K, H, W). ``forward`` must predict the same with and without them;
-        ``Episode.support`` is filled in both cases.
+        [] if this model keeps nothing. ``forward`` predicts the same with and without it.
         """
-        return None
-
-    def cache_query(self, query: Tensor) -> CachedFeatures | None:
-        """Return features of B queries (B, 3, H, W) for ``Episode.cached_query``; None if the model keeps none.
-
-        Unless ``masks_supports``, they equal those that ``cache_support`` returns for the same image.
-        """
-        return None
+        return []
 
     def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
         """Fill the encoder from an ImageNet or base-stage state dict; return the names of the unfilled tensors.
@@ -259,6 +212,22 @@ class FewShotModel(Trainable):
     def describe_weights(self, state: dict[str, Tensor]) -> str:
         """Return a description of a state dict under this model's names, for messages about weights that do not fit."""
         return f"{len(state)} tensors"
+
+
+def competing(outputs: Sequence[Output]) -> Output:
+    """Return the output for n classes that compete from that of each, against the background.
+
+    Base logits and maps are those of the first class.
+    """
+    first = outputs[0]
+    extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
+    presence = [output.presence_features for output in outputs if output.presence_features is not None]
+    return replace(
+        first,
+        logits=against_background([output.logits for output in outputs]),
+        extra=extra,
+        presence_features=torch.cat(presence, dim=1) if presence else None,
+    )
 
 
 MODELS: dict[str, type[FewShotModel]] = {}  # by ``model.name``

@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from model.common.base_learner import BaseLearner
-from model.common.ops import with_gradient_in_layout
-from model.common.presence import presence_features, support_summary
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoder
-from model.contract import Task
+from model.contract import Task, competing
 from model.encoders.features import Features
-from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, against_background
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output
+from model.parts.base_learner import BaseLearner
+from model.parts.presence import presence_features, support_summary
+from model.parts.with_encoder import HIGH, LOW, MID, WithEncoder
 from model.tensors.object_windows import Mask, computed_together
+from model.tensors.ops import with_gradient_in_layout
 
 IMAGE = -1  # stands for the image itself among the stages
 
@@ -245,9 +245,6 @@ class Method(WithEncoder):
             shots += _each(self._shot(images, Mask(labels)), 1)
         return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
 
-    def cache_query(self, query: Tensor) -> Any:
-        """Keep nothing of queries."""
-
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""
         if self.training or not self.presence_of_maps:
@@ -365,16 +362,6 @@ def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequen
     if not torch.compiler.is_compiling():
         first.finding = Finding([ref(one) for one in every_one], counts, found)
     return found
-
-
-def competing(outputs: Sequence[Output]) -> Output:
-    """Return the output for n classes that compete from that of each, against the background.
-
-    Base logits and maps are those of the first class.
-    """
-    first = outputs[0]
-    extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
-    return replace(first, logits=against_background([output.logits for output in outputs]), extra=extra)
 
 
 def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:

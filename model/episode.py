@@ -5,7 +5,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,14 +47,6 @@ class Batch:
         return type(self)(**{f.name: apply(getattr(self, f.name)) for f in fields(self)})
 
 
-class CachedFeatures(Protocol):
-    """Features of images that a model keeps for reuse."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of its tensors in bytes."""
-
-
 @dataclass
 class Episode(Batch):
     """B few-shot tasks: segment the supports' class in the query.
@@ -74,7 +66,6 @@ class Episode(Batch):
     left_out: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
-    cached_query: list[Any] | None = None  # from ``cache_query``: B queries in all
 
     def own_class(self, training: bool) -> Tensor | None:
         """Return the base class (B,) that a base learner must not suppress: in training the episode's own."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import model
 from model import contract
-from model.common.published import Layout
 from model.contract import FewShotModel
+from model.published import Layout
 
 
 def class_of(settings: object) -> type[FewShotModel]:
@@ -17,7 +17,7 @@ def class_of(settings: object) -> type[FewShotModel]:
 
 
 def models() -> dict[str, type[FewShotModel]]:
-    """Return the model classes that segment episodes by name; those of ``model/generalised.py`` are left out."""
+    """Return the model classes that segment episodes by name; those of ``model/kinds/generalised.py`` are left out."""
     return {name: cls for name, cls in every_model().items() if not cls.generalised}
 
 

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize_cells, to_cpu, to_device
-from model.common.with_encoder import HIGH, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants, competing
 from model.encoders.encoder import EncoderVariant
+from model.parts.with_encoder import HIGH, WithEncoderSettings
 from model.tensors.object_windows import Mask
+from model.tensors.ops import in_float32, resize_cells, to_cpu, to_device
 
 VIEWS = 2  # sheared ones of each image
 DEGREES = 20  # largest shear along each axis

@@ -1,6 +1,6 @@
 """BAM: a base learner finds the classes of training, a meta learner the novel class, an ensemble corrects the second.
 
-Read ``BAM.support`` and ``BAM.predict``. Base learner, shots' weights and ensemble are in ``model/common/``
+Read ``BAM.support`` and ``BAM.predict``. Base learner, shots' weights and ensemble are in ``model/parts/``
 (``base_learner.py``, ``with_base_learner.py``), because other methods have them too.
 Source: Lang et al., Learning What Not to Segment: A New Perspective on Few-Shot Segmentation, CVPR 2022.
 """
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.layers import WIDTH, ASPPDecoder, Fusion
-from model.common.ops import masked_mean, mean_over_shots
-from model.common.prototype import object_directions, prior
-from model.common.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
-from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.common.with_encoder import HIGH, MID, low_features, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants
+from model.parts.layers import WIDTH, ASPPDecoder, Fusion
+from model.parts.prototype import object_directions, prior
+from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
+from model.parts.with_encoder import HIGH, MID, low_features, mid_features
+from model.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.tensors.object_windows import Mask
+from model.tensors.ops import masked_mean, mean_over_shots
 
 
 class BAMSettings(WithBaseSettings):

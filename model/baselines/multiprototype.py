@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, resize_cells
-from model.common.training_free import OnCells, TrainingFreeSettings, cells_of
 from model.contract import Episode, Output, register
 from model.encode import Maps, Shot
+from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
 from model.tensors.object_windows import Mask, positions_of
+from model.tensors.ops import in_float32, resize_cells
 
 ABSENT = -1e4  # score of a class without points: below every product of cosines, and finite in sums
 SAME = 1e-6  # points are equal where 1 - cosine is at most this: rounding, with one support among the shots twice

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.common.ops import in_float32, masked_mean, mean_over_shots, resize
-from model.common.prototype import TEMPERATURE, similarity
-from model.common.training_free import TrainingFree, TrainingFreeSettings
 from model.contract import Episode, Output, register
 from model.encode import Maps, Shot
+from model.kinds.training_free import TrainingFree, TrainingFreeSettings
+from model.parts.prototype import TEMPERATURE, similarity
 from model.tensors.object_windows import Mask
+from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
 
 class PrototypeSettings(TrainingFreeSettings):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.linear import LinearHead, logistic
-from model.common.ops import to_device
+from model.parts.linear import LinearHead, logistic
+from model.tensors.ops import to_device
 
 PENALTIES = [10 ** (-5 + 10 * j / 9) for j in range(10)]  # C, the inverse of the penalty
 FOLDS = 5

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.layers import two_convolutions
-from model.common.loss import mask_loss
-from model.common.ops import joined, linear_over_map, resize, split_heads
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.dcama.published import LAYOUT
 from model.encode import Maps, Method, Shot, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.swin import SwinEncoder
+from model.parts.layers import two_convolutions
+from model.parts.loss import mask_loss
+from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.object_windows import Mask
+from model.tensors.ops import joined, linear_over_map, resize, split_heads
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 HEADS = 8

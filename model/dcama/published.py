@@ -1,7 +1,7 @@
 """DCAMA's published tensor names."""
 
-from model.common.published import Layout
 from model.encoders.swin import SWIN_NAMES
+from model.published import Layout
 
 ENCODER_NAMES = (  # published, and ours
     (r"feature_extractor\.conv1\.(.*)", r"encoder.layer0.0.\1"),

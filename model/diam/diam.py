@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.linear import LinearHead
-from model.common.ops import on_cells, resize
-from model.common.with_base_learner import WithBaseSettings
 from model.contract import register
 from model.episode import IGNORE
-from model.generalised import EPS, Cells, GeneralisedModel
+from model.kinds.generalised import EPS, Cells, GeneralisedModel
+from model.parts.linear import LinearHead
+from model.parts.with_base_learner import WithBaseSettings
+from model.tensors.ops import on_cells, resize
 
 BACKGROUND_WEIGHT, BACKGROUND_WEIGHT_OF_SEVERAL = 0.01, 0.15  # in CE, with one shot and with several
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from model.common.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 from model.encoders.features import Features
 from model.mismatch import ModelMismatch
 from model.tensors.object_windows import Mask
+from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise, with_gradient_in_layout
 
 DILATIONS: dict[int, dict[int, int]] = {8: {3: 2, 4: 4}, 16: {4: 2}, 32: {}}  # output stride -> stage -> dilation
 LAST_STAGE = 4

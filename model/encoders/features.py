@@ -1,9 +1,8 @@
 """The features that an encoder computes of images: the outputs of its stages and the maps inside them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +18,6 @@ class Features:
 
     stage: dict[int, Tensor]  # stage -> (B, C, H, W)
     intermediate: dict[int, list[Tensor]]  # stage -> maps (B, C, H, W), in the order of the blocks
-    # Additions of a model, maps or objects with ``nbytes``; no part, joint or copy has them.
-    derived: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.stage.values())))
@@ -28,7 +25,7 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take."""
-        return sum(x.nbytes for x in chain(self.maps(), self.derived.values()))
+        return sum(x.nbytes for x in self.maps())
 
     @staticmethod
     def join(parts: "Sequence[Features]") -> "Features":

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32
 from model.encoders.encoder import folded
+from model.tensors.ops import in_float32
 
 INNER = 256  # channels inside a block
 

@@ -1,6 +1,6 @@
 """HDMNet's published tensor names."""
 
-from model.common.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
+from model.published import ENCODER, ENSEMBLE, PROJECTIONS, Layout
 
 # Parts of published names, and of ours.
 MIX = r"transformer\.mix_transformer"

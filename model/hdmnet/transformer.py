@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.loss import image_mean
-from model.common.ops import foreground_mask, in_float32, join_heads, resize_cells, split_heads
+from model.parts.loss import image_mean
+from model.tensors.ops import foreground_mask, in_float32, join_heads, resize_cells, split_heads
 
 CHANNELS = 64  # of every token
 BLOCKS = 2  # self-attention blocks of a level

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.common.layers import two_convolutions
-from model.common.loss import mask_loss
-from model.common.ops import by_shot, resize
-from model.common.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants, computed_at_once
 from model.encoders.encoder import EncoderVariant
 from model.encoders.registry import PYRAMID
 from model.hsnet.published import LAYOUT
 from model.hsnet.squeeze import STRIDES, WIDTHS, HypercorrelationSqueeze, object_unit, unit
+from model.parts.layers import two_convolutions
+from model.parts.loss import mask_loss
+from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.object_windows import Mask
+from model.tensors.ops import by_shot, resize
 
 VGG = "vgg16"
 VGG_STRIDES = {LOW: 8, MID: 16, HIGH: 32}  # of its levels; pools round down

@@ -1,7 +1,7 @@
 """The tensor names of HSNet's published checkpoints, and those of this project."""
 
-from model.common.published import Layout
 from model.encoders.vgg import PLAIN_ENDS
+from model.published import Layout
 
 # Published names of the squeeze's parts, and ours.
 SEQUENCES = {f"encoder_layer{level}": f"squeeze.levels.{level}.blocks" for level in (4, 3, 2)}

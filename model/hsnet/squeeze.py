@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.common.conv4d import CentrePivotConv4d
-from model.common.ops import in_float32, resize
-from model.common.with_encoder import HIGH, LOW, MID
+from model.parts.conv4d import CentrePivotConv4d
+from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.object_windows import Mask, touched
+from model.tensors.ops import in_float32, resize
 
 WIDTHS = (16, 64, 128)  # channels after each convolution of a level
 GROUPS = 4  # of every group norm, over channels and all four position dimensions

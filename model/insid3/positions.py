@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, to_device
 from model.mismatch import ModelMismatch
+from model.tensors.ops import in_float32, to_device
 
 KEPT = 16  # bases, one for each size of images
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.common.layers import WIDTH, FeatureEnrichment, default_scales
-from model.common.loss import mask_loss
-from model.common.ops import logits_at, masked_mean, mean_over_shots
-from model.common.prototype import object_directions, prior
-from model.common.with_encoder import HIGH, WithEncoderSettings, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot
+from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
+from model.parts.loss import mask_loss
+from model.parts.prototype import object_directions, prior
+from model.parts.with_encoder import HIGH, WithEncoderSettings, mid_features
 from model.tensors.object_windows import Mask
+from model.tensors.ops import logits_at, masked_mean, mean_over_shots
 
 
 @dataclass

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32
-from model.common.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
+from model.parts.prototype import CONFIDENT_BACKGROUND, CONFIDENT_FOREGROUND, TEMPERATURE
 from model.pocket.levels import MASK_EPS, Levels, Views
+from model.tensors.ops import in_float32
 
 NEARLY = 0.95  # share of an image's greatest probability that is confident, if that is below SSP's thresholds
 SHARPNESS = 10.0  # of the attention of positions to confident background

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.layers import two_convolutions
-from model.common.ops import layout_of, resize
+from model.parts.layers import two_convolutions
 from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
+from model.tensors.ops import layout_of, resize
 
 WIDTH = 64
 FINE_WIDTH = 32

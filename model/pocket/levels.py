@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import background_mask, foreground_mask, in_float32, masked_mean
-from model.common.training_free import unit
-from model.common.with_encoder import HIGH, LOW, MID
 from model.encode import Maps
 from model.encoders.encoder import Encoder, EncoderVariant
 from model.episode import Batch
+from model.kinds.training_free import unit
+from model.parts.with_encoder import HIGH, LOW, MID
+from model.tensors.ops import background_mask, foreground_mask, in_float32, masked_mean
 
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
 EMBEDDING = 128  # channels of the learnt level

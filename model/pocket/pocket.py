@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.loss import cross_entropy, foreground_dice, mask_loss
-from model.common.ops import mean_over_shots, resize
-from model.common.with_encoder import LOW, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants, once_for
 from model.encoders.registry import ONE_GRID
 from model.episode import IGNORE
+from model.parts.loss import cross_entropy, foreground_dice, mask_loss
+from model.parts.with_encoder import LOW, WithEncoderSettings
 from model.pocket.closeup import closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query
 from model.pocket.decoder import Decoder
@@ -38,6 +37,7 @@ from model.pocket.levels import (
     view_of,
 )
 from model.tensors.object_windows import Mask, computed_together
+from model.tensors.ops import mean_over_shots, resize
 
 STRIDE = 4  # losses are computed at every fourth pixel
 BEHIND = 0.05  # IoU that the decoder may have below the comparison on a support itself

@@ -1,6 +1,6 @@
 """SCCAN's published tensor names."""
 
-from model.common.published import ASPP_DECODER, PROJECTIONS, Layout
+from model.published import ASPP_DECODER, PROJECTIONS, Layout
 
 BLOCK = r"transformer\.layers\.0\.blocks\.(\d+)\."  # in published names
 ENCODER_NAMES = (  # published, and ours

@@ -16,17 +16,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.common.layers import WIDTH, ASPPDecoder, Fusion
-from model.common.loss import dice, image_mean, mask_loss
-from model.common.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
-from model.common.with_encoder import HIGH, MID, WithEncoderSettings, low_features
 from model.contract import Episode, Output, ParamGroup, Task, register
 from model.encode import Maps, Method, Shot, computed_at_once
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
+from model.parts.layers import WIDTH, ASPPDecoder, Fusion
+from model.parts.loss import dice, image_mean, mask_loss
+from model.parts.with_encoder import HIGH, MID, WithEncoderSettings, low_features
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.object_windows import Mask
+from model.tensors.ops import by_shot, in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time

@@ -1,7 +1,7 @@
 """SSP: segment a query by cosines to prototypes, first those of the supports, then those of the query itself.
 
 Read ``SSP.support`` and ``SSP.predict``. There is no decoder and no learned layer beyond the encoder, which learns its
-middle stages. ``model/common/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
+middle stages. ``model/parts/prototype.py`` has the paper's self-support prototypes: foreground (SSFP), background
 (SSBP), adaptive background (ASBP); ``self_support`` of the losses is its self-support loss. With
 softmax(10 [cos(F, BP); cos(F, FP)]):
 FP_1 = 0.5 FP_0 + 0.5 SSFP, BP_1 = 0.3 SSBP + 0.7 ASBP, ASBP_i = sum_j softmax_j(2 cos(F_i, F_j)) F_j over the query's
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.common.loss import mask_loss
-from model.common.ops import masked_mean, mean_over_shots, resize
-from model.common.prototype import self_support, similarity, with_own
-from model.common.published import Layout
-from model.common.with_encoder import MID, WithEncoderSettings
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants
 from model.encoders.encoder import EncoderVariant
 from model.encoders.resnet import ResNetEncoder
 from model.encoders.settings import Learn
+from model.parts.loss import mask_loss
+from model.parts.prototype import self_support, similarity, with_own
+from model.parts.with_encoder import MID, WithEncoderSettings
+from model.published import Layout
 from model.tensors.object_windows import Mask
+from model.tensors.ops import masked_mean, mean_over_shots, resize
 
 MASK_EPS = 1e-5  # in the masked mean of a support
 BLEND = (0.5, 0.2, 0.3)  # refinement: weights of the supports', the first and the second round's prototypes

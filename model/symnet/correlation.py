@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, joined, resize
 from model.episode import Batch
 from model.tensors.object_windows import Mask, Positions, inside
+from model.tensors.ops import in_float32, joined, resize
 
 OUT_CHANNELS = 48
 NORM_EPS = 1e-5

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.loss import batch_mean, image_mean
-from model.common.ops import in_float32, min_max
-from model.common.prototype import FALLBACK, choose, mean_over
+from model.parts.loss import batch_mean, image_mean
+from model.parts.prototype import FALLBACK, choose, mean_over
 from model.tensors.object_windows import Mask
+from model.tensors.ops import in_float32, min_max
 
 # Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))

@@ -1,6 +1,6 @@
 """The tensor names of Sym-Net's published checkpoints, and those of this project."""
 
-from model.common.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
+from model.published import BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 
 LAYOUT = Layout(
     "Sym-Net",

@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``hybrid_prototype.py`` has the self-activation
 prior, the visual-text alignment and the triplet losses, ``correlation.py`` the hyper-correlation. The decoder is
-PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/common/with_base_learner.py``). Steps
+PFENet's (``FeatureEnrichment``), shots' weights and ensemble are BAM's (``model/parts/with_base_learner.py``). Steps
 beyond the paper are in ``symnet_plus.py``.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
@@ -16,17 +16,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from model.common.layers import WIDTH, FeatureEnrichment, default_scales
-from model.common.loss import cross_entropy, mask_loss
-from model.common.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
-from model.common.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
-from model.common.with_encoder import HIGH, LOW, mid_features
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants, computed_at_once
+from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
+from model.parts.loss import cross_entropy, mask_loss
+from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
+from model.parts.with_encoder import HIGH, LOW, mid_features
 from model.symnet import hybrid_prototype as hybrid
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.published import LAYOUT
 from model.tensors.object_windows import Mask
+from model.tensors.ops import foreground_mask, logits_at, masked_mean, mean_over_shots
 
 MAPS = OUT_CHANNELS + 1  # channels of the decoder's inputs besides feature and prototype: H and P
 

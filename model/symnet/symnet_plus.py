@@ -11,17 +11,17 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.conv4d import CentrePivotConv4d
-from model.common.layers import WIDTH, FeatureEnrichment
-from model.common.ops import in_float32, masked_mean, mean_over_shots, resize
-from model.common.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
-from model.common.with_encoder import HIGH, LOW, MID, mid_features
 from model.contract import Task, register
 from model.encode import Maps
+from model.parts.conv4d import CentrePivotConv4d
+from model.parts.layers import WIDTH, FeatureEnrichment
+from model.parts.prototype import FOREGROUND_CHANNEL, self_support, similarity, with_own
+from model.parts.with_encoder import HIGH, LOW, MID, mid_features
 from model.symnet.calibration import Sampled, means_over_shots, sampled_logits, shot_means, with_likelihood
 from model.symnet.correlation import PooledCorrelation
 from model.symnet.symnet import MAPS, SymNet, SymNetSettings, SymNetShot
 from model.tensors.object_windows import Mask, Positions
+from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize
 
 SUPPORT_GRID = 8  # default of R
 # Of the 4D convolutions:
@@ -63,7 +63,7 @@ class Conv4dCorrelation(PooledCorrelation):
     """Hyper-correlation squeeze: 4D convolutions over query and support positions, in place of a mean over the object.
 
     The pooled head discards the support position that a query position resembles. This head keeps correlations on
-    R x R cells of the support, and a stack of centre-pivot 4D convolutions for each stage (``model/common/conv4d.py``)
+    R x R cells of the support, and a stack of centre-pivot 4D convolutions for each stage (``model/parts/conv4d.py``)
     learns which arrangements of similarities mean a match. There is no bias in them, because a norm follows.
 
     Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, 2021 (arXiv 2104.01538). That network

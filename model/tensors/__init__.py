@@ -1,1 +1,1 @@
-"""Operations on tensors that know of no method: windows and positions of objects."""
+"""Operations on maps and masks."""

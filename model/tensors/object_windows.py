@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import background_mask, foreground_mask, joined, layout_of, resize, to_cpu
+from model.tensors.ops import background_mask, foreground_mask, joined, layout_of, resize, to_cpu
 
 Rule = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 INSIDE = 1 - 1e-6  # resized mask value from which a position lies entirely inside the object
@@ -47,6 +47,12 @@ def computed_together(x: Tensor) -> bool:
     with less memory and without padding, unless the shapes are fixed.
     """
     return shapes_are_fixed() or torch.compiler.is_compiling() or not x.is_cpu
+
+
+def groups_of(count: int, x: Tensor) -> list[slice]:
+    """Return which of ``count`` images, shots or episodes are computed in one call: all, or each by itself."""
+    size = count if computed_together(x) else 1
+    return [slice(i, i + size) for i in range(0, count, size)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from model.common.with_encoder import WithEncoder
+from model.parts.with_encoder import WithEncoder
 from model.registry import class_of
 from tests.helpers.paths import REPOSITORY
 from util import requirements

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from model.common.ops import normalise
 from model.episode import Output
+from model.tensors.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
 from util.config.read import read_config
 from util.data.images.read import read_image, read_mask

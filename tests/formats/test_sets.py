@@ -129,6 +129,14 @@ def test_categories_of_parts_are_one_by_name(tmp_path: Path) -> None:
     assert areas(tmp_path) == TWICE
 
 
+def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path: Path) -> None:
+    photo(tmp_path / "p0.jpg")
+    path = coco_json(tmp_path, *MARKS, names=("cup/mug", "dog"))
+    assert f"{path}: the class 'cup/mug': a class name has 1 to 80 characters" in refusal(path)
+    supports, _ = read_supports([str(path)], classes=["dog"])
+    assert [support.name for support in supports] == ["dog"]
+
+
 def test_a_folder_of_xml_alone_is_named(tmp_path: Path) -> None:
     photo(tmp_path / "images" / PHOTO)
     (tmp_path / "annotations.xml").write_text("<?xml version='1.0'?>\n<annotations></annotations>")

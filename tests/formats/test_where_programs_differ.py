@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model.common.ops import bin_means, masked_mean
+from model.tensors.ops import bin_means, masked_mean
 from tests.formats.drawn import photo
 from util.evaluate.mask_metrics import METRICS
 from util.evaluate.metrics import class_counts, class_scores, generalised_scores

@@ -174,7 +174,7 @@ def test_a_training_is_done_once_its_metrics_say_so(done_run):
 def test_a_finished_result_of_other_code_says_so(done_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     config, _, result = done_run
     code = tmp_path / "code"
-    commit = committed(code, ["model/symnet/a.py", "model/common/b.py", "model/ssp/c.py"])
+    commit = committed(code, ["model/symnet/a.py", "model/parts/b.py", "model/ssp/c.py"])
     monkeypatch.setattr(run_folder, "REPOSITORY", code)
     content = json.loads(result.read_text())
     experiment = Experiment("symnet", config, config)

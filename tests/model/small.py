@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel, Task
 from model.encoders.resnet import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
+from model.parts.with_encoder import WithEncoder
 from model.registry import models
 from model.symnet.symnet_plus import CorrelationSettings
 from tests.helpers.narrow import NARROW

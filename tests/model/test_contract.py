@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, distributed
 
 from model.contract import FewShotModel, Trainable
-from model.encode import Method
 from model.episode import Episode, LabelledImages, Output
 from model.registry import models
 from tests.helpers.close import all_close, close
@@ -263,21 +262,6 @@ def test_what_is_kept_of_each_image_alone_gives_the_same_prediction(name: str) -
     torch.testing.assert_close(network(shared).logits, network(of_first).logits, **CLOSE)
 
 
-@every_model
-@torch.no_grad()
-def test_features_of_a_support_depend_on_its_label_where_a_method_masks_supports(name: str) -> None:
-    network = built(name)
-    if isinstance(network, Method):
-        return  # a shot depends on its label
-    image, label = (x[None, None] for x in episode_of(name).supports_of(0)[0])
-    marked = network.cache_support(image, label)
-    if marked is None:
-        return  # this model keeps nothing
-    unmarked = network.cache_support(image, torch.zeros_like(label))
-    is_same = all_close(unmarked.stage, marked.stage)
-    assert is_same != network.masks_supports
-
-
 @every_learner
 def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None:
     episode, given = episode_of(name), prediction_of(name).presence_features
@@ -288,7 +272,7 @@ def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None
     assert given.shape == (BATCH, 1, 6)
     assert given.abs().max() <= 1 + 1e-5
     network = built(name)
-    is_masked = network.wants.masked_after is not None if isinstance(network, Method) else network.masks_supports
+    is_masked = network.wants.masked_after is not None
     assert is_masked or (of_itself > given)[..., 0].all()  # masked supports differ from the query
 
 

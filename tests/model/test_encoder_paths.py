@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from model.encode import Method
 from model.encoders.registry import PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import models
@@ -25,23 +24,12 @@ CLOSE = 1e-4  # relative to the largest value of a map
 def test_a_support_that_is_all_object_has_the_features_of_a_query(name: str, backbone: str, stem: str) -> None:
     network = seeded_model(name, 1, backbone, stem)
     image = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 3, *[network.task.size] * 2)))
-    if isinstance(network, Method):
-        all_object = Mask(torch.ones(1, *image.shape[-2:], dtype=torch.uint8))
-        support, query = network._maps(image, all_object), network._maps(image)
-        for (_, one), (stage, other) in zip(support.blocks(), query.blocks(), strict=True):
-            _assert_close(one, other, f"block of {stage}")
-        for stage in network.wants.stages:
-            _assert_close(support[stage], query[stage], f"stage {stage}")
-        return
-    support = network.cache_support(image[None], torch.ones(1, 1, *image.shape[-2:]))
-    query, whole = network.cache_query(image), network.encoder(network.encoder.normalise(image), True)
-    for given in (support, query):
-        for stage, feature in given.stage.items():
-            _assert_close(feature, whole.stage[stage], f"stage {stage}")
-        for stage in given.intermediate.keys() & whole.intermediate.keys():
-            for i, (one, other) in enumerate(zip(given.intermediate[stage], whole.intermediate[stage])):
-                _assert_close(one, other, f"intermediate {stage}.{i}")
-    assert support.stage and set(support.stage) == set(query.stage)
+    all_object = Mask(torch.ones(1, *image.shape[-2:], dtype=torch.uint8))
+    support, query = network._maps(image, all_object), network._maps(image)
+    for (_, one), (stage, other) in zip(support.blocks(), query.blocks(), strict=True):
+        _assert_close(one, other, f"block of {stage}")
+    for stage in network.wants.stages:
+        _assert_close(support[stage], query[stage], f"stage {stage}")
 
 
 def _assert_close(given: torch.Tensor, want: torch.Tensor, name: str) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from model.bcm import regression
-from model.common.foundation import Foundation
 from model.encoders.encoder import Encoder, EncoderVariant, folded
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.kinds.foundation import Foundation
 from model.registry import every_model
 from tests.helpers.narrow import NARROW
 from tests.helpers.pretend import GPU, PretendCuda, on_gpu, pretend_cuda

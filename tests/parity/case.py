@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from model.bcm.bcm import BCM, NovelRegressions
-from model.common.linear import LinearHead
-from model.common.ops import on_cells
 from model.diam import diam
 from model.diam.diam import DIaM, Supports
 from model.episode import Episode, EpisodeOfOriginalSizes
-from model.generalised import Cells
+from model.kinds.generalised import Cells
+from model.parts.linear import LinearHead
 from model.registry import models
+from model.tensors.ops import on_cells
 from tests.helpers.close import same_pixels
 from tests.helpers.paths import REPOSITORY, SHARED
 from tests.helpers.skip_init import skip_init

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.common.loss import dice
-from model.common.ops import foreground_mask, resize
-from model.common.with_encoder import WithEncoder
 from model.encode import Maps, Method
 from model.encoders.features import Features
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED
 from model.hdmnet.transformer import to_tokens
 from model.hsnet import squeeze
+from model.parts.loss import dice
+from model.parts.with_encoder import WithEncoder
 from model.sccan import attention
 from model.ssp import ssp
+from model.tensors.ops import foreground_mask, resize
 from util.evaluate.evaluate import scored_outputs
 
 Case, Seen = dict[str, np.ndarray], dict[str, Any]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from model.common.ops import bin_means
 from model.contract import FewShotModel, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
 from model.tensors.object_windows import Mask
+from model.tensors.ops import bin_means
 from tests.model.small import drawn_episode, small_model
 from util.config.read import read_config
 from util.errors import PeerLost, UserError
@@ -191,8 +191,6 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 class Tiny(Trainable):
     """Two layers that learn."""
-
-    masks_supports = False
 
     def __init__(self) -> None:
         super().__init__()

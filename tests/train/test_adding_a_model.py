@@ -32,8 +32,8 @@ import torch
 from torch import nn
 
 from model.contract import FewShotModel, ModelSettings, Output, ParamGroup, register
-from model.common.loss import cross_entropy
-from model.common.ops import foreground_mask, normalise
+from model.parts.loss import cross_entropy
+from model.tensors.ops import foreground_mask, normalise
 
 
 @dataclass

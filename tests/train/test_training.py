@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from model.common.loss import batch_mean, mask_loss
 from model.contract import FewShotModel
 from model.episode import Episode, Output
+from model.parts.loss import batch_mean, mask_loss
 from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
 from util.checkpoints import checkpoint

@@ -26,9 +26,9 @@ from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.common.published import DDP_PREFIX
 from model.contract import FewShotModel, Trainable
 from model.encoders.layouts import COUNTER
+from model.published import DDP_PREFIX
 from model.registry import published_layout, related
 from util.config.read import to_dict
 from util.config.settings import MOMENTS, Config, StageSettings

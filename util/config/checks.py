@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
-from model.common.with_encoder import WithEncoder
 from model.contract import FewShotModel
+from model.parts.with_encoder import WithEncoder
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config, StageSettings

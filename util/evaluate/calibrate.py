@@ -19,11 +19,11 @@ import numpy as np
 import torch
 import yaml
 
-from model.common.linear import logistic
-from model.common.ops import resize
 from model.contract import FewShotModel
 from model.episode import IGNORE, Output
+from model.parts.linear import logistic
 from model.registry import class_of
+from model.tensors.ops import resize
 from util.config.folds import LISTS
 from util.config.settings import Config
 from util.data.episodes import Trial, TrialDataset

@@ -17,9 +17,9 @@ import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from model.common.ops import resize
 from model.episode import Output
 from model.registry import class_of
+from model.tensors.ops import resize
 from util.checkpoints.run import TRAINING_FREE, UNTRAINED, Run
 from util.config.read import to_dict
 from util.config.settings import Config

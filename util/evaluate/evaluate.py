@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.ops import resize
 from model.episode import IGNORE, LabelledImages, Output
+from model.tensors.ops import resize
 from util.data.episodes import Trial
 from util.evaluate import metrics
 from util.evaluate.calibration import Calibration, presence_inputs_in, presence_scores

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.episode import LabelledImages, Output
-from model.generalised import GeneralisedModel
+from model.kinds.generalised import GeneralisedModel
 from util.data.images.views import channels_first, numbered
 from util.evaluate.evaluate import Scoreboard
 from util.evaluate.jobs import TestJob

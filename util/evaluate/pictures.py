@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from model.common.ops import resize
+from model.tensors.ops import resize
 from util.data.images.views import numbered
 from util.data.lists.manifest import read_manifest, ways_of
 from util.data.sampling import EpisodeKey, random_stream

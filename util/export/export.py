@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from model.common.fixed_shapes import fixed_shapes
+from model.tensors.object_windows import fixed_shapes
 from util.cli import Parser
 from util.data.images.views import BLOCK
 from util.errors import UserError

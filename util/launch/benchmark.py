@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.common.ops import normalise
-from model.common.with_encoder import WithEncoder
 from model.contract import Trainable
 from model.encoders.resnet import ResNetEncoder
 from model.episode import Episode
+from model.parts.with_encoder import WithEncoder
 from model.registry import class_of, models
+from model.tensors.ops import normalise
 from util import cli
 from util.config.compose import config_path
 from util.config.read import read_config

@@ -209,7 +209,7 @@ class Photo:
 
     def mark(self) -> None:
         """Make this a marked photo, of its present mask."""
-        names = "".join(f"{name}\n" for name in self.common.classes)
+        names = "".join(f"{value}: {name}\n" for value, name in enumerate(self.common.classes, start=1))
         write_atomically(self.mask_file.parents[1] / NAME_FILES[0], names)
         link(self.path, self.copy)
         write_mask(self.mask_file, self.label(), stated=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE, Episode, NamedEpisode
-from model.generalised import Cells, GeneralisedModel, base_logits
+from model.kinds.generalised import Cells, GeneralisedModel, base_logits
 from util.data.words.vectors import find_row
 from util.errors import UserError
 from util.predict.load_model import LoadedModel

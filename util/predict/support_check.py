@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.common.training_free import TrainingFreeSettings
-from model.common.with_encoder import WithEncoder
 from model.episode import IGNORE
+from model.kinds.training_free import TrainingFreeSettings
+from model.parts.with_encoder import WithEncoder
 from model.registry import models
 from util.checkpoints.run import Run
 from util.data.words.text import NO_TEXT

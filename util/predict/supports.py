@@ -147,7 +147,8 @@ def check_class_name(name: str, origin: str = "--name") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
-        raise UserError(f"{origin} {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\")
+        form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"
+        raise UserError(f"{origin} {name!r}: a class name has {form}; rename it")
     return name
 
 
@@ -301,7 +302,10 @@ def _select(
     classes: Sequence[str],
     shots: int | None,
 ) -> list[MarkedPhoto]:
-    """Return the first photos of each class, in the order of the names; UserError: one has more than can be used."""
+    """Return the first photos of each class, in the order of the names.
+
+    UserError: one has more than can be used, or a name as ``check_class_name``.
+    """
     by_name: dict[str | None, list[MarkedPhoto]] = {name: [] for name in names.values()} or {None: []}
     for marked in candidates:
         by_name[marked.name].append(marked)
@@ -309,6 +313,8 @@ def _select(
     for name, photos in by_name.items():
         if classes and name not in classes:
             continue
+        if name and photos:
+            check_class_name(name, f"{path}: the class")
         if shots is None and len(photos) > MAX_SHOTS:
             fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
             raise UserError(f"{path}: {len(photos)} photos show {name or 'the object'}; {fix}")

@@ -250,8 +250,10 @@ def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
     first_of_digest = dict[bytes, Path]()
     first_of_photo = {}
     for photo, digest in zip(photos, parallel_map(partial(attempt, _digest_of), photos, "photos")):
-        is_read = not isinstance(digest, UserError)
-        first_of_photo[photo] = first_of_digest.setdefault(digest, photo) if is_read else photo
+        if isinstance(digest, UserError):
+            first_of_photo[photo] = photo
+        else:
+            first_of_photo[photo] = first_of_digest.setdefault(digest, photo)
     return first_of_photo
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from model.common.fixed_shapes import fixed_shapes
 from model.contract import FewShotModel, Task
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Batch, EpisodeOfOriginalSizes, Output
 from model.mismatch import ModelMismatch
 from model.registry import class_of
+from model.tensors.object_windows import fixed_shapes
 from util.config.folds import Fold
 from util.config.settings import Config
 from util.errors import UserError

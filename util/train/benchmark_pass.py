@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.common.fixed_shapes import fixed_shapes
 from model.contract import Trainable
 from model.episode import Episode, LabelledImages
 from model.registry import class_of
+from model.tensors.object_windows import fixed_shapes
 from util.checkpoints.checkpoint import Stored
 from util.config.settings import Config
 from util.data.words.text import NAME_VECTOR_WIDTH

@@ -2,9 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +12,9 @@ from torch import Tensor
 
 from model.contract import FewShotModel
 from model.encoders.features import Features
-from model.episode import CachedFeatures, Episode
 from model.tensors.object_windows import Mask
 from util.data.episodes import EpisodeDataset
 from util.errors import UserError
-from util.runtime.loading import batches
-from util.runtime.network import PreparedNetwork
 
 GIB, MIB = 2**30, 2**20
 
@@ -90,7 +85,11 @@ def unpacked(record: np.ndarray, like: Features) -> Features:
 
 
 class KeptMaps:
-    """The maps of images of training, which pass the encoder once: see ``KeptEpisodes``."""
+    """The maps of images of training, which pass the encoder once.
+
+    They are found by an image's pixels, so that whatever changes these has its effect. Every image passes the encoder
+    alone, whether its maps are kept or not: the size of the file changes no number.
+    """
 
     def __init__(self, file: RecordFile):
         self.file = file
@@ -125,55 +124,6 @@ def check_keeps_maps(dataset: EpisodeDataset, model: FewShotModel, key: str) -> 
         fix = f"set {key}.views to their number"
     if fix:
         raise UserError(f"{key}.cache_gib keeps the features of fixed views by a frozen encoder: {fix}")
-
-
-class KeptEpisodes:
-    """Batches of training episodes with the features of their images, which are computed once for each view.
-
-    Features are found by an image's pixels, so that whatever changes these has its effect. Every view passes through
-    the encoder alone, whether its features are kept or not: the size of the file changes no number.
-    """
-
-    def __init__(self, dataset: EpisodeDataset, network: PreparedNetwork, file: RecordFile):
-        self.dataset = dataset
-        self.network = network
-        self.file = file
-        self.model = cast(FewShotModel, network.network)
-        self._like: Features | None = None  # shapes and types of an image's maps
-
-    def batches(self, numbers: Iterable[list[int]], workers: int) -> Generator[Episode, None, None]:
-        """Yield the batch of each list of episode numbers, in order, on the network's device."""
-        with closing(batches(self.dataset, numbers, workers, self.network.device)) as stream:
-            for batch in stream:
-                queries, supports = list[CachedFeatures](), list[CachedFeatures]()
-                for item, (image, label) in enumerate(zip(batch.query, batch.query_label, strict=True)):
-                    queries.append(self._features(image, label, is_support=False))
-                    for photo, mask in batch.supports_of(item):
-                        supports.append(self._features(photo, mask, is_support=True))
-                yield replace(batch, cached_query=queries, shots=supports)
-
-    def _features(self, image: Tensor, label: Tensor, is_support: bool) -> Features:
-        """Return the features of an image (3, S, S) with its label (S, S), on the network's device."""
-        mask = label if is_support and self.model.masks_supports else None
-        key = _key_of(image, mask)
-        record = self.file.get(key)
-        if record is None:
-            features = self._encode(image, mask)
-            if self._like is None:
-                self._like = features.each(lambda x: x.to("meta"))
-            record = packed(features)  # kept or not, features take the same way: equal to the last bit
-            self.file.put(key, record)
-        features = unpacked(record, cast(Features, self._like))
-        return features.each(lambda x: x.to(self.network.device))
-
-    def _encode(self, image: Tensor, mask: Tensor | None) -> Features:
-        """Return the features of a query, or of a support under its mask."""
-        with torch.no_grad(), self.network.autocast():
-            if mask is None:
-                features = self.model.cache_query(image[None])
-            else:
-                features = self.model.cache_support(image[None, None], mask[None, None])
-        return cast(Features, features)
 
 
 def _key_of(image: Tensor, mask: Tensor | None) -> str:

@@ -30,7 +30,7 @@ from util.runtime.network import PreparedNetwork, prepare_network
 from util.runtime.processes import ProcessGroup, join
 from util.train import hooks
 from util.train.curves import Curves, check_writers
-from util.train.kept_features import GIB, KeptEpisodes, KeptMaps, RecordFile, check_keeps_maps
+from util.train.kept_features import GIB, KeptMaps, RecordFile, check_keeps_maps
 from util.train.optim import EMA, StepSchedule, build_optimizers
 from util.train.trainer import train
 
@@ -239,11 +239,8 @@ def _batches(
         parts=training.stage.accumulate,
     )
     network = training.prepared.network
-    if kept_file and isinstance(network, Method):
-        network.kept_maps = KeptMaps(kept_file)
-    elif kept_file:
-        dataset = cast(EpisodeDataset, data.training)
-        return KeptEpisodes(dataset, training.prepared, kept_file).batches(numbers, workers)
+    if kept_file:
+        cast(Method, network).kept_maps = KeptMaps(kept_file)
     return batches(data.training, numbers, workers, world.device)
 
 

@@ -67,4 +67,4 @@ def test_classes_are_renamed_in_the_marked_photos(page: Page, photos: list[Path]
     page.do("add_class", name="C+")
     assert "those of 'C+'" in page.do("add_class", name="C#")
     page.do("rename_class", value=1, name="dog")
-    assert (tmp_path / "out/marked/names.txt").read_text() == "dog\nC+\n"
+    assert (tmp_path / "out/marked/names.txt").read_text() == "1: dog\n2: C+\n"

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.fixed_shapes import Chosen, shapes_are_fixed
-from model.common.layers import HEAD_DROPOUT
-from model.common.loss import mask_loss
-from model.common.ops import bin_means, logits_at, resize
 from model.contract import ParamGroup, Trainable
 from model.encoders.encoder import Encoder
 from model.episode import LabelledImages, Output
+from model.parts.layers import HEAD_DROPOUT
+from model.parts.loss import mask_loss
+from model.tensors.object_windows import Positions, shapes_are_fixed
+from model.tensors.ops import bin_means, logits_at, resize
 
 PYRAMID_BINS = (1, 2, 3, 6)
 HEAD_CHANNELS = 512
@@ -70,13 +70,13 @@ class BaseLearner(nn.Module):
         total = F.conv2d(f4_bchw, self._kernels()[0], padding=1)
         return self.classify[1](total + self._of_pyramid(f4_bchw))
 
-    def hidden_at(self, f4_bchw: Tensor, chosen: Chosen) -> Tensor:
-        """Return h5 at the n chosen positions alone, (n, 512), image by image, at a cost that grows with n."""
+    def hidden_at(self, f4_bchw: Tensor, positions: Positions) -> Tensor:
+        """Return h5 at n positions alone, (n, 512), image by image, at a cost that grows with n."""
         if shapes_are_fixed():
-            return torch.cat(chosen.rows(self.hidden(f4_bchw).flatten(2).transpose(1, 2)))
+            return torch.cat(positions.rows(self.hidden(f4_bchw).flatten(2).transpose(1, 2)))
         height, width = f4_bchw.shape[-2:]
         rows = f4_bchw.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C)
-        image, position = chosen.flat // (height * width), chosen.flat % (height * width)
+        image, position = positions.flat // (height * width), positions.flat % (height * width)
         y, x = position // width, position % width
         total = self._of_pyramid(f4_bchw)[image, :, y, x].float()  # (n, 512)
         offsets = product((-1, 0, 1), repeat=2)

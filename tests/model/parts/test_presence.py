@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.common.presence import TOP, presence_features, support_summary
+from model.parts.presence import TOP, presence_features, support_summary
 
 
 def test_it_is_the_definition_position_by_position() -> None:

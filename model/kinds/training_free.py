@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, on_cells, resize, resize_cells
-from model.common.with_encoder import WithEncoderSettings
 from model.contract import Task
 from model.encode import Maps, Method, Wants
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
+from model.parts.with_encoder import WithEncoderSettings
+from model.tensors.ops import in_float32, on_cells, resize, resize_cells
 
 unit = in_float32(F.normalize)  # features of length 1
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.common.ops import resize
+from model.tensors.ops import resize
 
 WIDTH = 256  # channels of projected features and prototypes
 DROPOUT, HEAD_DROPOUT = 0.5, 0.1  # of whole channels, in training

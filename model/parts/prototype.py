@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.common.fixed_shapes import Chosen, chosen, groups_of, shapes_are_fixed
-from model.common.ops import in_float32, joined, min_max
-from model.tensors.object_windows import Mask, touched
+from model.tensors.object_windows import Mask, Positions, groups_of, positions_of, shapes_are_fixed, touched
+from model.tensors.ops import in_float32, joined, min_max
 
 PIECE = 256  # positions whose attention is computed at a time, at least
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
@@ -159,7 +158,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
     changes = []
     if before is not None and not shapes_are_fixed():
         changes = [inside_bl & ~before.inside, before.inside & ~inside_bl]
-    sets = chosen(inside_bl, *changes)
+    sets = positions_of(inside_bl, *changes)
     parts: list[tuple[Tensor, Tensor]] = []
     for group in groups_of(len(feature_blc), feature_blc):
         now, *changed = (positions[group] for positions in sets)
@@ -173,13 +172,15 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
     return Attended(inside_bl, values, weights)
 
 
-def _continued(before: Attended, unit_blc: Tensor, feature_blc: Tensor, changed: list[Chosen]) -> tuple[Tensor, Tensor]:
+def _continued(
+    before: Attended, unit_blc: Tensor, feature_blc: Tensor, changed: list[Positions]
+) -> tuple[Tensor, Tensor]:
     """Return the sums of an earlier step, with those of the positions that entered and without those that left."""
     (values, weights), (left_values, left_weights) = (_sums(unit_blc, feature_blc, positions) for positions in changed)
     return before.values + values - left_values, before.weights + weights - left_weights
 
 
-def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Chosen) -> tuple[Tensor, Tensor]:
+def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Positions) -> tuple[Tensor, Tensor]:
     """Return sum_j w_ij F_j, (B, L, C), and sum_j w_ij, (B, L, 1), over the chosen j; w_ij = exp(2 cos(F_i, F_j)).
 
     Some positions are processed at a time, and again in the backward pass: the matrix of all pairs is never in memory.

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from model.common.ops import in_float32, logits_at
 from model.episode import IGNORE
+from model.tensors.ops import in_float32, logits_at
 
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio of the foreground's Dice coefficient
 

@@ -13,14 +13,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from model.common.linear import LinearHead
-from model.common.ops import on_cells, resize, to_cpu
-from model.common.with_base_learner import OverBaseStage, WithBaseSettings
 from model.contract import FewShotModel, Task
 from model.encode import Maps, Method, Shot, Wants
 from model.episode import Episode, Output
 from model.mismatch import ModelMismatch
+from model.parts.linear import LinearHead
+from model.parts.with_base_learner import OverBaseStage, WithBaseSettings
 from model.tensors.object_windows import Mask
+from model.tensors.ops import on_cells, resize, to_cpu
 
 EPS = 1e-10  # smallest probability in a logarithm
 LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds

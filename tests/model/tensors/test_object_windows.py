@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.common.fixed_shapes import Objects
+from model.tensors.object_windows import spans_of, window_around
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -14,7 +14,8 @@ def test_a_window_holds_the_object_and_its_margin(stride: int, before: int) -> N
     mask = torch.zeros(4, 1, height, width)
     for i, (top, bottom, left, right) in enumerate([(0, 3, 6, 9), (5, 6, 2, 8), (9, 11, 0, 1)]):
         mask[i, 0, top:bottom, left:right] = torch.rand(bottom - top, right - left) + 0.1  # the fourth stays empty
-    window, x = Objects(mask).on((height, width)).window(before, after, stride), torch.randn(4, 3, height, width)
+    window = window_around(spans_of(mask).tolist(), (height, width), before, after, stride)
+    x = torch.randn(4, 3, height, width)
     assert window.crop(x).shape[-2:] == (window.rows * stride, window.columns * stride)
     for i, (top, left) in enumerate(window.corners):
         rows = torch.arange(top * stride, (top + window.rows) * stride)

@@ -14,7 +14,7 @@ compared by itself, because the mean of K objects lies nearer to every photo.
 import torch
 from torch import Tensor
 
-from model.common.ops import bin_means, in_float32
+from model.tensors.ops import bin_means, in_float32
 
 TOP = 0.01  # share of a photo's positions
 NUMBERS = 3  # of a similarity

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.common.base_learner import BaseLearner, BaseStage
-from model.common.layers import HEAD_DROPOUT
-from model.common.loss import mask_loss
-from model.common.ops import in_float32, logits_at
-from model.common.with_encoder import HIGH, WithEncoder, WithEncoderSettings
 from model.contract import Task, Trainable
-from model.encoders.features import Features
 from model.encoders.registry import ONE_GRID
 from model.episode import Episode, Output
+from model.parts.base_learner import BaseLearner, BaseStage
+from model.parts.layers import HEAD_DROPOUT
+from model.parts.loss import mask_loss
+from model.parts.with_encoder import HIGH, WithEncoder, WithEncoderSettings
+from model.tensors.ops import in_float32, logits_at
 
 
 @torch.no_grad()
@@ -151,15 +150,6 @@ class WithBaseLearner(OverBaseStage):
         self.project_query, self.project_support = self.projections()
         self.base_dropout = nn.Dropout2d(HEAD_DROPOUT)  # the base head's own, in training though it is frozen
         self.shot_weights = ShotWeights(task.shots, weights_in_shot_order)
-
-    def query_hidden(self, episode: Episode, query: Features) -> Tensor:
-        """Return the base learner's map h5 of the queries, (B, 512, h, w); a test computes it once for kept ones."""
-        if episode.cached_query is None or self.training:
-            return self.base_learner.hidden(query.stage[HIGH])
-        for features in episode.cached_query:
-            if "base_hidden" not in features.derived:
-                features.derived["base_hidden"] = self.base_learner.hidden(features.stage[HIGH])
-        return torch.cat([features.derived["base_hidden"] for features in episode.cached_query])
 
     def corrected(self, episode: Episode, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor) -> Output:
         """Return the meta prediction corrected by the base learner's, at the image's size, and training losses."""

@@ -2,8 +2,8 @@
 
 import torch
 
-from model.common.loss import cross_entropy
 from model.episode import IGNORE
+from model.parts.loss import cross_entropy
 
 
 def test_operators_of_a_fixed_order_give_the_same_loss_and_gradients() -> None:

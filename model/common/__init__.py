@@ -1,1 +1,0 @@
-"""Parts that several methods share: tensor operations, losses, prototypes, heads, the image encoder's use."""

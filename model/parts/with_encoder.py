@@ -1,0 +1,138 @@
+"""The image encoder of a method: which it takes, its starting weights, and what of it learns."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from model.contract import FewShotModel, ModelSettings, ParamGroup, Task
+from model.encoders.encoder import DILATIONS, ENCODER_STRIDE, LAST_STAGE, USUAL, Encoder, EncoderVariant
+from model.encoders.features import Features
+from model.encoders.layouts import describe, encoder_part, load_encoder
+from model.encoders.registry import ANY_GRIDS, ONE_GRID, problem_of, spec_of
+from model.encoders.resnet import ResNetEncoder
+from model.encoders.settings import EncoderSettings, Learn, build_encoder
+from model.encoders.vgg import VGGEncoder
+from model.parts.layers import projection
+from model.tensors.object_windows import computed_together
+from model.tensors.ops import resize
+
+LOW, MID, HIGH = 2, 3, 4  # encoder stages whose features the methods read: f2, f3, f4
+
+
+@dataclass
+class WithEncoderSettings(ModelSettings):
+    """Settings that every model with an encoder has."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+class WithEncoder(FewShotModel):
+    """A model with one image encoder, ``self.encoder``, that starts from weights of the known layouts.
+
+    ``variant`` and ``last_stage`` say which; a subclass builds its other parts, then calls ``freeze``.
+    """
+
+    families: ClassVar[tuple[type[Encoder], ...]] = (ResNetEncoder, VGGEncoder)  # that it takes, beside timm's
+    variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
+    last_stage = LAST_STAGE  # of the encoder
+    grids: ClassVar[str] = ANY_GRIDS  # that it needs (``registry.py``)
+    stride: ClassVar[int] = ENCODER_STRIDE  # output stride where none is set
+    size_rule = (ENCODER_STRIDE, 1)
+    encoder_learns: ClassVar[Learn | None] = None  # what learns of it where ``encoder.learn`` is null; None: nothing
+    head_group: ClassVar[str] = "head"  # name of the parameters beside the encoder
+    reads_intermediate: bool = False  # whether ``forward`` also reads the encoder's intermediate features
+    settings: Any  # a WithEncoderSettings
+
+    def __init__(self, settings: WithEncoderSettings, task: Task):
+        super().__init__(settings, task)
+        self.encoder = build_encoder(settings.encoder, self.last_stage, self.variant)
+
+    def encode_images(self, image_b3hw: Tensor) -> Features:
+        """Return the features of images; a CPU encodes them one by one, which takes less memory and no more time."""
+        together = torch.is_grad_enabled() or computed_together(image_b3hw)
+        parts = [image_b3hw] if together else image_b3hw.split(1)
+        return Features.collect((self.encoder(part, self.reads_intermediate) for part in parts), len(parts))
+
+    def projections(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return the projections of ``mid_features`` of queries and of supports."""
+        channels = self.encoder.channels[MID] + self.encoder.channels[LOW]
+        return projection(channels), projection(channels)
+
+    @property
+    def learn(self) -> Learn | None:
+        """The parts of the encoder that learn in the meta stage, as the settings name them or the method."""
+        return self.settings.encoder.learn or self.encoder_learns
+
+    def frozen(self) -> Iterator[nn.Module]:
+        """Yield the parts of the encoder that do not learn in the meta stage."""
+        learn = self.learn
+        yield from [self.encoder] if learn is None else self.encoder.frozen_beside(learn.parts, learn.depthwise)
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Return all parts beside the encoder, with one learning rate, and the encoder's that learn."""
+        groups = [ParamGroup(self.head_group, self.beside_encoder()), *self.encoder_group()]
+        return [group for group in groups if group.params]
+
+    def encoder_group(self) -> list[ParamGroup]:
+        """Return the parameters of the encoder that learn, with their learning-rate factor; none: no group."""
+        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        return [ParamGroup("encoder", parameters, self.learn.lr_factor)] if self.learn and parameters else []
+
+    def beside_encoder(self) -> list[nn.Parameter]:
+        """Return the learnable parameters of all parts but the encoder."""
+        inside = {id(p) for p in self.encoder.parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
+
+    def encoder_grad(self) -> AbstractContextManager[Any]:
+        """Return the context of the encoder's pass: without a graph unless a part of the encoder learns."""
+        # set_grad_enabled already acts when it is made
+        return nullcontext() if self.encoder_has_gradients() else torch.no_grad()
+
+    def encoder_has_gradients(self) -> bool:
+        """Return whether a part of the encoder learns."""
+        return any(p.requires_grad for p in self.encoder.parameters())
+
+    @classmethod
+    def encoder_problem(cls, encoder: EncoderSettings) -> tuple[str, str] | None:
+        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
+        problem = problem_of(encoder.backbone, cls.families, cls.grids)
+        if problem is None and cls.grids == ONE_GRID and encoder.output_stride == max(DILATIONS):
+            return "output_stride", f"= {encoder.output_stride}: {cls.title} needs {ONE_GRID}; take 8 or 16"
+        return (
+            encoder.problem()
+            if problem is None
+            else ("backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}")
+        )
+
+    @classmethod
+    def rule(cls, settings: Any) -> tuple[int, int]:
+        """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
+        return settings.encoder.size_rule(cls.stride) or cls.size_rule
+
+    @classmethod
+    def takes_any_size(cls, settings: Any) -> bool:
+        """Return whether method and encoder both take images of any height and width."""
+        return cls.any_size and spec_of(settings.encoder.backbone).any_size
+
+    def load_encoder(self, state: dict[str, Tensor], partial: bool) -> list[str]:
+        """Fill the encoder from an ImageNet file, or from the encoder within a checkpoint of ours."""
+        return load_encoder(self.encoder, encoder_part(state), partial)
+
+    def describe_weights(self, state: dict[str, Tensor]) -> str:
+        """Return the encoder of a state dict in words."""
+        return describe(state, self.settings.encoder.backbone)
+
+
+def mid_features(maps: Any) -> Tensor:
+    """Return [f3; f2] on f3's grid."""
+    f3 = maps[MID]
+    return torch.cat([f3, resize(maps[LOW], f3.shape[-2:])], dim=1)
+
+
+def low_features(maps: Any) -> Tensor:
+    """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
+    return resize(maps[LOW], maps[MID].shape[-2:])
