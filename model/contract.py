@@ -220,7 +220,9 @@ def competing(outputs: Sequence[Output]) -> Output:
     Base logits and maps are those of the first class.
     """
     first = outputs[0]
-    extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
+    extra = {}
+    for name in first.extra:
+        extra[name] = against_background([output.extra[name] for output in outputs])
     presence = [output.presence_features for output in outputs if output.presence_features is not None]
     return replace(
         first,

@@ -115,7 +115,9 @@ class Maps:
         first = parts[0]
         if len(parts) == 1:
             return first
-        stages = {stage: torch.cat([part._stages[stage] for part in parts]) for stage in first._stages}
+        stages = {}
+        for stage in first._stages:
+            stages[stage] = torch.cat([part._stages[stage] for part in parts])
         out = Maps(stages, (), first._base_learner)
         if first._base_learner is not None:
             out._base = torch.cat([part.base for part in parts])
@@ -173,12 +175,19 @@ class Shot(Batch):
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     """Return tensors one after the other, the smaller ones with zeros at the end of their further dimensions."""
-    largest = [max(sides) for sides in zip(*(x.shape[1:] for x in tensors), strict=True)]
-    padded = []
-    for x in tensors:
-        missing = [[0, side - own] for side, own in zip(largest, x.shape[1:], strict=True)]
-        padded.append(F.pad(x, [*chain(*reversed(missing))]) if list(x.shape[1:]) != largest else x)
-    return torch.cat(padded)
+    shapes = [x.shape[1:] for x in tensors]
+    largest = [max(sides) for sides in zip(*shapes, strict=True)]
+    return torch.cat([_extended(x, largest) for x in tensors])
+
+
+def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return a tensor with zeros at the end of all dimensions but the first, up to sides of them."""
+    if list(x.shape[1:]) == list(sides):
+        return x
+    added: list[int] = []
+    for side, own in zip(reversed(sides), reversed(x.shape[1:]), strict=True):  # the last dimension comes first
+        added += [0, side - own]
+    return F.pad(x, added)
 
 
 AnyShot = TypeVar("AnyShot", bound=Shot)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.bam.published import LAYOUT
 from model.contract import Episode, Output, Task, register
 from model.encode import Maps, Method, Shot, Wants
 from model.parts.layers import WIDTH, ASPPDecoder, Fusion
 from model.parts.prototype import object_directions, prior
 from model.parts.with_base_learner import Ensemble, WithBaseLearner, WithBaseSettings, gram, gram_distance
 from model.parts.with_encoder import HIGH, MID, low_features, mid_features
-from model.published import ASPP_DECODER, BASE_LEARNER, ENCODER, ENSEMBLE, PROJECTIONS, Layout
 from model.tensors.object_windows import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 
@@ -42,14 +42,7 @@ class BAM(WithBaseLearner, Method):
 
     Settings = BAMSettings
     title = "BAM"
-    published = Layout(
-        "BAM",
-        ("learner_base.1.0.weight", "init_merge.0.weight", "ASPP_meta.layer6_0.0.weight"),
-        (
-            *(*ENCODER, *BASE_LEARNER, *PROJECTIONS, *ENSEMBLE, *ASPP_DECODER),
-            (r"init_merge\.0\.(.*)", r"fuse.conv.\1"),
-        ),
-    )
+    published = LAYOUT
     wants = Wants(masked_after=MID, base_learner=True)  # f4_k = stage 4 of (f3_k m_k)
 
     def __init__(self, settings: BAMSettings, task: Task):

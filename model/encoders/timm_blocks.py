@@ -1,7 +1,5 @@
 """Blocks of timm with frozen norms folded into their convolutions (``folded.py``)."""
 
-from typing import Any
-
 from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.models import _efficientnet_blocks as blocks
 from torch import nn
@@ -32,8 +30,8 @@ def _fold_pair(block: nn.Module, conv_name: str, norm_name: str) -> None:
     """Let a convolution of a block compute the norm after it, if both are of known kinds."""
     kinds: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: FoldedConv, Conv2dSame: FoldedConvSame}
     conv = getattr(block, conv_name)
-    norm: Any = getattr(block, norm_name)
+    norm = getattr(block, norm_name)
     if type(conv) in kinds and type(norm) is BatchNormAct2d and norm.track_running_stats:
         conv.__class__ = kinds[type(conv)]
-        norm.__class__ = NormAfterFolded
+        norm.__class__ = NormAfterFolded  # type: ignore[assignment]
         place_norm(conv, norm)

@@ -57,12 +57,11 @@ class Decoder(nn.Module):
         ``extra_behw`` are further maps of the query, ``object_bc`` is the mean of ``Levels.joint`` over supports'
         objects.
         """
-        joint = query.joint
-        feature = self.project_query(joint)
+        feature = self.project_query(query.joint)
         of_object = feature * self.project_object(object_bc[:, :, None, None])
         guess, second = compared.guess * LOGIT_GAIN, compared.second * LOGIT_GAIN
         inputs = torch.cat([compared.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
-        x = self.residual(self.mix(inputs.contiguous(memory_format=layout_of(joint))))
+        x = self.residual(self.mix(inputs.contiguous(memory_format=layout_of(query.joint))))
         coarse = compared.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]

@@ -33,13 +33,9 @@ class Levels(Batch):
     """The maps of B images on one grid; float32 but for ``classes``, which autocast may halve."""
 
     unit: list[Tensor]  # (B, C_l, h, w) of each level, positions of length 1; the learnt level is the last
+    joint: Tensor  # (B, C, h, w), the encoder's levels concatenated, their mean square 1
     classes: Tensor  # (B, N + 1, h, w), logits of the base classes, background first
     fine: Tensor  # (B, C_f, h', w'), an earlier stage for outlines, on a grid at least as fine
-
-    @property
-    def joint(self) -> Tensor:
-        """The encoder's levels concatenated, their mean square 1, (B, C, h, w)."""
-        return joint(self.unit[:-1])
 
 
 @dataclass
@@ -65,7 +61,7 @@ def together(parts: Sequence[AnyBatch], dim: int = 0) -> AnyBatch:
     return parts[0].each(lambda _: next(joint_tensors))
 
 
-def joint(unit_bchw: Sequence[Tensor]) -> Tensor:
+def joint_of(unit_bchw: Sequence[Tensor]) -> Tensor:
     """Return unit maps concatenated, their mean square 1, (B, C, h, w)."""
     return torch.cat([x * x.shape[1] ** 0.5 for x in unit_bchw], dim=1)
 
@@ -86,9 +82,9 @@ class LevelsOf(nn.Module):
         """Return the levels of B images; ``classify`` gives the logits of the base classes from ``Levels.joint``."""
         last_blocks = [block for _, block in maps.blocks()]
         of_encoder = [unit(x, dim=1) for x in (maps[MID], *last_blocks)]
-        joint_bchw = joint(of_encoder)
+        joint_bchw = joint_of(of_encoder)
         learnt = unit(self.embed(joint_bchw), dim=1)
-        return Levels([*of_encoder, learnt], classify(joint_bchw), maps[LOW].float())
+        return Levels([*of_encoder, learnt], joint_bchw, classify(joint_bchw), maps[LOW].float())
 
 
 class BaseClasses(nn.Module):

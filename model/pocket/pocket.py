@@ -33,6 +33,7 @@ from model.pocket.levels import (
     Views,
     base_maps,
     equal_weights,
+    joint_of,
     together,
     view_of,
 )
@@ -63,7 +64,8 @@ class PocketShot(Shot):
 
     def as_query(self) -> Levels:
         """Return the supports as queries."""
-        return Levels([x[:, 0] for x in self.views.unit], self.classes, self.fine)
+        unit = [x[:, 0] for x in self.views.unit]
+        return Levels(unit, joint_of(unit[:-1]), self.classes, self.fine)
 
 
 @register("pocket")

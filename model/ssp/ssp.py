@@ -27,7 +27,7 @@ from model.encoders.settings import Learn
 from model.parts.loss import mask_loss
 from model.parts.prototype import self_support, similarity, with_own
 from model.parts.with_encoder import MID, WithEncoderSettings
-from model.published import Layout
+from model.ssp.published import LAYOUT
 from model.tensors.object_windows import Mask
 from model.tensors.ops import masked_mean, mean_over_shots, resize
 
@@ -64,15 +64,7 @@ class SSP(Method):
     # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # stages, at the full learning rate
-    published = Layout(
-        "SSP",
-        ("layer0.0.0.weight", "layer0.0.6.weight", "layer0.1.weight", "layer3.0.conv1.weight"),
-        (
-            (r"layer0\.0\.(.*)", r"encoder.layer0.\1"),
-            (r"layer0\.1\.(.*)", r"encoder.layer0.7.\1"),
-            (r"(layer[1-3]\..*)", r"encoder.\1"),
-        ),
-    )
+    published = LAYOUT
     any_size = True
     size_rule = (1, 0)  # every image side
     settings: SSPSettings

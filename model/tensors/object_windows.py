@@ -206,32 +206,39 @@ class Mask:
 
     def measure(self, sizes: Iterable[Sequence[int]], *further: Rule) -> None:
         """Measure the objects on grids, once and in one transfer: their spans, and their positions by every rule."""
-        new: list[tuple[tuple[int, ...], list[Rule]]] = []
-        takes: list[list[Tensor]] = []  # of each size and rule, (n, L)
-        facts: list[Tensor] = []  # of each size, spans and numbers of positions, (n, 4 + rules)
+        new = []
         for size in dict.fromkeys(tuple(size) for size in sizes):
             rules = [rule for rule in (touched, inside, *further) if (size, rule) not in self._positions]
-            if size in self._spans and not rules:
-                continue
-            mask = self.on(size)
-            takes.append([rule(mask).flatten(1) for rule in rules])
-            new.append((size, rules))
-            if not shapes_are_fixed():
-                counts = [taken.sum(1, keepdim=True) for taken in takes[-1]]
-                facts.append(torch.cat([spans_of(mask), *counts], dim=1))
-        known = [_of_whole_grid(len(self.label), size, len(rules)) for size, rules in new]
-        if not shapes_are_fixed():
-            known = [rows.tolist() for rows in to_cpu(facts)]
-        for (size, rules), takes_of_size, rows in zip(new, takes, known, strict=True):
-            self._spans[size] = [row[:4] for row in rows]
-            for column, (rule, taken) in enumerate(zip(rules, takes_of_size, strict=True), start=4):
-                self._positions[size, rule] = Positions(taken, [row[column] for row in rows])
+            if rules or size not in self._spans:
+                mask = self.on(size)
+                new.append(OnGrid(size, mask, {rule: rule(mask).flatten(1) for rule in rules}))
+        if shapes_are_fixed():
+            facts = [grid.facts_of_whole() for grid in new]
+        else:
+            facts = [rows.tolist() for rows in to_cpu([grid.facts() for grid in new])]
+        for grid, rows in zip(new, facts, strict=True):
+            self._spans[grid.size] = [row[:4] for row in rows]
+            for column, (rule, taken) in enumerate(grid.taken.items(), start=4):
+                self._positions[grid.size, rule] = Positions(taken, [row[column] for row in rows])
 
 
-def _of_whole_grid(count: int, size: Sequence[int], rules: int) -> list[list[int]]:
-    """Return spans and numbers of positions of objects that are as large as a grid."""
-    height, width = size
-    return [[0, height - 1, 0, width - 1] + [height * width] * rules] * count
+@dataclass
+class OnGrid:
+    """The objects of n supports on a grid, and the positions that rules take."""
+
+    size: tuple[int, ...]
+    mask: Tensor  # (n, 1, h, w)
+    taken: dict[Rule, Tensor]  # (n, L) bool of each rule
+
+    def facts(self) -> Tensor:
+        """Return the spans of the objects and the numbers of positions by every rule, (n, 4 + rules)."""
+        counts = [taken.sum(1, keepdim=True) for taken in self.taken.values()]
+        return torch.cat([spans_of(self.mask), *counts], dim=1)
+
+    def facts_of_whole(self) -> list[list[int]]:
+        """Return ``facts`` of objects that are as large as the grid."""
+        height, width = self.size
+        return [[0, height - 1, 0, width - 1] + [height * width] * len(self.taken)] * len(self.mask)
 
 
 def touched(mask_n1hw: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import gc
 
 import matplotlib.figure  # noqa: F401  # of charts
-import timm  # noqa: F401
 import torch
 import torchvision.models  # noqa: F401  # with torch's compiler, which takes longest
 

@@ -116,7 +116,7 @@ WIDTHS, GRID = (5, 7), 4
 def drawn_levels(batch: int) -> Levels:
     maps = [F.normalize(torch.randn(batch, width, GRID, GRID), dim=1) for width in WIDTHS]
     unused = torch.zeros(batch, 1, GRID, GRID)
-    return Levels(maps, unused, unused)
+    return Levels(maps, unused, unused, unused)
 
 
 def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:

@@ -70,7 +70,7 @@ def command() -> int:
     conditions = _conditions(device)
     what = GPU if options.what == "speed" and device.type == CUDA else options.what
     columns = COLUMNS[what]
-    rows = [{"case": ONE_PHOTO, **one_photo(options)}] if what == START else _measured(what, options)
+    rows = _measured(what, options)
     cells = []
     for row in rows:
         numbers = [f"{row[key]:.2f}" for key in columns.values()]
@@ -85,6 +85,8 @@ def command() -> int:
 
 def _measured(what: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the measurements of all cases of a command line."""
+    if what == START:
+        return [{"case": ONE_PHOTO, **one_photo(options)}]
     rows = list[dict[str, Any]]()
     for case in _cases(options, BATCH_ON_GPU if what == GPU else BATCH):
         print(case, file=sys.stderr, flush=True)

@@ -275,7 +275,7 @@ def main() -> int:
     action, *arguments = sys.argv[1:]
     asked = [word for word in arguments if word in ("--list", "--version")]
     if asked:
-        return run_script(f"{action}.py", 0, asked)
+        command_line.parser(None).parse_args(asked)  # which prints it and ends the command
     path, gpus, options = parse(arguments, f"{action}.sh")
     if "--dry-run" not in options:
         check_gpus(gpus)
