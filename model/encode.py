@@ -42,7 +42,7 @@ class Wants:
     base_learner: bool = False  # whether it reads the map of its base learner, ``maps.base``
 
 
-# From images, their mask where they are supports, and how they are encoded.
+# Returns the kept features of images; takes the images, their mask where they are supports, and what encodes them.
 KeptMaps = Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features]
 
 
@@ -142,6 +142,7 @@ class Finding:
 class Shot(Batch):
     """What is kept of n supports: a method adds its tensors, whose first dimension is n.
 
+    ``Method.predict`` gets K shots, each of one support for every query: there n = B.
     Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.
     """
 
@@ -251,7 +252,7 @@ class Method(WithEncoder):
             return [] if self.wants.blocks else [self._maps(image) for image in image_n3hw.split(1)]
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
-            shots += _each(self._shot(images, Mask(labels)), 1)
+            shots += _split(self._shot_of_images(images, Mask(labels)), 1)
         return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
@@ -273,12 +274,12 @@ class Method(WithEncoder):
         batch = len(episode.query)
         supports = _supports(episode)
         if episode.shots is not None:
-            return _by_shot(episode.shots, len(supports), batch)
+            return _given_shots(episode.shots, len(supports), batch)
         is_one_size = not isinstance(episode, EpisodeOfOriginalSizes)
         if is_one_size and computed_together(episode.query):
             images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
-            return _each(self._shot(images, Mask(labels)), batch)
-        return [self._shot(image, Mask(label)) for image, label in supports]
+            return _split(self._shot_of_images(images, Mask(labels)), batch)
+        return [self._shot_of_images(image, Mask(label)) for image, label in supports]
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
@@ -292,8 +293,8 @@ class Method(WithEncoder):
         supports = _supports(episode)
         images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
         both = self._maps(torch.cat([episode.query, images]))
-        shot = self._shot_of(both.rows(slice(batch, None)), Mask(labels))
-        return both.rows(slice(batch)), _each(shot, batch)
+        shot = self._shot_of_maps(both.rows(slice(batch, None)), Mask(labels))
+        return both.rows(slice(batch)), _split(shot, batch)
 
     def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
         """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
@@ -336,11 +337,11 @@ class Method(WithEncoder):
             features.stage[stage + 1] = last * (mask.on(last.shape[-2:]) > 0)
             return features
 
-    def _shot(self, image_n3hw: Tensor, mask: Mask) -> Shot:
-        """Return the shot of supports."""
-        return self._shot_of(self._maps(image_n3hw, mask), mask)
+    def _shot_of_images(self, image_n3hw: Tensor, mask: Mask) -> Shot:
+        """Return the shot of supports from their images."""
+        return self._shot_of_maps(self._maps(image_n3hw, mask), mask)
 
-    def _shot_of(self, maps: Maps, mask: Mask) -> Shot:
+    def _shot_of_maps(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
         shot = self.support(maps, mask)
         if self.presence_of_maps and not self.training:
@@ -349,7 +350,7 @@ class Method(WithEncoder):
 
 
 def computed_at_once(shots: Sequence[AnyShot]) -> Sequence[AnyShot]:
-    """Return K shots as they meet the queries: each by itself on a CPU, all as one, shot after shot, on a GPU."""
+    """Return K shots of B supports each: on a CPU as they are, on a GPU as one of K B supports, shot after shot."""
     return [type(shots[0]).join(shots)] if computed_together(shots[0].tensors()[0]) else shots
 
 
@@ -380,7 +381,7 @@ def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
     return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
 
 
-def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
+def _given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
     """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
     if len(kept) == shots:
         repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
@@ -390,7 +391,7 @@ def _by_shot(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
     return [Shot.join(kept[k::shots]) for k in range(shots)]
 
 
-def _each(shot: Shot, count: int) -> list[Shot]:
+def _split(shot: Shot, count: int) -> list[Shot]:
     """Return the shots of ``count`` supports each, one after the other."""
     return [shot.rows(slice(first, first + count)) for first in range(0, len(shot), count)]
 
