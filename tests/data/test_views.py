@@ -146,7 +146,7 @@ def test_every_protocol_finds_a_size_that_the_model_takes(name: str, model: str,
     config = read_config(f"config/pascal/{stem}.yaml")
     view = view_of(config, config.protocols[name])
     assert (view.rule, view.side, view.label_side) == (rule, side, label_side)
-    words = in_words(config, config.protocols[name], view)
+    words = in_words(config.protocols[name], view)
     assert ("does not take" in words) == (side != label_side)
     assert ("takes no images" in words) == (name == "ssp" and rule == "letterbox")
 
