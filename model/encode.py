@@ -33,7 +33,7 @@ IMAGE = -1  # stands for the image itself among the stages
 
 @dataclass(frozen=True)
 class Wants:
-    """What a method reads of the encoder."""
+    """The maps of the encoder that a method reads."""
 
     stages: tuple[int, ...] = (LOW, MID, HIGH)  # whose outputs it reads; the encoder ends with the deepest
     blocks: bool = False  # whether it also reads the maps inside the stages
@@ -127,7 +127,7 @@ class Maps:
 
 @dataclass
 class Finding:
-    """What was found in the shots of several classes together."""
+    """A result of the shots of several classes together."""
 
     shots: "list[ref[Shot]]"  # of all classes in a row
     counts: list[int]  # of the shots of each class
@@ -140,7 +140,7 @@ class Finding:
 
 @dataclass
 class Shot(Batch):
-    """What is kept of n supports: a method adds its tensors, whose first dimension is n.
+    """The kept values of n supports: a method adds its tensors, whose first dimension is n.
 
     ``Method.predict`` gets K shots, each of one support for every query: there n = B.
     Where the second dimension is the positions of an object, supports that have fewer are filled up with zeros.

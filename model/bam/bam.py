@@ -29,7 +29,7 @@ class BAMSettings(WithBaseSettings):
 
 @dataclass
 class BAMShot(Shot):
-    """What is read of n supports."""
+    """The values of n supports that a prediction reads."""
 
     gram: Tensor  # G_k of the scene, (n, C, C)
     directions: Tensor  # of the high-level features on the object, (n, m, C)

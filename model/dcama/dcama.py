@@ -50,7 +50,7 @@ class DCAMASettings(WithEncoderSettings):
 
 @dataclass
 class DCAMAShot(Shot):
-    """What is read of n supports, of all L positions of a stage's grid."""
+    """Values of n supports at all L positions of a stage's grid."""
 
     keys: dict[int, list[Tensor]]  # stage 2, 3, 4 -> of each intermediate feature, (n, L, C)
     masks: dict[int, Tensor]  # stage -> M_k, (n, L)

@@ -34,7 +34,7 @@ class GFSAMSettings(FoundationSettings):
 
 @dataclass
 class GFSAMShot(Shot):
-    """What is kept of a support: the patches that see its object, and one that does not, if any."""
+    """The kept patches of a support: those that see its object, and one that does not, if any."""
 
     patches: Tensor  # (1, m, C)
     shares: Tensor  # of the object in them, (1, m)
@@ -156,7 +156,7 @@ class GFSAM(Foundation):
 
 
 class Query:
-    """What the networks see of a query (3, H, W); SAM sees it where there are points to ask for."""
+    """The views that the networks have of a query (3, H, W); SAM sees it where there are points to ask for."""
 
     def __init__(self, network: GFSAM, image_3hw: Tensor):
         self._network = network

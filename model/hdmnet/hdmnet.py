@@ -53,7 +53,7 @@ class HDMNetSettings(WithBaseSettings):
 
 @dataclass
 class HDMNetShot(Shot):
-    """What is read of n supports, of maps at the m positions of their objects."""
+    """Values of n supports at the m positions of their objects."""
 
     gram: Tensor  # G_k of the scene, (n, C, C)
     prototype: Tensor  # p_k, (n, 256)

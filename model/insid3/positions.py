@@ -1,4 +1,4 @@
-"""What the features of a transformer's patches hold of their positions (INSID3, sections 2 and 3), and its removal.
+"""The part of a transformer's features that follows the patch's position (INSID3, sections 2 and 3), and its removal.
 
 A transformer's features hold the position of a patch beside its content: patches at equal positions of two images
 resemble each other. A black image has no content, so the directions in which its features vary are those of position.

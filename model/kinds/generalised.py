@@ -28,7 +28,7 @@ LEAST_CELLS = 5  # of a novel class; regressions are chosen on five folds
 
 @dataclass
 class Cells(Shot):
-    """What is kept of n supports: the last features of the base learner, and the labels of their cells."""
+    """The last features of the base learner of n supports, and the labels of their cells."""
 
     features: Tensor  # (n, C, h, w) float32, not negative
     label: Tensor  # (n, h, w) uint8

@@ -32,7 +32,7 @@ class PFENetSettings(WithEncoderSettings):
 
 @dataclass
 class PFENetShot(Shot):
-    """What the prior and the enrichment read of n supports."""
+    """The values of n supports that prior and enrichment read."""
 
     prototype: Tensor  # X_S, (n, 256)
     directions: Tensor  # of the high-level features on the object, (n, m, C)

@@ -52,7 +52,7 @@ class SAM3Settings(FoundationSettings):
 
 @dataclass
 class SAM3Shot(Shot):
-    """What is kept of a support: its place on the canvas depends on the others."""
+    """A kept support: its place on the canvas depends on the others."""
 
     photo: Tensor  # (1, H, W, 3) uint8
     box: Tensor  # of the object, (1, 4) float64

@@ -49,7 +49,7 @@ class SCCANSettings(WithEncoderSettings):
 
 @dataclass
 class SCCANShot(Shot):
-    """What is read of n supports, all but f4 on the working grid."""
+    """Values of n supports, all but f4 on the working grid."""
 
     feature: Tensor  # X_k m_k, (n, 256, G, G)
     prototype: Tensor  # p_k, (n, 256)

@@ -52,7 +52,7 @@ class SymNetSettings(WithBaseSettings):
 
 @dataclass
 class SymNetShot(Shot):
-    """What is read of n supports."""
+    """The values of n supports that a prediction reads."""
 
     gram: Tensor  # G_k of f2, which stands for the scene, (n, C_2, C_2)
     objects: ObjectMaps  # the object's unit features at every block, for the correlation

@@ -151,7 +151,7 @@ class Match(nn.Module):
 
 @dataclass
 class SymNetPlusShot(SymNetShot):
-    """What the steps beyond the paper read of n supports, None of a step that is off."""
+    """The values of n supports that the steps beyond the paper read, None of a step that is off."""
 
     prototypes: Tensor | None = None  # of the match, (n, 2, C)
     sampled: Sampled | None = None  # of the base learner, for the calibration

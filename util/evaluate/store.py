@@ -1,4 +1,4 @@
-"""What is kept so that no support, and where there is room no query, is encoded twice: by a test, and for photos."""
+"""A store, so that no support, and where there is room no query, is encoded twice: of a test, and for photos."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace

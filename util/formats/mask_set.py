@@ -1,4 +1,4 @@
-"""What the numbers in a set of masks mean: one check of names, values and colours of all, before any is used."""
+"""The meaning of the numbers in a set of masks: one check of names, values and colours of all, before any is used."""
 
 import sys
 from collections import Counter

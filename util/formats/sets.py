@@ -41,7 +41,7 @@ def beside(folder: Path) -> Path:
 
 @dataclass
 class _Joined:
-    """What has been read so far of a set in parts."""
+    """The parts of a set that have been read so far."""
 
     photos: Path
     categories: dict[int, str]
