@@ -1,4 +1,4 @@
-"""The meaning of the numbers in a set of masks: names, palettes and 255, for predict.py and for a data set of one's own."""
+"""The meaning of the numbers in a set of masks: names, palettes and 255, for predict.py and a data set of one's own."""
 
 from argparse import Namespace
 from collections.abc import Callable

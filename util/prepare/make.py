@@ -163,7 +163,7 @@ def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
 
 
 class Outcome(NamedTuple):
-    """The made files: facts for stamp and report, and by line the digest of a photo's pixels where they are compared."""
+    """The made files: facts for stamp and report, by line the digest of a photo's pixels where they are compared."""
 
     facts: dict[str, Any]
     photo_digests: dict[str, bytes]
