@@ -33,12 +33,6 @@ def support_summary(support_bchw: Tensor, mask_b1ss: Tensor) -> Tensor:
     return torch.cat([object_bc, _similarity(support_bchw, object_bc.unsqueeze(1))[:, 0]], dim=1)
 
 
-def presence_features_of_maps(query_bchw: Tensor, support_nchw: Tensor, mask_bk1ss: Tensor) -> Tensor:
-    """Return the presence features of the class, (B, 1, 6) float32, of B queries with their N = B * K supports."""
-    summary_nc = support_summary(support_nchw, mask_bk1ss.flatten(0, 1))
-    return presence_features(query_bchw, summary_nc.unflatten(0, mask_bk1ss.shape[:2]))
-
-
 @torch.no_grad()
 @in_float32
 def presence_features(query_bchw: Tensor, summary_bkc: Tensor) -> Tensor:

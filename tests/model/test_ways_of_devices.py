@@ -17,8 +17,9 @@ from tests.model.test_waits import CHEAP, WAITS
 SHOTS, EPISODES = 3, 2
 # Of the largest value of a tensor; sums are in another order. torch 2.5 needs more than 2e-5, in Sym-Net+.
 CLOSE = 5e-5
-# Of the norm of all gradients: where a value is next to 0, a ReLU is open in one order of sums and closed in the other.
-CLOSE_GRADIENTS = 1e-3
+CLOSE_GRADIENTS = 1e-5  # of the norm of all gradients together
+# Where a value is next to 0, a ReLU is open in one order of sums and closed in the other: 4e-4 with old instructions.
+CLOSE_GRADIENTS_OF = {"sccan": 1e-3}
 GRADIENT = "gradient of "
 FIXED = set(WAITS) - {"abcdfss", "insid3", "multiprototype", "probe"}  # these cluster or fit, by values
 
@@ -45,7 +46,7 @@ def learnt(network: FewShotModel, episode: Episode) -> dict[str, Tensor]:
     return {name: loss.detach() for name, loss in losses.items()} | grads
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_same(method: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     differences = {name: found[name].float() - want.float() for name, want in expected.items()}
     for name, want in expected.items():
@@ -55,7 +56,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     gradients = [name for name in expected if name.startswith(GRADIENT)]
     if gradients:
         difference, norm = (norm_of([of[name] for name in gradients]) for of in (differences, expected))
-        assert difference <= CLOSE_GRADIENTS * norm, (float(difference), float(norm))
+        bound = CLOSE_GRADIENTS_OF.get(method, CLOSE_GRADIENTS)
+        assert difference <= bound * norm, (float(difference), float(norm))
 
 
 def norm_of(tensors: list[Tensor]) -> Tensor:
@@ -78,4 +80,4 @@ def test_every_way_gives_the_same_numbers(name: str) -> None:
             found = [task(network, there) for task in tasks]
             network.to("cpu")
         for given, want in zip(found, expected, strict=True):
-            assert_same({key: x.cpu() for key, x in given.items()}, want)
+            assert_same(name, {key: x.cpu() for key, x in given.items()}, want)
